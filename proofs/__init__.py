@@ -1,0 +1,1 @@
+"""Proofs that stand outside the engine and try to break it; nothing here imports hybrid_engine."""
