@@ -1,0 +1,159 @@
+#!/usr/bin/env python3
+"""Disposable NUCs: Debian hosts with a real systemd, booted in a second by systemd-nspawn.
+
+    lab.py up NAME              a clean host, running (builds its root file system the first time)
+    lab.py ssh NAME [CMD...]    log in as its operator, who may sudo
+    lab.py reboot | kill | boot NAME    its disk stays
+    lab.py down NAME            nothing of it stays
+
+HYBRID_LAB_CACHE (/var/cache/hybrid-engine-lab) keeps the root file systems, HYBRID_LAB_STATE
+(/var/lib/hybrid-engine-lab) the labs, HYBRID_LAB_DEADLINE_S (90) is how long a boot may take.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from lab_common import STATE, Interrupted, LabError, interruptible, missing_packages, require_machine, say
+from lab_host import Lab
+from lab_machine import be_machine
+from lab_rootfs import SUITES, USER, ensure_rootfs
+
+DEFAULT_NAME = os.environ.get("LAB") or "nuc-lab"
+DEFAULT_SUITE = os.environ.get("LAB_SUITE") or "bookworm"
+INVENTORY = """\
+nuc:
+  hosts:
+    {name}:
+      ansible_user: {user}
+      ansible_ssh_private_key_file: {state}/key
+      ansible_python_interpreter: /usr/bin/python3
+      ansible_control_path_dir: {state}/cm
+      ansible_ssh_common_args: >-
+        {options}
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; 0 done, 1 an error that was told in one line, 2 usage, 130 interrupted."""
+    arguments = sys.argv[1:] if argv is None else argv
+    if arguments[:1] == ["_machine"]:
+        return be_machine(Path(arguments[1]))
+    options = _parser().parse_args(arguments)
+    interruptible()
+    try:
+        if options.command == "missing":
+            print("\n".join(missing_packages()))
+            return 0
+        require_machine()
+        return _carry_out(options)
+    except LabError as error:
+        say(f"error: {error}")
+        return 1
+    except OSError as error:
+        say(f"error: {error.filename or options.command}: {error.strerror}")
+        return 1
+    except (KeyboardInterrupt, Interrupted):
+        say("interrupted")
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="lab.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(word: str, about: str, name: bool = True) -> argparse.ArgumentParser:
+        made = commands.add_parser(word, help=about, description=about)
+        if name:
+            made.add_argument("name", nargs="?", default=DEFAULT_NAME, help=f"the lab (LAB, now {DEFAULT_NAME})")
+        return made
+
+    up = command("up", "have it running; on a clean disk, unless it runs already")
+    up.add_argument("--fresh", action="store_true", help="a clean disk even if it runs")
+    build = command("build", "only build the root file system, if it is not there", name=False)
+    for each in (up, build):
+        each.add_argument("--suite", default=DEFAULT_SUITE, help=f"{' or '.join(SUITES)} (LAB_SUITE)")
+    command("down", "leave no process, mount or file of it; fine if there is nothing")
+    command("status", "say whether it runs; without a name: every lab").set_defaults(name="")
+    command("pid", "print the PID of its init process, as seen from here")
+    command("reboot", "restart it from inside; its disk stays")
+    command("poweroff", "shut it down cleanly; its disk stays")
+    command("kill", "cut its power (SIGKILL to everything in it); its disk stays")
+    command("boot", "power it on again with the disk it had")
+    command("inventory", "print an Ansible inventory with it as the only host of group nuc")
+    command("connect", "be sshd on stdin and stdout (for ssh's ProxyCommand)")
+    for word, about in (("ssh", f"log in as {USER}, or run a command"), ("exec", "run a command as root, without ssh")):
+        made = command(word, about, name=False)
+        made.add_argument("name", help="the lab")
+        made.add_argument("argv", nargs=argparse.REMAINDER, metavar="CMD", help="the command and its arguments")
+    command("missing", "print the Debian packages a lab still needs on this machine", name=False)
+    return parser
+
+
+def _carry_out(options: argparse.Namespace) -> int:
+    if options.command == "build":
+        print(ensure_rootfs(options.suite))
+        return 0
+    if options.command == "status" and not options.name:
+        for path in sorted(STATE.glob("*/lab.json")):
+            _status(Lab(path.parent.name))
+        return 0
+    lab = Lab(options.name)
+    match options.command:
+        case "up":
+            made = lab.up(options.suite, options.fresh)
+            print(f"{lab.name}: {'booted' if made else 'was running'} ({lab.suite()})")
+        case "down":
+            print(f"{lab.name}: {'removed' if lab.down() else 'was not there'}")
+        case "status":
+            return _status(lab)
+        case "pid":
+            leader = lab.leader()
+            if leader is None:
+                raise LabError(f"{lab.name} is off")
+            print(leader)
+        case "inventory":
+            print(inventory(lab), end="")
+        case "connect":
+            lab.connect()
+        case "ssh":
+            os.execvp("ssh", [*lab.ssh_argv(), *_without_dashes(options.argv)])
+        case "exec":
+            lab.exec_inside(_without_dashes(options.argv) or ["bash", "-l"])
+        case "reboot":
+            lab.reboot()
+        case "poweroff":
+            lab.poweroff()
+        case "kill":
+            lab.kill()
+        case "boot":
+            lab.boot()
+    return 0
+
+
+def _without_dashes(argv: list[str]) -> list[str]:
+    return argv[1:] if argv[:1] == ["--"] else argv
+
+
+def _status(lab: Lab) -> int:
+    if not lab.exists:
+        print(f"{lab.name}: none")
+        return 1
+    leader = lab.leader()
+    print(f"{lab.name}: {f'running, init is {leader}' if leader else 'off'} ({lab.suite()})")
+    return 0 if leader else 1
+
+
+def inventory(lab: Lab) -> str:
+    """The YAML inventory with this lab as the only host of group `nuc`."""
+    options = " ".join(f"-o '{option}'" for option in lab.ssh_options())
+    return INVENTORY.format(name=lab.name, user=USER, state=lab.state, options=options)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

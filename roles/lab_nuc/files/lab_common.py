@@ -1,0 +1,146 @@
+"""What every part of the lab shares: where things live, one kind of error, waiting with a deadline."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+CACHE = Path(os.environ.get("HYBRID_LAB_CACHE", "/var/cache/hybrid-engine-lab"))
+STATE = Path(os.environ.get("HYBRID_LAB_STATE", "/var/lib/hybrid-engine-lab"))
+DEADLINE_S = float(os.environ.get("HYBRID_LAB_DEADLINE_S", "90"))
+
+# Each command the lab needs, with the Debian package that brings it.
+TOOLS = {
+    "systemd-nspawn": "systemd-container",
+    "debootstrap": "debootstrap",
+    "ssh": "openssh-client",
+    "ssh-keygen": "openssh-client",
+    "ip": "iproute2",
+    "unshare": "util-linux",
+    "nsenter": "util-linux",
+    "mount": "mount",
+}
+
+
+class LabError(Exception):
+    """Something the operator can put right: one line with what is wrong and what to do."""
+
+
+class Interrupted(BaseException):
+    """SIGTERM or SIGHUP arrived; unwinds like Ctrl-C, so that the same cleanup runs."""
+
+
+def say(text: str) -> None:
+    """Print one line of progress to stderr; stdout is kept for answers."""
+    print(f"lab: {text}", file=sys.stderr, flush=True)
+
+
+def missing_packages() -> list[str]:
+    """Debian packages that would bring the commands not found here."""
+    path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
+    return sorted({package for tool, package in TOOLS.items() if not shutil.which(tool, path=path)})
+
+
+def require_machine() -> None:
+    """Refuse a machine that cannot hold a lab, with what to do instead."""
+    elsewhere = "use a real host instead (INVENTORY=inventory/nuc), or `make demo` for the engine alone"
+    if sys.platform != "linux":
+        raise LabError(f"a lab needs Linux, this is {sys.platform}: {elsewhere}")
+    if os.geteuid() != 0:
+        raise LabError(f"a lab needs root: run it with sudo, or {elsewhere}")
+    packages = missing_packages()
+    if packages:
+        raise LabError(f"commands missing: run `apt-get install {' '.join(packages)}` (`make lab-up` does it)")
+    for path in (CACHE, STATE):
+        if not path.is_absolute() or re.search(r"[:,\\\s]", str(path)):
+            raise LabError(f"{path}: must be an absolute path without colon, comma, backslash or space")
+
+
+def run(argv: Sequence[str], timeout: float = 60) -> str:
+    """Run a command to its end and return its stdout; LabError with its last line when it fails."""
+    try:
+        done = subprocess.run(
+            argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise LabError(f"`{' '.join(argv)}` did not end within {timeout:.0f} s") from None
+    if done.returncode:
+        told = (done.stderr.strip() or done.stdout.strip() or "no output").splitlines()[-1]
+        raise LabError(f"`{' '.join(argv)}` failed with {done.returncode}: {told}")
+    return done.stdout
+
+
+def wait_until(what: str, ready: Callable[[], bool], deadline_s: float = DEADLINE_S) -> None:
+    """Poll `ready` until it is true; LabError that names `what` after the deadline."""
+    end = time.monotonic() + deadline_s
+    while not ready():
+        if time.monotonic() > end:
+            raise LabError(f"{what}: not within {deadline_s:.0f} s (HYBRID_LAB_DEADLINE_S raises it)")
+        time.sleep(0.02)
+
+
+def require_room(path: Path, megabytes: int, variable: str) -> None:
+    """Refuse to start what the disk cannot hold."""
+    free = shutil.disk_usage(path).free >> 20
+    if free < megabytes:
+        raise LabError(f"{path}: {free} MB free, {megabytes} MB needed: make room or set {variable} elsewhere")
+
+
+def private_dir(path: Path) -> Path:
+    """Make a directory that only root can enter."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return path
+
+
+@contextmanager
+def locked(directory: Path, waiting: str) -> Iterator[None]:
+    """Hold the directory's lock: on the directory itself, so that no lock file stays behind.
+
+    A holder may remove the directory; whoever waited for it then makes and locks the new one.
+    """
+    while True:
+        private_dir(directory)
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                say(waiting)
+                fcntl.flock(fd, fcntl.LOCK_EX)
+            if directory.exists() and os.path.samestat(os.fstat(fd), directory.stat()):
+                yield
+                return
+        finally:
+            os.close(fd)
+
+
+def _interrupt(number: int, _frame: FrameType | None) -> None:
+    raise Interrupted(signal.Signals(number).name)
+
+
+def interruptible() -> None:
+    """Make SIGTERM and SIGHUP unwind the stack, as SIGINT does."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGHUP, _interrupt)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Let a cleanup finish although Ctrl-C is pressed again."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.signal(number, signal.SIG_IGN) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)

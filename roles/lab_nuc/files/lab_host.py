@@ -1,0 +1,254 @@
+"""One lab from its first boot to nothing left of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import NoReturn
+
+from lab_common import (
+    STATE,
+    LabError,
+    locked,
+    private_dir,
+    require_room,
+    run,
+    say,
+    uninterrupted,
+    wait_until,
+)
+from lab_machine import cgroups, find_leader, find_machine, machine_argv, remove_cgroups
+from lab_rootfs import USER, ensure_rootfs
+
+NEEDED_MB = 300
+NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")  # a host name, short enough for a socket's path
+
+
+class Lab:
+    """A disposable host by its name. Its state is what is on the disk and in /proc: any process may ask."""
+
+    def __init__(self, name: str) -> None:
+        """Name a lab, which need not exist; LabError when the name cannot be a host's."""
+        if not NAME.fullmatch(name):
+            raise LabError(f"LAB={name!r}: a lab's name is 1 to 32 of a-z, 0-9 and inner hyphens")
+        self.name = name
+        self.state = STATE / name
+
+    @property
+    def exists(self) -> bool:
+        """Whether it has a disk, running or not."""
+        return (self.state / "lab.json").exists()
+
+    def leader(self) -> int | None:
+        """PID of its init process; None when it is off."""
+        return find_leader(self.name)
+
+    def suite(self) -> str:
+        """The Debian suite it was made from."""
+        return str(json.loads((self.state / "lab.json").read_text())["suite"])
+
+    def up(self, suite: str, fresh: bool = False) -> bool:
+        """Have it running, on a clean disk if it was not; False when it ran already. Nothing stays if this fails."""
+        rootfs = ensure_rootfs(suite)
+        with self._alone():
+            if self.leader() and not fresh:
+                if self.exists and self.suite() != suite:
+                    raise LabError(f"{self.name} runs {self.suite()}: take it down first, or use another LAB name")
+                self._wait_running()
+                return False
+            try:
+                self._clear()
+                self._make(suite, rootfs)
+                self._start()
+            except BaseException:
+                with uninterrupted():
+                    self._remove()
+                raise
+        return True
+
+    def boot(self) -> None:
+        """Power it on again with the disk it had."""
+        with self._alone():
+            self._require_disk()
+            if find_machine(self.name) is None:
+                self._start()
+            else:
+                self._wait_running()
+
+    def kill(self) -> None:
+        """Cut its power: every process gets SIGKILL at once; the disk stays. (The page cache survives, as the
+        machine around it does: what was written is there, synced or not.)"""
+        with self._alone():
+            self._require_disk()
+            self._cut()
+
+    def poweroff(self) -> None:
+        """Shut it down cleanly; the disk stays."""
+        with self._alone():
+            self._require_disk()
+            if self.leader():
+                self.inside(["systemctl", "poweroff", "--no-block"])
+                wait_until(f"{self.name} powering off", lambda: find_machine(self.name) is None)
+
+    def reboot(self) -> None:
+        """Restart it from inside and wait until it runs again."""
+        before = self._require_leader()
+        self.inside(["systemctl", "reboot", "--no-block"])
+        wait_until(f"{self.name} restarting", lambda: self.leader() not in (None, before))
+        self._wait_running()
+
+    def down(self) -> bool:
+        """Leave nothing of it: no process, mount, cgroup or file; False when there was nothing."""
+        there = self.state.exists() or find_machine(self.name) is not None
+        if there or any(branch.exists() for branch in cgroups(self.name)):
+            with self._alone(), uninterrupted():
+                self._remove()
+        return there
+
+    def inside(self, argv: Sequence[str], timeout: float = 60) -> str:
+        """Run a command as root in it, without SSH; its stdout, or LabError."""
+        return run([*self._enter(), *argv], timeout)
+
+    def exec_inside(self, argv: Sequence[str]) -> NoReturn:
+        """Become a root command in it."""
+        enter = [*self._enter(), *argv]
+        os.execvp(enter[0], enter)
+
+    def connect(self, deadline_s: float = 20) -> NoReturn:
+        """Become an sshd on stdin and stdout, for ssh's ProxyCommand; waits while it restarts."""
+        if find_machine(self.name) is None:
+            told = "is off: `lab.py boot`" if self.exists else "does not exist: `make lab-up`"
+            raise LabError(f"{self.name} {told} with this name starts it")
+        wait_until(f"{self.name} taking logins", self._takes_logins, deadline_s)
+        self.exec_inside(["/usr/sbin/sshd", "-i"])
+
+    def ssh_argv(self) -> list[str]:
+        """An ssh command line that logs in as the operator."""
+        self._require_disk()
+        options = [word for option in self.ssh_options() for word in ("-o", option)]
+        return ["ssh", "-i", str(self.state / "key"), *options, f"{USER}@{self.name}"]
+
+    def ssh_options(self) -> list[str]:
+        """ssh's options for this lab: its own keys only, its host key known, no address needed."""
+        here = Path(__file__).with_name("lab.py")
+        return [
+            f'ProxyCommand=/usr/bin/python3 -sE "{here}" connect {self.name}',
+            f"UserKnownHostsFile={self.state}/known_hosts",
+            "GlobalKnownHostsFile=/dev/null",
+            f"HostKeyAlias={self.name}",
+            "StrictHostKeyChecking=yes",
+            "IdentitiesOnly=yes",
+            "IdentityAgent=none",
+            "BatchMode=yes",
+        ]
+
+    def _alone(self) -> AbstractContextManager[None]:
+        return locked(self.state, f"another command works on {self.name}: waiting for it")
+
+    def _require_disk(self) -> None:
+        if not self.exists:
+            raise LabError(f"{self.name} does not exist: `make lab-up LAB={self.name}` makes it")
+
+    def _require_leader(self) -> int:
+        self._require_disk()
+        leader = self.leader()
+        if leader is None:
+            raise LabError(f"{self.name} is off: `lab.py boot {self.name}` starts it")
+        return leader
+
+    def _enter(self) -> list[str]:
+        return ["nsenter", "-t", str(self._require_leader()), "-a"]
+
+    def _make(self, suite: str, rootfs: Path) -> None:
+        require_room(self.state, NEEDED_MB, "HYBRID_LAB_STATE")
+        for part in ("upper", "work", "root", "cm"):
+            private_dir(self.state / part)
+        (self.state / "upper").chmod(0o755)  # it becomes the lab's /
+        for key in ("key", "host_key"):
+            run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", self.name, "-f", str(self.state / key)])
+        public = (self.state / "host_key.pub").read_text()
+        (self.state / "known_hosts").write_text(f"{self.name} {public}")
+        facts = {"name": self.name, "suite": suite, "rootfs": str(rootfs)}
+        (self.state / "lab.json").write_text(json.dumps(facts))
+
+    def _start(self) -> None:
+        with (self.state / "console.log").open("w") as log:
+            machine = subprocess.Popen(
+                machine_argv(self.name), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+        wait_until(f"{self.name} starting", lambda: bool(self.leader()) or machine.poll() is not None)
+        self._wait_running(machine)
+
+    def _wait_running(self, machine: subprocess.Popen[bytes] | None = None) -> None:
+        state = ""
+
+        def settled() -> bool:
+            nonlocal state
+            leader = self.leader()
+            if leader is None:
+                if machine and machine.poll() is not None:
+                    told = (self.state / "console.log").read_text(errors="replace").strip().splitlines()
+                    raise LabError(f"{self.name} did not start: {told[-1] if told else machine.returncode}")
+                return False
+            ask = ["nsenter", "-t", str(leader), "-a", "systemctl", "is-system-running"]
+            done = subprocess.run(ask, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+            state = done.stdout.strip()
+            return state in ("running", "degraded")
+
+        wait_until(f"{self.name} booting", settled)
+        if state == "degraded":
+            failed = self.inside(["systemctl", "list-units", "--failed", "--plain", "--no-legend"])
+            say(f"{self.name} runs with failed units: {' '.join(row.split()[0] for row in failed.splitlines())}")
+
+    def _takes_logins(self) -> bool:
+        leader = self.leader()
+        return leader is not None and Path(f"/proc/{leader}/root/run/sshd").is_dir()
+
+    def _cut(self) -> None:
+        outermost = find_machine(self.name)
+        if outermost is not None:
+            os.kill(outermost, signal.SIGKILL)
+            wait_until(f"{self.name} ending", lambda: not self._remains())
+
+    def _remains(self) -> bool:
+        """Whether a process is left in its cgroup, which outlives the process that was killed by some ms."""
+        for branch in cgroups(self.name):
+            for procs in branch.rglob("cgroup.procs"):
+                try:
+                    if procs.read_text().strip():
+                        return True
+                except OSError:
+                    continue
+        return find_machine(self.name) is not None
+
+    def _clear(self) -> None:
+        """Leave nothing but the state directory itself, which is the lock that is held."""
+        self._cut()
+        remove_cgroups(self.name)
+        self._end_connections()
+        for entry in self.state.iterdir():
+            if entry.is_dir():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink(missing_ok=True)
+
+    def _remove(self) -> None:
+        self._clear()
+        self.state.rmdir()
+
+    def _end_connections(self) -> None:
+        """End ssh's shared connections, which outlive the command that opened them."""
+        for entry in os.scandir("/proc"):
+            try:
+                line = Path(entry.path, "cmdline").read_bytes()
+                if entry.name.isdigit() and line.startswith(b"ssh: " + os.fsencode(self.state) + b"/"):
+                    os.kill(int(entry.name), signal.SIGTERM)
+            except (OSError, ValueError):
+                continue

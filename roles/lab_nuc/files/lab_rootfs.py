@@ -1,0 +1,162 @@
+"""Root file systems for the lab: built once with debootstrap, kept outside the checkout."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from lab_common import CACHE, LabError, locked, private_dir, require_room, run, say, uninterrupted
+
+SUITES = ("bookworm", "trixie")
+# What a small Debian host has when it is handed over, and no more: the rest is the deployment's to bring.
+PACKAGES = (
+    "ca-certificates",
+    "dbus",
+    "iproute2",
+    "openssh-server",
+    "procps",
+    "python3",
+    "sudo",
+    "systemd",
+    "systemd-sysv",
+)
+USER = "operator"
+NEEDED_MB = 900
+KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+# Run in the new root. Identity (keys, ids, names) is each lab's own; timers that want the internet are off.
+FINISH = f"""
+set -e
+useradd --create-home --shell /bin/bash --gid {USER} --password '*' {USER}
+echo '{USER} ALL=(ALL:ALL) NOPASSWD: ALL' > /etc/sudoers.d/{USER}
+chmod 0440 /etc/sudoers.d/{USER}
+printf 'PermitRootLogin no\\nPasswordAuthentication no\\n' > /etc/ssh/sshd_config.d/10-lab.conf
+systemctl -q disable apt-daily.timer apt-daily-upgrade.timer e2scrub_all.timer fstrim.timer
+apt-get clean
+rm -rf /var/lib/apt/lists/* /var/log/*.log /var/log/apt
+rm -f /etc/ssh/ssh_host_*_key* /etc/machine-id /var/lib/dbus/machine-id /etc/hostname /etc/hosts /etc/resolv.conf
+"""
+
+
+def rootfs_path(suite: str) -> Path:
+    """Where the root file system of a suite is or will be; named by everything that shapes it."""
+    if suite not in SUITES:
+        raise LabError(f"suite {suite!r} is unknown: LAB_SUITE is one of {', '.join(SUITES)}")
+    recipe = "\n".join([suite, *PACKAGES, FINISH])
+    return CACHE / f"{suite}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
+
+
+def ensure_rootfs(suite: str) -> Path:
+    """Return the suite's root file system, building it first when it is not there (about a minute)."""
+    target = rootfs_path(suite)
+    if target.is_dir():
+        return target
+    # The lock's own directory outlives the build: it is what a second builder waits at.
+    lock = private_dir(CACHE) / f"{target.name}.lock"
+    with locked(lock, f"another build of {suite} is under way: waiting for it"):
+        if not target.is_dir():
+            _build(suite, target)
+    return target
+
+
+def _build(suite: str, target: Path) -> None:
+    building = target.with_suffix(".building")
+    shutil.rmtree(building, ignore_errors=True)  # of a build that was killed; the lock is ours
+    require_room(CACHE, NEEDED_MB, "HYBRID_LAB_CACHE")
+    say(f"building the root file system of {suite}: about a minute, once")
+    began = time.monotonic()
+    try:
+        _debootstrap(suite, building)
+        run(["chroot", str(building), "/bin/sh", "-c", FINISH])
+        building.rename(target)
+    except BaseException:
+        with uninterrupted():
+            shutil.rmtree(building, ignore_errors=True)
+        raise
+    say(f"{suite} is built: {time.monotonic() - began:.0f} s, kept in {target}")
+
+
+def _debootstrap(suite: str, target: Path) -> None:
+    # In namespaces of its own: what debootstrap mounts and starts is gone with it, however it ends.
+    argv = ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child"]
+    argv += ["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}"]
+    if KEYRING.exists():
+        argv.append(f"--keyring={KEYRING}")
+    argv += [suite, str(target)]
+    mirror = machine_mirror(suite)
+    if mirror:
+        argv.append(mirror)
+        if not Path("/usr/share/debootstrap/scripts", suite).exists():
+            argv.append("/usr/share/debootstrap/scripts/sid")  # an older debootstrap than the suite
+    environment = {**os.environ, "LC_ALL": "C", "PATH": os.environ.get("PATH", "") + ":/usr/sbin:/sbin"}
+    for scheme in ("http", "https"):
+        proxy = _apt_proxy(scheme)
+        if proxy:
+            environment.setdefault(f"{scheme}_proxy", proxy)
+    last: list[str] = []
+    child = subprocess.Popen(
+        argv,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment,
+        start_new_session=True,
+    )
+    try:
+        assert child.stdout is not None
+        began = told = time.monotonic()
+        for line in child.stdout:
+            last = [*last[-4:], line.strip()]
+            now = time.monotonic()
+            if now - told >= 5:
+                told = now
+                say(f"{suite}: {now - began:.0f} s, {line.removeprefix('I: ').strip()[:80]}")
+        code = child.wait()
+    finally:
+        child.kill()
+        child.wait()
+    if code:
+        if shutil.disk_usage(CACHE).free < 8 << 20:
+            raise LabError(f"{CACHE}: the disk is full: make room or set HYBRID_LAB_CACHE elsewhere")
+        raise LabError(f"debootstrap of {suite} failed with {code}: {' / '.join(last)}")
+
+
+def machine_mirror(suite: str, apt: Path = Path("/etc/apt"), os_release: Path = Path("/etc/os-release")) -> str:
+    """The Debian mirror this machine itself uses, or "" for debootstrap's default."""
+    host = dict(re.findall(r'^(\w+)="?([^"\n]*)"?$', os_release.read_text(), re.MULTILINE))
+    wanted = {suite, host.get("VERSION_CODENAME", "")} if host.get("ID") == "debian" else {suite}
+    for uri, suites, components in _apt_sources(apt):
+        if wanted & suites and "main" in components and re.match(r"https?://", uri):
+            return uri
+    return ""
+
+
+def _apt_sources(apt: Path) -> Iterator[tuple[str, set[str], set[str]]]:
+    """(uri, suites, components) of every binary source, in one-line and deb822 files."""
+    for path in [apt / "sources.list", *sorted(apt.glob("sources.list.d/*.list"))]:
+        for line in path.read_text().splitlines() if path.exists() else ():
+            found = re.match(r"deb\s+(?:\[[^]]*\]\s+)?(\S+)\s+(\S+)\s+([^#]+)", line.strip())
+            if found:
+                yield found[1], {found[2]}, set(found[3].split())
+    for path in sorted(apt.glob("sources.list.d/*.sources")):
+        text = re.sub(r"^#.*\n", "", path.read_text(), flags=re.MULTILINE)
+        for stanza in re.split(r"\n\s*\n", text):
+            pairs = re.findall(r"^([\w-]+):[ \t]*(.*(?:\n[ \t]+.*)*)", stanza, re.MULTILINE)
+            field = {key.lower(): value.split() for key, value in pairs}
+            if "deb" in field.get("types", []) and field.get("enabled") != ["no"]:
+                for uri in field.get("uris", []):
+                    yield uri, set(field.get("suites", [])), set(field.get("components", []))
+
+
+def _apt_proxy(scheme: str) -> str:
+    if not shutil.which("apt-config"):
+        return ""
+    told = run(["apt-config", "shell", "PROXY", f"Acquire::{scheme}::Proxy"])
+    found = re.match(r"PROXY='(\w+://[^']+)'", told)
+    return found[1] if found else ""
