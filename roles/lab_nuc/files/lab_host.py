@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -24,7 +24,18 @@ from lab_common import (
     uninterrupted,
     wait_until,
 )
-from lab_machine import cgroups, find_leader, find_machine, machine_argv, remove_cgroups
+from lab_machine import (
+    all_pids,
+    cgroups,
+    command_line,
+    enter_argv,
+    find_leader,
+    find_machine,
+    is_alive,
+    machine_argv,
+    mounts_of,
+    remove_cgroups,
+)
 from lab_rootfs import USER, ensure_rootfs
 
 NEEDED_MB = 300
@@ -164,7 +175,7 @@ class Lab:
         return leader
 
     def _enter(self) -> list[str]:
-        return ["nsenter", "-t", str(self._require_leader()), "-a"]
+        return enter_argv(self._require_leader())
 
     def _make(self, suite: str, rootfs: Path) -> None:
         require_room(self.state, NEEDED_MB, "HYBRID_LAB_STATE")
@@ -197,7 +208,7 @@ class Lab:
                     told = (self.state / "console.log").read_text(errors="replace").strip().splitlines()
                     raise LabError(f"{self.name} did not start: {told[-1] if told else machine.returncode}")
                 return False
-            ask = ["nsenter", "-t", str(leader), "-a", "systemctl", "is-system-running"]
+            ask = [*enter_argv(leader), "systemctl", "is-system-running"]
             done = subprocess.run(ask, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
             state = done.stdout.strip()
             return state in ("running", "degraded")
@@ -214,8 +225,17 @@ class Lab:
     def _cut(self) -> None:
         outermost = find_machine(self.name)
         if outermost is not None:
+            guests = self._guests()
             os.kill(outermost, signal.SIGKILL)
-            wait_until(f"{self.name} ending", lambda: not self._remains())
+            wait_until(f"{self.name} ending", lambda: not self._remains() and not any(map(is_alive, guests)))
+
+    def _guests(self) -> list[int]:
+        """Processes that entered its mounts from here (ssh's other end): they end when what they wait for does."""
+        leader = self.leader()
+        if leader is None:
+            return []
+        mounts = os.readlink(f"/proc/{leader}/ns/mnt")
+        return [pid for pid in all_pids() if mounts_of(pid) == mounts]
 
     def _remains(self) -> bool:
         """Whether a process is left in its cgroup, which outlives the process that was killed by some ms."""
@@ -245,10 +265,7 @@ class Lab:
 
     def _end_connections(self) -> None:
         """End ssh's shared connections, which outlive the command that opened them."""
-        for entry in os.scandir("/proc"):
-            try:
-                line = Path(entry.path, "cmdline").read_bytes()
-                if entry.name.isdigit() and line.startswith(b"ssh: " + os.fsencode(self.state) + b"/"):
-                    os.kill(int(entry.name), signal.SIGTERM)
-            except (OSError, ValueError):
-                continue
+        for pid in all_pids():
+            if command_line(pid).startswith(b"ssh: " + os.fsencode(self.state) + b"/"):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGTERM)

@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 import uuid
+from contextlib import suppress
 from pathlib import Path
 
 from lab_common import STATE, LabError, run
@@ -36,15 +37,12 @@ def machine_argv(name: str) -> list[str]:
 def find_machine(name: str) -> int | None:
     """PID of the lab's outermost process, or None when the lab is off. Looked up, never stored: PIDs are reused."""
     needle = b"\0_machine\0" + os.fsencode(STATE / name) + b"\0"
-    for entry in os.scandir("/proc"):
-        if not entry.name.isdigit():
-            continue
-        try:
-            line = Path(entry.path, "cmdline").read_bytes()
-            if line.startswith(b"unshare\0") and line.endswith(needle) and entry.stat().st_uid == 0:
-                return int(entry.name)
-        except OSError:
-            continue
+    for pid in all_pids():
+        line = command_line(pid)
+        if line.startswith(b"unshare\0") and line.endswith(needle):
+            with suppress(OSError):  # it may be gone by now
+                if os.stat(f"/proc/{pid}").st_uid == 0:
+                    return pid
     return None
 
 
@@ -59,6 +57,41 @@ def find_leader(name: str) -> int | None:
             if _depth(pid) == _depth(outermost) + 2:
                 return pid
     return None
+
+
+def enter_argv(leader: int) -> list[str]:
+    """The start of a command line that runs the rest inside the lab, as root.
+
+    The shell waits for it from outside. nsenter's own waiting is not used: it stops itself when its child is
+    stopped, which is what a shutdown does first to every process, and then the lab would wait for it in turn.
+    """
+    return ["nsenter", "-t", str(leader), "--all", "--no-fork", "/bin/sh", "-c", '"$@"; exit $?', "sh"]
+
+
+def all_pids() -> list[int]:
+    """Every process there is."""
+    return [int(entry.name) for entry in os.scandir("/proc") if entry.name.isdigit()]
+
+
+def command_line(pid: int) -> bytes:
+    """A process's arguments, each ended by a zero byte; empty when it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def mounts_of(pid: int) -> str:
+    """The mount namespace a process lives in; empty when it is gone."""
+    try:
+        return os.readlink(f"/proc/{pid}/ns/mnt")
+    except OSError:
+        return ""
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process still runs: a zombie, which only waits to be collected, does not."""
+    return mounts_of(pid) != ""
 
 
 def _children(pid: int) -> list[int]:
