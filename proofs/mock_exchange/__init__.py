@@ -1,0 +1,6 @@
+"""A stand-in for the exchanges: Binance spot and Gemini v1 and v2 on one port, counted and obedient."""
+
+from .client import Control, ControlError
+from .process import PATHS, MockExchange, StartError
+
+__all__ = ["PATHS", "Control", "ControlError", "MockExchange", "StartError"]

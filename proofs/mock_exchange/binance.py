@@ -1,0 +1,72 @@
+"""Binance spot: `/ws/{symbol}@trade`, `@aggTrade`, several joined by `/`, and combined `/stream?streams=`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from .wire import Frame, Trade, UnknownPathError, Wire, dump
+
+TRADE_KINDS = ("trade", "aggTrade")
+
+
+class Binance(Wire):
+    """Streams as the path names them. Times are ms, or us with `timeUnit=MICROSECOND`."""
+
+    family = "binance"
+    price_key = "p"
+
+    def __init__(self, target: str) -> None:
+        super().__init__()
+        url = urlsplit(target)
+        query = parse_qs(url.query)
+        self.combined = url.path.rstrip("/") == "/stream"
+        named = ",".join(query.get("streams", [])) if self.combined else url.path.removeprefix("/ws/")
+        self.streams = [part for part in named.split("/") if part]
+        if not self.streams or any("@" not in stream for stream in self.streams):
+            raise UnknownPathError(f"no stream like btcusdt@trade in {target!r}")
+        self._scale = 1000 if query.get("timeUnit", [""])[0].lower() == "microsecond" else 1
+        #: (symbol in capitals, kind, stream) of each stream of trades
+        self._trading = [
+            (symbol.upper(), kind, f"{symbol}@{kind}")
+            for symbol, _, kind in (stream.partition("@") for stream in self.streams)
+            if kind in TRADE_KINDS
+        ]
+        self.symbols = list(dict.fromkeys(symbol for symbol, _, _ in self._trading))
+        self._noise_symbol = (self.symbols or [self.streams[0].partition("@")[0].upper()])[0]
+
+    def _stream_for(self, trade: Trade) -> tuple[str, str, str]:
+        own = [one for one in self._trading if one[0] == trade.symbol] or self._trading
+        return own[(trade.number - 1) % len(own)]
+
+    def symbol_for(self, trade: Trade) -> str:
+        return self._stream_for(trade)[0]
+
+    def message(self, trades: Sequence[Trade]) -> tuple[Frame, Frame]:
+        (trade,) = trades
+        symbol, kind, stream = self._stream_for(trade)
+        time = trade.time_ms * self._scale
+        number = trade.trade_id
+        head: Frame = {"e": kind, "E": time, "s": symbol}
+        body: Frame = {"p": trade.price, "q": trade.size}
+        if kind == "aggTrade":
+            data = {**head, "a": number, **body, "f": number, "l": number}
+        else:
+            data = {**head, "t": number, **body}
+        data |= {"T": time, "m": trade.taker == "sell", "M": True}
+        return ({"stream": stream, "data": data} if self.combined else data), data
+
+    def noise(self, recorded: Mapping[str, Any], now_ms: int) -> str | None:
+        data = dict(recorded.get("data", recorded))
+        symbol = self._noise_symbol
+        data["s"] = symbol
+        for key in ("E", "T"):
+            if key in data:
+                data[key] = now_ms * self._scale
+        if isinstance(data.get("k"), dict):
+            data["k"] = {**data["k"], "s": symbol}
+        if not self.combined:
+            return dump(data)
+        kind = str(recorded.get("stream", "x@bookTicker")).partition("@")[2]
+        return dump({"stream": f"{symbol.lower()}@{kind}", "data": data})

@@ -1,0 +1,231 @@
+"""The command line: serve, or talk to an exchange that serves (`ctl`)."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from .client import Control, ControlError
+from .commands import COMMANDS
+from .settings import TYPES, Settings, SettingsError, from_mapping, read_script
+from .tape import TapeError
+
+HELP = """\
+A mock exchange on one port of the loopback: Binance spot, Gemini v1 and Gemini v2, told apart by path.
+
+  /ws/btcusdt@trade   /ws/btcusdt@aggTrade   several joined by /      Binance, raw
+  /stream?streams=btcusdt@trade/ethusdt@aggTrade                      Binance, combined
+  /v1/marketdata/btcusd?heartbeat=true&bids=true&offers=true&trades=true
+  /v2/marketdata      then {"type":"subscribe","subscriptions":[{"name":"l2","symbols":["BTCUSD"]}]}
+
+It plays recorded trades (or made-up ones) among real noise, numbered 1, 2, 3 ... across all connections: the
+number is the trade's id (Binance t or a, Gemini v1 tid, v2 event_id). A client that comes back gets the next
+number; none is sent twice, none is left out, unless it is told so. A trade counts as sent once the kernel has
+taken it for a socket that was open.
+
+The first line on stdout is {"event":"ready","port":...,"control":...}; SIGTERM ends it, with a last line
+{"event":"final","stats":{...}}. Exit codes: 0 told to stop, 1 cannot start (one line says why), 2 usage.
+"""
+
+EPILOG = """\
+examples:
+  python -m proofs.mock_exchange --port 9001 --rate 50
+  python -m proofs.mock_exchange --count 2003 --rate 0 --close-after 1007 --close-times 1
+  python -m proofs.mock_exchange --capture frames.jsonl --speed 10
+  python -m proofs.mock_exchange --do 'http status=451 times=3' --do 'close after_sent=100'
+  python -m proofs.mock_exchange ctl 127.0.0.1:40123 stats
+  python -m proofs.mock_exchange ctl 127.0.0.1:40123 silent what=trades
+  curl -s 127.0.0.1:40123/stats;  curl -s 127.0.0.1:40123/command -d '{"command":"close"}'
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Flags are the settings; what is not given keeps the script's value, or the default."""
+    parser = argparse.ArgumentParser(
+        prog="python -m proofs.mock_exchange",
+        description=HELP,
+        epilog=EPILOG + "\n" + commands_help(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,
+    )
+    d = Settings()
+    add = parser.add_argument
+    add(
+        "--script",
+        metavar="FILE",
+        help="TOML or JSON with these settings (dashes or underscores) and [[do]] tables",
+    )
+    add("--host", help=f"address to listen on ({d.host})")
+    add("--port", type=int, help="port to listen on; 0 takes a free one (0)")
+    add("--control", metavar="ADDRESS", help=f"control channel: host:port, unix:/path or none ({d.control})")
+    add(
+        "--capture",
+        dest="captures",
+        action="append",
+        metavar="FILE",
+        help="JSON lines of received_at and frame; repeatable; looped",
+    )
+    add("--seed", type=int, help="made-up trades from this seed (without it: a small recorded excerpt)")
+    add("--count", type=int, help="stop after so many trades in all (no end)")
+    add("--rate", type=float, help=f"trades a second; 0 as fast as the client reads ({d.rate:g})")
+    add(
+        "--speed", type=float, metavar="FACTOR", help="as recorded, so many times faster (in place of --rate)"
+    )
+    add(
+        "--noise",
+        type=float,
+        metavar="N",
+        help="frames that are no trades, per trade (as recorded; excerpt, seed: 1)",
+    )
+    add(
+        "--first-id",
+        type=int,
+        metavar="ID",
+        help="exchange's id of trade 1; the history has ids below it (1)",
+    )
+    add("--clock", choices=["now", "recorded"], help="times in the frames (now)")
+    add(
+        "--keep-symbols",
+        action="store_true",
+        help="only the recorded trades of the subscribed symbols; else every trade is one of them",
+    )
+    add(
+        "--each",
+        action="store_true",
+        help="every connection gets all trades from number 1 (else they share one run)",
+    )
+    add("--hold", action="store_true", help="start paused, until the command resume or burst")
+    add("--close-after", type=int, metavar="N", help="close each connection after it was sent N trades")
+    add("--close-times", type=int, metavar="K", help="... but only the first K times (always)")
+    add("--trades-per-frame", type=int, metavar="K", help="Gemini v1: up to K trades in one message (1)")
+    add("--heartbeat", type=float, metavar="S", help=f"seconds between Gemini heartbeats ({d.heartbeat:g})")
+    add("--ping", type=float, metavar="S", help=f"seconds between WebSocket pings; 0 for none ({d.ping:g})")
+    add("--tls-cert", metavar="PEM", help="serve wss with this certificate chain ...")
+    add("--tls-key", metavar="PEM", help="... and its key")
+    add(
+        "--do",
+        action="append",
+        metavar="COMMAND",
+        help="'name key=value ... [after_sent=N | after_s=S]'; repeatable",
+    )
+    add(
+        "--until-stdin-closes",
+        action="store_true",
+        help="end when standard input does (so with the parent process)",
+    )
+    return parser
+
+
+def commands_help() -> str:
+    """The commands as `--help` shows them."""
+    lines = ["commands (ctl, POST /command, --do):"]
+    for name, one in sorted(COMMANDS.items()):
+        args = " ".join(
+            key if arg.default is ... else f"[{key}={arg.default}]" for key, arg in one.args.items()
+        )
+        lines += [f"  {name} {args}".rstrip(), f"      {one.help}"]
+    return "\n".join(lines)
+
+
+def parse_order(text: str) -> dict[str, Any]:
+    """`name key=value ...` as a table; numbers and true/false/null are read as such."""
+    name, *pairs = text.split()
+    order: dict[str, Any] = {"command": name}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise SettingsError(f"{text!r}: expected name key=value ..., found {pair!r}")
+        try:
+            order[key] = json.loads(value)
+        except ValueError:
+            order[key] = value
+    return order
+
+
+def read_settings(argv: Sequence[str]) -> Settings:
+    given = vars(build_parser().parse_args(argv))
+    values = read_script(given.pop("script")) if "script" in given else {}
+    if "do" in given:
+        given["do"] = [parse_order(text) for text in given["do"] if text.strip()]
+    return from_mapping({**values, **given})
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serve until told to stop; returns the exit code."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    if argv[:1] == ["ctl"]:
+        return _ctl(argv[1:])
+    from .server import ListenError
+
+    try:
+        return asyncio.run(_serve(read_settings(argv)))
+    except (SettingsError, TapeError, ListenError) as error:
+        print(f"mock exchange: {error}", file=sys.stderr)
+        return 1
+
+
+async def _serve(settings: Settings) -> int:
+    from .control import ControlServer
+    from .server import Exchange
+
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    if settings.until_stdin_closes:
+        _watch_stdin(loop, stop)
+    exchange = Exchange(settings)
+    async with exchange, ControlServer(exchange, settings.control) as control:
+        ready = {"host": settings.host, "port": exchange.port, "control": control.address, "pid": os.getpid()}
+        _print({"event": "ready", **ready, "tls": settings.tls_cert is not None})
+        await stop.wait()
+    _print({"event": "final", "stats": exchange.stats()})
+    return 0
+
+
+def _watch_stdin(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
+    def readable() -> None:
+        if not os.read(0, 4096):
+            loop.remove_reader(0)
+            stop.set()
+
+    loop.add_reader(0, readable)
+
+
+def _print(event: dict[str, Any]) -> None:
+    try:
+        print(json.dumps(event), flush=True)
+    except BrokenPipeError:  # nobody listens any more; do not fail a second time at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def _ctl(argv: Sequence[str]) -> int:
+    if len(argv) < 2 or argv[0] in ("-h", "--help"):
+        print(
+            "usage: python -m proofs.mock_exchange ctl ADDRESS stats | COMMAND [key=value ...]\n",
+            file=sys.stderr,
+        )
+        print(commands_help(), file=sys.stderr)
+        return 0 if argv[:1] in (["-h"], ["--help"]) else 2
+    control = Control(argv[0])
+    try:
+        if argv[1] == "stats":
+            answer = control.stats()
+        else:
+            order = parse_order(" ".join(argv[1:]))
+            answer = control.command(order.pop("command"), **order)
+    except (ControlError, SettingsError) as error:
+        print(f"mock exchange: {error}", file=sys.stderr)
+        return 1
+    print(json.dumps(answer, indent=2))
+    return 0
+
+
+__all__ = ["TYPES", "build_parser", "main"]

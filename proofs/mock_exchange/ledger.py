@@ -1,0 +1,112 @@
+"""What was sent, counted where it happened. Nothing here is computed from anything else."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+#: Connections and accepts remembered one by one; the sums know all of them.
+REMEMBERED = 2000
+
+
+def now_ms() -> int:
+    """Wall clock, milliseconds UTC."""
+    return time.time_ns() // 1_000_000
+
+
+@dataclass(slots=True)
+class ConnectionCount:
+    """One connection: times in ms UTC, trades and noise in frames or trades as the name says."""
+
+    id: int
+    path: str
+    protocol: str
+    accepted_ms: int
+    accepted_mono_ns: int
+    subscribed_ms: int | None = None
+    closed_ms: int | None = None
+    close_code: int | None = None
+    open: bool = True
+    symbols: list[str] = field(default_factory=list)
+    sent: int = 0
+    sent_by_symbol: dict[str, int] = field(default_factory=dict)
+    first_number: int | None = None
+    last_number: int | None = None
+    first_sent_ms: int | None = None
+    last_sent_ms: int | None = None
+    history: int = 0
+    noise: int = 0
+    heartbeats: int = 0
+    garbage: int = 0
+    repeats: int = 0
+    heard: int = 0
+
+
+class Ledger:
+    """The sums over all connections, and the connections."""
+
+    def __init__(self) -> None:
+        self.totals: Counter[str] = Counter()
+        self.by_symbol: Counter[str] = Counter()
+        self.rejected: Counter[str] = Counter()
+        self.accepted = 0
+        self.requests = 0
+        self.tls_hellos = 0
+        self.accepts_ms: deque[int] = deque(maxlen=REMEMBERED)
+        self.requests_ms: deque[int] = deque(maxlen=REMEMBERED)
+        self.connections: deque[ConnectionCount] = deque(maxlen=REMEMBERED)
+        self.open: dict[int, ConnectionCount] = {}
+
+    def asked(self) -> None:
+        """An upgrade request arrived."""
+        self.requests += 1
+        self.requests_ms.append(now_ms())
+
+    def accept(self, path: str, protocol: str) -> ConnectionCount:
+        self.accepted += 1
+        count = ConnectionCount(self.accepted, path, protocol, now_ms(), time.monotonic_ns())
+        self.accepts_ms.append(count.accepted_ms)
+        self.connections.append(count)
+        self.open[count.id] = count
+        return count
+
+    def closed(self, count: ConnectionCount, code: int | None) -> None:
+        count.open = False
+        count.closed_ms = now_ms()
+        count.close_code = code
+        self.open.pop(count.id, None)
+
+    def sent(self, count: ConnectionCount, number: int, symbol: str) -> None:
+        """Trade `number` was handed to an open socket."""
+        at = now_ms()
+        count.sent += 1
+        count.sent_by_symbol[symbol] = count.sent_by_symbol.get(symbol, 0) + 1
+        if count.first_number is None:
+            count.first_number, count.first_sent_ms = number, at
+        count.last_number, count.last_sent_ms = number, at
+        self.totals["sent"] += 1
+        self.by_symbol[symbol] += 1
+
+    def add(self, count: ConnectionCount, what: str, by: int = 1) -> None:
+        """Something that is no news: history, noise, heartbeats, garbage, repeats, heard."""
+        setattr(count, what, getattr(count, what) + by)
+        self.totals[what] += by
+
+    def as_dict(self) -> dict[str, Any]:
+        names = ("sent", "history", "noise", "heartbeats", "garbage", "repeats", "lost", "heard")
+        return {
+            **{name: self.totals[name] for name in names},
+            "sent_by_symbol": dict(self.by_symbol),
+            "requests": self.requests,
+            "requests_ms": list(self.requests_ms),
+            "accepted": self.accepted,
+            "accepts_ms": list(self.accepts_ms),
+            "rejected": sum(self.rejected.values()),
+            "rejected_by_status": dict(self.rejected),
+            "tls_hellos": self.tls_hellos,
+            "open": len(self.open),
+            "subscribed": sum(1 for one in self.open.values() if one.subscribed_ms is not None),
+            "connections": [asdict(one) for one in self.connections],
+        }

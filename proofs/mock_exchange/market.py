@@ -1,0 +1,159 @@
+"""The one market behind all connections: whose turn it is, which trade is next, and what is in force."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .ledger import Ledger, now_ms
+from .numbers import Numbers
+from .pace import Pace
+from .rules import Rules
+from .settings import Settings
+from .tape import Tape, builtin, made_up, read_captures
+from .wire import Trade
+
+if TYPE_CHECKING:
+    from .session import Session
+
+#: Trades of the first lap's end shown as history, as many as the recorded snapshots hold.
+HISTORY = 50
+#: Garbage that claims to be a trade has ids from here on.
+SPURIOUS_IDS = 9_000_000_000
+
+
+class Market:
+    """Shared by the sessions of one exchange; lives on one event loop, so no locks but the turn."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.builtin = builtin()
+        self.noise_per_trade = settings.noise
+        if settings.captures:
+            self.tape = read_captures([Path(path) for path in settings.captures])
+        elif settings.seed is not None:
+            self.tape = made_up(settings.seed)
+        else:
+            self.tape = self.builtin
+            # The excerpt's noise is gathered from several recordings: spread it evenly.
+            self.noise_per_trade = 1.0 if settings.noise is None else settings.noise
+        self.numbers = Numbers(settings.count)
+        self.pace = Pace(self.tape, settings.rate, settings.speed)
+        self.ledger = Ledger()
+        self.rules = Rules()
+        self.sessions: set[Session] = set()
+        self.paused = settings.hold
+        self.burst = 0
+        self.lose = 0
+        self.repeats: deque[int] = deque()
+        self.close_after = settings.close_after
+        self.closes_left = settings.close_times
+        #: Awaited after each trade was confirmed, before the next is taken, while steps of a script wait.
+        self.after_sent: Callable[[], Awaitable[None]] | None = None
+        #: How many trades must have been sent for each of those steps, ascending.
+        self.step_numbers: list[int] = []
+        self._turn = asyncio.Lock()
+        self._changed = asyncio.Event()
+
+    # -- waiting ------------------------------------------------------------------------------------------
+
+    def notify(self) -> None:
+        """Something a waiter may be waiting for has changed."""
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        while not holds():
+            await self._changed.wait()
+
+    async def nap(self, seconds: float) -> None:
+        """Sleep, but no longer than until the next change."""
+        changed = self._changed
+        try:
+            async with asyncio.timeout(seconds):
+                await changed.wait()
+        except TimeoutError:
+            pass
+
+    # -- trades -------------------------------------------------------------------------------------------
+
+    def trade(self, number: int, tape: Tape | None = None) -> Trade:
+        tape = tape or self.tape
+        item = tape.item(number)
+        at = now_ms() if self.settings.clock == "now" else tape.start_ms + int(tape.at(number) * 1000)
+        trade_id = number + self.settings.first_id - 1
+        return Trade(number, trade_id, item.symbol, item.price, item.size, item.taker, at)
+
+    def history(self, numbers: Numbers, tape: Tape) -> list[Trade]:
+        """What was traded before now, oldest first: the last of the tape, then what was really sent."""
+        last = (numbers.next or (numbers.total or 0) + 1) - 1
+        laps = -(-HISTORY // len(tape.items)) * len(tape.items)
+        trades = []
+        for number in range(last - HISTORY + 1, last + 1):
+            if number >= 1:
+                trades.append(self.trade(number, tape))
+            else:  # before the first trade: ids below it, prices of the tape's end
+                item = tape.item(number + laps)
+                trade_id = number + self.settings.first_id - 1
+                trades.append(
+                    Trade(number, trade_id, item.symbol, item.price, item.size, item.taker, now_ms())
+                )
+        return trades
+
+    def spurious(self, number: int, tape: Tape) -> Trade:
+        """A trade for garbage: it spends no number, and its id is that of no other."""
+        return replace(self.trade(number, tape), trade_id=SPURIOUS_IDS + number)
+
+    async def next_trades(self, session: Session, at_most: int) -> tuple[str, list[int]] | None:
+        """Wait for this session's turn and for the next trade to be due: ("new" or "repeat", numbers).
+
+        None when the session no longer wants trades. Turns go round in the order of asking, so that no
+        connection starves another.
+        """
+
+        def ready() -> bool:
+            return bool(self.burst or not self.paused) and bool(self.repeats or session.numbers.next)
+
+        loop = asyncio.get_running_loop()
+        while True:
+            await self.until(lambda: not session.wants_trades or ready())
+            if not session.wants_trades:
+                return None
+            async with self._turn:
+                while session.wants_trades and ready():
+                    delay = 0.0 if self.burst else self.pace.delay(loop.time())
+                    if delay > 0:
+                        await self.nap(delay)
+                        continue
+                    if self.repeats:
+                        kind, taken = "repeat", [self.repeats.popleft()]
+                    else:
+                        kind, taken = "new", session.numbers.take(min(at_most, self.burst or at_most))
+                    self.burst = max(0, self.burst - len(taken))
+                    self.pace.sent(loop.time(), session.numbers.next or taken[-1] + 1, len(taken))
+                    return kind, taken
+
+    def headroom(self, session: Session) -> int:
+        """How many trades may go out before something is due: a frame never holds more than these."""
+        limits = [HISTORY, *(step - self.ledger.totals["sent"] for step in self.step_numbers[:1])]
+        if self.close_after is not None and self.closes_left != 0:
+            limits.append(self.close_after - session.count.sent)
+        return max(1, min(limits))
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            **self.ledger.as_dict(),
+            "next": self.numbers.next,
+            "total": self.numbers.total,
+            "in_flight": self.numbers.in_flight,
+            "complete": self.numbers.complete,
+            "paused": self.paused,
+            "rate": self.pace.rate,
+            "speed": self.pace.speed,
+            "rules": self.rules.as_dict(),
+            "now_ms": now_ms(),
+        }

@@ -1,0 +1,58 @@
+"""Which trade is next: numbers 1..n, each sent exactly once, whatever happens to the connections.
+
+A number is taken when its turn comes, and then either confirmed (handed to an open socket) or given back (the
+socket was gone): then it is the next to be taken again, by whoever is connected.
+"""
+
+from __future__ import annotations
+
+import heapq
+
+
+class Numbers:
+    """`sent` confirmed numbers; `total` None means endless."""
+
+    def __init__(self, total: int | None) -> None:
+        self.total = total
+        self.sent = 0
+        self.lost = 0
+        self._next = 1
+        self._back: list[int] = []
+
+    @property
+    def next(self) -> int | None:
+        """The number that would be taken now; None when all are taken."""
+        if self._back:
+            return self._back[0]
+        return self._next if self.total is None or self._next <= self.total else None
+
+    @property
+    def complete(self) -> bool:
+        """Every number up to the total was sent, or lost on purpose."""
+        return self.total is not None and self.sent + self.lost >= self.total
+
+    @property
+    def in_flight(self) -> int:
+        return self._next - 1 - len(self._back) - self.sent - self.lost
+
+    def take(self, at_most: int = 1) -> list[int]:
+        """Up to `at_most` numbers, ascending; fewer or none at the end."""
+        taken: list[int] = []
+        while len(taken) < at_most and (number := self.next) is not None:
+            if self._back:
+                heapq.heappop(self._back)
+            else:
+                self._next += 1
+            taken.append(number)
+        return taken
+
+    def confirm(self, count: int = 1) -> None:
+        self.sent += count
+
+    def lose(self, count: int = 1) -> None:
+        """Numbers taken that will never be sent, because somebody asked for that."""
+        self.lost += count
+
+    def give_back(self, numbers: list[int]) -> None:
+        for number in numbers:
+            heapq.heappush(self._back, number)

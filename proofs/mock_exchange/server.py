@@ -1,0 +1,247 @@
+"""The exchange itself: a listening socket, the upgrade's gate, and the sessions behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import ssl
+import time
+from collections.abc import Coroutine, Mapping
+from typing import Any
+
+from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.http11 import Request, Response
+
+from .commands import COMMANDS, CommandError, check
+from .ledger import now_ms
+from .market import Market
+from .paths import open_wire
+from .session import Session
+from .settings import Settings, SettingsError
+from .transport import Socket
+from .wire import UnknownPathError
+
+#: A client that does not answer a close is dropped after so many seconds.
+CLOSE_TIMEOUT = 2.0
+
+
+class ListenError(Exception):
+    """The port cannot be listened on; the message names it and why."""
+
+
+class Exchange:
+    """`async with Exchange(settings) as exchange:` listens; `.command(name, args)`, `.stats()`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.market = Market(settings)
+        self.port = settings.port
+        self.misbehaved = 0
+        self._server: Server | None = None
+        self._tasks: set[asyncio.Future[Any]] = set()
+        self._tls: ssl.SSLContext | None = None
+        self._steps = self._read_steps(settings.do)
+        if settings.tls_cert and settings.tls_key:
+            self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            self._tls.sni_callback = self._hello
+            try:
+                self.load_certificate(settings.tls_cert, settings.tls_key)
+            except CommandError as error:
+                raise SettingsError(f"tls_cert: {error}") from None
+
+    # -- life ---------------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Exchange:
+        await self.listen()
+        for step in [step for step in self._steps if "after_s" in step]:
+            self._steps.remove(step)
+            self.spawn(self._later(step))
+        self._steps.sort(key=lambda step: int(step["after_sent"]))
+        self.market.step_numbers = [int(step["after_sent"]) for step in self._steps]
+        if self._steps:
+            self.market.after_sent = self._run_steps
+            await self._run_steps()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.stop_listening()
+        for session in list(self.market.sessions):
+            self.spawn(session.close(1001, "exchange stops"))
+        deadline = time.monotonic() + CLOSE_TIMEOUT
+        while self.market.sessions and time.monotonic() < deadline:
+            await self.market.nap(0.1)
+        for session in list(self.market.sessions):
+            session.abort()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def listen(self) -> None:
+        """Listen (again); ListenError says what is in the way."""
+        if self._server is not None:
+            return
+        settings = self.settings
+        try:
+            self._server = await serve(
+                self._serve,
+                settings.host,
+                self.port,
+                process_request=self._gate,
+                create_connection=Socket,
+                compression=None,
+                # The sessions ping by themselves, so that they can fall silent.
+                ping_interval=None,
+                close_timeout=CLOSE_TIMEOUT,
+                open_timeout=None,
+                # Nothing is buffered here: a trade counts as sent when it has left for the kernel.
+                write_limit=0,
+                ssl=self._tls,
+                ssl_handshake_timeout=10 if self._tls else None,
+                ssl_shutdown_timeout=CLOSE_TIMEOUT if self._tls else None,
+                logger=_quiet(),
+            )
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise ListenError(f"cannot listen on {settings.host}:{self.port}: {reason}") from None
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def stop_listening(self) -> None:
+        """Refuse new connections; the open ones stay."""
+        if self._server is None:
+            return
+        server, self._server = self._server, None
+        server.close(close_connections=False)
+        while server.is_serving():
+            await asyncio.sleep(0)
+
+    def spawn(self, job: Coroutine[Any, Any, Any]) -> None:
+        task = asyncio.ensure_future(job)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # -- connections --------------------------------------------------------------------------------------
+
+    async def _gate(self, connection: ServerConnection, request: Request) -> Response | None:
+        """Answer an upgrade request with a status, or not at all; None lets it in."""
+        market = self.market
+        market.ledger.asked()
+        market.notify()
+        if market.rules.take("hang") is not None:
+            told = self.misbehaved
+            await market.until(lambda: self.misbehaved != told)
+        if (rule := market.rules.take("http")) is not None:
+            return self._reject(connection, rule["status"], rule["retry_after"])
+        assert isinstance(connection, Socket)
+        try:
+            connection.wire = open_wire(request.path, self.settings.trades_per_frame)
+        except UnknownPathError as error:
+            return self._reject(connection, 404, None, str(error))
+        return None
+
+    def _reject(
+        self,
+        connection: ServerConnection,
+        status: int,
+        retry_after: int | None,
+        text: str = "refused on command",
+    ) -> Response:
+        self.market.ledger.rejected[str(status)] += 1
+        self.market.notify()
+        response = connection.respond(status, text + "\n")
+        if retry_after is not None:
+            response.headers["Retry-After"] = str(retry_after)
+        return response
+
+    async def _serve(self, connection: ServerConnection) -> None:
+        assert isinstance(connection, Socket)
+        assert connection.request is not None
+        assert connection.wire is not None
+        rules = self.market.rules
+        session = Session(self.market, connection, connection.wire, connection.request.path)
+        if (rule := rules.take("accept_close")) is not None:
+            await connection.close(rule["code"])
+            self.market.ledger.closed(session.count, connection.close_code)
+            return
+        if (rule := rules.take("silent")) is not None:
+            session.silence(rule["what"])
+        if (rule := rules.take("garbage")) is not None:
+            session.garbage_kind, session.garbage = rule["what"], rule["n"]
+        await session.run()
+
+    # -- orders -------------------------------------------------------------------------------------------
+
+    async def command(self, name: str, args: Mapping[str, Any]) -> dict[str, Any]:
+        """Carry out a command; the answer says when it took effect (ms UTC, and CLOCK_MONOTONIC ns)."""
+        values = check(name, args)
+        result = await COMMANDS[name].run(self, values)
+        self.market.notify()
+        return {
+            "ok": True,
+            "command": name,
+            "at_ms": now_ms(),
+            "mono_ns": time.monotonic_ns(),
+            **(result or {}),
+        }
+
+    def stats(self, brief: bool = False) -> dict[str, Any]:
+        """Everything counted; brief leaves out what grows with the number of connections."""
+        stats = {"port": self.port, "listening": self._server is not None, **self.market.as_dict()}
+        if brief:
+            for key in ("connections", "accepts_ms", "requests_ms"):
+                del stats[key]
+        return stats
+
+    @staticmethod
+    def _read_steps(do: tuple[Mapping[str, Any], ...]) -> list[dict[str, Any]]:
+        steps = []
+        for step in do:
+            args = {
+                key: value for key, value in step.items() if key not in ("command", "after_sent", "after_s")
+            }
+            try:
+                check(str(step.get("command")), args)
+            except CommandError as error:
+                raise SettingsError(f"do: {error}") from None
+            for key in ("after_sent", "after_s"):
+                when = step.get(key, 0)
+                if isinstance(when, bool) or not isinstance(when, (int, float)) or when < 0:
+                    raise SettingsError(f"do: {key} = {when!r}: expected 0 or more")
+            steps.append({"after_sent": 0, **step} if "after_s" not in step else dict(step))
+        return steps
+
+    async def _run_steps(self) -> None:
+        while self._steps and self.market.ledger.totals["sent"] >= self._steps[0]["after_sent"]:
+            self.market.step_numbers.pop(0)
+            await self._run_step(self._steps.pop(0))
+        if not self._steps:
+            self.market.after_sent = None
+
+    async def _later(self, step: dict[str, Any]) -> None:
+        await asyncio.sleep(float(step["after_s"]))
+        await self._run_step(step)
+
+    async def _run_step(self, step: dict[str, Any]) -> None:
+        args = {key: value for key, value in step.items() if key not in ("command", "after_sent", "after_s")}
+        with contextlib.suppress(CommandError, ListenError):
+            await self.command(str(step["command"]), args)
+
+    # -- TLS ----------------------------------------------------------------------------------------------
+
+    def load_certificate(self, cert: str, key: str) -> None:
+        if self._tls is None:
+            raise CommandError("tls: the exchange was started without a certificate")
+        try:
+            self._tls.load_cert_chain(cert, key)
+        except (OSError, ssl.SSLError) as error:
+            raise CommandError(f"cannot load {cert} with {key}: {error.strerror or error}") from None
+
+    def _hello(self, *_: object) -> None:
+        self.market.ledger.tls_hellos += 1
+
+
+def _quiet() -> logging.Logger:
+    logger = logging.getLogger("proofs.mock_exchange")
+    logger.addHandler(logging.NullHandler())
+    logger.propagate = False
+    return logger

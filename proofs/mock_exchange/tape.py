@@ -1,0 +1,189 @@
+"""What is played: recorded frames, or trades made up from a seed, as an endless tape of numbered trades.
+
+Trade n is a pure function of the tape and n, so a trade that could not be sent is the same trade when it is
+sent to the next connection. A tape shorter than the count is played again: ids and times go on rising, so a
+repeat is news.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+DATA = Path(__file__).resolve().parent.parent / "data"
+BUILTIN = tuple(DATA / f"{name}.jsonl" for name in ("binance", "binance_spot", "gemini_v2"))
+#: Where a family's noise comes from: v1 book changes are made of v2's.
+NOISE_OF = {"binance": "binance", "gemini_v1": "gemini_v2", "gemini_v2": "gemini_v2"}
+
+Noise = tuple[str, Mapping[str, Any]]  # family, recorded frame
+
+
+class TapeError(Exception):
+    """A capture that cannot be read or holds no trade; the message names the file and line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A recorded trade: decimal strings, taker's side, seconds since the tape's start, noise before it."""
+
+    price: str
+    size: str
+    taker: str
+    symbol: str
+    at: float
+    noise: tuple[Noise, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Tape:
+    """An endless tape: item(n) for n >= 1; `period` is one lap in seconds."""
+
+    items: tuple[Item, ...]
+    period: float
+    start_ms: int
+
+    def item(self, number: int) -> Item:
+        return self.items[(number - 1) % len(self.items)]
+
+    def at(self, number: int) -> float:
+        """Seconds from the tape's start to trade `number`, as recorded, laps added up."""
+        lap, index = divmod(number - 1, len(self.items))
+        return lap * self.period + self.items[index].at
+
+    def only(self, symbols: Iterable[str]) -> Tape | None:
+        """The tape of these symbols' trades, with all the noise; None if it holds none of their trades."""
+        wanted = set(symbols)
+        kept: list[Item] = []
+        noise: list[Noise] = []
+        for item in self.items:
+            noise += item.noise
+            if item.symbol in wanted:
+                kept.append(replace(item, noise=tuple(noise)))
+                noise = []
+        if not kept:
+            return None
+        kept[0] = replace(kept[0], noise=(*noise, *kept[0].noise))
+        return Tape(tuple(kept), self.period, self.start_ms)
+
+    def noise_of(self, family: str) -> list[Mapping[str, Any]]:
+        return [frame for item in self.items for kind, frame in item.noise if kind == family]
+
+
+def classify(frame: Mapping[str, Any]) -> tuple[str, list[tuple[str, str, str, str]]] | None:
+    """(family, trades) of a recorded frame: trades are (price, size, taker, symbol), empty for noise.
+
+    None: of no use here (snapshots and heartbeats, which the exchange makes itself; unknown formats).
+    """
+    data = frame.get("data", frame)
+    kind = data.get("e")
+    if kind in ("trade", "aggTrade"):
+        return "binance", [(data["p"], data["q"], "sell" if data["m"] else "buy", data["s"])]
+    if kind is not None or {"u", "s", "b", "a"} <= data.keys():
+        return "binance", []
+    match data.get("type"):
+        case "trade":
+            return "gemini_v2", [(data["price"], data["quantity"], data["side"], data["symbol"])]
+        case "l2_updates" if "trades" not in data:
+            return "gemini_v2", []
+        case "match":  # Coinbase names the maker's side
+            taker = "sell" if data["side"] == "buy" else "buy"
+            return "coinbase", [(data["price"], data["size"], taker, data["product_id"].replace("-", ""))]
+        case "update" if "events" in data:
+            takers = {"ask": "buy", "bid": "sell"}
+            trades = [event for event in data["events"] if event["type"] == "trade"]
+            return "gemini_v1", [
+                (t["price"], t["amount"], takers.get(t["makerSide"], "buy"), "") for t in trades
+            ]
+    return None
+
+
+def read_captures(paths: Sequence[Path]) -> Tape:
+    """The tape of JSON-lines captures ({"received_at": seconds UTC, "frame": text}), one after the other."""
+    items: list[Item] = []
+    noise: list[Noise] = []
+    offset, last, start_ms = 0.0, 0.0, 0
+    for path in paths:
+        first: float | None = None
+        for number, line in enumerate(_lines(path), 1):
+            try:
+                record = json.loads(line)
+                received = float(record["received_at"])
+                frame = json.loads(record["frame"])
+                found = classify(frame) if isinstance(frame, dict) else None
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise TapeError(f"{path}, line {number}: not a captured frame ({error!r})") from None
+            if first is None:
+                first = received
+                start_ms = start_ms or int(received * 1000)
+            last = offset + max(0.0, received - first)
+            if found is None:
+                continue
+            family, trades = found
+            if not trades:
+                noise.append((family, frame))
+            for price, size, taker, symbol in trades:
+                items.append(Item(price, size, taker, symbol, last, tuple(noise)))
+                noise = []
+        offset = last
+    if not items:
+        raise TapeError(f"no trade in {', '.join(str(path) for path in paths)}")
+    if noise:  # what came after the last trade is heard before the first one of the next lap
+        items[0] = replace(items[0], noise=(*items[0].noise, *noise))
+    return Tape(tuple(items), last + max(0.001, last / len(items)), start_ms)
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise TapeError(f"{path}: {reason}") from None
+
+
+def builtin() -> Tape:
+    """The excerpt in the package: forty recorded trades of one symbol, and noise of each family."""
+    tape = read_captures(BUILTIN)
+    one = tape.only({tape.items[0].symbol})
+    assert one is not None
+    last = one.items[-1].at
+    return replace(one, period=last + last / len(one.items))
+
+
+def made_up(seed: int, length: int = 997) -> Tape:
+    """A random walk of `length` trades around 100, ten a second: the same ones for the same seed."""
+    rng = random.Random(seed)
+    items, price = [], 100.0
+    for index in range(length):
+        price = max(1.0, price + rng.uniform(-0.05, 0.05))
+        size = f"{rng.uniform(0.001, 2.0):.6f}"
+        items.append(Item(f"{price:.2f}", size, rng.choice(["buy", "sell"]), "MADEUP", index / 10))
+    start = datetime.fromisoformat("2026-01-01T00:00:00+00:00")
+    return Tape(tuple(items), length / 10, int(start.timestamp() * 1000))
+
+
+class NoisePlan:
+    """Which frames that are no trades go before trade n.
+
+    per_trade None: as recorded, where the tape holds this family's noise; one a trade where it does not.
+    Else so many a trade on average, exactly floor(n * per_trade) before and with trade n.
+    """
+
+    def __init__(self, tape: Tape, family: str, per_trade: float | None, builtin: Tape) -> None:
+        source = NOISE_OF[family]
+        recorded = tape.noise_of(source)
+        self._tape = tape if recorded and per_trade is None else None
+        self._source = source
+        self._pool = recorded or builtin.noise_of(source)
+        self._per_trade = 1.0 if per_trade is None else per_trade
+
+    def before(self, number: int) -> Sequence[Mapping[str, Any]]:
+        """The recorded frames that go before trade `number`."""
+        if self._tape is not None:
+            return [frame for family, frame in self._tape.item(number).noise if family == self._source]
+        first, end = int((number - 1) * self._per_trade), int(number * self._per_trade)
+        return [self._pool[index % len(self._pool)] for index in range(first, end)] if self._pool else []
