@@ -1,0 +1,5 @@
+"""`python -m hybrid_engine`."""
+
+from hybrid_engine.cli import main
+
+main()

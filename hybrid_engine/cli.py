@@ -1,0 +1,176 @@
+"""The command line. The one place where errors become exit codes and the process ends."""
+
+import argparse
+import json
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from hybrid_engine import __version__, config, journal
+from hybrid_engine.exits import ConfigError, EngineError, Exit
+
+_OVERRIDES = {
+    "mode": "mode",
+    "seconds": "engine.run_seconds",
+    "db": "app.db_path",
+    "ingest": "engine.ingest_mode",
+    "ws_url": "engine.ws_url",
+    "sample_every": "engine.sample_every",
+}
+
+_EXITS = """exit codes:
+  0   COMPLETE  asked to stop, or the time is over; everything admitted is stored
+  10  NETWORK   no source could be used for engine.network_deadline_s
+  11  PARSE     every source kept sending frames that do not decode
+  12  CONFIG    the configuration or the command line is wrong; systemd leaves the unit down
+  13  OVERLOAD  the house stayed full for engine.overload_after_s
+  14  STORAGE   the database cannot be opened, verified or written
+  1   a bug, with a traceback in the journal
+
+examples:
+  hybrid-engine run --ingest SYNTHETIC --db /tmp/demo.db --seconds 10
+  hybrid-engine run --ingest MOCK_WS --ws-url ws://127.0.0.1:9001/ws/btcusdt@trade --db /tmp/demo.db
+  hybrid-engine config check --config /etc/hybrid-engine/config.toml
+  HYBRID_ENGINE__ENGINE__SAMPLE_EVERY=5 hybrid-engine run
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        # argparse's own 2 would be restarted for ever; a wrong command line is the operator's mistake.
+        raise ConfigError(f"command line: {message}; see `{self.prog} --help`")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="hybrid-engine",
+        description="A market-data and shadow-trading engine: ingest -> strategy -> execution -> persist.",
+        epilog=_EXITS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="run | config | health | version")
+    file = _Parser(add_help=False)
+    file.add_argument(
+        "--config", metavar="FILE", help=f"configuration file (default: {config.DEFAULT_PATH}, if it exists)"
+    )
+    override = _Parser(add_help=False)
+    override.add_argument("--mode", help="SHADOW (default), PAPER or LIVE")
+    override.add_argument("--seconds", help="stop after so many seconds (0: never)")
+    override.add_argument("--db", metavar="FILE", help="database file")
+    override.add_argument("--ingest", metavar="MODE", help="SYNTHETIC, REPLAY, MOCK_WS or REAL_WS")
+    override.add_argument("--ws-url", metavar="URL", help="the exchange of MOCK_WS")
+    override.add_argument("--sample-every", metavar="N", help="keep each Nth trade of a symbol")
+    commands.add_parser(
+        "run",
+        parents=[file, override],
+        help="run the engine until SIGTERM, SIGINT or --seconds",
+        description="Run the engine. SIGTERM and SIGINT drain and stop it, SIGHUP re-reads the configuration.",
+        epilog=_EXITS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    show = commands.add_parser("config", help="check or show the configuration in force")
+    shows = show.add_subparsers(dest="config_command", required=True, metavar="check | show")
+    shows.add_parser("check", parents=[file, override], help="validate, and print each value with where it came from")
+    shows.add_parser(
+        "show", parents=[file, override], help="print the effective configuration as a commented TOML file"
+    )
+    health = commands.add_parser("health", parents=[file], help="exit 0 when the engine is healthy, 1 when it is not")
+    health.add_argument("--json", action="store_true", help="print the checks as JSON")
+    version = commands.add_parser("version", help="print the version and the release")
+    version.add_argument("--json", action="store_true", help="print it as JSON")
+    return parser
+
+
+def _load(args: argparse.Namespace) -> config.Config:
+    given = {key: getattr(args, name, None) for name, key in _OVERRIDES.items()}
+    overrides = {key: value for key, value in given.items() if value is not None}
+    return config.load(Path(args.config) if args.config is not None else None, overrides)
+
+
+def _run(args: argparse.Namespace) -> int:
+    log = journal.Journal("hybrid_engine")
+    try:
+        from hybrid_engine.engine import Engine
+
+        Engine(_load(args), reload=lambda: _load(args)).run()
+    except EngineError as error:
+        log.error(str(error), exit_code=int(error.code), exit_name=error.code.name)
+        return int(error.code)
+    except Exception as error:  # noqa: BLE001 - a bug: say so with its traceback, exit 1
+        log.error(f"bug: {type(error).__name__}: {error}", exit_code=1, traceback=traceback.format_exc())
+        return int(Exit.BUG)
+    return int(Exit.COMPLETE)
+
+
+def _config(args: argparse.Namespace) -> int:
+    loaded = _load(args)
+    if args.config_command == "show":
+        print(_as_toml(loaded))
+        return 0
+    width = max(map(len, loaded.values))
+    for name, value in loaded.values.items():
+        print(f"{name:<{width}} = {json.dumps(value):<32} # {loaded.origins[name]}")
+    for source in loaded.sources:
+        symbol = source.symbol or "(own symbols)"
+        print(f"source {source.name}: {source.kind} {symbol} priority {source.priority} {source.url}")
+    print(f"config digest {loaded.digest}")
+    return 0
+
+
+def _as_toml(loaded: config.Config) -> str:
+    lines: list[str] = []
+    section = ""
+    for name, value in sorted(loaded.values.items(), key=lambda item: item[0].rpartition(".")[0]):
+        table, _, key = name.rpartition(".")
+        if table != section:
+            lines += ["", f"[{table}]"]
+            section = table
+        meta = config.KEYS[name].metadata
+        reload = " (SIGHUP applies it)" if meta["reloadable"] else ""
+        lines += [f"# {meta['doc']}{reload}", f"{key} = {json.dumps(value)}"]
+    return "\n".join(lines)
+
+
+def _health(args: argparse.Namespace) -> int:
+    from hybrid_engine.health import checks
+
+    found = checks(_load(args))
+    healthy = all(check.ok for check in found)
+    if args.json:
+        print(json.dumps({"healthy": healthy, "checks": [check._asdict() for check in found]}))
+    else:
+        for check in found:
+            print(f"{'ok  ' if check.ok else 'FAIL'} {check.name}: {check.detail}")
+    return 0 if healthy else 1
+
+
+def _version(args: argparse.Namespace) -> int:
+    from hybrid_engine.release import this_release
+
+    release = this_release()
+    if args.json:
+        about = {"version": release.version, "release_name": release.name, "release_digest": release.digest}
+        print(json.dumps(about))
+    else:
+        print(f"hybrid-engine {__version__} ({release.name})")
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """The command `hybrid-engine`."""
+    commands = {"run": _run, "config": _config, "health": _health, "version": _version}
+    try:
+        args = _parser().parse_args(argv)
+        code = commands[args.command](args)
+        sys.stdout.flush()
+    except ConfigError as error:
+        print(f"hybrid-engine: {error}", file=sys.stderr)
+        code = int(error.code)
+    except BrokenPipeError:
+        # Whoever read the output has gone, as `hybrid-engine config show | head` does.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code)

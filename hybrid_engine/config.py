@@ -1,0 +1,233 @@
+"""Reads the configuration: defaults < file < environment < command line; unknown keys are refused.
+
+Every refusal is a ConfigError with one line: the file (or variable, or option), the key, what was found, and what is
+allowed.
+"""
+
+import hashlib
+import json
+import math
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from hybrid_engine import live_gate
+from hybrid_engine.exits import ConfigError
+from hybrid_engine.settings import NOT_IN_DIGEST, REPLACED, Settings
+from hybrid_engine.sources import Source, load_sources
+
+DEFAULT_PATH = Path("/etc/hybrid-engine/config.toml")
+ENV_PREFIX = "HYBRID_ENGINE__"
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Settings in force: `origins` says per key where its value came from, `sources` are best first."""
+
+    settings: Settings
+    origins: dict[str, str]
+    sources: tuple[Source, ...]
+    path: Path
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """Every key, dotted, with its value."""
+        return dict(_leaves(self.settings))
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the canonical effective config, without what arming LIVE changes."""
+        body: dict[str, Any] = {k: v for k, v in self.values.items() if k not in NOT_IN_DIGEST}
+        body["sources"] = [source.as_dict() for source in self.sources]
+        return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def schema(cls: type = Settings, prefix: str = "") -> Iterator[tuple[str, "Field[Any]"]]:
+    """Every key there is, dotted, with its dataclass field."""
+    for item in fields(cls):
+        if isinstance(item.type, type) and is_dataclass(item.type):
+            yield from schema(item.type, f"{prefix}{item.name}.")
+        else:
+            yield f"{prefix}{item.name}", item
+
+
+KEYS = dict(schema())
+
+
+def load(
+    path: Path | None = None,
+    overrides: Mapping[str, str] | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Config:
+    """The configuration in force.
+
+    `path` None means the default file, which may be missing; a named one may not. `overrides` are command-line values
+    by dotted key. Raises ConfigError.
+    """
+    values = {name: item.default for name, item in KEYS.items()}
+    assert MISSING not in values.values()
+    origins = dict.fromkeys(KEYS, "default")
+    file = DEFAULT_PATH if path is None else path
+    if path is not None or _exists(file):
+        for name, value in _flatten(read_toml(file), str(file)).items():
+            values[name] = _checked(f"{file}: {name}", KEYS[name], value)
+            origins[name] = str(file)
+    environ = os.environ if environ is None else environ
+    for variable in sorted(v for v in environ if v.startswith(ENV_PREFIX)):
+        name = variable.removeprefix(ENV_PREFIX).lower().replace("__", ".")
+        _refuse_unknown(name, f"environment: {variable}")
+        values[name] = _parsed(f"environment: {variable}", KEYS[name], environ[variable])
+        origins[name] = f"environment {variable}"
+    for name, text in (overrides or {}).items():
+        values[name] = _parsed(f"command line: {name}", KEYS[name], text)
+        origins[name] = "command line"
+    settings = _build(Settings, values)
+    sources = _cross_checks(settings, file)
+    live_gate.check(settings, str(file))
+    return Config(settings, origins, sources, file)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The parsed file. Raises ConfigError when it cannot be read or is not TOML."""
+    try:
+        return tomllib.loads(path.read_bytes().decode("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: is not UTF-8 text (byte {error.start}); TOML is") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: is not valid TOML: {error}") from error
+    except (RecursionError, ValueError) as error:
+        raise ConfigError(f"{path}: cannot be parsed: {type(error).__name__}: {error}") from error
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:  # a directory on the way that may not be searched
+        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def _flatten(table: dict[str, Any], where: str, prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in table.items():
+        dotted = f"{prefix}{name}"
+        if any(known.startswith(f"{dotted}.") for known in KEYS):
+            if not isinstance(value, dict):
+                raise ConfigError(f"{where}: {dotted} = {_show(value)}: must be a table, [{dotted}]")
+            flat.update(_flatten(value, where, f"{dotted}."))
+        else:
+            _refuse_unknown(dotted, f"{where}: {dotted}")
+            flat[dotted] = value
+    return flat
+
+
+def _refuse_unknown(name: str, where: str) -> None:
+    if name in KEYS:
+        return
+    if name in REPLACED:
+        raise ConfigError(f"{where}: this key is now called {REPLACED[name]}")
+    import difflib  # only a mistake pays for it
+
+    close = difflib.get_close_matches(name, KEYS, n=1)
+    hint = f"did you mean {close[0]}?" if close else "`hybrid-engine config show` lists every key"
+    raise ConfigError(f"{where}: unknown key; {hint}")
+
+
+def _parsed(where: str, item: "Field[Any]", text: str) -> Any:
+    """A value written as text, in the environment or on the command line."""
+    value: Any = text
+    try:
+        if item.type is bool:
+            value = {"true": True, "false": False}[text.lower()]
+        elif item.type in (int, float):
+            value = int(text) if item.type is int else float(text)
+    except (KeyError, ValueError):
+        pass  # stays text, which _checked refuses with what is allowed
+    return _checked(where, item, value)
+
+
+def _checked(where: str, item: "Field[Any]", value: Any) -> Any:
+    """`value` in the key's own type, within its bounds."""
+    meta = item.metadata
+    found = f"{where} = {_show(value)}"
+    if item.type is bool:
+        if not isinstance(value, bool):
+            raise ConfigError(f"{found}: must be true or false")
+        return value
+    if item.type is str:
+        if not isinstance(value, str):
+            raise ConfigError(f"{found}: must be a text in quotes")
+        if "\x00" in value:
+            raise ConfigError(f"{found}: must not hold a NUL character")
+        if meta["choices"]:
+            by_name = {choice.upper().replace("_", ""): choice for choice in meta["choices"]}
+            plain = value.upper().replace("_", "")
+            if plain not in by_name:
+                raise ConfigError(f"{found}: must be one of {', '.join(meta['choices'])}")
+            return by_name[plain]
+        return value
+    kind = "a whole number" if item.type is int else "a number"
+    low, high = meta["low"], meta["high"]
+    allowed = f"{found}: must be {kind} from {low:.15g} to {high:.15g}"
+    numeric = isinstance(value, int | float) and not isinstance(value, bool)
+    if not numeric or (item.type is int and not isinstance(value, int)):
+        raise ConfigError(allowed)
+    if not low <= value <= high or not math.isfinite(value):
+        raise ConfigError(allowed)
+    return value if item.type is int else float(value)
+
+
+def _show(value: Any) -> str:
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _build(cls: type, values: Mapping[str, Any], prefix: str = "") -> Any:
+    made = {}
+    for item in fields(cls):
+        name = f"{prefix}{item.name}"
+        nested = isinstance(item.type, type) and is_dataclass(item.type)
+        made[item.name] = _build(item.type, values, f"{name}.") if nested else values[name]  # type: ignore[arg-type]
+    return cls(**made)
+
+
+def _leaves(part: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for item in fields(part):
+        value = getattr(part, item.name)
+        if is_dataclass(value):
+            yield from _leaves(value, f"{prefix}{item.name}.")
+        else:
+            yield f"{prefix}{item.name}", value
+
+
+def _cross_checks(settings: Settings, file: Path) -> tuple[Source, ...]:
+    """What one key demands of another. Returns the sources where the mode has any."""
+    engine = settings.engine
+    if not settings.app.symbol:
+        raise ConfigError(f'{file}: app.symbol = "": must name a symbol, such as "BTC/USD"')
+    if not settings.app.db_path:
+        raise ConfigError(f'{file}: app.db_path = "": must name the database file')
+    if engine.ca_file and not Path(engine.ca_file).is_file():
+        raise ConfigError(f"{file}: engine.ca_file = {_show(engine.ca_file)}: there is no such file")
+    if engine.ingest_mode == "MOCK_WS":
+        if not engine.ws_url.startswith(("ws://", "wss://")):
+            raise ConfigError(
+                f"{file}: engine.ws_url = {_show(engine.ws_url)}: MOCK_WS needs a URL that starts with ws:// or wss://"
+            )
+        return (Source("mock", engine.ws_url, "auto", "", 1, engine.ca_file),)
+    if engine.ingest_mode == "REPLAY":
+        if not engine.replay_from.database or engine.replay_from.run < 1:
+            raise ConfigError(
+                f"{file}: engine.replay_from: REPLAY needs {{ database = FILE, run = ID }} of an earlier run"
+            )
+        if not Path(engine.replay_from.database).is_file():
+            raise ConfigError(
+                f"{file}: engine.replay_from.database = {_show(engine.replay_from.database)}: there is no such file"
+            )
+    if engine.ingest_mode == "REAL_WS":
+        return load_sources(file.parent / engine.sources_file, engine.ca_file)
+    return ()

@@ -1,0 +1,48 @@
+"""What every way to get ticks has in common: a stop flag, the door, and the end of the day."""
+
+import threading
+import time
+from collections.abc import Callable
+
+from hybrid_engine.channel import BEAT_S
+from hybrid_engine.front_door import FrontDoor
+from hybrid_engine.metrics import FeedState
+from hybrid_engine.settings import EngineSettings
+from hybrid_engine.stage import Stage
+from hybrid_engine.store import now_ms
+
+
+class IngestStage(Stage):
+    """The head of the street: `work` offers trades to the door until told to stop, or until there are none left.
+
+    `settings` is replaced as a whole by a reload.
+    """
+
+    def __init__(self, door: FrontDoor, feed: FeedState, settings: EngineSettings, on_end: Callable[[], None]) -> None:
+        super().__init__("ingest", door, on_end)
+        self.door = door
+        self.feed = feed
+        self.settings = settings
+        self._stop = threading.Event()
+
+    def stop(self) -> None:
+        """No more trades; `work` returns soon."""
+        self._stop.set()
+
+    @property
+    def stopping(self) -> bool:
+        return self._stop.is_set()
+
+    def wait_until(self, due: float) -> bool:
+        """Wait, beating, until `due` (monotonic seconds). False when a stop came first."""
+        while True:
+            self.beat()
+            left = due - time.monotonic()
+            if self._stop.wait(max(0.0, min(BEAT_S, left))):
+                return False
+            if left <= 0:
+                return True
+
+    def finish(self) -> None:
+        # Before the door closes, so that the last commit carries the closed gaps.
+        self.door.close_gaps(now_ms(), for_good=True)

@@ -1,0 +1,41 @@
+"""REPLAY: the ticks of an earlier run, in order, same ids, same times. What was sampled is not sampled again."""
+
+from contextlib import closing
+from pathlib import Path
+
+from hybrid_engine.exits import ConfigError
+from hybrid_engine.ingest.base import IngestStage
+from hybrid_engine.settings import EngineSettings
+from hybrid_engine.store import Store, open_reader, ticks_of_run
+
+CHUNK = 256
+
+
+def check_target(settings: EngineSettings, store: Store) -> None:
+    """Raises ConfigError when the run does not exist or the target database already holds ticks with its ids."""
+    source = settings.replay_from
+    with closing(open_reader(Path(source.database))) as con:
+        query = "SELECT min(id), max(id) FROM ticks WHERE run_id = ?"
+        known = con.execute("SELECT 1 FROM runs WHERE id = ?", (source.run,)).fetchone()
+        first, last = con.execute(query, (source.run,)).fetchone()
+    if known is None:
+        raise ConfigError(f"engine.replay_from.run = {source.run}: {source.database} has no such run")
+    if first is not None and store.holds_any_of(first, last):
+        raise ConfigError(
+            f"app.db_path: already holds ticks with ids {first} to {last}, which REPLAY keeps; name an empty database"
+        )
+
+
+class ReplayIngest(IngestStage):
+    """Reads ahead a chunk at a time and waits for room: a replay has no market to keep up with."""
+
+    def work(self) -> None:
+        source = self.settings.replay_from
+        self.feed.source = "replay"
+        with closing(open_reader(Path(source.database))) as con:
+            for ticks in ticks_of_run(con, source.run, CHUNK):
+                self.beat()
+                self.feed.last_frame_ms = ticks[-1].received_ms
+                self.door.offer_replayed(ticks, self.beat, lambda: self.stopping)
+                if self.stopping:
+                    return

@@ -1,0 +1,48 @@
+"""SYNTHETIC: a random walk, the same for the same seed, a tick every `tick_interval_ms`."""
+
+import random
+import time
+from collections.abc import Callable, Iterator
+
+from hybrid_engine.front_door import FrontDoor
+from hybrid_engine.ingest.base import IngestStage
+from hybrid_engine.metrics import FeedState
+from hybrid_engine.model import Print
+from hybrid_engine.settings import EngineSettings
+from hybrid_engine.store import now_ms
+
+SOURCE = "synthetic"
+
+
+def walk(seed: int, start_price: float, step: float) -> Iterator[float]:
+    """Prices in quote currency: each at most `step` from the one before, never below a hundredth of the start."""
+    chance = random.Random(seed)
+    price = start_price
+    while True:
+        yield price
+        price = max(start_price / 100, round(price + chance.uniform(-step, step), 8))
+
+
+class SyntheticIngest(IngestStage):
+    """Prints made on a steady beat; one that comes late does not shift those after it."""
+
+    def __init__(
+        self, symbol: str, door: FrontDoor, feed: FeedState, settings: EngineSettings, on_end: Callable[[], None]
+    ) -> None:
+        super().__init__(door, feed, settings, on_end)
+        self._symbol = symbol
+
+    def work(self) -> None:
+        settings = self.settings
+        self.feed.source = SOURCE
+        interval_s = settings.tick_interval_ms / 1000
+        due = time.monotonic()
+        for price in walk(settings.seed, settings.start_price, settings.price_step):
+            if not self.wait_until(due):
+                return
+            received_ms = now_ms()
+            self.feed.last_frame_ms = received_ms
+            item = Print(self._symbol, price, settings.volume, None, received_ms)
+            self.door.offer(SOURCE, (item,), received_ms, self.beat)
+            # After a pause (SIGSTOP, suspend) the beat starts anew: made-up trades are not worth catching up on.
+            due = max(due + interval_s, time.monotonic() - interval_s)

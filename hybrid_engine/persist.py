@@ -1,0 +1,131 @@
+"""Persist: the end of the street. Whole chains go into the store, in order, with the counters of the moment.
+
+A transaction ends only in front of a tick. That holds without looking at the rows: channels split a hand-over only in
+front of a tick, so whenever the inbox was taken empty the last chain is whole.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+
+from hybrid_engine.channel import BEAT_S, Channel
+from hybrid_engine.exits import StorageError
+from hybrid_engine.front_door import FrontDoor
+from hybrid_engine.journal import Journal, Throttle
+from hybrid_engine.metrics import Counters, FeedState, Gap
+from hybrid_engine.model import Event, Order, Signal, Tick
+from hybrid_engine.settings import EngineSettings
+from hybrid_engine.stage import Stage
+from hybrid_engine.store import Batch, Locked, Store
+
+log = Journal("hybrid_engine.persist")
+
+
+class PersistStage(Stage):
+    """The one writer. `blocked_since`: when commits began to meet a lock (monotonic seconds), None while they pass."""
+
+    def __init__(
+        self,
+        store: Store,
+        door: FrontDoor,
+        inbox: Channel,
+        counters: Counters,
+        feed: FeedState,
+        settings: EngineSettings,
+        on_end: Callable[[], None],
+    ) -> None:
+        super().__init__("persist", None, on_end)
+        self._store = store
+        self._door = door
+        self._inbox = inbox
+        self._counters = counters
+        self._feed = feed
+        self.settings = settings
+        self.give_up = threading.Event()
+        self.blocked_since: float | None = None
+        self._batch = Batch.empty()
+        self._gaps: dict[int, Gap] = {}
+        self._first_row_at = 0.0
+        self._written_at = time.monotonic()
+        self._throttle = Throttle()
+
+    def work(self) -> None:
+        while True:
+            events = self._inbox.take(self._wait_s())
+            self.beat()
+            for event in events:
+                if isinstance(event, Tick) and len(self._batch) >= self.settings.batch_rows:
+                    self._flush()
+                self._add(event)
+            if not events and self._inbox.finished:
+                self._flush()
+                return
+            if self._due():
+                self._flush()
+
+    def _add(self, event: Event) -> None:
+        if not self._batch:
+            self._first_row_at = time.monotonic()
+        if isinstance(event, Tick):
+            self._batch.ticks.append(event)
+        elif isinstance(event, Signal):
+            self._batch.signals.append(event)
+        elif isinstance(event, Order):
+            self._batch.orders.append(event)
+        else:
+            self._batch.trades.append(event)
+
+    def _due_at(self) -> float:
+        # Without rows the counters still go out at each heartbeat: they are how a reader sees a quiet engine alive.
+        if self._batch:
+            return self._first_row_at + self.settings.flush_interval_ms / 1000
+        return self._written_at + self.settings.heartbeat_interval_secs
+
+    def _wait_s(self) -> float:
+        return min(BEAT_S, max(0.0, self._due_at() - time.monotonic()))
+
+    def _due(self) -> bool:
+        return time.monotonic() >= self._due_at()
+
+    def _flush(self) -> None:
+        """Commit what is pending, trying until it is done, the deadline has passed, or the stop cannot wait."""
+        failing_since: float | None = None
+        while True:
+            books, gaps = self._door.ledger()
+            self._gaps.update((gap.id, gap) for gap in gaps)
+            try:
+                self._store.write(self._batch, books, self._counters, self._feed, self._gaps.values())
+                break
+            except Locked as error:
+                self._counters.lock_waits += 1
+                self.blocked_since = self.blocked_since or time.monotonic()
+                failing_since = None
+                self._complain("the database is locked, waiting for it", error)
+            except StorageError as error:
+                self._counters.persist_errors += 1
+                failing_since = failing_since or time.monotonic()
+                self.blocked_since = None
+                self._complain("cannot write to the database, trying again", error)
+                if time.monotonic() - failing_since >= self.settings.storage_deadline_s:
+                    raise StorageError(f"{error}; for {self.settings.storage_deadline_s:g} s") from error
+                self.give_up.wait(BEAT_S)
+            self.beat()
+            if self.give_up.is_set():
+                raise StorageError("the stop had to end before the database could be written")
+        self.beat()
+        self.blocked_since = None
+        counters, batch = self._counters, self._batch
+        counters.ticks_stored += len(batch.ticks)
+        counters.signals_stored += len(batch.signals)
+        counters.orders_stored += len(batch.orders)
+        counters.trades_stored += len(batch.trades)
+        counters.persist_count += len(batch)
+        log.debug("batch flushed", persisted=len(batch))
+        self._batch = Batch.empty()
+        self._gaps.clear()
+        self._written_at = time.monotonic()
+
+    def _complain(self, message: str, error: Exception) -> None:
+        held = self._throttle.ready()
+        if held is not None:
+            log.warn(message, error=str(error), held_back=held)

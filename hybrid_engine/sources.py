@@ -1,0 +1,110 @@
+"""`ws_sources.toml`: where REAL_WS gets its trades from, best first."""
+
+import tomllib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from hybrid_engine.exits import ConfigError
+
+# The protocols a source can speak; ingest.frames decodes each.
+KINDS = ("binance", "gemini_v1", "gemini_v2")
+_REQUIRED = ("name", "url", "kind", "priority")
+_OPTIONAL = ("symbol", "ca_file")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One WebSocket to read trades from.
+
+    `symbol` is what its ticks are called here ("" keeps the exchange's name); `priority` 1 is tried first; `ca_file`
+    replaces the system's certificates. `kind` "auto" (MOCK_WS only) tells the protocol by each frame's shape.
+    """
+
+    name: str
+    url: str
+    kind: str
+    symbol: str
+    priority: int
+    ca_file: str
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def guess_kind(url: str) -> str:
+    """The protocol that `url` is known for, "" when it tells none."""
+    path = urlsplit(url).path
+    if path.startswith("/v1/marketdata"):
+        return "gemini_v1"
+    if path.startswith("/v2/marketdata"):
+        return "gemini_v2"
+    return "binance" if path.startswith(("/ws/", "/stream")) else ""
+
+
+def load_sources(path: Path, default_ca_file: str = "") -> tuple[Source, ...]:
+    """The sources in `path`, best first. Raises ConfigError, one line with the source and the key."""
+    try:
+        table = tomllib.loads(path.read_bytes().decode("utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path}: REAL_WS needs this file: one [[source]] table for each exchange") from error
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except (tomllib.TOMLDecodeError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: is not valid TOML: {error}") from error
+    unknown = sorted(set(table) - {"source"})
+    if unknown:
+        raise ConfigError(f"{path}: {unknown[0]}: unknown key; the file holds [[source]] tables only")
+    entries = table.get("source")
+    if not isinstance(entries, list) or not entries:
+        raise ConfigError(f"{path}: source: must be one [[source]] table or more")
+    sources = [_source(f"{path}: source[{n}]", entry, default_ca_file) for n, entry in enumerate(entries, 1)]
+    names = [source.name for source in sources]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ConfigError(f'{path}: source.name = "{twice[0]}": two sources have this name; names must differ')
+    return tuple(sorted(sources, key=lambda source: source.priority))
+
+
+def _source(where: str, entry: Any, default_ca_file: str) -> Source:
+    if not isinstance(entry, dict):
+        raise ConfigError(f"{where}: must be a [[source]] table")
+    for name in entry:
+        if name not in _REQUIRED + _OPTIONAL:
+            raise ConfigError(f"{where}.{name}: unknown key; allowed are {', '.join(_REQUIRED + _OPTIONAL)}")
+    for name in _REQUIRED:
+        if name not in entry:
+            raise ConfigError(f"{where}.{name}: is missing")
+    for name in ("name", "url", "kind", *_OPTIONAL):
+        if not isinstance(entry.get(name, ""), str):
+            raise ConfigError(f"{where}.{name} = {entry[name]!r}: must be a text in quotes")
+    if not entry["name"]:
+        raise ConfigError(f'{where}.name = "": must not be empty')
+    where = f'{where} "{entry["name"]}"'
+    priority = entry["priority"]
+    if isinstance(priority, bool) or not isinstance(priority, int) or not 0 <= priority <= 1000:
+        raise ConfigError(
+            f"{where}.priority = {priority!r}: must be a whole number from 0 to 1000; the least is tried first"
+        )
+    url = entry["url"]
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("ws", "wss") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number, a bracket that does not close
+        usable = False
+    if not usable:
+        raise ConfigError(f'{where}.url = "{url}": must be a ws:// or wss:// URL')
+    kind = entry["kind"].lower()
+    if kind not in KINDS:
+        guess = guess_kind(url)
+        hint = f'; for this url it is "{guess}"' if guess else ""
+        replaced = ' (what the first system called "ticker")' if kind == "ticker" else ""
+        raise ConfigError(f'{where}.kind = "{entry["kind"]}"{replaced}: must be one of {", ".join(KINDS)}{hint}')
+    symbol = entry.get("symbol", "")
+    if kind == "gemini_v2" and not symbol:
+        raise ConfigError(f"{where}.symbol: gemini_v2 subscribes by symbol, so it must be named")
+    ca_file = entry.get("ca_file", "") or default_ca_file
+    if ca_file and not Path(ca_file).is_file():
+        raise ConfigError(f'{where}.ca_file = "{ca_file}": there is no such file')
+    return Source(entry["name"], url, kind, symbol, priority, ca_file)

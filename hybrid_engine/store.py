@@ -1,0 +1,298 @@
+"""The database: one writer, many readers, whole chains.
+
+Raises `Locked` when somebody else holds the database (that is waited for, never an error by itself) and `StorageError`
+for everything else: cannot be opened, is not ours, is corrupt, is full.
+"""
+
+import fcntl
+import os
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from hybrid_engine.exits import StorageError
+from hybrid_engine.metrics import Books, Counters, FeedState, Gap
+from hybrid_engine.model import Order, Signal, Tick, Trade
+from hybrid_engine.schema import APPLICATION_ID, MIGRATIONS
+
+# busy_timeout as promised and verified, and as the writer then uses it: short tries, so that each is a sign of life.
+BUSY_TIMEOUT_MS = 5000
+TRY_MS = 250
+# A whole check of a large file takes minutes; this much of it is done before READY.
+CHECK_S = 0.05
+
+_LOCKS = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+class Locked(Exception):
+    """Another connection holds the database."""
+
+
+class RunInfo(NamedTuple):
+    """What a run says of itself when it starts."""
+
+    version: str
+    release_digest: str
+    config_digest: str
+    mode: str
+    ingest_mode: str
+    sample_every: int
+
+
+@dataclass(slots=True)
+class Batch:
+    """Rows of one transaction: whole chains, in the street's order."""
+
+    ticks: list[Tick]
+    signals: list[Signal]
+    orders: list[Order]
+    trades: list[Trade]
+
+    @classmethod
+    def empty(cls) -> "Batch":
+        return cls([], [], [], [])
+
+    def __len__(self) -> int:
+        return len(self.ticks) + len(self.signals) + len(self.orders) + len(self.trades)
+
+
+def now_ms() -> int:
+    """The wall clock, milliseconds UTC."""
+    return time.time_ns() // 1_000_000
+
+
+@contextmanager
+def _translated(path: str) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in _LOCKS:
+            raise Locked(f"{path}: {error}") from error
+        name = getattr(error, "sqlite_errorname", type(error).__name__)
+        raise StorageError(f"{path}: {error} ({name})") from error
+    except OSError as error:
+        raise StorageError(f"{path}: {error.strerror or error}") from error
+
+
+def _shape(con: sqlite3.Connection) -> dict[str, set[str]]:
+    """Table name -> column names."""
+    names = [row[0] for row in con.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+    return {name: {row[1] for row in con.execute(f'PRAGMA table_info("{name}")')} for name in names}
+
+
+def _refuse_foreign(con: sqlite3.Connection, path: str) -> None:
+    """Raises StorageError when the database is damaged, or was not made by this engine."""
+    shape = _shape(con)
+    (application_id,) = con.execute("PRAGMA application_id").fetchone()
+    (version,) = con.execute("PRAGMA user_version").fetchone()
+    if not shape:
+        if application_id or version:
+            raise StorageError(
+                f"{path}: has no tables but a version: not a database of this engine; name another app.db_path"
+            )
+        return
+    if application_id != APPLICATION_ID:
+        raise StorageError(f"{path}: wrong schema: not a database of this engine; name another app.db_path")
+    if version >= len(MIGRATIONS):
+        with closing(sqlite3.connect(":memory:")) as fresh:
+            for script in MIGRATIONS:
+                fresh.executescript(script)
+            for table, columns in _shape(fresh).items():
+                missing = sorted(columns - shape.get(table, set()))
+                if missing:
+                    raise StorageError(f"{path}: wrong schema: {table}.{missing[0]} is missing")
+    deadline = time.monotonic() + CHECK_S
+    con.set_progress_handler(lambda: time.monotonic() > deadline, 2000)
+    try:
+        found = con.execute("PRAGMA quick_check(1)").fetchone()[0]
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
+            raise
+        found = "ok"  # as far as the time allowed
+    finally:
+        con.set_progress_handler(None, 0)
+    if found != "ok":
+        raise StorageError(f"{path}: is corrupt: {found}")
+
+
+def open_reader(path: Path) -> sqlite3.Connection:
+    """A connection that cannot write. Raises StorageError or Locked."""
+    with _translated(str(path)):
+        return sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_MS / 1000)
+
+
+class Store:
+    """The writer's connection: opened once, used by one thread at a time."""
+
+    def __init__(self, path: Path, durability: str = "normal") -> None:
+        """Open, check and, where it is new, make the database. Raises StorageError or Locked, with nothing changed."""
+        self._path = str(path)
+        self.run_id = 0
+        with _translated(self._path):
+            self._lock_fd = self._claim(path)
+        try:
+            with _translated(self._path):
+                if path.stat().st_size:
+                    with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=0.25)) as con:
+                        _refuse_foreign(con, self._path)
+                # The three threads that use it take turns: main before the street runs, persist, main after it ended.
+                self._con = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=TRY_MS / 1000)
+                try:
+                    self._prepare(durability)
+                except BaseException:
+                    self._con.close()
+                    raise
+        except BaseException:
+            os.close(self._lock_fd)
+            raise
+
+    def _claim(self, path: Path) -> int:
+        """Be the only writer. flock does not meet SQLite's own locks, and is gone with the process."""
+        if not path.parent.is_dir():
+            raise StorageError(
+                f"{path}: the directory {path.parent} does not exist; make it, or name another app.db_path"
+            )
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(fd)
+            raise StorageError(f"{path}: another engine writes to this database; one writer at a time") from error
+        return fd
+
+    def _prepare(self, durability: str) -> None:
+        synchronous = 2 if durability == "power" else 1
+        wanted = {"journal_mode": "wal", "synchronous": synchronous, "busy_timeout": BUSY_TIMEOUT_MS, "temp_store": 2}
+        # WAL first, and under the short timeout: it is the one that can meet a lock.
+        for pragma, value in {**wanted, "foreign_keys": 1}.items():
+            self._con.execute(f"PRAGMA {pragma} = {value}")
+        for pragma, value in {**wanted, "foreign_keys": 1}.items():
+            found = self._con.execute(f"PRAGMA {pragma}").fetchone()[0]
+            if found != value:
+                raise StorageError(f"{self._path}: PRAGMA {pragma} is {found!r} where {value!r} was set")
+        self.pragmas = wanted
+        self._con.execute(f"PRAGMA busy_timeout = {TRY_MS}")
+        (version,) = self._con.execute("PRAGMA user_version").fetchone()
+        for number, script in enumerate(MIGRATIONS[version:], version + 1):
+            with self._transaction():
+                for statement in script.split(";\n"):
+                    self._con.execute(statement)
+                self._con.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                self._con.execute(f"PRAGMA user_version = {number}")
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._con.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._con.execute("COMMIT")
+        except BaseException:
+            if self._con.in_transaction:
+                self._con.execute("ROLLBACK")
+            raise
+
+    def next_ids(self) -> tuple[int, int]:
+        """The next free tick id and gap id. Raises Locked or StorageError."""
+        with _translated(self._path):
+            (tick,) = self._con.execute("SELECT coalesce(max(id), 0) + 1 FROM ticks").fetchone()
+            (gap,) = self._con.execute("SELECT coalesce(max(id), 0) + 1 FROM gaps").fetchone()
+            return tick, gap
+
+    def begin_run(self, info: RunInfo, started_ms: int) -> int:
+        """A row in `runs`, and its id. Runs that a crash left open are closed, with a gap `crash` up to now."""
+        with _translated(self._path), self._transaction():
+            crashed = self._con.execute("SELECT id, updated_ms FROM runs WHERE ended_ms IS NULL").fetchall()
+            for run_id, updated_ms in crashed:
+                self._con.execute("UPDATE runs SET ended_ms = ?1 WHERE id = ?2", (updated_ms, run_id))
+                self._con.execute(
+                    "UPDATE gaps SET to_ms = max(from_ms, ?1) WHERE run_id = ?2 AND to_ms IS NULL", (updated_ms, run_id)
+                )
+                self._con.execute(
+                    "INSERT INTO gaps (run_id, kind, source, symbol, from_ms, to_ms) VALUES (?, 'crash', '', '', ?, ?)",
+                    (run_id, updated_ms, max(updated_ms, started_ms)),
+                )
+            cursor = self._con.execute(
+                "INSERT INTO runs (started_ms, updated_ms, version, release_digest, config_digest, mode, ingest_mode,"
+                " sample_every) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (started_ms, started_ms, *info),
+            )
+            assert cursor.lastrowid is not None
+            self.run_id = cursor.lastrowid
+        return self.run_id
+
+    def write(self, batch: Batch, books: Books, counters: Counters, feed: FeedState, gaps: Iterable[Gap]) -> None:
+        """One transaction: the rows, the run's counters as they are with these rows, and the gaps that changed.
+
+        Raises Locked or StorageError; nothing was written then. A row that breaks a constraint is a bug, and stays a
+        sqlite3.IntegrityError.
+        """
+        run = self.run_id
+        try:
+            with _translated(self._path), self._transaction():
+                self._insert(batch)
+                self._con.executemany(
+                    "INSERT INTO gaps (id, run_id, kind, source, symbol, from_ms, to_ms, count)"
+                    f" VALUES (?1, {run}, ?2, ?3, ?4, ?5, ?6, ?7)"
+                    " ON CONFLICT (id) DO UPDATE SET to_ms = excluded.to_ms, count = excluded.count",
+                    gaps,
+                )
+                self._con.execute(
+                    "UPDATE runs SET updated_ms = ?, last_frame_ms = ?, received = ?, sampled_out = ?, rejected = ?,"
+                    " duplicate = ?, dropped = ?, waiting = ?, admitted = ?, risk_vetoes = ?,"
+                    " ticks_stored = ticks_stored + ?, signals_stored = signals_stored + ?,"
+                    " orders_stored = orders_stored + ?, trades_stored = trades_stored + ? WHERE id = ?",
+                    (
+                        *(now_ms(), feed.last_frame_ms, books.received, books.sampled_out, books.rejected),
+                        *(books.duplicate, books.dropped, books.waiting, books.admitted, counters.risk_vetoes),
+                        *(len(batch.ticks), len(batch.signals), len(batch.orders), len(batch.trades), run),
+                    ),
+                )
+        except StorageError as error:
+            if isinstance(error.__cause__, sqlite3.IntegrityError):
+                raise error.__cause__ from None
+            raise
+
+    def _insert(self, batch: Batch) -> None:
+        many = self._con.executemany
+        many(
+            "INSERT INTO ticks (id, run_id, source, symbol, price, size, exchange_id, exchange_ms, received_ms)"
+            f" VALUES (?1, {self.run_id}, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            batch.ticks,
+        )
+        many("INSERT INTO signals VALUES (?1, ?1, ?2, ?3, ?4, ?5, ?6, ?7)", batch.signals)
+        many("INSERT INTO orders VALUES (?1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)", batch.orders)
+        many("INSERT INTO trades VALUES (?1, ?1, ?2, ?3, ?4, ?5, ?6, ?7)", batch.trades)
+
+    def end_run(self, exit_code: int, ended_ms: int) -> None:
+        """The run is over. Raises Locked or StorageError."""
+        with _translated(self._path), self._transaction():
+            self._con.execute(
+                "UPDATE runs SET ended_ms = ?, exit_code = ? WHERE id = ?", (ended_ms, exit_code, self.run_id)
+            )
+
+    def holds_any_of(self, first_id: int, last_id: int) -> bool:
+        """Whether any tick has an id in this range (both inclusive)."""
+        with _translated(self._path):
+            query = "SELECT EXISTS (SELECT 1 FROM ticks WHERE id BETWEEN ? AND ?)"
+            return bool(self._con.execute(query, (first_id, last_id)).fetchone()[0])
+
+    def close(self) -> None:
+        """Close the connection; the last one to close folds the write-ahead log into the database."""
+        with _translated(self._path):
+            self._con.close()
+        os.close(self._lock_fd)
+
+
+def ticks_of_run(con: sqlite3.Connection, run_id: int, chunk: int) -> Iterator[Sequence[Tick]]:
+    """The ticks of a run in order, `chunk` at a time."""
+    cursor = con.execute(
+        "SELECT id, source, symbol, price, size, exchange_id, exchange_ms, received_ms FROM ticks"
+        " WHERE run_id = ? ORDER BY id",
+        (run_id,),
+    )
+    while rows := cursor.fetchmany(chunk):
+        yield [Tick(*row) for row in rows]

@@ -1,0 +1,84 @@
+"""Strategies, and the stage that runs one.
+
+A strategy is any object with `on_tick(tick) -> Signal | None`. The config names it: `periodic`, which ships, or
+`module:factory`, where `factory(engine_settings)` returns the object.
+"""
+
+import importlib
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from hybrid_engine.channel import Channel
+from hybrid_engine.exits import ConfigError
+from hybrid_engine.metrics import Counters
+from hybrid_engine.model import BUY, SELL, Event, Signal, Tick
+from hybrid_engine.settings import EngineSettings
+from hybrid_engine.stage import Transform
+
+
+class Strategy(Protocol):
+    """Sees every admitted tick, in order, from one thread. It must be deterministic: a replay has to repeat it."""
+
+    def on_tick(self, tick: Tick) -> Signal | None:
+        """At most one signal for a tick; `Signal.of(tick, ...)` makes one with the right id and time."""
+
+
+class Periodic:
+    """Every `every` ticks a signal, BUY and SELL in turn: it exercises the street, it does not trade an idea."""
+
+    def __init__(self, every: int) -> None:
+        self._every = every
+        self._ticks = 0
+        self._side = SELL
+
+    def on_tick(self, tick: Tick) -> Signal | None:
+        self._ticks += 1
+        if self._ticks % self._every:
+            return None
+        self._side = SELL if self._side == BUY else BUY
+        return Signal.of(tick, self._side, size=0.1, reason="PERIODIC_TRIGGER", confidence=0.75)
+
+
+def load(settings: EngineSettings) -> Strategy:
+    """The strategy that `engine.strategy` names. Raises ConfigError when there is none of that name."""
+    name = settings.strategy
+    if name == "periodic":
+        return Periodic(settings.signal_every_n_ticks)
+    module_name, _, factory_name = name.partition(":")
+    if not factory_name:
+        raise ConfigError(f'engine.strategy = "{name}": must be "periodic" or "module:factory"')
+    try:
+        factory: Callable[[EngineSettings], Strategy] = getattr(importlib.import_module(module_name), factory_name)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f'engine.strategy = "{name}": cannot be loaded: {error}') from error
+    strategy = factory(settings)
+    if not callable(getattr(strategy, "on_tick", None)):
+        raise ConfigError(f'engine.strategy = "{name}": what it returns has no on_tick(tick)')
+    return strategy
+
+
+class StrategyStage(Transform):
+    """Runs the strategy on every tick."""
+
+    def __init__(
+        self, strategy: Strategy, inbox: Channel, outbox: Channel, counters: Counters, on_end: Callable[[], None]
+    ) -> None:
+        super().__init__("strategy", inbox, outbox, on_end)
+        self._strategy = strategy
+        self._counters = counters
+
+    def transform(self, events: Sequence[Event]) -> Sequence[Event]:
+        out: list[Event] = []
+        for event in events:
+            out.append(event)
+            if not isinstance(event, Tick):
+                continue
+            signal = self._strategy.on_tick(event)
+            self.beat()
+            if signal is None:
+                continue
+            if signal.id != event.id:
+                raise ValueError(f"strategy {type(self._strategy).__name__} made signal {signal.id} of tick {event.id}")
+            self._counters.signal_count += 1
+            out.append(signal)
+        return out
