@@ -23,22 +23,23 @@ class IngestStage(Stage):
         self.door = door
         self.feed = feed
         self.settings = settings
-        self._stop = threading.Event()
+        # not `_stop`: that name is threading.Thread's own
+        self._stop_asked = threading.Event()
 
     def stop(self) -> None:
         """No more trades; `work` returns soon."""
-        self._stop.set()
+        self._stop_asked.set()
 
     @property
     def stopping(self) -> bool:
-        return self._stop.is_set()
+        return self._stop_asked.is_set()
 
     def wait_until(self, due: float) -> bool:
         """Wait, beating, until `due` (monotonic seconds). False when a stop came first."""
         while True:
             self.beat()
             left = due - time.monotonic()
-            if self._stop.wait(max(0.0, min(BEAT_S, left))):
+            if self._stop_asked.wait(max(0.0, min(BEAT_S, left))):
                 return False
             if left <= 0:
                 return True

@@ -215,14 +215,16 @@ class _Session:
     def __init__(self, source: Source, app_symbol: str) -> None:
         self.source = source
         self.decoder = DECODERS[source.kind]
-        self.default_symbol = source.symbol or app_symbol
+        url_symbol = _url_symbol(source.url)
+        self._canonical = source.symbol or app_symbol
+        self._expected = {plain(self._canonical), url_symbol} if source.symbol else {plain(app_symbol)}
+        self.default_symbol = self._canonical if not url_symbol or url_symbol in self._expected else url_symbol
         self.symbols: set[str] = set()
         self.began_ms = now_ms()
         self.heard_ms: int | None = None
         self.errors_in_a_row = 0
         self._first_heard = self._last_heard = 0.0
         self._names: dict[str, str] = {"": self.default_symbol}
-        self._expected = {plain(source.symbol), _url_symbol(source.url)} if source.symbol else set()
 
     def hear(self, received_ms: int) -> None:
         """A frame came that says something."""
@@ -240,8 +242,8 @@ class _Session:
         name = self._names.get(item.symbol)
         if name is None:
             expected = plain(item.symbol) in self._expected
-            name = self._names[item.symbol] = self.source.symbol if expected else item.symbol
-            if self._expected and not expected:
+            name = self._names[item.symbol] = self._canonical if expected else item.symbol
+            if self.source.symbol and not expected:
                 log.warn("unexpected symbol, kept under its own name", source=self.source.name, symbol=item.symbol)
         self.symbols.add(name)
         return item if name == item.symbol else item._replace(symbol=name)
