@@ -2,7 +2,7 @@
 """Disposable NUCs: Debian hosts with a real systemd, booted in a second by systemd-nspawn.
 
     lab.py up NAME              a clean host, running (builds its root file system the first time)
-    lab.py ssh NAME [CMD...]    log in as its operator, who may sudo
+    lab.py shell NAME           log in as its operator, who may sudo
     lab.py reboot | kill | boot NAME    its disk stays
     lab.py down NAME            nothing of it stays
 
@@ -70,7 +70,8 @@ def _parser() -> argparse.ArgumentParser:
     def command(word: str, about: str, name: bool = True) -> argparse.ArgumentParser:
         made = commands.add_parser(word, help=about, description=about)
         if name:
-            made.add_argument("name", nargs="?", default=DEFAULT_NAME, help=f"the lab (LAB, now {DEFAULT_NAME})")
+            about_name = f"the lab (LAB, now {DEFAULT_NAME})"
+            made.add_argument("name", nargs="?", default=DEFAULT_NAME, help=about_name)
         return made
 
     up = command("up", "have it running; on a clean disk, unless it runs already")
@@ -87,10 +88,11 @@ def _parser() -> argparse.ArgumentParser:
     command("boot", "power it on again with the disk it had")
     command("inventory", "print an Ansible inventory with it as the only host of group nuc")
     command("connect", "be sshd on stdin and stdout (for ssh's ProxyCommand)")
-    for word, about in (("ssh", f"log in as {USER}, or run a command"), ("exec", "run a command as root, without ssh")):
+    command("shell", f"log in as {USER}")
+    for word, about in (("ssh", f"run a command as {USER}"), ("exec", "run one as root, without ssh")):
         made = command(word, about, name=False)
         made.add_argument("name", help="the lab")
-        made.add_argument("argv", nargs=argparse.REMAINDER, metavar="CMD", help="the command and its arguments")
+        made.add_argument("argv", nargs=argparse.REMAINDER, metavar="CMD", help="command and arguments")
     command("missing", "print the Debian packages a lab still needs on this machine", name=False)
     return parser
 
@@ -121,6 +123,8 @@ def _carry_out(options: argparse.Namespace) -> int:
             print(inventory(lab), end="")
         case "connect":
             lab.connect()
+        case "shell":
+            os.execvp("ssh", lab.ssh_argv())
         case "ssh":
             os.execvp("ssh", [*lab.ssh_argv(), *_without_dashes(options.argv)])
         case "exec":

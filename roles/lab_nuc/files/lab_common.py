@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -41,8 +41,15 @@ class Interrupted(BaseException):
 
 
 def say(text: str) -> None:
-    """Print one line of progress to stderr; stdout is kept for answers."""
+    """Print one line of progress to stderr; stdout is kept for answers.
+
+    HYBRID_LAB_PROGRESS names a file that gets it as well, such as the terminal when Ansible holds stderr back.
+    """
     print(f"lab: {text}", file=sys.stderr, flush=True)
+    elsewhere = os.environ.get("HYBRID_LAB_PROGRESS")
+    if elsewhere:
+        with suppress(OSError), open(elsewhere, "a") as terminal:
+            terminal.write(f"lab: {text}\n")
 
 
 def missing_packages() -> list[str]:
@@ -60,7 +67,8 @@ def require_machine() -> None:
         raise LabError(f"a lab needs root: run it with sudo, or {elsewhere}")
     packages = missing_packages()
     if packages:
-        raise LabError(f"commands missing: run `apt-get install {' '.join(packages)}` (`make lab-up` does it)")
+        install = f"apt-get install {' '.join(packages)}"
+        raise LabError(f"commands missing: run `{install}` (on Debian and Ubuntu `make lab-up` does it)")
     for path in (CACHE, STATE):
         if not path.is_absolute() or re.search(r"[:,\\\s]", str(path)):
             raise LabError(f"{path}: must be an absolute path without colon, comma, backslash or space")
@@ -93,7 +101,8 @@ def require_room(path: Path, megabytes: int, variable: str) -> None:
     """Refuse to start what the disk cannot hold."""
     free = shutil.disk_usage(path).free >> 20
     if free < megabytes:
-        raise LabError(f"{path}: {free} MB free, {megabytes} MB needed: make room or set {variable} elsewhere")
+        need = f"{free} MB free, {megabytes} MB needed"
+        raise LabError(f"{path}: {need}: make room, or set {variable} to another directory")
 
 
 def private_dir(path: Path) -> Path:
@@ -106,22 +115,34 @@ def private_dir(path: Path) -> Path:
 def locked(directory: Path, waiting: str) -> Iterator[None]:
     """Hold the directory's lock: on the directory itself, so that no lock file stays behind.
 
-    A holder may remove the directory; whoever waited for it then makes and locks the new one.
+    If it is empty in the end it goes, and its parent if that is empty too; whoever waited makes a new one.
     """
     while True:
-        private_dir(directory)
-        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            private_dir(directory)
+            fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:
+            continue  # removed in between
         try:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 say(waiting)
                 fcntl.flock(fd, fcntl.LOCK_EX)
-            if directory.exists() and os.path.samestat(os.fstat(fd), directory.stat()):
+            if _is_open_at(fd, directory):
                 yield
                 return
         finally:
+            with suppress(OSError):
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # unless it was still being waited for
+                if _is_open_at(fd, directory):
+                    directory.rmdir()
+                    directory.parent.rmdir()
             os.close(fd)
+
+
+def _is_open_at(fd: int, path: Path) -> bool:
+    return path.exists() and os.path.samestat(os.fstat(fd), path.stat())
 
 
 def _interrupt(number: int, _frame: FrameType | None) -> None:

@@ -6,10 +6,9 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NoReturn
 
@@ -24,18 +23,8 @@ from lab_common import (
     uninterrupted,
     wait_until,
 )
-from lab_machine import (
-    all_pids,
-    cgroups,
-    command_line,
-    enter_argv,
-    find_leader,
-    find_machine,
-    is_alive,
-    machine_argv,
-    mounts_of,
-    remove_cgroups,
-)
+from lab_find import cut, end_connections, enter_argv, find_leader, find_machine
+from lab_machine import cgroups, machine_argv, remove_cgroups
 from lab_rootfs import USER, ensure_rootfs
 
 NEEDED_MB = 300
@@ -66,12 +55,16 @@ class Lab:
         return str(json.loads((self.state / "lab.json").read_text())["suite"])
 
     def up(self, suite: str, fresh: bool = False) -> bool:
-        """Have it running, on a clean disk if it was not; False when it ran already. Nothing stays if this fails."""
+        """Have it running, on a clean disk if it was not; False when it ran already.
+
+        Nothing of it stays when this fails or is interrupted.
+        """
         rootfs = ensure_rootfs(suite)
         with self._alone():
             if self.leader() and not fresh:
                 if self.exists and self.suite() != suite:
-                    raise LabError(f"{self.name} runs {self.suite()}: take it down first, or use another LAB name")
+                    there = f"{self.name} runs {self.suite()}"
+                    raise LabError(f"{there}: `make lab-down` it first, or use another LAB name")
                 self._wait_running()
                 return False
             try:
@@ -80,7 +73,7 @@ class Lab:
                 self._start()
             except BaseException:
                 with uninterrupted():
-                    self._remove()
+                    self._clear()
                 raise
         return True
 
@@ -98,7 +91,7 @@ class Lab:
         machine around it does: what was written is there, synced or not.)"""
         with self._alone():
             self._require_disk()
-            self._cut()
+            cut(self.name)
 
     def poweroff(self) -> None:
         """Shut it down cleanly; the disk stays."""
@@ -120,7 +113,7 @@ class Lab:
         there = self.state.exists() or find_machine(self.name) is not None
         if there or any(branch.exists() for branch in cgroups(self.name)):
             with self._alone(), uninterrupted():
-                self._remove()
+                self._clear()
         return there
 
     def inside(self, argv: Sequence[str], timeout: float = 60) -> str:
@@ -191,8 +184,9 @@ class Lab:
 
     def _start(self) -> None:
         with (self.state / "console.log").open("w") as log:
+            argv = machine_argv(self.name)
             machine = subprocess.Popen(
-                machine_argv(self.name), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
         wait_until(f"{self.name} starting", lambda: bool(self.leader()) or machine.poll() is not None)
         self._wait_running(machine)
@@ -216,56 +210,20 @@ class Lab:
         wait_until(f"{self.name} booting", settled)
         if state == "degraded":
             failed = self.inside(["systemctl", "list-units", "--failed", "--plain", "--no-legend"])
-            say(f"{self.name} runs with failed units: {' '.join(row.split()[0] for row in failed.splitlines())}")
+            units = " ".join(row.split()[0] for row in failed.splitlines())
+            say(f"{self.name} runs, but these units failed: {units}")
 
     def _takes_logins(self) -> bool:
         leader = self.leader()
         return leader is not None and Path(f"/proc/{leader}/root/run/sshd").is_dir()
 
-    def _cut(self) -> None:
-        outermost = find_machine(self.name)
-        if outermost is not None:
-            guests = self._guests()
-            os.kill(outermost, signal.SIGKILL)
-            wait_until(f"{self.name} ending", lambda: not self._remains() and not any(map(is_alive, guests)))
-
-    def _guests(self) -> list[int]:
-        """Processes that entered its mounts from here (ssh's other end): they end when what they wait for does."""
-        leader = self.leader()
-        if leader is None:
-            return []
-        mounts = os.readlink(f"/proc/{leader}/ns/mnt")
-        return [pid for pid in all_pids() if mounts_of(pid) == mounts]
-
-    def _remains(self) -> bool:
-        """Whether a process is left in its cgroup, which outlives the process that was killed by some ms."""
-        for branch in cgroups(self.name):
-            for procs in branch.rglob("cgroup.procs"):
-                try:
-                    if procs.read_text().strip():
-                        return True
-                except OSError:
-                    continue
-        return find_machine(self.name) is not None
-
     def _clear(self) -> None:
-        """Leave nothing but the state directory itself, which is the lock that is held."""
-        self._cut()
+        """Leave nothing but the state directory, which is the lock that is held and goes with it."""
+        cut(self.name)
         remove_cgroups(self.name)
-        self._end_connections()
+        end_connections(self.name)
         for entry in self.state.iterdir():
             if entry.is_dir():
                 shutil.rmtree(entry)
             else:
                 entry.unlink(missing_ok=True)
-
-    def _remove(self) -> None:
-        self._clear()
-        self.state.rmdir()
-
-    def _end_connections(self) -> None:
-        """End ssh's shared connections, which outlive the command that opened them."""
-        for pid in all_pids():
-            if command_line(pid).startswith(b"ssh: " + os.fsencode(self.state) + b"/"):
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGTERM)

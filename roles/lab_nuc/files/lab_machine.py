@@ -1,4 +1,5 @@
-"""The process that *is* a lab: it holds the disk, the cgroup and systemd-nspawn, and starts it again on reboot.
+"""The process that *is* a lab: it holds the disk, the cgroup and systemd-nspawn,
+and starts it again on reboot.
 
 It runs as PID 1 of a PID namespace and in a mount namespace of its own. So the kernel itself promises that
 nothing outlives it: kill it, and the machine with all its processes and mounts is gone, like a power cut.
@@ -8,11 +9,9 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 import uuid
-from contextlib import suppress
 from pathlib import Path
 
 from lab_common import STATE, LabError, run
@@ -25,89 +24,22 @@ CGROUP_PREFIX = "hybrid-engine-lab"
 def machine_argv(name: str) -> list[str]:
     """The command that becomes the machine; its first process is found again by this very command line."""
     here = Path(__file__).with_name("lab.py")
-    namespaces = ["unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc"]
-    argv = [*namespaces, sys.executable, "-sE", str(here), "_machine", str(STATE / name)]
+    argv = [
+        "unshare",
+        "--mount",
+        "--propagation",
+        "private",
+        "--pid",
+        "--fork",
+        "--kill-child",
+        "--mount-proc",
+    ]
+    argv += [sys.executable, "-sE", str(here), "_machine", str(STATE / name)]
     if Path("/run/systemd/system").is_dir():
         # Where systemd owns the cgroup tree, it is asked for a branch instead of growing one beside it.
         scope = f"--unit={CGROUP_PREFIX}-{name}"
         argv = ["systemd-run", "--quiet", "--scope", "--collect", "--property=Delegate=yes", scope, *argv]
     return argv
-
-
-def find_machine(name: str) -> int | None:
-    """PID of the lab's outermost process, or None when the lab is off. Looked up, never stored: PIDs are reused."""
-    needle = b"\0_machine\0" + os.fsencode(STATE / name) + b"\0"
-    for pid in all_pids():
-        line = command_line(pid)
-        if line.startswith(b"unshare\0") and line.endswith(needle):
-            with suppress(OSError):  # it may be gone by now
-                if os.stat(f"/proc/{pid}").st_uid == 0:
-                    return pid
-    return None
-
-
-def find_leader(name: str) -> int | None:
-    """PID, as seen from here, of the init process inside the lab; None while it is off or between two boots."""
-    outermost = find_machine(name)
-    if outermost is None:
-        return None
-    holders = _children(outermost)
-    for nspawn in [pid for holder in holders for pid in _children(holder)]:
-        for pid in _children(nspawn):
-            if _depth(pid) == _depth(outermost) + 2:
-                return pid
-    return None
-
-
-def enter_argv(leader: int) -> list[str]:
-    """The start of a command line that runs the rest inside the lab, as root.
-
-    The shell waits for it from outside. nsenter's own waiting is not used: it stops itself when its child is
-    stopped, which is what a shutdown does first to every process, and then the lab would wait for it in turn.
-    """
-    return ["nsenter", "-t", str(leader), "--all", "--no-fork", "/bin/sh", "-c", '"$@"; exit $?', "sh"]
-
-
-def all_pids() -> list[int]:
-    """Every process there is."""
-    return [int(entry.name) for entry in os.scandir("/proc") if entry.name.isdigit()]
-
-
-def command_line(pid: int) -> bytes:
-    """A process's arguments, each ended by a zero byte; empty when it is gone."""
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return b""
-
-
-def mounts_of(pid: int) -> str:
-    """The mount namespace a process lives in; empty when it is gone."""
-    try:
-        return os.readlink(f"/proc/{pid}/ns/mnt")
-    except OSError:
-        return ""
-
-
-def is_alive(pid: int) -> bool:
-    """Whether a process still runs: a zombie, which only waits to be collected, does not."""
-    return mounts_of(pid) != ""
-
-
-def _children(pid: int) -> list[int]:
-    try:
-        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except OSError:
-        return []
-
-
-def _depth(pid: int) -> int:
-    """How many PID namespaces deep a process is; 0 when it is gone."""
-    try:
-        found = re.search(r"^NSpid:\s+(.+)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
-    except OSError:
-        return 0
-    return len(found[1].split()) if found else 0
 
 
 def cgroups(name: str) -> list[Path]:
@@ -132,7 +64,7 @@ def remove_cgroups(name: str) -> None:
 
 
 def be_machine(state: Path) -> int:
-    """Mount the disk, join the cgroup, run the machine until it is powered off; return systemd-nspawn's status."""
+    """Join the cgroup, mount the disk, run the machine until it is powered off; systemd-nspawn's status."""
     facts = json.loads((state / "lab.json").read_text())
     root = state / "root"
     try:

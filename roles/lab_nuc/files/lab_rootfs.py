@@ -39,7 +39,8 @@ printf 'PermitRootLogin no\\nPasswordAuthentication no\\n' > /etc/ssh/sshd_confi
 systemctl -q disable apt-daily.timer apt-daily-upgrade.timer e2scrub_all.timer fstrim.timer
 apt-get clean
 rm -rf /var/lib/apt/lists/* /var/log/*.log /var/log/apt
-rm -f /etc/ssh/ssh_host_*_key* /etc/machine-id /var/lib/dbus/machine-id /etc/hostname /etc/hosts /etc/resolv.conf
+rm -f /etc/ssh/ssh_host_*_key* /etc/machine-id /var/lib/dbus/machine-id
+rm -f /etc/hostname /etc/hosts /etc/resolv.conf
 """
 
 
@@ -56,7 +57,6 @@ def ensure_rootfs(suite: str) -> Path:
     target = rootfs_path(suite)
     if target.is_dir():
         return target
-    # The lock's own directory outlives the build: it is what a second builder waits at.
     lock = private_dir(CACHE) / f"{target.name}.lock"
     with locked(lock, f"another build of {suite} is under way: waiting for it"):
         if not target.is_dir():
@@ -127,11 +127,12 @@ def _debootstrap(suite: str, target: Path) -> None:
         raise LabError(f"debootstrap of {suite} failed with {code}: {' / '.join(last)}")
 
 
-def machine_mirror(suite: str, apt: Path = Path("/etc/apt"), os_release: Path = Path("/etc/os-release")) -> str:
+def machine_mirror(suite: str, etc: Path = Path("/etc")) -> str:
     """The Debian mirror this machine itself uses, or "" for debootstrap's default."""
-    host = dict(re.findall(r'^(\w+)="?([^"\n]*)"?$', os_release.read_text(), re.MULTILINE))
+    release = (etc / "os-release").read_text()
+    host = dict(re.findall(r'^(\w+)="?([^"\n]*)"?$', release, re.MULTILINE))
     wanted = {suite, host.get("VERSION_CODENAME", "")} if host.get("ID") == "debian" else {suite}
-    for uri, suites, components in _apt_sources(apt):
+    for uri, suites, components in _apt_sources(etc / "apt"):
         if wanted & suites and "main" in components and re.match(r"https?://", uri):
             return uri
     return ""

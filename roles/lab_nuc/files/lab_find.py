@@ -1,0 +1,126 @@
+"""Finding a running lab, and its end, in /proc: what is there is asked, never remembered."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from contextlib import suppress
+from pathlib import Path
+
+from lab_common import STATE, wait_until
+from lab_machine import cgroups
+
+
+def find_machine(name: str) -> int | None:
+    """PID of the lab's outermost process, or None when the lab is off.
+
+    It is looked up, never stored, because PIDs are reused.
+    """
+    needle = b"\0_machine\0" + os.fsencode(STATE / name) + b"\0"
+    for pid in all_pids():
+        line = command_line(pid)
+        if line.startswith(b"unshare\0") and line.endswith(needle):
+            with suppress(OSError):  # it may be gone by now
+                if os.stat(f"/proc/{pid}").st_uid == 0:
+                    return pid
+    return None
+
+
+def find_leader(name: str) -> int | None:
+    """PID, as seen from here, of the init process inside the lab; None while off or between two boots."""
+    outermost = find_machine(name)
+    if outermost is None:
+        return None
+    holders = _children(outermost)
+    for nspawn in [pid for holder in holders for pid in _children(holder)]:
+        for pid in _children(nspawn):
+            if _depth(pid) == _depth(outermost) + 2:
+                return pid
+    return None
+
+
+def enter_argv(leader: int) -> list[str]:
+    """The start of a command line that runs the rest inside the lab, as root.
+
+    The shell waits for it from outside. nsenter's own waiting is not used: it stops itself when its child is
+    stopped, which is what a shutdown does first to every process, and then the lab would wait for it in turn.
+    """
+    return ["nsenter", "-t", str(leader), "--all", "--no-fork", "/bin/sh", "-c", '"$@"; exit $?', "sh"]
+
+
+def all_pids() -> list[int]:
+    """Every process there is."""
+    return [int(entry.name) for entry in os.scandir("/proc") if entry.name.isdigit()]
+
+
+def command_line(pid: int) -> bytes:
+    """A process's arguments, each ended by a zero byte; empty when it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def mounts_of(pid: int) -> str:
+    """The mount namespace a process lives in; empty when it is gone."""
+    try:
+        return os.readlink(f"/proc/{pid}/ns/mnt")
+    except OSError:
+        return ""
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process still runs: a zombie, which only waits to be collected, does not."""
+    return mounts_of(pid) != ""
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+def _depth(pid: int) -> int:
+    """How many PID namespaces deep a process is; 0 when it is gone."""
+    try:
+        found = re.search(r"^NSpid:\s+(.+)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    except OSError:
+        return 0
+    return len(found[1].split()) if found else 0
+
+
+def cut(name: str) -> None:
+    """Kill everything in a lab at once, if it runs, and wait until it is gone."""
+    outermost = find_machine(name)
+    if outermost is None:
+        return
+    guests = _guests(name)
+    os.kill(outermost, signal.SIGKILL)
+    wait_until(f"{name} ending", lambda: not _remains(name) and not any(map(is_alive, guests)))
+
+
+def end_connections(name: str) -> None:
+    """End ssh's shared connections to a lab, which outlive the command that opened them."""
+    for pid in all_pids():
+        if command_line(pid).startswith(b"ssh: " + os.fsencode(STATE / name) + b"/"):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+
+
+def _guests(name: str) -> list[int]:
+    """Processes that entered its mounts from here (ssh's other end): they end when what they wait for does."""
+    leader = find_leader(name)
+    mounts = mounts_of(leader) if leader else ""
+    return [pid for pid in all_pids() if mounts and mounts_of(pid) == mounts]
+
+
+def _remains(name: str) -> bool:
+    """Whether a process is left in its cgroups: some take a few ms longer than the one that was killed."""
+    for branch in cgroups(name):
+        for procs in branch.rglob("cgroup.procs"):
+            with suppress(OSError):  # the cgroup went while it was looked at
+                if procs.read_text().strip():
+                    return True
+    return find_machine(name) is not None
