@@ -3,7 +3,7 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup
+.PHONY: help setup lint test test-quick test-lab bench demo
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | sort
 
@@ -16,3 +16,25 @@ $(VENV)/.stamp: pyproject.toml
 	@echo "installing the project into $(VENV)"
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[proofs,dev]'
 	@touch $@
+
+lint: setup ## ruff, mypy --strict, yamllint, ansible-lint (production)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/yamllint --strict .
+	$(BIN)/ansible-lint --offline
+
+test: lint test-quick test-lab ## everything: lint, then the quick tests, then those that need a lab
+
+test-quick: setup ## the tests that need neither root nor a lab
+	$(BIN)/pytest -m 'not lab' -n 2
+
+# Labs wait more than they work, so more of them than cores run side by side; a file's tests share one host.
+test-lab: setup ## the tests that need a disposable NUC (root)
+	$(BIN)/pytest -m lab -n 4 --dist loadfile
+
+bench: setup ## start, memory and throughput, beside a bare interpreter
+	$(BIN)/python -m tests.benchmarks.bench
+
+demo: setup ## engine and mock exchange on loopback, a live line of counters; Ctrl-C ends it
+	@$(BIN)/python -m proofs.demo
