@@ -1,0 +1,30 @@
+# Says what this host is, one KEY=value a line. Plain sh and nothing but what a minimal Debian has, because a host
+# without Python must still get its answer. It reads; the one thing it makes is a file in /opt that it removes again.
+say() { printf '%s=%s\n' "$1" "$2"; }
+
+say uid "$(id -u)"
+say init "$(cat /proc/1/comm 2>/dev/null)"
+say systemd "$(systemctl --version 2>/dev/null | sed -n '1s/^systemd \([0-9]*\).*/\1/p')"
+say state "$(systemctl is-system-running 2>/dev/null)"
+say os "$(. /etc/os-release 2>/dev/null; echo "${PRETTY_NAME:-unknown}")"
+say kernel "$(uname -s)"
+say machine "$(uname -m)"
+say libc "$(getconf GNU_LIBC_VERSION 2>/dev/null | sed -n 's/^glibc //p')"
+say clock "$(date +%s)"
+say python "$("$PYTHON" -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])' 2>/dev/null)"
+say sqlite "$("$PYTHON" -c 'import ssl, sqlite3; print(sqlite3.sqlite_version)' 2>/dev/null)"
+for tool in systemd-analyze systemd-run journalctl setpriv; do
+    command -v "$tool" >/dev/null || say missing_tool "$tool"
+done
+for folder in /opt /var /etc; do
+    say "free$(echo "$folder" | tr / _)" "$(df -Pm "$folder" 2>/dev/null | sed -n '2p' | awk '{print $4}')"
+    if trial=$(mktemp "$folder/.preflight-XXXXXX" 2>/dev/null); then
+        rm -f "$trial"
+    else
+        say read_only "$folder"
+    fi
+done
+say cgroup2 "$(awk '$0 ~ / - cgroup2 / { print $5; exit }' /proc/self/mountinfo)"
+say controllers "$(cat "$(awk '$0 ~ / - cgroup2 / { print $5; exit }' /proc/self/mountinfo)/cgroup.controllers" 2>/dev/null)"
+say psi "$(test -r /proc/pressure/cpu && echo yes || echo no)"
+say container "$(systemd-detect-virt --container 2>/dev/null)"

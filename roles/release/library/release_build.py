@@ -1,0 +1,244 @@
+"""Build a release on the controller: see DOCUMENTATION."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: release_build
+short_description: Build a relocatable release tree, named by its content
+description:
+  - Takes top-level packages from a checkout and their dependencies as wheels chosen for the target's Python
+    and platform, and packs them with a launcher into a reproducible archive.
+  - Runs on the controller. Writes only below O(build_dir), which is a cache, so it never reports a change.
+options:
+  checkout: {type: path, required: true, description: Directory that holds pyproject.toml and the packages.}
+  build_dir: {type: path, required: true, description: Where wheels and archives are cached.}
+  packages: {type: list, elements: str, required: true, description: Top-level packages to take.}
+  requirements:
+    type: list
+    elements: str
+    default: []
+    description: Names of pyproject's lists of requirements, C(dependencies) or an extra.
+  launcher: {type: str, required: true, description: Name of the command in bin/.}
+  entry: {type: str, required: true, description: "What it calls, as module:function."}
+  interpreter: {type: str, default: /usr/bin/python3, description: Python on the target.}
+  python_version: {type: str, required: true, description: "Its version, as 3.11."}
+  machine: {type: str, required: true, description: "The target's uname -m."}
+  libc: {type: str, default: "2.36", description: The target's glibc.}
+author: The hybrid-engine authors
+"""
+
+EXAMPLES = r"""
+- name: Build the engine
+  release_build:
+    checkout: "{{ playbook_dir | dirname }}"
+    build_dir: "{{ playbook_dir | dirname }}/build"
+    packages: [hybrid_engine]
+    requirements: [dependencies]
+    launcher: hybrid-engine
+    entry: hybrid_engine.cli:main
+    python_version: "3.11"
+    machine: x86_64
+  delegate_to: localhost
+"""
+
+RETURN = r"""
+name: {type: str, returned: always, description: "<version>-<digest12>"}
+digest: {type: str, returned: always, description: sha256 over paths and contents}
+files: {type: dict, returned: always, description: "{path: sha256} of every file"}
+manifest: {type: str, returned: always, description: The text of release.json}
+archive: {type: str, returned: always, description: The tar on the controller}
+"""
+
+import fcntl
+import gzip
+import hashlib
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import tomllib
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.release_layout import MANIFEST, canonical, content_digest
+
+LAUNCHER = """\
+#!{interpreter} -ISB
+# Isolated (-I), without site-packages (-S): what else is installed on this host has no say in what runs.
+import os
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.realpath(__file__))), "lib"))
+
+from {module} import {function}
+
+sys.exit({function}())
+"""
+LEFT_OUT = (".pyc", ".pyo", "~", ".swp", ".orig", ".rej")
+
+
+class BuildError(Exception):
+    """The release cannot be built; the message says what to do about it."""
+
+
+def own_files(checkout: Path, package: str) -> dict[str, bytes]:
+    """The package's files as {lib/...: contents}, without caches, hidden files and editors' leavings."""
+    top = checkout / package
+    if not (top / "__init__.py").is_file():
+        raise BuildError(f"{top} is not a package of this checkout")
+    found = {}
+    for path in sorted(top.rglob("*")):
+        parts = path.relative_to(checkout).parts
+        hidden = any(part == "__pycache__" or part.startswith(".") for part in parts)
+        if path.is_file() and not hidden and not path.name.endswith(LEFT_OUT):
+            found["/".join(("lib", *parts))] = path.read_bytes()
+    return found
+
+
+def wheel_files(wheel: Path) -> dict[str, bytes]:
+    """What a wheel would install, as {lib/...: contents}. Scripts and headers of a wheel are not used here."""
+    found = {}
+    with zipfile.ZipFile(wheel) as archive:
+        for entry in archive.infolist():
+            parts = entry.filename.split("/")
+            if parts[0].endswith(".data"):
+                if len(parts) < 3 or parts[1] not in ("purelib", "platlib"):
+                    continue
+                parts = parts[2:]
+            if ".." in parts or entry.filename.startswith("/"):
+                raise BuildError(f"{wheel.name} holds a path that leads out of it: {entry.filename}")
+            if not entry.is_dir():
+                found["/".join(("lib", *parts))] = archive.read(entry)
+    return found
+
+
+def platforms(machine: str, libc: str) -> list[str]:
+    """Wheel platforms that the target can load, the newest first."""
+    newest = int(libc.split(".")[1])
+    return [f"manylinux_2_{minor}_{machine}" for minor in range(newest, 16, -1)] + [
+        f"manylinux2014_{machine}",
+        f"linux_{machine}",
+    ]
+
+
+def wheels(wanted: list[str], cache: Path, python: str, machine: str, libc: str) -> list[Path]:
+    """The wheels of all requirements and theirs, from the cache or else from the package index."""
+    if not wanted:
+        return []
+    key = hashlib.sha256(json.dumps([sorted(wanted), python, machine, libc]).encode()).hexdigest()[:12]
+    home = cache / f"py{python}-{machine}-{key}"
+    listing = home / "wheels.json"
+    try:
+        listed = json.loads(listing.read_text())
+        if all(hashlib.sha256((home / name).read_bytes()).hexdigest() == sha for name, sha in listed.items()):
+            return [home / name for name in sorted(listed)]
+    except (OSError, ValueError, AttributeError):
+        pass  # not cached yet, or a download that was cut short: both mean to fetch
+    fetched = Path(tempfile.mkdtemp(dir=cache, prefix=".fetch-"))
+    try:
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
+        command += ["--only-binary=:all:", "--implementation=cp", f"--python-version={python}"]
+        command += [f"--platform={name}" for name in platforms(machine, libc)]
+        done = subprocess.run([*command, f"--dest={fetched}", *wanted], capture_output=True, text=True)
+        if done.returncode != 0:
+            raise BuildError(
+                f"no wheels for {', '.join(wanted)} (Python {python}, {machine}) in {cache}, and pip could not "
+                f"fetch them: {done.stderr.strip()[-600:]}"
+            )
+        names = sorted(path.name for path in fetched.glob("*.whl"))
+        sums = {name: hashlib.sha256((fetched / name).read_bytes()).hexdigest() for name in names}
+        (fetched / "wheels.json").write_text(json.dumps(sums, indent=1))
+        fetched.chmod(0o755)
+        shutil.rmtree(home, ignore_errors=True)
+        fetched.rename(home)
+    finally:
+        shutil.rmtree(fetched, ignore_errors=True)
+    return [home / name for name in names]
+
+
+def packed(contents: dict[str, bytes]) -> bytes:
+    """A tar.gz that is the same bytes for the same contents, whoever packs it and when."""
+    plain = io.BytesIO()
+    with tarfile.open(fileobj=plain, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for path in sorted(contents):
+            entry = tarfile.TarInfo(path)
+            entry.size = len(contents[path])
+            entry.mode = 0o755 if path.startswith("bin/") else 0o644
+            archive.addfile(entry, io.BytesIO(contents[path]))
+    return gzip.compress(plain.getvalue(), compresslevel=6, mtime=0)
+
+
+def build(options: dict[str, Any]) -> dict[str, Any]:
+    """Build the release and return what RETURN describes; BuildError where it cannot be."""
+    checkout, cache = Path(options["checkout"]), Path(options["build_dir"])
+    project = tomllib.loads((checkout / "pyproject.toml").read_text())["project"]
+    wanted: list[str] = []
+    for group in options["requirements"]:
+        extras = project.get("optional-dependencies", {})
+        if group != "dependencies" and group not in extras:
+            raise BuildError(f"pyproject.toml has no list of requirements named {group!r}")
+        wanted += project.get("dependencies", []) if group == "dependencies" else extras[group]
+    contents: dict[str, bytes] = {}
+    for package in options["packages"]:
+        contents |= own_files(checkout, package)
+    (cache / "wheels").mkdir(parents=True, exist_ok=True)
+    (cache / "releases").mkdir(exist_ok=True)
+    with open(cache / "wheels" / ".lock", "w") as lock:  # hosts deployed side by side share this cache
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        chosen = wheels(
+            wanted, cache / "wheels", options["python_version"], options["machine"], options["libc"]
+        )
+    for wheel in chosen:
+        contents |= wheel_files(wheel)
+    module, function = options["entry"].split(":")
+    if f"lib/{module.replace('.', '/')}.py" not in contents:
+        raise BuildError(f"the launcher calls {options['entry']}, but no package has that module")
+    contents[f"bin/{options['launcher']}"] = LAUNCHER.format(
+        interpreter=options["interpreter"], module=module, function=function
+    ).encode()
+    files = {path: hashlib.sha256(data).hexdigest() for path, data in contents.items()}
+    digest = content_digest(files)
+    facts = {"version": project["version"], "digest": digest, "name": f"{project['version']}-{digest[:12]}"}
+    manifest = canonical({**facts, "python": options["python_version"], "files": files})
+    data = packed({**contents, MANIFEST: manifest.encode()})
+    name = f"{options['launcher']}-{facts['name']}-py{options['python_version']}.tar.gz"
+    archive = cache / "releases" / name
+    if not archive.is_file() or archive.read_bytes() != data:
+        with tempfile.NamedTemporaryFile(dir=archive.parent, delete=False) as draft:
+            draft.write(data)
+        os.chmod(draft.name, 0o644)
+        os.replace(draft.name, archive)
+    return {**facts, "files": files, "manifest": manifest, "archive": str(archive)}
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "checkout": {"type": "path", "required": True},
+            "build_dir": {"type": "path", "required": True},
+            "packages": {"type": "list", "elements": "str", "required": True},
+            "requirements": {"type": "list", "elements": "str", "default": []},
+            "launcher": {"type": "str", "required": True},
+            "entry": {"type": "str", "required": True},
+            "interpreter": {"type": "str", "default": "/usr/bin/python3"},
+            "python_version": {"type": "str", "required": True},
+            "machine": {"type": "str", "required": True},
+            "libc": {"type": "str", "default": "2.36"},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        result = build(module.params)
+    except (BuildError, OSError, KeyError, ValueError, zipfile.BadZipFile) as problem:
+        module.fail_json(msg=f"The release cannot be built: {problem}")
+    module.exit_json(changed=False, **result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,192 @@
+"""Remember which releases a host has run: see DOCUMENTATION."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: release_record
+short_description: Point current to a release, remember it, and prune old ones; or mark one void; or find one
+description:
+  - The history is a list of names in the order in which they were taken up, the newest last, so that what
+    came before a release is known without looking at dates.
+options:
+  root: {type: path, required: true, description: "Holds releases/ and current."}
+  history: {type: path, required: true, description: "JSON file {history: [names], void: [names]}."}
+  name: {type: str, required: true, description: "A release, or C(previous) with O(state=found)."}
+  state:
+    type: str
+    choices: [current, void, found]
+    default: current
+    description:
+      - C(current) makes it the live one (atomically) and prunes; C(void) marks it as failed and removes it;
+        C(found) only looks whether it is on the host, unharmed, and fails with what there is instead.
+  keep: {type: int, default: 3, description: How many releases stay.}
+  replaces: {type: str, default: "", description: What was live before; empty when going back to one.}
+  in_use: {type: list, elements: str, default: [], description: Names that must stay whatever the history says.}
+author: The hybrid-engine authors
+"""
+
+EXAMPLES = r"""
+- name: What ran before
+  release_record:
+    root: /opt/hybrid-engine
+    history: /var/lib/hybrid-deploy/releases.json
+    name: previous
+    state: found
+"""
+
+RETURN = r"""
+name: {type: str, returned: always, description: The release, resolved}
+before: {type: str, returned: always, description: What current pointed to; null where it did not}
+pruned: {type: list, elements: str, returned: always, description: Releases removed}
+"""
+
+import contextlib
+import glob
+import json
+import os
+import shutil
+import tempfile
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.release_layout import NAME, canonical, current_name, recomputed_digest
+
+VOIDS = 50  # names remembered as failed; a name is its content, so an old one hardly comes back
+
+
+def read(path: str) -> dict[str, list[str]]:
+    """The history file; empty lists where there is none yet. ValueError where it is not what it should be."""
+    try:
+        with open(path, encoding="utf-8") as stream:
+            record = json.load(stream)
+    except FileNotFoundError:
+        return {"history": [], "void": []}
+    lists = {key: record.get(key, []) for key in ("history", "void")}
+    if not all(isinstance(names, list) for names in lists.values()):
+        raise ValueError("history and void should be lists")
+    return lists
+
+
+def write(path: str, text: str) -> None:
+    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+    handle, draft = tempfile.mkstemp(dir=os.path.dirname(path))
+    with os.fdopen(handle, "w", encoding="utf-8") as stream:
+        stream.write(text)
+        os.fchmod(stream.fileno(), 0o644)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(draft, path)
+
+
+def on_disk(root: str) -> list[str]:
+    with contextlib.suppress(OSError):
+        return sorted(name for name in os.listdir(os.path.join(root, "releases")) if NAME.fullmatch(name))
+    return []
+
+
+def busy(root: str, name: str) -> bool:
+    """Whether any process runs from this release: seen by its command line, directory or mapped files."""
+    home = os.path.realpath(os.path.join(root, "releases", name)).encode()
+    for process in glob.glob("/proc/[0-9]*"):
+        for source in ("cmdline", "maps"):
+            with contextlib.suppress(OSError), open(f"{process}/{source}", "rb") as stream:
+                if home + b"/" in stream.read() and int(process[6:]) != os.getpid():
+                    return True
+        with contextlib.suppress(OSError):
+            if os.readlink(f"{process}/cwd").encode().startswith(home):
+                return True
+    return False
+
+
+def resolve(options: dict[str, Any], record: dict[str, list[str]], live: str | None) -> str:
+    """The release's name; ValueError says what there is instead."""
+    name: str = options["name"]
+    present = on_disk(options["root"])
+    told = [entry for entry in record["history"] if entry in present and entry not in record["void"]]
+    choice = f"on this host: {', '.join(told) or 'none'}; live: {live or 'none'}"
+    if name == "previous":
+        before = told[: told.index(live)] if live in told else [entry for entry in told if entry != live]
+        if not before:
+            raise ValueError(f"no release was live before {live or 'this'} ({choice})")
+        name = before[-1]
+    if name not in present:
+        raise ValueError(f"there is no release {name!r} ({choice})")
+    if name in record["void"]:
+        raise ValueError(f"release {name} is void: it failed its gate ({choice})")
+    if recomputed_digest(os.path.join(options["root"], "releases", name))[:12] != name[-12:]:
+        raise ValueError(f"release {name} is not what it was built as: its files were altered on this host")
+    return name
+
+
+def ordered(history: list[str], name: str, replaces: str) -> list[str]:
+    """The history with `name` taken up: right after what it replaces, or where it was when it is gone back to."""
+    if replaces and replaces != name:
+        return [entry for entry in history if entry not in (name, replaces)] + [replaces, name]
+    return history if name in history else [*history, name]
+
+
+def flip(root: str, name: str) -> None:
+    """Point current to the release in one step: there is no moment without a link."""
+    draft = os.path.join(root, ".current-new")
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(draft)
+    os.symlink(os.path.join("releases", name), draft)
+    os.replace(draft, os.path.join(root, "current"))
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "root": {"type": "path", "required": True},
+            "history": {"type": "path", "required": True},
+            "name": {"type": "str", "required": True},
+            "state": {"type": "str", "choices": ["current", "void", "found"], "default": "current"},
+            "keep": {"type": "int", "default": 3},
+            "replaces": {"type": "str", "default": ""},
+            "in_use": {"type": "list", "elements": "str", "default": []},
+        },
+        supports_check_mode=True,
+    )
+    options = module.params
+    root, name, state = options["root"], options["name"], options["state"]
+    live = current_name(root)
+    try:
+        record = read(options["history"])
+        if state == "found":
+            module.exit_json(changed=False, name=resolve(options, record, live), before=live, pruned=[])
+        after = {key: [entry for entry in names if entry != name] for key, names in record.items()}
+        pruned: list[str] = []
+        if state == "void":
+            after["void"] = [*after["void"], name][-VOIDS:]
+            pruned = [entry for entry in on_disk(root) if entry == name != live and not busy(root, entry)]
+        else:
+            after["history"] = ordered(record["history"], name, options["replaces"])
+            kept = {name, *options["in_use"], *after["history"][-options["keep"] :]}
+            pruned = [entry for entry in on_disk(root) if entry not in kept and not busy(root, entry)]
+            after["history"] = [entry for entry in after["history"] if entry in kept]
+        moved = state == "current" and live != name
+        if not module.check_mode:
+            if moved:
+                flip(root, name)
+            if after != record or not os.path.exists(options["history"]):
+                write(options["history"], canonical(after))
+            for entry in pruned:
+                shutil.rmtree(os.path.join(root, "releases", entry))
+    except (OSError, ValueError, KeyError) as problem:
+        module.fail_json(msg=f"Releases of {root}: {problem}")
+    module.exit_json(
+        changed=moved or bool(pruned) or after != record,
+        name=name,
+        before=live,
+        pruned=pruned,
+        diff={
+            "before_header": options["history"],
+            "after_header": options["history"],
+            "before": canonical({**record, "current": live}),
+            "after": canonical({**after, "current": name if moved else live}),
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,167 @@
+"""Try a service beside the one that runs: see DOCUMENTATION."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: unit_candidate
+short_description: Run what is about to be deployed as a unit of its own, with the same drop-ins and scratch state
+description:
+  - The candidate exists below /run only, and whatever happens nothing of it is left.
+  - "In O(exec), O(check) and O(health), C({files}) is the directory with its files and C({state}) the one it may
+    write to."
+  - A change is never reported, because none stays. In check mode nothing is started.
+options:
+  unit: {type: str, required: true, description: "The unit it stands for, as hybrid-engine.service."}
+  content: {type: str, required: true, description: The unit file's text.}
+  dropins: {type: list, elements: dict, default: [], description: "{name, content, state} each"}
+  files: {type: dict, default: {}, description: "{name: text} of what goes into {files}"}
+  user: {type: str, required: true, description: The service's user.}
+  group: {type: str, required: true, description: The service's group.}
+  exec: {type: list, elements: str, required: true, description: What it runs instead of ExecStart=.}
+  check: {type: list, elements: str, default: [], description: A command that must exit 0 before it is started.}
+  health: {type: list, elements: str, default: [], description: A command that exits 0 when it is well.}
+  deadline_s: {type: float, default: 45, description: Seconds until it must be well.}
+  settle_s: {type: float, default: 2, description: Seconds for which it must stay so.}
+author: The hybrid-engine authors
+"""
+
+EXAMPLES = r"""
+- name: Try it
+  unit_candidate:
+    unit: example.service
+    content: "{{ unit_text }}"
+    user: example
+    group: example
+    exec: [/opt/example/releases/1.0/bin/example, run, --config, "{files}/config.toml"]
+"""
+
+RETURN = r"""
+verdict: {type: str, returned: always, description: "healthy, unhealthy, refused (by check) or skipped"}
+why: {type: str, returned: always, description: What was wrong}
+journal: {type: list, elements: str, returned: always, description: Its last lines where it was unhealthy}
+"""
+
+import os
+import shlex
+import shutil
+import subprocess
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.service_unit import RUN_UNITS, group_id, journal, run, settled, show, user_id
+
+
+class Candidate:
+    """The unit under another name, and its scratch directories."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self.options = options
+        self.stem = options["unit"].removesuffix(".service") + "-candidate"
+        self.unit = f"{self.stem}.service"
+        self.home = f"/run/{self.stem}"
+        self.files, self.state = f"{self.home}/etc", f"{self.home}/state"
+
+    def command(self, words: list[str]) -> list[str]:
+        return [word.replace("{files}", self.files).replace("{state}", self.state) for word in words]
+
+    def remove(self) -> None:
+        """Leave nothing of it: also what an earlier deploy left that was killed."""
+        path = f"{RUN_UNITS}/{self.unit}"
+        known = os.path.exists(path) or show(self.unit).get("ActiveState") not in ("inactive", None)
+        if known:
+            run("systemctl", "kill", "--signal=SIGKILL", self.unit)  # its state is scratch: no drain to wait for
+            run("systemctl", "stop", self.unit)
+        for left in (f"{path}.d", self.home):
+            shutil.rmtree(left, ignore_errors=True)
+        if os.path.exists(path):
+            os.unlink(path)
+        if known:
+            run("systemctl", "daemon-reload")
+            run("systemctl", "reset-failed", self.unit)
+
+    def place(self) -> None:
+        """Write its unit, its drop-ins and its files."""
+        user, group = user_id(self.options["user"]), group_id(self.options["group"])
+        if user is None or group is None:
+            raise OSError(f"there is no user {self.options['user']} with group {self.options['group']}")
+        for folder, mode, owner in ((self.home, 0o755, 0), (self.files, 0o750, 0), (self.state, 0o750, user)):
+            os.mkdir(folder)
+            os.chown(folder, owner, group)
+            os.chmod(folder, mode)
+        for name, text in self.options["files"].items():
+            path = os.path.join(self.files, name)
+            with open(path, "w", encoding="utf-8") as stream:
+                stream.write(text)
+            os.chown(path, 0, group)
+            os.chmod(path, 0o640)
+        folder = f"{RUN_UNITS}/{self.unit}.d"
+        os.makedirs(folder, exist_ok=True)
+        texts = {f"{RUN_UNITS}/{self.unit}": self.options["content"], f"{folder}/zz-candidate.conf": self.own()}
+        for entry in self.options["dropins"]:
+            if entry.get("state", "present") == "present":
+                texts[f"{folder}/{entry['name']}.conf"] = entry["content"]
+        for path, text in texts.items():
+            with open(path, "w", encoding="utf-8") as stream:
+                stream.write(text)
+
+    def own(self) -> str:
+        """The one drop-in that the real service does not have."""
+        words = " ".join(shlex.quote(word) for word in self.command(self.options["exec"]))
+        return (
+            f"[Unit]\nDescription=Candidate of {self.options['unit']}\n[Service]\n"
+            f"ExecStart=\nExecStart={words}\nWorkingDirectory={self.state}\n"
+            f"StateDirectory=\nReadWritePaths={self.state}\nRestart=no\nTimeoutStopSec=2\n"
+            # Should whoever started it be gone, it goes by itself.
+            f"RuntimeMaxSec={self.options['deadline_s'] + self.options['settle_s'] + 60:g}\n"
+        )
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "unit": {"type": "str", "required": True},
+            "content": {"type": "str", "required": True},
+            "dropins": {"type": "list", "elements": "dict", "default": []},
+            "files": {"type": "dict", "default": {}},
+            "user": {"type": "str", "required": True},
+            "group": {"type": "str", "required": True},
+            "exec": {"type": "list", "elements": "str", "required": True},
+            "check": {"type": "list", "elements": "str", "default": []},
+            "health": {"type": "list", "elements": "str", "default": []},
+            "deadline_s": {"type": "float", "default": 45},
+            "settle_s": {"type": "float", "default": 2},
+        },
+        supports_check_mode=True,
+    )
+    options = module.params
+    if module.check_mode:
+        module.exit_json(changed=False, verdict="skipped", why="", journal=[])
+    os.umask(0o022)
+    candidate = Candidate(options)
+    verdict, why, lines = "healthy", "", []
+    try:
+        candidate.remove()
+        candidate.place()
+        who = {"user": options["user"], "group": options["group"], "extra_groups": [], "cwd": "/"}
+        if options["check"]:
+            done = run(*candidate.command(options["check"]), **who)
+            if done.returncode != 0:
+                verdict, why = "refused", (done.stderr.strip() or done.stdout.strip())[-800:]
+        if verdict == "healthy":
+            run("systemctl", "daemon-reload")
+            run("systemctl", "start", "--no-block", candidate.unit)
+            health = candidate.command(options["health"])
+            state = settled(candidate.unit, health, options["deadline_s"], options["settle_s"], **who)
+            if not state["healthy"]:
+                verdict, why = "unhealthy", state["why"]
+                lines = journal(candidate.unit, state.get("InvocationID", ""), 20)
+    except (OSError, subprocess.SubprocessError) as problem:
+        verdict, why = "unhealthy", str(problem)
+    finally:
+        candidate.remove()
+    why = why.replace(f"{candidate.files}/", "")
+    module.exit_json(changed=False, verdict=verdict, why=why, journal=lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,145 @@
+"""Talk to systemd, and keep files: what the modules of this role share."""
+
+from __future__ import annotations
+
+import grp
+import json
+import os
+import pwd
+import re
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from typing import Any
+
+UNITS = "/etc/systemd/system"
+RUN_UNITS = "/run/systemd/system"
+SHOWN = (
+    "LoadState,ActiveState,SubState,Result,MainPID,InvocationID,NRestarts,ExecMainStatus,NeedDaemonReload,"
+    "UnitFileState,DropInPaths,FragmentPath"
+)
+# What must not be seen in a diff: user:password@ in an address, and values whose name says what they are.
+SECRETS = (
+    re.compile(r"(?<=://)[^/@\s\"']+(?=@)"),
+    re.compile(r"(?i)(?<=[?&])((?:token|api_?key|key|secret|signature|password)=)[^&\s\"']+"),
+    re.compile(r"(?im)^(\s*\w*(?:password|secret|token|api_?key)\w*\s*=\s*).+$"),
+)
+
+
+def run(*argv: str, timeout: float = 60, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run a command; never raises for its exit code. TimeoutExpired after `timeout` seconds."""
+    return subprocess.run(argv, capture_output=True, text=True, timeout=timeout, **options)
+
+
+def show(unit: str) -> dict[str, str]:
+    """What systemd knows of a unit, as {property: text}; also of one that does not exist."""
+    done = run("systemctl", "show", f"--property={SHOWN}", unit)
+    return dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
+
+
+def journal(unit: str, invocation: str, lines: int = 40) -> list[str]:
+    """The last lines of one start of a unit, its own and systemd's about it, the newest last."""
+    # systemd's own lines about a start carry its id under another name, and arrive a moment later.
+    run("journalctl", "--sync")
+    about = [f"_SYSTEMD_INVOCATION_ID={invocation}", "+", f"INVOCATION_ID={invocation}", f"UNIT={unit}"]
+    which = about if invocation else [f"_SYSTEMD_UNIT={unit}", "+", f"UNIT={unit}"]
+    done = run("journalctl", "--no-pager", "--output=cat", f"--lines={lines}", *which)
+    return done.stdout.splitlines()
+
+
+def settled(unit: str, health: Sequence[str], deadline_s: float, settle_s: float, **who: Any) -> dict[str, Any]:
+    """Wait until a unit that was just started has proven itself: active, the same process for `settle_s`, and
+    `health` (a command; none = not asked) has exited 0. Gives {healthy, why, and what show() knows}.
+    """
+    began = time.monotonic()
+    since, process, why = None, None, "it did not get ready"
+    while True:
+        now = time.monotonic()
+        state = show(unit)
+        active, main = state.get("ActiveState"), state.get("MainPID")
+        if active == "failed" or (active == "inactive" and now - began > 1) or state.get("SubState") == "auto-restart":
+            said = f"{active}, {state.get('Result')}, exit status {state.get('ExecMainStatus')}"
+            return {"healthy": False, "why": f"it ended: {said}", **state}
+        if active == "active":
+            if process not in (None, main):
+                return {"healthy": False, "why": "its process was replaced while it should have settled", **state}
+            process = main
+            if since is None:
+                done = run(*health, **who) if health else None
+                if done is None or done.returncode == 0:
+                    since = now
+                else:
+                    why = f"{' '.join(health)}: exit {done.returncode}: {(done.stderr or done.stdout).strip()[-400:]}"
+            elif now - since >= settle_s:
+                return {"healthy": True, "why": "", **state}
+        if now - began > deadline_s:
+            return {"healthy": False, "why": f"{why} within {deadline_s:g} s", **state}
+        time.sleep(0.1)
+
+
+def redacted(text: str) -> str:
+    """The text as a diff may show it."""
+    text = SECRETS[0].sub("***", text)
+    text = SECRETS[1].sub(r"\1***", text)
+    return SECRETS[2].sub(r"\1***", text)
+
+
+def user_id(name: str) -> int | None:
+    """None where there is no such user (yet)."""
+    try:
+        return int(name) if name.isdigit() else pwd.getpwnam(name).pw_uid
+    except KeyError:
+        return None
+
+
+def group_id(name: str) -> int | None:
+    """None where there is no such group (yet)."""
+    try:
+        return int(name) if name.isdigit() else grp.getgrnam(name).gr_gid
+    except KeyError:
+        return None
+
+
+def write(path: str, data: bytes, mode: int, owner: int = 0, group: int = 0) -> None:
+    """Replace a file in one step and have it on the disk: a crash leaves the old one or the new one."""
+    handle, draft = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".new-")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            os.fchown(stream.fileno(), owner, group)
+            os.fchmod(stream.fileno(), mode)
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(draft, path)
+    except BaseException:
+        os.unlink(draft)
+        raise
+
+
+def link(path: str, target: str) -> None:
+    """Make a symbolic link, or point it elsewhere, in one step."""
+    draft = f"{path}.new"
+    if os.path.lexists(draft):
+        os.unlink(draft)
+    os.symlink(target, draft)
+    os.replace(draft, path)
+
+
+def load_json(path: str) -> Any:
+    """A JSON file's value; None where there is no such file or it is not JSON."""
+    try:
+        with open(path, encoding="utf-8") as stream:
+            return json.load(stream)
+    except (OSError, ValueError):
+        return None
+
+
+def transaction_file(unit: str) -> str:
+    """Where an unfinished change of a unit is remembered: under /run, since a boot starts what is in place anyway."""
+    return f"/run/hybrid-deploy/{unit}.json"
+
+
+def rolled_back_folder(unit: str) -> str:
+    """Where the drop-ins are remembered that were rolled back by name. One marker each, under the drop-in's name."""
+    return f"/var/lib/hybrid-deploy/rolled-back/{unit}"
