@@ -38,3 +38,15 @@ bench: setup ## start, memory and throughput, beside a bare interpreter
 
 demo: setup ## engine and mock exchange on loopback, a live line of counters; Ctrl-C ends it
 	@$(BIN)/python -m proofs.demo
+
+# LAB=name chooses one of several, LAB_SUITE=bookworm|trixie what it runs. Ansible holds back what a command
+# prints until it is done, so the minute it takes to build a root file system is told past it.
+.PHONY: lab-up lab-down lab-shell
+lab-up: setup ## boot a disposable NUC (LAB=name LAB_SUITE=bookworm|trixie)
+	@HYBRID_LAB_PROGRESS=/proc/$$$$/fd/2 $(BIN)/ansible-playbook playbooks/lab_up.yml
+
+lab-down: setup ## remove it, with its processes, mounts and files (LAB=name)
+	@$(BIN)/ansible-playbook playbooks/lab_down.yml
+
+lab-shell: ## log in to it as its operator, who may sudo (LAB=name)
+	@python3 roles/lab_nuc/files/lab.py shell

@@ -17,7 +17,16 @@ import os
 import sys
 from pathlib import Path
 
-from lab_common import STATE, Interrupted, LabError, interruptible, missing_packages, require_machine, say
+from lab_common import (
+    STATE,
+    Interrupted,
+    LabError,
+    interruptible,
+    missing_packages,
+    require_linux_root,
+    require_machine,
+    say,
+)
 from lab_host import Lab
 from lab_machine import be_machine
 from lab_rootfs import SUITES, USER, ensure_rootfs
@@ -46,7 +55,8 @@ def main(argv: list[str] | None = None) -> int:
     interruptible()
     try:
         if options.command == "missing":
-            print("\n".join(missing_packages()))
+            require_linux_root()
+            print("".join(f"{package}\n" for package in missing_packages()), end="")
             return 0
         require_machine()
         return _carry_out(options)

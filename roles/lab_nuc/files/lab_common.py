@@ -58,13 +58,18 @@ def missing_packages() -> list[str]:
     return sorted({package for tool, package in TOOLS.items() if not shutil.which(tool, path=path)})
 
 
-def require_machine() -> None:
-    """Refuse a machine that cannot hold a lab, with what to do instead."""
+def require_linux_root() -> None:
+    """Refuse a machine that can never hold a lab, with what to do instead."""
     elsewhere = "use a real host instead (INVENTORY=inventory/nuc), or `make demo` for the engine alone"
     if sys.platform != "linux":
         raise LabError(f"a lab needs Linux, this is {sys.platform}: {elsewhere}")
     if os.geteuid() != 0:
         raise LabError(f"a lab needs root: run it with sudo, or {elsewhere}")
+
+
+def require_machine() -> None:
+    """Refuse a machine that cannot hold a lab as it is, with what to do about it."""
+    require_linux_root()
     packages = missing_packages()
     if packages:
         install = f"apt-get install {' '.join(packages)}"
