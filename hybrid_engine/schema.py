@@ -1,8 +1,16 @@
-"""The tables. Migrations only add, so that the previous release opens a newer database.
+"""The tables, and whether a database is one of ours. Migrations only add, so that the previous release opens a newer database.
 
 Comments inside the statements are kept by SQLite: `.schema` tells an operator the units.
 """
 
+import sqlite3
+import time
+from contextlib import closing
+
+from hybrid_engine.exits import StorageError
+
+# A whole check of a large file takes minutes; this much of it is done before READY.
+CHECK_S = 0.05
 APPLICATION_ID = 0x48594245  # "HYBE": a database without it, and with tables, is somebody else's
 
 _V1 = """
@@ -89,3 +97,44 @@ CREATE TABLE gaps (
 
 # Entry n brings a database from user_version n to n + 1.
 MIGRATIONS = (_V1,)
+
+
+def _shape(con: sqlite3.Connection) -> dict[str, set[str]]:
+    """Table name -> column names."""
+    names = [row[0] for row in con.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+    return {name: {row[1] for row in con.execute(f'PRAGMA table_info("{name}")')} for name in names}
+
+
+def refuse_foreign(con: sqlite3.Connection, path: str) -> None:
+    """Raises StorageError when the database is damaged, or was not made by this engine."""
+    shape = _shape(con)
+    (application_id,) = con.execute("PRAGMA application_id").fetchone()
+    (version,) = con.execute("PRAGMA user_version").fetchone()
+    if not shape:
+        if application_id or version:
+            raise StorageError(
+                f"{path}: has no tables but a version: not a database of this engine; name another app.db_path"
+            )
+        return
+    if application_id != APPLICATION_ID:
+        raise StorageError(f"{path}: wrong schema: not a database of this engine; name another app.db_path")
+    if version >= len(MIGRATIONS):
+        with closing(sqlite3.connect(":memory:")) as fresh:
+            for script in MIGRATIONS:
+                fresh.executescript(script)
+            for table, columns in _shape(fresh).items():
+                missing = sorted(columns - shape.get(table, set()))
+                if missing:
+                    raise StorageError(f"{path}: wrong schema: {table}.{missing[0]} is missing")
+    deadline = time.monotonic() + CHECK_S
+    con.set_progress_handler(lambda: time.monotonic() > deadline, 2000)
+    try:
+        found = con.execute("PRAGMA quick_check(1)").fetchone()[0]
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
+            raise
+        found = "ok"  # as far as the time allowed
+    finally:
+        con.set_progress_handler(None, 0)
+    if found != "ok":
+        raise StorageError(f"{path}: is corrupt: {found}")

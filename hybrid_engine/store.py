@@ -17,13 +17,11 @@ from typing import NamedTuple
 from hybrid_engine.exits import StorageError
 from hybrid_engine.metrics import Books, Counters, FeedState, Gap
 from hybrid_engine.model import Order, Signal, Tick, Trade
-from hybrid_engine.schema import APPLICATION_ID, MIGRATIONS
+from hybrid_engine.schema import APPLICATION_ID, MIGRATIONS, refuse_foreign
 
 # busy_timeout as promised and verified, and as the writer then uses it: short tries, so that each is a sign of life.
 BUSY_TIMEOUT_MS = 5000
 TRY_MS = 250
-# A whole check of a large file takes minutes; this much of it is done before READY.
-CHECK_S = 0.05
 
 _LOCKS = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
@@ -78,47 +76,6 @@ def _translated(path: str) -> Iterator[None]:
         raise StorageError(f"{path}: {error.strerror or error}") from error
 
 
-def _shape(con: sqlite3.Connection) -> dict[str, set[str]]:
-    """Table name -> column names."""
-    names = [row[0] for row in con.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
-    return {name: {row[1] for row in con.execute(f'PRAGMA table_info("{name}")')} for name in names}
-
-
-def _refuse_foreign(con: sqlite3.Connection, path: str) -> None:
-    """Raises StorageError when the database is damaged, or was not made by this engine."""
-    shape = _shape(con)
-    (application_id,) = con.execute("PRAGMA application_id").fetchone()
-    (version,) = con.execute("PRAGMA user_version").fetchone()
-    if not shape:
-        if application_id or version:
-            raise StorageError(
-                f"{path}: has no tables but a version: not a database of this engine; name another app.db_path"
-            )
-        return
-    if application_id != APPLICATION_ID:
-        raise StorageError(f"{path}: wrong schema: not a database of this engine; name another app.db_path")
-    if version >= len(MIGRATIONS):
-        with closing(sqlite3.connect(":memory:")) as fresh:
-            for script in MIGRATIONS:
-                fresh.executescript(script)
-            for table, columns in _shape(fresh).items():
-                missing = sorted(columns - shape.get(table, set()))
-                if missing:
-                    raise StorageError(f"{path}: wrong schema: {table}.{missing[0]} is missing")
-    deadline = time.monotonic() + CHECK_S
-    con.set_progress_handler(lambda: time.monotonic() > deadline, 2000)
-    try:
-        found = con.execute("PRAGMA quick_check(1)").fetchone()[0]
-    except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
-            raise
-        found = "ok"  # as far as the time allowed
-    finally:
-        con.set_progress_handler(None, 0)
-    if found != "ok":
-        raise StorageError(f"{path}: is corrupt: {found}")
-
-
 def open_reader(path: Path) -> sqlite3.Connection:
     """A connection that cannot write. Raises StorageError or Locked."""
     with _translated(str(path)):
@@ -138,7 +95,7 @@ class Store:
             with _translated(self._path):
                 if path.stat().st_size:
                     with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=0.25)) as con:
-                        _refuse_foreign(con, self._path)
+                        refuse_foreign(con, self._path)
                 # The three threads that use it take turns: main before the street runs, persist, main after it ended.
                 self._con = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=TRY_MS / 1000)
                 try:

@@ -11,7 +11,7 @@ from hybrid_engine.store import Store, open_reader, ticks_of_run
 CHUNK = 256
 
 
-def check_target(settings: EngineSettings, store: Store) -> None:
+def check_target(settings: EngineSettings, target: Path, store: Store) -> None:
     """Raises ConfigError when the run does not exist or the target database already holds ticks with its ids."""
     source = settings.replay_from
     with closing(open_reader(Path(source.database))) as con:
@@ -22,7 +22,7 @@ def check_target(settings: EngineSettings, store: Store) -> None:
         raise ConfigError(f"engine.replay_from.run = {source.run}: {source.database} has no such run")
     if first is not None and store.holds_any_of(first, last):
         raise ConfigError(
-            f"app.db_path: already holds ticks with ids {first} to {last}, which REPLAY keeps; name an empty database"
+            f"app.db_path = {target}: holds ticks with ids {first} to {last}, which REPLAY keeps; name an empty file"
         )
 
 
