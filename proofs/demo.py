@@ -59,9 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         }
         print(f"mock exchange at {exchange.url('binance', 'btcusdt')}, database in {scratch}; Ctrl-C ends it")
         # A process group of its own: Ctrl-C is ours, and we pass it on as the stop that a service gets.
-        engine = subprocess.Popen(
-            _engine(), env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True
-        )
+        engine = subprocess.Popen(_engine(), env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True)
         signal.signal(signal.SIGINT, lambda *_: engine.send_signal(signal.SIGTERM))
         signal.signal(signal.SIGTERM, lambda *_: engine.send_signal(signal.SIGTERM))
         assert engine.stdout is not None

@@ -1,0 +1,56 @@
+"""BUGLOG.md: the recording as a page. Rendered, never written by hand; needs Jinja2, so the controller does it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from proofs import bundle, evidence
+from proofs.verdict import Json
+
+BUGLOG = "BUGLOG.md"
+_TEMPLATE = Path(__file__).with_name("templates") / "BUGLOG.md.j2"
+
+
+def render(events: list[dict[str, Json]]) -> str:
+    """The page for these events.
+
+    Raises:
+        ImportError: Jinja2 is not installed here; render where the project's dev extras are.
+    """
+    from jinja2 import Environment, StrictUndefined
+
+    # autoescape would be for HTML; here the danger is a fence that closes early, which `fenced` looks after.
+    environment = Environment(trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined, autoescape=False)
+    environment.filters.update(fenced=fenced, cell=cell, shell=shell)
+    statement = bundle.build(events)
+    observed = [event for event in events if event["kind"] == "observed"]
+    return environment.from_string(_TEMPLATE.read_text()).render(
+        statement=statement, predicate=statement["predicate"], events=events, observed=observed,
+        header=next((event["data"] for event in events if event["kind"] == "run"), {}),
+    )  # fmt: skip
+
+
+def write(run_dir: Path) -> Path:
+    """Render BUGLOG.md beside events.jsonl. Raises ChainBroken when the recording is not whole."""
+    path = run_dir / BUGLOG
+    path.write_text(render(evidence.read(run_dir / evidence.EVENTS)))
+    return path
+
+
+def fenced(text: str) -> str:
+    """Text as a code block that its own backticks cannot close."""
+    fence = "```"
+    while fence in text:
+        fence += "`"
+    return f"{fence}text\n{text.rstrip()}\n{fence}"
+
+
+def cell(value: Json) -> str:
+    """Text inside a table's cell."""
+    return str(value).replace("|", "\\|").replace("\n", " ")
+
+
+def shell(argv: list[str]) -> str:
+    import shlex
+
+    return shlex.join(argv)

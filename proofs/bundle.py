@@ -1,0 +1,97 @@
+"""statement.json: what a recording amounts to, as an in-toto Statement. Made from the events and nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from proofs import evidence
+from proofs.verdict import Json, Verdict, merge
+
+STATEMENT = "statement.json"
+PREDICATE_TYPE = "urn:hybrid-engine:proofs:v1"
+Event = dict[str, Json]
+
+
+def build(events: Sequence[Event]) -> dict[str, Json]:
+    """The statement of a run.
+
+    A proof that was begun and has no verdict in the recording is an ERROR: whatever ended it, it showed nothing. The
+    run's own verdict covers its required set; what of it did not run at all is missing, and so INCONCLUSIVE.
+    """
+    headers = [event["data"] for event in events if event["kind"] == "run"]
+    header = headers[0] if headers else {}
+    required = sorted({name for head in headers for name in head["required"]})
+    proofs = [_finished(events, name) for name in _begun(events)]
+    said = {proof["name"]: Verdict(proof["verdict"]) for proof in proofs}
+    verdict = merge(said.get(name, Verdict.INCONCLUSIVE) for name in required)
+    return {
+        "_type": "https://in-toto.io/Statement/v1",
+        "subject": [
+            {"name": header.get("release_name", "?"), "digest": {"sha256": header.get("release_digest", "")}},
+            {"name": "config", "digest": {"sha256": header.get("config_digest", "")}},
+        ],
+        "predicateType": PREDICATE_TYPE,
+        "predicate": {
+            "run": header.get("run", ""), "started": events[0]["utc"] if events else "",
+            "finished": events[-1]["utc"] if events else "", "host": header.get("host", {}),
+            "systemd": header.get("systemd", ""), "unit": header.get("cat", ""), "unit_name": header.get("unit", ""),
+            "git_revision": header.get("git", ""), "kind_of_host": header.get("kind", ""), "required": required,
+            "verdict": str(verdict), "missing": [name for name in required if name not in said],
+            "last_event": events[-1]["sha256"] if events else "", "proofs": proofs,
+        },
+    }  # fmt: skip
+
+
+def _begun(events: Sequence[Event]) -> list[str]:
+    names = [event["data"]["name"] for event in events if event["kind"] == "proof"]
+    return list(dict.fromkeys(names))
+
+
+def _finished(events: Sequence[Event], name: str) -> dict[str, Json]:
+    verdicts = [event["data"] for event in events if event["kind"] == "verdict" and event["data"]["name"] == name]
+    if verdicts:
+        return dict(verdicts[-1])
+    undone = [event["data"] for event in events if event["kind"] == "undone" and event["scope"].startswith(f"{name}/")]
+    return {
+        "name": name, "verdict": str(Verdict.ERROR), "reason": "the proof did not live to its verdict", "measured": "",
+        "bound": "", "n": 0, "witness": {}, "restored": bool(undone and undone[-1]["restored"]),
+        "mutant": {"verdict": "NOT RUN", "each": []}, "cases": [],
+        "away_s": undone[-1]["away_s"] if undone else 0.0,
+    }  # fmt: skip
+
+
+def write(run_dir: Path) -> dict[str, Json]:
+    """Make statement.json from events.jsonl beside it. Raises ChainBroken when the recording is not whole."""
+    statement = build(evidence.read(run_dir / evidence.EVENTS))
+    draft = run_dir / f"{STATEMENT}.new"
+    draft.write_text(json.dumps(statement, indent=1, sort_keys=True) + "\n")
+    draft.replace(run_dir / STATEMENT)
+    return statement
+
+
+def table(statement: dict[str, Json]) -> str:
+    """The verdicts, one line a proof, for a terminal."""
+    predicate = statement["predicate"]
+    rows = [("proof", "verdict", "mutant", "restored", "away", "measured", "bound")]
+    rows += [
+        (p["name"], p["verdict"], p["mutant"]["verdict"], "yes" if p["restored"] else "no", f"{p['away_s']:.1f} s",
+         p["measured"] or "-", p["bound"] or "-")
+        for p in predicate["proofs"]
+    ]  # fmt: skip
+    rows += [(name, str(Verdict.INCONCLUSIVE), "-", "-", "-", "did not run", "-") for name in predicate["missing"]]
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    lines = []
+    for row in rows:
+        head = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False))
+        lines.append(f"{head}  {row[5]}  [{row[6]}]")
+    for p in predicate["proofs"]:
+        if p["reason"]:
+            lines.append(f"  {p['name']}: {p['reason']}")
+        lines += [
+            f"  {p['name']}: mutant {m['name']} ({m['what']}): {m['verdict']}: {m['reason']}"
+            for m in p["mutant"]["each"]
+        ]
+    lines.append(f"required {', '.join(predicate['required']) or 'none'}: {predicate['verdict']}")
+    return "\n".join(lines)

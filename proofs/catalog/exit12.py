@@ -1,0 +1,185 @@
+"""exit12: an operator's mistake stops the unit and leaves it stopped; everything else is restarted."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+from collections.abc import Sequence
+
+from proofs.experiment import Case, Deployed, Mutant, Proof
+from proofs.faults import Copy, Subject, config
+from proofs.unit import starts
+from proofs.verdict import Check, Json, Result
+
+GOOD = config(ingest_mode="SYNTHETIC", tick_interval_ms=100, flush_interval_ms=100, heartbeat_interval_secs=1)
+_UP_S = 15.0  # how long a start may take before it counts as "no steady state"
+
+
+def steady(subject: Subject, text: str = GOOD) -> None:
+    """The unit runs on that scratch config and stores ticks."""
+    subject.put("config.toml", text)
+    before = subject.store.last_tick()
+    subject.restart(check=False)
+    subject.host.wait(f"{subject.unit.name} running", _UP_S, lambda: subject.unit.state().running)
+    subject.host.wait("ticks being stored", _UP_S, lambda: subject.store.last_tick() > before + 1, every=0.05)
+
+
+class BadConfig(Case):
+    """One wrong config: the unit must end with 12 and stay down for 3 x RestartSec."""
+
+    def __init__(self, deployed: Deployed, name: str, text: str, fault: str) -> None:
+        super().__init__(deployed)
+        self.name, self._text, self.fault = name, text, fault
+        self._cursor = self._before = ""
+        self.n_min = 1
+
+    def steady(self, subject: Subject) -> None:
+        # The cases follow one another on a unit that the case before left failed: only a unit that never ran this
+        # scratch state needs to be brought up, the control at the end shows that it still can be.
+        if not subject.store.last_tick():
+            steady(subject)
+
+    def inject(self, subject: Subject) -> None:
+        self._before = subject.unit.state().invocation
+        self._cursor = subject.unit.cursor()
+        subject.put("config.toml", self._text)
+        subject.restart(check=False)
+
+    def witness(self, subject: Subject) -> Json:
+        """The process ran anew, with a directory bound over its config that holds the bad file."""
+        unit = subject.unit
+        after = subject.host.wait("a new invocation", 5, lambda: _other(unit.state().invocation, self._before))
+        bound = unit.properties("BindReadOnlyPaths").get("BindReadOnlyPaths", "")
+        if str(subject.etc) not in bound:
+            return None
+        digest = hashlib.sha256((subject.etc / "config.toml").read_bytes()).hexdigest()
+        return {"invocation": after, "bound": bound, "config_sha256": digest}
+
+    def measure(self, subject: Subject) -> dict[str, Json]:
+        unit, host = subject.unit, subject.host
+        seen = host.wait("its end", _UP_S, lambda: _ended(subject), every=0.05)
+        watch_s = 3 * self.deployed.restart_s
+        at_end = unit.state(quiet=False)
+        broken = None
+        if seen == "failed":
+            host.note("measuring", {"watching for a restart for seconds": watch_s})
+            broken = host.hold("a restart", watch_s + 0.1, lambda: _came_back(subject, at_end.restarts))
+        last = unit.state(quiet=False)
+        entries = unit.journal(self._cursor)
+        said = [entry.message for entry in entries if "config.toml" in entry.message or "ERROR" in entry.message]
+        return {
+            "exec_main_status": at_end.exec_status, "active": last.active, "sub": last.sub, "result": last.result,
+            "restarts": last.restarts - at_end.restarts, "starts": len(starts(entries)), "first_seen": seen,
+            "watched_s": watch_s if seen == "failed" and not broken else 0.0, "said": said[:3], "n": 1,
+        }  # fmt: skip
+
+    def judge(self, measured: dict[str, Json]) -> Sequence[Check]:
+        watched = 3 * self.deployed.restart_s
+        return (
+            Check("ExecMainStatus", measured["exec_main_status"], 12, measured["exec_main_status"] == 12),
+            Check("state", measured["active"], "failed", measured["active"] == "failed", guard=True),
+            Check(f"restarts in {watched:g} s", measured["restarts"], 0, measured["restarts"] == 0, guard=True),
+            Check("starts", measured["starts"], 1, measured["starts"] == 1, guard=True),
+            Check(
+                "seconds watched",
+                measured["watched_s"],
+                f">= {watched:g}",
+                measured["watched_s"] >= watched,
+                guard=True,
+            ),
+        )
+
+
+class Control(Case):
+    """The same unit does restart when the end was not the operator's mistake."""
+
+    name = "control"
+    fault = "SIGKILL of the main process of a healthy run: this one must be restarted"
+
+    def steady(self, subject: Subject) -> None:
+        steady(subject)
+
+    def inject(self, subject: Subject) -> None:
+        self._state = subject.unit.state(quiet=False)
+        self._cursor = subject.unit.cursor()
+        subject.host.recorder.intent(f"kill -KILL {self._state.pid}", scope=subject.host.scope)
+        os.kill(self._state.pid, signal.SIGKILL)
+
+    def witness(self, subject: Subject) -> Json:
+        pid = self._state.pid
+        subject.host.wait("the end of the process", 5, lambda: not os.path.exists(f"/proc/{pid}"), every=0.02)
+        return {"pid": pid, "gone": True, "invocation": self._state.invocation}
+
+    def measure(self, subject: Subject) -> dict[str, Json]:
+        limit = self.deployed.restart_s + 5
+
+        def back() -> bool:
+            now = subject.unit.state()
+            return now.running and now.invocation != self._state.invocation
+
+        subject.host.wait("a restart", limit, back)
+        now = subject.unit.state(quiet=False)
+        return {"restarts": now.restarts - self._state.restarts, "active": now.active, "n": 1}
+
+    def judge(self, measured: dict[str, Json]) -> Sequence[Check]:
+        return (
+            Check("restarts after SIGKILL", measured["restarts"], 1, measured["restarts"] == 1),
+            Check("state after SIGKILL", measured["active"], "active", measured["active"] == "active"),
+        )
+
+
+def _other(now: str, before: str) -> str:
+    return now if now != before else ""
+
+
+def _ended(subject: Subject) -> str:
+    """ "failed": it stays down, so far. "auto-restart": systemd is about to try again, which is an answer too."""
+    now = subject.unit.state()
+    if now.active == "failed" or now.running:
+        return now.active
+    return now.sub if now.sub == "auto-restart" else ""
+
+
+def _came_back(subject: Subject, restarts: int) -> bool:
+    now = subject.unit.state()
+    return now.active != "failed" or now.restarts != restarts
+
+
+def bad_configs(deployed: Deployed) -> list[Case]:
+    return [
+        BadConfig(deployed, "invalid TOML", "mode = SHADOW (\n", "config.toml is not TOML"),
+        BadConfig(
+            deployed, "unknown key", GOOD + "tick_intervall_ms = 5\n", "an unknown key, engine.tick_intervall_ms"
+        ),
+        BadConfig(deployed, "unknown mode", GOOD.replace("SHADOW", "SHADOWY"), 'mode = "SHADOWY"'),
+        BadConfig(deployed, "LIVE", GOOD.replace("SHADOW", "LIVE"), 'mode = "LIVE" without its gate'),
+    ]
+
+
+def cases(deployed: Deployed) -> Sequence[Case]:
+    return [*bad_configs(deployed), Control(deployed)]
+
+
+def _no_prevent(copy: Copy) -> None:
+    copy.directives.append("RestartPreventExitStatus=")
+
+
+def headline(results: Sequence[Result]) -> str:
+    bad = [result for result in results if result.case != "control"]
+    held = sum(result.verdict == "PASS" for result in bad)
+    return f"{held} of {len(bad)} bad configs ended 12 and stayed down; SIGKILL restarted: " + (
+        "yes" if any(r.case == "control" and r.verdict == "PASS" for r in results) else "no"
+    )
+
+
+PROOF = Proof(
+    name="exit12",
+    claim="a config mistake ends the engine with 12 and the unit stays down; any other end is restarted",
+    bound="ExecMainStatus=12, failed, 0 restarts in 3 x RestartSec",
+    fault="invalid TOML, an unknown key, an unknown mode, LIVE; control: SIGKILL",
+    seconds=32,
+    cases=cases,
+    mutants=[Mutant("restarts-on-12", "RestartPreventExitStatus= emptied", _no_prevent, bad_configs)],
+    headline=headline,
+)

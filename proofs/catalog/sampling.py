@@ -1,0 +1,149 @@
+"""sampling: with `sample_every = k` exactly trades k, 2k, 3k ... are stored, across a reconnect, and the books agree."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from proofs.exchange import Exchange
+from proofs.experiment import Case, Deployed, Mutant, Proof
+from proofs.faults import Copy, Subject, config
+from proofs.unit import engine_lines
+from proofs.verdict import Check, Json, Result
+
+TRADES = 2003
+RECONNECT_AFTER = 1007
+RATE = 2500  # trades a second: a stream, not a burst; what the door drops in a burst is another proof's subject
+EVERY = (1, 5, 10, 20)
+_FEED_S = 40.0
+_BOOKS = ("received", "sampled_out", "rejected", "duplicate", "dropped", "waiting", "admitted", "ticks_stored")
+
+
+class Sampling(Case):
+    n_min = TRADES
+
+    def __init__(self, deployed: Deployed, every: int) -> None:
+        super().__init__(deployed)
+        self.every = every
+        self.name = f"sample_every {every}"
+        self.fault = f"{TRADES} trades of recorded frames, the connection closed after {RECONNECT_AFTER}"
+        self.exchange: Exchange | None = None
+
+    def steady(self, subject: Subject) -> None:
+        """The engine is connected; the exchange holds its first trade back."""
+        host = subject.host
+        self.exchange = exchange = Exchange(
+            host, "mock", hold=True, count=TRADES, rate=RATE, close_after=RECONNECT_AFTER, close_times=1, first_id=1
+        )
+        subject.fresh()
+        subject.put(
+            "config.toml",
+            config(ingest_mode="MOCK_WS", ws_url=exchange.url(), sample_every=self.every,
+                   heartbeat_interval_secs=0.5, flush_interval_ms=200),
+        )  # fmt: skip
+        self.cursor = subject.unit.cursor()
+        subject.restart()
+        host.wait("the engine to subscribe", 15, lambda: exchange.stats(quiet=True)["subscribed"] == 1, every=0.05)
+
+    def inject(self, subject: Subject) -> None:
+        assert self.exchange
+        self.exchange.tell("resume")
+
+    def witness(self, subject: Subject) -> Json:
+        """By the exchange's own count: all trades sent, over two connections, the first closed where it was to be."""
+        exchange = self.exchange
+        assert exchange
+        subject.host.wait("the feed to end", _FEED_S, lambda: exchange.stats(quiet=True)["complete"], every=0.1)
+        self.stats = stats = exchange.stats()
+        sent = [one["sent"] for one in stats["connections"]]
+        if stats["sent"] != TRADES or len(sent) < 2 or sent[0] != RECONNECT_AFTER:
+            return None
+        return {"sent": stats["sent"], "by_connection": sent, "repeats": stats["repeats"], "lost": stats["lost"]}
+
+    def measure(self, subject: Subject) -> dict[str, Json]:
+        unit, host, invocation = subject.unit, subject.host, subject.unit.state().invocation
+
+        def settled() -> dict[str, Json] | None:
+            beats = engine_lines(unit.journal(self.cursor, quiet=True), "HEARTBEAT", invocation)
+            last = beats[-1][1] if beats else {}
+            done = last.get("received", 0) >= TRADES and last.get("admitted") == last.get("ticks_stored")
+            return last if done else None
+
+        # A heartbeat after the feed ended; should it never agree, the last one is what is judged.
+        heartbeat = host.hold("a heartbeat that has seen it all", 6, settled, every=0.2)
+        if heartbeat is None:
+            beats = engine_lines(unit.journal(self.cursor), "HEARTBEAT", invocation)
+            heartbeat = beats[-1][1] if beats else {}
+        host.do("systemctl", "stop", unit.name)
+        finals = engine_lines(unit.journal(self.cursor), "FINAL METRICS", invocation)
+        run = subject.store.runs()[-1]
+        ids = subject.store.exchange_ids(int(run["id"]))
+        # The exchange numbers its trades from 1 and gives them these numbers as ids; which of them it sent is its word.
+        ranges = [(one["first_number"], one["last_number"]) for one in self.stats["connections"] if one["sent"]]
+        sent = [number for first, last in ranges for number in range(first, last + 1)]
+        return {
+            "n": self.stats["sent"], "sent": len(sent), "stored": len(ids), "ids_match": ids == sent[self.every - 1 :: self.every],
+            "first_ids": ids[:3], "last_id": ids[-1] if ids else None, "exit_code": run["exit_code"],
+            "final": {name: finals[-1][1].get(name) for name in _BOOKS} if finals else {},
+            "heartbeat": {name: heartbeat.get(name) for name in _BOOKS},
+            "store": {name: run.get(name) for name in _BOOKS},
+        }  # fmt: skip
+
+    def judge(self, measured: dict[str, Json]) -> Sequence[Check]:
+        due = TRADES // self.every
+        final, heartbeat, store = measured["final"], measured["heartbeat"], measured["store"]
+        losses = [store.get(name) for name in ("dropped", "rejected", "duplicate")]
+        balance = store["received"] == sum(store[name] for name in _BOOKS[1:-1])
+        return (
+            Check("trades stored", measured["stored"], due, measured["stored"] == due, guard=True),
+            Check(
+                "which trades", f"{measured['first_ids']} ... {measured['last_id']}", f"{self.every}, {2 * self.every}, ... {due * self.every}",
+                bool(measured["ids_match"]), guard=True,
+            ),
+            Check("received", store["received"], measured["sent"], store["received"] == measured["sent"] == TRADES),
+            Check("dropped, rejected, duplicate", losses, [0, 0, 0], losses == [0, 0, 0]),
+            Check("ticks_stored by the books", store["ticks_stored"], measured["stored"], store["ticks_stored"] == measured["stored"]),
+            Check("FINAL METRICS", final, "as in the store", final == store),
+            Check("heartbeat after the feed", heartbeat, "as in the store", heartbeat == store),
+            Check("books balance", balance, True, balance),
+            Check("exit code", measured["exit_code"], 0, measured["exit_code"] == 0),
+        )  # fmt: skip
+
+    def release(self, subject: Subject) -> None:
+        if self.exchange:
+            self.exchange.end()
+
+
+def cases(deployed: Deployed) -> Sequence[Case]:
+    return [Sampling(deployed, every) for every in EVERY]
+
+
+def _off_by_one(copy: Copy) -> None:
+    copy.patch(
+        "front_door.py",
+        "(self._seen.get(symbol, 0) + 1) % self._sample_every",
+        "self._seen.get(symbol, 0) % self._sample_every",
+    )
+
+
+def headline(results: Sequence[Result]) -> str:
+    found = []
+    for result in results:
+        stored = {check.name: check.measured for check in result.checks}.get("trades stored", "?")
+        found.append(f"1/{result.case.rpartition(' ')[2]}: {stored}")
+    return f"stored of {TRADES}: " + ", ".join(found)
+
+
+PROOF = Proof(
+    name="sampling",
+    claim="sample_every = k stores exactly trades k, 2k, 3k ... of what the exchange sent, across a reconnect",
+    bound=", ".join(f"1/{every}: {TRADES // every}" for every in EVERY) + "; dropped 0; books balance",
+    fault=f"{TRADES} trades, the connection closed after {RECONNECT_AFTER}, for sample_every {', '.join(map(str, EVERY))}",
+    seconds=20,
+    cases=cases,
+    mutants=[
+        Mutant(
+            "off-by-one", "a sampler that starts counting at 0", _off_by_one, lambda deployed: [Sampling(deployed, 5)]
+        )
+    ],
+    headline=headline,
+)

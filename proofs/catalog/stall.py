@@ -1,0 +1,245 @@
+"""stall: a process or a single stage that hangs is seen, killed with its stacks in the journal, and replaced."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Sequence
+
+from proofs.catalog.exit12 import steady
+from proofs.experiment import Case, Mutant, Proof
+from proofs.faults import CONFIG_DIR, Copy, Subject, config
+from proofs.host import process_state
+from proofs.unit import Entry, State, engine_lines
+from proofs.verdict import Check, Json, Result
+
+_SEEN_S = 2.0  # on top of WatchdogSec
+_TICK_S = 5.0  # from the restart to its first stored tick
+_WEDGED = "the_strategy_is_wedged_here"
+WEDGE = f'''"""A strategy that works for a while, then waits for what never comes. Its thread sleeps; all others run."""
+import sys
+import threading
+
+
+class Wedge:
+    def __init__(self):
+        self.left = 15
+
+    def on_tick(self, tick):
+        self.left -= 1
+        if self.left == 0:
+            print("proof_wedge: waiting from here on, after tick", tick.id, file=sys.stderr, flush=True)
+            {_WEDGED}()
+
+
+def {_WEDGED}():
+    threading.Event().wait()
+
+
+def make(settings):
+    return Wedge()
+'''
+
+
+class Stall(Case):
+    """What both stalls share: how they are seen, and what has to come after."""
+
+    t0: float  # CLOCK_MONOTONIC of the fault
+    old: State  # the unit just before it
+    cursor: str
+
+    def steady(self, subject: Subject) -> None:
+        self.cursor = subject.unit.cursor()
+        steady(subject)
+
+    def measure(self, subject: Subject) -> dict[str, Json]:
+        unit, host, old = subject.unit, subject.host, self.old
+        bound = self.deployed.watchdog_s + _SEEN_S
+        last = subject.store.last_tick()
+        rows = subject.store.ticks(last)
+        left = max(0.1, self.t0 + bound + 0.5 - time.monotonic())
+        replaced = host.hold("its replacement", left, lambda: _killed(subject, old), every=0.2)
+        seen = [e for e in unit.journal(self.cursor) if e.unit_result == "watchdog" and e.invocation == old.invocation]
+        measured: dict[str, Json] = {
+            "seen_s": round(seen[0].mono_s - self.t0, 3) if seen else None, "seen_bound_s": bound, "n": len(rows),
+            "result": seen[0].unit_result if seen else unit.state().result, "old_invocation": old.invocation,
+            "watchdog_in_force_s": old.watchdog_s,
+        }  # fmt: skip
+        if not replaced and not seen:
+            return measured
+        host.wait("the new run", self.deployed.restart_s + 10, lambda: _replaced(subject, old))
+        started = unit.state(quiet=False)
+        host.wait("a new tick", _TICK_S + 1, lambda: subject.store.last_tick() > last, every=0.02)
+        kept = subject.store.ticks(last)
+        return {
+            **measured, "new_invocation": started.invocation, "restarts": started.restarts - old.restarts,
+            "tick_after_s": round(time.monotonic() - started.started_s, 3),
+            "ticks_before": len(rows), "ticks_kept": len(kept), "rows_equal": rows == kept,
+            "integrity": subject.store.integrity(), **self.more(unit.journal(self.cursor), old),
+        }  # fmt: skip
+
+    def more(self, entries: Sequence[Entry], old: State) -> dict[str, Json]:
+        return {}
+
+    def judge(self, measured: dict[str, Json]) -> Sequence[Check]:
+        seen, bound = measured["seen_s"], measured["seen_bound_s"]
+        checks = [Check("seen (s)", seen, f"<= {bound:g}", seen is not None and seen <= bound, guard=True)]
+        if "new_invocation" not in measured:
+            return checks
+        return [
+            *checks,
+            Check("Result", measured["result"], "watchdog", measured["result"] == "watchdog"),
+            Check(
+                "new InvocationID",
+                measured["new_invocation"],
+                "another",
+                measured["new_invocation"] != measured["old_invocation"],
+            ),
+            Check(
+                "first new tick (s)", measured["tick_after_s"], f"<= {_TICK_S:g}", measured["tick_after_s"] <= _TICK_S
+            ),
+            Check("ticks kept", measured["ticks_kept"], measured["ticks_before"], bool(measured["rows_equal"])),
+            Check("integrity_check", measured["integrity"], "ok", measured["integrity"] == "ok"),
+        ]
+
+
+class Frozen(Stall):
+    """The whole process, by SIGSTOP."""
+
+    name = "process"
+    fault = "SIGSTOP of the main process"
+
+    def inject(self, subject: Subject) -> None:
+        self.old = subject.unit.state(quiet=False)
+        subject.host.recorder.intent(f"kill -STOP {self.old.pid}", scope=subject.host.scope)
+        self.t0 = time.monotonic()
+        os.kill(self.old.pid, signal.SIGSTOP)
+
+    def witness(self, subject: Subject) -> Json:
+        pid = self.old.pid
+        subject.host.wait("state T", 2, lambda: process_state(pid) == "T", every=0.02)
+        return {"pid": pid, "state": process_state(pid), "invocation": self.old.invocation}
+
+
+class Wedged(Stall):
+    """One stage alone: its thread waits for ever, every other thread runs."""
+
+    name = "one stage"
+    fault = "a strategy that blocks for ever after 15 ticks, while every other thread runs"
+
+    def steady(self, subject: Subject) -> None:
+        super().steady(subject)  # on the healthy strategy first
+        subject.put("proof_wedge.py", WEDGE)
+        subject.put(
+            "config.toml",
+            config(ingest_mode="SYNTHETIC", tick_interval_ms=100, flush_interval_ms=100, heartbeat_interval_secs=0.5,
+                   strategy="proof_wedge:make"),
+        )  # fmt: skip
+
+    def inject(self, subject: Subject) -> None:
+        self.cursor = subject.unit.cursor()
+        subject.restart()
+        marks = subject.host.wait("the strategy to block", 15, lambda: self._marks(subject))
+        self.old = subject.unit.state(quiet=False)
+        self.t0 = marks[0].mono_s
+        self.threads = subject.unit.threads()
+
+    def _marks(self, subject: Subject) -> list[Entry]:
+        return [
+            entry
+            for entry in subject.unit.journal(self.cursor, quiet=True)
+            if entry.message.startswith("proof_wedge: ")
+        ]
+
+    def witness(self, subject: Subject) -> Json:
+        """Heartbeats go on and the process sleeps, is not stopped; but no tick is stored any more."""
+        host, invocation = subject.host, self.old.invocation
+
+        def alive() -> list[float]:
+            lines = engine_lines(subject.unit.journal(self.cursor, quiet=True), "HEARTBEAT", invocation)
+            later = [entry.mono_s for entry, _ in lines if entry.mono_s > self.t0 + 0.3]
+            return later if len(later) >= 3 else []
+
+        host.wait("stored ticks to stop", 3, lambda: time.monotonic() > self.t0 + 0.5)
+        stuck_at = subject.store.last_tick()
+        beats = host.wait("heartbeats after the fault", 6, alive, every=0.2)
+        state = process_state(self.old.pid)
+        still = subject.store.last_tick() == stuck_at
+        if not still or state == "T":
+            return None
+        return {
+            "heartbeats_after_fault": len(beats), "last_tick": stuck_at, "ticks_stopped": still, "process_state": state,
+            "threads": self.threads, "invocation": invocation,
+        }  # fmt: skip
+
+    def more(self, entries: Sequence[Entry], old: State) -> dict[str, Json]:
+        text = [entry.message for entry in entries if entry.invocation == old.invocation]
+        return {
+            "threads": self.threads,
+            "stacks": sum(line.startswith(("Thread 0x", "Current thread 0x")) for line in text),
+            "wedge_named": any(_WEDGED in line and "proof_wedge.py" in line for line in text),
+        }
+
+    def judge(self, measured: dict[str, Json]) -> Sequence[Check]:
+        checks = list(super().judge(measured))
+        if "stacks" in measured:
+            stacks, threads = measured["stacks"], measured["threads"]
+            checks.append(Check("stacks in the journal", stacks, f"{threads}, all threads", stacks >= threads > 1))
+            checks.append(
+                Check("the blocked line is named", measured["wedge_named"], True, bool(measured["wedge_named"]))
+            )
+        return checks
+
+
+def _killed(subject: Subject, old: State) -> bool:
+    now = subject.unit.state()
+    return now.invocation != old.invocation or now.sub == "auto-restart" or now.active == "failed"
+
+
+def _replaced(subject: Subject, old: State) -> bool:
+    now = subject.unit.state()
+    return now.running and now.invocation != old.invocation
+
+
+def _no_watchdog(copy: Copy) -> None:
+    copy.directives.append("WatchdogSec=0")
+
+
+def _with_wedge_path(subject: Subject) -> None:
+    subject.directives.append(f"Environment=PYTHONPATH={CONFIG_DIR}")
+
+
+def _blind_pinger(copy: Copy) -> None:
+    copy.patch("engine.py", "stuck = [stage.name for stage in self._stages if stage.stuck]", "stuck: list[str] = []")
+
+
+def headline(results: Sequence[Result]) -> str:
+    found = []
+    for result in results:
+        checks = {check.name: check.measured for check in result.checks}
+        found.append(
+            f"{result.case} seen in {checks.get('seen (s)')} s, tick after {checks.get('first new tick (s)')} s"
+        )
+    return "; ".join(found)
+
+
+PROOF = Proof(
+    name="stall",
+    claim="a process or a single stage that hangs is seen by systemd's watchdog, killed with its stacks, and replaced",
+    bound=f"seen in WatchdogSec + {_SEEN_S:g} s, a new tick {_TICK_S:g} s after the restart, no stored tick lost",
+    fault="SIGSTOP of the main process; a strategy that blocks while every other thread runs",
+    seconds=35,
+    cases=lambda deployed: [Frozen(deployed), Wedged(deployed)],
+    mutants=[
+        Mutant("no-watchdog", "WatchdogSec=0", _no_watchdog, lambda deployed: [Frozen(deployed)]),
+        Mutant(
+            "blind-pinger",
+            "a pinger that pings whatever the stages do",
+            _blind_pinger,
+            lambda deployed: [Wedged(deployed)],
+        ),
+    ],
+    setup=_with_wedge_path,
+    headline=headline,
+)

@@ -1,0 +1,130 @@
+"""hybrid-proofs: list, plan, run, show, undo, render."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+EPILOG = """\
+a proof is: steady state, fault, witness, measure, restore, steady state, verdict. Faults live under /run only; the
+operator's config and database are covered by scratch ones, not touched. `plan` says what would be done, and does nothing.
+
+  hybrid-proofs list                     what can be proven, how, and how long it takes
+  hybrid-proofs plan stall               what `run stall` would do here
+  sudo hybrid-proofs run exit12 stall    do it; exit 0 only if every required proof says PASS
+  hybrid-proofs show evidence/HOST/RUN   the verdicts of an earlier run
+
+exit: 0 all required PASS, 1 not all, 2 refused before anything was touched, 130 interrupted (the host is back as it was)
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = _parser().parse_args(argv)
+    try:
+        return int(args.do(args))
+    except BrokenPipeError:  # `hybrid-proofs list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="hybrid-proofs", description="Break the engine on purpose, and keep the evidence of how it failed.",
+        epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def command(name: str, does: str, do: object) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=does, description=does)
+        sub.set_defaults(do=do)
+        return sub
+
+    command("list", "the proofs: claim, bound, fault, duration", _list)
+    plan = command("plan", "what `run` would do here; looks, and does nothing", _plan)
+    plan.add_argument("names", nargs="*", metavar="NAME", help="proofs (default: this host's required set)")
+    run = command("run", "run proofs on this host, as root", _run)
+    run.add_argument("names", nargs="*", metavar="NAME", help="proofs (default: this host's required set)")
+    run.add_argument("--run", default="", metavar="ID", help="the run's id; one that exists is added to")
+    run.add_argument("--git", default="", metavar="REV", help="revision of the checkout, for the record")
+    for sub in (plan, run):
+        sub.add_argument("--unit", default="hybrid-engine.service", help="the unit under test (default: %(default)s)")
+    show = command("show", "the verdicts of a run", _show)
+    show.add_argument("dir", type=Path, help="directory with statement.json")
+    render = command("render", "make BUGLOG.md from events.jsonl (needs Jinja2)", _render)
+    render.add_argument("dir", type=Path, help="directory with events.jsonl")
+    undo = command("undo", "take back what a run left on this host; harmless when nothing is left", _undo)
+    undo.add_argument("run", metavar="RUN", help="the run's id")
+    undo.add_argument("--by", default="hand", help=argparse.SUPPRESS)
+    inside = commands.add_parser("inside")  # what the transient unit runs; not for typing
+    inside.set_defaults(do=_inside)
+    inside.add_argument("names", nargs="+")
+    for flag in ("--run", "--git", "--unit"):
+        inside.add_argument(flag, default="")
+    return parser
+
+
+def _list(_: argparse.Namespace) -> int:
+    from proofs.catalog import PROOFS
+
+    for proof in PROOFS.values():
+        print(f"{proof.name}  (about {proof.seconds:.0f} s)\n  claim   {proof.claim}\n  bound   {proof.bound}")
+        print(f"  fault   {proof.fault}")
+        for mutant in proof.mutants:
+            print(f"  mutant  {mutant.name}: {mutant.what}; must FAIL")
+    return 0
+
+
+def _plan(args: argparse.Namespace) -> int:
+    from proofs import runner
+
+    return runner.plan(args.names, args.unit)
+
+
+def _run(args: argparse.Namespace) -> int:
+    from proofs import runner
+
+    return runner.start(args.names, args.unit, args.run, args.git)
+
+
+def _inside(args: argparse.Namespace) -> int:
+    from proofs import runner
+
+    return runner.inside(args.names, args.unit, args.run, args.git)
+
+
+def _show(args: argparse.Namespace) -> int:
+    import json
+
+    from proofs import bundle
+
+    try:
+        statement = json.loads((args.dir / bundle.STATEMENT).read_text())
+        print(bundle.table(statement))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        print(f"hybrid-proofs: {args.dir}: no statement that can be read: {error}", file=sys.stderr)
+        return 2
+    return 0 if statement["predicate"]["verdict"] == "PASS" else 1
+
+
+def _render(args: argparse.Namespace) -> int:
+    from proofs import buglog, evidence
+
+    try:
+        print(buglog.write(args.dir))
+    except (OSError, evidence.ChainBroken, ImportError) as error:
+        print(f"hybrid-proofs: {args.dir}: cannot render: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _undo(args: argparse.Namespace) -> int:
+    from proofs import runner
+
+    return runner.undo(args.run, args.by)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

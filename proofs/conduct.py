@@ -1,0 +1,171 @@
+"""Conduct one proof: lease, the cases on the real unit with the mutants beside them, undo, and the proof's entry."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from proofs import lease as leases
+from proofs import verdict as verdicts
+from proofs.experiment import Deployed, Mutant, Proof, run_case
+from proofs.faults import CONFIG_DIR, STATE_DIR, Copy, Real, Subject
+from proofs.host import Host, Interrupted, facts, pressure
+from proofs.lease import Lease
+from proofs.unit import Unit
+from proofs.verdict import Json, Result, Verdict
+
+
+@dataclass
+class Run:
+    """One call of `hybrid-proofs run`. say: prints a line of progress."""
+
+    id: str
+    unit: str
+    evidence: Path
+    host: Host
+    undo_command: Sequence[str]
+    say: Callable[[str], None]
+    HEALTH: ClassVar[tuple[str, ...]] = ("/opt/hybrid-engine/current/bin/hybrid-engine", "health", "--json")
+
+
+def run_proof(proof: Proof, run: Run) -> dict[str, Json]:
+    """Run one proof with its mutants and put the host back. Returns its entry of the statement.
+
+    Raises:
+        Interrupted: asked to stop; the host is back as it was.
+    """
+    host = run.host.scoped(proof.name)
+    unit = Unit(host, run.unit)
+    host.note("proof", {"name": proof.name, "claim": proof.claim, "bound": proof.bound, "fault": proof.fault})
+    why_not = proof.not_applicable(host)
+    if why_not:
+        return _entry(proof, host, Verdict.NOT_APPLICABLE, why_not, [], {}, None)
+    _observe(run, host, unit, "before")
+    state = unit.state(quiet=False)
+    if state.active not in ("active", "inactive"):
+        reason = f"{run.unit} is {state.active}, so it has no steady state to come back to"
+        return _entry(proof, host, Verdict.INCONCLUSIVE, reason, [], {}, None)
+    deployed = Deployed(state.watchdog_s, state.restart_s, owner_of_state())
+    lease = Lease(run.id, proof.name, run.unit, str(run.evidence), proof.cap_s, leases.snapshot(unit, CONFIG_DIR))
+    lease.arm(host, run.undo_command)
+    host.note("deployed", {"watchdog_s": deployed.watchdog_s, "restart_s": deployed.restart_s})
+    beside: list[threading.Thread] = []
+    mutants: dict[str, dict[str, Json]] = {}
+    results: list[Result] = []
+    reason = ""
+    try:
+        for mutant in proof.mutants:
+            beside.append(_start_mutant(proof, mutant, run, lease, deployed, mutants))
+        results = _run_cases(proof, run, Real(host, run.unit, lease, deployed.owner), deployed)
+        for thread in beside:
+            thread.join()
+    except Interrupted:
+        host.stop.set()
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever broke, the host comes first and the verdict is ERROR
+        reason = f"{type(error).__name__}: {error}"
+        results.append(Result("frame", Verdict.ERROR, reason))
+        host.stop.set()
+    finally:
+        for thread in beside:
+            thread.join()
+        report = leases.undo(run.id, "the proof itself", CONFIG_DIR, host)
+    _observe(run, host, unit, "after")
+    return _entry(proof, host, verdicts.merge(r.verdict for r in results), reason, results, mutants, report)
+
+
+def owner_of_state() -> tuple[int, int]:
+    """uid and gid that the scratch state must have: those of the real one."""
+    about = STATE_DIR.stat()
+    return about.st_uid, about.st_gid
+
+
+def _run_cases(proof: Proof, run: Run, subject: Subject, deployed: Deployed) -> list[Result]:
+    proof.setup(subject)
+    subject.install()
+    subject.host.note("in force", {"cat": subject.unit.cat()})
+    results = []
+    for case in proof.cases(deployed):
+        run.say(f"{proof.name}: {case.name}: {case.fault}")
+        result = run_case(case, subject)
+        run.say(f"{proof.name}: {case.name}: {result.verdict}{': ' if result.reason else ''}{result.reason}")
+        results.append(result)
+    return results
+
+
+def _start_mutant(
+    proof: Proof, mutant: Mutant, run: Run, lease: Lease, deployed: Deployed, into: dict[str, dict[str, Json]]
+) -> threading.Thread:
+    host = run.host.scoped(f"{proof.name}/mutant {mutant.name}")
+    copy = Copy(host, Unit(host, run.unit), f"{proof.name}-{mutant.name}", lease, deployed.owner)
+
+    def work() -> None:
+        results: list[Result] = []
+        try:
+            host.note("mutant", {"name": mutant.name, "what": mutant.what})
+            proof.setup(copy)
+            mutant.make(copy)
+            copy.install()
+            host.note("in force", {"cat": copy.unit.cat()})
+            results = [run_case(case, copy) for case in mutant.cases(deployed)]
+            said, why = verdicts.of_mutant(results)
+        except Interrupted:
+            said, why = Verdict.ERROR, "interrupted"
+        except Exception as error:  # noqa: BLE001 - a mutant that cannot be made shows nothing: void, never FAIL
+            said, why = Verdict.ERROR, f"{type(error).__name__}: {error}"
+        finally:
+            copy.stop()
+        into[mutant.name] = {
+            "name": mutant.name, "what": mutant.what, "verdict": str(said), "reason": why,
+            "cases": [result.as_json() for result in results],
+        }  # fmt: skip
+        host.note("mutant judged", into[mutant.name])
+        run.say(f"{proof.name}: mutant {mutant.name}: {said}: {why}")
+
+    thread = threading.Thread(target=work, name=host.scope)
+    thread.start()
+    return thread
+
+
+def _observe(run: Run, host: Host, unit: Unit, when: str) -> None:
+    """Health and pressure, for the buglog: not judged here."""
+    group = unit.state().control_group
+    health = host.look(*run.HEALTH)
+    said = (health.stdout or health.stderr).strip()
+    host.note(
+        "observed", {"when": when, "health": said, "health_rc": health.rc, "psi": pressure(group), "host": facts()}
+    )
+
+
+def _entry(
+    proof: Proof, host: Host, verdict: Verdict, reason: str, results: Sequence[Result],
+    mutants: dict[str, dict[str, Json]], report: dict[str, Json] | None,
+) -> dict[str, Json]:  # fmt: skip
+    """The proof's line of the statement: its verdict once restoring and the mutants have been looked at."""
+    restored = bool(report and report["restored"])
+    if report is not None and not restored:
+        verdict, reason = verdicts.merge([verdict, Verdict.FAIL]), "not restored: " + "; ".join(report["problems"])
+    said = {name: Verdict(entry["verdict"]) for name, entry in mutants.items()}
+    verdict, void = verdicts.with_mutants(verdict, said)
+    worst = [result.reason for result in results if result.verdict is verdict and result.reason]
+    entry = {
+        "name": proof.name, "claim": proof.claim, "verdict": str(verdict),
+        "reason": void or reason or "; ".join(worst), "measured": proof.headline(results), "bound": proof.bound,
+        "n": sum(result.n for result in results), "witness": {result.case: result.witness for result in results},
+        "restored": restored, "away_s": report["away_s"] if report else 0.0,
+        "mutant": _merged_mutants(mutants), "cases": [result.as_json() for result in results],
+    }  # fmt: skip
+    host.recorder.write("verdict", scope=host.scope, data=entry, sync=True)
+    return entry
+
+
+def _merged_mutants(mutants: dict[str, dict[str, Json]]) -> dict[str, Json]:
+    """One verdict for all mutants of a proof: FAIL, the wanted one, only if every one of them failed."""
+    if not mutants:
+        return {"verdict": "NOT RUN", "each": []}
+    escaped = [Verdict(entry["verdict"]) for entry in mutants.values() if entry["verdict"] != Verdict.FAIL]
+    said = verdicts.merge(escaped) if escaped else Verdict.FAIL
+    return {"verdict": str(said), "each": list(mutants.values())}

@@ -1,0 +1,58 @@
+"""A mock exchange of one case: started, told to misbehave and ended, with all of it in the evidence."""
+
+from __future__ import annotations
+
+import signal
+import socket
+
+from proofs.host import Host
+from proofs.mock_exchange import MockExchange
+from proofs.verdict import Json
+
+
+class Exchange:
+    """A process of its own that ends with the one that started it. settings: those of MockExchange."""
+
+    def __init__(self, host: Host, name: str, **settings: Json) -> None:
+        self.host, self.name = host, name
+        host.recorder.intent(f"start exchange {name}", scope=host.scope, data=settings)
+        self._mock = MockExchange(**settings)
+        self._mock.start()
+        self.port, self.pid = self._mock.port, self._mock.pid
+        host.note("exchange", {"name": name, "pid": self.pid, **self._mock.ready})
+
+    def url(self, kind: str = "binance") -> str:
+        return self._mock.url(kind, host="127.0.0.1")
+
+    def tell(self, command: str, **arguments: Json) -> dict[str, Json]:
+        """Make it misbehave; the answer holds at_ms and mono_ns of when that took effect. Raises ControlError."""
+        self.host.recorder.intent(f"exchange {self.name}: {command}", scope=self.host.scope, data=arguments)
+        answer = self._mock.command(command, **arguments)
+        self.host.note("exchange said", {"name": self.name, **answer})
+        return answer
+
+    def stats(self, quiet: bool = False) -> dict[str, Json]:
+        """Everything it counted. Raises ControlError when it does not answer (frozen, ended)."""
+        answer = self._mock.stats()
+        if not quiet:
+            self.host.note("exchange stats", {"name": self.name, **answer})
+        return answer
+
+    def freeze(self) -> None:
+        self.host.recorder.intent(f"kill -STOP {self.pid} (exchange {self.name})", scope=self.host.scope)
+        self._mock.kill(signal.SIGSTOP)
+
+    def end(self) -> None:
+        self._mock.kill(signal.SIGKILL)  # what it counted was asked for before; frozen or not, it goes at once
+        self._mock.stop()
+
+
+def refuses(port: int) -> bool:
+    """Nobody listens on that port of the loopback."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except ConnectionRefusedError:
+        return True
+    except OSError:
+        return False
+    return False

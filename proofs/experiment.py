@@ -1,0 +1,126 @@
+"""The frame every proof runs in: steady state, fault, witness, measure, restore, steady state, verdict.
+
+A proof is a list of cases on the operator's unit and, beside it at the same time, the same cases on copies of the unit
+that lack the guard (the mutants). What a case measures goes into the evidence before it is judged, and `judge` sees
+nothing else: the verdict can be computed again from the recording alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from proofs import verdict as verdicts
+from proofs.faults import Copy, Subject
+from proofs.host import Host, Interrupted, Waited
+from proofs.verdict import Check, Json, Result, Verdict
+
+
+class NotSteady(Exception):
+    """The unit was not in its steady state before the fault, so nothing can be said about the fault."""
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """What the unit in force promises, read off systemd; and who owns its state."""
+
+    watchdog_s: float
+    restart_s: float
+    owner: tuple[int, int]
+
+
+class Case:
+    """One fault. A subclass fills in the steps; `run_case` calls them in this order.
+
+    name, fault: what is shown of it. n_min: how many samples the verdict must rest on, fixed beforehand.
+    """
+
+    name: str = ""
+    fault: str = ""
+    n_min: int = 1
+
+    def __init__(self, deployed: Deployed) -> None:
+        self.deployed = deployed
+
+    def steady(self, subject: Subject) -> None:
+        """Bring the unit to its steady state. Raises NotSteady or Waited when it does not get there."""
+
+    def inject(self, subject: Subject) -> None:
+        raise NotImplementedError
+
+    def witness(self, subject: Subject) -> Json:
+        """What shows, independently of the engine's reaction, that the fault took place; falsy when nothing does."""
+        raise NotImplementedError
+
+    def measure(self, subject: Subject) -> dict[str, Json]:
+        """The figures, as JSON; "n" is the number of samples."""
+        raise NotImplementedError
+
+    def judge(self, measured: dict[str, Json]) -> Sequence[Check]:
+        raise NotImplementedError
+
+    def release(self, subject: Subject) -> None:
+        """End what this case started (exchanges); called whatever happened."""
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """How to take the guard out of a copy of the unit; `cases` narrows which cases it has to fail."""
+
+    name: str
+    what: str
+    make: Callable[[Copy], None]
+    cases: Callable[[Deployed], Sequence[Case]]
+
+
+@dataclass(frozen=True)
+class Proof:
+    """One entry of the catalogue. seconds: what it usually takes; the lease ends it after `cap_s`."""
+
+    name: str
+    claim: str
+    bound: str
+    fault: str
+    seconds: float
+    cases: Callable[[Deployed], Sequence[Case]]
+    mutants: Sequence[Mutant]
+    setup: Callable[[Subject], None] = lambda subject: None  # what every unit under test needs beyond the binds
+    not_applicable: Callable[[Host], str] = lambda host: ""
+    headline: Callable[[Sequence[Result]], str] = lambda results: ""
+
+    @property
+    def cap_s(self) -> float:
+        return 60 + 4 * self.seconds
+
+
+def run_case(case: Case, subject: Subject) -> Result:
+    """Take one case through its steps. Interrupted passes through; anything else becomes a verdict."""
+    host = subject.host
+    host.note("case", {"case": case.name, "fault": case.fault, "unit": subject.unit.name, "n_min": case.n_min})
+    witness: Json = None
+    try:
+        try:
+            case.steady(subject)
+        except (NotSteady, Waited) as error:
+            return _judged(host, Result(case.name, Verdict.INCONCLUSIVE, f"no steady state: {error}"))
+        host.recorder.intent(f"fault: {case.fault}", scope=host.scope)
+        case.inject(subject)
+        witness = case.witness(subject)
+        host.note("witness", witness)
+        if not witness:
+            return _judged(host, verdicts.of_checks(case.name, (), witness, 0, case.n_min))
+        measured = case.measure(subject)
+        host.note("measured", measured)
+        checks = case.judge(measured)
+        return _judged(host, verdicts.of_checks(case.name, checks, witness, int(measured.get("n", 0)), case.n_min))
+    except Interrupted:
+        raise
+    except Exception as error:  # noqa: BLE001 - a checker that throws could not tell: never a PASS
+        return _judged(host, Result(case.name, Verdict.ERROR, f"{type(error).__name__}: {error}", witness=witness))
+    finally:
+        case.release(subject)
+
+
+def _judged(host: Host, result: Result) -> Result:
+    host.note("judged", result.as_json())
+    return result

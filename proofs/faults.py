@@ -1,0 +1,183 @@
+"""The unit under test: the real one bound to scratch directories, or a copy of it with its guard taken out.
+
+Everything is written under /run and announced to the lease first. The operator's config and database are covered, not
+touched: the scratch directories are bound over them inside the unit's own mount namespace, with the same fragment,
+drop-ins, release and user in force. Mutants run on a copy of the unit under another name, made from the very files
+`systemctl cat` shows, so that the real unit is never left without its guards.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from proofs.host import Host
+from proofs.lease import SYSTEMD_RUN, Lease
+from proofs.store import Store
+from proofs.unit import Unit
+
+CONFIG_DIR = Path("/etc/hybrid-engine")
+STATE_DIR = Path("/var/lib/hybrid-engine")
+RELEASE = Path("/opt/hybrid-engine/current")
+Source = dict[str, str | int]
+
+
+class CannotMutate(Exception):
+    """The mutant's patch does not fit the release: the text it replaces is not there exactly once."""
+
+
+class Subject:
+    """A unit with a scratch config and a scratch database."""
+
+    mutant = False
+
+    def __init__(self, host: Host, name: str, scratch: Path, owner: tuple[int, int]) -> None:
+        self.host = host
+        self.unit = Unit(host, name)
+        self.scratch = scratch
+        self.etc, self.state = scratch / "etc", scratch / "state"
+        self.store = Store(self.state / "hybrid.db")
+        self.directives: list[str] = []  # lines of [Service] beyond the binds
+        self.pick_sources: Callable[[Sequence[Source]], Sequence[Source]] = lambda sources: sources
+        self._owner = owner
+
+    def binds(self) -> list[str]:
+        return [f"BindPaths={self.state}:{STATE_DIR}", f"BindReadOnlyPaths={self.etc}:{CONFIG_DIR}", *self.directives]
+
+    def write_scratch(self) -> None:
+        for path, mode in ((self.state, 0o750), (self.etc, 0o750)):
+            path.mkdir(parents=True, exist_ok=True)
+            path.chmod(mode)
+        os.chown(self.state, *self._owner)
+        os.chown(self.etc, 0, self._owner[1])
+
+    def put(self, name: str, text: str) -> None:
+        """A file of the scratch config directory, with the owner and mode that the deployed ones have."""
+        self.host.recorder.intent(f"write {self.etc / name}", scope=self.host.scope, data={"text": text})
+        path = self.etc / name
+        path.write_text(text)
+        os.chown(path, 0, self._owner[1])
+        path.chmod(0o640)
+
+    def put_sources(self, sources: Sequence[Source]) -> None:
+        tables = []
+        for source in self.pick_sources(sources):
+            values = [f"{key} = {value!r}".replace("'", '"') for key, value in source.items()]
+            tables.append("\n".join(["[[source]]", *values]))
+        self.put("ws_sources.toml", "\n\n".join(tables) + "\n")
+
+    def install(self) -> None:
+        raise NotImplementedError
+
+    def restart(self, check: bool = True) -> None:
+        self.host.do("systemctl", "restart", self.unit.name, check=check)
+
+    def fresh(self) -> None:
+        """Stopped, and with an empty scratch database."""
+        self.host.do("systemctl", "stop", self.unit.name, check=False)
+        for path in self.state.iterdir():
+            path.unlink()
+
+    def run_id(self) -> int:
+        """The store's number of the run that goes on now (or the last one)."""
+        return int(self.store.runs()[-1]["id"])
+
+
+class Real(Subject):
+    """The operator's own unit."""
+
+    def __init__(self, host: Host, name: str, lease: Lease, owner: tuple[int, int]) -> None:
+        super().__init__(host, name, lease.scratch / "unit", owner)
+        self._lease = lease
+
+    def install(self) -> None:
+        """Put the scratch directories in force; the next restart runs on them."""
+        drop_in = SYSTEMD_RUN / f"{self.unit.name}.d" / "zz-proof.conf"
+        self._lease.will_write(drop_in)
+        self.host.recorder.intent(f"write {drop_in}", scope=self.host.scope, data={"text": self.drop_in()})
+        self.write_scratch()
+        drop_in.parent.mkdir(parents=True, exist_ok=True)
+        drop_in.write_text(self.drop_in())
+        self.host.do("systemctl", "daemon-reload")
+        self._lease.will_disturb()
+
+    def drop_in(self) -> str:
+        return "\n".join(["[Service]", *self.binds(), *_unset_overrides(self.unit), ""])
+
+
+class Copy(Subject):
+    """A copy of the operator's unit under another name, for a mutant."""
+
+    mutant = True
+
+    def __init__(self, host: Host, original: Unit, name: str, lease: Lease, owner: tuple[int, int]) -> None:
+        super().__init__(host, f"hybrid-proof-mutant-{name}.service", lease.scratch / f"mutant-{name}", owner)
+        self._original = original
+        self._lease = lease
+
+    def install(self) -> None:
+        self._lease.will_copy(self.unit.name)
+        folder = SYSTEMD_RUN / f"{self.unit.name}.d"
+        files: dict[Path, str] = {}
+        for path in self._original.files():
+            if path.name == "zz-proof.conf":
+                continue
+            if path.parent.name.endswith(".d"):
+                if path.parent.name == f"{self._original.name}.d":  # service.d and the like apply to the copy anyway
+                    files[folder / path.name] = path.read_text()
+            else:
+                files[SYSTEMD_RUN / self.unit.name] = path.read_text()
+        files[folder / "zz-proof.conf"] = "\n".join(["[Service]", *self.binds(), *_unset_overrides(self._original), ""])
+        self._lease.will_write(*files)
+        self.host.recorder.intent(
+            f"copy {self._original.name} to {self.unit.name}", scope=self.host.scope,
+            data={str(path): text for path, text in files.items()},
+        )  # fmt: skip
+        self.write_scratch()
+        folder.mkdir(parents=True, exist_ok=True)
+        for path, text in files.items():
+            path.write_text(text)
+        self.host.do("systemctl", "daemon-reload")
+
+    def patch(self, module: str, old: str, new: str) -> None:
+        """Run a copy of the release's package in which one text of one module is another.
+
+        Raises:
+            CannotMutate: `old` does not occur exactly once, so the mutant would not be what it says.
+        """
+        package = (RELEASE / "lib" / "hybrid_engine").resolve()
+        copy = self.scratch / "lib" / "hybrid_engine"
+        if not copy.exists():
+            shutil.copytree(package, copy)
+            self.directives.append(f"BindReadOnlyPaths={copy}:{package}")
+        path = copy / module
+        text = path.read_text() if path.exists() else ""
+        if text.count(old) != 1:
+            raise CannotMutate(f"{module}: {text.count(old)} places with {old!r}, one was expected")
+        path.write_text(text.replace(old, new))
+        for compiled in path.parent.glob(f"__pycache__/{path.stem}.*"):
+            compiled.unlink()
+        self.host.note("patched", {"module": module, "old": old, "new": new})
+
+    def stop(self) -> None:
+        """Gone at once: it holds a core that the measurement beside it needs."""
+        self.host.do("systemctl", "kill", "--kill-whom=all", "--signal=KILL", self.unit.name, check=False)
+        self.host.do("systemctl", "stop", self.unit.name, check=False)
+
+
+def _unset_overrides(unit: Unit) -> list[str]:
+    """The environment outranks the config file: what the unit sets there must not reach the scratch run."""
+    names = re.findall(r"\b(HYBRID_ENGINE__\w+)=", unit.properties("Environment").get("Environment", ""))
+    return [f"UnsetEnvironment={' '.join(names)}"] if names else []
+
+
+def config(mode: str = "SHADOW", **engine: str | int | float) -> str:
+    """The text of a scratch config.toml: a mode and keys of [engine]; everything else is the engine's default."""
+
+    def toml(value: str | int | float) -> str:
+        return f'"{value}"' if isinstance(value, str) else str(value)
+
+    return "\n".join([f'mode = "{mode}"', "", "[engine]", *(f"{k} = {toml(v)}" for k, v in engine.items()), ""])

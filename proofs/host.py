@@ -1,0 +1,158 @@
+"""The host as root sees it from a shell: commands through `sh`, /proc, pressure. Everything is recorded."""
+
+from __future__ import annotations
+
+import os
+import platform
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import sh
+
+from proofs.evidence import Recorder
+from proofs.verdict import Json
+
+T = TypeVar("T")
+_ENV = {**os.environ, "LC_ALL": "C.UTF-8", "SYSTEMD_COLORS": "0", "SYSTEMD_PAGER": "", "PAGER": "cat"}
+_ANY = list(range(-64, 256))  # every exit status is an answer; which one is wanted is the caller's business
+
+
+class HostError(Exception):
+    """A command that had to work did not; the message names it with what it said."""
+
+
+class Waited(Exception):
+    """A condition did not come true in its time."""
+
+
+class Interrupted(Exception):
+    """The run was asked to stop (Ctrl-C, SIGTERM, the end of its lease)."""
+
+
+@dataclass(frozen=True)
+class Output:
+    rc: int
+    stdout: str
+    stderr: str
+
+
+class Host:
+    """Runs commands and waits for conditions, on behalf of one scope ("stall", "stall/mutant ...")."""
+
+    def __init__(self, recorder: Recorder, scope: str = "", stop: threading.Event | None = None) -> None:
+        self.recorder = recorder
+        self.scope = scope
+        self.stop = stop or threading.Event()
+
+    def scoped(self, scope: str) -> Host:
+        return Host(self.recorder, scope, self.stop)
+
+    def look(self, *argv: str, quiet: bool = False) -> Output:
+        """Run something that changes nothing, and record it (quiet: one of many polls, not recorded)."""
+        output = _run(argv)
+        if not quiet:
+            self._record("command", argv, output)
+        return output
+
+    def do(self, *argv: str, check: bool = True) -> Output:
+        """Run something that changes the host: its intent is on the disk first.
+
+        Raises:
+            HostError: it failed and check is set.
+        """
+        self.recorder.intent("", scope=self.scope, argv=argv)
+        output = _run(argv)
+        self._record("command", argv, output)
+        if check and output.rc != 0:
+            raise HostError(f"{' '.join(argv)}: exit {output.rc}: {(output.stderr or output.stdout).strip()[:300]}")
+        return output
+
+    def note(self, kind: str, data: Json) -> None:
+        self.recorder.write(kind, scope=self.scope, data=data)
+
+    def wait(self, what: str, seconds: float, probe: Callable[[], T], every: float = 0.1) -> T:
+        """Ask until the answer is truthy; record how long it took.
+
+        Raises:
+            Waited: it did not come in that many seconds.
+            Interrupted: the run is being stopped.
+        """
+        start = time.monotonic()
+        tries = 0
+        while True:
+            tries += 1
+            answer = probe()
+            spent = time.monotonic() - start
+            if answer or spent >= seconds:
+                self.note("waited", {"for": what, "seconds": round(spent, 3), "tries": tries, "came": bool(answer)})
+                if not answer:
+                    raise Waited(f"{what} did not happen in {seconds:g} s")
+                return answer
+            if self.stop.wait(min(every, max(0.0, seconds - spent))):
+                raise Interrupted(f"stopped while waiting for {what}")
+
+    def hold(self, what: str, seconds: float, broken: Callable[[], T], every: float = 0.25) -> T | None:
+        """The opposite of wait: watch for the whole time that something does not happen; its first sign ends it."""
+        try:
+            return self.wait(f"(hoping not) {what}", seconds, broken, every)
+        except Waited:
+            return None
+
+    def _record(self, kind: str, argv: tuple[str, ...], output: Output) -> None:
+        self.recorder.write(kind, scope=self.scope, argv=argv, rc=output.rc, stdout=output.stdout, stderr=output.stderr)
+
+
+def _run(argv: tuple[str, ...]) -> Output:
+    # timeout(1), not sh's _timeout: with that, every command took 0.1 s, the beat at which sh looks at its clock.
+    command = sh.Command("timeout")(
+        "--kill-after=5", "90", *argv, _ok_code=_ANY, _return_cmd=True, _tty_out=False, _tty_in=False, _env=_ENV
+    )  # fmt: skip
+    said = (stream.decode(errors="replace") for stream in (command.stdout, command.stderr))
+    return Output(int(command.exit_code), *said)
+
+
+def read_text(path: Path | str, default: str = "") -> str:
+    try:
+        return Path(path).read_text(errors="replace")
+    except OSError:
+        return default
+
+
+def process_state(pid: int) -> str:
+    """The letter of /proc/PID/stat (R, S, T, Z ...), or "" when there is no such process."""
+    stat = read_text(f"/proc/{pid}/stat")
+    return stat.rpartition(") ")[2][:1]
+
+
+def cgroup2_mount() -> Path | None:
+    """Where cgroup v2 is mounted, by /proc/self/mountinfo: not always /sys/fs/cgroup."""
+    for line in read_text("/proc/self/mountinfo").splitlines():
+        fields, _, rest = line.partition(" - ")
+        if rest.startswith("cgroup2 "):
+            return Path(fields.split()[4])
+    return None
+
+
+def pressure(control_group: str = "") -> dict[str, str]:
+    """Stall time (PSI, not CPU use) of the host, and of the unit's own cgroup where that can be read."""
+    found = {kind: read_text(f"/proc/pressure/{kind}").strip() for kind in ("cpu", "io", "memory")}
+    mount = cgroup2_mount()
+    if control_group and mount:
+        for kind in ("cpu", "io", "memory"):
+            found[f"unit {kind}"] = read_text(f"{mount}{control_group}/{kind}.pressure").strip()
+    return {kind: text for kind, text in found.items() if text}
+
+
+def facts() -> dict[str, str]:
+    """Who this host is: what the buglog opens with."""
+    release = dict(line.split("=", 1) for line in read_text("/etc/os-release").splitlines() if "=" in line)
+    return {
+        "hostname": platform.node(), "machine_id": read_text("/etc/machine-id").strip(),
+        "boot_id": read_text("/proc/sys/kernel/random/boot_id").strip(), "os": release.get("PRETTY_NAME", "?").strip('"'),
+        "kernel": platform.release(), "architecture": platform.machine(), "python": platform.python_version(),
+        "cpus": str(os.cpu_count()),
+    }  # fmt: skip

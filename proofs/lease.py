@@ -1,0 +1,199 @@
+"""Restore is a lease: what will be undone is on the disk, and a timer armed to do it, before anything is disturbed.
+
+The same `undo` runs at the proof's own end, from ExecStopPost= of its transient unit when it was killed, and from the
+timer when that is gone too. It is idempotent, takes turns with itself, and records itself. Everything it removes lies
+under /run, so a reboot does the rest.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from proofs.evidence import Recorder
+from proofs.host import Host, Waited
+from proofs.unit import State, Unit, tree_digest
+from proofs.verdict import Json
+
+RUN_ROOT = Path("/run/hybrid-proofs")
+SYSTEMD_RUN = Path("/run/systemd/system")
+_saving = threading.Lock()  # a proof and its mutants announce their files from several threads
+_BACK_S = 30.0  # how long the operator's unit may take to be back as it was
+
+
+class Busy(Exception):
+    """Another proof holds the host; the message says which."""
+
+
+@contextmanager
+def locked(path: Path, owner: str, wait: bool) -> Iterator[None]:
+    """Hold a lock file. The kernel lets go of it with the process, so a dead owner never blocks.
+
+    Raises:
+        Busy: somebody else holds it, and `wait` is not set.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            age = time.time() - path.stat().st_mtime
+            raise Busy(f"another proof runs on this host: {path.read_text().strip()}, for {age:.0f} s") from None
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, owner.encode(), 0)
+        yield
+    finally:
+        os.close(fd)
+
+
+@dataclass
+class Lease:
+    """What a proof may have done to the host and how it was before. Saved at every change."""
+
+    run: str
+    proof: str
+    unit: str
+    evidence: str
+    cap_s: float
+    before: dict[str, Json]
+    files: list[str] = field(default_factory=list)
+    copies: list[str] = field(default_factory=list)
+    disturbed_mono: float = 0.0  # CLOCK_MONOTONIC seconds at which the operator's process was first touched; 0: never
+
+    @property
+    def path(self) -> Path:
+        return RUN_ROOT / self.run / "lease.json"
+
+    @property
+    def scratch(self) -> Path:
+        return RUN_ROOT / self.run / self.proof
+
+    @property
+    def timer(self) -> str:
+        return f"hybrid-proof-lease-{self.run}.timer"
+
+    @property
+    def proof_unit(self) -> str:
+        return f"hybrid-proof-{self.run}.service"
+
+    def save(self) -> None:
+        with _saving:
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+            draft = self.path.with_suffix(".new")
+            with draft.open("w") as file:
+                json.dump(asdict(self), file)
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(self.path)
+
+    def arm(self, host: Host, undo_command: Sequence[str]) -> None:
+        """Persist the intent, then set the timer that undoes it should everything else be gone."""
+        self.save()
+        host.recorder.intent("what will be undone, and what it was before", scope=host.scope, data=asdict(self))
+        host.do(
+            "systemd-run", "--quiet", f"--unit={self.timer.removesuffix('.timer')}", f"--on-active={self.cap_s:.0f}",
+            "--timer-property=AccuracySec=100ms", *undo_command, "undo", self.run, "--by=timer",
+        )  # fmt: skip
+
+    def will_write(self, *paths: Path) -> None:
+        self.files += [str(path) for path in paths if str(path) not in self.files]
+        self.save()
+
+    def will_copy(self, unit: str) -> None:
+        self.copies.append(unit)
+        self.save()
+
+    def will_disturb(self) -> None:
+        if not self.disturbed_mono:
+            self.disturbed_mono = time.monotonic()
+            self.save()
+
+
+def load(run: str) -> Lease | None:
+    try:
+        return Lease(**json.loads((RUN_ROOT / run / "lease.json").read_text()))
+    except FileNotFoundError:
+        return None
+
+
+def pending() -> list[str]:
+    """Runs whose undo is still due."""
+    return sorted(path.parent.name for path in RUN_ROOT.glob("*/lease.json"))
+
+
+def snapshot(unit: Unit, config_dir: Path) -> dict[str, Json]:
+    """How the operator's unit and config are now: what `undo` compares with."""
+    state: State = unit.state()
+    return {
+        "active": state.active, "sub": state.sub, "invocation": state.invocation, "cat_sha256": unit.cat_digest(),
+        "etc_sha256": tree_digest([config_dir, Path("/etc/systemd/system")]),
+    }  # fmt: skip
+
+
+def undo(run: str, by: str, config_dir: Path, host: Host | None = None) -> dict[str, Json] | None:
+    """Take back everything the lease of this run names; None when there is nothing to take back (any more).
+
+    Returns {by, restored, away_s, problems, after}: restored is False when something is not as it was.
+    """
+    with locked(RUN_ROOT / "undo.lock", f"undo of {run} by {by}", wait=True):
+        lease = load(run)
+        if lease is None:
+            return None
+        recorder = host.recorder if host else Recorder(Path(lease.evidence))
+        shell = Host(recorder, f"{lease.proof}/undo")
+        recorder.intent(f"undo, by {by}", scope=shell.scope, data=asdict(lease))
+        if by == "timer":
+            shell.do("systemctl", "kill", "--kill-whom=all", "--signal=KILL", lease.proof_unit, check=False)
+        report = _take_back(lease, shell, by, config_dir)
+        recorder.write("undone", scope=shell.scope, data=report, sync=True)
+        lease.path.unlink()
+        shell.do("systemctl", "stop", lease.timer, check=False)
+        return report
+
+
+def _take_back(lease: Lease, shell: Host, by: str, config_dir: Path) -> dict[str, Json]:
+    unit = Unit(shell, lease.unit)
+    running = [lease.unit] if lease.disturbed_mono else []
+    for name in [*lease.copies, *running]:  # stopped, wedged or healthy: a scratch engine has nothing to drain
+        shell.do("systemctl", "kill", "--kill-whom=all", "--signal=KILL", name, check=False)
+    for name in lease.copies:
+        shell.do("systemctl", "stop", name, check=False)
+    for name in lease.files:
+        path = Path(name)
+        path.unlink(missing_ok=True)
+        if path.parent.name.endswith(".d") and path.parent.is_dir() and not any(path.parent.iterdir()):
+            path.parent.rmdir()
+    shell.do("systemctl", "daemon-reload", check=False)
+    for name in lease.copies:
+        shell.do("systemctl", "reset-failed", name, check=False)
+    if lease.disturbed_mono:
+        shell.do("systemctl", "reset-failed", lease.unit, check=False)
+        verb = "restart" if lease.before["active"] == "active" else "stop"
+        shell.do("systemctl", verb, lease.unit, check=False)
+        if verb == "stop":  # killed above, it counts as failed
+            shell.do("systemctl", "reset-failed", lease.unit, check=False)
+    problems = []
+    try:
+        shell.wait(
+            f"{lease.unit} {lease.before['active']} again", _BACK_S,
+            lambda: unit.state().active == lease.before["active"],
+        )  # fmt: skip
+    except Waited as error:
+        problems.append(str(error))
+    away_s = round(time.monotonic() - lease.disturbed_mono, 3) if lease.disturbed_mono else 0.0
+    shutil.rmtree(lease.scratch, ignore_errors=True)
+    after = snapshot(unit, config_dir)
+    problems += [
+        f"{key} is not what it was" for key in ("active", "cat_sha256", "etc_sha256") if after[key] != lease.before[key]
+    ]
+    problems += [f"{name} is still there" for name in lease.files if Path(name).exists()]
+    return {"by": by, "restored": not problems, "away_s": away_s, "problems": problems, "after": after}

@@ -1,0 +1,224 @@
+"""From the command line to a transient unit and back: plan, start, inside, undo."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from proofs import bundle, evidence, lease
+from proofs.catalog import PROOFS, REQUIRED
+from proofs.checks import kind_of_host, prerequisites, systemd_version
+from proofs.conduct import Run, run_proof
+from proofs.evidence import Recorder
+from proofs.faults import CONFIG_DIR, RELEASE
+from proofs.host import Host, Interrupted, facts
+from proofs.lease import Busy
+from proofs.unit import Unit
+from proofs.verdict import Json
+
+EVIDENCE_ROOT = Path("/var/lib/hybrid-proofs")
+KEPT_RUNS = 20
+_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,63}")
+
+
+def self_command() -> list[str]:
+    """How to call this program again, from a unit: by the launcher's real path, which outlives a new release."""
+    launcher = Path(sys.argv[0]).resolve()
+    if launcher.name == "hybrid-proofs" and os.access(launcher, os.X_OK):
+        return [str(launcher)]
+    return [sys.executable, "-m", "proofs.cli"]
+
+
+def _complain(text: str) -> None:
+    print(f"hybrid-proofs: {text}", file=sys.stderr)
+
+
+def _chosen(names: Sequence[str], host: Host) -> list[str] | None:
+    unknown = [name for name in names if name not in PROOFS]
+    if unknown:
+        _complain(f"no proof is called {unknown[0]!r}: there are {', '.join(PROOFS)}")
+        return None
+    return list(dict.fromkeys(names)) or list(REQUIRED[kind_of_host(host)])
+
+
+def plan(names: Sequence[str], unit: str) -> int:
+    """Print what `run` would do. Looks only: 0 when it could be done, 2 when a prerequisite does not hold."""
+    with tempfile.TemporaryDirectory() as scratch:  # looking is recorded as well, and thrown away
+        host = Host(Recorder(Path(scratch) / evidence.EVENTS))
+        chosen = _chosen(names, host)
+        if chosen is None:
+            return 2
+        found = prerequisites(host, unit)
+    print("prerequisites:")
+    for item in found:
+        print(f"  {'ok ' if item.ok else 'NO '} {item.name}: {item.found}{'' if item.ok else ' -> ' + item.remedy}")
+    away = 0.0
+    for name in chosen:
+        proof = PROOFS[name]
+        away += proof.seconds
+        print(f"\n{name}: {proof.claim}\n  bound    {proof.bound}\n  fault    {proof.fault}")
+        print(
+            f"  writes   /run/systemd/system/{unit}.d/zz-proof.conf, which binds /run/hybrid-proofs/RUN/{name}/unit/{{etc,state}}"
+        )
+        print("           over the config and state directories, then restarts the unit on them (SHADOW mode)")
+        for mutant in proof.mutants:
+            print(
+                f"  mutant   {mutant.name}: {mutant.what}, on a copy of the unit (hybrid-proof-mutant-{name}-{mutant.name}.service)"
+            )
+        print(
+            f"  lease    all of it is taken back after {proof.cap_s:.0f} s at the latest, whatever becomes of the proof"
+        )
+        print(f"  engine   away from its real work for about {proof.seconds:.0f} s")
+    print(f"\nin all the engine is away from its real work for about {away:.0f} s, in {len(chosen)} stretches.")
+    print("never touched: /etc, the operator's database, the installed release. Nothing was done.")
+    return 0 if all(item.ok for item in found) else 2
+
+
+def start(names: Sequence[str], unit: str, run_id: str, git: str) -> int:
+    """Run the proofs in a transient unit of their own and pass its exit status on; Ctrl-C stops it cleanly."""
+    with tempfile.TemporaryDirectory() as scratch:
+        host = Host(Recorder(Path(scratch) / evidence.EVENTS))
+        chosen = _chosen(names, host)
+        if chosen is None:
+            return 2
+        failed = [item for item in prerequisites(host, unit) if not item.ok]
+    if run_id and not _RUN_ID.fullmatch(run_id):
+        _complain(f"--run {run_id!r}: letters, digits, dots and dashes only, at most 64")
+        return 2
+    if failed:
+        for item in failed:
+            _complain(f"refused: {item.name}: {item.found}: {item.remedy}")
+        return 2
+    run_id = run_id or f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
+    name, command = f"hybrid-proof-{run_id}.service", self_command()
+    argv = [
+        "systemd-run", f"--unit={name}", "--quiet", "--pipe", "--wait", "--collect", "--service-type=exec",
+        f"--description=proofs {', '.join(chosen)}", f"--property=ExecStopPost={' '.join(command)} undo {run_id} --by=ExecStopPost",
+        # mixed: when the proof is killed the undo runs at once, and what is left of its exchanges is killed after it.
+        "--property=KillMode=mixed", "--property=TimeoutStopSec=90", "--property=Delegate=no",
+        "--setenv=PYTHONUNBUFFERED=1", *_python_path(command),
+        *command, "inside", *chosen, f"--run={run_id}", f"--git={git}", f"--unit={unit}",
+    ]  # fmt: skip
+    # A session of its own: Ctrl-C is for us, and we tell systemd.
+    process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, start_new_session=True)
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        _complain("stopping, and putting the host back")
+        subprocess.run(["systemctl", "stop", name], check=False)
+        process.wait()
+        return 130
+
+
+def _python_path(command: Sequence[str]) -> list[str]:
+    """From a checkout (no launcher), the unit has to be told where the package is."""
+    return [f"--setenv=PYTHONPATH={Path(__file__).resolve().parents[1]}"] if len(command) > 1 else []
+
+
+def inside(names: Sequence[str], unit_name: str, run_id: str, git: str) -> int:
+    """The proofs themselves, one after the other."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        with lease.locked(lease.RUN_ROOT / "lock", f"run {run_id}, pid {os.getpid()}", wait=False):
+            return _all(names, unit_name, run_id, git, stop)
+    except Busy as error:
+        _complain(f"refused: {error}")
+        return 2
+
+
+def _all(names: Sequence[str], unit_name: str, run_id: str, git: str, stop: threading.Event) -> int:
+    folder = EVIDENCE_ROOT / run_id
+    recorder = Recorder(folder / evidence.EVENTS)
+    folder.chmod(0o750)
+    _forget_old_runs(run_id)
+    host = Host(recorder, "", stop)
+    say = _speaker(recorder)
+    recorder.write("run", data=_header(host, Unit(host, unit_name), names, run_id, git), sync=True)
+    command = self_command()
+    undo_command = (
+        ["env", f"PYTHONPATH={Path(__file__).resolve().parents[1]}", *command] if len(command) > 1 else command
+    )
+    run = Run(run_id, unit_name, recorder.path, host, undo_command, say)
+    interrupted = False
+    for name in names:
+        say(f"{name}: begins, about {PROOFS[name].seconds:.0f} s; evidence in {folder}")
+        try:
+            entry = run_proof(PROOFS[name], run)
+        except Interrupted:
+            interrupted = True
+            say(f"{name}: interrupted; the host is back as it was")
+            break
+        say(f"{name}: {entry['verdict']}, engine away {entry['away_s']:.1f} s. {entry['measured']}")
+    statement = bundle.write(folder)
+    print(bundle.table(statement), flush=True)
+    if interrupted:
+        return 130
+    return 0 if statement["predicate"]["verdict"] == "PASS" else 1
+
+
+def undo(run_id: str, by: str) -> int:
+    """Take back what a run left. 0 when the host is as it was before the run."""
+    known = lease.load(run_id)
+    report = lease.undo(run_id, by, CONFIG_DIR)
+    if report is None or known is None:
+        print(f"run {run_id}: nothing to undo")
+        return 0
+    with suppress(OSError, evidence.ChainBroken):  # the statement of a run that was cut short: what it says is ERROR
+        bundle.write(Path(known.evidence).parent)
+    print(f"run {run_id}: undone by {by}: " + ("as it was" if report["restored"] else "; ".join(report["problems"])))
+    return 0 if report["restored"] else 1
+
+
+def _speaker(recorder: Recorder) -> Callable[[str], None]:
+    began = time.monotonic()
+
+    def say(text: str) -> None:
+        recorder.write("progress", stdout=text)
+        with suppress(OSError):  # nobody listens any more: the work goes on
+            print(f"[{time.monotonic() - began:6.1f} s] {text}", flush=True)
+
+    return say
+
+
+def _header(host: Host, unit: Unit, names: Sequence[str], run_id: str, git: str) -> dict[str, Json]:
+    """What identifies this run: host, systemd, unit, releases and config as they are now."""
+    kind = kind_of_host(host)
+    version = host.look(str(RELEASE / "bin" / "hybrid-engine"), "version", "--json")
+    shown = host.look(
+        str(RELEASE / "bin" / "hybrid-engine"), "config", "show", "--config", str(CONFIG_DIR / "config.toml")
+    )
+    about = json.loads(version.stdout) if version.rc == 0 else {}
+    digest = re.search(r"\b[0-9a-f]{64}\b", shown.stdout)
+    ours = Path(__file__).resolve().parents[2] / "release.json"
+    return {
+        "run": run_id, "unit": unit.name, "kind": kind, "required": list(names), "git": git, "host": facts(),
+        "systemd": systemd_version(host), "cat": unit.cat(), "release_name": about.get("release_name", "?"),
+        "release_digest": about.get("release_digest", ""), "config_digest": digest[0] if digest else "",
+        "proofs_release": json.loads(ours.read_text())["name"] if ours.exists() else "a checkout",
+    }  # fmt: skip
+
+
+def _forget_old_runs(keep: str) -> None:
+    """The host keeps the evidence of its last runs; the controller has fetched the others."""
+    import shutil
+
+    runs = sorted(
+        (path for path in EVIDENCE_ROOT.iterdir() if path.is_dir() and path.name != keep),
+        key=lambda p: p.stat().st_mtime,
+    )
+    for path in runs[: max(0, len(runs) - KEPT_RUNS + 1)]:
+        shutil.rmtree(path, ignore_errors=True)

@@ -1,0 +1,70 @@
+"""The engine's database, opened read-only: never a count over a table that grows, ids and rows instead."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from proofs.verdict import Json
+
+Row = dict[str, Json]
+
+
+class Store:
+    """One database file. Every call opens and closes it, so that nothing here ever holds it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        connection = sqlite3.connect(f"file:{self.path}?mode=ro", uri=True, timeout=2)
+        connection.row_factory = sqlite3.Row
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+    def rows(self, sql: str, arguments: Sequence[Json] = ()) -> list[Row]:
+        """Raises sqlite3.Error: no database yet, no such table, locked for longer than 2 s."""
+        with self._open() as connection:
+            return [dict(row) for row in connection.execute(sql, arguments)]
+
+    def last_tick(self) -> int:
+        """The highest tick id, 0 while there is none (or no database yet)."""
+        try:
+            return int(self.rows("SELECT max(id) AS id FROM ticks")[0]["id"] or 0)
+        except sqlite3.OperationalError:
+            return 0
+
+    def ticks(self, up_to: int) -> list[Row]:
+        return self.rows("SELECT * FROM ticks WHERE id <= ? ORDER BY id", (up_to,))
+
+    def exchange_ids(self, run: int) -> list[int | None]:
+        found = self.rows("SELECT exchange_id FROM ticks WHERE run_id = ? ORDER BY id", (run,))
+        return [row["exchange_id"] for row in found]
+
+    def first_of(self, source: str, after: int = 0) -> Row | None:
+        """The first tick of a source with an id above `after`."""
+        sql = "SELECT * FROM ticks WHERE id > ? AND source = ? ORDER BY id LIMIT 1"
+        try:
+            found = self.rows(sql, (after, source))
+        except sqlite3.OperationalError:
+            return None
+        return found[0] if found else None
+
+    def last_of(self, source: str, before: int) -> Row | None:
+        sql = "SELECT * FROM ticks WHERE id < ? AND source = ? ORDER BY id DESC LIMIT 1"
+        found = self.rows(sql, (before, source))
+        return found[0] if found else None
+
+    def runs(self) -> list[Row]:
+        return self.rows("SELECT * FROM runs ORDER BY id")
+
+    def gaps(self, run: int) -> list[Row]:
+        return self.rows("SELECT * FROM gaps WHERE run_id = ? ORDER BY id", (run,))
+
+    def integrity(self) -> str:
+        return str(self.rows("PRAGMA integrity_check")[0]["integrity_check"])

@@ -1,0 +1,182 @@
+"""One systemd unit as its operator sees it: systemctl, the journal, /proc."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from proofs.host import Host, process_state, read_text
+from proofs.verdict import Json
+
+_PROPERTIES = (
+    "ActiveState", "SubState", "Result", "MainPID", "InvocationID", "NRestarts", "ExecMainStatus", "ExecMainCode",
+    "ExecMainStartTimestampMonotonic", "WatchdogUSec", "RestartUSec", "ControlGroup", "User", "Group", "Job",
+)  # fmt: skip
+_FIELDS = "MESSAGE,MESSAGE_ID,UNIT,UNIT_RESULT,INVOCATION_ID,_SYSTEMD_INVOCATION_ID,_PID,PRIORITY"
+# systemd's catalogue: "A start job for unit UNIT has begun execution" (sd-messages.h, SD_MESSAGE_UNIT_STARTING).
+UNIT_STARTING = "7d4958e842da4a758f6c1cdc7b36dcc5"
+_SPAN = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+
+
+def seconds(span: str) -> float:
+    """A time span as `systemctl show` prints it.
+
+    >>> seconds("1min 30s"), seconds("100ms"), seconds("infinity"), seconds("0")
+    (90.0, 0.1, inf, 0.0)
+    """
+    if span == "infinity":
+        return float("inf")
+    parts = re.findall(r"([\d.]+)([a-z]*)", span)
+    return sum(float(value) * _SPAN.get(name, 0.0 if float(value) == 0 else 1.0) for value, name in parts)
+
+
+@dataclass(frozen=True)
+class State:
+    """What `systemctl show` says; times in seconds, `started_s` on CLOCK_MONOTONIC."""
+
+    active: str
+    sub: str
+    result: str
+    pid: int
+    invocation: str
+    restarts: int
+    exec_status: int
+    exec_code: int
+    started_s: float
+    watchdog_s: float
+    restart_s: float
+    control_group: str
+    user: str
+    group: str
+    job: int
+
+    @property
+    def running(self) -> bool:
+        return self.active == "active" and self.sub == "running" and self.pid > 0
+
+    def as_json(self) -> dict[str, Json]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One journal entry: `mono_s` when journald received it; `invocation` the run of the unit that it belongs to."""
+
+    mono_s: float
+    wall_s: float
+    message: str
+    invocation: str
+    unit_result: str
+    message_id: str
+
+    def fields(self) -> dict[str, Json]:
+        """`fields` of an engine's JSON line; empty for anything else."""
+        try:
+            line = json.loads(self.message)
+        except ValueError:
+            return {}
+        fields = line.get("fields") if isinstance(line, dict) else None
+        return fields if isinstance(fields, dict) else {}
+
+
+class Unit:
+    def __init__(self, host: Host, name: str) -> None:
+        self.host = host
+        self.name = name
+
+    def state(self, quiet: bool = True) -> State:
+        """Raises ValueError when systemctl does not answer."""
+        argv = ("systemctl", "show", self.name, f"--property={','.join(_PROPERTIES)}")
+        got = dict(line.split("=", 1) for line in self.host.look(*argv, quiet=quiet).stdout.splitlines() if "=" in line)
+
+        def number(key: str) -> int:
+            return int(got.get(key) or 0)
+
+        return State(
+            got["ActiveState"], got["SubState"], got["Result"], number("MainPID"), got.get("InvocationID", ""),
+            number("NRestarts"), number("ExecMainStatus"), number("ExecMainCode"),
+            number("ExecMainStartTimestampMonotonic") / 1e6, seconds(got.get("WatchdogUSec", "0")),
+            seconds(got.get("RestartUSec", "0")), got.get("ControlGroup", ""), got.get("User", ""),
+            got.get("Group", ""), int((got.get("Job") or "0").split()[0]),
+        )  # fmt: skip
+
+    def properties(self, *names: str) -> dict[str, str]:
+        out = self.host.look("systemctl", "show", self.name, f"--property={','.join(names)}", quiet=True).stdout
+        return dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
+
+    def files(self) -> list[Path]:
+        """The unit's fragment and its drop-ins, in the order systemd reads them."""
+        got = self.properties("FragmentPath", "DropInPaths")
+        names = [got.get("FragmentPath", ""), *got.get("DropInPaths", "").split()]
+        return [Path(name) for name in names if name]
+
+    def cat(self) -> str:
+        return self.host.look("systemctl", "cat", self.name).stdout
+
+    def cat_digest(self) -> str:
+        return hashlib.sha256(self.host.look("systemctl", "cat", self.name, quiet=True).stdout.encode()).hexdigest()
+
+    def stopped(self) -> bool:
+        """The main process is in state T."""
+        pid = self.state().pid
+        return pid > 0 and process_state(pid) == "T"
+
+    def threads(self) -> int:
+        match = re.search(r"^Threads:\s*(\d+)", read_text(f"/proc/{self.state().pid}/status"), re.M)
+        return int(match[1]) if match else 0
+
+    def cursor(self) -> str:
+        """The journal's end, as a mark to read from later."""
+        self.host.look("journalctl", "--sync", quiet=True)
+        out = self.host.look("journalctl", "-n0", "--show-cursor", "-q", quiet=True).stdout
+        return out.rpartition("-- cursor: ")[2].strip()
+
+    def journal(self, cursor: str, quiet: bool = False) -> list[Entry]:
+        """What the unit and systemd about it wrote after that mark."""
+        if not quiet:  # the last word on something: make journald hand over what it still holds
+            self.host.look("journalctl", "--sync", quiet=True)
+        argv = ["journalctl", "-u", self.name, "-o", "json", f"--output-fields={_FIELDS}", "-q", "--no-pager"]
+        # Not --after-cursor=: where the marked entry is another unit's, systemd 252 skips this one's first entry instead.
+        out = self.host.look(*argv, f"--cursor={cursor}", quiet=quiet)
+        raw = [json.loads(line) for line in out.stdout.splitlines()]
+        return [_entry(entry) for entry in raw if entry["__CURSOR"] != cursor]
+
+
+def _entry(raw: dict[str, Json]) -> Entry:
+    message = raw.get("MESSAGE")
+    if isinstance(message, list):  # journald gives bytes that are no text as numbers
+        message = bytes(message).decode(errors="replace")
+    return Entry(
+        int(raw["__MONOTONIC_TIMESTAMP"]) / 1e6, int(raw["__REALTIME_TIMESTAMP"]) / 1e6, message or "",
+        raw.get("INVOCATION_ID") or raw.get("_SYSTEMD_INVOCATION_ID") or "", raw.get("UNIT_RESULT") or "",
+        raw.get("MESSAGE_ID") or "",
+    )  # fmt: skip
+
+
+def starts(entries: Iterable[Entry]) -> list[str]:
+    """The invocation of each start that systemd began, in order."""
+    return [entry.invocation for entry in entries if entry.message_id == UNIT_STARTING]
+
+
+def engine_lines(entries: Iterable[Entry], message: str, invocation: str = "") -> list[tuple[Entry, dict[str, Json]]]:
+    """The engine's JSON lines with that message (of that run), with their fields."""
+    found = [(entry, entry.fields()) for entry in entries if not invocation or entry.invocation == invocation]
+    return [(entry, fields) for entry, fields in found if fields.get("message") == message]
+
+
+def tree_digest(paths: Sequence[Path]) -> str:
+    """One digest over names, modes, owners and contents of everything under these directories."""
+    whole = hashlib.sha256()
+    for root in paths:
+        for path in sorted([root, *root.rglob("*")]):
+            about = path.lstat()
+            whole.update(f"{path}\0{about.st_mode}\0{about.st_uid}\0{about.st_gid}\0".encode())
+            if path.is_symlink():
+                whole.update(str(path.readlink()).encode())
+            elif path.is_file():
+                whole.update(path.read_bytes())
+    return whole.hexdigest()

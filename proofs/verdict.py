@@ -1,0 +1,125 @@
+"""What a proof may say, and how the answers of its parts become one.
+
+The rule of the house: only PASS opens anything, and nothing turns into PASS by accident. A part that raised, a fault
+that never bit and a sample that is too small each drag the whole down; an empty list of parts proves nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+Json = Any  # what json.loads gives: kept as one name so that signatures say "this goes into the evidence"
+
+
+class Verdict(StrEnum):
+    PASS = "PASS"
+    NOT_APPLICABLE = "NOT APPLICABLE"
+    INCONCLUSIVE = "INCONCLUSIVE"
+    ERROR = "ERROR"
+    FAIL = "FAIL"
+
+
+# Heaviest last. A FAIL is a finding and outweighs the checker's own trouble; that outweighs "could not tell".
+_WEIGHT = {verdict: weight for weight, verdict in enumerate(Verdict)}
+
+
+def merge(verdicts: Iterable[Verdict]) -> Verdict:
+    """The heaviest of the verdicts; INCONCLUSIVE for none at all.
+
+    >>> str(merge([Verdict.PASS, Verdict.INCONCLUSIVE, Verdict.PASS]))
+    'INCONCLUSIVE'
+    >>> str(merge([]))
+    'INCONCLUSIVE'
+    """
+    return max(verdicts, key=_WEIGHT.__getitem__, default=Verdict.INCONCLUSIVE)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One comparison of what was measured with its bound.
+
+    ok is None when the measurement does not allow an answer. guard marks the check that the guard under test is there
+    to satisfy: a mutant has to fail at one of these, not somewhere else.
+    """
+
+    name: str
+    measured: Json
+    bound: Json
+    ok: bool | None
+    guard: bool = False
+
+    @property
+    def verdict(self) -> Verdict:
+        if self.ok is None:
+            return Verdict.INCONCLUSIVE
+        return Verdict.PASS if self.ok else Verdict.FAIL
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one case of a proof came to."""
+
+    case: str
+    verdict: Verdict
+    reason: str
+    checks: tuple[Check, ...] = ()
+    witness: Json = None
+    n: int = 0
+
+    def as_json(self) -> dict[str, Json]:
+        return {**asdict(self), "verdict": str(self.verdict), "checks": [asdict(check) for check in self.checks]}
+
+    @property
+    def failed_at_guard(self) -> bool:
+        """Failed where a mutant must: at the guard's own check, and at no other."""
+        failed = [check for check in self.checks if check.ok is False]
+        return self.verdict is Verdict.FAIL and bool(failed) and all(check.guard for check in failed)
+
+
+def of_checks(case: str, checks: Iterable[Check], witness: Json, n: int, n_min: int) -> Result:
+    """Judge one case: no witness or too few samples cannot PASS, whatever the checks say.
+
+    Args:
+        case: its name.
+        checks: what was compared; none at all is INCONCLUSIVE.
+        witness: the evidence that the fault took place, falsy when there is none.
+        n: how many samples the measurement rests on; n_min: how many were asked for beforehand.
+    """
+    checks = tuple(checks)
+    if not witness:
+        return Result(case, Verdict.INCONCLUSIVE, "no witness that the fault took place", checks, witness, n)
+    if n < n_min:
+        return Result(case, Verdict.INCONCLUSIVE, f"{n} samples, {n_min} were asked for", checks, witness, n)
+    verdict = merge(check.verdict for check in checks)
+    worst = [f"{c.name}: {c.measured} (bound {c.bound})" for c in checks if c.verdict is verdict]
+    reason = "" if verdict is Verdict.PASS else "; ".join(worst) or "nothing was compared"
+    return Result(case, verdict, reason, checks, witness, n)
+
+
+def of_mutant(results: Iterable[Result]) -> tuple[Verdict, str]:
+    """The verdict of a mutant: FAIL only if at least one case failed at the guard's own check with the fault witnessed.
+
+    A case that failed elsewhere means that the mutant shows nothing about the guard: that is ERROR, which voids the
+    proof just as a PASS of the mutant does.
+    """
+    results = list(results)
+    verdict = merge(result.verdict for result in results)
+    if verdict is not Verdict.FAIL:
+        return verdict, "; ".join(
+            f"{r.case}: {r.reason}" for r in results if r.reason
+        ) or "the guard's absence went unseen"
+    elsewhere = [r for r in results if r.verdict is Verdict.FAIL and not r.failed_at_guard]
+    if elsewhere:
+        return Verdict.ERROR, f"failed elsewhere than at the guard: {elsewhere[0].case}: {elsewhere[0].reason}"
+    return verdict, next(f"{r.case}: {r.reason}" for r in results if r.failed_at_guard)
+
+
+def with_mutants(verdict: Verdict, mutants: Mapping[str, Verdict]) -> tuple[Verdict, str]:
+    """A proof's verdict once its mutants have spoken: one that did not FAIL voids a PASS."""
+    void = [f"{name} said {said}" for name, said in mutants.items() if said is not Verdict.FAIL]
+    if void and verdict is Verdict.PASS:
+        return Verdict.INCONCLUSIVE, "void, a mutant was not caught: " + ", ".join(void)
+    return verdict, ""
