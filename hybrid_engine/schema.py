@@ -1,4 +1,4 @@
-"""The tables, and whether a database is one of ours. Migrations only add, so that the previous release opens a newer database.
+"""The tables, and whether a database is one of ours. Migrations only add: the previous release opens a newer database.
 
 Comments inside the statements are kept by SQLite: `.schema` tells an operator the units.
 """

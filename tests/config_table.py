@@ -1,0 +1,77 @@
+"""Writes `docs/config.md` from the settings: `python -m tests.config_table`. A test holds the two equal."""
+
+import json
+from pathlib import Path
+
+from hybrid_engine.config import KEYS
+from hybrid_engine.settings import REPLACED
+from hybrid_engine.sources import KINDS
+
+PAGE = Path(__file__).parents[1] / "docs" / "config.md"
+
+_HEAD = """# Configuration
+
+`/etc/hybrid-engine/config.toml`. Later ones win: defaults < file < environment (`HYBRID_ENGINE__ENGINE__SAMPLE_EVERY=5`)
+< command line. Unknown keys are refused with exit 12. `hybrid-engine config check` validates and prints each value with
+where it came from; `config show` prints the whole as a commented file. Written by `python -m tests.config_table`.
+
+| key | default | allowed | SIGHUP | what it is |
+|---|---|---|---|---|
+"""
+
+_TAIL = """
+## Keys of the first system
+
+`engine.start_price`, `price_step`, `volume` and `[dashboard]` load as they are. Modes are read in either case, with or
+without the underscore (`mockws`). These have another name, and the refusal says which:
+
+| there | here |
+|---|---|
+"""
+
+_SOURCES = """
+## `ws_sources.toml`
+
+One `[[source]]` table for each exchange: `name`, `url` (ws:// or wss://), `kind` ({kinds}), `priority` (0 to 1000, the
+least is tried first), and if wanted `symbol` (what its ticks are called here) and `ca_file` (a private CA). `gemini_v2`
+needs `symbol`, because it subscribes by it.
+
+```toml
+[[source]]
+name = "gemini_btcusd"
+url = "wss://api.gemini.com/v1/marketdata/btcusd"
+kind = "gemini_v1"
+symbol = "BTC/USD"
+priority = 1
+
+[[source]]
+name = "binance_btcusdt"
+url = "wss://stream.binance.com:9443/ws/btcusdt@trade"
+kind = "binance"
+symbol = "BTC/USD"
+priority = 2
+```
+"""
+
+
+def page() -> str:
+    """The page as it must be."""
+    rows = []
+    for name, item in KEYS.items():
+        meta = item.metadata
+        if meta["choices"]:
+            allowed = ", ".join(meta["choices"])
+        elif meta["low"] is not None:
+            allowed = f"{meta['low']:.15g} to {meta['high']:.15g}"
+        else:
+            allowed = "true, false" if item.type is bool else "text"
+        reload = "yes" if meta["reloadable"] else ""
+        rows.append(f"| `{name}` | `{json.dumps(item.default)}` | {allowed} | {reload} | {meta['doc']} |")
+    replaced = [f"| `{old}` | `{new}` |" for old, new in REPLACED.items()]
+    replaced.append(f'| `kind = "ticker"` of a source | one of `{"`, `".join(KINDS)}` |')
+    kinds = ", ".join(f"`{kind}`" for kind in KINDS)
+    return _HEAD + "\n".join(rows) + "\n" + _TAIL + "\n".join(replaced) + "\n" + _SOURCES.format(kinds=kinds)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())
