@@ -40,14 +40,14 @@ class AppSettings:
 @dataclass(frozen=True, slots=True)
 class ReplayFrom:
     database: str = key("", "database file of the earlier run")
-    run: int = key(0, "the run's id in that database (table runs)", low=0, high=2**53)
+    run: int = key(0, "the run's id in that database (table runs)", low=0, high=10**12)
 
 
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
     ingest_mode: str = key("SYNTHETIC", "where ticks come from", choices=INGEST_MODES)
     tick_interval_ms: int = key(500, "SYNTHETIC: time between two ticks", low=1, high=3_600_000)
-    seed: int = key(1, "SYNTHETIC: the walk's seed; the same seed gives the same prices", low=0, high=2**53)
+    seed: int = key(1, "SYNTHETIC: the walk's seed; the same seed gives the same prices", low=0, high=10**12)
     start_price: float = key(100.0, "SYNTHETIC: first price", low=1e-9, high=1e12)
     price_step: float = key(0.05, "SYNTHETIC: largest change from tick to tick", low=0, high=1e12)
     volume: float = key(1.0, "SYNTHETIC: size of every tick", low=1e-12, high=1e12)

@@ -11,7 +11,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "config.md"
 
 _HEAD = """# Configuration
 
-`/etc/hybrid-engine/config.toml`. Later ones win: defaults < file < environment (`HYBRID_ENGINE__ENGINE__SAMPLE_EVERY=5`)
+`/etc/hybrid-engine/config.toml`. Later wins: defaults < file < environment (`HYBRID_ENGINE__ENGINE__SAMPLE_EVERY=5`)
 < command line. Unknown keys are refused with exit 12. `hybrid-engine config check` validates and prints each value with
 where it came from; `config show` prints the whole as a commented file. Written by `python -m tests.config_table`.
 
