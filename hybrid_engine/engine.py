@@ -39,6 +39,7 @@ class Engine:
         self._reload_asked = False
         self._notifier = Notifier()
         self._next_ping = 0.0
+        self._ping_every_s = min(PING_EVERY_S, (self._notifier.watchdog_s or PING_EVERY_S) / 3)
 
     def run(self) -> None:
         """Until a stop, `run_seconds`, or the end of a replay. Raises EngineError, or a bug's own exception."""
@@ -148,7 +149,7 @@ class Engine:
         now = time.monotonic()
         if now < self._next_ping:
             return
-        self._next_ping = now + PING_EVERY_S
+        self._next_ping = now + self._ping_every_s
         stuck = street.stuck
         if stuck:
             # No ping: if it lasts, systemd kills the process, and SIGABRT prints every thread's stack.

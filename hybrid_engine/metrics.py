@@ -4,7 +4,7 @@
 received == sampled_out + rejected + duplicate + dropped + waiting + admitted. No term is computed from the others.
 """
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 SILENCES = frozenset({"down", "crash"})
@@ -133,8 +133,7 @@ class FeedState:
 
     source: str = ""  # the source in use, "" when none
     last_frame_ms: int | None = None
-    failovers: int = 0
-    failures: dict[str, int] = field(default_factory=dict)
+    source_failures: int = 0
 
 
 def report(books: Books, counters: Counters, feed: FeedState) -> dict[str, object]:
@@ -150,5 +149,5 @@ def report(books: Books, counters: Counters, feed: FeedState) -> dict[str, objec
     }
     for part in (counters, books):
         names.update({f.name: getattr(part, f.name) for f in fields(part)})
-    names.update(source=feed.source, last_frame_ms=feed.last_frame_ms, failovers=feed.failovers)
+    names.update(source=feed.source, last_frame_ms=feed.last_frame_ms, source_failures=feed.source_failures)
     return names

@@ -113,7 +113,7 @@ class FeedIngest(IngestStage):
         except SourceFailed as error:
             self._garbage[source.name] = isinstance(error, Garbage)
             self._hold_until[source.name] = time.monotonic() + error.hold_s
-            self.feed.failovers += 1
+            self.feed.source_failures += 1
             log.warn("source failed", source=source.name, url=source.url, reason=str(error))
             for symbol in session.symbols or {source.symbol or self._app_symbol}:
                 self.door.silence_begins(source.name, symbol, session.heard_ms or session.began_ms)

@@ -6,7 +6,7 @@ from pathlib import Path
 from hybrid_engine.exits import ConfigError
 from hybrid_engine.ingest.base import IngestStage
 from hybrid_engine.settings import EngineSettings
-from hybrid_engine.store import Store, open_reader, ticks_of_run
+from hybrid_engine.store import Store, now_ms, open_reader, ticks_of_run
 
 CHUNK = 256
 
@@ -35,7 +35,7 @@ class ReplayIngest(IngestStage):
         with closing(open_reader(Path(source.database))) as con:
             for ticks in ticks_of_run(con, source.run, CHUNK):
                 self.beat()
-                self.feed.last_frame_ms = ticks[-1].received_ms
+                self.feed.last_frame_ms = now_ms()
                 self.door.offer_replayed(ticks, self.beat, lambda: self.stopping)
                 if self.stopping:
                     return
