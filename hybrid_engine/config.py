@@ -17,7 +17,7 @@ from typing import Any
 from hybrid_engine import live_gate
 from hybrid_engine.exits import ConfigError
 from hybrid_engine.settings import NOT_IN_DIGEST, REPLACED, Settings
-from hybrid_engine.sources import Source, load_sources
+from hybrid_engine.sources import Source, is_file, is_ws_url, load_sources
 
 DEFAULT_PATH = Path("/etc/hybrid-engine/config.toml")
 ENV_PREFIX = "HYBRID_ENGINE__"
@@ -115,6 +115,8 @@ def _flatten(table: dict[str, Any], where: str, prefix: str = "") -> dict[str, A
     flat: dict[str, Any] = {}
     for name, value in table.items():
         dotted = f"{prefix}{name}"
+        if "." in name:  # "engine.seed" in quotes is one strange key, not the key engine.seed
+            raise ConfigError(f'{where}: "{dotted}": unknown key; write tables as tables, keys without quotes')
         if any(known.startswith(f"{dotted}.") for known in KEYS):
             if not isinstance(value, dict):
                 raise ConfigError(f"{where}: {dotted} = {_show(value)}: must be a table, [{dotted}]")
@@ -161,8 +163,8 @@ def _checked(where: str, item: "Field[Any]", value: Any) -> Any:
     if item.type is str:
         if not isinstance(value, str):
             raise ConfigError(f"{found}: must be a text in quotes")
-        if "\x00" in value:
-            raise ConfigError(f"{found}: must not hold a NUL character")
+        if "\x00" in value or any("\ud800" <= c <= "\udfff" for c in value):
+            raise ConfigError(f"{found}: must be UTF-8 text without a NUL character")
         if meta["choices"]:
             by_name = {choice.upper().replace("_", ""): choice for choice in meta["choices"]}
             plain = value.upper().replace("_", "")
@@ -182,7 +184,10 @@ def _checked(where: str, item: "Field[Any]", value: Any) -> Any:
 
 
 def _show(value: Any) -> str:
-    text = json.dumps(value, default=str)
+    try:
+        text = json.dumps(value, default=str)
+    except (ValueError, RecursionError):  # an integer of thousands of digits, tables nested beyond reason
+        return f"a monstrous {type(value).__name__}"
     return text if len(text) <= 80 else text[:77] + "..."
 
 
@@ -211,20 +216,18 @@ def _cross_checks(settings: Settings, file: Path) -> tuple[Source, ...]:
         raise ConfigError(f'{file}: app.symbol = "": must name a symbol, such as "BTC/USD"')
     if not settings.app.db_path:
         raise ConfigError(f'{file}: app.db_path = "": must name the database file')
-    if engine.ca_file and not Path(engine.ca_file).is_file():
+    if engine.ca_file and not is_file(engine.ca_file):
         raise ConfigError(f"{file}: engine.ca_file = {_show(engine.ca_file)}: there is no such file")
     if engine.ingest_mode == "MOCK_WS":
-        if not engine.ws_url.startswith(("ws://", "wss://")):
-            raise ConfigError(
-                f"{file}: engine.ws_url = {_show(engine.ws_url)}: MOCK_WS needs a URL that starts with ws:// or wss://"
-            )
+        if not is_ws_url(engine.ws_url):
+            raise ConfigError(f"{file}: engine.ws_url = {_show(engine.ws_url)}: MOCK_WS needs a ws:// or wss:// URL")
         return (Source("mock", engine.ws_url, "auto", "", 1, engine.ca_file),)
     if engine.ingest_mode == "REPLAY":
         if not engine.replay_from.database or engine.replay_from.run < 1:
             raise ConfigError(
                 f"{file}: engine.replay_from: REPLAY needs {{ database = FILE, run = ID }} of an earlier run"
             )
-        if not Path(engine.replay_from.database).is_file():
+        if not is_file(engine.replay_from.database):
             raise ConfigError(
                 f"{file}: engine.replay_from.database = {_show(engine.replay_from.database)}: there is no such file"
             )

@@ -43,6 +43,23 @@ def guess_kind(url: str) -> str:
     return "binance" if path.startswith(("/ws/", "/stream")) else ""
 
 
+def is_ws_url(url: str) -> bool:
+    """Whether `url` is one that a WebSocket can be opened to."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("ws", "wss") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number, a bracket that does not close
+        return False
+
+
+def is_file(name: str) -> bool:
+    """Whether `name` is a file that can be seen; one with an impossible name, or behind a locked directory, is not."""
+    try:
+        return Path(name).is_file()
+    except OSError:
+        return False
+
+
 def load_sources(path: Path, default_ca_file: str = "") -> tuple[Source, ...]:
     """The sources in `path`, best first. Raises ConfigError, one line with the source and the key."""
     try:
@@ -88,12 +105,7 @@ def _source(where: str, entry: Any, default_ca_file: str) -> Source:
             f"{where}.priority = {priority!r}: must be a whole number from 0 to 1000; the least is tried first"
         )
     url = entry["url"]
-    try:
-        parts = urlsplit(url)
-        usable = parts.scheme in ("ws", "wss") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is no number, a bracket that does not close
-        usable = False
-    if not usable:
+    if not is_ws_url(url):
         raise ConfigError(f'{where}.url = "{url}": must be a ws:// or wss:// URL')
     kind = entry["kind"].lower()
     if kind not in KINDS:
@@ -105,6 +117,6 @@ def _source(where: str, entry: Any, default_ca_file: str) -> Source:
     if kind == "gemini_v2" and not symbol:
         raise ConfigError(f"{where}.symbol: gemini_v2 subscribes by symbol, so it must be named")
     ca_file = entry.get("ca_file", "") or default_ca_file
-    if ca_file and not Path(ca_file).is_file():
+    if ca_file and not is_file(ca_file):
         raise ConfigError(f'{where}.ca_file = "{ca_file}": there is no such file')
     return Source(entry["name"], url, kind, symbol, priority, ca_file)

@@ -220,9 +220,22 @@ class Store:
             f" VALUES (?1, {self.run_id}, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
             batch.ticks,
         )
-        many("INSERT INTO signals VALUES (?1, ?1, ?2, ?3, ?4, ?5, ?6, ?7)", batch.signals)
-        many("INSERT INTO orders VALUES (?1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)", batch.orders)
-        many("INSERT INTO trades VALUES (?1, ?1, ?2, ?3, ?4, ?5, ?6, ?7)", batch.trades)
+        # Columns are named everywhere: a newer release may have added some.
+        many(
+            "INSERT INTO signals (id, tick_id, symbol, side, reason, confidence, size, created_ms)"
+            " VALUES (?1, ?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            batch.signals,
+        )
+        many(
+            "INSERT INTO orders (id, signal_id, symbol, side, size, price, status, reason, mode, created_ms)"
+            " VALUES (?1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            batch.orders,
+        )
+        many(
+            "INSERT INTO trades (id, order_id, symbol, side, size, price, fee, created_ms)"
+            " VALUES (?1, ?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            batch.trades,
+        )
 
     def end_run(self, exit_code: int, ended_ms: int) -> None:
         """The run is over. Raises Locked or StorageError."""

@@ -45,12 +45,14 @@ def load(settings: EngineSettings) -> Strategy:
     if name == "periodic":
         return Periodic(settings.signal_every_n_ticks)
     module_name, _, factory_name = name.partition(":")
-    if not factory_name:
+    if not module_name or module_name.startswith(".") or not factory_name:
         raise ConfigError(f'engine.strategy = "{name}": must be "periodic" or "module:factory"')
     try:
         factory: Callable[[EngineSettings], Strategy] = getattr(importlib.import_module(module_name), factory_name)
     except (ImportError, AttributeError) as error:
         raise ConfigError(f'engine.strategy = "{name}": cannot be loaded: {error}') from error
+    if not callable(factory):
+        raise ConfigError(f'engine.strategy = "{name}": {factory_name} is not a factory, it cannot be called')
     strategy = factory(settings)
     if not callable(getattr(strategy, "on_tick", None)):
         raise ConfigError(f'engine.strategy = "{name}": what it returns has no on_tick(tick)')
