@@ -123,7 +123,8 @@ def _refuse_constant(name: str) -> float:
 
 def _symbol(frame: Frame, key: str) -> str:
     value = frame.get(key, "")
-    if not isinstance(value, str) or len(value) > 64:
+    # JSON can spell half a surrogate pair, which is no text, and which no database takes
+    if not isinstance(value, str) or len(value) > 64 or not value.isprintable():
         raise _Undecodable(f"{key}: not a symbol")
     return value
 
