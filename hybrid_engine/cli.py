@@ -130,7 +130,9 @@ def _as_toml(loaded: config.Config) -> str:
             section = table
         meta = config.KEYS[name].metadata
         reload = " (SIGHUP applies it)" if meta["reloadable"] else ""
-        lines += [f"# {meta['doc']}{reload}", f"{key} = {json.dumps(value)}"]
+        # JSON's texts are TOML's, but for pairs of surrogates and for DEL
+        text = json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+        lines += [f"# {meta['doc']}{reload}", f"{key} = {text}"]
     return "\n".join(lines)
 
 
@@ -159,18 +161,33 @@ def _version(args: argparse.Namespace) -> int:
     return 0
 
 
+def _open_standard_streams() -> None:
+    """A stream closed by whoever started us becomes /dev/null, before a database takes its number."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "r" if number == 0 else "w"))  # noqa: SIM115 - for the process's life
+
+
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """The command `hybrid-engine`."""
     commands = {"run": _run, "config": _config, "health": _health, "version": _version}
+    _open_standard_streams()
+    code = 0
     try:
         args = _parser().parse_args(argv)
         code = commands[args.command](args)
-        sys.stdout.flush()
     except ConfigError as error:
         print(f"hybrid-engine: {error}", file=sys.stderr)
         code = int(error.code)
     except BrokenPipeError:
-        # Whoever read the output has gone, as `hybrid-engine config show | head` does.
+        pass  # whoever read the output has gone, as `hybrid-engine config show | head` does
+    try:
+        sys.stdout.flush()
+    except OSError:
+        # Nobody reads, or the disk is full: that changes nothing about how the run ended.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
     sys.exit(code)
