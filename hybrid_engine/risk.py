@@ -42,9 +42,11 @@ class RiskBook:
         if self.open_orders >= self._caps.max_open_orders:
             return "max_open_orders"
         symbol_exposure = abs(new) * self._price[signal.symbol]
-        if symbol_exposure > self._caps.max_symbol_exposure_usd:
+        others = sum(self.exposure(symbol) for symbol in self._net if symbol != signal.symbol)
+        # Asked so that what is no number is vetoed.
+        if not symbol_exposure <= self._caps.max_symbol_exposure_usd:
             return "max_symbol_exposure_usd"
-        if self.gross() - self.exposure(signal.symbol) + symbol_exposure > self._caps.max_exposure_usd:
+        if not others + symbol_exposure <= self._caps.max_exposure_usd:
             return "max_exposure_usd"
         return None
 

@@ -79,8 +79,15 @@ class StrategyStage(Transform):
             self.beat()
             if signal is None:
                 continue
-            if signal.id != event.id:
-                raise ValueError(f"strategy {type(self._strategy).__name__} made signal {signal.id} of tick {event.id}")
+            _refuse_strange(signal, event, type(self._strategy).__name__)
             self._counters.signal_count += 1
             out.append(signal)
         return out
+
+
+def _refuse_strange(signal: Signal, tick: Tick, strategy: str) -> None:
+    """Raises ValueError for a signal that no order can be made of: a bug of the strategy's, before it is a row."""
+    if (signal.id, signal.symbol, signal.created_ms) != (tick.id, tick.symbol, tick.received_ms):
+        raise ValueError(f"strategy {strategy} made {signal} of {tick}: id, symbol and time must be the tick's")
+    if signal.side not in (BUY, SELL) or not 0 < signal.size < float("inf") or not 0 <= signal.confidence <= 1:
+        raise ValueError(f"strategy {strategy} made {signal}: a side, a positive size, a confidence from 0 to 1")
