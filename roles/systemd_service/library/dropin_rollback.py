@@ -36,7 +36,15 @@ import os
 import stat
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.service_unit import UNITS, load_json, rolled_back_folder, write
+from ansible.module_utils.service_unit import UNITS, load_json, rolled_back_folder, transaction_file, write
+
+
+def owe_restart(unit: str) -> None:
+    """Noted before anything is touched, so that a rollback that is cut off is finished by the next run."""
+    path = transaction_file(unit)
+    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    record = load_json(path) or {"before": {}}
+    write(path, json.dumps({**record, "restart": True}).encode(), 0o600)
 
 
 def main() -> None:
@@ -76,6 +84,7 @@ def main() -> None:
             record["mode"] = stat.S_IMODE(status.st_mode)
             before = data.decode(errors="replace")
             if not module.check_mode:
+                owe_restart(unit)
                 os.makedirs(os.path.dirname(marker), mode=0o755, exist_ok=True)
                 write(marker, json.dumps(record, indent=1).encode(), 0o644)
                 os.unlink(path)
@@ -86,6 +95,7 @@ def main() -> None:
             data = base64.b64decode(str(record.get("data", "")))
             after = data.decode(errors="replace")
             if not module.check_mode:
+                owe_restart(unit)
                 if name not in present:
                     os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
                     write(path, data, int(str(record.get("mode", 0o644))))

@@ -32,6 +32,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 paths: {type: list, elements: str, returned: always, description: "What differs, each with how"}
+matters: {type: bool, returned: always, description: "Something differs that the service reads, not only an owner or mode"}
 restart: {type: bool, returned: always, description: The running process does not know what is installed}
 rolled_back: {type: list, elements: dict, returned: always, description: Drop-ins that stay out, and since when}
 unmanaged: {type: list, elements: str, returned: always, description: Drop-ins in force that nobody listed}
@@ -41,6 +42,7 @@ pending: {type: bool, returned: always, description: An earlier change was not f
 import base64
 import contextlib
 import glob
+import hashlib
 import json
 import os
 import shutil
@@ -50,6 +52,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.service_unit import (
     UNITS,
+    deployed_file,
     group_id,
     link,
     load_json,
@@ -119,6 +122,32 @@ def wanted(options: dict[str, Any], out: set[str]) -> list[Change]:
                         {"path": path, "reload": True, "kind": "file", "content": entry["content"]})
     todo += [{"kind": "file", **entry} for entry in options["files"]]
     return todo + [{"kind": "link", **entry} for entry in options["links"]]
+
+
+def deployed(unit: str, todo: list[Change], out: set[str]) -> Change:
+    """The record of what is deployed, itself a file of this change: it is taken back with the rest."""
+    record: dict[str, Any] = load_json(deployed_file(unit)) or {}
+    before = {kind: record.get(kind, {}) for kind in ("files", "directories", "links")}
+    after: dict[str, Any] = before if is_part(todo) else {kind: {} for kind in before}
+    for entry in todo:
+        path = entry["path"]
+        about = {key: entry.get(key, "root") for key in ("owner", "group")} | {"mode": entry.get("mode", "0644")}
+        if entry["kind"] == "file":
+            about["sha256"] = hashlib.sha256(entry["content"].encode()).hexdigest()
+            after["files"][path] = about
+        elif entry["kind"] == "directory":
+            after["directories"][path] = about
+        elif entry["kind"] == "link":
+            after["links"][path] = entry["target"]
+        elif path.endswith(".conf") and os.path.basename(path)[: -len(".conf")] in out and path in before["files"]:
+            after["files"][path] = before["files"][path]  # what it is when it is restored
+    text = json.dumps(after, indent=1, sort_keys=True) + "\n"
+    return {"path": deployed_file(unit), "kind": "file", "content": text, "record": True}
+
+
+def is_part(todo: list[Change]) -> bool:
+    """Whether this change is of single links or files only, as a rollback's is, and not of a whole service."""
+    return not any(entry.get("reload") for entry in todo)
 
 
 def difference(want: Change, now: Change) -> str:
@@ -224,6 +253,7 @@ def main() -> None:
     out = {os.path.basename(path)[: -len(".conf")]: load_json(path) or {} for path in sorted(markers)}
     try:
         todo = wanted(options, set(out))
+        todo.append(deployed(unit, todo, set(out)))
         pending = load_json(transaction_file(unit))
         changes: list[tuple[Change, Change, str]] = []
         for want in todo:
@@ -233,7 +263,8 @@ def main() -> None:
                 changes.append((want, now, wrong))
         # Owner and mode concern the next start; contents, links and kinds concern the process that runs.
         restart = any(
-            want["kind"] != "directory" and not wrong.startswith(("owner", "mode")) for want, _, wrong in changes
+            want["kind"] != "directory" and "record" not in want and not wrong.startswith(("owner", "mode"))
+            for want, _, wrong in changes
         )
         if changes and not module.check_mode:
             # Written before the first change, so that a deploy that is cut off is finished by the next one.
@@ -247,6 +278,8 @@ def main() -> None:
         module.fail_json(msg=f"{unit}: {problem}")
     module.exit_json(
         changed=bool(changes),
+        # What a candidate would have to show: owners, modes and the record cannot break a service that runs.
+        matters=restart,
         paths=[f"{want['path']} ({wrong})" for want, _, wrong in changes],
         restart=restart or bool(pending and pending["restart"]),
         pending=bool(pending),

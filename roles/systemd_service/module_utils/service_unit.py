@@ -140,6 +140,11 @@ def transaction_file(unit: str) -> str:
     return f"/run/hybrid-deploy/{unit}.json"
 
 
+def deployed_file(unit: str) -> str:
+    """Where it is remembered what a deployment installed, which a verification compares with what is there."""
+    return f"/var/lib/hybrid-deploy/deployed/{unit}.json"
+
+
 def rolled_back_folder(unit: str) -> str:
     """Where the drop-ins are remembered that were rolled back by name. One marker each, under the drop-in's name."""
     return f"/var/lib/hybrid-deploy/rolled-back/{unit}"
