@@ -75,9 +75,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--seed", type=int, help="made-up trades from this seed (without it: a small recorded excerpt)")
     add("--count", type=int, help="stop after so many trades in all (no end)")
     add("--rate", type=float, help=f"trades a second; 0 as fast as the client reads ({d.rate:g})")
-    add(
-        "--speed", type=float, metavar="FACTOR", help="as recorded, so many times faster (in place of --rate)"
-    )
+    add("--speed", type=float, metavar="FACTOR", help="as recorded, so many times faster (in place of --rate)")
     add(
         "--noise",
         type=float,
@@ -127,9 +125,7 @@ def commands_help() -> str:
     """The commands as `--help` shows them."""
     lines = ["commands (ctl, POST /command, --do):"]
     for name, one in sorted(COMMANDS.items()):
-        args = " ".join(
-            key if arg.default is ... else f"[{key}={arg.default}]" for key, arg in one.args.items()
-        )
+        args = " ".join(key if arg.default is ... else f"[{key}={arg.default}]" for key, arg in one.args.items())
         lines += [f"  {name} {args}".rstrip(), f"      {one.help}"]
     return "\n".join(lines)
 

@@ -34,9 +34,7 @@ class Control:
             response = connection.getresponse()
             answer: dict[str, Any] = json.loads(response.read())
         except (OSError, http.client.HTTPException, ValueError) as error:
-            raise ControlError(
-                f"no answer from the exchange's control at {self.address}: {error!r}"
-            ) from None
+            raise ControlError(f"no answer from the exchange's control at {self.address}: {error!r}") from None
         finally:
             connection.close()
         if response.status != 200:

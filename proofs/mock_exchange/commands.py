@@ -68,16 +68,15 @@ def check(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
         value = given.get(key, arg.default)
         if value is ...:
             raise CommandError(f"{name}: needs {key} ({arg.help})")
+        if value is None and arg.default is None:
+            values[key] = None
+            continue
         if arg.kind is float and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
-        if key in given and (
-            not isinstance(value, arg.kind) or (isinstance(value, bool) and arg.kind is not bool)
-        ):
+        if key in given and (not isinstance(value, arg.kind) or (isinstance(value, bool) and arg.kind is not bool)):
             raise CommandError(f"{name}: {key} = {value!r}: expected {arg.kind.__name__}, {arg.help}")
         if key in given and arg.allowed and value not in arg.allowed:
-            raise CommandError(
-                f"{name}: {key} = {value!r}: expected one of {', '.join(map(str, arg.allowed))}"
-            )
+            raise CommandError(f"{name}: {key} = {value!r}: expected one of {', '.join(map(str, arg.allowed))}")
         values[key] = value
     return values
 
@@ -156,8 +155,8 @@ async def _accept_close(exchange: Exchange, args: dict[str, Any]) -> Any:
 async def _silent(exchange: Exchange, args: dict[str, Any]) -> Any:
     """say nothing any more, on connections that stay open"""
     if args["scope"] != "next":
-        for session in exchange.market.sessions:
-            session.silence(args["what"])
+        for session in list(exchange.market.sessions):
+            await session.silence(args["what"])
     if args["scope"] != "open":
         times = None if args["scope"] == "all" else _times(args)
         exchange.market.rules.set("silent", {"what": args["what"]}, times)
@@ -187,9 +186,9 @@ async def _behave(exchange: Exchange, args: dict[str, Any]) -> Any:
     """end every misbehaviour (silent, garbage, http, hang, accept_close); listening and pace stay"""
     exchange.market.rules.clear()
     exchange.misbehaved += 1
-    for session in exchange.market.sessions:
-        session.silence(None)
+    for session in list(exchange.market.sessions):
         session.garbage = 0
+        await session.silence(None)
 
 
 @command("pause")
@@ -226,9 +225,7 @@ async def _count(exchange: Exchange, args: dict[str, Any]) -> Any:
     exchange.market.numbers.total = None if args["n"] < 0 else args["n"]
 
 
-@command(
-    "close_after", n=Arg(int, ..., "trades on one connection; 0 for never"), times=Arg(int, -1, "-1: always")
-)
+@command("close_after", n=Arg(int, ..., "trades on one connection; 0 for never"), times=Arg(int, -1, "-1: always"))
 async def _close_after(exchange: Exchange, args: dict[str, Any]) -> Any:
     """close each connection after it was sent n trades"""
     exchange.market.close_after = args["n"] or None

@@ -29,7 +29,7 @@ class ControlServer:
         self._server: asyncio.Server | None = None
 
     async def __aenter__(self) -> ControlServer:
-        from .server import ListenError
+        from .server import ListenError, reason
 
         if self.address == "none":
             return self
@@ -46,7 +46,7 @@ class ControlServer:
         except ValueError:
             raise ListenError(f"control {self.address!r}: expected host:port, unix:/path or none") from None
         except OSError as error:
-            raise ListenError(f"cannot listen on control {self.address}: {error.strerror or error}") from None
+            raise ListenError(f"cannot listen on control {self.address}: {reason(error)}") from None
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -57,16 +57,11 @@ class ControlServer:
                 os.unlink(self.address.removeprefix("unix:"))
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(
-            ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, TimeoutError
-        ):
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, TimeoutError):
             async with asyncio.timeout(30):
                 head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
                 method, target, _ = (head[0] + "  ").split(" ", 2)
-                headers = {
-                    key.strip().lower(): value.strip()
-                    for key, _, value in (h.partition(":") for h in head[1:])
-                }
+                headers = {key.strip().lower(): value.strip() for key, _, value in (h.partition(":") for h in head[1:])}
                 length = headers.get("content-length", "0")
                 size = int(length) if length.isdigit() else 0
                 body = await reader.readexactly(min(size, LONGEST_BODY))

@@ -99,9 +99,7 @@ class Market:
             else:  # before the first trade: ids below it, prices of the tape's end
                 item = tape.item(number + laps)
                 trade_id = number + self.settings.first_id - 1
-                trades.append(
-                    Trade(number, trade_id, item.symbol, item.price, item.size, item.taker, now_ms())
-                )
+                trades.append(Trade(number, trade_id, item.symbol, item.price, item.size, item.taker, now_ms()))
         return trades
 
     def spurious(self, number: int, tape: Tape) -> Trade:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
+import os
 import ssl
 import time
 from collections.abc import Coroutine, Mapping
@@ -19,6 +19,7 @@ from .market import Market
 from .paths import open_wire
 from .session import Session
 from .settings import Settings, SettingsError
+from .steps import Steps
 from .transport import Socket
 from .wire import UnknownPathError
 
@@ -26,8 +27,13 @@ from .wire import UnknownPathError
 CLOSE_TIMEOUT = 2.0
 
 
-class ListenError(Exception):
+class ListenError(OSError):
     """The port cannot be listened on; the message names it and why."""
+
+
+def reason(error: OSError) -> str:
+    """The system's own short words for it; asyncio wraps them in a sentence."""
+    return os.strerror(error.errno) if isinstance(error.errno, int) and error.errno > 0 else str(error)
 
 
 class Exchange:
@@ -41,7 +47,7 @@ class Exchange:
         self._server: Server | None = None
         self._tasks: set[asyncio.Future[Any]] = set()
         self._tls: ssl.SSLContext | None = None
-        self._steps = self._read_steps(settings.do)
+        self.steps = Steps(self, settings.do)
         if settings.tls_cert and settings.tls_key:
             self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             self._tls.sni_callback = self._hello
@@ -54,14 +60,7 @@ class Exchange:
 
     async def __aenter__(self) -> Exchange:
         await self.listen()
-        for step in [step for step in self._steps if "after_s" in step]:
-            self._steps.remove(step)
-            self.spawn(self._later(step))
-        self._steps.sort(key=lambda step: int(step["after_sent"]))
-        self.market.step_numbers = [int(step["after_sent"]) for step in self._steps]
-        if self._steps:
-            self.market.after_sent = self._run_steps
-            await self._run_steps()
+        await self.steps.start()
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -94,16 +93,16 @@ class Exchange:
                 ping_interval=None,
                 close_timeout=CLOSE_TIMEOUT,
                 open_timeout=None,
-                # Nothing is buffered here: a trade counts as sent when it has left for the kernel.
-                write_limit=0,
+                # Nothing is buffered here: a trade counts as sent when it has left for the kernel (for TLS: when it
+                # has left for the transport below, which pauses at a "high" of 0 even when it is empty).
+                write_limit=(1, 0) if self._tls else 0,
                 ssl=self._tls,
                 ssl_handshake_timeout=10 if self._tls else None,
                 ssl_shutdown_timeout=CLOSE_TIMEOUT if self._tls else None,
                 logger=_quiet(),
             )
         except OSError as error:
-            reason = error.strerror or str(error)
-            raise ListenError(f"cannot listen on {settings.host}:{self.port}: {reason}") from None
+            raise ListenError(f"cannot listen on {settings.host}:{self.port}: {reason(error)}") from None
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop_listening(self) -> None:
@@ -164,7 +163,7 @@ class Exchange:
             self.market.ledger.closed(session.count, connection.close_code)
             return
         if (rule := rules.take("silent")) is not None:
-            session.silence(rule["what"])
+            await session.silence(rule["what"])
         if (rule := rules.take("garbage")) is not None:
             session.garbage_kind, session.garbage = rule["what"], rule["n"]
         await session.run()
@@ -191,40 +190,6 @@ class Exchange:
             for key in ("connections", "accepts_ms", "requests_ms"):
                 del stats[key]
         return stats
-
-    @staticmethod
-    def _read_steps(do: tuple[Mapping[str, Any], ...]) -> list[dict[str, Any]]:
-        steps = []
-        for step in do:
-            args = {
-                key: value for key, value in step.items() if key not in ("command", "after_sent", "after_s")
-            }
-            try:
-                check(str(step.get("command")), args)
-            except CommandError as error:
-                raise SettingsError(f"do: {error}") from None
-            for key in ("after_sent", "after_s"):
-                when = step.get(key, 0)
-                if isinstance(when, bool) or not isinstance(when, (int, float)) or when < 0:
-                    raise SettingsError(f"do: {key} = {when!r}: expected 0 or more")
-            steps.append({"after_sent": 0, **step} if "after_s" not in step else dict(step))
-        return steps
-
-    async def _run_steps(self) -> None:
-        while self._steps and self.market.ledger.totals["sent"] >= self._steps[0]["after_sent"]:
-            self.market.step_numbers.pop(0)
-            await self._run_step(self._steps.pop(0))
-        if not self._steps:
-            self.market.after_sent = None
-
-    async def _later(self, step: dict[str, Any]) -> None:
-        await asyncio.sleep(float(step["after_s"]))
-        await self._run_step(step)
-
-    async def _run_step(self, step: dict[str, Any]) -> None:
-        args = {key: value for key, value in step.items() if key not in ("command", "after_sent", "after_s")}
-        with contextlib.suppress(CommandError, ListenError):
-            await self.command(str(step["command"]), args)
 
     # -- TLS ----------------------------------------------------------------------------------------------
 

@@ -123,11 +123,7 @@ class Session:
 
     @property
     def _at_most(self) -> int:
-        return (
-            1
-            if self.wire.trades_per_frame == 1
-            else min(self.wire.trades_per_frame, self.market.headroom(self))
-        )
+        return 1 if self.wire.trades_per_frame == 1 else min(self.wire.trades_per_frame, self.market.headroom(self))
 
     @property
     def _disturbed(self) -> bool:
@@ -169,11 +165,7 @@ class Session:
             market.notify()
         if market.after_sent is not None:
             await market.after_sent()
-        if (
-            market.close_after is not None
-            and self.count.sent >= market.close_after
-            and market.closes_left != 0
-        ):
+        if market.close_after is not None and self.count.sent >= market.close_after and market.closes_left != 0:
             if market.closes_left is not None:
                 market.closes_left -= 1
             await self.close()
@@ -221,18 +213,21 @@ class Session:
                 with contextlib.suppress(ConnectionClosed):
                     await self.ws.ping(str(time.time_ns() // 1_000_000))
 
-    def silence(self, what: str | None) -> None:
+    async def silence(self, what: str | None) -> None:
         """Stop saying "trades" or "all" (pongs too: the client is left unread); None: speak again."""
         if what == "all":
             self.ws.transport.pause_reading()
         elif self.mute == "all":
             self.ws.transport.resume_reading()
+            # A client that has left meanwhile is noticed before anything is counted as sent to it.
+            for _ in range(3):
+                await asyncio.sleep(0)
         self.mute = what
 
     async def close(self, code: int = 1001, reason: str = "") -> None:
         """A proper close; the client still reads everything that was sent before it."""
         if self.mute == "all":
-            self.silence("trades")
+            await self.silence("trades")
         await self.ws.close(code, reason)
 
     def abort(self) -> None:

@@ -83,9 +83,7 @@ def _checked(name: str, value: Any) -> Any:
     if kind.startswith("tuple"):
         element: type | tuple[type, ...] = str if name == "captures" else dict
         if not isinstance(value, (list, tuple)) or not all(isinstance(one, element) for one in value):
-            raise SettingsError(
-                f"{name} = {value!r}: expected a list of {'paths' if name == 'captures' else 'tables'}"
-            )
+            raise SettingsError(f"{name} = {value!r}: expected a list of {'paths' if name == 'captures' else 'tables'}")
         return tuple(value)
     allowed = _KINDS[kind.partition(" ")[0]]
     if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):

@@ -96,9 +96,7 @@ def classify(frame: Mapping[str, Any]) -> tuple[str, list[tuple[str, str, str, s
         case "update" if "events" in data:
             takers = {"ask": "buy", "bid": "sell"}
             trades = [event for event in data["events"] if event["type"] == "trade"]
-            return "gemini_v1", [
-                (t["price"], t["amount"], takers.get(t["makerSide"], "buy"), "") for t in trades
-            ]
+            return "gemini_v1", [(t["price"], t["amount"], takers.get(t["makerSide"], "buy"), "") for t in trades]
     return None
 
 

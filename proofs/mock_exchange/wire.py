@@ -123,10 +123,6 @@ def book_around(price: str, levels: int = 5) -> tuple[list[tuple[str, str]], lis
     middle = Decimal(price)
     step = middle / 2000
     unit = Decimal(1).scaleb(min(int(middle.as_tuple().exponent), -2))
-    bids = [
-        (str((middle - step * k).quantize(unit, ROUND_HALF_EVEN)), f"{k}.25") for k in range(1, levels + 1)
-    ]
-    offers = [
-        (str((middle + step * k).quantize(unit, ROUND_HALF_EVEN)), f"{k}.75") for k in range(1, levels + 1)
-    ]
+    bids = [(str((middle - step * k).quantize(unit, ROUND_HALF_EVEN)), f"{k}.25") for k in range(1, levels + 1)]
+    offers = [(str((middle + step * k).quantize(unit, ROUND_HALF_EVEN)), f"{k}.75") for k in range(1, levels + 1)]
     return bids, offers

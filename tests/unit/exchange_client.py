@@ -1,0 +1,96 @@
+"""A WebSocket client of the tests: reads whatever the mock exchange says, and sorts it."""
+
+from __future__ import annotations
+
+import json
+import ssl
+import time
+from collections.abc import Callable
+from typing import Any
+
+import websocket
+
+SUBSCRIBE = {"type": "subscribe", "subscriptions": [{"name": "l2", "symbols": ["BTCUSD"]}]}
+
+
+def trades_in(frame: dict[str, Any]) -> list[dict[str, Any]]:
+    """The news in a frame as {id, price, size, symbol}; empty for noise, snapshots and history."""
+    data = frame.get("data", frame)
+    if data.get("e") in ("trade", "aggTrade"):
+        found = [(data["t" if data["e"] == "trade" else "a"], data.get("p"), data["q"], data["s"])]
+    elif data.get("type") == "update":
+        events = [event for event in data["events"] if event["type"] == "trade"]
+        found = [(event["tid"], event.get("price"), event["amount"], "") for event in events]
+    elif data.get("type") == "trade":
+        found = [(data["event_id"], data.get("price"), data["quantity"], data["symbol"])]
+    else:
+        found = []
+    return [dict(zip(("id", "price", "size", "symbol"), one, strict=True)) for one in found]
+
+
+class Client:
+    """One connection. `frames`: everything heard, as text; `ids`: of the trades, in the order heard."""
+
+    def __init__(self, url: str, timeout: float = 10.0, ca: str | None = None, subscribe: bool = True) -> None:
+        options = {"cert_reqs": ssl.CERT_REQUIRED, "ca_certs": ca} if ca else None
+        self.ws = websocket.create_connection(url, timeout=timeout, sslopt=options)
+        self.frames: list[str] = []
+        self.ids: list[int] = []
+        self.close_code: int | None = None
+        if subscribe and url.endswith("/v2/marketdata"):
+            self.ws.send(json.dumps(SUBSCRIBE))
+
+    def read(self) -> bool:
+        """One frame; False once the exchange has closed."""
+        try:
+            opcode, payload = self.ws.recv_data(control_frame=True)
+        except (websocket.WebSocketConnectionClosedException, ConnectionError):
+            return False
+        if opcode == websocket.ABNF.OPCODE_CLOSE:
+            self.close_code = int.from_bytes(payload[:2], "big")
+            return False
+        if opcode == websocket.ABNF.OPCODE_TEXT:
+            self.frames.append(payload.decode())
+            frame = _parse(self.frames[-1])
+            if isinstance(frame, dict):
+                self.ids += [trade["id"] for trade in trades_in(frame)]
+        return True
+
+    def read_until(self, holds: Callable[[Client], bool], timeout: float = 15.0) -> Client:
+        """Read until it holds, or the exchange closes."""
+        deadline = time.monotonic() + timeout
+        while not holds(self):
+            assert time.monotonic() < deadline, f"not within {timeout} s; {len(self.frames)} frames, {self.ids[-3:]}"
+            if not self.read():
+                break
+        return self
+
+    def quiet_for(self, seconds: float) -> bool:
+        """True when nothing at all is heard for so long (a deadline: there is no condition for nothing)."""
+        self.ws.settimeout(seconds)
+        try:
+            self.ws.recv_data(control_frame=True)
+        except websocket.WebSocketTimeoutException:
+            return True
+        return False
+
+    @property
+    def parsed(self) -> list[Any]:
+        """The frames as JSON; None for those that are not."""
+        return [_parse(text) for text in self.frames]
+
+    def close(self) -> None:
+        self.ws.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def _parse(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None

@@ -1,0 +1,186 @@
+"""The mock exchange over real sockets: every path, exact counts, reconnects, query parameters."""
+
+from __future__ import annotations
+
+import json
+import socket
+
+import pytest
+from exchange_client import Client, trades_in
+
+from proofs.mock_exchange import PATHS, MockExchange
+
+
+@pytest.mark.parametrize("kind", sorted(PATHS))
+def test_every_path_gives_the_trades_once_in_order_among_noise(kind: str) -> None:
+    with MockExchange(count=200, rate=0) as exchange:
+        with Client(exchange.url(kind, "btcusd")) as client:
+            client.read_until(lambda c: len(c.ids) == 200)
+            stats = exchange.wait(complete=1)
+        assert client.ids == list(range(1, 201))
+        assert stats["sent"] == 200
+        assert stats["sent_by_symbol"] == {"BTCUSD": 200}
+        noise = [frame for frame in client.parsed if not trades_in(frame)]
+        assert len(noise) >= stats["noise"] > 50
+    assert exchange.final is not None
+    (connection,) = exchange.final["connections"]
+    assert (connection["sent"], connection["first_number"], connection["last_number"]) == (200, 1, 200)
+    assert connection["closed_ms"] >= connection["last_sent_ms"] >= connection["accepted_ms"]
+
+
+@pytest.mark.parametrize("kind", ["binance", "gemini_v1", "gemini_v2"])
+def test_ids_go_on_over_a_reconnect_after_so_many(kind: str) -> None:
+    with MockExchange(count=2003, rate=0, close_after=1007, noise=0.25) as exchange:
+        with Client(exchange.url(kind, "btcusd")) as first:
+            first.read_until(lambda c: False)
+        assert (first.ids, first.close_code) == (list(range(1, 1008)), 1001)
+        with Client(exchange.url(kind, "btcusd")) as second:
+            second.read_until(lambda c: len(c.ids) == 996)
+            exchange.wait(sent=2003)
+            assert second.ids == list(range(1008, 2004))
+        assert [one["sent"] for one in exchange.stats()["connections"]] == [1007, 996]
+
+
+def test_what_a_slow_client_did_not_take_goes_to_the_next_connection() -> None:
+    """A client that reads nothing fills its socket; when it is gone, no number is missing or doubled."""
+    with MockExchange(count=60_000, rate=0, noise=0) as exchange:
+        with Client(exchange.url()) as slow:
+            assert slow.ws.sock is not None
+            stalled = exchange.wait(sent=100)
+            while (now := exchange.stats(brief=True))["sent"] != stalled["sent"]:
+                stalled = now
+            assert now["in_flight"] == 1
+            slow.ws.sock.shutdown(socket.SHUT_RDWR)
+        exchange.wait(open=0)
+        handed = exchange.stats()["connections"][0]["last_number"]
+        with Client(exchange.url()) as fresh:
+            fresh.read_until(lambda c: len(c.ids) == 60_000 - handed, timeout=40)
+            assert fresh.ids == list(range(handed + 1, 60_001))
+            assert exchange.wait(complete=1)["sent"] == 60_000
+
+
+def test_connections_at_the_same_time_share_the_run_and_neither_starves() -> None:
+    with MockExchange(count=400, rate=2000, noise=0) as exchange:
+        with Client(exchange.url("binance")) as one, Client(exchange.url("gemini_v1")) as two:
+            exchange.wait(complete=1)
+            shares = [connection["sent"] for connection in exchange.stats()["connections"]]
+            one.read_until(lambda c: len(c.ids) == shares[0])
+            two.read_until(lambda c: len(c.ids) == shares[1])
+        assert sorted(one.ids + two.ids) == list(range(1, 401))
+        assert min(shares) > 100
+
+
+def test_each_gives_every_connection_all_of_them() -> None:
+    with MockExchange(count=30, rate=0, each=True) as exchange:
+        for _ in range(2):
+            with Client(exchange.url()) as client:
+                assert client.read_until(lambda c: len(c.ids) == 30).ids == list(range(1, 31))
+        assert exchange.wait(sent=60)["sent"] == 60
+
+
+def test_gemini_v1_numbers_every_message_heartbeats_included() -> None:
+    with MockExchange(rate=100, heartbeat=0.05, trades_per_frame=3) as exchange:
+        with Client(exchange.url("gemini_v1", "btcusd")) as client:
+            client.read_until(lambda c: len(c.ids) > 60 and '{"type":"heartbeat"' in "".join(c.frames))
+        assert [frame["socket_sequence"] for frame in client.parsed] == list(range(len(client.frames)))
+        assert client.ids == list(range(1, len(client.ids) + 1))
+        first = client.parsed[0]["events"]
+        assert {event["reason"] for event in first} == {"initial"}
+        assert {event["side"] for event in first} == {"bid", "ask"}
+        assert any(len(trades_in(frame)) == 3 for frame in client.parsed)
+
+
+@pytest.mark.parametrize(
+    ("query", "kinds"),
+    [
+        ("bids=false&offers=false&trades=true", {("trade", None)}),
+        ("bids=true&offers=false&trades=false", {("change", "bid")}),
+        ("bids=false&offers=true&trades=false", {("change", "ask")}),
+        ("", {("trade", None), ("change", "bid"), ("change", "ask")}),
+        ("trades=true", {("trade", None)}),
+    ],
+)
+def test_gemini_v1_respects_what_was_asked(query: str, kinds: set[tuple[str, str | None]]) -> None:
+    with MockExchange(count=40, rate=0, heartbeat=0.05) as exchange:
+        url = f"ws://127.0.0.1:{exchange.port}/v1/marketdata/btcusd?{query}&heartbeat=true"
+        with Client(url) as client:
+            client.read_until(lambda c: sum('"heartbeat"' in text for text in c.frames) == 3)
+        events = [event for frame in client.parsed for event in frame.get("events", [])]
+        assert {(event["type"], event.get("side")) for event in events} == kinds
+        assert client.ids == (list(range(1, 41)) if ("trade", None) in kinds else [])
+
+
+def test_gemini_v1_has_no_heartbeat_unless_asked() -> None:
+    with MockExchange(count=1, rate=0, noise=0, heartbeat=0.02) as exchange:
+        url = f"ws://127.0.0.1:{exchange.port}/v1/marketdata/btcusd?bids=false&offers=false&trades=true"
+        with Client(url) as client:
+            client.read_until(lambda c: c.ids == [1])
+            assert client.quiet_for(0.3)
+
+
+def test_gemini_v2_waits_to_be_asked_and_its_history_is_no_news() -> None:
+    with MockExchange(count=100, rate=0, heartbeat=0.05) as exchange:
+        with Client(exchange.url("gemini_v2"), subscribe=False) as client:
+            assert client.quiet_for(0.3)
+            client.ws.settimeout(10)
+            client.ws.send("not even JSON")
+            client.ws.send('{"type":"subscribe","subscriptions":[{"name":"l2","symbols":["ETHUSD"]}]}')
+            client.read_until(lambda c: len(c.ids) == 100)
+            client.read_until(lambda c: '{"type":"heartbeat"' in c.frames[-1])
+            first = client.parsed[0]
+            assert (first["type"], first["symbol"], len(first["trades"])) == ("l2_updates", "ETHUSD", 50)
+            assert all(trade["event_id"] < 1 for trade in first["trades"])
+            assert exchange.stats()["sent"] == 100
+            assert exchange.stats()["history"] == 1
+        with Client(exchange.url("gemini_v2")) as again:
+            again.read_until(lambda c: len(c.frames) == 1)
+            assert [trade["event_id"] for trade in again.parsed[0]["trades"]] == list(range(100, 50, -1))
+        assert exchange.stats()["sent"] == 100
+
+
+def test_no_compression_is_agreed_and_pings_are_answered() -> None:
+    with MockExchange(hold=True, ping=0.05) as exchange, Client(exchange.url(), timeout=5) as client:
+        assert "sec-websocket-extensions" not in client.ws.headers
+        client.ws.ping("are you there")
+        heard = [client.ws.recv_data_frame(control_frame=True)[1] for _ in range(4)]
+        assert "are you there" in {frame.data.decode() for frame in heard}
+        assert 9 in {frame.opcode for frame in heard}  # the exchange pings by itself
+
+
+def test_joined_and_combined_streams_share_the_trades_by_turns() -> None:
+    with MockExchange(count=20, rate=0, noise=0) as exchange:
+        url = f"ws://127.0.0.1:{exchange.port}/stream?streams=btcusdt@trade/ethusdt@aggTrade/btcusdt@bookTicker"
+        with Client(url) as client:
+            client.read_until(lambda c: len(c.ids) == 20)
+        assert client.ids == list(range(1, 21))
+        assert [frame["stream"] for frame in client.parsed[:2]] == ["btcusdt@trade", "ethusdt@aggTrade"]
+        assert {frame["data"]["s"] for frame in client.parsed} == {"BTCUSDT", "ETHUSDT"}
+        assert exchange.stats()["sent_by_symbol"] == {"BTCUSDT": 10, "ETHUSDT": 10}
+
+
+def test_unknown_paths_are_not_found_and_counted() -> None:
+    with MockExchange() as exchange:
+        for path in ("/", "/ws/", "/ws/btcusdt", "/v1/marketdata/", "/v3/marketdata", "/stream"):
+            with pytest.raises(Exception, match="404"):
+                Client(f"ws://127.0.0.1:{exchange.port}{path}")
+        stats = exchange.stats()
+        assert (stats["rejected_by_status"], stats["requests"], stats["accepted"]) == ({"404": 6}, 6, 0)
+
+
+def test_the_pace_is_kept() -> None:
+    """Two hundred trades at 200 a second take a second: not less, and on a busy machine not much more."""
+    with MockExchange(count=200, rate=200, noise=0) as exchange:
+        with Client(exchange.url()) as client:
+            client.read_until(lambda c: len(c.ids) == 200)
+        (connection,) = exchange.stats()["connections"]
+    took = connection["last_sent_ms"] - connection["first_sent_ms"]
+    assert 880 <= took <= 2500
+
+
+def test_a_frame_is_json_of_the_documented_shape() -> None:
+    with MockExchange(count=1, rate=0, noise=0) as exchange, Client(exchange.url()) as client:
+        client.read_until(lambda c: len(c.ids) == 1)
+        frame = json.loads(client.frames[0])
+    assert list(frame) == ["e", "E", "s", "t", "p", "q", "T", "m", "M"]
+    assert isinstance(frame["p"], str)
+    assert isinstance(frame["T"], int)
