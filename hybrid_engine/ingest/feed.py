@@ -122,7 +122,7 @@ class FeedIngest(IngestStage):
             if connection is not None:
                 connection.close()
         self._check_deadline()
-        return session.useful_s >= USEFUL_AFTER_S
+        return session.useful_s >= USEFUL_AFTER_S and not self._garbage.get(source.name)
 
     def _connect(self, source: Source) -> Connection | None:
         """Connect beside this thread, which goes on beating: a resolver may hang for longer than the watchdog waits."""
@@ -169,12 +169,14 @@ class FeedIngest(IngestStage):
             if messages:
                 self._deliver(messages, session)
 
-    def _alive(self, session: "_Session", received_ms: int) -> None:
-        """The source said something that makes sense."""
-        self._usable_at = time.monotonic()
-        self._garbage[session.source.name] = False
+    def _alive(self, session: "_Session", received_ms: int, *, traded: bool = False) -> None:
+        """The source said something that makes sense; `traded`: a trade."""
         self.feed.last_frame_ms = received_ms
         session.hear(received_ms)
+        if self._garbage.get(session.source.name) and not traded:
+            return  # it was left for trades that do not decode: its heartbeats do not make it usable again
+        self._usable_at = time.monotonic()
+        self._garbage[session.source.name] = False
         self.door.silence_ends(received_ms)
 
     def _deliver(self, messages: Sequence[bytes], session: "_Session") -> None:
@@ -196,7 +198,7 @@ class FeedIngest(IngestStage):
             if session.errors_in_a_row >= limit:
                 break
         if good:
-            self._alive(session, received_ms)
+            self._alive(session, received_ms, traded=bool(prints))
         if prints:
             self.door.offer(session.source.name, prints, received_ms, self.beat)
         if session.errors_in_a_row >= limit:
