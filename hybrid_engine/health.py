@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from hybrid_engine.config import Config
 from hybrid_engine.exits import StorageError
+from hybrid_engine.schema import APPLICATION_ID
 from hybrid_engine.store import Locked, now_ms, open_reader
 
 # A heartbeat may come late, and one commit may take its time.
@@ -23,13 +24,15 @@ def checks(config: Config) -> list[Check]:
     import sqlite3
 
     path = Path(config.settings.app.db_path)
-    if not path.exists():
-        return [Check("database", False, f"{path} does not exist: has the engine ever run?")]
     try:
+        if not path.exists():
+            return [Check("database", False, f"{path} does not exist: has the engine ever run?")]
         with closing(open_reader(path)) as con:
+            if con.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+                return [Check("database", False, f"{path} is not a database of this engine")]
             con.row_factory = sqlite3.Row
             run = con.execute("SELECT * FROM runs ORDER BY id DESC LIMIT 1").fetchone()
-    except (StorageError, Locked, sqlite3.Error) as error:
+    except (StorageError, Locked, sqlite3.Error, OSError) as error:
         return [Check("database", False, f"{path}: {error}")]
     if run is None:
         return [Check("database", False, f"{path} holds no run yet")]
