@@ -168,6 +168,8 @@ class Engine:
         limit_s = self._config.settings.engine.overload_after_s
         if street.blocked_s() >= limit_s:
             raise OverloadError(f"commits were blocked by a lock on the database for {limit_s:g} s")
+        if street.persist.failing_since is not None:
+            return  # a full or broken disk fills the house too; it has its own deadline and its own code
         if street.door.evicting_for() >= limit_s:
             raise OverloadError(f"the house was full: ticks were dropped in every second of {limit_s:g} s")
 
@@ -202,10 +204,15 @@ class Engine:
             log.info("FINAL METRICS", **street.report(), sample_every=sample_every, exit_code=int(code))
             if street.persist.is_alive():
                 return  # it still holds the connection; the process ends without it
-        try:
-            store.end_run(int(code), now_ms())
-        except (Locked, StorageError) as error:
-            log.warn("the run's end could not be written; the next start will call it a crash", error=str(error))
+        for tries_left in (2, 1, 0):
+            try:
+                store.end_run(int(code), now_ms())
+                break
+            except (Locked, StorageError) as error:
+                if tries_left and isinstance(error, Locked):
+                    continue  # it has waited for the lock already
+                log.warn("the run's end could not be written; the next start will call it a crash", error=str(error))
+                break
         try:
             store.close()
         except (Locked, StorageError) as error:

@@ -22,7 +22,11 @@ log = Journal("hybrid_engine.persist")
 
 
 class PersistStage(Stage):
-    """The one writer. `blocked_since`: when commits began to meet a lock (monotonic seconds), None while they pass."""
+    """The one writer.
+
+    `blocked_since`: when commits began to meet a lock, `failing_since`: when they began to fail (monotonic seconds);
+    both None while they pass.
+    """
 
     def __init__(
         self,
@@ -43,6 +47,7 @@ class PersistStage(Stage):
         self.settings = settings
         self.give_up = threading.Event()
         self.blocked_since: float | None = None
+        self.failing_since: float | None = None
         self._batch = Batch.empty()
         self._gaps: dict[int, Gap] = {}
         self._first_row_at = 0.0
@@ -89,7 +94,6 @@ class PersistStage(Stage):
 
     def _flush(self) -> None:
         """Commit what is pending, trying until it is done, the deadline has passed, or the stop cannot wait."""
-        failing_since: float | None = None
         while True:
             books, gaps = self._door.ledger()
             self._gaps.update((gap.id, gap) for gap in gaps)
@@ -99,21 +103,21 @@ class PersistStage(Stage):
             except Locked as error:
                 self._counters.lock_waits += 1
                 self.blocked_since = self.blocked_since or time.monotonic()
-                failing_since = None
+                self.failing_since = None
                 self._complain("the database is locked, waiting for it", error)
             except StorageError as error:
                 self._counters.persist_errors += 1
-                failing_since = failing_since or time.monotonic()
+                self.failing_since = self.failing_since or time.monotonic()
                 self.blocked_since = None
                 self._complain("cannot write to the database, trying again", error)
-                if time.monotonic() - failing_since >= self.settings.storage_deadline_s:
+                if time.monotonic() - self.failing_since >= self.settings.storage_deadline_s:
                     raise StorageError(f"{error}; for {self.settings.storage_deadline_s:g} s") from error
                 self.give_up.wait(BEAT_S)
             self.beat()
             if self.give_up.is_set():
                 raise StorageError("the stop had to end before the database could be written")
         self.beat()
-        self.blocked_since = None
+        self.blocked_since = self.failing_since = None
         counters, batch = self._counters, self._batch
         counters.ticks_stored += len(batch.ticks)
         counters.signals_stored += len(batch.signals)
