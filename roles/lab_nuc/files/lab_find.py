@@ -71,8 +71,11 @@ def mounts_of(pid: int) -> str:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process still runs: a zombie, which only waits to be collected, does not."""
-    return mounts_of(pid) != ""
+    """Whether a process is still there: a zombie, which only waits to be collected, is not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] not in "ZX"
+    except OSError:
+        return False
 
 
 def _children(pid: int) -> list[int]:
@@ -96,9 +99,10 @@ def cut(name: str) -> None:
     outermost = find_machine(name)
     if outermost is None:
         return
-    guests = _guests(name)
+    # Its first process ends only after all others in its PID namespace; whoever came in from here ends by itself.
+    awaited = [outermost, *_children(outermost), *_guests(name)]
     os.kill(outermost, signal.SIGKILL)
-    wait_until(f"{name} ending", lambda: not _remains(name) and not any(map(is_alive, guests)))
+    wait_until(f"{name} ending", lambda: not any(map(is_alive, awaited)) and not _remains(name))
 
 
 def end_connections(name: str) -> None:

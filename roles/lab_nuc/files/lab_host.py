@@ -185,9 +185,7 @@ class Lab:
     def _start(self) -> None:
         with (self.state / "console.log").open("w") as log:
             argv = machine_argv(self.name)
-            machine = subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-            )
+            machine = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
         wait_until(f"{self.name} starting", lambda: bool(self.leader()) or machine.poll() is not None)
         self._wait_running(machine)
 

@@ -1,0 +1,108 @@
+"""Every drop-in in force: read off the running process, not off a list of files. Or rolled back, and said so."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+FOLDER = "/etc/systemd/system/hybrid-engine.service.d"
+NAMES = ("20-resources", "30-restart", "40-hardening", "50-watchdog")
+
+
+def settings(text: str) -> dict[str, str]:
+    """A drop-in's assignments; of a repeated one the last."""
+    lines = (line.strip() for line in text.splitlines())
+    return dict(line.split("=", 1) for line in lines if "=" in line and line[0] not in "#;")
+
+
+def seconds(span: str) -> float:
+    """What systemctl show prints for a time, as 1min 30s."""
+    units = {"us": 1e-6, "ms": 1e-3, "s": 1, "min": 60, "h": 3600, "d": 86400}
+    return sum(float(number) * units[unit] for number, unit in re.findall(r"([0-9.]+)(us|ms|min|s|h|d)", span))
+
+
+def limit(seen: dict[str, Any], name: str) -> str:
+    return next(line for line in seen["limits"] if line.startswith(name))[len(name) :].split()[1]
+
+
+def resources(seen: dict[str, Any], wanted: dict[str, str]) -> None:
+    unit = seen["unit"]
+    assert seen["stat"][16] == wanted["Nice"], "the process's own nice level"
+    assert limit(seen, "Max open files") == wanted["LimitNOFILE"], "the process's own limit of open files"
+    megabytes = int(wanted["MemoryMax"].removesuffix("M"))
+    assert int(unit["MemoryMax"]) == megabytes * 1024 * 1024
+    assert unit["TasksMax"] == wanted["TasksMax"]
+
+
+def restart(seen: dict[str, Any], wanted: dict[str, str]) -> None:
+    unit = seen["unit"]
+    assert unit["Restart"] == wanted["Restart"]
+    assert seconds(unit["RestartUSec"]) == float(wanted["RestartSec"])
+    assert unit["RestartPreventExitStatus"] == wanted["RestartPreventExitStatus"]
+    assert unit["StartLimitIntervalUSec"] == wanted["StartLimitIntervalSec"]
+    assert seconds(unit["TimeoutStopUSec"]) == float(wanted["TimeoutStopSec"])
+
+
+def hardening(seen: dict[str, Any], wanted: dict[str, str]) -> None:
+    status = {key: value.strip() for key, value in seen["status"].items()}
+    assert status["NoNewPrivs"] == "1", "the process could gain privileges"
+    assert status["Seccomp"] == "2", "no system call filter on the process"
+    for kind in ("CapEff", "CapPrm", "CapBnd", "CapAmb"):
+        assert int(status[kind], 16) == 0, f"the process has capabilities ({kind})"
+    assert int(status["Umask"], 8) == int(wanted["UMask"], 8)
+    assert seen["namespaces"] == {"mnt": True, "user": True}, "it shares a namespace with the system"
+    mounts = {line.split()[4]: line.split()[5].split(",") for line in seen["mounts"]}
+    assert "ro" in mounts["/"], "the process could write to the system"
+    assert "rw" in mounts["/var/lib/hybrid-engine"], "the process could not write its state"
+    for place in ("/home", "/root", "/tmp", "/dev"):
+        assert place in mounts, f"{place} is the system's own in the process's view"
+    families = set(seen["unit"]["RestrictAddressFamilies"].split())
+    assert families == set(wanted["RestrictAddressFamilies"].split())
+    assert seen["unit"]["MemoryDenyWriteExecute"] == "yes"
+    allowed = set(seen["unit"].get("IPAddressAllow", "").split())
+    if wanted.get("IPAddressDeny") == "any":
+        assert allowed <= {"127.0.0.0/8", "::1/128"}, "more than loopback is let through"
+        assert set(seen["unit"]["IPAddressDeny"].split()) == {"0.0.0.0/0", "::/0"}
+
+
+def watchdog(seen: dict[str, Any], wanted: dict[str, str]) -> None:
+    environ = dict(entry.split("=", 1) for entry in seen["environ"] if "=" in entry)
+    limit_us = float(wanted["WatchdogSec"]) * 1e6
+    assert float(environ.get("WATCHDOG_USEC", 0)) == limit_us, "the process was not told of a watchdog"
+    assert environ.get("WATCHDOG_PID") == seen["unit"]["MainPID"]
+    assert seconds(seen["unit"]["WatchdogUSec"]) * 1e6 == limit_us
+    assert seconds(seen["unit"]["TimeoutAbortUSec"]) == float(wanted["TimeoutAbortSec"])
+
+
+CHECKS: dict[str, Callable[[dict[str, Any], dict[str, str]], None]] = {
+    "20-resources": resources,
+    "30-restart": restart,
+    "40-hardening": hardening,
+    "50-watchdog": watchdog,
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_in_force_or_rolled_back(seen: dict[str, Any], told: list[str], name: str) -> None:
+    path, marker = f"{FOLDER}/{name}.conf", seen["rolled_back"].get(f"{name}.conf", "none")
+    if marker != "none":
+        about = marker or {}
+        told.append(
+            f"ROLLED BACK: {name} since {about.get('since', 'an unknown time')} by {about.get('by') or 'somebody'}; "
+            f"it stays out until: make restore DROPIN={name}"
+        )
+        assert path not in seen["dropins"], f"{name} is remembered as rolled back, and in force all the same"
+        return
+    assert seen["deployed"], "nothing was deployed here: /var/lib/hybrid-deploy/deployed has no record of it"
+    if path not in seen["deployed"]["files"]:
+        told.append(f"NOT DEPLOYED: {name} (the inventory takes it out)")
+        return
+    assert path in seen["dropins"], f"{name} is not in force: deploy it, or roll it back by name"
+    CHECKS[name](seen, settings(seen["dropins"][path]))
+
+
+def test_nobody_else_changes_the_unit(seen: dict[str, Any], told: list[str]) -> None:
+    known = {f"{FOLDER}/{name}.conf" for name in NAMES} | set((seen["deployed"] or {}).get("files", {}))
+    foreign = [path for path in seen["dropins"] if path not in known and "/hybrid-engine.service.d/" in path]
+    assert not foreign, f"unmanaged drop-ins are in force: {', '.join(foreign)}"
