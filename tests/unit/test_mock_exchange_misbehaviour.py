@@ -10,9 +10,9 @@ from itertools import pairwise
 
 import pytest
 import websocket
-from exchange_client import Client
 
 from proofs.mock_exchange import PATHS, ControlError, MockExchange
+from tests.support.exchange_client import Client
 
 
 @pytest.fixture

@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 import trustme
 import websocket
-from exchange_client import Client
 
 from proofs.mock_exchange import Control, ControlError, MockExchange, StartError
+from tests.support.exchange_client import Client
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = [sys.executable, "-m", "proofs.mock_exchange"]

@@ -6,9 +6,9 @@ import json
 import socket
 
 import pytest
-from exchange_client import Client, trades_in
 
 from proofs.mock_exchange import PATHS, MockExchange
+from tests.support.exchange_client import Client, trades_in
 
 
 @pytest.mark.parametrize("kind", sorted(PATHS))

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from exchange_client import trades_in
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,6 +16,7 @@ from proofs.mock_exchange.paths import open_wire
 from proofs.mock_exchange.rules import Rules
 from proofs.mock_exchange.tape import NOISE_OF, NoisePlan, TapeError, builtin, classify, made_up, read_captures
 from proofs.mock_exchange.wire import SPOILS, Trade, UnknownPathError, Wire
+from tests.support.exchange_client import trades_in
 
 FRAMES = Path(__file__).resolve().parents[1] / "data" / "frames"
 CAPTURES = sorted(FRAMES.glob("*.jsonl"))
@@ -152,7 +152,7 @@ def test_a_frame_gives_back_the_trade_it_was_made_of(target: str, trade: Trade) 
 def test_spoiled_frames_are_no_trades(target: str, kind: str, trade: Trade) -> None:
     text = wire_of(target).spoiled(trade, kind)
     if kind == "not-json":
-        with pytest.raises(ValueError, match="delimiter|Unterminated|Expecting"):
+        with pytest.raises(ValueError, match=r"delimiter|Unterminated|Expecting"):
             json.loads(text)
         return
     price = next(iter(trades_in(json.loads(text))))["price"]

@@ -80,7 +80,9 @@ class Client:
         return [_parse(text) for text in self.frames]
 
     def close(self) -> None:
-        self.ws.close()
+        self.ws.close(timeout=1)
+        # After the server closed first, close() alone leaves the socket open.
+        self.ws.shutdown()  # type: ignore[no-untyped-call]
 
     def __enter__(self) -> Client:
         return self
