@@ -10,14 +10,14 @@ from pathlib import Path
 
 EPILOG = """\
 a proof is: steady state, fault, witness, measure, restore, steady state, verdict. Faults live under /run only; the
-operator's config and database are covered by scratch ones, not touched. `plan` says what would be done, and does nothing.
+operator's config and database are covered by scratch ones, not touched. `plan` says what `run` would do.
 
   hybrid-proofs list                     what can be proven, how, and how long it takes
   hybrid-proofs plan stall               what `run stall` would do here
   sudo hybrid-proofs run exit12 stall    do it; exit 0 only if every required proof says PASS
   hybrid-proofs show evidence/HOST/RUN   the verdicts of an earlier run
 
-exit: 0 all required PASS, 1 not all, 2 refused before anything was touched, 130 interrupted (the host is back as it was)
+exit: 0 all required PASS, 1 not all, 2 refused before anything was touched, 130 interrupted (and the host put back)
 """
 
 
@@ -49,8 +49,13 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("names", nargs="*", metavar="NAME", help="proofs (default: this host's required set)")
     run.add_argument("--run", default="", metavar="ID", help="the run's id; one that exists is added to")
     run.add_argument("--git", default="", metavar="REV", help="revision of the checkout, for the record")
+    run.add_argument("--no-wait", action="store_true", help="begin, print the run's id, and come back at once")
     for sub in (plan, run):
         sub.add_argument("--unit", default="hybrid-engine.service", help="the unit under test (default: %(default)s)")
+    follow = command("follow", "how a run begun with --no-wait goes, as JSON", _follow)
+    follow.add_argument("run", metavar="RUN", help="the run's id")
+    follow.add_argument("--from", dest="offset", type=int, default=0, help="byte to go on from (its `next`)")
+    follow.add_argument("--seconds", type=float, default=5.0, help="how long to wait for news (default: %(default)s)")
     show = command("show", "the verdicts of a run", _show)
     show.add_argument("dir", type=Path, help="directory with statement.json")
     render = command("render", "make BUGLOG.md from events.jsonl (needs Jinja2)", _render)
@@ -78,15 +83,21 @@ def _list(_: argparse.Namespace) -> int:
 
 
 def _plan(args: argparse.Namespace) -> int:
-    from proofs import runner
+    from proofs import plan
 
-    return runner.plan(args.names, args.unit)
+    return plan.plan(args.names, args.unit)
 
 
 def _run(args: argparse.Namespace) -> int:
     from proofs import runner
 
-    return runner.start(args.names, args.unit, args.run, args.git)
+    return runner.start(args.names, args.unit, args.run, args.git, not args.no_wait)
+
+
+def _follow(args: argparse.Namespace) -> int:
+    from proofs import runner
+
+    return runner.follow(args.run, args.offset, args.seconds)
 
 
 def _inside(args: argparse.Namespace) -> int:

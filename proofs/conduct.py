@@ -12,10 +12,12 @@ from proofs import lease as leases
 from proofs import verdict as verdicts
 from proofs.experiment import Deployed, Mutant, Proof, run_case
 from proofs.faults import CONFIG_DIR, STATE_DIR, Copy, Real, Subject
-from proofs.host import Host, Interrupted, facts, pressure
+from proofs.host import Host, Interrupted, Waited, facts, pressure
 from proofs.lease import Lease
 from proofs.unit import Unit
 from proofs.verdict import Json, Result, Verdict
+
+_HEALTHY_S = 20.0  # a feed has to be found again
 
 
 @dataclass
@@ -43,7 +45,7 @@ def run_proof(proof: Proof, run: Run) -> dict[str, Json]:
     why_not = proof.not_applicable(host)
     if why_not:
         return _entry(proof, host, Verdict.NOT_APPLICABLE, why_not, [], {}, None)
-    _observe(run, host, unit, "before")
+    was_healthy = _observe(run, host, unit, "before")
     state = unit.state(quiet=False)
     if state.active not in ("active", "inactive"):
         reason = f"{run.unit} is {state.active}, so it has no steady state to come back to"
@@ -73,6 +75,7 @@ def run_proof(proof: Proof, run: Run) -> dict[str, Json]:
         for thread in beside:
             thread.join()
         report = leases.undo(run.id, "the proof itself", CONFIG_DIR, host)
+    _steady_again(run, host, was_healthy, report)
     _observe(run, host, unit, "after")
     return _entry(proof, host, verdicts.merge(r.verdict for r in results), reason, results, mutants, report)
 
@@ -84,7 +87,6 @@ def owner_of_state() -> tuple[int, int]:
 
 
 def _run_cases(proof: Proof, run: Run, subject: Subject, deployed: Deployed) -> list[Result]:
-    proof.setup(subject)
     subject.install()
     subject.host.note("in force", {"cat": subject.unit.cat()})
     results = []
@@ -106,7 +108,6 @@ def _start_mutant(
         results: list[Result] = []
         try:
             host.note("mutant", {"name": mutant.name, "what": mutant.what})
-            proof.setup(copy)
             mutant.make(copy)
             copy.install()
             host.note("in force", {"cat": copy.unit.cat()})
@@ -130,14 +131,26 @@ def _start_mutant(
     return thread
 
 
-def _observe(run: Run, host: Host, unit: Unit, when: str) -> None:
-    """Health and pressure, for the buglog: not judged here."""
+def _observe(run: Run, host: Host, unit: Unit, when: str) -> bool:
+    """Health and pressure, for the buglog; True when the operator's engine calls itself healthy."""
     group = unit.state().control_group
     health = host.look(*run.HEALTH)
     said = (health.stdout or health.stderr).strip()
     host.note(
         "observed", {"when": when, "health": said, "health_rc": health.rc, "psi": pressure(group), "host": facts()}
     )
+    return health.rc == 0
+
+
+def _steady_again(run: Run, host: Host, was_healthy: bool, report: dict[str, Json] | None) -> None:
+    """An engine that was healthy before has to be so again, else the host is not as it was."""
+    if not (was_healthy and report):
+        return
+    try:
+        host.wait("the operator's engine healthy again", _HEALTHY_S, lambda: host.look(*run.HEALTH, quiet=True).rc == 0)
+    except (Waited, Interrupted) as error:
+        report["restored"] = False
+        report["problems"].append(str(error))
 
 
 def _entry(

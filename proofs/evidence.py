@@ -1,6 +1,6 @@
 """The flight recorder: events.jsonl, one object a line, each chained to the one before by hash.
 
-An event is {seq, prev, mono_ns, utc, kind, scope, argv, rc, stdout, stderr, data, sha256}; sha256 is that of the event's
+An event is {seq, prev, mono_ns, utc, kind, scope, argv, rc, stdout, stderr, data, sha256}; sha256 is that of its
 canonical JSON without the key itself. Whatever changes the host is written as an `intent` and fsynced *before* it is
 done, so that a recording that ends early still says what may have happened. Several processes may write one recording,
 one after the other or at once (the proof, and the undo that its lease fires): a lock on the file keeps the chain whole.

@@ -84,7 +84,7 @@ class Proof:
     seconds: float
     cases: Callable[[Deployed], Sequence[Case]]
     mutants: Sequence[Mutant]
-    setup: Callable[[Subject], None] = lambda subject: None  # what every unit under test needs beyond the binds
+    notes: str = ""  # what else of the unit under test is not as deployed, and why
     not_applicable: Callable[[Host], str] = lambda host: ""
     headline: Callable[[Sequence[Result]], str] = lambda results: ""
 

@@ -69,7 +69,23 @@ class Subject:
             tables.append("\n".join(["[[source]]", *values]))
         self.put("ws_sources.toml", "\n\n".join(tables) + "\n")
 
+    def copied_lib(self) -> Path:
+        """A copy of the installed release's lib/ that the unit sees in its place, from the next install on."""
+        copy = self.scratch / "lib"
+        if not copy.exists():
+            original = (RELEASE / "lib").resolve()
+            shutil.copytree(original, copy, symlinks=True)
+            self.directives.append(f"BindReadOnlyPaths={copy}:{original}")
+            self.host.note("copied", {"from": str(original), "to": str(copy)})
+        return copy
+
+    def add_module(self, name: str, text: str) -> None:
+        """Put one more module beside the release's own: its launcher looks nowhere else."""
+        self.host.recorder.intent(f"write {self.copied_lib() / name}", scope=self.host.scope, data={"text": text})
+        (self.copied_lib() / name).write_text(text)
+
     def install(self) -> None:
+        """Write what puts the scratch directories in force; the next restart runs on them."""
         raise NotImplementedError
 
     def restart(self, check: bool = True) -> None:
@@ -94,7 +110,6 @@ class Real(Subject):
         self._lease = lease
 
     def install(self) -> None:
-        """Put the scratch directories in force; the next restart runs on them."""
         drop_in = SYSTEMD_RUN / f"{self.unit.name}.d" / "zz-proof.conf"
         self._lease.will_write(drop_in)
         self.host.recorder.intent(f"write {drop_in}", scope=self.host.scope, data={"text": self.drop_in()})
@@ -142,25 +157,21 @@ class Copy(Subject):
             path.write_text(text)
         self.host.do("systemctl", "daemon-reload")
 
-    def patch(self, module: str, old: str, new: str) -> None:
-        """Run a copy of the release's package in which one text of one module is another.
+    def patch(self, old: str, new: str) -> None:
+        """Run a copy of the release in which one text of the engine's source is another.
 
         Raises:
             CannotMutate: `old` does not occur exactly once, so the mutant would not be what it says.
         """
-        package = (RELEASE / "lib" / "hybrid_engine").resolve()
-        copy = self.scratch / "lib" / "hybrid_engine"
-        if not copy.exists():
-            shutil.copytree(package, copy)
-            self.directives.append(f"BindReadOnlyPaths={copy}:{package}")
-        path = copy / module
-        text = path.read_text() if path.exists() else ""
-        if text.count(old) != 1:
-            raise CannotMutate(f"{module}: {text.count(old)} places with {old!r}, one was expected")
-        path.write_text(text.replace(old, new))
+        sources = sorted((self.copied_lib() / "hybrid_engine").rglob("*.py"))
+        places = [path for path in sources for _ in range(path.read_text().count(old))]
+        if len(places) != 1:
+            raise CannotMutate(f"{len(places)} places with {old!r} in the release, one was expected")
+        path = places[0]
+        path.write_text(path.read_text().replace(old, new))
         for compiled in path.parent.glob(f"__pycache__/{path.stem}.*"):
             compiled.unlink()
-        self.host.note("patched", {"module": module, "old": old, "new": new})
+        self.host.note("patched", {"module": path.name, "old": old, "new": new})
 
     def stop(self) -> None:
         """Gone at once: it holds a core that the measurement beside it needs."""

@@ -152,7 +152,8 @@ def facts() -> dict[str, str]:
     release = dict(line.split("=", 1) for line in read_text("/etc/os-release").splitlines() if "=" in line)
     return {
         "hostname": platform.node(), "machine_id": read_text("/etc/machine-id").strip(),
-        "boot_id": read_text("/proc/sys/kernel/random/boot_id").strip(), "os": release.get("PRETTY_NAME", "?").strip('"'),
+        "boot_id": read_text("/proc/sys/kernel/random/boot_id").strip(),
+        "os": release.get("PRETTY_NAME", "?").strip('"'),
         "kernel": platform.release(), "architecture": platform.machine(), "python": platform.python_version(),
         "cpus": str(os.cpu_count()),
     }  # fmt: skip

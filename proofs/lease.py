@@ -156,6 +156,7 @@ def undo(run: str, by: str, config_dir: Path, host: Host | None = None) -> dict[
         report = _take_back(lease, shell, by, config_dir)
         recorder.write("undone", scope=shell.scope, data=report, sync=True)
         lease.path.unlink()
+        lease.path.parent.rmdir()
         shell.do("systemctl", "stop", lease.timer, check=False)
         return report
 

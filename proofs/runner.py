@@ -30,6 +30,8 @@ from proofs.verdict import Json
 
 EVIDENCE_ROOT = Path("/var/lib/hybrid-proofs")
 KEPT_RUNS = 20
+PROGRESS = "progress.log"
+_STREAMS = ("StandardOutput", "StandardError")
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,63}")
 
 
@@ -45,7 +47,7 @@ def _complain(text: str) -> None:
     print(f"hybrid-proofs: {text}", file=sys.stderr)
 
 
-def _chosen(names: Sequence[str], host: Host) -> list[str] | None:
+def chosen_proofs(names: Sequence[str], host: Host) -> list[str] | None:
     unknown = [name for name in names if name not in PROOFS]
     if unknown:
         _complain(f"no proof is called {unknown[0]!r}: there are {', '.join(PROOFS)}")
@@ -53,44 +55,14 @@ def _chosen(names: Sequence[str], host: Host) -> list[str] | None:
     return list(dict.fromkeys(names)) or list(REQUIRED[kind_of_host(host)])
 
 
-def plan(names: Sequence[str], unit: str) -> int:
-    """Print what `run` would do. Looks only: 0 when it could be done, 2 when a prerequisite does not hold."""
-    with tempfile.TemporaryDirectory() as scratch:  # looking is recorded as well, and thrown away
-        host = Host(Recorder(Path(scratch) / evidence.EVENTS))
-        chosen = _chosen(names, host)
-        if chosen is None:
-            return 2
-        found = prerequisites(host, unit)
-    print("prerequisites:")
-    for item in found:
-        print(f"  {'ok ' if item.ok else 'NO '} {item.name}: {item.found}{'' if item.ok else ' -> ' + item.remedy}")
-    away = 0.0
-    for name in chosen:
-        proof = PROOFS[name]
-        away += proof.seconds
-        print(f"\n{name}: {proof.claim}\n  bound    {proof.bound}\n  fault    {proof.fault}")
-        print(
-            f"  writes   /run/systemd/system/{unit}.d/zz-proof.conf, which binds /run/hybrid-proofs/RUN/{name}/unit/{{etc,state}}"
-        )
-        print("           over the config and state directories, then restarts the unit on them (SHADOW mode)")
-        for mutant in proof.mutants:
-            print(
-                f"  mutant   {mutant.name}: {mutant.what}, on a copy of the unit (hybrid-proof-mutant-{name}-{mutant.name}.service)"
-            )
-        print(
-            f"  lease    all of it is taken back after {proof.cap_s:.0f} s at the latest, whatever becomes of the proof"
-        )
-        print(f"  engine   away from its real work for about {proof.seconds:.0f} s")
-    print(f"\nin all the engine is away from its real work for about {away:.0f} s, in {len(chosen)} stretches.")
-    print("never touched: /etc, the operator's database, the installed release. Nothing was done.")
-    return 0 if all(item.ok for item in found) else 2
+def start(names: Sequence[str], unit: str, run_id: str, git: str, wait: bool = True) -> int:
+    """Run the proofs in a transient unit of their own and pass its exit status on; Ctrl-C stops it cleanly.
 
-
-def start(names: Sequence[str], unit: str, run_id: str, git: str) -> int:
-    """Run the proofs in a transient unit of their own and pass its exit status on; Ctrl-C stops it cleanly."""
+    Without `wait` it is only begun, and its id printed: `follow` tells how it goes, the statement how it went.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         host = Host(Recorder(Path(scratch) / evidence.EVENTS))
-        chosen = _chosen(names, host)
+        chosen = chosen_proofs(names, host)
         if chosen is None:
             return 2
         failed = [item for item in prerequisites(host, unit) if not item.ok]
@@ -103,14 +75,22 @@ def start(names: Sequence[str], unit: str, run_id: str, git: str) -> int:
         return 2
     run_id = run_id or f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
     name, command = f"hybrid-proof-{run_id}.service", self_command()
+    log = EVIDENCE_ROOT / run_id / PROGRESS
+    if not wait:
+        log.parent.mkdir(parents=True, exist_ok=True)
+    output = ["--pipe", "--wait"] if wait else [f"--property={kind}=append:{log}" for kind in _STREAMS]
     argv = [
-        "systemd-run", f"--unit={name}", "--quiet", "--pipe", "--wait", "--collect", "--service-type=exec",
-        f"--description=proofs {', '.join(chosen)}", f"--property=ExecStopPost={' '.join(command)} undo {run_id} --by=ExecStopPost",
+        "systemd-run", f"--unit={name}", "--quiet", *output, "--collect", "--service-type=exec",
+        f"--description=proofs {', '.join(chosen)}",
+        f"--property=ExecStopPost={' '.join(command)} undo {run_id} --by=ExecStopPost",
         # mixed: when the proof is killed the undo runs at once, and what is left of its exchanges is killed after it.
         "--property=KillMode=mixed", "--property=TimeoutStopSec=90", "--property=Delegate=no",
         "--setenv=PYTHONUNBUFFERED=1", *_python_path(command),
         *command, "inside", *chosen, f"--run={run_id}", f"--git={git}", f"--unit={unit}",
     ]  # fmt: skip
+    if not wait:
+        print(run_id)
+        return subprocess.run(argv, stdin=subprocess.DEVNULL, check=False).returncode
     # A session of its own: Ctrl-C is for us, and we tell systemd.
     process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, start_new_session=True)
     try:
@@ -120,6 +100,25 @@ def start(names: Sequence[str], unit: str, run_id: str, git: str) -> int:
         subprocess.run(["systemctl", "stop", name], check=False)
         process.wait()
         return 130
+
+
+def follow(run_id: str, offset: int, seconds: float) -> int:
+    """Print {"text", "next", "ended"} as JSON: what a run begun without waiting has said from that byte on.
+
+    Comes back at once when there is something to say, after that many seconds at the latest.
+    """
+    log = EVIDENCE_ROOT / run_id / PROGRESS
+    deadline = time.monotonic() + seconds
+    while True:
+        # Asked first: what was said before the end is then in the file.
+        state = subprocess.run(["systemctl", "is-active", "--quiet", f"hybrid-proof-{run_id}.service"], check=False)
+        said = log.read_bytes()[offset:] if log.exists() else b""
+        said = said[: said.rfind(b"\n") + 1]
+        if said or state.returncode != 0 or time.monotonic() >= deadline:
+            ended = state.returncode != 0
+            print(json.dumps({"text": said.decode(errors="replace"), "next": offset + len(said), "ended": ended}))
+            return 0
+        time.sleep(0.2)
 
 
 def _python_path(command: Sequence[str]) -> list[str]:
@@ -172,13 +171,15 @@ def _all(names: Sequence[str], unit_name: str, run_id: str, git: str, stop: thre
 
 def undo(run_id: str, by: str) -> int:
     """Take back what a run left. 0 when the host is as it was before the run."""
-    known = lease.load(run_id)
     report = lease.undo(run_id, by, CONFIG_DIR)
-    if report is None or known is None:
-        print(f"run {run_id}: nothing to undo")
+    folder = EVIDENCE_ROOT / run_id
+    if report or not (folder / bundle.STATEMENT).exists():
+        with suppress(OSError, evidence.ChainBroken):  # of a run that was cut short: what it says is ERROR
+            bundle.write(folder)
+    if report is None:
+        if by == "hand":
+            print(f"run {run_id}: nothing to undo")
         return 0
-    with suppress(OSError, evidence.ChainBroken):  # the statement of a run that was cut short: what it says is ERROR
-        bundle.write(Path(known.evidence).parent)
     print(f"run {run_id}: undone by {by}: " + ("as it was" if report["restored"] else "; ".join(report["problems"])))
     return 0 if report["restored"] else 1
 
@@ -198,9 +199,7 @@ def _header(host: Host, unit: Unit, names: Sequence[str], run_id: str, git: str)
     """What identifies this run: host, systemd, unit, releases and config as they are now."""
     kind = kind_of_host(host)
     version = host.look(str(RELEASE / "bin" / "hybrid-engine"), "version", "--json")
-    shown = host.look(
-        str(RELEASE / "bin" / "hybrid-engine"), "config", "show", "--config", str(CONFIG_DIR / "config.toml")
-    )
+    shown = host.look(str(RELEASE / "bin" / "hybrid-engine"), "config", "check")
     about = json.loads(version.stdout) if version.rc == 0 else {}
     digest = re.search(r"\b[0-9a-f]{64}\b", shown.stdout)
     ours = Path(__file__).resolve().parents[2] / "release.json"

@@ -140,7 +140,7 @@ class Unit:
         if not quiet:  # the last word on something: make journald hand over what it still holds
             self.host.look("journalctl", "--sync", quiet=True)
         argv = ["journalctl", "-u", self.name, "-o", "json", f"--output-fields={_FIELDS}", "-q", "--no-pager"]
-        # Not --after-cursor=: where the marked entry is another unit's, systemd 252 skips this one's first entry instead.
+        # Not --after-cursor=: where the marked entry is another unit's, systemd 252 skips this one's first instead.
         out = self.host.look(*argv, f"--cursor={cursor}", quiet=quiet)
         raw = [json.loads(line) for line in out.stdout.splitlines()]
         return [_entry(entry) for entry in raw if entry["__CURSOR"] != cursor]

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from proofs.catalog.exit12 import steady
 from proofs.experiment import Case, Mutant, Proof
-from proofs.faults import CONFIG_DIR, Copy, Subject, config
+from proofs.faults import Copy, Subject, config
 from proofs.host import process_state
 from proofs.unit import Entry, State, engine_lines
 from proofs.verdict import Check, Json, Result
@@ -129,8 +129,9 @@ class Wedged(Stall):
     fault = "a strategy that blocks for ever after 15 ticks, while every other thread runs"
 
     def steady(self, subject: Subject) -> None:
+        subject.add_module("proof_wedge.py", WEDGE)
+        subject.install()
         super().steady(subject)  # on the healthy strategy first
-        subject.put("proof_wedge.py", WEDGE)
         subject.put(
             "config.toml",
             config(ingest_mode="SYNTHETIC", tick_interval_ms=100, flush_interval_ms=100, heartbeat_interval_secs=0.5,
@@ -206,12 +207,8 @@ def _no_watchdog(copy: Copy) -> None:
     copy.directives.append("WatchdogSec=0")
 
 
-def _with_wedge_path(subject: Subject) -> None:
-    subject.directives.append(f"Environment=PYTHONPATH={CONFIG_DIR}")
-
-
 def _blind_pinger(copy: Copy) -> None:
-    copy.patch("engine.py", "stuck = [stage.name for stage in self._stages if stage.stuck]", "stuck: list[str] = []")
+    copy.patch("stuck = street.stuck", "stuck: list[str] = []")
 
 
 def headline(results: Sequence[Result]) -> str:
@@ -226,6 +223,7 @@ def headline(results: Sequence[Result]) -> str:
 
 PROOF = Proof(
     name="stall",
+    notes="the wedged strategy is one module more in a copy of the release's lib/, bound over it",
     claim="a process or a single stage that hangs is seen by systemd's watchdog, killed with its stacks, and replaced",
     bound=f"seen in WatchdogSec + {_SEEN_S:g} s, a new tick {_TICK_S:g} s after the restart, no stored tick lost",
     fault="SIGSTOP of the main process; a strategy that blocks while every other thread runs",
@@ -240,6 +238,5 @@ PROOF = Proof(
             lambda deployed: [Wedged(deployed)],
         ),
     ],
-    setup=_with_wedge_path,
     headline=headline,
 )
