@@ -170,6 +170,8 @@ class Engine:
             raise OverloadError(f"commits were blocked by a lock on the database for {limit_s:g} s")
         if street.persist.failing_since is not None:
             return  # a full or broken disk fills the house too; it has its own deadline and its own code
+        if street.stuck and self._notifier.watchdog_s is not None:
+            return  # so does a hang: the watchdog ends it, with every thread's stack
         if street.door.evicting_for() >= limit_s:
             raise OverloadError(f"the house was full: ticks were dropped in every second of {limit_s:g} s")
 
