@@ -50,3 +50,14 @@ lab-down: setup ## remove it, with its processes, mounts and files (LAB=name)
 
 lab-shell: ## log in to it as its operator, who may sudo (LAB=name)
 	@python3 roles/lab_nuc/files/lab.py shell
+
+# Without INVENTORY a disposable NUC is booted and deployed to first; a host of yours is proven as it was deployed.
+# INVENTORY=inventory/yours; the evidence goes to evidence/HOST/RUN/.
+.PHONY: prove
+prove: setup ## boot a disposable NUC, deploy, run every proof, print the verdicts (INVENTORY=... for your own host)
+ifeq ($(INVENTORY),)
+	@HYBRID_LAB_PROGRESS=/proc/$$$$/fd/2 $(BIN)/ansible-playbook playbooks/lab_up.yml playbooks/deploy.yml playbooks/prove.yml
+	@echo "the lab stays up: 'make lab-shell' looks around in it, 'make lab-down' removes it"
+else
+	@$(BIN)/ansible-playbook -i $(INVENTORY) playbooks/prove.yml
+endif

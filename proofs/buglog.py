@@ -25,6 +25,7 @@ def render(events: list[dict[str, Json]]) -> str:
     statement = bundle.build(events)
     observed = [event for event in events if event["kind"] == "observed"]
     return environment.from_string(_TEMPLATE.read_text()).render(
+        ends=[*observed[:1], *observed[1:][-1:]],
         statement=statement, predicate=statement["predicate"], events=events, observed=observed,
         header=next((event["data"] for event in events if event["kind"] == "run"), {}),
     )  # fmt: skip

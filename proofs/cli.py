@@ -49,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("names", nargs="*", metavar="NAME", help="proofs (default: this host's required set)")
     run.add_argument("--run", default="", metavar="ID", help="the run's id; one that exists is added to")
     run.add_argument("--git", default="", metavar="REV", help="revision of the checkout, for the record")
+    run.add_argument("--cap", type=float, default=0.0, metavar="S", help="take all back after S s (default: see plan)")
     run.add_argument("--no-wait", action="store_true", help="begin, print the run's id, and come back at once")
     for sub in (plan, run):
         sub.add_argument("--unit", default="hybrid-engine.service", help="the unit under test (default: %(default)s)")
@@ -68,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     inside.add_argument("names", nargs="+")
     for flag in ("--run", "--git", "--unit"):
         inside.add_argument(flag, default="")
+    inside.add_argument("--cap", type=float, default=0.0)
     return parser
 
 
@@ -91,7 +93,7 @@ def _plan(args: argparse.Namespace) -> int:
 def _run(args: argparse.Namespace) -> int:
     from proofs import runner
 
-    return runner.start(args.names, args.unit, args.run, args.git, not args.no_wait)
+    return runner.start(args.names, args.unit, args.run, args.git, args.cap, not args.no_wait)
 
 
 def _follow(args: argparse.Namespace) -> int:
@@ -103,7 +105,7 @@ def _follow(args: argparse.Namespace) -> int:
 def _inside(args: argparse.Namespace) -> int:
     from proofs import runner
 
-    return runner.inside(args.names, args.unit, args.run, args.git)
+    return runner.inside(args.names, args.unit, args.run, args.git, args.cap)
 
 
 def _show(args: argparse.Namespace) -> int:

@@ -22,7 +22,7 @@ _HEALTHY_S = 20.0  # a feed has to be found again
 
 @dataclass
 class Run:
-    """One call of `hybrid-proofs run`. say: prints a line of progress."""
+    """One call of `hybrid-proofs run`. `say` prints a line of progress."""
 
     id: str
     unit: str
@@ -30,6 +30,7 @@ class Run:
     host: Host
     undo_command: Sequence[str]
     say: Callable[[str], None]
+    cap_s: float = 0.0  # of each lease; 0: the proof's own
     HEALTH: ClassVar[tuple[str, ...]] = ("/opt/hybrid-engine/current/bin/hybrid-engine", "health", "--json")
 
 
@@ -51,7 +52,9 @@ def run_proof(proof: Proof, run: Run) -> dict[str, Json]:
         reason = f"{run.unit} is {state.active}, so it has no steady state to come back to"
         return _entry(proof, host, Verdict.INCONCLUSIVE, reason, [], {}, None)
     deployed = Deployed(state.watchdog_s, state.restart_s, owner_of_state())
-    lease = Lease(run.id, proof.name, run.unit, str(run.evidence), proof.cap_s, leases.snapshot(unit, CONFIG_DIR))
+    lease = Lease(
+        run.id, proof.name, run.unit, str(run.evidence), run.cap_s or proof.cap_s, leases.snapshot(unit, CONFIG_DIR)
+    )
     lease.arm(host, run.undo_command)
     host.note("deployed", {"watchdog_s": deployed.watchdog_s, "restart_s": deployed.restart_s})
     beside: list[threading.Thread] = []

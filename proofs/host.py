@@ -47,14 +47,17 @@ class Host:
         self.recorder = recorder
         self.scope = scope
         self.stop = stop or threading.Event()
+        self._polled: tuple[tuple[str, ...], Output] | None = None
 
     def scoped(self, scope: str) -> Host:
         return Host(self.recorder, scope, self.stop)
 
     def look(self, *argv: str, quiet: bool = False) -> Output:
-        """Run something that changes nothing, and record it (quiet: one of many polls, not recorded)."""
+        """Run something that changes nothing, and record it (quiet: a poll; `wait` records the one that decided)."""
         output = _run(argv)
-        if not quiet:
+        if quiet:
+            self._polled = argv, output
+        else:
             self._record("command", argv, output)
         return output
 
@@ -83,12 +86,14 @@ class Host:
         """
         start = time.monotonic()
         tries = 0
+        self._polled = None
         while True:
             tries += 1
             answer = probe()
             spent = time.monotonic() - start
             if answer or spent >= seconds:
-                self.note("waited", {"for": what, "seconds": round(spent, 3), "tries": tries, "came": bool(answer)})
+                told = {"for": what, "seconds": round(spent, 3), "tries": tries, "came": bool(answer)}
+                self._record("waited", *(self._polled or ((), Output(0, "", ""))), data=told)
                 if not answer:
                     raise Waited(f"{what} did not happen in {seconds:g} s")
                 return answer
@@ -102,15 +107,20 @@ class Host:
         except Waited:
             return None
 
-    def _record(self, kind: str, argv: tuple[str, ...], output: Output) -> None:
-        self.recorder.write(kind, scope=self.scope, argv=argv, rc=output.rc, stdout=output.stdout, stderr=output.stderr)
+    def _record(self, kind: str, argv: tuple[str, ...], output: Output, data: Json = None) -> None:
+        self.recorder.write(
+            kind, scope=self.scope, argv=argv, rc=output.rc, stdout=output.stdout, stderr=output.stderr, data=data
+        )
 
 
 def _run(argv: tuple[str, ...]) -> Output:
     # timeout(1), not sh's _timeout: with that, every command took 0.1 s, the beat at which sh looks at its clock.
-    command = sh.Command("timeout")(
-        "--kill-after=5", "90", *argv, _ok_code=_ANY, _return_cmd=True, _tty_out=False, _tty_in=False, _env=_ENV
-    )  # fmt: skip
+    try:
+        command = sh.Command("timeout")(
+            "--kill-after=5", "90", *argv, _ok_code=_ANY, _return_cmd=True, _tty_out=False, _tty_in=False, _env=_ENV
+        )  # fmt: skip
+    except sh.CommandNotFound as error:  # no coreutils: not the kind of host that this is for
+        return Output(127, "", f"{error}: not found")
     said = (stream.decode(errors="replace") for stream in (command.stdout, command.stderr))
     return Output(int(command.exit_code), *said)
 

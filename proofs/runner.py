@@ -55,7 +55,7 @@ def chosen_proofs(names: Sequence[str], host: Host) -> list[str] | None:
     return list(dict.fromkeys(names)) or list(REQUIRED[kind_of_host(host)])
 
 
-def start(names: Sequence[str], unit: str, run_id: str, git: str, wait: bool = True) -> int:
+def start(names: Sequence[str], unit: str, run_id: str, git: str, cap_s: float = 0, wait: bool = True) -> int:
     """Run the proofs in a transient unit of their own and pass its exit status on; Ctrl-C stops it cleanly.
 
     Without `wait` it is only begun, and its id printed: `follow` tells how it goes, the statement how it went.
@@ -86,7 +86,7 @@ def start(names: Sequence[str], unit: str, run_id: str, git: str, wait: bool = T
         # mixed: when the proof is killed the undo runs at once, and what is left of its exchanges is killed after it.
         "--property=KillMode=mixed", "--property=TimeoutStopSec=90", "--property=Delegate=no",
         "--setenv=PYTHONUNBUFFERED=1", *_python_path(command),
-        *command, "inside", *chosen, f"--run={run_id}", f"--git={git}", f"--unit={unit}",
+        *command, "inside", *chosen, f"--run={run_id}", f"--git={git}", f"--unit={unit}", f"--cap={cap_s}",
     ]  # fmt: skip
     if not wait:
         print(run_id)
@@ -126,20 +126,20 @@ def _python_path(command: Sequence[str]) -> list[str]:
     return [f"--setenv=PYTHONPATH={Path(__file__).resolve().parents[1]}"] if len(command) > 1 else []
 
 
-def inside(names: Sequence[str], unit_name: str, run_id: str, git: str) -> int:
+def inside(names: Sequence[str], unit_name: str, run_id: str, git: str, cap_s: float) -> int:
     """The proofs themselves, one after the other."""
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: stop.set())
     try:
         with lease.locked(lease.RUN_ROOT / "lock", f"run {run_id}, pid {os.getpid()}", wait=False):
-            return _all(names, unit_name, run_id, git, stop)
+            return _all(names, unit_name, run_id, git, cap_s, stop)
     except Busy as error:
         _complain(f"refused: {error}")
         return 2
 
 
-def _all(names: Sequence[str], unit_name: str, run_id: str, git: str, stop: threading.Event) -> int:
+def _all(names: Sequence[str], unit_name: str, run_id: str, git: str, cap_s: float, stop: threading.Event) -> int:
     folder = EVIDENCE_ROOT / run_id
     recorder = Recorder(folder / evidence.EVENTS)
     folder.chmod(0o750)
@@ -151,7 +151,7 @@ def _all(names: Sequence[str], unit_name: str, run_id: str, git: str, stop: thre
     undo_command = (
         ["env", f"PYTHONPATH={Path(__file__).resolve().parents[1]}", *command] if len(command) > 1 else command
     )
-    run = Run(run_id, unit_name, recorder.path, host, undo_command, say)
+    run = Run(run_id, unit_name, recorder.path, host, undo_command, say, cap_s)
     interrupted = False
     for name in names:
         say(f"{name}: begins, about {PROOFS[name].seconds:.0f} s; evidence in {folder}")

@@ -111,10 +111,11 @@ def of_mutant(results: Iterable[Result]) -> tuple[Verdict, str]:
         return verdict, "; ".join(
             f"{r.case}: {r.reason}" for r in results if r.reason
         ) or "the guard's absence went unseen"
-    elsewhere = [r for r in results if r.verdict is Verdict.FAIL and not r.failed_at_guard]
+    failed = [r for r in results if r.verdict is Verdict.FAIL]
+    elsewhere = [r for r in failed if not r.failed_at_guard]
     if elsewhere:
         return Verdict.ERROR, f"failed elsewhere than at the guard: {elsewhere[0].case}: {elsewhere[0].reason}"
-    return verdict, next(f"{r.case}: {r.reason}" for r in results if r.failed_at_guard)
+    return verdict, f"caught in {len(failed)} of {len(results)}: {failed[0].case}: {failed[0].reason}"
 
 
 def with_mutants(verdict: Verdict, mutants: Mapping[str, Verdict]) -> tuple[Verdict, str]:

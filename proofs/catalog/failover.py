@@ -136,7 +136,7 @@ def _of(gaps: list[dict[str, Json]], kind: str) -> list[dict[str, Json]]:
 
 def _closed(exchange: Exchange, _: dict[str, Json]) -> Json:
     closed = [one for one in exchange.stats(quiet=True)["connections"] if not one["open"]]
-    return {"closed": closed[0]["close_code"], "at_ms": closed[0]["closed_ms"]} if closed else None
+    return {"connection": closed[0]["id"], "closed_ms": closed[0]["closed_ms"]} if closed else None
 
 
 def _refused(exchange: Exchange, _: dict[str, Json]) -> Json:
