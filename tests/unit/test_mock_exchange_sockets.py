@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import socket
+from pathlib import Path
 
 import pytest
 
 from proofs.mock_exchange import PATHS, MockExchange
 from tests.support.exchange_client import Client, trades_in
+
+FRAMES = Path(__file__).resolve().parents[1] / "data" / "frames"
 
 
 @pytest.mark.parametrize("kind", sorted(PATHS))
@@ -41,16 +44,19 @@ def test_ids_go_on_over_a_reconnect_after_so_many(kind: str) -> None:
         assert [one["sent"] for one in exchange.stats()["connections"]] == [1007, 996]
 
 
-def test_what_a_slow_client_did_not_take_goes_to_the_next_connection() -> None:
+@pytest.mark.parametrize("who", ["client", "exchange"])
+def test_what_a_slow_client_did_not_take_goes_to_the_next_connection(who: str) -> None:
     """A client that reads nothing fills its socket; when it is gone, no number is missing or doubled."""
     with MockExchange(count=60_000, rate=0, noise=0) as exchange:
         with Client(exchange.url()) as slow:
-            assert slow.ws.sock is not None
             stalled = exchange.wait(sent=100)
             while (now := exchange.stats(brief=True))["sent"] != stalled["sent"]:
                 stalled = now
             assert now["in_flight"] == 1
-            slow.ws.sock.shutdown(socket.SHUT_RDWR)
+            if who == "exchange":
+                exchange.command("abort")
+            elif slow.ws.sock is not None:
+                slow.ws.sock.shutdown(socket.SHUT_RDWR)
         exchange.wait(open=0)
         handed = exchange.stats()["connections"][0]["last_number"]
         with Client(exchange.url()) as fresh:
@@ -184,3 +190,57 @@ def test_a_frame_is_json_of_the_documented_shape() -> None:
     assert list(frame) == ["e", "E", "s", "t", "p", "q", "T", "m", "M"]
     assert isinstance(frame["p"], str)
     assert isinstance(frame["T"], int)
+
+
+def test_a_capture_is_played_in_laps_with_ids_and_times_that_rise() -> None:
+    """Thirty recorded trades of several symbols, three laps, all of them of the subscribed symbol."""
+    captures = [str(FRAMES / "binance_futures.jsonl")]
+    recorded = [
+        frame["data"]["p"]
+        for line in Path(captures[0]).read_text(encoding="utf-8").splitlines()
+        if trades_in(frame := json.loads(json.loads(line)["frame"]))
+    ]
+    settings = {"captures": captures, "count": 90, "rate": 0, "clock": "recorded"}
+    with MockExchange(**settings) as exchange, Client(exchange.url("binance_combined")) as client:
+        client.read_until(lambda c: len(c.ids) == 90)
+    trades = [frame["data"] for frame in client.parsed if trades_in(frame)]
+    assert [one["p"] for one in trades] == recorded * 3
+    assert client.ids == list(range(1, 91))
+    assert {one["s"] for one in trades} == {"BTCUSDT"}
+    times = [one["T"] for one in trades]
+    assert times == sorted(times)
+    assert times[30] > times[29]
+    assert {kind for frame in client.parsed if (kind := frame["data"].get("e")) != "aggTrade"} >= {
+        "bookTicker",
+        "depthUpdate",
+        "kline",
+    }
+
+
+def test_recorded_symbols_can_be_kept() -> None:
+    captures = [str(FRAMES / "gemini_v2.jsonl")]
+    with MockExchange(captures=captures, count=24, rate=0, keep_symbols=True) as exchange:
+        with Client(exchange.url("gemini_v2"), subscribe=False) as client:
+            client.ws.send('{"type":"subscribe","subscriptions":[{"name":"l2","symbols":["FILUSD","ALCXUSD"]}]}')
+            client.read_until(lambda c: len(c.ids) == 24)
+        by_symbol = exchange.wait(complete=1)["sent_by_symbol"]
+    assert set(by_symbol) == {"FILUSD", "ALCXUSD"}
+    assert by_symbol["FILUSD"] > by_symbol["ALCXUSD"]
+
+
+def test_recorded_speed_times_a_factor() -> None:
+    """The excerpt's sixteen trades span 23.3 s as recorded: forty times faster they take 0.58 s."""
+    with MockExchange(captures=[str(FRAMES / "gemini_v2.jsonl")], count=16, speed=40) as exchange:
+        with Client(exchange.url("binance")) as client:
+            client.read_until(lambda c: len(c.ids) == 16)
+        (connection,) = exchange.stats()["connections"]
+    assert 470 <= connection["last_sent_ms"] - connection["first_sent_ms"] <= 2500
+
+
+def test_the_frames_are_the_same_for_the_same_seed() -> None:
+    def play() -> list[str]:
+        settings = {"seed": 5, "count": 50, "rate": 0, "clock": "recorded", "noise": 0}
+        with MockExchange(**settings) as exchange, Client(exchange.url("binance_agg")) as client:
+            return client.read_until(lambda c: len(c.ids) == 50).frames
+
+    assert play() == play()
