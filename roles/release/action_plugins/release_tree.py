@@ -9,9 +9,11 @@ from ansible.plugins.action import ActionBase
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]
-    """The host's side compares first: an unchanged release costs one call and no transfer."""
+    """The host's side compares first: an unchanged release costs one call and no transfer.
 
-    TRANSFERS_FILES = True
+    So it does not count as one that transfers files, for which a directory would be made on the host beforehand,
+    in check mode too.
+    """
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)

@@ -23,7 +23,6 @@ options:
   interpreter: {type: str, default: /usr/bin/python3, description: Python on the target.}
   python_version: {type: str, required: true, description: "Its version, as 3.11."}
   machine: {type: str, required: true, description: "The target's uname -m."}
-  libc: {type: str, default: "2.36", description: The target's glibc.}
 author: The hybrid-engine authors
 """
 
@@ -80,6 +79,7 @@ from {module} import {function}
 
 sys.exit({function}())
 """
+GLIBC_MINOR = 36  # of the oldest system that is supported; wheels for it run on all newer ones
 LEFT_OUT = (".pyc", ".pyo", "~", ".swp", ".orig", ".rej")
 
 
@@ -118,20 +118,19 @@ def wheel_files(wheel: Path) -> dict[str, bytes]:
     return found
 
 
-def platforms(machine: str, libc: str) -> list[str]:
-    """Wheel platforms that the target can load, the newest first."""
-    newest = int(libc.split(".")[1])
-    return [f"manylinux_2_{minor}_{machine}" for minor in range(newest, 16, -1)] + [
+def platforms(machine: str) -> list[str]:
+    """Wheel platforms that every supported target can load, the newest first."""
+    return [f"manylinux_2_{minor}_{machine}" for minor in range(GLIBC_MINOR, 16, -1)] + [
         f"manylinux2014_{machine}",
         f"linux_{machine}",
     ]
 
 
-def wheels(wanted: list[str], cache: Path, python: str, machine: str, libc: str) -> list[Path]:
+def wheels(wanted: list[str], cache: Path, python: str, machine: str) -> list[Path]:
     """The wheels of all requirements and theirs, from the cache or else from the package index."""
     if not wanted:
         return []
-    key = hashlib.sha256(json.dumps([sorted(wanted), python, machine, libc]).encode()).hexdigest()[:12]
+    key = hashlib.sha256(json.dumps([sorted(wanted), python, machine]).encode()).hexdigest()[:12]
     home = cache / f"py{python}-{machine}-{key}"
     listing = home / "wheels.json"
     try:
@@ -144,7 +143,7 @@ def wheels(wanted: list[str], cache: Path, python: str, machine: str, libc: str)
     try:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
         command += ["--only-binary=:all:", "--implementation=cp", f"--python-version={python}"]
-        command += [f"--platform={name}" for name in platforms(machine, libc)]
+        command += [f"--platform={name}" for name in platforms(machine)]
         done = subprocess.run([*command, f"--dest={fetched}", *wanted], capture_output=True, text=True)
         if done.returncode != 0:
             raise BuildError(
@@ -191,9 +190,7 @@ def build(options: dict[str, Any]) -> dict[str, Any]:
     (cache / "releases").mkdir(exist_ok=True)
     with open(cache / "wheels" / ".lock", "w") as lock:  # hosts deployed side by side share this cache
         fcntl.flock(lock, fcntl.LOCK_EX)
-        chosen = wheels(
-            wanted, cache / "wheels", options["python_version"], options["machine"], options["libc"]
-        )
+        chosen = wheels(wanted, cache / "wheels", options["python_version"], options["machine"])
     for wheel in chosen:
         contents |= wheel_files(wheel)
     module, function = options["entry"].split(":")
@@ -229,7 +226,6 @@ def main() -> None:
             "interpreter": {"type": "str", "default": "/usr/bin/python3"},
             "python_version": {"type": "str", "required": True},
             "machine": {"type": "str", "required": True},
-            "libc": {"type": "str", "default": "2.36"},
         },
         supports_check_mode=True,
     )

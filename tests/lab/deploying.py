@@ -1,0 +1,109 @@
+"""Run a deployment against a lab and read what it says it did."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import re
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from labs import CHECKOUT, Lab
+
+UNIT = "hybrid-engine.service"
+DROPINS = f"/etc/systemd/system/{UNIT}.d"
+CONFIG = "/etc/hybrid-engine/config.toml"
+ROOT = "/opt/hybrid-engine"
+CURRENT = f"{ROOT}/current"
+HISTORY = "/var/lib/hybrid-deploy/releases.json"
+
+
+@dataclass(frozen=True)
+class Played:
+    """What a playbook's run said. `changes` are the tasks that changed the host, `paths` the diff's headers."""
+
+    rc: int
+    out: str
+
+    @property
+    def changes(self) -> list[str]:
+        task, found = "", []
+        for line in self.out.splitlines():
+            if match := re.match(r"TASK \[(.*?)\] \*", line):
+                task = match[1]
+            elif line.startswith("changed: ["):
+                found.append(task.rpartition(" : ")[2])
+        return found
+
+    @property
+    def paths(self) -> list[str]:
+        """Files that the diff shows, each once."""
+        heads = re.findall(r"^\+\+\+ after: (/\S+)$", self.out, re.M)
+        trees = re.findall(r"^/opt/\S+/releases/[^/:]+: (\S+) \(", self.out, re.M)
+        return list(dict.fromkeys(heads + trees))
+
+    @property
+    def said(self) -> str:
+        """Its output with the line breaks of YAML taken out."""
+        return re.sub(r"\s+", " ", self.out)
+
+
+def play(lab: Lab, playbook: str, *words: str, check: bool = True, **variables: object) -> Played:
+    """Run a playbook with extra variables; AssertionError with all of its output where it fails and `check`.
+
+    What is deployed is a copy of the sources made once, for the checkout may be edited while the tests run.
+    """
+    variables = {"release_checkout": frozen(), "release_build_dir": CHECKOUT / "build", **variables}
+    extra = [f"--extra-vars={name}={value}" for name, value in variables.items()]
+    done = lab.ansible(f"{playbook}.yml", *words, *extra, check=check)
+    return Played(done.returncode, done.stdout + done.stderr)
+
+
+@functools.cache
+def frozen() -> Path:
+    """A copy of the engine's sources as they are now, removed when the tests end."""
+    folder = Path(tempfile.mkdtemp(prefix="checkout-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return checkout_with(folder)
+
+
+def pid(lab: Lab) -> int:
+    """The engine's main process, 0 where it does not run."""
+    return int(lab.root("systemctl", "show", "--value", "--property=MainPID", UNIT).stdout)
+
+
+def live(lab: Lab) -> str:
+    """The name of the release that `current` points to; empty where there is none."""
+    return lab.root("readlink", CURRENT, check=False).stdout.strip().rpartition("/")[2]
+
+
+def fingerprint(lab: Lab, *places: str) -> str:
+    """Every path below the places with its owner, mode, size, link and contents: equal when nothing changed."""
+    script = (
+        'find "$@" -xdev \\( -type f -o -type l -o -type d \\) -printf "%p %y %U:%G %m %l\\n" 2>/dev/null | sort; '
+        'find "$@" -xdev -type f -print0 2>/dev/null | sort -z | xargs -0 -r sha256sum'
+    )
+    return lab.root("sh", "-c", script, "sh", *places).stdout
+
+
+def checkout_with(folder: Path, **edits: tuple[str, str]) -> Path:
+    """A copy of the engine's sources with texts replaced: {module without .py: (old, new)}. Another release, that is."""
+    source = frozen() if edits else CHECKOUT
+    shutil.copytree(source / "hybrid_engine", folder / "hybrid_engine", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(source / "pyproject.toml", folder)
+    for module, (old, new) in edits.items():
+        path = folder / "hybrid_engine" / f"{module}.py"
+        text = path.read_text()
+        assert old in text, f"{path} has no {old!r} any more"
+        path.write_text(text.replace(old, new, 1))
+    return folder
+
+
+def flip_byte(lab: Lab, path: str) -> None:
+    """Alter one byte in the middle of a file: same size, same name, other contents."""
+    script = (
+        "import sys; p = sys.argv[1]; d = bytearray(open(p, 'rb').read()); d[len(d) // 2] ^= 1; open(p, 'r+b').write(d)"
+    )
+    lab.root("python3", "-c", script, path)

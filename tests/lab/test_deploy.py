@@ -1,0 +1,175 @@
+"""Deploying: a check that tells the truth, a first run, a second that does nothing, and drift put right exactly."""
+
+from __future__ import annotations
+
+import pytest
+from deploying import CONFIG, CURRENT, DROPINS, UNIT, Played, fingerprint, flip_byte, live, pid, play
+from labs import Lab
+
+pytestmark = pytest.mark.lab
+
+# Everything a deployment could touch, without what a running system writes by itself.
+PLACES = ("/etc", "/opt", "/usr/local", "/var/lib", "/root", "/run/systemd/system", "/run/hybrid-deploy", "/srv", "/home")
+RESTART = "Run what is installed until it has proven itself"
+FILES = "Install what the service is made of"
+TREE = "Keep the release on the host as it was built"
+
+
+@pytest.fixture(scope="module")
+def checked(lab: Lab) -> tuple[str, str, Played]:
+    """The fresh host before and after a check, and what the check said."""
+    before = fingerprint(lab, *PLACES)
+    said = play(lab, "deploy", "--check", "--diff")
+    return before, fingerprint(lab, *PLACES), said
+
+
+@pytest.fixture(scope="module")
+def deployed(lab: Lab, checked: object) -> Played:
+    return play(lab, "deploy", "--diff")
+
+
+def test_check_on_a_fresh_host_changes_nothing(checked: tuple[str, str, Played]) -> None:
+    before, after, _ = checked
+    assert after == before
+
+
+def test_check_lists_what_the_real_run_changes(checked: tuple[str, str, Played], deployed: Played) -> None:
+    said = checked[2]
+    assert said.changes == deployed.changes
+    assert said.paths == deployed.paths
+    assert {UNIT, "config.toml", "current"} <= {path.rpartition("/")[2] for path in said.paths}
+
+
+def test_runs_and_nothing_of_the_candidate_is_left(lab: Lab, deployed: Played) -> None:
+    assert pid(lab) > 0
+    assert lab.root("systemctl", "is-enabled", UNIT).stdout.strip() == "enabled"
+    left = lab.root("sh", "-c", "ls -d /run/*candidate* /run/systemd/system/*candidate* /run/hybrid-*", check=False)
+    assert left.stdout.split() in ([], ["/run/hybrid-deploy"]), left.stdout
+    assert lab.root("systemctl", "list-units", "--all", "--plain", "--no-legend", "*candidate*").stdout == ""
+    assert lab.root("ls", "/run/hybrid-deploy").stdout == ""
+
+
+def test_second_run_changes_nothing(lab: Lab, deployed: Played) -> None:
+    before, process = fingerprint(lab, "/etc", "/opt"), pid(lab)
+    again = play(lab, "deploy", "--diff")
+    assert "changed=0" in again.out
+    assert (again.changes, again.paths) == ([], [])
+    assert pid(lab) == process
+    assert fingerprint(lab, "/etc", "/opt") == before
+
+
+ALTERED = {
+    f"/etc/systemd/system/{UNIT}": FILES,
+    f"{DROPINS}/40-hardening.conf": FILES,
+    CONFIG: FILES,
+    f"{CURRENT}/lib/hybrid_engine/model.py": TREE,
+    f"{CURRENT}/lib/hybrid_engine/__pycache__/store.cpython-*.pyc": TREE,
+    f"{CURRENT}/bin/hybrid-engine": TREE,
+    f"{CURRENT}/release.json": TREE,
+}
+
+
+def shown(path: str) -> str:
+    """The name under which the diff shows a file."""
+    return path.partition("/releases/")[2].partition("/")[2] or path
+
+
+@pytest.mark.parametrize("path", [CONFIG, f"{CURRENT}/lib/hybrid_engine/model.py"], ids=["config", "source"])
+def test_one_altered_byte_is_put_right_alone(lab: Lab, deployed: Played, path: str) -> None:
+    place = lab.root("readlink", "-f", path).stdout.strip()
+    before, process = fingerprint(lab, "/etc", "/opt", "/var/lib/hybrid-deploy"), pid(lab)
+    flip_byte(lab, place)
+    healed = play(lab, "deploy", "--diff")
+    assert healed.paths == [shown(place)]
+    assert healed.changes == [ALTERED[path], RESTART]
+    assert fingerprint(lab, "/etc", "/opt", "/var/lib/hybrid-deploy") == before
+    assert pid(lab) not in (0, process)
+
+
+def test_a_byte_of_everything_is_told_of_and_put_right(lab: Lab, deployed: Played) -> None:
+    places = [lab.root("sh", "-c", f"readlink -f {path}").stdout.strip() for path in ALTERED]
+    before, process = fingerprint(lab, "/etc", "/opt", "/var/lib/hybrid-deploy"), pid(lab)
+    for place in places:
+        flip_byte(lab, place)
+    told = play(lab, "deploy", "--check", "--diff")
+    assert pid(lab) == process
+    healed = play(lab, "deploy", "--diff")
+    assert sorted(healed.paths) == sorted(told.paths) == sorted(map(shown, places))
+    assert healed.changes == told.changes == [TREE, FILES, RESTART]
+    assert fingerprint(lab, "/etc", "/opt", "/var/lib/hybrid-deploy") == before
+    assert pid(lab) not in (0, process)
+
+
+def test_owner_mode_and_stray_files_are_put_right(lab: Lab, deployed: Played) -> None:
+    before, process = fingerprint(lab, "/etc", "/opt", "/var/lib/hybrid-deploy"), pid(lab)
+    lab.root("chmod", "0666", CONFIG)
+    lab.root("chown", "hybrid-engine", f"{CURRENT}/lib/hybrid_engine/model.py")
+    healed = play(lab, "deploy", "--diff")
+    assert healed.changes == [TREE, FILES], "the process has read nothing else, so it goes on"
+    assert pid(lab) == process
+    lab.root("sh", "-c", f"echo 'raise SystemExit' > {CURRENT}/lib/json.py; rm {CURRENT}/lib/websocket/_url.py")
+    lab.root("rm", "-r", f"{CURRENT}/lib/hybrid_engine/__pycache__")
+    assert play(lab, "deploy").changes == [TREE, RESTART]
+    assert fingerprint(lab, "/etc", "/opt", "/var/lib/hybrid-deploy") == before
+
+
+def test_a_stopped_and_disabled_service_runs_again(lab: Lab, deployed: Played) -> None:
+    lab.root("systemctl", "disable", "--now", UNIT)
+    assert play(lab, "deploy").changes == [RESTART]
+    assert pid(lab) > 0
+
+
+def test_an_unfinished_change_is_finished(lab: Lab, deployed: Played) -> None:
+    """Cut off after the files were written and before the restart: the next run restarts, though no file differs."""
+    process = pid(lab)
+    record = '{"before": {}, "restart": true}'
+    lab.root("sh", "-c", f"mkdir -p /run/hybrid-deploy; echo '{record}' > /run/hybrid-deploy/{UNIT}.json")
+    assert play(lab, "deploy").changes == [RESTART]
+    assert pid(lab) not in (0, process)
+    assert lab.root("ls", "/run/hybrid-deploy").stdout == ""
+
+
+def test_an_unmanaged_dropin_is_told_of_and_left(lab: Lab, deployed: Played) -> None:
+    path = f"{DROPINS}/90-mine.conf"
+    lab.root("sh", "-c", f"printf '[Service]\\nNice=11\\n' > {path} && systemctl daemon-reload")
+    said = play(lab, "deploy")
+    assert (said.changes, f"is changed by {path}" in said.said) == ([], True)
+    lab.root("rm", path)
+    lab.root("systemctl", "daemon-reload")
+
+
+def test_a_new_value_reaches_the_process(lab: Lab, deployed: Played) -> None:
+    said = play(lab, "deploy", engine_sample_every=5)
+    assert said.changes == [FILES, RESTART]
+    assert "sample_every = 5" in lab.root("cat", CONFIG).stdout
+    assert play(lab, "deploy").changes == [FILES, RESTART]
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "told"),
+    [("engine_sample_every", "0", "engine.sample_every"), ("engine_mode", "LIVE", "live")],
+)
+def test_a_refused_configuration_replaces_nothing(
+    lab: Lab, deployed: Played, variable: str, value: str, told: str
+) -> None:
+    before, process = fingerprint(lab, "/etc", "/opt", "/var/lib/hybrid-deploy"), pid(lab)
+    said = play(lab, "deploy", check=False, **{variable: value})
+    assert said.rc != 0
+    assert told in said.said
+    assert "Nothing was replaced" in said.said
+    assert (fingerprint(lab, "/etc", "/opt", "/var/lib/hybrid-deploy"), pid(lab)) == (before, process)
+    assert lab.root("sh", "-c", "ls -d /run/*candidate*", check=False).stdout == ""
+
+
+def test_verify_is_green_and_says_so(lab: Lab, deployed: Played) -> None:
+    said = play(lab, "verify")
+    assert "passed" in said.out
+    assert said.changes == []
+    assert live(lab) in lab.root("journalctl", "-u", UNIT, "-o", "cat").stdout
+
+
+def test_secrets_are_not_shown(lab: Lab, deployed: Played) -> None:
+    url = "ws://trader:hunter2@127.0.0.1:9/feed?token=hunter3"
+    said = play(lab, "deploy", "--check", "--diff", engine_ingest_mode="MOCK_WS", engine_ws_url=url)
+    assert "ws://***@127.0.0.1:9/feed?token=***" in said.out
+    assert "hunter" not in said.out
