@@ -139,7 +139,8 @@ class Engine:
                 self._apply_reload(street)
             if street.failure is not None:
                 raise street.failure
-            if self._stop_asked or now >= ends or not street.ingest.is_alive():
+            # A replay ends by itself: then the street runs dry in its own time, since nobody asked it to hurry.
+            if self._stop_asked or now >= ends or not street.persist.is_alive():
                 return
             self._check_overload(street)
             self._wake.wait(max(0.0, min(BEAT_S, ends - now, next_heartbeat - now)))
