@@ -87,7 +87,12 @@ def _parser() -> argparse.ArgumentParser:
 def _load(args: argparse.Namespace) -> config.Config:
     given = {key: getattr(args, name, None) for name, key in _OVERRIDES.items()}
     overrides = {key: value for key, value in given.items() if value is not None}
-    return config.load(Path(args.config) if args.config is not None else None, overrides)
+    loaded = config.load(Path(args.config) if args.config is not None else None, overrides)
+    if loaded.settings.mode == "LIVE":
+        from hybrid_engine import live_gate  # what it needs to check a signature, no other mode loads
+
+        live_gate.check(loaded)
+    return loaded
 
 
 def _run(args: argparse.Namespace) -> int:

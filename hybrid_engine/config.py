@@ -14,7 +14,6 @@ from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from hybrid_engine import live_gate
 from hybrid_engine.exits import ConfigError
 from hybrid_engine.settings import NOT_IN_DIGEST, REPLACED, Settings
 from hybrid_engine.sources import Source, is_file, is_ws_url, load_sources
@@ -86,7 +85,6 @@ def load(
         origins[name] = "command line"
     settings = _build(Settings, values)
     sources = _cross_checks(settings, file)
-    live_gate.check(settings, str(file))
     return Config(settings, origins, sources, file)
 
 

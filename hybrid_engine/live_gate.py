@@ -1,15 +1,133 @@
-"""LIVE fails closed: nothing here can open it yet, so every LIVE is refused with the reason that comes first."""
+"""LIVE fails closed: it starts only with a proof of this release, this configuration and this host, fresh and signed.
 
+The process checks what it can see by itself: signature, digests, host, age and the required set. Recomputing verdicts
+from the raw events is the verifier's work on the controller, and what that would deny is never signed.
+"""
+
+import json
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from datetime import datetime
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from hybrid_engine.config import Config
 from hybrid_engine.exits import ConfigError
-from hybrid_engine.settings import Settings
+from hybrid_engine.release import this_release
+
+STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
+PREDICATE_TYPE = "urn:hybrid-engine:proofs:v1"
+NAMESPACE = "hybrid-engine-proofs"  # what the signature must be made for (ssh-keygen -Y sign -n)
+ADAPTERS = "hybrid_engine.adapters"  # the entry point group of live adapters; none ships
+# Proofs without which nothing goes LIVE, whatever a statement says it required.
+REQUIRED = ("exit12", "stall", "sampling", "failover")
+CLOCK_SLACK_S = 300.0
+
+Json = Any
 
 
-def check(settings: Settings, where: str) -> None:
-    """Raises ConfigError when the mode is LIVE."""
-    if settings.mode != "LIVE":
+def check(config: Config) -> None:
+    """Raises ConfigError with the first reason when the mode is LIVE; says nothing for the other modes."""
+    if config.settings.mode != "LIVE":
         return
-    if not settings.live_armed:
-        raise ConfigError(f"{where}: mode = LIVE: refused, live_armed is false; allowed now are SHADOW and PAPER")
-    raise ConfigError(
-        f"{where}: mode = LIVE: refused, this release has no live adapter; allowed now are SHADOW and PAPER"
-    )
+    try:
+        _check(config)
+    except _Refused as reason:
+        raise ConfigError(f"{config.path}: mode = LIVE: refused, {reason}") from None
+    if not entry_points(group=ADAPTERS):
+        raise ConfigError(f"{config.path}: mode = LIVE: the gate is open, but no live adapter installed ({ADAPTERS})")
+    raise ConfigError(f"{config.path}: mode = LIVE: this release cannot run an adapter of {ADAPTERS}")
+
+
+class _Refused(Exception):
+    """Why the gate stays shut."""
+
+
+def _check(config: Config) -> None:
+    if not config.settings.live_armed:
+        raise _Refused("live_armed is false")
+    if not config.settings.proof_bundle:
+        raise _Refused("proof_bundle names no directory with statement.json and statement.sig")
+    bundle = Path(config.settings.proof_bundle)
+    body = _bytes(bundle / "statement.json")
+    _check_signature(body, bundle / "statement.sig", config.path.parent / "allowed_signers")
+    try:
+        statement: Json = json.loads(body)
+        _check_statement(statement, config)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise _Refused(f"statement.json is not a statement of proofs: {type(error).__name__}: {error}") from None
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise _Refused(f"{path} cannot be read: {error.strerror or error}") from None
+
+
+def _check_signature(body: bytes, signature: Path, signers: Path) -> None:
+    _bytes(signature)
+    _bytes(signers)
+    keygen = shutil.which("ssh-keygen")
+    if keygen is None:
+        raise _Refused("ssh-keygen, which checks the signature, is not installed")
+
+    def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
+        command = [keygen, "-Y", *arguments, "-s", str(signature)]
+        return subprocess.run(
+            command, input=body.decode("utf-8", "surrogateescape"), capture_output=True, text=True, check=False,
+            errors="surrogateescape", timeout=10,
+        )  # fmt: skip
+
+    try:
+        principals = run("find-principals", "-f", str(signers)).stdout.split()
+        if not principals:
+            raise _Refused(f"statement.sig was made by nobody that {signers} names")
+        verified = run("verify", "-f", str(signers), "-I", principals[0], "-n", NAMESPACE)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise _Refused(f"the signature could not be checked: {error}") from None
+    if verified.returncode != 0:
+        said = (verified.stderr or verified.stdout).strip().splitlines()
+        raise _Refused(f"the signature does not hold: {said[-1] if said else 'ssh-keygen gives no reason'}")
+
+
+def _check_statement(statement: Json, config: Config) -> None:
+    if statement["_type"] != STATEMENT_TYPE or statement["predicateType"] != PREDICATE_TYPE:
+        raise _Refused(f"the statement is of another type: {statement['_type']}, {statement['predicateType']}")
+    predicate = statement["predicate"]
+    digests = {subject["digest"]["sha256"] for subject in statement["subject"]}
+    release = this_release()
+    if release.digest not in digests:
+        raise _Refused(f"the proof is of another release than this one, {release.name}")
+    if config.digest not in digests:
+        raise _Refused(f"the proof is of another configuration than this one, digest {config.digest}")
+    machine_id = _bytes(Path("/etc/machine-id")).decode().strip()
+    if not machine_id or predicate["host"]["machine_id"] != machine_id:
+        raise _Refused(f"the proof is of another host, {predicate['host']['hostname']}")
+    _check_age(predicate["finished"], config.settings.proof_max_age_h)
+    _check_required(predicate)
+
+
+def _check_age(finished: str, max_age_h: float, now: Callable[[], float] = time.time) -> None:
+    age_s = now() - datetime.fromisoformat(finished).timestamp()
+    if age_s < -CLOCK_SLACK_S:
+        raise _Refused(f"the proof is from the future: it ended {finished}")
+    if age_s > max_age_h * 3600:
+        raise _Refused(f"the proof is {age_s / 3600:.1f} h old; proof_max_age_h is {max_age_h:g}")
+
+
+def _check_required(predicate: Json) -> None:
+    proofs = {proof["name"]: proof for proof in predicate["proofs"]}
+    for name in dict.fromkeys((*REQUIRED, *predicate["required"])):
+        proof = proofs.get(name)
+        if proof is None:
+            raise _Refused(f"the proof {name} is required and was not run")
+        if proof["verdict"] != "PASS":
+            raise _Refused(f"the proof {name} is required and says {proof['verdict']}")
+        if proof["restored"] is not True:
+            raise _Refused(f"the proof {name} did not put the host back")
+        if proof["mutant"]["verdict"] != "FAIL":
+            raise _Refused(f"the proof {name} is void: its mutant says {proof['mutant']['verdict']}")

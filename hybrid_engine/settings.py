@@ -131,6 +131,8 @@ class Settings:
 
     mode: str = key("SHADOW", "what execution does with orders", choices=MODES)
     live_armed: bool = key(False, "first of LIVE's conditions")
+    proof_bundle: str = key("", "LIVE: directory of statement.json and statement.sig, the proof that opens it")
+    proof_max_age_h: float = key(168.0, "LIVE: hours after which a proof is too old", low=0.01, high=8760)
     app: AppSettings = field(default_factory=AppSettings)
     engine: EngineSettings = field(default_factory=EngineSettings)
     risk_caps: RiskCaps = field(default_factory=RiskCaps)
