@@ -16,7 +16,7 @@ from typing import Any
 
 from hybrid_engine.config import Config
 from hybrid_engine.exits import ConfigError
-from hybrid_engine.release import this_release
+from hybrid_engine.release import UNRELEASED, this_release
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "urn:hybrid-engine:proofs:v1"
@@ -100,6 +100,8 @@ def _check_statement(statement: Json, config: Config) -> None:
     predicate = statement["predicate"]
     digests = {subject["digest"]["sha256"] for subject in statement["subject"]}
     release = this_release()
+    if release.digest == UNRELEASED:
+        raise _Refused("this process runs from no release; a proof is of a release")
     if release.digest not in digests:
         raise _Refused(f"the proof is of another release than this one, {release.name}")
     if config.digest not in digests:

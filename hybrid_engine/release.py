@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 from hybrid_engine import __version__
 
+UNRELEASED = "unreleased"
+
 
 class Release(NamedTuple):
     version: str
@@ -20,4 +22,4 @@ def this_release() -> Release:
         about = json.loads(path.read_text())
         return Release(__version__, str(about["name"]), str(about["digest"]))
     except (OSError, ValueError, KeyError, TypeError):
-        return Release(__version__, "unreleased", "unreleased")
+        return Release(__version__, UNRELEASED, UNRELEASED)

@@ -1,0 +1,222 @@
+"""LIVE's gate: every way to be refused is a row, one row is allowed. Signed with real keys by the real ssh-keygen."""
+
+import json
+import subprocess
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hybrid_engine import config, live_gate
+from hybrid_engine.exits import ConfigError
+from hybrid_engine.release import Release
+
+RELEASE = Release("0.1.0", "0.1.0-abc", "a" * 64)
+Json = Any
+
+
+class Bundle:
+    """A host's configuration with a bundle that opens the gate; a row of the table spoils one thing."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.config_file = directory / "config.toml"
+        self.bundle = directory / "bundle"
+        self.bundle.mkdir()
+        self.signers = directory / "allowed_signers"
+        self.armed = True
+        self.named = str(self.bundle)
+        self.namespace = live_gate.NAMESPACE
+        self.key = self.make_key("operator")
+        self.signers.write_text(f"operator {self.key.with_suffix('.pub').read_text()}")
+        self.statement: Json = {}
+        self.after_signing: Callable[[], object] = lambda: None
+
+    def make_key(self, name: str) -> Path:
+        path = self.directory / name
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", path], check=True)
+        return path
+
+    def load(self) -> config.Config:
+        armed = str(self.armed).lower()
+        self.config_file.write_text(f'mode = "LIVE"\nlive_armed = {armed}\nproof_bundle = "{self.named}"\n')
+        return config.load(self.config_file, environ={})
+
+    def fill(self) -> None:
+        """The statement as a run of every required proof leaves it."""
+        self.statement = {
+            "_type": live_gate.STATEMENT_TYPE,
+            "predicateType": live_gate.PREDICATE_TYPE,
+            "subject": [{"digest": {"sha256": RELEASE.digest}}, {"digest": {"sha256": self.load().digest}}],
+            "predicate": {
+                "finished": datetime.now(UTC).isoformat(),
+                "host": {"machine_id": Path("/etc/machine-id").read_text().strip(), "hostname": "nuc"},
+                "required": list(live_gate.REQUIRED),
+                "proofs": [
+                    {"name": name, "verdict": "PASS", "restored": True, "mutant": {"verdict": "FAIL"}}
+                    for name in live_gate.REQUIRED
+                ],
+            },
+        }
+
+    @property
+    def predicate(self) -> Json:
+        return self.statement["predicate"]
+
+    def sign(self) -> None:
+        path = self.bundle / "statement.json"
+        path.write_text(json.dumps(self.statement))
+        command = ["ssh-keygen", "-q", "-Y", "sign", "-f", str(self.key), "-n", self.namespace, str(path)]
+        subprocess.run(command, check=True, capture_output=True)
+        (self.bundle / "statement.json.sig").rename(self.bundle / "statement.sig")
+        self.after_signing()
+
+
+def age(bundle: Bundle, **ago: float) -> None:
+    bundle.predicate["finished"] = (datetime.now(UTC) - timedelta(**ago)).isoformat()
+
+
+def disarm(bundle: Bundle) -> None:
+    bundle.armed = False
+
+
+def name_nothing(bundle: Bundle) -> None:
+    bundle.named = ""
+
+
+def lose(name: str) -> Callable[[Bundle], None]:
+    def spoil(bundle: Bundle) -> None:
+        bundle.after_signing = (bundle.directory / name).unlink
+
+    return spoil
+
+
+def edit_after_signing(bundle: Bundle) -> None:
+    path = bundle.bundle / "statement.json"
+    bundle.after_signing = lambda: path.write_text(path.read_text().replace("nuc", "nux"))
+
+
+def sign_with_a_strange_key(bundle: Bundle) -> None:
+    bundle.key = bundle.make_key("stranger")
+
+
+def sign_for_something_else(bundle: Bundle) -> None:
+    bundle.namespace = "git"
+
+
+def of_another_type(bundle: Bundle) -> None:
+    bundle.statement["predicateType"] = "https://slsa.dev/provenance/v1"
+
+
+def no_statement(bundle: Bundle) -> None:
+    bundle.statement = ["PASS"]
+
+
+def of_another_release(bundle: Bundle) -> None:
+    bundle.statement["subject"][0]["digest"]["sha256"] = "b" * 64
+
+
+def of_another_config(bundle: Bundle) -> None:
+    bundle.statement["subject"][1]["digest"]["sha256"] = "b" * 64
+
+
+def of_another_host(bundle: Bundle) -> None:
+    bundle.predicate["host"]["machine_id"] = "0" * 32
+
+
+def without_a_proof(bundle: Bundle) -> None:
+    # a statement cannot lower what is required by requiring less
+    bundle.predicate["required"].remove("stall")
+    bundle.predicate["proofs"] = [p for p in bundle.predicate["proofs"] if p["name"] != "stall"]
+
+
+def requires_more_than_it_ran(bundle: Bundle) -> None:
+    bundle.predicate["required"].append("crash")
+
+
+def inconclusive(bundle: Bundle) -> None:
+    bundle.predicate["proofs"][1]["verdict"] = "INCONCLUSIVE"
+
+
+def not_restored(bundle: Bundle) -> None:
+    bundle.predicate["proofs"][1]["restored"] = False
+
+
+def mutant_passes(bundle: Bundle) -> None:
+    bundle.predicate["proofs"][1]["mutant"]["verdict"] = "PASS"
+
+
+REFUSED: list[tuple[Callable[[Bundle], None], str]] = [
+    (disarm, "live_armed is false"),
+    (name_nothing, "proof_bundle names no directory"),
+    (lose("bundle/statement.json"), "statement.json cannot be read"),
+    (lose("bundle/statement.sig"), "statement.sig cannot be read"),
+    (lose("allowed_signers"), "allowed_signers cannot be read"),
+    (edit_after_signing, "the signature does not hold"),
+    (sign_with_a_strange_key, "made by nobody that"),
+    (sign_for_something_else, "the signature does not hold"),
+    (of_another_type, "of another type"),
+    (no_statement, "is not a statement of proofs"),
+    (of_another_release, "of another release"),
+    (of_another_config, "of another configuration"),
+    (of_another_host, "of another host"),
+    (lambda bundle: age(bundle, hours=169), "169.0 h old"),
+    (lambda bundle: age(bundle, hours=-1), "from the future"),
+    (without_a_proof, "stall is required and was not run"),
+    (requires_more_than_it_ran, "crash is required and was not run"),
+    (inconclusive, "stall is required and says INCONCLUSIVE"),
+    (not_restored, "stall did not put the host back"),
+    (mutant_passes, "stall is void"),
+]
+
+
+@pytest.fixture
+def bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bundle:
+    monkeypatch.setattr(live_gate, "this_release", lambda: RELEASE)
+    made = Bundle(tmp_path)
+    made.fill()
+    return made
+
+
+def refusal(bundle: Bundle) -> str:
+    bundle.sign()
+    with pytest.raises(ConfigError) as caught:
+        live_gate.check(bundle.load())
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(("spoil", "reason"), REFUSED, ids=[reason for _, reason in REFUSED])
+def test_the_gate_stays_shut(bundle: Bundle, spoil: Callable[[Bundle], None], reason: str) -> None:
+    spoil(bundle)
+    said = refusal(bundle)
+    assert said.startswith(f"{bundle.config_file}: mode = LIVE: refused, ")
+    assert reason in said
+
+
+def test_a_bundle_that_holds_opens_it_and_still_no_order_leaves(bundle: Bundle) -> None:
+    assert refusal(bundle).endswith("the gate is open, but no live adapter installed (hybrid_engine.adapters)")
+
+
+def test_a_checkout_is_no_release(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live_gate, "this_release", lambda: Release("0.1.0", "unreleased", "unreleased"))
+    bundle.statement["subject"][0]["digest"]["sha256"] = "unreleased"
+    assert "runs from no release" in refusal(bundle)
+
+
+def test_without_ssh_keygen_nothing_opens(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle.sign()
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    with pytest.raises(ConfigError, match="ssh-keygen, which checks the signature, is not installed"):
+        live_gate.check(bundle.load())
+
+
+def test_arming_does_not_void_the_proof(bundle: Bundle) -> None:
+    shadow = config.load(None, {"app.symbol": "BTC/USD"}, environ={})
+    armed = config.load(None, {"mode": "live", "live_armed": "true", "proof_bundle": "/x"}, environ={})
+    assert shadow.digest == armed.digest
+
+
+def test_other_modes_are_not_asked(tmp_path: Path) -> None:
+    live_gate.check(config.load(None, {"mode": "PAPER"}, environ={}))
