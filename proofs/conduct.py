@@ -136,13 +136,15 @@ def _start_mutant(
 
 def _observe(run: Run, host: Host, unit: Unit, when: str) -> bool:
     """Health and pressure, for the buglog; True when the operator's engine calls itself healthy."""
-    group = unit.state().control_group
-    health = host.look(*run.HEALTH)
-    said = (health.stdout or health.stderr).strip()
-    host.note(
-        "observed", {"when": when, "health": said, "health_rc": health.rc, "psi": pressure(group), "host": facts()}
-    )
-    return health.rc == 0
+    state = unit.state()
+    if state.active == "active":
+        health = host.look(*run.HEALTH)
+        said, rc = (health.stdout or health.stderr).strip(), health.rc
+    else:  # nobody to ask; and opening a database at rest would leave its -shm and -wal there
+        said, rc = f"not asked: {state.active}", -1
+    psi = pressure(state.control_group)
+    host.note("observed", {"when": when, "health": said, "health_rc": rc, "psi": psi, "host": facts()})
+    return rc == 0
 
 
 def _steady_again(run: Run, host: Host, was_healthy: bool, report: dict[str, Json] | None) -> None:
