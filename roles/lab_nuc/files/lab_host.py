@@ -23,7 +23,7 @@ from lab_common import (
     uninterrupted,
     wait_until,
 )
-from lab_find import cut, end_connections, enter_argv, find_leader, find_machine
+from lab_find import command_line, cut, end_connections, enter_argv, find_leader, find_machine
 from lab_machine import cgroups, machine_argv, remove_cgroups
 from lab_rootfs import USER, ensure_rootfs
 
@@ -212,8 +212,12 @@ class Lab:
             say(f"{self.name} runs, but these units failed: {units}")
 
     def _takes_logins(self) -> bool:
+        """Not while it starts or stops: a stop would wait for whoever came in after it began to end processes."""
         leader = self.leader()
-        return leader is not None and Path(f"/proc/{leader}/root/run/sshd").is_dir()
+        if leader is None or b"systemd-shutdown\0" in command_line(leader):
+            return False
+        inside = Path(f"/proc/{leader}/root/run")
+        return (inside / "sshd").is_dir() and not (inside / "nologin").exists()
 
     def _clear(self) -> None:
         """Leave nothing but the state directory, which is the lock that is held and goes with it."""

@@ -1,0 +1,62 @@
+"""Labs for tests: `lab` is one for a whole file, `make_lab` gives more. Names are unique, so xdist may run them."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from labs import STATE, Lab, lab_py
+
+SUITE = os.environ.get("LAB_SUITE") or "bookworm"
+MakeLab = Callable[..., Lab]
+
+
+@pytest.fixture(scope="session")
+def lab_names() -> Iterator[Callable[[], str]]:
+    """Names for labs that this process alone uses; whatever has one in the end is removed."""
+    if sys.platform != "linux" or os.geteuid() != 0:
+        pytest.skip("a lab needs root on Linux")
+    _sweep()
+    given: list[str] = []
+
+    def name() -> str:
+        given.append(f"t{os.getpid()}-{len(given)}")
+        return given[-1]
+
+    yield name
+    for used in given:
+        lab_py("down", used)
+
+
+@pytest.fixture(scope="session")
+def make_lab(lab_names: Callable[[], str], tmp_path_factory: pytest.TempPathFactory) -> MakeLab:
+    """A function that boots another clean lab: make_lab(suite="trixie") -> Lab. The session's end removes it."""
+
+    def make(suite: str = SUITE) -> Lab:
+        name = lab_names()
+        lab_py("up", name, "--suite", suite)
+        inventory = tmp_path_factory.mktemp(name) / "hosts.yml"
+        inventory.write_text(lab_py("inventory", name).stdout)
+        return Lab(name, suite, inventory)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def lab(make_lab: MakeLab) -> Iterator[Lab]:
+    """A clean lab for the tests of one file (suite: LAB_SUITE)."""
+    made = make_lab()
+    yield made
+    made.down()
+
+
+def _sweep() -> None:
+    """Remove labs of test runs that were killed before they could."""
+    for path in STATE.glob("t*-*"):
+        owner = re.fullmatch(r"t(\d+)-\d+", path.name)
+        if owner and not Path("/proc", owner[1]).exists():
+            lab_py("down", path.name)
