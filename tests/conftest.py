@@ -1,0 +1,33 @@
+"""Fixtures of every test. Being here puts the checkout's root on sys.path, so `tests.support` can be imported."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from hybrid_engine import journal
+from tests.support.process import Launcher
+
+# Deterministic, and without a deadline: the machine is noisy, and a slow example is no failure.
+settings.register_profile(
+    "project", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow], print_blob=False
+)
+settings.load_profile("project")
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Launcher]:
+    """Starts `hybrid-engine` processes with a configuration under tmp_path; none of them outlives the test."""
+    launcher = Launcher(tmp_path)
+    yield launcher
+    launcher.close()
+
+
+@pytest.fixture(autouse=True)
+def _journal_level() -> Iterator[None]:
+    """The journal's threshold is the process's; a test that lowers it must not change the next one."""
+    yield
+    journal.set_level("INFO")

@@ -1,0 +1,198 @@
+"""The other commands, and every kind of mistake that is 12."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import subprocess
+import sys
+import tomllib
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from hybrid_engine import __version__
+from hybrid_engine.config import KEYS
+from tests.support.process import COMMAND, Launcher, clean_environment
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        ([], "required"),
+        (["fly"], "invalid choice"),
+        (["run", "--fast"], "unrecognized arguments: --fast"),
+        (["run", "--config"], "expected one argument"),
+        (["config"], "required"),
+        (["config", "edit"], "invalid choice"),
+        (["config", "check", "--config", "/nowhere/config.toml"], "/nowhere/config.toml: cannot be read: No such file"),
+        (["config", "check", "--config", "/tmp"], "/tmp: cannot be read: Is a directory"),
+        (["config", "check", "--sample-every", "0"], "engine.sample_every = 0: must be a whole number from 1"),
+        (["config", "check", "--sample-every", "2.5"], 'engine.sample_every = "2.5": must be a whole number'),
+        (["config", "check", "--seconds", "nan"], "engine.run_seconds = NaN: must be a number from 0"),
+        (["config", "check", "--mode", "live"], "mode = LIVE: refused, live_armed is false"),
+        (["config", "check", "--mode", "SHADOWY"], 'mode = "SHADOWY": must be one of SHADOW, PAPER, LIVE'),
+        (["config", "check", "--ingest", "MOCK_WS"], 'engine.ws_url = "": MOCK_WS needs a ws:// or wss:// URL'),
+        (["config", "check", "--ingest", "REPLAY"], "engine.replay_from: REPLAY needs"),
+        (["config", "check", "--db", ""], 'app.db_path = "": must name the database file'),
+        (["health", "--mode", "PAPER"], "unrecognized arguments"),
+    ],
+)
+def test_a_mistake_is_12_and_one_line(engine: Launcher, args: list[str], said: str) -> None:
+    done = engine.command(*args)
+    assert done.returncode == 12
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[engine\n", "is not valid TOML"),
+        ("[engine]\nsample_evry = 5\n", "engine.sample_evry: unknown key; did you mean engine.sample_every?"),
+        ('mode = "YOLO"\n', 'mode = "YOLO": must be one of SHADOW, PAPER, LIVE'),
+        ('mode = "LIVE"\nlive_armed = true\n', "mode = LIVE: refused"),
+        ("[channels]\ntick_channel_size = 1\n", "channels.tick_channel_size: this key is now called channels.tick"),
+    ],
+)
+def test_run_says_in_the_journal_why_it_is_12_and_touches_nothing(engine: Launcher, text: str, said: str) -> None:
+    config = engine.folder / "bad.toml"
+    config.write_text(text)
+    done = engine.command("run", "--config", str(config), "--db", str(engine.db))
+    assert done.returncode == 12
+    (line,) = [json.loads(text) for text in done.stdout.splitlines()]
+    assert (line["level"], line["fields"]["exit_code"], line["fields"]["exit_name"]) == ("ERROR", 12, "CONFIG")
+    assert line["fields"]["message"].startswith(f"{config}: ")
+    assert said in line["fields"]["message"]
+    assert done.stderr == ""
+    assert not engine.db.exists()
+
+
+def test_check_prints_every_value_with_where_it_came_from(engine: Launcher) -> None:
+    config = engine.write_config({"mode": "paper", "engine": {"sample_every": 3, "batch_rows": 50}})
+    done = engine.command(
+        *("config", "check", "--config", str(config), "--sample-every", "7"),
+        env={"HYBRID_ENGINE__ENGINE__SAMPLE_EVERY": "5", "HYBRID_ENGINE__ENGINE__SEED": "9"},
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = {line.partition(" = ")[0].strip(): line for line in done.stdout.splitlines()}
+    assert set(KEYS) <= set(lines)
+    for key, value, origin in (
+        ("mode", '"PAPER"', str(config)),
+        ("engine.sample_every", "7", "command line"),
+        ("engine.seed", "9", "environment HYBRID_ENGINE__ENGINE__SEED"),
+        ("engine.batch_rows", "50", str(config)),
+        ("channels.tick", "256", "default"),
+    ):
+        assert lines[key].split(" = ")[1].split(" #")[0].strip() == value
+        assert lines[key].endswith(f"# {origin}")
+    assert done.stdout.splitlines()[-1].startswith("config digest ")
+
+
+def test_show_prints_a_file_that_gives_the_same_configuration(engine: Launcher) -> None:
+    odd = 'cölour "\\\x7f\t😀'
+    config = engine.write_config({"mode": "PAPER", "engine": {"price_step": 1e-7}})
+    config.write_text(config.read_text().replace("[app]", '[app]\nsymbol = "cölour \\"\\\\\\u007f\\t😀"'))
+    shown = engine.command("config", "show", "--config", str(config))
+    assert shown.returncode == 0
+    again = engine.folder / "again.toml"
+    again.write_text(shown.stdout)
+    assert tomllib.loads(shown.stdout)["app"]["symbol"] == odd
+    digests = [
+        engine.command("config", "check", "--config", str(path)).stdout.splitlines()[-1] for path in (config, again)
+    ]
+    assert digests[0] == digests[1]
+    assert engine.command("config", "show", "--config", str(again)).stdout == shown.stdout
+
+
+def test_check_lists_the_sources_of_real_ws(engine: Launcher) -> None:
+    engine.write_sources(
+        {"name": "b", "url": "ws://h/ws/x@trade", "priority": 9}, {"name": "a", "url": "wss://h/stream"}
+    )
+    config = engine.write_config({"engine": {"ingest_mode": "real_ws"}})
+    done = engine.command("config", "check", "--config", str(config))
+    assert [line.split()[1] for line in done.stdout.splitlines() if line.startswith("source ")] == ["a:", "b:"]
+    (engine.folder / "ws_sources.toml").unlink()
+    done = engine.command("config", "check", "--config", str(config))
+    assert done.returncode == 12
+    assert f"{engine.folder}/ws_sources.toml: REAL_WS needs this file" in done.stderr
+
+
+def test_version_and_help(engine: Launcher) -> None:
+    about = json.loads(engine.command("version", "--json").stdout)
+    assert about == {"version": __version__, "release_name": "unreleased", "release_digest": "unreleased"}
+    assert engine.command("version").stdout == f"hybrid-engine {__version__} (unreleased)\n"
+    shown = engine.command("run", "--help")
+    assert shown.returncode == 0
+    for word in ("--sample-every", "SIGHUP", "12  CONFIG", "HYBRID_ENGINE__ENGINE__SAMPLE_EVERY"):
+        assert word in shown.stdout
+
+
+def test_the_installed_command_is_this_one() -> None:
+    script = Path(sys.executable).with_name("hybrid-engine")
+    done = subprocess.run([script, "version"], capture_output=True, text=True, env=clean_environment(), check=False)
+    assert done.stdout.startswith(f"hybrid-engine {__version__}")
+
+
+def test_a_reader_that_leaves_early_is_no_trouble(engine: Launcher) -> None:
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {' '.join(COMMAND)} config show | head -n 1"],
+        capture_output=True,
+        text=True,
+        env=clean_environment(),
+        cwd=engine.folder,
+        check=False,
+    )
+    assert done.stderr == ""
+
+
+def health(engine: Launcher) -> tuple[int, dict[str, bool]]:
+    """The exit code, and each check by name."""
+    done = engine.command("health", "--json", "--config", str(engine.folder / "config.toml"))
+    answer = json.loads(done.stdout)
+    found = {check["name"]: check["ok"] for check in answer["checks"]}
+    assert answer["healthy"] == all(found.values())
+    return done.returncode, found
+
+
+def test_health_of_an_engine_that_runs_stops_and_dies(engine: Launcher) -> None:
+    engine.write_config({})
+    assert health(engine) == (1, {"database": False})
+    process = engine.start()
+    process.heartbeat(lambda f: f["ticks_stored"] > 0)
+    assert health(engine) == (0, {"database": True, "running": True, "books": True, "frames": True})
+    assert process.stop() == 0
+    assert health(engine) == (1, {"database": True, "running": False, "books": True, "frames": True})
+    with closing(sqlite3.connect(engine.db, isolation_level=None)) as con:
+        # As a crash leaves it, ten minutes later; then with books that do not add up.
+        con.execute("UPDATE runs SET ended_ms = NULL, updated_ms = updated_ms - 600000, last_frame_ms = 1")
+        assert health(engine) == (1, {"database": True, "running": False, "books": True, "frames": False})
+        con.execute("UPDATE runs SET updated_ms = updated_ms + 600000, received = received + 1")
+        assert health(engine)[1]["books"] is False
+        con.execute("DELETE FROM ticks")
+    text = engine.command("health", "--config", str(engine.folder / "config.toml"))
+    assert text.returncode == 1
+    assert "FAIL books: received " in text.stdout
+    assert "ok   database: " in text.stdout
+
+
+@pytest.mark.parametrize("kind", ["garbage", "empty", "foreign", "foreign with runs", "name too long", "a directory"])
+def test_health_of_what_is_no_database_of_ours_is_1(engine: Launcher, kind: str) -> None:
+    db = engine.db
+    if kind == "garbage":
+        db.write_bytes(b"garbage" * 1000)
+    elif kind == "empty":
+        db.touch()
+    elif kind == "a directory":
+        db.mkdir()
+    elif kind == "name too long":
+        db = engine.folder / ("x" * 300)
+    else:
+        with closing(sqlite3.connect(db, isolation_level=None)) as con:
+            con.execute("CREATE TABLE runs (id INTEGER)" if "runs" in kind else "CREATE TABLE other (id INTEGER)")
+            if "runs" in kind:
+                con.execute("INSERT INTO runs VALUES (1)")
+    engine.write_config({"app": {"db_path": str(db)}})
+    assert health(engine) == (1, {"database": False})

@@ -1,0 +1,222 @@
+"""How a run ends, as systemd sees it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+
+import pytest
+
+from tests.support.books import check_finished, rows
+from tests.support.process import COMMAND, ROOT, Launcher, clean_environment, wait_until
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_it_with_0_and_everything_stored(engine: Launcher, number: int) -> None:
+    process = engine.start()
+    process.heartbeat(lambda f: f["ticks_stored"] > 20)
+    assert process.stop(number) == 0
+    run = check_finished(engine.db)
+    final = process.final()
+    for name in ("received", "sampled_out", "rejected", "duplicate", "dropped", "waiting", "admitted"):
+        assert final[name] == run[name], name
+    assert final["tick_count"] == final["ingest_processed"] == final["admitted"] == final["ticks_stored"]
+    assert final["persist_count"] == sum(run[f"{n}_stored"] for n in ("ticks", "signals", "orders", "trades"))
+    assert (final["bp_drops_signal"], final["bp_drops_persist"], final["exit_code"]) == (0, 0, 0)
+    assert process.strange == []
+
+
+def test_seconds_end_it_with_0(engine: Launcher) -> None:
+    began = time.monotonic()
+    process = engine.start("--seconds", "0.5")
+    assert process.code() == 0
+    assert time.monotonic() - began >= 0.5
+    assert check_finished(engine.db)["ticks_stored"] > 10
+
+
+def test_no_source_for_the_deadline_is_10_and_not_sooner(engine: Launcher) -> None:
+    url = f"ws://127.0.0.1:{free_port()}/ws/btcusdt@trade"
+    process = engine.start(
+        engine={"ingest_mode": "MOCK_WS", "ws_url": url, "network_deadline_s": 1.2, "heartbeat_interval_secs": 60}
+    )
+    process.ready()
+    began = time.monotonic()
+    assert process.code() == 10
+    assert time.monotonic() - began >= 1.0
+    assert "connection refused" in process.messages("source failed")[0]["reason"]
+    assert process.last_error()["exit_name"] == "NETWORK"
+    assert rows(engine.db, "SELECT kind, symbol, count, to_ms > from_ms FROM gaps") == [("down", "BTC/USD", None, 1)]
+    assert rows(engine.db, "SELECT exit_code FROM runs") == [(10,)]
+
+
+def test_an_unknown_host_is_a_failed_source(engine: Launcher) -> None:
+    process = engine.start(
+        engine={"ingest_mode": "MOCK_WS", "ws_url": "ws://no-such-host.invalid/ws/x@trade", "network_deadline_s": 0.5}
+    )
+    assert process.code() == 10
+    assert process.messages("source failed")[0]["source"] == "mock"
+
+
+STRATEGY_THAT_RAISES = """
+class Broken:
+    def on_tick(self, tick):
+        if tick.id == 5:
+            raise ZeroDivisionError("the strategy's own mistake")
+
+def make(settings):
+    return Broken()
+"""
+
+
+def test_a_bug_is_1_with_its_traceback_and_what_was_stored_stays(engine: Launcher) -> None:
+    (engine.folder / "broken.py").write_text(STRATEGY_THAT_RAISES)
+    process = engine.start(engine={"strategy": "broken:make"})
+    assert process.code() == 1
+    error = process.last_error()
+    assert "bug: ZeroDivisionError: the strategy's own mistake" in error["message"]
+    assert "on_tick" in error["traceback"]
+    assert "broken.py" in error["traceback"]
+    assert rows(engine.db, "SELECT exit_code FROM runs") == [(1,)]
+
+
+@pytest.mark.parametrize(
+    ("factory", "said"),
+    [
+        ("none_such:make", "none_such"),
+        ("strange:missing", "missing"),
+        ("strange:NUMBER", "cannot be called"),
+        ("strange:make_nothing", "no on_tick"),
+        (":make", "module:factory"),
+        ("strange", "module:factory"),
+    ],
+)
+def test_a_strategy_that_is_none_is_12(engine: Launcher, factory: str, said: str) -> None:
+    (engine.folder / "strange.py").write_text("NUMBER = 3\ndef make_nothing(settings): return object()\n")
+    process = engine.start(engine={"strategy": factory})
+    assert process.code() == 12
+    assert "engine.strategy" in process.last_error()["message"]
+    assert said in process.last_error()["message"]
+    assert not engine.db.exists()
+
+
+@pytest.mark.parametrize(
+    "signal_line",
+    [
+        "return Signal.of(tick, 'BUY', float('nan'), 'X', 0.5)",
+        "return Signal.of(tick, 'BUY', -1.0, 'X', 0.5)",
+        "return Signal.of(tick, 'HOLD', 1.0, 'X', 0.5)",
+        "return Signal.of(tick, 'BUY', 1.0, 'X', float('nan'))",
+        "return Signal.of(tick._replace(id=tick.id + 1), 'BUY', 1.0, 'X', 0.5)",
+        "return Signal.of(tick._replace(symbol='NONE'), 'BUY', 1.0, 'X', 0.5)",
+    ],
+)
+def test_a_strange_signal_is_a_bug_that_is_named(engine: Launcher, signal_line: str) -> None:
+    (engine.folder / "odd.py").write_text(
+        "from hybrid_engine.model import Signal\n"
+        f"class Odd:\n    def on_tick(self, tick):\n        {signal_line}\n"
+        "def make(settings): return Odd()\n"
+    )
+    process = engine.start(engine={"strategy": "odd:make"})
+    assert process.code() == 1
+    assert "strategy Odd made Signal(" in process.last_error()["message"]
+    assert rows(engine.db, "SELECT id FROM signals") == []
+
+
+def test_a_broken_database_is_14_after_the_deadline(engine: Launcher) -> None:
+    engine.db.write_bytes(b"this is no database" * 100)
+    before = engine.db.read_bytes()
+    began = time.monotonic()
+    process = engine.start(engine={"storage_deadline_s": 1.0})
+    assert process.code() == 14
+    assert time.monotonic() - began >= 1.0
+    assert process.messages("ready") == []
+    assert "file is not a database" in process.last_error()["message"]
+    assert len(process.messages("cannot open the database")) == 1
+    assert engine.db.read_bytes() == before
+    assert sorted(p.name for p in engine.folder.iterdir()) == ["config.toml", "hybrid.db", "stderr"]
+
+
+def test_a_missing_directory_is_14_and_made_in_time_is_no_trouble(engine: Launcher) -> None:
+    db = engine.folder / "later" / "hybrid.db"
+    process = engine.start(app={"db_path": str(db)}, engine={"storage_deadline_s": 15})
+    assert "later" in process.wait("cannot open the database")["error"]
+    db.parent.mkdir()
+    process.ready()
+    assert process.stop() == 0
+    assert engine.start(app={"db_path": "nowhere/x.db"}).code() == 14
+
+
+def test_a_second_engine_on_the_same_database_is_14_and_the_first_goes_on(engine: Launcher) -> None:
+    first = engine.start()
+    first.ready()
+    second = engine.start()
+    assert second.code() == 14
+    assert "another engine writes to this database" in second.last_error()["message"]
+    first.heartbeat()
+    assert first.stop() == 0
+    check_finished(engine.db)
+
+
+def test_a_run_killed_is_a_crash_to_the_next_one(engine: Launcher) -> None:
+    first = engine.start()
+    stored = first.heartbeat(lambda f: f["ticks_stored"] > 20)["ticks_stored"]
+    first.kill()
+    second = engine.start()
+    second.heartbeat(lambda f: f["ticks_stored"] > 0)
+    assert second.stop() == 0
+    assert rows(engine.db, "SELECT kind, count, to_ms >= from_ms FROM gaps WHERE run_id = 1") == [("crash", None, 1)]
+    ((ended_ms, code, ticks),) = rows(engine.db, "SELECT ended_ms, exit_code, ticks_stored FROM runs WHERE id = 1")
+    assert ended_ms is not None
+    assert code is None
+    assert ticks >= stored
+    # Ids go on where the crash left them, so no tick is ever two.
+    assert rows(engine.db, "SELECT min(id) FROM ticks WHERE run_id = 2") == [(ticks + 1,)]
+    assert rows(engine.db, "PRAGMA integrity_check") == [("ok",)]
+
+
+def test_a_reader_that_is_gone_changes_nothing_about_the_end(engine: Launcher) -> None:
+    process = engine.start()
+    process.ready()
+    assert process.popen.stdout is not None
+    # A pipe whose reader is gone: every later line meets EPIPE.
+    reader_fd = process.popen.stdout.fileno()
+    devnull = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(devnull, reader_fd)
+    os.close(devnull)
+    stored = wait_until(lambda: rows(engine.db, "SELECT ticks_stored FROM runs")[0][0], "rows without a reader")
+    wait_until(lambda: rows(engine.db, "SELECT ticks_stored FROM runs")[0][0] > stored + 20, "more rows")
+    assert process.stop() == 0
+    check_finished(engine.db)
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_a_stream_that_is_closed_from_the_start_is_no_trouble(engine: Launcher, number: int) -> None:
+    process = engine.start("--seconds", "0.4", preexec=lambda: os.close(number))
+    assert process.code() == 0
+    check_finished(engine.db)
+
+
+def test_the_exit_code_survives_a_reader_that_is_gone(engine: Launcher) -> None:
+    config = engine.write_config({"mode": "LIVE"})
+    read_fd, write_fd = os.pipe()
+    os.close(read_fd)
+    done = subprocess.run(
+        [*COMMAND, "run", "--config", str(config)],
+        stdout=write_fd,
+        env=clean_environment(),
+        cwd=ROOT,
+        timeout=30,
+        check=False,
+    )
+    os.close(write_fd)
+    assert done.returncode == 12

@@ -1,0 +1,256 @@
+"""Sources that fail in each way there is, against a mock exchange in a process of its own."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import trustme
+
+from proofs.mock_exchange import MockExchange
+from tests.support.books import check_finished, rows
+from tests.support.process import EngineProcess, Launcher
+
+FAST = {"ingest_mode": "REAL_WS", "dead_after_s": 1.0, "parse_error_limit": 5, "network_deadline_s": 60}
+
+
+@contextmanager
+def two(engine: Launcher, **settings: object) -> Iterator[tuple[EngineProcess, MockExchange, MockExchange]]:
+    """An engine that reads from the first of two exchanges."""
+    with MockExchange(rate=200, heartbeat=0.3) as first, MockExchange(rate=200, heartbeat=0.3) as second:
+        engine.write_sources({"name": "first", "url": first.url()}, {"name": "second", "url": second.url()})
+        process = engine.start(engine={**FAST, **settings})
+        process.heartbeat(lambda f: f["source"] == "first" and f["ticks_stored"] > 0)
+        yield process, first, second
+
+
+def status_451(exchange: MockExchange) -> None:
+    exchange.command("http", status=451, times=-1)
+    exchange.command("close")
+
+
+FAULTS: dict[str, tuple[Callable[[MockExchange], object], str]] = {
+    "closed": (lambda exchange: exchange.command("close"), "closed by the exchange"),
+    "reset and refused": (lambda x: (x.command("refuse", drop=False), x.command("abort")), ""),
+    "HTTP 451": (status_451, "closed by the exchange"),
+    "dead silence": (lambda exchange: exchange.command("silent"), "dead: nothing came for 1 s"),
+    "stopped": (lambda exchange: exchange.kill(signal.SIGSTOP), "dead: nothing came for 1 s"),
+    "killed": (lambda exchange: exchange.kill(signal.SIGKILL), ""),
+    "garbage": (lambda exchange: exchange.command("garbage", n=-1), "5 undecodable trade frames in a row"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_the_next_source_takes_over_and_what_was_missed_is_a_gap(engine: Launcher, fault: str) -> None:
+    inject, reason = FAULTS[fault]
+    with two(engine) as (process, first, _second):
+        inject(first)
+        failed = process.wait("source failed")
+        process.heartbeat(lambda f: f["source"] == "second" and f["source_failures"] == 1)
+        assert process.stop() == 0
+    assert failed["source"] == "first"
+    assert reason in failed["reason"]
+    run = check_finished(engine.db)
+    names = [name for (name,) in rows(engine.db, "SELECT source FROM ticks GROUP BY source ORDER BY min(id)")]
+    assert names == ["first", "second"]
+    assert (run["rejected"] > 0) == (fault == "garbage")
+    downs = "SELECT source, symbol, count, from_ms, to_ms FROM gaps WHERE kind = 'down' ORDER BY id"
+    down = rows(engine.db, downs)
+    assert {row[:3] for row in down} == {("first", "BTC/USD", None)}
+    # From the last that was heard of the first to the first that was heard of the second, without a hole.
+    last, first_ms = rows(
+        engine.db,
+        "SELECT max(iif(source = 'first', received_ms, 0)), min(iif(source = 'second', received_ms, 9e18)) FROM ticks",
+    )[0]
+    assert down[0][3] >= last or fault == "garbage"
+    assert last <= down[-1][4] <= first_ms
+    assert [row[4] for row in down[:-1]] == [row[3] for row in down[1:]]
+    assert rows(engine.db, "SELECT DISTINCT symbol FROM ticks") == [("BTC/USD",)]
+
+
+def test_what_the_exchange_sent_is_what_is_booked(engine: Launcher) -> None:
+    with MockExchange(count=407, rate=0, close_after=207, close_times=1, noise=1, first_id=1001) as exchange:
+        engine.write_sources({"name": "x", "url": exchange.url("gemini_v2"), "kind": "gemini_v2"})
+        process = engine.start(engine={**FAST, "sample_every": 5, "admit_wait_ms": 1000})
+        exchange.wait(sent=407)
+        process.heartbeat(lambda f: f["received"] >= 407)
+        exchange.command("repeat", n=9)
+        process.heartbeat(lambda f: f["duplicate"] >= 9)
+        exchange.command("garbage", n=4)
+        process.heartbeat(lambda f: f["rejected"] >= 4)
+        assert process.stop() == 0
+        sent = exchange.stats()
+    assert (sent["sent"], sent["repeats"]) == (407, 9)
+    run = check_finished(engine.db)
+    found = {key: run[key] for key in ("received", "sampled_out", "duplicate", "rejected", "dropped", "admitted")}
+    assert found == {
+        "received": 407 + 9 + 4,  # history sent on subscribing is none of it
+        "sampled_out": 407 - 81,
+        "duplicate": 9,
+        "rejected": 4,
+        "dropped": 0,
+        "admitted": 81,
+    }
+    # Counted over the run, not per connection: the reconnect after 207 does not shift the beat.
+    assert rows(engine.db, "SELECT exchange_id FROM ticks ORDER BY id") == [(1000 + n,) for n in range(5, 408, 5)]
+
+
+@pytest.mark.parametrize("kind", ["binance", "binance_agg", "gemini_v1", "gemini_v2"])
+def test_every_protocol_is_read_by_its_shape_under_mock_ws(engine: Launcher, kind: str) -> None:
+    with MockExchange(count=50, rate=0, first_id=501) as exchange:
+        url = exchange.url(kind, "btcusd" if kind.startswith("gemini") else "btcusdt")
+        process = engine.start("--ws-url", url, "--ingest", "mock_ws", engine={"admit_wait_ms": 1000})
+        process.heartbeat(lambda f: f["ticks_stored"] >= 50)
+        assert process.stop() == 0
+    check_finished(engine.db)
+    assert rows(engine.db, "SELECT exchange_id FROM ticks ORDER BY id") == [(500 + n,) for n in range(1, 51)]
+    assert rows(engine.db, "SELECT count(DISTINCT symbol), min(price) > 0, min(size) > 0 FROM ticks") == [(1, 1, 1)]
+
+
+def test_a_stop_in_the_middle_of_a_flood_drains_what_came_in(engine: Launcher) -> None:
+    with MockExchange(rate=0) as exchange:
+        process = engine.start("--ws-url", exchange.url(), "--ingest", "MOCK_WS", channels={"tick": 64})
+        process.heartbeat(lambda f: f["ticks_stored"] > 2000)
+        began = time.monotonic()
+        assert process.stop() == 0
+        assert time.monotonic() - began < 5
+        assert exchange.stats()["sent"] >= check_finished(engine.db)["received"]
+    assert process.messages("the drain took too long") == []
+
+
+def test_every_source_sending_garbage_is_11_though_their_heartbeats_make_sense(engine: Launcher) -> None:
+    with MockExchange(rate=200, heartbeat=0.1, noise=2) as exchange:
+        exchange.command("garbage", n=-1, scope="all")
+        engine.write_sources({"name": "x", "url": exchange.url("gemini_v1"), "kind": "gemini_v1"})
+        began = time.monotonic()
+        process = engine.start(engine={**FAST, "network_deadline_s": 2.0})
+        assert process.code() == 11
+        assert time.monotonic() - began >= 2.0
+    assert process.last_error()["exit_name"] == "PARSE"
+    (run,) = rows(engine.db, "SELECT received, rejected, waiting, exit_code FROM runs")
+    assert run[0] == run[1] > 5
+    assert run[2:] == (0, 11)
+
+
+def test_garbage_of_one_and_refusal_of_another_is_10(engine: Launcher) -> None:
+    with MockExchange(rate=200) as garbage, MockExchange() as refusing:
+        garbage.command("garbage", n=-1, scope="all")
+        refusing.command("refuse")
+        engine.write_sources({"name": "g", "url": garbage.url()}, {"name": "r", "url": refusing.url()})
+        assert engine.start(engine={**FAST, "network_deadline_s": 1.0}).code() == 10
+
+
+def test_a_source_that_recovers_from_garbage_is_used_again(engine: Launcher) -> None:
+    with MockExchange(rate=200) as exchange:
+        exchange.command("garbage", n=-1, scope="all")
+        engine.write_sources({"name": "x", "url": exchange.url()})
+        process = engine.start(engine={**FAST, "network_deadline_s": 30})
+        process.wait("source failed")
+        exchange.command("behave")
+        process.heartbeat(lambda f: f["ticks_stored"] > 10)
+        assert process.stop() == 0
+    check_finished(engine.db)
+
+
+def test_429_waits_as_long_as_it_was_asked_to(engine: Launcher) -> None:
+    with MockExchange(rate=200) as exchange:
+        exchange.command("http", status=429, retry_after=2, times=1)
+        engine.write_sources({"name": "x", "url": exchange.url()})
+        process = engine.start(engine=FAST)
+        process.wait("source failed", lambda f: f["reason"] == "answered HTTP 429")
+        limited = time.monotonic()
+        process.wait("connected")
+        assert time.monotonic() - limited >= 1.9
+        assert process.stop() == 0
+        assert len(process.messages("connecting")) == 2
+
+
+def test_a_server_that_accepts_and_closes_is_not_hammered(engine: Launcher) -> None:
+    with MockExchange() as exchange:
+        exchange.command("accept_close", times=-1)
+        engine.write_sources({"name": "x", "url": exchange.url()})
+        process = engine.start(engine={**FAST, "network_deadline_s": 3})
+        assert process.code() == 10
+    # Pauses of 0 to 0.5, 1, 2, 4 ... seconds: a loop without them makes hundreds in 3 s.
+    assert 2 <= len(process.messages("connecting")) < 25
+
+
+def test_a_redirect_and_a_web_server_are_failed_sources(engine: Launcher) -> None:
+    answers = [
+        b"HTTP/1.1 302 Found\r\nLocation: ws://127.0.0.1:1/\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n\r\n<html>",
+        b"\x00" * 64,
+    ]
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            for answer in answers:
+                peer, _ = server.accept()
+                with peer:
+                    peer.recv(4096)
+                    peer.sendall(answer)
+
+        threading.Thread(target=serve, daemon=True).start()
+        engine.write_sources({"name": "x", "url": f"ws://127.0.0.1:{server.getsockname()[1]}/ws/btcusdt@trade"})
+        process = engine.start(engine=FAST)
+        process.wait("source failed", lambda f: len(process.messages("source failed")) >= 3)
+        assert process.stop() == 0
+    assert process.messages("connected") == []
+    assert rows(engine.db, "SELECT received FROM runs") == [(0,)]
+
+
+def certificates(folder: Path, name: str, host: str = "localhost") -> tuple[Path, Path, Path]:
+    """A private authority's own certificate, and a certificate of it with its key."""
+    authority = trustme.CA()
+    issued = authority.issue_cert(host)
+    paths = folder / f"{name}-ca.pem", folder / f"{name}.pem", folder / f"{name}.key"
+    authority.cert_pem.write_to_path(str(paths[0]))
+    issued.cert_chain_pems[0].write_to_path(str(paths[1]))
+    issued.private_key_pem.write_to_path(str(paths[2]))
+    return paths
+
+
+def test_certificates_are_verified_against_the_private_authority_that_is_named(engine: Launcher) -> None:
+    ca, cert, key = certificates(engine.folder, "good")
+    _, other_cert, other_key = certificates(engine.folder, "other")
+    with MockExchange(rate=200, tls_cert=str(cert), tls_key=str(key)) as exchange:
+        url = exchange.url()
+        engine.write_sources(
+            {"name": "untrusted", "url": url},
+            {"name": "wrong-name", "url": url.replace("localhost", "127.0.0.1"), "ca_file": str(ca)},
+            {"name": "good", "url": url, "ca_file": str(ca)},
+        )
+        process = engine.start(engine=FAST)
+        process.heartbeat(lambda f: f["source"] == "good" and f["ticks_stored"] > 0)
+        failed = {f["source"]: f["reason"] for f in process.messages("source failed")}
+        assert sorted(failed) == ["untrusted", "wrong-name"]
+        assert "bad certificate" in failed["untrusted"]
+        assert "bad certificate" in failed["wrong-name"]
+        # The exchange comes back with a certificate that nobody here trusts: that is a failed source, too.
+        exchange.command("tls", cert=str(other_cert), key=str(other_key))
+        exchange.command("close")
+        process.wait("source failed", lambda f: f["source"] == "good" and "bad certificate" in f["reason"])
+        assert process.stop() == 0
+    check_finished(engine.db)
+
+
+def test_a_quiet_market_is_no_fault(engine: Launcher) -> None:
+    with MockExchange(rate=200, heartbeat=60, ping=0, noise=0) as exchange:
+        engine.write_sources({"name": "x", "url": exchange.url()})
+        process = engine.start(engine={**FAST, "dead_after_s": 0.9, "network_deadline_s": 1})
+        process.heartbeat(lambda f: f["ticks_stored"] > 10)
+        exchange.command("pause")
+        quiet = process.heartbeat()
+        # Only pongs come: three times dead_after_s and the network's deadline pass.
+        process.heartbeat(lambda f: f["last_frame_ms"] > quiet["last_frame_ms"] + 2700)
+        assert process.messages("source failed") == []
+        exchange.command("resume")
+        process.heartbeat(lambda f: f["ticks_stored"] > quiet["ticks_stored"] + 10)
+        assert process.stop() == 0
+    assert rows(engine.db, "SELECT id FROM gaps WHERE kind = 'down'") == []

@@ -1,0 +1,143 @@
+"""REPLAY gives the same signals, orders and trades, byte for byte."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.support.books import check_finished, rows
+from tests.support.process import HASTY, EngineProcess, Launcher
+
+CAPS = {"max_exposure_usd": 25.0, "max_symbol_exposure_usd": 25.0}
+
+# Wishes that meet the caps on both sides, made of nothing but the ticks.
+STRATEGY = """
+from hybrid_engine.model import Signal
+
+class Greedy:
+    def __init__(self):
+        self.seen = 0
+        self.last = 0.0
+
+    def on_tick(self, tick):
+        self.seen += 1
+        side = "BUY" if tick.price >= self.last else "SELL"
+        self.last = tick.price
+        if self.seen % 3 == 0:
+            return Signal.of(tick, side, 0.1, "UP_OR_DOWN", 0.5)
+
+def make(settings):
+    return Greedy()
+"""
+
+
+@pytest.fixture
+def original(engine: Launcher) -> Path:
+    """The database of a run with vetoes, sampling, a reload, and a second run behind it."""
+    (engine.folder / "greedy.py").write_text(STRATEGY)
+    settings = {"strategy": "greedy:make", "sample_every": 2, "tick_interval_ms": 1, "price_step": 3.0}
+    process = engine.start(engine=settings, risk_caps=CAPS)
+    process.heartbeat(lambda f: f["risk_vetoes"] >= 20 and f["trade_count"] >= 20)
+    assert process.stop() == 0
+    assert engine.start("--seconds", "0.3", engine=settings, risk_caps=CAPS).code() == 0
+    check_finished(engine.db, 1)
+    check_finished(engine.db, 2)
+    source = engine.folder / "original.db"
+    shutil.move(engine.db, source)
+    return source
+
+
+def replay(
+    engine: Launcher, source: Path, run: int, channels: dict[str, int] | None = None, **more: object
+) -> EngineProcess:
+    # The run's sample_every is in force here too, and must not be applied again.
+    where = {"database": str(source), "run": run}
+    settings = {"strategy": "greedy:make", "ingest_mode": "REPLAY", "sample_every": 2, "replay_from": where, **more}
+    return engine.start(engine=settings, risk_caps=CAPS, channels=channels or {}, command=HASTY)
+
+
+def table(db: Path, name: str, run: int) -> list[tuple[object, ...]]:
+    columns = "t.*" if name != "ticks" else "id, source, symbol, price, size, exchange_id, exchange_ms, received_ms"
+    join = "" if name == "ticks" else "JOIN ticks k ON k.id = t.id"
+    return rows(db, f"SELECT {columns} FROM {name} t {join} WHERE run_id = ? ORDER BY 1", run)
+
+
+@pytest.mark.parametrize("run", [1, 2])
+def test_a_replay_repeats_a_run(engine: Launcher, original: Path, run: int) -> None:
+    before = original.read_bytes()
+    process = replay(engine, original, run, batch_rows=13)
+    assert process.code() == 0  # its end is the end of the run it replays
+    replayed = check_finished(engine.db)
+    for name in ("ticks", "signals", "orders", "trades"):
+        wanted = table(original, name, run)
+        assert repr(table(engine.db, name, 1)) == repr(wanted), name
+        assert len(wanted) == replayed[f"{name}_stored"]
+    (vetoes,) = rows(original, "SELECT risk_vetoes FROM runs WHERE id = ?", run)[0]
+    assert replayed["risk_vetoes"] == vetoes
+    assert (replayed["sampled_out"], replayed["dropped"]) == (0, 0)
+    assert original.read_bytes() == before
+    # Once more into the same database: those ids are taken.
+    again = replay(engine, original, run)
+    assert again.code() == 12
+    assert "holds ticks with ids" in again.last_error()["message"]
+    assert rows(engine.db, "SELECT exit_code FROM runs") == [(0,), (12,)]
+
+
+CRAWL = """
+import time
+import greedy
+
+class Crawl(greedy.Greedy):
+    def on_tick(self, tick):
+        time.sleep(0.03)
+        return super().on_tick(tick)
+
+def make(settings):
+    return Crawl()
+"""
+
+
+def test_a_slow_replay_is_given_its_time_at_the_end(engine: Launcher, original: Path) -> None:
+    # All of the run waits in front of a strategy that needs longer than a stop would give it.
+    (engine.folder / "nap.py").write_text(CRAWL.replace("time.sleep(0.03)", "time.sleep(0 if self.seen else 0.8)"))
+    process = replay(engine, original, 1, strategy="nap:make", channels={"tick": 100_000})
+    assert process.code() == 0
+    check_finished(engine.db)
+    for name in ("ticks", "signals", "orders", "trades"):
+        assert repr(table(engine.db, name, 1)) == repr(table(original, name, 1)), name
+    assert process.messages("the drain took too long") == []
+
+
+def test_a_replay_that_was_stopped_holds_a_whole_beginning(engine: Launcher, original: Path) -> None:
+    (engine.folder / "crawl.py").write_text(CRAWL)
+    process = replay(engine, original, 1, strategy="crawl:make", channels={"tick": 8, "signal": 4})
+    process.heartbeat(lambda f: f["ticks_stored"] > 5)
+    assert process.stop(timeout_s=12) == 0
+    stored = check_finished(engine.db)["ticks_stored"]
+    for name in ("ticks", "signals", "orders", "trades"):
+        found = table(engine.db, name, 1)
+        assert repr(found) == repr(table(original, name, 1)[: len(found)]), name
+    assert stored > 5
+
+
+def test_what_cannot_be_replayed_is_12(engine: Launcher, original: Path) -> None:
+    no_run = replay(engine, original, 99)
+    assert no_run.code() == 12
+    assert "replay_from.run = 99" in no_run.last_error()["message"]
+    missing = replay(engine, engine.folder / "missing.db", 1)
+    assert missing.code() == 12
+    assert "there is no such file" in missing.last_error()["message"]
+    garbage = engine.folder / "garbage.db"
+    garbage.write_bytes(b"no database at all" * 500)
+    foreign = engine.folder / "foreign.db"
+    with closing(sqlite3.connect(foreign)) as con:
+        con.execute("CREATE TABLE runs (id INTEGER, what TEXT)")
+    for source in (garbage, foreign):
+        process = replay(engine, source, 1)
+        assert process.code() == 12, source
+        assert f"replay_from.database = {source}" in process.last_error()["message"]
+        assert "traceback" not in process.last_error()

@@ -1,0 +1,214 @@
+"""A database that is locked, full or gone while the engine runs."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import sqlite3
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support.books import check_finished, check_snapshot, rows
+from tests.support.notify import Manager
+from tests.support.process import COMMAND, PATIENCE_S, EngineProcess, Launcher, clean_environment, wait_until
+
+
+@contextmanager
+def locked(db: Path, how: str = "IMMEDIATE") -> Iterator[sqlite3.Connection]:
+    """Somebody else holds the database's write lock."""
+    with closing(sqlite3.connect(db, isolation_level=None, timeout=10)) as con:
+        con.execute(f"BEGIN {how}")
+        try:
+            yield con
+        finally:
+            if con.in_transaction:
+                con.execute("ROLLBACK")
+
+
+def test_a_lock_is_waited_for_and_nothing_is_lost(engine: Launcher) -> None:
+    with Manager(engine.folder / "notify") as manager:
+        process = engine.start(engine={"tick_interval_ms": 1, "overload_after_s": 30}, env=manager.env)
+        process.heartbeat(lambda f: f["ticks_stored"] > 0)
+        with locked(engine.db):
+            waits = process.heartbeat(lambda f: f["lock_waits"] >= 3)
+            began = time.monotonic()
+            # A busy house is no hang: it fills, evicts, and goes on pinging.
+            full = process.heartbeat(lambda f: f["waiting"] >= 200 and f["dropped"] > 0)
+            manager.wait("WATCHDOG=1", after=began)
+            assert full["persist_errors"] == 0
+            assert full["ticks_stored"] == waits["ticks_stored"]
+        process.heartbeat(lambda f: f["ticks_stored"] > full["ticks_stored"] + 500)
+        assert process.stop() == 0
+    run = check_finished(engine.db)
+    assert run["dropped"] > 0
+    assert "stuck" not in " ".join(text for _, text in manager.said)
+
+
+def test_a_lock_that_stays_is_13_and_what_was_admitted_is_stored_once_it_goes(engine: Launcher) -> None:
+    process = engine.start(engine={"overload_after_s": 0.8})
+    process.heartbeat(lambda f: f["ticks_stored"] > 0)
+    with locked(engine.db):
+        began = time.monotonic()
+        process.wait("stopping")
+        assert time.monotonic() - began >= 0.8
+    assert process.code() == 13
+    assert "blocked by a lock" in process.last_error()["message"]
+    assert process.final()["admitted"] == process.final()["ticks_stored"]
+    assert rows(engine.db, "SELECT exit_code, admitted - ticks_stored, waiting FROM runs") == [(13, 0, 0)]
+
+
+def test_a_stop_while_locked_says_how_many_were_not_stored_with_14(engine: Launcher) -> None:
+    with Manager(engine.folder / "notify") as manager:
+        process = engine.start(engine={"overload_after_s": 60}, env=manager.env)
+        process.heartbeat(lambda f: f["ticks_stored"] > 0)
+        with locked(engine.db):
+            process.heartbeat(lambda f: f["lock_waits"] > 0)
+            began = time.monotonic()
+            assert process.stop() == 14
+            took = time.monotonic() - began
+            manager.wait("STOPPING=1")
+        pings = [at for at in manager.times("WATCHDOG=1") if at > began]
+    final = process.final()
+    unstored = final["admitted"] - final["ticks_stored"]
+    assert unstored > 0
+    assert process.last_error()["message"].startswith(f"{unstored} admitted ticks could not be stored")
+    assert took < 9.5  # TimeoutStopSec=10
+    assert len(pings) > 5
+    # What waited when the five seconds were over is booked as dropped, never as admitted.
+    assert final["waiting"] == 0
+    with closing(sqlite3.connect(engine.db, isolation_level=None)) as con:
+        check_snapshot(con, 1)
+    # The next start calls it what it was to the database: a run that did not end.
+    assert engine.start("--seconds", "0.3").code() == 0
+    assert rows(engine.db, "SELECT kind FROM gaps WHERE run_id = 1 AND kind = 'crash'") == [("crash",)]
+
+
+def test_a_database_locked_at_start_is_waited_for(engine: Launcher) -> None:
+    engine.start("--seconds", "0.2").code()
+    with Manager(engine.folder / "notify") as manager:
+        with locked(engine.db):
+            process = engine.start(env=manager.env)
+            assert "locked" in process.wait("cannot open the database")["error"]
+            assert manager.times("READY=1") == []
+        process.ready()
+        manager.wait("READY=1")
+        assert process.stop() == 0
+    check_finished(engine.db, 2)
+
+
+def test_a_database_locked_at_start_for_good_is_13_after_the_deadline(engine: Launcher) -> None:
+    engine.start("--seconds", "0.2").code()
+    with locked(engine.db):
+        began = time.monotonic()
+        process = engine.start(engine={"overload_after_s": 1.0})
+        assert process.code() == 13
+        assert time.monotonic() - began >= 1.0
+    assert process.messages("ready") == []
+
+
+def test_a_stop_before_the_database_opens_is_0(engine: Launcher) -> None:
+    engine.start("--seconds", "0.2").code()
+    with locked(engine.db):
+        process = engine.start(engine={"overload_after_s": 60})
+        process.wait("cannot open the database")
+        assert process.stop(timeout_s=5) == 0
+
+
+def limit_size(process: EngineProcess, size: int) -> None:
+    """No file of `process` can grow beyond `size` bytes from now on: EFBIG, as a full disk is ENOSPC."""
+    resource.prlimit(process.popen.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+
+def test_a_disk_that_has_room_again_loses_nothing(engine: Launcher) -> None:
+    process = engine.start(engine={"tick_interval_ms": 1, "storage_deadline_s": 30})
+    process.heartbeat(lambda f: f["ticks_stored"] > 0)
+    limit_size(process, 8192)
+    full = process.heartbeat(lambda f: f["persist_errors"] > 1)
+    limit_size(process, resource.RLIM_INFINITY)
+    process.heartbeat(lambda f: f["ticks_stored"] > full["ticks_stored"] + 100)
+    assert process.stop() == 0
+    check_finished(engine.db)
+
+
+def test_a_full_disk_is_14_after_its_own_deadline_though_the_house_is_full_before(engine: Launcher) -> None:
+    # The house overflows from the first moments on: that is no overload (13), it is the disk.
+    process = engine.start(
+        engine={"tick_interval_ms": 1, "storage_deadline_s": 2.5, "overload_after_s": 0.5, "admit_wait_ms": 1},
+        channels={"tick": 4, "signal": 2, "persist": 4},
+    )
+    process.heartbeat(lambda f: f["ticks_stored"] > 0)
+    limit_size(process, 8192)
+    full = process.heartbeat(lambda f: f["persist_errors"] > 0 and f["dropped"] > 0)
+    assert process.code() == 14
+    message = process.last_error()["message"]
+    assert "for 2.5 s" in message
+    assert process.final()["dropped"] > full["dropped"]
+    final = process.final()
+    assert final["admitted"] - final["ticks_stored"] > 0
+    with closing(sqlite3.connect(engine.db, isolation_level=None)) as con:
+        check_snapshot(con, 1)
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("unshare"), reason="needs root to mount a small tmpfs")
+def test_a_really_full_disk_is_14_and_what_it_held_stays_whole(engine: Launcher) -> None:
+    mount = engine.folder / "disk"
+    mount.mkdir()
+    config = engine.write_config(
+        {"app": {"db_path": str(mount / "hybrid.db")}, "engine": {"tick_interval_ms": 1, "storage_deadline_s": 1.0}}
+    )
+    command = f"mount -t tmpfs -o size=400k small {mount} && exec {' '.join(COMMAND)} run --config {config}"
+    popen = subprocess.Popen(
+        ["unshare", "--mount", "sh", "-c", command],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=clean_environment(),
+        cwd=Path(__file__).parents[2],
+    )
+    process = EngineProcess(popen, config, mount / "hybrid.db")
+    try:
+        process.wait("cannot write to the database")
+        # Seen through the process's own mounts, while it still holds them.
+        (engine.folder / "copy").mkdir()
+        for name in ("hybrid.db", "hybrid.db-wal"):
+            shutil.copy(f"/proc/{popen.pid}/root{mount}/{name}", engine.folder / "copy" / name)
+        assert process.code() == 14
+        assert "full" in process.last_error()["message"]
+    finally:
+        process.kill()
+    with closing(sqlite3.connect(engine.folder / "copy" / "hybrid.db", isolation_level=None)) as con:
+        assert check_snapshot(con, 1)["ticks_stored"] > 0
+        assert con.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_a_full_disk_at_start_is_14_after_the_deadline(engine: Launcher) -> None:
+    process = engine.start(preexec=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY)))
+    assert process.code() == 14
+    assert process.messages("ready") == []
+
+
+def test_no_transaction_ever_ends_inside_a_chain(engine: Launcher) -> None:
+    """Read from outside while it runs, with every order of a batch cut in odd places."""
+    process = engine.start(
+        engine={"tick_interval_ms": 1, "signal_every_n_ticks": 2, "batch_rows": 7, "flush_interval_ms": 5},
+        risk_caps={"max_exposure_usd": 5.0, "max_symbol_exposure_usd": 5.0},
+        channels={"tick": 3, "signal": 2, "persist": 5},
+    )
+    process.ready()
+    seen: set[int] = set()
+    with closing(sqlite3.connect(f"{engine.db.as_uri()}?mode=ro", uri=True, isolation_level=None)) as con:
+
+        def look() -> bool:
+            seen.add(check_snapshot(con, 1)["ticks_stored"])
+            return len(seen) >= 60
+
+        wait_until(look, "60 different states of the database", PATIENCE_S)
+    assert process.stop() == 0
+    run = check_finished(engine.db)
+    assert run["risk_vetoes"] > 0
+    assert run["orders_stored"] > run["trades_stored"]

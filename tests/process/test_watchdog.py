@@ -1,0 +1,164 @@
+"""READY, STATUS, WATCHDOG, RELOADING and STOPPING, and what silences the pings."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import time
+from itertools import pairwise
+from pathlib import Path
+
+from tests.process.test_exit_codes import free_port
+from tests.support.notify import Manager
+from tests.support.process import HASTY, Launcher
+
+
+def test_ready_comes_once_the_store_is_verified_and_stopping_before_the_end(engine: Launcher) -> None:
+    with Manager(engine.folder / "notify") as manager:
+        process = engine.start(env=manager.env)
+        process.ready()
+        ready = manager.wait("READY=1")
+        first_ping = manager.wait("WATCHDOG=1")
+        status = manager.wait("STATUS=SHADOW synthetic: ")
+        began = time.monotonic()
+        assert process.stop() == 0
+        stopping = manager.wait("STOPPING=1")
+    said = [line["fields"]["message"] for line in process.lines]
+    assert said.index("store verified") < said.index("ready")
+    assert ready < first_ping
+    assert ready < status
+    assert began < stopping
+    verified = process.messages("store verified")[0]
+    found = {key: verified[key] for key in ("journal_mode", "synchronous", "busy_timeout", "temp_store")}
+    assert found == {"journal_mode": "wal", "synchronous": 1, "busy_timeout": 5000, "temp_store": 2}
+
+
+def test_ready_and_pings_do_not_wait_for_a_source(engine: Launcher) -> None:
+    with Manager("@hybrid-test-" + engine.folder.name + str(os.getpid())) as manager:
+        url = f"ws://127.0.0.1:{free_port()}/ws/btcusdt@trade"
+        process = engine.start(
+            engine={"ingest_mode": "MOCK_WS", "ws_url": url, "network_deadline_s": 60}, env=manager.env
+        )
+        manager.wait("READY=1")
+        process.wait("source failed")
+        first = manager.wait("WATCHDOG=1")
+        manager.wait("WATCHDOG=1", after=first)
+        manager.wait("STATUS=SHADOW no source")
+        assert process.stop() == 0
+
+
+def test_pings_go_on_while_a_name_does_not_resolve_and_a_server_does_not_answer(engine: Launcher) -> None:
+    """A connection that hangs is not the house's: the exchange accepts and never says a word."""
+    with Manager(engine.folder / "notify") as manager, socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"ws://127.0.0.1:{silent.getsockname()[1]}/ws/btcusdt@trade"
+        process = engine.start(
+            engine={"ingest_mode": "MOCK_WS", "ws_url": url, "network_deadline_s": 60}, env=manager.env
+        )
+        connecting = manager.wait("READY=1")
+        pings = [manager.wait("WATCHDOG=1", after=connecting + n) for n in (0.5, 1.5)]
+        assert max(b - a for a, b in pairwise(pings)) < 2
+        assert "stuck" not in " ".join(text for _, text in manager.said)
+        began = time.monotonic()
+        assert process.stop() == 0
+        assert time.monotonic() - began < 3  # a stop does not wait for the connection either
+
+
+WEDGE = """
+import threading, time
+
+class Wedge:
+    def on_tick(self, tick):
+        if tick.id == 20:
+            wedged_here()
+
+def wedged_here():
+    threading.Event().wait()
+
+def make(settings):
+    return Wedge()
+"""
+
+
+def test_one_wedged_stage_stops_the_pings_while_the_heart_beats(engine: Launcher) -> None:
+    (engine.folder / "wedge.py").write_text(WEDGE)
+    with Manager(engine.folder / "notify") as manager:
+        # The house overflows behind the wedge. That is no overload (13): the watchdog is to end it, with the stacks.
+        process = engine.start(
+            engine={"strategy": "wedge:make", "overload_after_s": 2, "admit_wait_ms": 1, "tick_interval_ms": 1},
+            channels={"tick": 4},
+            env={**manager.env, "WATCHDOG_USEC": "10000000"},
+        )
+        process.ready()
+        stuck = manager.wait("STATUS=stuck: strategy")
+        last_ping = max(manager.times("WATCHDOG=1"))
+        # Everything else lives: heartbeats come, trades are received and dropped at the door.
+        beat = process.heartbeat()
+        process.heartbeat(lambda f: f["received"] > beat["received"] + 300 and f["dropped"] > 0)
+        manager.wait("STATUS=stuck: strategy", after=stuck + 2.5)
+        assert max(manager.times("WATCHDOG=1")) == last_ping
+        assert "persist" not in " ".join(text for _, text in manager.said if "stuck" in text)
+        assert "ingest" not in " ".join(text for _, text in manager.said if "stuck" in text)
+        # What systemd's watchdog does then.
+        assert process.stop(signal.SIGABRT) == -signal.SIGABRT
+    stacks = engine.stderr()
+    assert "Fatal Python error: Aborted" in stacks
+    assert "wedged_here" in stacks  # the culprit
+    for place in ("engine.py", "synthetic.py", "persist.py", "strategy.py", "channel.py"):
+        assert place in stacks, place
+    assert stacks.count("Thread 0x") >= 4  # every stage and the main thread
+
+
+def test_a_slow_strategy_is_not_stuck(engine: Launcher) -> None:
+    (engine.folder / "slow.py").write_text(
+        "import time\n"
+        "class Slow:\n    def on_tick(self, tick):\n        time.sleep(0.3)\n"
+        "def make(settings): return Slow()\n"
+    )
+    with Manager(engine.folder / "notify") as manager:
+        process = engine.start(
+            engine={"strategy": "slow:make", "admit_wait_ms": 0}, channels={"tick": 4}, env=manager.env
+        )
+        process.heartbeat(lambda f: f["dropped"] > 100)
+        at = manager.wait("WATCHDOG=1", after=time.monotonic())
+        manager.wait("WATCHDOG=1", after=at)
+        assert "stuck" not in " ".join(text for _, text in manager.said)
+        assert process.stop() == 0
+
+
+def test_a_stop_of_a_wedged_house_ends_in_time_and_is_never_0(engine: Launcher) -> None:
+    (engine.folder / "wedge.py").write_text(WEDGE)
+    process = engine.start(engine={"strategy": "wedge:make"}, command=HASTY)
+    process.heartbeat(lambda f: f["admitted"] >= 20 and f["received"] > 60)
+    began = time.monotonic()
+    assert process.stop() == 14
+    assert time.monotonic() - began < 5  # 0.3 to drain, 0.3 to store, 1 for the writer to give up
+    assert "admitted ticks could not be stored" in process.last_error()["message"]
+
+
+def test_pings_come_three_times_as_often_as_a_short_watchdog_asks(engine: Launcher) -> None:
+    with Manager(engine.folder / "notify") as manager:
+        process = engine.start(env={**manager.env, "WATCHDOG_USEC": "600000"})
+        manager.wait("WATCHDOG=1")
+        began = time.monotonic()
+        for _ in range(5):
+            manager.wait("WATCHDOG=1", after=max(manager.times("WATCHDOG=1")))
+        assert time.monotonic() - began < 5 * 0.5
+        assert process.stop() == 0
+
+
+def test_a_manager_that_does_not_read_holds_nothing_up(tmp_path: Path, engine: Launcher) -> None:
+    with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as deaf:
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)  # room for a message or two
+        deaf.bind(str(tmp_path / "deaf"))
+        process = engine.start(env={"NOTIFY_SOCKET": str(tmp_path / "deaf"), "WATCHDOG_USEC": "30000"})
+        process.ready()
+        for _ in range(3):
+            process.heartbeat()
+        assert process.stop() == 0
+
+
+def test_a_manager_that_is_gone_holds_nothing_up(tmp_path: Path, engine: Launcher) -> None:
+    process = engine.start("--seconds", "0.5", env={"NOTIFY_SOCKET": str(tmp_path / "nobody")})
+    assert process.code() == 0

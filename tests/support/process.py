@@ -1,0 +1,240 @@
+"""Runs the real `hybrid-engine` command and waits for what it says, never for a time."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMAND = (sys.executable, "-m", "hybrid_engine")
+# The same with less patience at a stop, for tests that are not about how long that takes.
+HASTY = (
+    sys.executable,
+    "-c",
+    "from hybrid_engine import cli, street; street.DRAIN_S = street.LAST_S = 0.3; cli.main()",
+)
+PATIENCE_S = 20.0
+
+Fields = dict[str, Any]
+T = TypeVar("T")
+
+# Fast enough for a test; `run_seconds` ends an engine that a killed test run left behind.
+BASE: dict[str, dict[str, Any]] = {
+    "engine": {
+        "tick_interval_ms": 5,
+        "heartbeat_interval_secs": 0.2,
+        "flush_interval_ms": 20,
+        "run_seconds": 60,
+        "storage_deadline_s": 0.5,
+    }
+}
+
+
+def wait_until(ask: Callable[[], T], what: str, timeout_s: float = PATIENCE_S) -> T:
+    """The first true answer of `ask`; fails after `timeout_s`."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        answer = ask()
+        if answer:
+            return answer
+        assert time.monotonic() < deadline, f"not within {timeout_s} s: {what}"
+        time.sleep(0.01)
+
+
+def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """This process's environment without what an engine would read from it."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("HYBRID_ENGINE__") and name not in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
+    }
+    return {**kept, **(extra or {})}
+
+
+def as_toml(table: Mapping[str, Any], name: str = "") -> str:
+    """A configuration file; JSON's values are TOML's."""
+    lines = [f"[{name}]"] if name else []
+    lines += [f"{key} = {_value(value)}" for key, value in table.items() if not isinstance(value, Mapping)]
+    parts = [as_toml(v, f"{name}.{key}".lstrip(".")) for key, v in table.items() if isinstance(v, Mapping)]
+    return "\n".join([*lines, *parts]) + "\n"
+
+
+def _value(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+class EngineProcess:
+    """A running engine. `lines`: what it has printed so far, parsed."""
+
+    def __init__(self, popen: subprocess.Popen[str], config: Path, db: Path) -> None:
+        self.popen = popen
+        self.config = config
+        self.db = db
+        self.lines: list[dict[str, Any]] = []
+        self.strange: list[str] = []
+        self._news = threading.Condition()
+        self._ended = popen.stdout is None
+        if popen.stdout is not None:
+            self._reader = threading.Thread(target=self._read, daemon=True)
+            self._reader.start()
+
+    def _read(self) -> None:
+        assert self.popen.stdout is not None
+        for text in self.popen.stdout:
+            with self._news:
+                try:
+                    self.lines.append(json.loads(text))
+                except ValueError:
+                    self.strange.append(text)
+                self._news.notify_all()
+        with self._news:
+            self._ended = True
+            self._news.notify_all()
+
+    def wait(
+        self,
+        message: str,
+        where: Callable[[Fields], bool] = lambda fields: True,
+        after: int = 0,
+        timeout_s: float = PATIENCE_S,
+    ) -> Fields:
+        """The fields of the first line from number `after` on with this message for which `where` holds."""
+        deadline = time.monotonic() + timeout_s
+        seen = after
+        with self._news:
+            while True:
+                while seen < len(self.lines):
+                    fields: Fields = self.lines[seen]["fields"]
+                    seen += 1
+                    if fields["message"].startswith(message) and where(fields):
+                        return fields
+                left = deadline - time.monotonic()
+                said = [line["fields"]["message"] for line in self.lines][-12:]
+                assert left > 0, f"no {message!r} within {timeout_s} s; the last lines: {said}"
+                assert not self._ended, f"the engine ended without {message!r}; the last lines: {said}"
+                self._news.wait(left)
+
+    def ready(self) -> Fields:
+        return self.wait("ready")
+
+    def heartbeat(self, where: Callable[[Fields], bool] = lambda fields: True, after: int | None = None) -> Fields:
+        """The next heartbeat for which `where` holds."""
+        return self.wait("HEARTBEAT", where, len(self.lines) if after is None else after)
+
+    def messages(self, message: str) -> list[Fields]:
+        """The fields of every line so far that begins with `message`."""
+        with self._news:
+            return [line["fields"] for line in self.lines if line["fields"]["message"].startswith(message)]
+
+    def send(self, number: int) -> None:
+        self.popen.send_signal(number)
+
+    def stop(self, number: int = signal.SIGTERM, timeout_s: float = PATIENCE_S) -> int:
+        """Signal it, and its exit code."""
+        self.send(number)
+        return self.code(timeout_s)
+
+    def code(self, timeout_s: float = PATIENCE_S) -> int:
+        """The exit code, once it has ended by itself and everything it printed was read."""
+        code = self.popen.wait(timeout_s)
+        if self.popen.stdout is not None:
+            self._reader.join(PATIENCE_S)
+        return code
+
+    def final(self) -> Fields:
+        """The fields of FINAL METRICS, of an engine that has ended."""
+        (found,) = self.messages("FINAL METRICS")
+        return found
+
+    def last_error(self) -> Fields:
+        """The fields of the last ERROR line, of an engine that has ended."""
+        found: Fields = [line["fields"] for line in self.lines if line["level"] == "ERROR"][-1]
+        return found
+
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self.popen.kill()
+        self.popen.wait()
+
+
+class Launcher:
+    """Starts engines whose files lie in `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.db = folder / "hybrid.db"
+        self._started: list[EngineProcess] = []
+
+    def write_config(self, sections: Mapping[str, Any], name: str = "config.toml") -> Path:
+        """A configuration file: BASE, with `sections` over it."""
+        merged: dict[str, Any] = {"app": {"db_path": str(self.db)}, **{k: dict(v) for k, v in BASE.items()}}
+        for key, value in sections.items():
+            merged[key] = {**merged.get(key, {}), **value} if isinstance(value, Mapping) else value
+        path = self.folder / name
+        draft = path.with_suffix(".draft")
+        draft.write_text(as_toml(merged))
+        draft.rename(path)
+        return path
+
+    def write_sources(self, *sources: Mapping[str, Any]) -> None:
+        """ws_sources.toml beside the configuration, first come first tried."""
+        tables = []
+        for number, source in enumerate(sources, 1):
+            full = {"kind": "binance", "symbol": "BTC/USD", "priority": number, **source}
+            tables.append("[[source]]\n" + as_toml(full))
+        (self.folder / "ws_sources.toml").write_text("\n".join(tables) + "\n")
+
+    def start(
+        self,
+        *args: str,
+        env: Mapping[str, str] | None = None,
+        preexec: Callable[[], None] | None = None,
+        command: Sequence[str] = COMMAND,
+        **sections: Any,
+    ) -> EngineProcess:
+        """`hybrid-engine run` with a configuration of these sections, and `args` behind it."""
+        config = self.write_config(sections)
+        popen = subprocess.Popen(
+            [*command, "run", "--config", str(config), *args],
+            stdout=subprocess.PIPE,
+            stderr=(self.folder / "stderr").open("a"),
+            text=True,
+            env=self._environment(env),
+            cwd=self.folder,
+            preexec_fn=preexec,
+        )
+        process = EngineProcess(popen, config, self.db)
+        self._started.append(process)
+        return process
+
+    def _environment(self, extra: Mapping[str, str] | None) -> dict[str, str]:
+        # Modules in the test's folder (strategies) can be imported by the engine.
+        return clean_environment({"PYTHONPATH": f"{ROOT}{os.pathsep}{self.folder}", **(extra or {})})
+
+    def stderr(self) -> str:
+        return (self.folder / "stderr").read_text()
+
+    def command(self, *args: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        """Any other command of hybrid-engine, to its end."""
+        return subprocess.run(
+            [*COMMAND, *args],
+            capture_output=True,
+            text=True,
+            cwd=self.folder,
+            env=self._environment(env),
+            timeout=30,
+            check=False,
+        )
+
+    def close(self) -> None:
+        for process in self._started:
+            process.kill()
