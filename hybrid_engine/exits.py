@@ -24,6 +24,10 @@ class EngineError(Exception):
 
     code = Exit.BUG
 
+    def __init__(self, text: str) -> None:
+        # A key or a file name may hold line breaks.
+        super().__init__(" ".join(text.splitlines()))
+
 
 class ConfigError(EngineError):
     """The operator's mistake: retrying cannot help."""
