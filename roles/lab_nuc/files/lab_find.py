@@ -49,6 +49,15 @@ def enter_argv(leader: int) -> list[str]:
     return ["nsenter", "-t", str(leader), "--all", "--no-fork", "/bin/sh", "-c", '"$@"; exit $?', "sh"]
 
 
+def adopted_argv(leader: int, argv: list[str]) -> list[str]:
+    """A command line that starts `argv` inside the lab and ends at once, so that init in there adopts it.
+
+    Init then learns of its end: a shutdown that is not told when the last process ends waits ten seconds more,
+    and so it does for one that only waits to be collected out here.
+    """
+    return [*enter_argv(leader), "setsid", "--fork", *argv]
+
+
 def all_pids() -> list[int]:
     """Every process there is."""
     return [int(entry.name) for entry in os.scandir("/proc") if entry.name.isdigit()]

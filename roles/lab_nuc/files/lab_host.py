@@ -23,7 +23,7 @@ from lab_common import (
     uninterrupted,
     wait_until,
 )
-from lab_find import command_line, cut, end_connections, enter_argv, find_leader, find_machine
+from lab_find import adopted_argv, command_line, cut, end_connections, enter_argv, find_leader, find_machine
 from lab_machine import cgroups, machine_argv, remove_cgroups
 from lab_rootfs import USER, ensure_rootfs
 
@@ -128,10 +128,9 @@ class Lab:
     def connect(self, deadline_s: float = 20) -> NoReturn:
         """Become an sshd on stdin and stdout, for ssh's ProxyCommand; waits while it restarts."""
         if find_machine(self.name) is None:
-            told = "is off: `lab.py boot`" if self.exists else "does not exist: `make lab-up`"
-            raise LabError(f"{self.name} {told} with this name starts it")
+            self._require_leader()
         wait_until(f"{self.name} taking logins", self._takes_logins, deadline_s)
-        self.exec_inside(["/usr/sbin/sshd", "-i"])
+        os.execvp("nsenter", adopted_argv(self._require_leader(), ["/usr/sbin/sshd", "-i"]))
 
     def ssh_argv(self) -> list[str]:
         """An ssh command line that logs in as the operator."""

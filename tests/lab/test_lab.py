@@ -1,0 +1,156 @@
+"""What a lab promises to whoever deploys to it: a real, clean, private Debian host that survives reboots."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import MakeLab
+from labs import CHECKOUT, Lab, lab_py, wait_for
+
+pytestmark = pytest.mark.lab
+
+
+def test_boots_to_running_with_no_failed_unit(lab: Lab) -> None:
+    assert lab.root("systemctl", "is-system-running").stdout.strip() == "running"
+    assert lab.root("systemctl", "list-units", "--failed", "--no-legend").stdout == ""
+    assert lab.root("cat", "/proc/1/comm", "/etc/hostname").stdout.split() == ["systemd", lab.name]
+    assert f"VERSION_CODENAME={lab.suite}" in lab.root("cat", "/etc/os-release").stdout
+
+
+def test_operator_logs_in_and_may_sudo(lab: Lab) -> None:
+    assert lab.ssh("id -un; sudo -n id -un; hostname").stdout.split() == ["operator", "root", lab.name]
+
+
+def test_root_may_not_log_in(lab: Lab) -> None:
+    done = lab.ssh("true")
+    assert done.returncode == 0
+    words = lab_py("inventory", lab.name).stdout
+    options = words.split(">-\n", 1)[1].strip()
+    key = re.search(r"private_key_file: (\S+)", words)
+    assert key
+    refused = subprocess.run(
+        ["sh", "-c", f"ssh -i {key[1]} {options} root@{lab.name} true"], capture_output=True, text=True, check=False
+    )
+    assert refused.returncode == 255
+    assert "Permission denied" in refused.stderr
+
+
+def test_network_is_its_own_loopback_only(lab: Lab) -> None:
+    assert re.findall(r"^\d+: (\S+):", lab.root("ip", "-o", "link").stdout, re.MULTILINE) == ["lo"]
+    assert "inet 127.0.0.1/8" in lab.root("ip", "-o", "address").stdout
+    inside = lab.root("readlink", "/proc/self/ns/net").stdout.strip()
+    assert inside != os.readlink("/proc/self/ns/net")
+
+
+def test_pressure_is_readable_for_the_host_and_for_a_unit(lab: Lab) -> None:
+    assert "some avg10=" in lab.root("cat", "/proc/pressure/cpu").stdout
+    mounts = lab.root("cat", "/proc/self/mountinfo").stdout
+    found = re.search(r" (/sys/fs/cgroup\S*) [^\n]* - cgroup2 ", mounts)
+    assert found
+    unit = f"{found[1]}/system.slice/systemd-journald.service"
+    assert "some avg10=" in lab.root("cat", f"{unit}/memory.pressure").stdout
+
+
+def test_transient_unit_runs_sandboxed_and_returns_its_status(lab: Lab) -> None:
+    sandbox = ["-p", "DynamicUser=yes", "-p", "PrivateDevices=yes", "-p", "SystemCallFilter=@system-service"]
+    argv = ["systemd-run", "--quiet", "--wait", "--pipe", *sandbox]
+    done = lab.root(*argv, "sh", "-c", "grep Seccomp: /proc/self/status; exit 7", check=False)
+    assert (done.returncode, done.stdout.split()) == (7, ["Seccomp:", "2"])
+
+
+def test_ansible_reaches_it_by_its_own_inventory_and_by_the_default_one(lab: Lab) -> None:
+    ansible = str(Path(sys.executable).with_name("ansible"))
+    for words, environment in ((["-i", str(lab.inventory)], {}), ([], {"LAB": lab.name})):
+        done = subprocess.run(
+            [ansible, *words, "nuc", "-b", "-m", "ansible.builtin.command", "-a", "cat /etc/hostname"],
+            cwd=CHECKOUT,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.stdout.split()[-1:] == [lab.name], done.stdout + done.stderr
+
+
+def test_reboot_keeps_the_disk_though_somebody_is_logged_in(lab: Lab) -> None:
+    lab.ssh("echo kept | sudo tee /var/lib/kept && sync")
+    boot_id = lab.root("cat", "/proc/sys/kernel/random/boot_id").stdout
+    guest = [sys.executable, str(CHECKOUT / "roles/lab_nuc/files/lab.py"), "ssh", lab.name]
+    with subprocess.Popen([*guest, "--", "echo in; exec sleep 600"], stdout=subprocess.PIPE, text=True) as session:
+        assert session.stdout
+        assert session.stdout.readline() == "in\n"
+        lab_py("reboot", lab.name, timeout=30)  # the stalled one took 90 s
+        assert session.wait(timeout=10) == 255
+    assert lab.ssh("cat /var/lib/kept").stdout == "kept\n"
+    assert lab.root("cat", "/proc/sys/kernel/random/boot_id").stdout != boot_id
+    assert lab.root("systemctl", "is-system-running").stdout.strip() == "running"
+
+
+def test_reboot_from_inside_comes_back_by_itself(lab: Lab) -> None:
+    before = lab.pid()
+    lab.ssh("sudo systemctl reboot", check=False)
+    wait_for("the lab restarting", lambda: lab_py("pid", lab.name, check=False).stdout.strip() not in ("", f"{before}"))
+    assert lab.ssh("id -un").stdout == "operator\n"
+
+
+def test_power_cut_ends_everything_and_keeps_the_disk(lab: Lab) -> None:
+    lab.root("systemd-run", "--unit=victim", "sleep", "600")
+    victim = int(lab.root("systemctl", "show", "--value", "-p", "MainPID", "victim").stdout)
+    assert victim > 0
+    lab.root("sh", "-c", "echo kept > /var/lib/kept")
+    init = lab.pid()
+    lab.kill()
+    assert not Path(f"/proc/{init}").exists() or Path(f"/proc/{init}/stat").read_text().split()[2] == "Z"
+    refused = lab.ssh("true", check=False)
+    assert (refused.returncode, refused.stderr.splitlines()[0]) == (
+        255,
+        f"lab: error: {lab.name} is off: `lab.py boot {lab.name}` starts it",
+    )
+    lab.boot()
+    assert lab.root("cat", "/var/lib/kept").stdout == "kept\n"
+    assert lab.root("systemctl", "is-active", "victim", check=False).stdout.strip() == "inactive"
+
+
+def test_two_labs_side_by_side_share_nothing(lab: Lab, make_lab: MakeLab) -> None:
+    other = make_lab()
+    both = (lab, other)
+    assert len({each.root("cat", "/etc/machine-id").stdout for each in both}) == 2
+    assert len({each.root("cat", "/etc/ssh/ssh_host_ed25519_key.pub").stdout.split()[1] for each in both}) == 2
+    for each in both:
+        each.root("systemd-run", "--unit=probe", "sleep", "600")
+    paths = {unit_cgroup(each, "probe") for each in both}
+    assert len(paths) == 2
+    for path in paths:  # the same unit name, and one process of its own in each
+        assert len((path / "cgroup.procs").read_text().split()) == 1
+    lab.root("systemctl", "kill", "--signal=KILL", "probe")
+    wait_for("the unit ending", lambda: lab.root("systemctl", "is-active", "probe", check=False).returncode)
+    assert other.root("systemctl", "is-active", "probe").stdout.strip() == "active"
+    lab.root("touch", "/only-here")
+    assert other.root("ls", "/only-here", check=False).returncode == 2
+    other.down()
+    assert lab.ssh("systemctl is-active ssh").stdout == "active\n"
+
+
+def unit_cgroup(lab: Lab, unit: str) -> Path:
+    """A unit's cgroup2 directory as the machine outside sees it."""
+    mounts = Path("/proc/self/mountinfo").read_text()
+    found = re.search(r" (/sys/fs/cgroup\S*) [^\n]* - cgroup2 ", mounts)
+    assert found
+    init = next(line for line in Path(f"/proc/{lab.pid()}/cgroup").read_text().split() if line.startswith("0::"))
+    branch = init.removeprefix("0::/").removesuffix("/init.scope")
+    return Path(found[1], branch, "system.slice", f"{unit}.service")
+
+
+def test_up_again_changes_nothing_and_fresh_gives_a_clean_disk(lab: Lab) -> None:
+    lab.root("touch", "/marked")
+    before = lab.pid()
+    assert lab_py("up", lab.name, "--suite", lab.suite).stdout == f"{lab.name}: was running ({lab.suite})\n"
+    assert lab.pid() == before
+    lab_py("up", lab.name, "--suite", lab.suite, "--fresh")
+    assert lab.root("ls", "/marked", check=False).returncode == 2
+    assert lab.ssh("id -un").stdout == "operator\n"
