@@ -1,0 +1,165 @@
+"""The books balance and the order holds, whatever happens in whatever order: real stages, channels and database."""
+
+from __future__ import annotations
+
+import sqlite3
+import tempfile
+from collections import Counter
+from contextlib import closing
+from pathlib import Path
+
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
+
+from hybrid_engine.model import Print
+from tests.support.books import check_finished, check_snapshot, rows
+from tests.support.street import BackStreet, nothing
+
+SYMBOLS = ("BTC/USD", "ETH/USD")
+SOURCES = ("one", "two")
+
+# A trade: of which symbol, and its id at the exchange; few ids, so that many come twice.
+ids = st.none() | st.integers(0, 30)
+trades = st.lists(st.tuples(st.sampled_from(SYMBOLS), ids), min_size=1, max_size=12)
+steps = st.one_of(
+    st.tuples(st.just("offer"), st.sampled_from(SOURCES), trades),
+    st.tuples(st.just("offer"), st.sampled_from(SOURCES), trades),
+    st.tuples(st.just("reject"), st.sampled_from(SOURCES), st.sampled_from(SYMBOLS)),
+    st.tuples(st.just("reload"), st.integers(1, 4), st.sampled_from([0.0, 1.0])),
+    st.tuples(st.just("heartbeat")),
+    st.tuples(st.just("down"), st.sampled_from(SOURCES), st.sampled_from(SYMBOLS)),
+    st.tuples(st.just("up")),
+    st.tuples(st.just("hold")),
+    st.tuples(st.just("release")),
+    st.tuples(st.just("stop")),
+    st.tuples(st.just("look")),
+)
+
+
+class Ledger:
+    """What a trade's fate must be, counted in the simplest way there is."""
+
+    def __init__(self, sample_every: int) -> None:
+        self.every = sample_every
+        self.received = self.rejected = self.duplicate = self.passed = 0
+        self.spans: list[tuple[int, Counter[str]]] = [(sample_every, Counter())]
+        self.known: set[tuple[str, str, int]] = set()
+        self.offered = 0
+
+    def offer(self, source: str, items: list[tuple[str, int | None]]) -> list[Print]:
+        prints = []
+        for symbol, number in items:
+            self.received += 1
+            self.offered += 1
+            # The price is the trade's place in line, so that the rows tell their order.
+            prints.append(Print(symbol, float(self.offered), 1.0, number, 1_700_000_000_000 + self.offered))
+            if number is not None and (source, symbol, number) in self.known:
+                self.duplicate += 1
+                continue
+            if number is not None:
+                self.known.add((source, symbol, number))
+            self.spans[-1][1][symbol] += 1
+        return prints
+
+    @property
+    def processed(self) -> int:
+        """The sum over spans of floor(n / N), symbol by symbol."""
+        return sum(count // every for every, seen in self.spans for count in seen.values())
+
+    @property
+    def sampled_out(self) -> int:
+        return sum(count - count // every for every, seen in self.spans for count in seen.values())
+
+
+@settings(max_examples=120)
+@given(
+    st.lists(steps, min_size=6, max_size=30),
+    st.integers(1, 5),
+    st.integers(1, 3),
+    st.integers(1, 3),
+    st.tuples(st.integers(2, 6), st.integers(4, 9), st.integers(1, 9)),
+)
+def test_any_interleaving(
+    script: list[tuple[object, ...]], capacity: int, sample_every: int, signal_every: int, sizes: tuple[int, int, int]
+) -> None:
+    with tempfile.TemporaryDirectory(prefix="books-") as folder:
+        db = Path(folder) / "books.db"
+        signal_size, persist_size, batch_rows = sizes
+        street = BackStreet(
+            db,
+            tick_capacity=capacity,
+            signal_capacity=signal_size,
+            persist_capacity=persist_size,
+            sample_every=sample_every,
+            signal_every=signal_every,
+        )
+        street.persist.settings = street.settings.__class__(batch_rows=batch_rows, flush_interval_ms=1.0)
+        try:
+            wanted, stopped = play(script, street, sample_every)
+        finally:
+            street.close()
+        run = check_finished(db)
+        found = {name: run[name] for name in ("received", "rejected", "duplicate", "sampled_out")}
+        assert found == {name: getattr(wanted, name) for name in found}
+        assert run["admitted"] + run["dropped"] == wanted.processed
+        stopped_rows = rows(db, "SELECT coalesce(sum(count), 0) FROM gaps WHERE kind = 'stop'")
+        assert stopped_rows == [(stopped,)]
+        check_order(db, signal_every)
+        event(f"dropped: {run['dropped'] > 0}, vetoed: {run['risk_vetoes'] > 0}, stopped: {stopped > 0}")
+
+
+def play(script: list[tuple[object, ...]], street: BackStreet, sample_every: int) -> tuple[Ledger, int]:
+    """Do what the script says. Returns what must have happened, and how many were dropped by a stop."""
+    door, wanted, stopped = street.door, Ledger(sample_every), 0
+    with closing(sqlite3.connect(f"{street.db.as_uri()}?mode=ro", uri=True, isolation_level=None)) as reader:
+        for moment, (what, *args) in enumerate(script, 1):
+            at = 1_700_000_000_000 + moment
+            if what == "offer":
+                source, items = str(args[0]), args[1]
+                assert isinstance(items, list)
+                door.offer(source, wanted.offer(source, items), at, nothing)
+            elif what == "reject":
+                wanted.received += 1
+                wanted.rejected += 1
+                door.reject(str(args[0]), str(args[1]), at)
+            elif what == "reload":
+                every, wait_ms = args
+                assert isinstance(every, int)
+                assert isinstance(wait_ms, float)
+                assert door.resample(every, wait_ms, at) == wanted.received
+                wanted.spans.append((every, Counter()))
+            elif what == "heartbeat":
+                door.close_gaps(at)
+            elif what == "down":
+                door.silence_begins(str(args[0]), str(args[1]), at)
+            elif what == "up":
+                door.silence_ends(at)
+            elif what == "hold":
+                street.strategy.free.clear()
+            elif what == "release":
+                street.strategy.free.set()
+            elif what == "stop":
+                stopped += door.drop_waiting(at)
+            else:
+                check_snapshot(reader, 1)
+            books = door.snapshot()
+            lost = books.sampled_out + books.rejected + books.duplicate + books.dropped
+            assert books.received == wanted.received == lost + books.waiting + books.admitted
+            assert books.waiting <= street.tick_capacity
+    return wanted, stopped
+
+
+def check_order(db: Path, signal_every: int) -> None:
+    """Ticks stand in the order they came in, and each one's consequences hang on it."""
+    places = [price for (price,) in rows(db, "SELECT price FROM ticks ORDER BY id")]
+    assert places == sorted(places)
+    assert len(set(places)) == len(places)
+    ticks = [number for (number,) in rows(db, "SELECT id FROM ticks ORDER BY id")]
+    # The periodic strategy counts what was admitted, which is exactly what was stored.
+    assert [number for (number,) in rows(db, "SELECT id FROM signals ORDER BY id")] == ticks[
+        signal_every - 1 :: signal_every
+    ]
+    sides = [side for (side,) in rows(db, "SELECT side FROM signals ORDER BY id")]
+    assert sides == [("BUY", "SELL")[n % 2] for n in range(len(sides))]
+    assert rows(db, "SELECT o.id FROM orders o JOIN ticks k ON k.id = o.id WHERE o.price <> k.price") == []
+    assert rows(db, "SELECT s.id FROM signals s JOIN ticks k ON k.id = s.id WHERE created_ms <> received_ms") == []

@@ -1,0 +1,81 @@
+"""A hand-over is split only in front of a tick, never overfills the channel, and loses and reorders nothing."""
+
+from __future__ import annotations
+
+import threading
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hybrid_engine.channel import Channel, whole_chains
+from hybrid_engine.model import Event, Order, Signal, Tick, Trade
+
+
+def chain(number: int, length: int) -> list[Event]:
+    """A tick and up to three things it caused."""
+    tick = Tick(number, "s", "X", 1.0, 1.0, None, 1, 1)
+    signal = Signal.of(tick, "BUY", 1.0, "r", 0.5)
+    order = Order(number, "X", "BUY", 1.0, 1.0, "FILLED", "r", "SHADOW", 1)
+    events: list[Event] = [tick, signal, order]
+    return [*events, Trade(number, "X", "BUY", 1.0, 1.0, 0.0, 1)][:length]
+
+
+chains = st.lists(st.lists(st.integers(1, 4), max_size=8), max_size=8)
+
+
+class Watched(Channel):
+    """Remembers the most that ever stood in it."""
+
+    most = 0
+
+    def _put(self, item: object) -> None:
+        super()._put(item)  # type: ignore[arg-type]
+        self.most = max(self.most, self._qsize())
+
+
+@given(chains, st.integers(4, 9))
+def test_what_is_taken_is_whole_chains_in_order(hand_overs: list[list[int]], capacity: int) -> None:
+    channel = Watched(capacity)
+    number = 0
+    given_in: list[list[Event]] = []
+    for lengths in hand_overs:
+        events: list[Event] = []
+        for length in lengths:
+            number += 1
+            events += chain(number, length)
+        given_in.append(events)
+
+    def produce() -> None:
+        for events in given_in:
+            channel.hand_over(events, lambda: None)
+        channel.close()
+
+    producer = threading.Thread(target=produce)
+    producer.start()
+    taken: list[Event] = []
+    while not channel.finished:
+        part = list(channel.take(5.0))
+        if part:
+            assert isinstance(part[0], Tick)
+            # Whole: nothing that follows later belongs to what was taken now.
+            assert len(part) <= capacity
+            taken += part
+            expected = [event for events in given_in for event in events][: len(taken)]
+            assert taken == expected
+            following = [event for events in given_in for event in events][len(taken) : len(taken) + 1]
+            assert all(isinstance(event, Tick) for event in following)
+    producer.join(10)
+    assert not producer.is_alive()
+    assert taken == [event for events in given_in for event in events]
+    assert channel.most <= capacity
+
+
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=10), st.data())
+def test_whole_chains_takes_as_many_as_fit(lengths: list[int], data: st.DataObject) -> None:
+    events = [event for number, length in enumerate(lengths) for event in chain(number, length)]
+    starts = [n for n, event in enumerate(events) if isinstance(event, Tick)]
+    start = data.draw(st.sampled_from(starts))
+    room = data.draw(st.integers(0, 12))
+    end = whole_chains(events, start, room)
+    boundaries = [*starts, len(events)]
+    assert end == max(b for b in boundaries if start <= b <= start + room)

@@ -1,0 +1,102 @@
+"""No sequence of signals and prices gets an order past the caps; what reduces exposure always passes."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hybrid_engine.channel import Channel
+from hybrid_engine.execution import ExecutionStage
+from hybrid_engine.metrics import Counters
+from hybrid_engine.model import BUY, FILLED, Event, Order, Signal, Tick, Trade
+from hybrid_engine.risk import RiskBook
+from hybrid_engine.settings import RiskCaps
+
+SYMBOLS = ("A", "B", "C")
+prices = st.floats(1e-6, 1e12) | st.sampled_from([1.0, 0.1, 99.99, 1e308])
+sizes = st.floats(1e-9, 1e9) | st.sampled_from([0.1, 0.2, 0.3, 1e308])
+moves = st.lists(
+    st.tuples(st.sampled_from(SYMBOLS), prices, st.none() | st.tuples(st.sampled_from(["BUY", "SELL"]), sizes)),
+    max_size=40,
+)
+caps = st.builds(RiskCaps, st.floats(1e-3, 1e9), st.floats(1e-3, 1e9), st.integers(1, 3))
+ALMOST = 1 + 1e-9  # sums of floats in another order
+
+
+@given(moves, caps)
+def test_the_caps_hold(script: list[tuple[str, float, tuple[str, float] | None]], limits: RiskCaps) -> None:
+    counters = Counters()
+    stage = ExecutionStage("PAPER", RiskBook(limits), Channel(4), Channel(4), counters, lambda: None)
+    net: dict[str, float] = dict.fromkeys(SYMBOLS, 0.0)
+    last: dict[str, float] = dict.fromkeys(SYMBOLS, 0.0)
+    vetoes = trades = 0
+    for number, (symbol, price, wish) in enumerate(script, 1):
+        tick = Tick(number, "s", symbol, price, 1.0, None, number, number)
+        last[symbol] = price
+        events: list[Event] = [tick]
+        if wish is not None:
+            events.append(Signal.of(tick, wish[0], wish[1], "R", 0.5))
+        out = list(stage.transform(events))
+        assert out[: len(events)] == events  # passed on, in order, in front of what was made of it
+        if wish is None:
+            assert len(out) == 1
+            continue
+        side, size = wish
+        order = out[2]
+        assert isinstance(order, Order)
+        after = net[symbol] + (size if side == BUY else -size)
+        reduces = abs(after) < abs(net[symbol])
+        if order.status == FILLED:
+            (trade,) = out[3:]
+            assert isinstance(trade, Trade)
+            assert (trade.id, trade.size, trade.price, trade.fee) == (number, size, price, size * price * 0.001)
+            net[symbol] = after
+            trades += 1
+            if not reduces:
+                assert abs(after) * price <= limits.max_symbol_exposure_usd
+                gross = sum(abs(net[s]) * last[s] for s in SYMBOLS)
+                assert gross <= limits.max_exposure_usd * ALMOST
+        else:
+            assert out[3:] == []
+            assert not reduces
+            assert order.reason == "RISK_CAP"
+            vetoes += 1
+    assert (counters.risk_vetoes, counters.trade_count, counters.orders) == (vetoes, trades, vetoes + trades)
+
+
+@given(st.floats(1e-3, 1e6), st.floats(1e-9, 1e6), st.floats(0.01, 100))
+def test_a_position_that_outgrew_its_cap_can_be_reduced_and_not_added_to(
+    cap: float, part: float, growth: float
+) -> None:
+    book = RiskBook(RiskCaps(cap, cap, 1))
+    size = cap
+    book.mark("A", 1.0)
+    tick = Tick(1, "s", "A", 1.0, 1.0, None, 1, 1)
+    assert book.veto(Signal.of(tick, "BUY", size, "R", 1.0)) is None
+    book.fill("A", "BUY", size)
+    book.mark("A", 1.0 + growth)
+    assert book.veto(Signal.of(tick, "BUY", part, "R", 1.0)) is not None
+    less = min(part, size)
+    if size - less < size:
+        assert book.veto(Signal.of(tick, "SELL", less, "R", 1.0)) is None
+    assert book.exposure("A") == size * (1.0 + growth)
+
+
+def test_what_is_no_number_is_vetoed() -> None:
+    book = RiskBook(RiskCaps())
+    book.mark("A", 1.0)
+    tick = Tick(1, "s", "A", 1.0, 1.0, None, 1, 1)
+    for size in (float("nan"), float("inf"), 1e300):
+        assert book.veto(Signal.of(tick, "BUY", size, "R", 1.0)) is not None
+
+
+def test_open_orders_bind_what_rests_and_not_what_reduces() -> None:
+    book = RiskBook(RiskCaps(1e6, 1e6, 2))
+    book.mark("A", 1.0)
+    tick = Tick(1, "s", "A", 1.0, 1.0, None, 1, 1)
+    book.fill("A", "BUY", 5.0)
+    book.open_orders = 2
+    assert book.veto(Signal.of(tick, "BUY", 1.0, "R", 1.0)) == "max_open_orders"
+    assert book.veto(Signal.of(tick, "SELL", 1.0, "R", 1.0)) is None
+    book.open_orders = 1
+    assert book.veto(Signal.of(tick, "BUY", 1.0, "R", 1.0)) is None

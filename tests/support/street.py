@@ -1,0 +1,92 @@
+"""The real stages behind the real door, on a real database, without ingest: a test is the ingest."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hybrid_engine.channel import Channel
+from hybrid_engine.execution import ExecutionStage
+from hybrid_engine.front_door import FrontDoor
+from hybrid_engine.metrics import Counters, FeedState
+from hybrid_engine.model import Signal, Tick
+from hybrid_engine.persist import PersistStage
+from hybrid_engine.risk import RiskBook
+from hybrid_engine.settings import EngineSettings, RiskCaps
+from hybrid_engine.store import RunInfo, Store, now_ms
+from hybrid_engine.strategy import Periodic, Strategy, StrategyStage
+
+INFO = RunInfo("0", "digest", "config", "SHADOW", "MOCK_WS", 1)
+
+
+class Held:
+    """A strategy that can be held up, so that the house fills behind it."""
+
+    def __init__(self, inner: Strategy) -> None:
+        self._inner = inner
+        self.free = threading.Event()
+        self.free.set()
+
+    def on_tick(self, tick: Tick) -> Signal | None:
+        self.free.wait()
+        return self._inner.on_tick(tick)
+
+
+def nothing() -> None:
+    """A beat that nobody counts."""
+
+
+@dataclass
+class BackStreet:
+    """Everything from the front door on. `close` lets it run dry and ends the run with 0."""
+
+    db: Path
+    tick_capacity: int = 4
+    signal_capacity: int = 2
+    persist_capacity: int = 4
+    sample_every: int = 1
+    signal_every: int = 2
+    caps: RiskCaps = field(default_factory=lambda: RiskCaps(max_exposure_usd=1.0, max_symbol_exposure_usd=0.6))
+    settings: EngineSettings = field(
+        default_factory=lambda: EngineSettings(batch_rows=3, flush_interval_ms=2.0, heartbeat_interval_secs=0.1)
+    )
+    admit_wait_ms: float = 0.0
+    on_end: Callable[[], None] = nothing
+
+    def __post_init__(self) -> None:
+        self.store = Store(self.db)
+        self.store.begin_run(INFO, now_ms())
+        first_tick, first_gap = self.store.next_ids()
+        self.counters = Counters()
+        self.feed = FeedState()
+        self.door = FrontDoor(
+            self.tick_capacity,
+            sample_every=self.sample_every,
+            admit_wait_ms=self.admit_wait_ms,
+            first_tick_id=first_tick,
+            first_gap_id=first_gap,
+        )
+        self.strategy = Held(Periodic(self.signal_every))
+        signals, rows = Channel(self.signal_capacity), Channel(self.persist_capacity)
+        self.persist = PersistStage(self.store, self.door, rows, self.counters, self.feed, self.settings, self.on_end)
+        self.stages = (
+            StrategyStage(self.strategy, self.door, signals, self.counters, self.on_end),
+            ExecutionStage("SHADOW", RiskBook(self.caps), signals, rows, self.counters, self.on_end),
+            self.persist,
+        )
+        for stage in self.stages:
+            stage.start()
+
+    def close(self) -> None:
+        """What the last act of ingest is, and then the end of the run."""
+        self.strategy.free.set()
+        self.door.close_gaps(now_ms(), for_good=True)
+        self.door.close()
+        for stage in self.stages:
+            stage.join(30)
+            assert not stage.is_alive(), stage.name
+            assert stage.failure is None, stage.failure
+        self.store.end_run(0, now_ms())
+        self.store.close()
