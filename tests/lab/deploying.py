@@ -88,16 +88,14 @@ def fingerprint(lab: Lab, *places: str) -> str:
     return lab.root("sh", "-c", script, "sh", *places).stdout
 
 
-def checkout_with(folder: Path, **edits: tuple[str, str]) -> Path:
-    """A copy of the engine's sources with texts replaced: {module without .py: (old, new)}. Another release, that is."""
-    source = frozen() if edits else CHECKOUT
+def checkout_with(folder: Path, **appended: str) -> Path:
+    """A copy of the engine's sources with texts appended: {module without .py: text}. Another release, that is."""
+    source = frozen() if appended else CHECKOUT
     shutil.copytree(source / "hybrid_engine", folder / "hybrid_engine", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(source / "pyproject.toml", folder)
-    for module, (old, new) in edits.items():
-        path = folder / "hybrid_engine" / f"{module}.py"
-        text = path.read_text()
-        assert old in text, f"{path} has no {old!r} any more"
-        path.write_text(text.replace(old, new, 1))
+    for module, text in appended.items():
+        with (folder / "hybrid_engine" / f"{module}.py").open("a") as stream:
+            stream.write(text)
     return folder
 
 

@@ -34,6 +34,11 @@ def text(path: str) -> str:
         return ""
 
 
+def status(pid: int | str) -> dict[str, str]:
+    """/proc/PID/status as {key: text}; empty where there is no such process."""
+    return dict(line.split(":", 1) for line in text(f"/proc/{pid}/status").splitlines() if ":" in line)
+
+
 def value(path: str) -> Any:
     try:
         return json.loads(text(path))
@@ -88,7 +93,8 @@ def main() -> None:
         json.dumps(
             {
                 "unit": unit,
-                "status": dict(line.split(":", 1) for line in text(f"/proc/{pid}/status").splitlines() if ":" in line),
+                "status": status(pid),
+                "init_status": status(1),
                 "stat": text(f"/proc/{pid}/stat").rpartition(")")[2].split(),
                 "limits": text(f"/proc/{pid}/limits").splitlines(),
                 "mounts": text(f"/proc/{pid}/mountinfo").splitlines(),

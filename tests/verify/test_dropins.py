@@ -47,7 +47,10 @@ def restart(seen: dict[str, Any], wanted: dict[str, str]) -> None:
 def hardening(seen: dict[str, Any], wanted: dict[str, str]) -> None:
     status = {key: value.strip() for key, value in seen["status"].items()}
     assert status["NoNewPrivs"] == "1", "the process could gain privileges"
+    # A container's processes all have filters of the container's making: the service's own come on top.
+    filters = [int(entry.get("Seccomp_filters", 0)) for entry in (seen["status"], seen["init_status"])]
     assert status["Seccomp"] == "2", "no system call filter on the process"
+    assert filters[0] > filters[1], "no system call filter of its own on the process"
     for kind in ("CapEff", "CapPrm", "CapBnd", "CapAmb"):
         assert int(status[kind], 16) == 0, f"the process has capabilities ({kind})"
     assert int(status["Umask"], 8) == int(wanted["UMask"], 8)

@@ -66,7 +66,7 @@ def main() -> None:
     def listed(folder: str) -> list[str]:
         return sorted(f[: -len(".conf")] for f in os.listdir(folder) if f.endswith(".conf")) if os.path.isdir(folder) else []
 
-    present, out = listed(os.path.dirname(path)), listed(os.path.dirname(marker))
+    present, out = listed(f"{UNITS}/{unit}.d"), listed(rolled_back_folder(unit))
     away = options["state"] == "rolled_back"
     if "/" in name or name not in {*present, *out}:
         there = f"in force: {', '.join(present) or 'none'}; rolled back: {', '.join(out) or 'none'}"

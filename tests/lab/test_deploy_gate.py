@@ -1,0 +1,162 @@
+"""What does not prove itself does not stay: releases that fail, hosts that cannot, first deployments gone wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from conftest import MakeLab
+from deploying import CURRENT, HISTORY, ROOT, UNIT, checkout_with, fingerprint, live, pid, play
+from labs import Lab
+
+pytestmark = pytest.mark.lab
+
+FAILS = """
+
+def _run(args: argparse.Namespace) -> int:
+    raise RuntimeError("broken on purpose")
+"""
+# Runs well as a candidate, and not in its place: what only the second gate sees.
+FAILS_IN_PLACE = """
+
+_runs = _run
+
+
+def _run(args: argparse.Namespace) -> int:
+    if args.config is not None:
+        return _runs(args)
+    raise RuntimeError("broken in its place on purpose")
+"""
+
+
+@pytest.fixture(scope="module")
+def running(lab: Lab) -> Lab:
+    play(lab, "deploy")
+    return lab
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    return tmp_path / "checkout"
+
+
+def state(lab: Lab) -> str:
+    return fingerprint(lab, "/etc", CURRENT, "/run/systemd/system")
+
+
+def candidates(lab: Lab) -> str:
+    """All that could be left of a candidate."""
+    units = lab.root("systemctl", "list-units", "--all", "--plain", "--no-legend", "*candidate*").stdout
+    return units + lab.root("sh", "-c", "ls -d /run/*candidate* /run/systemd/system/*candidate*", check=False).stdout
+
+
+def test_a_release_that_fails_leaves_the_old_one_running(running: Lab, checkout: Path) -> None:
+    before, process, name = state(running), pid(running), live(running)
+    checkout.mkdir()
+    checkout_with(checkout, cli=FAILS)
+    said = play(running, "deploy", check=False, release_checkout=checkout)
+    assert said.rc != 0
+    assert "broken on purpose" in said.out, "the candidate's last lines"
+    assert "Nothing was replaced" in said.said
+    assert (state(running), pid(running), live(running)) == (before, process, name)
+    assert candidates(running) == ""
+    again = play(running, "deploy", check=False, release_checkout=checkout)
+    assert again.rc != 0
+    assert "is marked void" in again.said
+    assert "release_force=true" in again.said
+    forced = play(running, "deploy", check=False, release_checkout=checkout, release_force="true")
+    assert "broken on purpose" in forced.out, "tried again because somebody said so"
+    assert (state(running), pid(running)) == (before, process)
+
+
+def test_a_release_that_fails_in_its_place_is_taken_back(running: Lab, checkout: Path) -> None:
+    before, process, name = state(running), pid(running), live(running)
+    checkout.mkdir()
+    checkout_with(checkout, cli=FAILS_IN_PLACE)
+    said = play(running, "deploy", check=False, release_checkout=checkout, engine_sample_every=7)
+    assert said.rc != 0
+    assert "broken in its place on purpose" in said.out
+    assert "What was there before runs again" in said.said
+    assert (state(running), live(running)) == (before, name)
+    assert pid(running) not in (0, process)
+    assert "void" in said.said
+    assert running.root("ls", "/run/hybrid-deploy").stdout == ""
+    assert play(running, "deploy").changes == []
+
+
+def test_three_releases_are_kept_and_the_live_one_always(running: Lab, tmp_path: Path) -> None:
+    names = [live(running)]
+    for number in range(3):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        play(running, "deploy", release_checkout=checkout_with(folder, __init__=f"# {number}\n"))
+        names.append(live(running))
+    assert len(set(names)) == 4
+    assert sorted(running.root("ls", f"{ROOT}/releases").stdout.split()) == sorted(names[1:])
+    play(running, "rollback", release=names[1])
+    assert live(running) == names[1]
+    said = play(running, "rollback", check=False, release="previous")
+    assert "no release was live before" in said.said
+    folder = tmp_path / "last"
+    folder.mkdir()
+    play(running, "deploy", release_checkout=checkout_with(folder, __init__="# last\n"))
+    kept = running.root("ls", f"{ROOT}/releases").stdout.split()
+    assert {live(running), names[1]} <= set(kept), "the live one, and what it replaced"
+    assert len(kept) == 3
+    play(running, "rollback", release="previous")
+    assert live(running) == names[1]
+
+
+def test_a_release_altered_on_the_host_is_not_gone_back_to(running: Lab) -> None:
+    name = live(running)
+    other = next(n for n in running.root("ls", f"{ROOT}/releases").stdout.split() if n != name)
+    running.root("sh", "-c", f"echo '# altered' >> {ROOT}/releases/{other}/lib/hybrid_engine/model.py")
+    process = pid(running)
+    said = play(running, "rollback", check=False, release=other)
+    assert "altered on this host" in said.said
+    assert (live(running), pid(running)) == (name, process)
+
+
+def test_a_first_deployment_that_fails_leaves_nothing_that_runs(make_lab: MakeLab, checkout: Path) -> None:
+    fresh = make_lab()
+    checkout.mkdir()
+    checkout_with(checkout, cli=FAILS)
+    assert play(fresh, "deploy", check=False, release_checkout=checkout).rc != 0
+    checkout_with(checkout / "in_place", cli=FAILS_IN_PLACE)
+    said = play(fresh, "deploy", check=False, release_checkout=checkout / "in_place")
+    assert "Nothing was there before: it is not installed" in said.said
+    assert candidates(fresh) == ""
+    left = ["/etc/hybrid-engine", f"/etc/systemd/system/{UNIT}", f"/etc/systemd/system/{UNIT}.d", CURRENT]
+    assert fresh.root("sh", "-c", 'ls -d "$@" 2>/dev/null', "sh", *left, check=False).stdout == ""
+    assert fresh.root("ls", f"{ROOT}/releases").stdout == ""
+    assert fresh.root("systemctl", "show", "--value", "-p", "LoadState", UNIT).stdout.strip() == "not-found"
+    assert fresh.root("systemctl", "list-units", "--failed", "--plain", "--no-legend").stdout == ""
+    assert '"void"' in fresh.root("cat", HISTORY).stdout
+    play(fresh, "deploy")
+    assert pid(fresh) > 0
+
+
+def test_preflight_lists_all_that_is_missing_at_once(running: Lab) -> None:
+    before = fingerprint(running, "/etc", "/opt", "/var/lib/hybrid-deploy")
+    wishes = {"preflight_systemd_min": 999, "preflight_python_min": "9.9", "preflight_free_mb": 10**9}
+    said = play(running, "deploy", "--check", check=False, **wishes)
+    assert said.rc != 0
+    for words in ("for 4 reason(s)", "where 999 or newer", "where 9.9 or newer", "MB free below /opt", "make room"):
+        assert words in said.said
+    assert fingerprint(running, "/etc", "/opt", "/var/lib/hybrid-deploy") == before
+
+
+def test_a_host_without_a_working_python_is_told_so(running: Lab) -> None:
+    said = play(running, "deploy", check=False, preflight_python="/usr/bin/no-python")
+    assert "It has no working /usr/bin/no-python: apt-get install python3" in said.said
+
+
+def test_an_unreachable_host_is_one_clear_line(running: Lab, tmp_path: Path) -> None:
+    inventory = tmp_path / "hosts.yml"
+    inventory.write_text(
+        "nuc:\n  hosts:\n    gone:\n      ansible_host: 127.0.0.1\n      ansible_port: 9\n      ansible_user: operator\n"
+    )
+    said = play(running, "deploy", f"--inventory={inventory}", "--limit=gone", check=False)
+    assert said.rc != 0
+    assert "gone cannot be used" in said.said
+    assert "ssh operator@127.0.0.1" in said.said

@@ -1,0 +1,112 @@
+"""Rolling back is remembered, told of, and undone byte for byte; verify tells the sick host from the well one."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from deploying import CONFIG, CURRENT, DROPINS, UNIT, fingerprint, pid, play
+from labs import Lab
+
+pytestmark = pytest.mark.lab
+
+DROPIN = f"{DROPINS}/40-hardening.conf"
+
+
+@pytest.fixture(scope="module")
+def running(lab: Lab) -> Lab:
+    play(lab, "deploy")
+    return lab
+
+
+def hardened(lab: Lab) -> bool:
+    """Whether the process has system call filters of its own (on top of the container's), and no capabilities."""
+    script = 'for pid in "$@"; do awk "/Seccomp_filters|CapBnd/ { print \\$2 }" /proc/$pid/status; done'
+    bounding, filters, _, inits = lab.root("sh", "-c", script, "sh", str(pid(lab)), "1").stdout.split()
+    assert (int(bounding, 16) == 0) == (int(filters) > int(inits))
+    return int(bounding, 16) == 0
+
+
+def test_a_dropin_goes_is_remembered_and_comes_back(running: Lab) -> None:
+    before, process = fingerprint(running, "/etc"), pid(running)
+    told = play(running, "rollback", "--check", dropin="40-hardening")
+    assert (fingerprint(running, "/etc"), pid(running)) == (before, process)
+    gone = play(running, "rollback", dropin="40-hardening")
+    assert gone.changes == told.changes
+    assert running.root("ls", DROPINS).stdout.split() == ["20-resources.conf", "30-restart.conf", "50-watchdog.conf"]
+    assert not hardened(running), "the process runs without it"
+    process = pid(running)
+    assert play(running, "rollback", dropin="40-hardening").changes == []
+    deployed = play(running, "deploy")
+    assert deployed.changes == [], "a deployment honours it"
+    assert "40-hardening is rolled back since" in deployed.said
+    assert pid(running) == process
+    verified = play(running, "verify")
+    assert re.search(r"ROLLED BACK: 40-hardening since \S+ by \S+; it stays out until", verified.said)
+    play(running, "restore", dropin="40-hardening")
+    assert fingerprint(running, "/etc") == before
+    assert hardened(running)
+    assert play(running, "deploy").changes == []
+    assert "ROLLED BACK" not in play(running, "verify").out
+
+
+def test_the_threshold_does_not_bind_a_rollback(running: Lab) -> None:
+    """Something else changes while the hardening is out: that is deployed, and the hardening stays out."""
+    play(running, "rollback", dropin="40-hardening")
+    changed = play(running, "deploy", engine_sample_every=3)
+    assert "Install what the service is made of" in changed.changes
+    assert not hardened(running)
+    play(running, "deploy")
+    play(running, "restore", dropin="40-hardening")
+    assert hardened(running)
+
+
+@pytest.mark.parametrize("words", [{}, {"dropin": "nope"}, {"release": "9.9.9-000000000000"}, {"dropin": "../config"}])
+def test_an_unknown_name_is_refused_with_what_there_is(running: Lab, words: dict[str, str]) -> None:
+    before, process = fingerprint(running, "/etc", "/var/lib/hybrid-deploy"), pid(running)
+    said = play(running, "rollback", check=False, **words)
+    assert said.rc != 0
+    assert any(text in said.said for text in ("Say what to roll back", "in force: 20-resources", "on this host:"))
+    assert (fingerprint(running, "/etc", "/var/lib/hybrid-deploy"), pid(running)) == (before, process)
+
+
+def failed(said: str) -> set[str]:
+    return set(re.findall(r"(?:FAILED|ERROR) tests/verify/\S+::(\w+)", said))
+
+
+def test_verify_is_red_for_each_thing_that_is_wrong(running: Lab) -> None:
+    """Many wrongs at once, each of which has its assertion; then nothing is left of them."""
+    running.root("chmod", "0666", f"{DROPINS}/20-resources.conf")
+    running.root("sh", "-c", f"sed -i 's/sample_every = 1/sample_every = 2/' {CONFIG}")
+    running.root("sh", "-c", f"echo '# altered' >> {CURRENT}/lib/hybrid_engine/model.py; touch {CURRENT}/stray")
+    running.root("sh", "-c", f"printf '[Service]\\nSystemCallFilter=\\nNice=5\\n' > {DROPINS}/90-foreign.conf")
+    running.root("sh", "-c", f"systemctl daemon-reload; systemctl disable {UNIT}; systemctl restart {UNIT}")
+    running.root("sh", "-c", f"sed -i 's/sample_every = 2/sample_every = 3/' {CONFIG}")
+    running.root("chmod", "0755", "/var/lib/hybrid-engine")
+    said = play(running, "verify", check=False)
+    assert said.rc != 0
+    assert failed(said.out) >= {
+        "test_enabled",
+        "test_state_directory_is_its_own",
+        "test_in_force_or_rolled_back",
+        "test_nobody_else_changes_the_unit",
+        "test_release_is_what_its_name_says",
+        "test_release_holds_nothing_else_and_is_roots",
+        "test_process_runs_the_deployed_configuration",
+        "test_deployed_files_are_as_deployed",
+    }
+    assert "journal of hybrid-engine.service" in said.out
+    assert "engine starting" in said.said, "the journal's last lines"
+    running.root("rm", f"{DROPINS}/90-foreign.conf")
+    running.root("chmod", "0750", "/var/lib/hybrid-engine")
+    play(running, "deploy")
+    play(running, "verify")
+
+
+def test_verify_is_red_when_nothing_runs(running: Lab) -> None:
+    running.root("systemctl", "stop", UNIT)
+    said = play(running, "verify", check=False)
+    assert said.rc != 0
+    assert {"test_running_and_ready", "test_runs_as_its_own_user", "test_counters_are_fresh"} <= failed(said.out)
+    play(running, "deploy")
+    play(running, "verify")
