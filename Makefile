@@ -41,7 +41,10 @@ demo: setup ## engine and mock exchange on loopback, a live line of counters; Ct
 
 # LAB=name chooses one of several, LAB_SUITE=bookworm|trixie what it runs. Ansible holds back what a command
 # prints until it is done, so the minute it takes to build a root file system is told past it.
-.PHONY: lab-up lab-down lab-shell
+.PHONY: lab-ready lab-up lab-down lab-shell
+lab-ready: setup ## install and build what labs need, once
+	@HYBRID_LAB_PROGRESS=/proc/$$$$/fd/2 $(BIN)/ansible-playbook playbooks/lab_up.yml -e lab_nuc_state=ready
+
 lab-up: setup ## boot a disposable NUC (LAB=name LAB_SUITE=bookworm|trixie)
 	@HYBRID_LAB_PROGRESS=/proc/$$$$/fd/2 $(BIN)/ansible-playbook playbooks/lab_up.yml
 
@@ -61,3 +64,6 @@ ifeq ($(INVENTORY),)
 else
 	@$(BIN)/ansible-playbook -i $(INVENTORY) playbooks/prove.yml
 endif
+
+# Once, before several workers want it at the same time.
+test-lab: lab-ready

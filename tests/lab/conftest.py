@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from labs import STATE, Lab, lab_py
-
-SUITE = os.environ.get("LAB_SUITE") or "bookworm"
-MakeLab = Callable[..., Lab]
+from labs import STATE, SUITE, Lab, MakeLab, lab_py
 
 
 @pytest.fixture(scope="session")
@@ -20,6 +18,8 @@ def lab_names() -> Iterator[Callable[[], str]]:
     """Names for labs that this process alone uses; whatever has one in the end is removed."""
     if sys.platform != "linux" or os.geteuid() != 0:
         pytest.skip("a lab needs root on Linux")
+    # A run that is told to end takes its labs down, as after Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     _sweep()
     given: list[str] = []
 

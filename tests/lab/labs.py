@@ -13,6 +13,7 @@ from pathlib import Path
 CHECKOUT = Path(__file__).parents[2]
 LAB_PY = CHECKOUT / "roles/lab_nuc/files/lab.py"
 STATE = Path(os.environ.get("HYBRID_LAB_STATE", "/var/lib/hybrid-engine-lab"))
+SUITE = os.environ.get("LAB_SUITE") or "bookworm"
 Result = subprocess.CompletedProcess[str]
 
 
@@ -70,6 +71,10 @@ class Lab:
     def down(self) -> None:
         """Leave nothing of it."""
         lab_py("down", self.name)
+
+
+MakeLab = Callable[..., Lab]
+"""make_lab(suite="trixie") -> Lab: another clean lab, removed at the session's end."""
 
 
 def _run(argv: list[str], check: bool, timeout: float, env: Mapping[str, str] | None) -> Result:

@@ -9,8 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import MakeLab
-from labs import CHECKOUT, Lab, lab_py, wait_for
+from labs import CHECKOUT, Lab, MakeLab, lab_py, wait_for
 
 pytestmark = pytest.mark.lab
 

@@ -17,6 +17,7 @@ from types import FrameType
 
 CACHE = Path(os.environ.get("HYBRID_LAB_CACHE", "/var/cache/hybrid-engine-lab"))
 STATE = Path(os.environ.get("HYBRID_LAB_STATE", "/var/lib/hybrid-engine-lab"))
+INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 DEADLINE_S = float(os.environ.get("HYBRID_LAB_DEADLINE_S", "90"))
 
 # Each command the lab needs, with the Debian package that brings it.
@@ -161,12 +162,25 @@ def interruptible() -> None:
 
 
 @contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Let a cleanup finish although Ctrl-C is pressed again."""
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = [signal.signal(number, signal.SIG_IGN) for number in numbers]
+def interrupted_after() -> Iterator[None]:
+    """Hold an interruption back until the end of the block."""
+    arrived: list[int] = []
+    before = [signal.signal(number, lambda number, _frame: arrived.append(number)) for number in INTERRUPTIONS]
     try:
         yield
     finally:
-        for number, handler in zip(numbers, before, strict=True):
+        for number, handler in zip(INTERRUPTIONS, before, strict=True):
+            signal.signal(number, handler)
+        if arrived:
+            signal.raise_signal(arrived[0])
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Let a cleanup finish although Ctrl-C is pressed again."""
+    before = [signal.signal(number, signal.SIG_IGN) for number in INTERRUPTIONS]
+    try:
+        yield
+    finally:
+        for number, handler in zip(INTERRUPTIONS, before, strict=True):
             signal.signal(number, handler)

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from lab_common import STATE, wait_until
-from lab_machine import cgroups
+from lab_machine import remove_cgroups
 
 
 def find_machine(name: str) -> int | None:
@@ -17,14 +17,19 @@ def find_machine(name: str) -> int | None:
 
     It is looked up, never stored, because PIDs are reused.
     """
+    return next((pid for pid in _holders(name) if command_line(pid).startswith(b"unshare\0")), None)
+
+
+def _holders(name: str) -> list[int]:
+    """Every process that is on its way to be the machine, or is it."""
     needle = b"\0_machine\0" + os.fsencode(STATE / name) + b"\0"
+    found = []
     for pid in all_pids():
-        line = command_line(pid)
-        if line.startswith(b"unshare\0") and line.endswith(needle):
+        if command_line(pid).endswith(needle):
             with suppress(OSError):  # it may be gone by now
                 if os.stat(f"/proc/{pid}").st_uid == 0:
-                    return pid
-    return None
+                    found.append(pid)
+    return found
 
 
 def find_leader(name: str) -> int | None:
@@ -104,14 +109,19 @@ def _depth(pid: int) -> int:
 
 
 def cut(name: str) -> None:
-    """Kill everything in a lab at once, if it runs, and wait until it is gone."""
-    outermost = find_machine(name)
-    if outermost is None:
-        return
-    # Its first process ends only after all others in its PID namespace; whoever came in from here ends by itself.
-    awaited = [outermost, *_children(outermost), *_guests(name)]
-    os.kill(outermost, signal.SIGKILL)
-    wait_until(f"{name} ending", lambda: not any(map(is_alive, awaited)) and not _remains(name))
+    """Kill everything in a lab at once, whatever of it runs, and wait until it is gone with its cgroups."""
+    # Whoever came in from here ends by itself. A machine's first process ends only after all others inside, and
+    # one that is just starting may not be tied to its parent yet: so they are looked for until there are none.
+    awaited = set(_guests(name))
+
+    def is_over() -> bool:
+        for pid in _holders(name):
+            awaited.add(pid)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return not any(map(is_alive, awaited)) and remove_cgroups(name)
+
+    wait_until(f"{name} ending", is_over)
 
 
 def end_connections(name: str) -> None:
@@ -127,13 +137,3 @@ def _guests(name: str) -> list[int]:
     leader = find_leader(name)
     mounts = mounts_of(leader) if leader else ""
     return [pid for pid in all_pids() if mounts and mounts_of(pid) == mounts]
-
-
-def _remains(name: str) -> bool:
-    """Whether a process is left in its cgroups: some take a few ms longer than the one that was killed."""
-    for branch in cgroups(name):
-        for procs in branch.rglob("cgroup.procs"):
-            with suppress(OSError):  # the cgroup went while it was looked at
-                if procs.read_text().strip():
-                    return True
-    return find_machine(name) is not None

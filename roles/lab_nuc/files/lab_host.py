@@ -24,7 +24,7 @@ from lab_common import (
     wait_until,
 )
 from lab_find import adopted_argv, command_line, cut, end_connections, enter_argv, find_leader, find_machine
-from lab_machine import cgroups, machine_argv, remove_cgroups
+from lab_machine import cgroups, machine_argv
 from lab_rootfs import USER, ensure_rootfs
 
 NEEDED_MB = 300
@@ -221,7 +221,6 @@ class Lab:
     def _clear(self) -> None:
         """Leave nothing but the state directory, which is the lock that is held and goes with it."""
         cut(self.name)
-        remove_cgroups(self.name)
         end_connections(self.name)
         for entry in self.state.iterdir():
             if entry.is_dir():

@@ -56,11 +56,17 @@ def cgroups(name: str) -> list[Path]:
     return branches
 
 
-def remove_cgroups(name: str) -> None:
-    """Remove the lab's branches, deepest first; the kernel allows it once nothing runs in them."""
+def remove_cgroups(name: str) -> bool:
+    """Remove the lab's branches, deepest first; False while something still runs in them."""
     for branch in cgroups(name):
         for folder, _, _ in os.walk(branch, topdown=False):
-            os.rmdir(folder)
+            try:
+                os.rmdir(folder)
+            except FileNotFoundError:
+                continue
+            except OSError:
+                return False
+    return True
 
 
 def be_machine(state: Path) -> int:

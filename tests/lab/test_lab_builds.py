@@ -1,0 +1,228 @@
+"""Building a root file system, with a debootstrap that only pretends; and what a lab says when it cannot be."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from labs import LAB_PY, STATE, lab_py, wait_for
+
+needs_root = pytest.mark.lab
+# $7 is the directory debootstrap is given: unshare's words are not among its own.
+DEBOOTSTRAP = """#!/bin/sh
+for word; do case $word in /*) target=$word; break;; esac; done
+mkdir -p "$target/etc" && echo partial > "$target/etc/partial" && echo run >> {log}
+{then}
+"""
+
+
+@pytest.fixture
+def pretending(tmp_path: Path) -> Callable[[str], dict[str, str]]:
+    """An environment whose debootstrap makes a directory and then does `then`, and whose cache is empty."""
+
+    def environment(then: str) -> dict[str, str]:
+        tools = tmp_path / "bin"
+        tools.mkdir()
+        script = DEBOOTSTRAP.format(log=tmp_path / "log", then=then)
+        for name, text in (("debootstrap", script), ("chroot", "#!/bin/sh\n")):
+            (tools / name).write_text(text)
+            (tools / name).chmod(0o755)
+        return {"PATH": f"{tools}:{os.environ['PATH']}", "HYBRID_LAB_CACHE": str(tmp_path / "cache")}
+
+    return environment
+
+
+@needs_root
+def test_two_builders_at_once_build_once(tmp_path: Path, pretending: Callable[[str], dict[str, str]]) -> None:
+    environment = {**os.environ, **pretending(f"while ! test -e {tmp_path}/go; do :; done")}
+    argv = [sys.executable, str(LAB_PY), "build", "--suite", "trixie"]
+    builders = [
+        subprocess.Popen(argv, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    wait_for("the build starting", (tmp_path / "log").exists)
+    stderrs = [builder.stderr for builder in builders]
+    told = [stderr.readline() for stderr in stderrs if stderr]  # both have said what they do
+    assert sorted(line.split()[1] for line in told) == ["another", "building"]
+    (tmp_path / "go").touch()
+    answers = {builder.communicate()[0] for builder in builders}
+    assert len(answers) == 1
+    built = Path(answers.pop().strip())
+    assert (built / "etc/partial").exists()
+    assert (tmp_path / "log").read_text() == "run\n"
+    assert list((tmp_path / "cache").iterdir()) == [built]
+
+
+@needs_root
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_build_leaves_nothing(
+    number: signal.Signals, tmp_path: Path, pretending: Callable[[str], dict[str, str]]
+) -> None:
+    environment = {**os.environ, **pretending("sleep 54321 & sleep 54321")}
+    builder = subprocess.Popen([sys.executable, str(LAB_PY), "build"], env=environment)
+    wait_for("the build starting", (tmp_path / "log").exists)
+    wait_for("its children", lambda: len(sleepers()) == 2)
+    builder.send_signal(number)
+    assert builder.wait(timeout=20) == 130
+    assert not (tmp_path / "cache").exists()
+    wait_for("its children ending", lambda: not sleepers(), 5)
+
+
+@needs_root
+def test_killed_build_is_no_cache_and_the_next_one_starts_over(
+    tmp_path: Path, pretending: Callable[[str], dict[str, str]]
+) -> None:
+    environment = pretending(f"test -e {tmp_path}/go || sleep 54322")
+    builder = subprocess.Popen([sys.executable, str(LAB_PY), "build"], env={**os.environ, **environment})
+    wait_for("the build starting", (tmp_path / "log").exists)
+    builder.kill()
+    builder.wait()
+    wait_for("its children ending", lambda: not sleepers(b"54322"), 5)
+    (tmp_path / "go").touch()
+    built = Path(lab_py("build", env=environment).stdout.strip())
+    assert list((tmp_path / "cache").iterdir()) == [built]
+    assert (tmp_path / "log").read_text() == "run\nrun\n"
+
+
+@needs_root
+def test_failed_build_tells_debootstraps_last_words(
+    tmp_path: Path, pretending: Callable[[str], dict[str, str]]
+) -> None:
+    done = lab_py("build", check=False, env=pretending("echo 'E: Failed getting release file'; exit 1"))
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        "lab: error: debootstrap of bookworm failed with 1: E: Failed getting release file"
+    )
+    assert not (tmp_path / "cache").exists()
+
+
+def sleepers(seconds: bytes = b"54321") -> list[str]:
+    """Processes that the pretended debootstrap left sleeping."""
+    wanted = b"sleep\0" + seconds + b"\0"
+    return [path.parent.name for path in Path("/proc").glob("[0-9]*/cmdline") if _read(path) == wanted]
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+def in_mounts(mounts: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run lab.py where `mounts` (shell) was done to a private view of the machine."""
+    command = f'{mounts}; exec "$@"'
+    argv = ["unshare", "--mount", "sh", "-ec", command, "sh", sys.executable, str(LAB_PY), *words]
+    return subprocess.run(argv, capture_output=True, text=True, check=False)
+
+
+@needs_root
+@pytest.mark.parametrize(
+    ("mounts", "told"),
+    [
+        ("mount --bind /dev/null /usr/sbin/debootstrap", "run `apt-get install debootstrap`"),
+        ("mount --bind /dev/null /usr/bin/systemd-nspawn", "run `apt-get install systemd-container`"),
+        (
+            f"mkdir -p {STATE}; mount -t tmpfs -o size=5m tmpfs {STATE}",
+            "300 MB needed: make room, or set HYBRID_LAB_STATE",
+        ),
+    ],
+)
+def test_machine_that_cannot_hold_a_lab_is_refused_in_one_line(mounts: str, told: str) -> None:
+    done = in_mounts(mounts, "up", "lab-refused")
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("lab: error: ")
+    assert told in done.stderr
+    assert not (STATE / "lab-refused").exists()
+
+
+@needs_root
+def test_full_disk_is_said_before_a_build_starts(tmp_path: Path) -> None:
+    mount = f"mount -t tmpfs -o size=50m tmpfs {tmp_path}"
+    done = in_mounts(f"{mount}; export HYBRID_LAB_CACHE={tmp_path}/cache", "build")
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "50 MB free, 900 MB needed: make room, or set HYBRID_LAB_CACHE" in done.stderr
+
+
+@needs_root
+def test_who_is_not_root_is_told_what_works_without() -> None:
+    argv = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "/usr/bin/python3", "-B", "-", "up"]
+    program = f"import sys; sys.path.insert(0, {str(LAB_PY.parent)!r}); import lab; sys.exit(lab.main())"
+    done = subprocess.run(argv, input=program, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "a lab needs root: run it with sudo, or use a real host instead" in done.stderr
+
+
+@needs_root
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["up", "No_Name"], "LAB='No_Name': a lab's name is 1 to 32 of a-z, 0-9 and inner hyphens"),
+        (["up", "../x"], "LAB='../x': a lab's name is"),
+        (["up", "lab-x", "--suite", "buster"], "suite 'buster' is unknown: LAB_SUITE is one of bookworm, trixie"),
+        (["reboot", "lab-none"], "lab-none does not exist: `make lab-up LAB=lab-none` makes it"),
+        (["ssh", "lab-none", "true"], "lab-none does not exist: `make lab-up LAB=lab-none` makes it"),
+    ],
+)
+def test_mistake_is_told_in_one_line(words: list[str], told: str) -> None:
+    done = lab_py(*words, check=False)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert told in done.stderr
+
+
+@pytest.fixture
+def rootfs(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The module that builds root file systems."""
+    monkeypatch.syspath_prepend(str(LAB_PY.parent))
+    return importlib.import_module("lab_rootfs")
+
+
+DEB822 = """\
+# a comment
+Types: deb deb-src
+URIs: https://mirror.test/debian
+Suites: bookworm bookworm-updates
+ bookworm-backports
+Components: main
+# in between
+Signed-By: /usr/share/keyrings/x.gpg
+"""
+
+
+@pytest.mark.parametrize(
+    ("system", "files", "suite", "mirror"),
+    [
+        ("debian", {"sources.list": "deb http://a.test/debian bookworm main\n"}, "bookworm", "http://a.test/debian"),
+        (
+            "debian",
+            {"sources.list": "deb [arch=amd64 x=y] http://a.test/d bookworm main\n"},
+            "trixie",
+            "http://a.test/d",
+        ),
+        ("debian", {"sources.list.d/d.sources": DEB822}, "trixie", "https://mirror.test/debian"),
+        ("debian", {"sources.list.d/d.sources": DEB822 + "Enabled: no\n"}, "bookworm", ""),
+        ("debian", {"sources.list": "# deb http://a.test/debian bookworm main\n"}, "bookworm", ""),
+        ("debian", {"sources.list": "deb http://sec.test/debian bookworm-security main\n"}, "bookworm", ""),
+        ("debian", {"sources.list": "deb http://tool.test/apt bookworm stable\n"}, "bookworm", ""),
+        ("debian", {"sources.list": "deb cdrom:[Debian]/ bookworm main\n"}, "bookworm", ""),
+        ("ubuntu", {"sources.list": "deb http://u.test/ubuntu noble main\n"}, "bookworm", ""),
+        ("debian", {}, "bookworm", ""),
+    ],
+)
+def test_mirror_is_the_machines_own(
+    rootfs: ModuleType, tmp_path: Path, system: str, files: dict[str, str], suite: str, mirror: str
+) -> None:
+    codename = "bookworm" if system == "debian" else "noble"
+    (tmp_path / "os-release").write_text(f'ID={system}\nVERSION_CODENAME="{codename}"\n')
+    (tmp_path / "apt/sources.list.d").mkdir(parents=True)
+    for path, text in files.items():
+        (tmp_path / "apt" / path).write_text(text)
+    assert rootfs.machine_mirror(suite, tmp_path) == mirror

@@ -1,0 +1,159 @@
+"""A lab that is over has left nothing: no process, mount, cgroup or file, however it came to its end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from labs import CHECKOUT, LAB_PY, STATE, SUITE, Lab, MakeLab, lab_py, wait_for
+
+pytestmark = pytest.mark.lab
+
+
+def remains(name: str) -> list[str]:
+    """Whatever there is of a lab: processes, mounts in any process's view, cgroups, files."""
+    found = []
+    place = str(STATE / name)
+    for proc in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            line = (proc / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            if place in line or f"--machine={name} " in line or f"connect {name}" in line:
+                found.append(f"process {proc.name}: {line}")
+        with suppress(OSError):
+            if f"hybrid-engine-lab-{name}/" in (proc / "cgroup").read_text() + "/":
+                found.append(f"process {proc.name} in its cgroup")
+        with suppress(OSError):
+            found += [f"mount seen by {proc.name}" for row in (proc / "mountinfo").open() if place in row]
+    for path in [STATE / name, *Path("/sys/fs/cgroup").glob(f"**/hybrid-engine-lab-{name}*")]:
+        if path.exists():
+            found.append(str(path))
+    found += [str(path) for path in Path("/run/systemd/nspawn").rglob(f"*{name}*")]
+    return found
+
+
+def inner_processes(lab: Lab) -> list[Path]:
+    """Every process in the lab's PID namespace, as /proc entries out here."""
+    namespace = os.readlink(f"/proc/{lab.pid()}/ns/pid")
+    found = []
+    for proc in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if os.readlink(proc / "ns/pid") == namespace:
+                found.append(proc)
+    return found
+
+
+def is_over(proc: Path) -> bool:
+    with suppress(OSError):
+        return (proc / "stat").read_text().rpartition(") ")[2][0] == "Z"
+    return True
+
+
+@pytest.fixture
+def logged_in() -> Iterator[Callable[[Lab], None]]:
+    """Open a session that stays, over a connection that ssh shares."""
+    sessions = []
+
+    def log_in(lab: Lab) -> None:
+        argv = [str(Path(sys.executable).with_name("ansible")), "-i", str(lab.inventory), "nuc", "-m", "ping"]
+        subprocess.run(argv, cwd=CHECKOUT, capture_output=True, check=True)
+        argv = [sys.executable, str(LAB_PY), "ssh", lab.name, "--", "echo in; exec sleep 600"]
+        session = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        sessions.append(session)
+        assert session.stdout
+        assert session.stdout.readline() == "in\n"
+
+    yield log_in
+    for session in sessions:
+        session.kill()
+        session.communicate()
+
+
+def kill_nspawn(lab: Lab) -> None:
+    """What an impatient person does, which leaves the processes inside alone in the world."""
+    for proc in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            line = (proc / "cmdline").read_bytes()
+            if line.startswith(b"systemd-nspawn\0") and f"--machine={lab.name}".encode() in line.split(b"\0"):
+                os.kill(int(proc.name), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("before", ["running", "off", "logged in", "nspawn killed", "machine killed"])
+def test_down_leaves_nothing(before: str, make_lab: MakeLab, logged_in: Callable[[Lab], None]) -> None:
+    lab = make_lab()
+    inside = inner_processes(lab)
+    assert len(inside) > 3
+    assert remains(lab.name)
+    if before == "off":
+        lab_py("poweroff", lab.name)
+    elif before == "logged in":
+        logged_in(lab)
+    elif before == "nspawn killed":
+        kill_nspawn(lab)
+    elif before == "machine killed":
+        os.kill(int(Path(f"/proc/{lab.pid()}/stat").read_text().rpartition(") ")[2].split()[1]), signal.SIGKILL)
+    assert lab_py("down", lab.name).stdout == f"{lab.name}: removed\n"
+    assert [proc for proc in inside if not is_over(proc)] == []
+    # ssh's own processes out here end by themselves once the other side is gone.
+    wait_for("connections closing", lambda: not [what for what in remains(lab.name) if " ssh" in what], 10)
+    assert remains(lab.name) == []
+    assert lab_py("down", lab.name).stdout == f"{lab.name}: was not there\n"
+
+
+MOMENTS: dict[str, Callable[[str], bool]] = {
+    "its disk is being made": lambda name: (STATE / name).is_dir(),
+    "its machine starts": lambda name: (STATE / name / "console.log").exists(),
+    "it boots": lambda name: lab_py("pid", name, check=False).returncode == 0,
+}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_interrupted_up_leaves_nothing(moment: str, number: signal.Signals, lab_names: Callable[[], str]) -> None:
+    name = lab_names()
+    argv = [sys.executable, str(LAB_PY), "up", name, "--suite", SUITE]
+    with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as up:
+        wait_for(moment, lambda: MOMENTS[moment](name))
+        up.send_signal(number)
+        assert up.wait(timeout=30) == 130
+        assert up.stderr
+        assert up.stderr.read() == "lab: interrupted\n"
+    assert remains(name) == []
+
+
+def test_interrupted_playbook_leaves_nothing(lab_names: Callable[[], str]) -> None:
+    name = lab_names()
+    argv = [str(Path(sys.executable).with_name("ansible-playbook")), "playbooks/lab_up.yml"]
+    environment = {**os.environ, "LAB": name, "LAB_SUITE": SUITE}
+    with subprocess.Popen(
+        argv, cwd=CHECKOUT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, process_group=0
+    ) as play:
+        wait_for("its disk being made", lambda: (STATE / name).is_dir(), 60)
+        os.killpg(play.pid, signal.SIGINT)
+        assert play.wait(timeout=30) != 0
+    wait_for("everything being gone", lambda: remains(name) == [], 15)
+
+
+def test_down_ends_what_a_killed_up_left(lab_names: Callable[[], str]) -> None:
+    name = lab_names()
+    up = subprocess.Popen([sys.executable, str(LAB_PY), "up", name, "--suite", SUITE])
+    wait_for("its machine starting", lambda: (STATE / name / "console.log").exists())
+    up.kill()
+    up.wait()
+    lab_py("down", name)
+    assert remains(name) == []
+
+
+def test_up_finds_the_remains_of_a_killed_up_and_starts_clean(lab_names: Callable[[], str]) -> None:
+    name = lab_names()
+    up = subprocess.Popen([sys.executable, str(LAB_PY), "up", name, "--suite", SUITE])
+    wait_for("its disk being made", lambda: (STATE / name / "upper").exists())
+    up.kill()
+    up.wait()
+    assert lab_py("up", name, "--suite", SUITE).stdout == f"{name}: booted ({SUITE})\n"
+    assert lab_py("ssh", name, "--", "id -un").stdout == "operator\n"
