@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from proofs import entry as entries
 from proofs import lease as leases
 from proofs import verdict as verdicts
 from proofs.experiment import Deployed, Mutant, Proof, run_case
@@ -77,7 +78,7 @@ def run_proof(proof: Proof, run: Run) -> dict[str, Json]:
     finally:
         for thread in beside:
             thread.join()
-        report = leases.undo(run.id, "the proof itself", CONFIG_DIR, host)
+        report = leases.undo(run.id, "the proof itself", CONFIG_DIR, host) or entries.taken()
     _steady_again(run, host, was_healthy, report)
     _observe(run, host, unit, "after")
     return _entry(proof, host, verdicts.merge(r.verdict for r in results), reason, results, mutants, report)
@@ -122,10 +123,7 @@ def _start_mutant(
             said, why = Verdict.ERROR, f"{type(error).__name__}: {error}"
         finally:
             copy.stop()
-        into[mutant.name] = {
-            "name": mutant.name, "what": mutant.what, "verdict": str(said), "reason": why,
-            "cases": [result.as_json() for result in results],
-        }  # fmt: skip
+        into[mutant.name] = entries.of_mutant(mutant.name, mutant.what, said, why, results)
         host.note("mutant judged", into[mutant.name])
         run.say(f"{proof.name}: mutant {mutant.name}: {said}: {why}")
 
@@ -162,28 +160,6 @@ def _entry(
     proof: Proof, host: Host, verdict: Verdict, reason: str, results: Sequence[Result],
     mutants: dict[str, dict[str, Json]], report: dict[str, Json] | None,
 ) -> dict[str, Json]:  # fmt: skip
-    """The proof's line of the statement: its verdict once restoring and the mutants have been looked at."""
-    restored = bool(report and report["restored"])
-    if report is not None and not restored:
-        verdict, reason = verdicts.merge([verdict, Verdict.FAIL]), "not restored: " + "; ".join(report["problems"])
-    said = {name: Verdict(entry["verdict"]) for name, entry in mutants.items()}
-    verdict, void = verdicts.with_mutants(verdict, said)
-    worst = [result.reason for result in results if result.verdict is verdict and result.reason]
-    entry = {
-        "name": proof.name, "claim": proof.claim, "verdict": str(verdict),
-        "reason": void or reason or "; ".join(worst), "measured": proof.headline(results), "bound": proof.bound,
-        "n": sum(result.n for result in results), "witness": {result.case: result.witness for result in results},
-        "restored": restored, "away_s": report["away_s"] if report else 0.0,
-        "mutant": _merged_mutants(mutants), "cases": [result.as_json() for result in results],
-    }  # fmt: skip
+    entry = entries.of_proof(proof, verdict, reason, results, mutants, report)
     host.recorder.write("verdict", scope=host.scope, data=entry, sync=True)
     return entry
-
-
-def _merged_mutants(mutants: dict[str, dict[str, Json]]) -> dict[str, Json]:
-    """One verdict for all mutants of a proof: FAIL, the wanted one, only if every one of them failed."""
-    if not mutants:
-        return {"verdict": "NOT RUN", "each": []}
-    escaped = [Verdict(entry["verdict"]) for entry in mutants.values() if entry["verdict"] != Verdict.FAIL]
-    said = verdicts.merge(escaped) if escaped else Verdict.FAIL
-    return {"verdict": str(said), "each": list(mutants.values())}
