@@ -82,6 +82,17 @@ def open_reader(path: Path) -> sqlite3.Connection:
         return sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_MS / 1000)
 
 
+def _as_it_lies(path: Path) -> str:
+    """The URI that reads a database and leaves nothing behind.
+
+    Opened otherwise, if only for reading, one in WAL mode gets its -wal and -shm files. One that has a -wal is in use,
+    or its newest rows are in there after a crash.
+    """
+    file = path.resolve()
+    used = Path(f"{file}-wal").exists()
+    return f"{file.as_uri()}?mode=ro" + ("" if used else "&immutable=1")
+
+
 class Store:
     """The writer's connection: opened once, used by one thread at a time."""
 
@@ -94,7 +105,7 @@ class Store:
         try:
             with _translated(self._path):
                 if path.stat().st_size:
-                    with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=0.25)) as con:
+                    with closing(sqlite3.connect(_as_it_lies(path), uri=True, timeout=TRY_MS / 1000)) as con:
                         refuse_foreign(con, self._path)
                 # The three threads that use it take turns: main before the street runs, persist, main after it ended.
                 self._con = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=TRY_MS / 1000)
