@@ -9,7 +9,17 @@ from labs import Lab
 pytestmark = pytest.mark.lab
 
 # Everything a deployment could touch, without what a running system writes by itself.
-PLACES = ("/etc", "/opt", "/usr/local", "/var/lib", "/root", "/run/systemd/system", "/run/hybrid-deploy", "/srv", "/home")
+PLACES = (
+    "/etc",
+    "/opt",
+    "/usr/local",
+    "/var/lib",
+    "/root",
+    "/run/systemd/system",
+    "/run/hybrid-deploy",
+    "/srv",
+    "/home",
+)
 RESTART = "Run what is installed until it has proven itself"
 FILES = "Install what the service is made of"
 TREE = "Keep the release on the host as it was built"

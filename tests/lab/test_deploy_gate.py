@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import MakeLab
 from deploying import CURRENT, HISTORY, ROOT, UNIT, checkout_with, fingerprint, live, pid, play
-from labs import Lab
+from labs import Lab, MakeLab
 
 pytestmark = pytest.mark.lab
 
@@ -154,7 +153,7 @@ def test_a_host_without_a_working_python_is_told_so(running: Lab) -> None:
 def test_an_unreachable_host_is_one_clear_line(running: Lab, tmp_path: Path) -> None:
     inventory = tmp_path / "hosts.yml"
     inventory.write_text(
-        "nuc:\n  hosts:\n    gone:\n      ansible_host: 127.0.0.1\n      ansible_port: 9\n      ansible_user: operator\n"
+        "nuc:\n  hosts:\n    gone: {ansible_host: 127.0.0.1, ansible_port: 9, ansible_user: operator}\n"
     )
     said = play(running, "deploy", f"--inventory={inventory}", "--limit=gone", check=False)
     assert said.rc != 0

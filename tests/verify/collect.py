@@ -116,7 +116,9 @@ def main() -> None:
                 "state": about(f"/var/lib/{NAME}"),
                 "config_check": {"rc": checked.returncode, "said": checked.stdout.splitlines(), "err": checked.stderr},
                 "health": json.loads(health.stdout) if health.stdout.startswith("{") else {"err": health.stderr},
-                "passwd": {name: [e.split(":") for e in text(f"/etc/{name}").splitlines()] for name in ("passwd", "group")},
+                "passwd": {
+                    name: [e.split(":") for e in text(f"/etc/{name}").splitlines()] for name in ("passwd", "group")
+                },
             }
         )
     )

@@ -1,4 +1,4 @@
-"""Assertions against a deployed host. They need --hosts, which playbooks/verify.yml gives; without it none is collected."""
+"""Assertions against a deployed host. They need --hosts, which playbooks/verify.yml gives; else none is collected."""
 
 import json
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ _SEEN: dict[str, dict[str, Any]] = {}
 
 
 @pytest.fixture
-def seen(host: Any, request: pytest.FixtureRequest) -> Iterator[dict[str, Any]]:
+def seen(host: Any) -> dict[str, Any]:
     """All that collect.py found on the host: one look for all tests, so that they speak of the same moment."""
     name = host.backend.get_pytest_id()
     if name not in _SEEN:
@@ -38,7 +38,7 @@ def seen(host: Any, request: pytest.FixtureRequest) -> Iterator[dict[str, Any]]:
         assert done.rc == 0, f"the host could not be looked at: {done.stderr}"
         _SEEN[name] = json.loads(done.stdout)
         _JOURNALS[name] = host.run("journalctl --no-pager -o short-iso -n 40 -u %s", UNIT).stdout.splitlines()
-    yield _SEEN[name]
+    return _SEEN[name]
 
 
 @pytest.hookimpl(hookwrapper=True)

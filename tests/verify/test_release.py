@@ -75,8 +75,11 @@ def test_deployed_files_are_as_deployed(seen: dict[str, Any]) -> None:
             found = seen["found"][path]
             wanted = {"uid": users[entry["owner"]], "gid": groups[entry["group"]], "mode": entry["mode"]}
             wanted |= {"sha256": entry["sha256"]} if kind == "files" else {"kind": "directory"}
-            wrong += [f"{path}: {key} {found.get(key)} where {value} was deployed"
-                      for key, value in wanted.items() if found.get(key) != value]
+            wrong += [
+                f"{path}: {key} {found.get(key)} where {value} was deployed"
+                for key, value in wanted.items()
+                if found.get(key) != value
+            ]
     assert not wrong, "; ".join(wrong)
 
 

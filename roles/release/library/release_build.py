@@ -2,6 +2,25 @@
 
 from __future__ import annotations
 
+import fcntl
+import gzip
+import hashlib
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import tomllib
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.release_layout import MANIFEST, canonical, content_digest
+
 DOCUMENTATION = r"""
 module: release_build
 short_description: Build a relocatable release tree, named by its content
@@ -47,25 +66,6 @@ files: {type: dict, returned: always, description: "{path: sha256} of every file
 manifest: {type: str, returned: always, description: The text of release.json}
 archive: {type: str, returned: always, description: The tar on the controller}
 """
-
-import fcntl
-import gzip
-import hashlib
-import io
-import json
-import os
-import shutil
-import subprocess
-import sys
-import tarfile
-import tempfile
-import tomllib
-import zipfile
-from pathlib import Path
-from typing import Any
-
-from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.release_layout import MANIFEST, canonical, content_digest
 
 LAUNCHER = """\
 #!{interpreter} -ISB

@@ -2,6 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import glob
+import json
+import os
+import shutil
+import tempfile
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.release_layout import NAME, canonical, current_name, recomputed_digest
+
 DOCUMENTATION = r"""
 module: release_record
 short_description: Point current to a release, remember it, and prune old ones; or mark one void; or find one
@@ -39,17 +50,6 @@ name: {type: str, returned: always, description: The release, resolved}
 before: {type: str, returned: always, description: What current pointed to; null where it did not}
 pruned: {type: list, elements: str, returned: always, description: Releases removed}
 """
-
-import contextlib
-import glob
-import json
-import os
-import shutil
-import tempfile
-from typing import Any
-
-from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.release_layout import NAME, canonical, current_name, recomputed_digest
 
 VOIDS = 50  # names remembered as failed; a name is its content, so an old one hardly comes back
 

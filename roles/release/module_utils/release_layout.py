@@ -1,10 +1,10 @@
 """What a release looks like on disk, known to both sides: the controller that builds it, the host that keeps it.
 
-    <root>/releases/<version>-<digest12>/bin/<launcher>    0755
-                                         lib/<packages>    0644
-                                         release.json      name, version, digest, python, files: {path: sha256}
-                                         bytecode.json     python, files: {path: sha256}: written by the host
-    <root>/current -> releases/<name>
+<root>/releases/<version>-<digest12>/bin/<launcher>    0755
+                                     lib/<packages>    0644
+                                     release.json      name, version, digest, python, files: {path: sha256}
+                                     bytecode.json     python, files: {path: sha256}: written by the host
+<root>/current -> releases/<name>
 """
 
 from __future__ import annotations

@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import datetime
+import json
+import os
+import stat
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.service_unit import UNITS, load_json, rolled_back_folder, transaction_file, write
+
 DOCUMENTATION = r"""
 module: dropin_rollback
 short_description: Roll back a drop-in and remember it, or restore it byte for byte
@@ -29,15 +38,6 @@ restart: {type: bool, returned: always, description: Whether the running process
 rolled_back: {type: list, elements: str, returned: always, description: All drop-ins that are out after this}
 """
 
-import base64
-import datetime
-import json
-import os
-import stat
-
-from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.service_unit import UNITS, load_json, rolled_back_folder, transaction_file, write
-
 
 def owe_restart(unit: str) -> None:
     """Noted before anything is touched, so that a rollback that is cut off is finished by the next run."""
@@ -64,7 +64,11 @@ def main() -> None:
     os.umask(0o022)
 
     def listed(folder: str) -> list[str]:
-        return sorted(f[: -len(".conf")] for f in os.listdir(folder) if f.endswith(".conf")) if os.path.isdir(folder) else []
+        return (
+            sorted(f[: -len(".conf")] for f in os.listdir(folder) if f.endswith(".conf"))
+            if os.path.isdir(folder)
+            else []
+        )
 
     present, out = listed(f"{UNITS}/{unit}.d"), listed(rolled_back_folder(unit))
     away = options["state"] == "rolled_back"

@@ -2,6 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import glob
+import hashlib
+import json
+import os
+import shutil
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.service_paths import Change, Problem, difference, make, put_back, snapshot, text_of
+from ansible.module_utils.service_unit import (
+    UNITS,
+    deployed_file,
+    load_json,
+    rolled_back_folder,
+    show,
+    transaction_file,
+    write,
+)
+
 DOCUMENTATION = r"""
 module: service_files
 short_description: Install a unit, its drop-ins, its files and links as one change that can be taken back
@@ -32,78 +52,12 @@ EXAMPLES = r"""
 
 RETURN = r"""
 paths: {type: list, elements: str, returned: always, description: "What differs, each with how"}
-matters: {type: bool, returned: always, description: "Something differs that the service reads, not only an owner or mode"}
+matters: {type: bool, returned: always, description: Something differs that the service reads}
 restart: {type: bool, returned: always, description: The running process does not know what is installed}
 rolled_back: {type: list, elements: dict, returned: always, description: Drop-ins that stay out, and since when}
 unmanaged: {type: list, elements: str, returned: always, description: Drop-ins in force that nobody listed}
 pending: {type: bool, returned: always, description: An earlier change was not finished}
 """
-
-import base64
-import contextlib
-import glob
-import hashlib
-import json
-import os
-import shutil
-import stat
-from typing import Any
-
-from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.service_unit import (
-    UNITS,
-    deployed_file,
-    group_id,
-    link,
-    load_json,
-    redacted,
-    rolled_back_folder,
-    show,
-    transaction_file,
-    user_id,
-    write,
-)
-
-Change = dict[str, Any]  # {path, kind: file|directory|link|absent, wrong, ...what to make}
-
-
-class Problem(Exception):
-    """Something stands where it should not; the message says what to do."""
-
-
-def snapshot(path: str) -> Change:
-    """What is at a path now, so that it can be put back byte for byte."""
-    try:
-        status = os.lstat(path)
-    except OSError:
-        return {"kind": "absent"}
-    kept: Change = {"mode": stat.S_IMODE(status.st_mode), "uid": status.st_uid, "gid": status.st_gid}
-    if stat.S_ISLNK(status.st_mode):
-        return {"kind": "link", "target": os.readlink(path)}
-    if stat.S_ISDIR(status.st_mode):
-        return {"kind": "directory", **kept}
-    if not stat.S_ISREG(status.st_mode):
-        raise Problem(f"{path} is neither a file, a directory nor a link: move it away")
-    with open(path, "rb") as stream:
-        return {"kind": "file", "data": base64.b64encode(stream.read()).decode(), **kept}
-
-
-def put_back(path: str, before: Change) -> None:
-    """Restore what snapshot() saw."""
-    if before["kind"] == "file":
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        write(path, base64.b64decode(before["data"]), before["mode"], before["uid"], before["gid"])
-    elif before["kind"] == "link":
-        link(path, before["target"])
-    elif before["kind"] == "directory":
-        os.makedirs(path, exist_ok=True)
-        os.chown(path, before["uid"], before["gid"])
-        os.chmod(path, before["mode"])
-    elif os.path.isdir(path) and not os.path.islink(path):
-        with contextlib.suppress(OSError):  # not empty: somebody else's files keep it
-            os.rmdir(path)
-    elif os.path.lexists(path):
-        os.unlink(path)
 
 
 def wanted(options: dict[str, Any], out: set[str]) -> list[Change]:
@@ -118,8 +72,11 @@ def wanted(options: dict[str, Any], out: set[str]) -> list[Change]:
         for entry in options["dropins"]:
             gone = entry.get("state", "present") == "absent" or entry["name"] in out
             path = f"{folder}/{entry['name']}.conf"
-            todo.append({"path": path, "reload": True, "kind": "absent"} if gone else
-                        {"path": path, "reload": True, "kind": "file", "content": entry["content"]})
+            todo.append(
+                {"path": path, "reload": True, "kind": "absent"}
+                if gone
+                else {"path": path, "reload": True, "kind": "file", "content": entry["content"]}
+            )
     todo += [{"kind": "file", **entry} for entry in options["files"]]
     return todo + [{"kind": "link", **entry} for entry in options["links"]]
 
@@ -148,59 +105,6 @@ def deployed(unit: str, todo: list[Change], out: set[str]) -> Change:
 def is_part(todo: list[Change]) -> bool:
     """Whether this change is of single links or files only, as a rollback's is, and not of a whole service."""
     return not any(entry.get("reload") for entry in todo)
-
-
-def difference(want: Change, now: Change) -> str:
-    """How what is there differs from what should be; empty where it does not."""
-    kind = want["kind"]
-    if now["kind"] != kind:
-        return "missing" if now["kind"] == "absent" else "to go" if kind == "absent" else f"a {now['kind']}"
-    if kind == "absent":
-        return ""
-    if kind == "link":
-        return "" if now["target"] == want["target"] else f"points to {now['target']}"
-    wrong = []
-    if kind == "file" and base64.b64decode(now["data"]) != want["content"].encode():
-        wrong.append("content")
-    owner, group = user_id(want.get("owner", "root")), group_id(want.get("group", "root"))
-    if (now["uid"], now["gid"]) != (owner, group):
-        wrong.append(f"owner {now['uid']}:{now['gid']}")
-    if now["mode"] != int(want.get("mode", "0644"), 8):
-        wrong.append(f"mode {now['mode']:04o}")
-    return ", ".join(wrong)
-
-
-def make(want: Change, now: Change) -> None:
-    """Bring one path to what it should be."""
-    path, kind = want["path"], want["kind"]
-    if kind != now["kind"] and "directory" in (kind, now["kind"]) and now["kind"] != "absent":
-        raise Problem(f"{path} is a {now['kind']} where a {kind} belongs: move it away")
-    if kind == "absent":
-        os.unlink(path)
-        return
-    if kind == "link":
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        link(path, want["target"])
-        return
-    owner, group = user_id(want.get("owner", "root")), group_id(want.get("group", "root"))
-    if owner is None or group is None:
-        raise Problem(f"{path} should belong to {want.get('owner', 'root')}:{want.get('group', 'root')}, unknown here")
-    mode = int(want.get("mode", "0644"), 8)
-    if kind == "directory":
-        os.makedirs(path, exist_ok=True)
-        os.chown(path, owner, group)
-        os.chmod(path, mode)
-        return
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    write(path, want["content"].encode(), mode, owner, group)
-
-
-def text_of(entry: Change) -> str:
-    """A path's state as the diff shows it."""
-    if entry["kind"] == "file":
-        raw = base64.b64decode(entry["data"]).decode(errors="replace") if "data" in entry else entry["content"]
-        return redacted(raw)
-    return {"link": f"-> {entry.get('target')}\n", "directory": "directory\n", "absent": ""}[entry["kind"]]
 
 
 def unmanaged(unit: str, todo: list[Change]) -> list[str]:

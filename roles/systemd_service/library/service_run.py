@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.service_unit import journal, load_json, run, settled, show, transaction_file
+
 DOCUMENTATION = r"""
 module: service_run
 short_description: Enable and start a service, restart it where asked, and wait until it has proven itself
@@ -35,13 +42,6 @@ pid: {type: int, returned: always, description: The main process}
 invocation: {type: str, returned: always, description: This start's id in the journal}
 journal: {type: list, elements: str, returned: failure, description: Its last lines}
 """
-
-import contextlib
-import os
-from typing import Any
-
-from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.service_unit import journal, load_json, run, settled, show, transaction_file
 
 
 def told(unit: str, state: dict[str, Any]) -> str:

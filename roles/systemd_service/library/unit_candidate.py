@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import shutil
+import subprocess
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.service_unit import RUN_UNITS, group_id, journal, run, settled, show, user_id
+
 DOCUMENTATION = r"""
 module: unit_candidate
 short_description: Run what is about to be deployed as a unit of its own, with the same drop-ins and scratch state
@@ -40,15 +49,6 @@ verdict: {type: str, returned: always, description: "healthy, unhealthy, refused
 why: {type: str, returned: always, description: What was wrong}
 journal: {type: list, elements: str, returned: always, description: Its last lines where it was unhealthy}
 """
-
-import os
-import shlex
-import shutil
-import subprocess
-from typing import Any
-
-from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.service_unit import RUN_UNITS, group_id, journal, run, settled, show, user_id
 
 
 class Candidate:

@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import re
+import shutil
+import tempfile
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.service_unit import run
+
 DOCUMENTATION = r"""
 module: unit_check
 short_description: Put a rendered unit with its drop-ins through systemd's own checks, without installing it
@@ -35,14 +43,6 @@ RETURN = r"""
 exposure: {type: float, returned: always, description: What systemd-analyze security says}
 """
 
-import os
-import re
-import shutil
-import tempfile
-
-from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.service_unit import run
-
 
 def main() -> None:
     module = AnsibleModule(
@@ -72,8 +72,11 @@ def main() -> None:
             with open(name, "w", encoding="utf-8") as stream:
                 stream.write(text)
         done = run("systemd-analyze", "verify", "--man=no", "--recursive-errors=no", path)
-        said = [line.replace(f"{place}/", "").replace(staged, options["unit"]) for line in
-                (done.stdout + done.stderr).splitlines() if line.strip()]
+        said = [
+            line.replace(f"{place}/", "").replace(staged, options["unit"])
+            for line in (done.stdout + done.stderr).splitlines()
+            if line.strip()
+        ]
         awaited = tuple(f"Command {name} is not executable: No such file or directory" for name in options["to_come"])
         bad = [line for line in said if not (awaited and line.endswith(awaited))]
         if bad or (done.returncode != 0 and not said):
@@ -82,7 +85,7 @@ def main() -> None:
         found = re.search(r"Overall exposure level[^:]*: ([0-9.]+)", done.stdout)
         if not found:
             module.fail_json(msg=f"systemd-analyze security gave no figure: {(done.stderr or done.stdout)[-300:]}")
-        exposure = float(found.group(1))
+        exposure = float(found.group(1) if found else 10)
         most = options["exposure"]
         if most is not None and exposure > most:
             weights = re.findall(r"^✗ (\S+).*?([0-9.]+)\s*$", done.stdout, re.M)
