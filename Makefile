@@ -15,6 +15,8 @@ $(VENV)/.stamp: pyproject.toml
 	@test -x $(BIN)/python || python3 -m venv $(VENV)
 	@echo "installing the project into $(VENV)"
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[proofs,dev]'
+	@echo "fetching the wheels that releases are made of"
+	@out=$$($(BIN)/ansible-playbook playbooks/build.yml 2>&1) || { echo "$$out"; exit 1; }
 	@touch $@
 
 lint: setup ## ruff, mypy --strict, yamllint, ansible-lint (production)
@@ -67,3 +69,18 @@ endif
 
 # Once, before several workers want it at the same time.
 test-lab: lab-ready
+
+# INVENTORY=inventory/yours (without it: the lab), CHECK=1 only says what it would do, ARGS="-e engine_sample_every=5".
+PLAY = $(BIN)/ansible-playbook $(INVENTORY:%=-i %) $(if $(CHECK),--check --diff) $(ARGS)
+.PHONY: deploy verify rollback restore
+deploy: setup ## deploy: the new runs beside the old first, and replaces it once it is well
+	@$(PLAY) playbooks/deploy.yml
+
+verify: setup ## assert that what is deployed is in force, by what runs there
+	@$(PLAY) playbooks/verify.yml
+
+rollback: setup ## take a drop-in out, or go back to a release (DROPIN=40-hardening, RELEASE=previous)
+	@$(PLAY) $(DROPIN:%=-e dropin=%) $(RELEASE:%=-e release=%) playbooks/rollback.yml
+
+restore: setup ## bring a drop-in back that was rolled back, byte for byte (DROPIN=40-hardening)
+	@$(PLAY) $(DROPIN:%=-e dropin=%) playbooks/restore.yml
