@@ -1,9 +1,11 @@
 """The flight recorder: events.jsonl, one object a line, each chained to the one before by hash.
 
-An event is {seq, prev, mono_ns, utc, kind, scope, argv, rc, stdout, stderr, data, sha256}; sha256 is that of its
-canonical JSON without the key itself. Whatever changes the host is written as an `intent` and fsynced *before* it is
-done, so that a recording that ends early still says what may have happened. Several processes may write one recording,
-one after the other or at once (the proof, and the undo that its lease fires): a lock on the file keeps the chain whole.
+An event is {seq, prev, mono_ns, utc, kind, scope, argv, rc, stdout, stderr, data, blobs, sha256}; sha256 is that of its
+canonical JSON without the key itself, and a line is written in one way only, so that every byte of it counts. A big
+output is a file of its own (`blobs`); credentials are left out (`redact`). Whatever changes the host is written as an
+`intent` and fsynced *before* it is done, so that a recording that ends early still says what may have happened. Several
+processes may write one recording, one after the other or at once (the proof, and the undo that its lease fires): a lock
+on the file keeps the chain whole.
 """
 
 from __future__ import annotations
@@ -18,11 +20,15 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from proofs import blobs
+from proofs.redact import Redactor
 from proofs.verdict import Json
 
 GENESIS = "0" * 64
 EVENTS = "events.jsonl"
-_KEEP = 200_000  # characters of one output that are kept; the rest is named by length and digest
+_KEYS = (
+    "seq", "prev", "mono_ns", "utc", "kind", "scope", "argv", "rc", "stdout", "stderr", "data", "blobs", "sha256",
+)  # fmt: skip
 
 
 class ChainBroken(Exception):
@@ -39,6 +45,13 @@ def canonical(event: dict[str, Json]) -> bytes:
     return json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
+def line_of(event: dict[str, Json]) -> bytes:
+    """The one way in which an event is written: these keys in this order, those of `data` sorted."""
+    data = json.loads(json.dumps(event["data"], sort_keys=True))
+    body = {**{key: event[key] for key in _KEYS}, "data": data}
+    return (json.dumps(body, ensure_ascii=False) + "\n").encode()
+
+
 def utc_now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
@@ -49,6 +62,7 @@ class Recorder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = threading.Lock()
+        self._redact = Redactor()
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         self._size = -1  # not the size seen last: the tail has to be read
@@ -60,17 +74,21 @@ class Recorder:
         stderr: str = "", data: Json = None, sync: bool = False,
     ) -> int:  # fmt: skip
         """Append one event and return its seq. sync: do not come back before it is on the disk."""
+        folder = self.path.parent / blobs.FOLDER
+        out, whole_out = blobs.keep(folder, self._redact.text(stdout))
+        err, whole_err = blobs.keep(folder, self._redact.text(stderr))
+        references = {name: whole for name, whole in (("stdout", whole_out), ("stderr", whole_err)) if whole}
+        content = {"argv": self._redact.argv(argv), "stdout": out, "stderr": err, "data": self.recorded(data)}
         with self._lock:
             fcntl.flock(self._fd, fcntl.LOCK_EX)
             try:
                 self._catch_up()
                 event: dict[str, Json] = {
                     "seq": self._seq, "prev": self._prev, "mono_ns": time.monotonic_ns(), "utc": utc_now(),
-                    "kind": kind, "scope": scope, "argv": list(argv), "rc": rc, "stdout": _keep(stdout),
-                    "stderr": _keep(stderr), "data": data,
+                    "kind": kind, "scope": scope, "rc": rc, **content, "blobs": references,
                 }  # fmt: skip
                 event["sha256"] = hashlib.sha256(canonical(event)).hexdigest()
-                line = (json.dumps(event, ensure_ascii=False) + "\n").encode()
+                line = line_of(event)
                 os.write(self._fd, line)
                 self._size += len(line)
                 self._seq, self._prev = self._seq + 1, event["sha256"]
@@ -83,6 +101,10 @@ class Recorder:
     def intent(self, what: str, *, scope: str = "", argv: Sequence[str] = (), data: Json = None) -> int:
         """Say what is about to be done to the host; on the disk when this returns."""
         return self.write("intent", scope=scope, argv=argv, stdout=what, data=data, sync=True)
+
+    def recorded(self, data: Json) -> Json:
+        """What an event says for this: plain JSON, keys sorted, no credentials. Judge by it, and the recording bears it out."""
+        return self._redact.data(json.loads(json.dumps(data, sort_keys=True)))
 
     def close(self) -> None:
         os.close(self._fd)
@@ -103,13 +125,6 @@ class Recorder:
         self._size = whole
 
 
-def _keep(text: str) -> str:
-    if len(text) <= _KEEP:
-        return text
-    digest = hashlib.sha256(text.encode()).hexdigest()
-    return f"{text[:_KEEP]}\n[cut: {len(text)} characters in all, sha256 {digest}]"
-
-
 def read(path: Path) -> list[dict[str, Json]]:
     """All events of a recording, the chain checked.
 
@@ -117,25 +132,50 @@ def read(path: Path) -> list[dict[str, Json]]:
         ChainBroken: a line is missing, changed, out of order or not JSON.
         OSError: the file cannot be read.
     """
-    return list(_checked(path.read_bytes()))
+    return list(checked(path.read_bytes()))
 
 
-def _checked(raw: bytes) -> Iterator[dict[str, Json]]:
+def checked(raw: bytes) -> Iterator[dict[str, Json]]:
+    """The events of a recording's bytes, one by one. Raises ChainBroken at the first line that was not written so."""
     prev = GENESIS
-    for number, line in enumerate(raw.splitlines(), 1):
+    lines = raw.split(b"\n")
+    for number, line in enumerate(lines[:-1], 1):
         try:
             event = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ChainBroken(number, f"not JSON: {error}") from None
-        if not isinstance(event, dict) or not {"seq", "prev", "sha256", "kind"} <= event.keys():
+        if not isinstance(event, dict) or event.keys() != set(_KEYS):
             raise ChainBroken(number, "not an event")
         if event["seq"] != number - 1:
             raise ChainBroken(number, f"seq {event['seq']} where {number - 1} was due")
         if event["prev"] != prev:
             raise ChainBroken(number, "does not follow the line before")
-        prev = hashlib.sha256(canonical(event)).hexdigest()
+        prev = _digest(number, event)
         if event["sha256"] != prev:
             raise ChainBroken(number, "its content is not what was hashed")
+        if line_of(event) != line + b"\n" or not _typed(event):
+            raise ChainBroken(number, "not written as an event is written")
         yield event
-    if raw and not raw.endswith(b"\n"):
-        raise ChainBroken(raw.count(b"\n") + 1, "cut off")
+    if lines[-1]:
+        raise ChainBroken(len(lines), "cut off")
+
+
+def _digest(number: int, event: dict[str, Json]) -> str:
+    try:
+        return hashlib.sha256(canonical(event)).hexdigest()
+    except (ValueError, RecursionError) as error:  # a lone surrogate has no bytes
+        raise ChainBroken(number, f"not an event: {error}") from None
+
+
+def _typed(event: dict[str, Json]) -> bool:
+    """What reads events relies on: text where text is due, numbers where numbers are."""
+    texts = (event[key] for key in ("prev", "utc", "kind", "scope", "stdout", "stderr", "sha256"))
+    numbers = (event[key] for key in ("seq", "mono_ns"))
+    return (
+        all(isinstance(text, str) for text in texts)
+        and all(type(number) is int for number in numbers)
+        and isinstance(event["argv"], list)
+        and all(isinstance(word, str) for word in event["argv"])
+        and isinstance(event["blobs"], dict)
+        and (event["rc"] is None or type(event["rc"]) is int)
+    )

@@ -105,12 +105,10 @@ def run_case(case: Case, subject: Subject) -> Result:
             return _judged(host, Result(case.name, Verdict.INCONCLUSIVE, f"no steady state: {error}"))
         host.recorder.intent(f"fault: {case.fault}", scope=host.scope)
         case.inject(subject)
-        witness = case.witness(subject)
-        host.note("witness", witness)
+        witness = host.note("witness", case.witness(subject))
         if not witness:
             return _judged(host, verdicts.of_checks(case.name, (), witness, 0, case.n_min))
-        measured = case.measure(subject)
-        host.note("measured", measured)
+        measured = host.note("measured", case.measure(subject))
         checks = case.judge(measured)
         return _judged(host, verdicts.of_checks(case.name, checks, witness, int(measured.get("n", 0)), case.n_min))
     except Interrupted:

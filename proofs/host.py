@@ -74,8 +74,10 @@ class Host:
             raise HostError(f"{' '.join(argv)}: exit {output.rc}: {(output.stderr or output.stdout).strip()[:300]}")
         return output
 
-    def note(self, kind: str, data: Json) -> None:
+    def note(self, kind: str, data: Json) -> Json:
+        """Put it into the evidence; returns it as it stands there (plain JSON, without credentials)."""
         self.recorder.write(kind, scope=self.scope, data=data)
+        return self.recorder.recorded(data)
 
     def wait(self, what: str, seconds: float, probe: Callable[[], T], every: float = 0.1) -> T:
         """Ask until the answer is truthy; record how long it took.

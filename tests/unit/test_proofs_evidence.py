@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from proofs import blobs
 from proofs.evidence import ChainBroken, Recorder, read
+from proofs.redact import Redactor
 
 Lines = list[str]
 
@@ -86,9 +90,88 @@ def test_two_recorders_and_several_threads_share_one_chain(tmp_path: Path) -> No
     assert [event["seq"] for event in read(path)] == list(range(100))
 
 
-def test_a_huge_output_is_kept_by_its_beginning_and_digest(tmp_path: Path) -> None:
+def test_a_big_output_is_a_blob_by_its_digest_and_the_event_shows_how_it_begins(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
-    Recorder(path).write("command", stdout="y" * 1_000_000)
-    (event,) = read(path)
-    assert len(event["stdout"]) < 201_000
-    assert "1000000 characters in all, sha256 " in event["stdout"]
+    text = "".join(f"line {number}\n" for number in range(5000))
+    recorder = Recorder(path)
+    recorder.write("command", stdout=text, stderr="short")
+    recorder.write("command", stdout=text)
+    first, second = read(path)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    assert first["blobs"] == second["blobs"] == {"stdout": {"sha256": digest, "bytes": len(text)}}
+    assert [entry.name for entry in (tmp_path / "blobs").iterdir()] == [digest]
+    assert (tmp_path / "blobs" / digest).read_text() == text
+    assert first["stdout"].startswith("line 0\nline 1\n")
+    assert first["stdout"].endswith(f"blobs/{digest}]")
+    assert first["stderr"] == "short"
+    assert blobs.problems(tmp_path / "blobs", [first, second]) == []
+
+
+def test_a_blob_that_is_not_what_was_recorded_is_named_with_the_line_that_needs_it(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path / "events.jsonl")
+    recorder.write("run")
+    recorder.write("command", stdout="y" * 20_000)
+    events = read(tmp_path / "events.jsonl")
+    (blob,) = (tmp_path / "blobs").iterdir()
+    whole = blob.read_bytes()
+    blob.write_bytes(whole[:-1])
+    assert blobs.problems(blob.parent, events) == [f"line 2: blobs/{blob.name} is not what was recorded"]
+    blob.unlink()
+    (problem,) = blobs.problems(blob.parent, events)
+    assert problem.startswith(f"line 2: blobs/{blob.name} cannot be read")
+    blob.symlink_to("/dev/zero")
+    (problem,) = blobs.problems(blob.parent, events)
+    assert "cannot be read" in problem
+    blob.unlink()
+    os.mkfifo(blob)
+    assert blobs.problems(blob.parent, events) == [f"line 2: blobs/{blob.name} is no plain file"]
+    blob.unlink()
+    blob.write_bytes(whole)
+    (blob.parent / "more").touch()
+    assert blobs.problems(blob.parent, events) == ["blobs/more: no event refers to it"]
+
+
+def test_every_byte_of_a_line_counts(tmp_path: Path) -> None:
+    path = recorded(tmp_path / "events.jsonl")
+    for old, new in ((b'{"seq": 1', b'{"seq":  1'), (b'"seq": 1', b'"seq": 1, "seq": 1'), (b"\n", b"\r\n")):
+        whole = path.read_bytes()
+        path.write_bytes(whole.replace(old, new, 1))
+        with pytest.raises(ChainBroken):
+            read(path)
+        path.write_bytes(whole)
+
+
+SECRET = "hunter2-hunter2"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"Environment=KRAKEN_API_KEY={SECRET}",
+        f'Environment="A=b" "DB_PASSWORD={SECRET} and more {SECRET}"',
+        f"SetCredential=exchange:{SECRET} \\\n  {SECRET}",
+        f'api_secret = "{SECRET}"',
+        json.dumps({"access_token": SECRET}),
+        json.dumps({"line": json.dumps({"access_token": SECRET})}),
+        f"Authorization: Bearer {SECRET}",
+        f"wss://user:{SECRET}@exchange.example/ws",
+        f"-----BEGIN OPENSSH PRIVATE KEY-----\n{SECRET}\n-----END OPENSSH PRIVATE KEY-----",
+        f"whatever says {SECRET} plainly",
+    ],
+)
+def test_no_credential_reaches_an_event_or_a_blob(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    if "plainly" in text:  # only its value can tell
+        monkeypatch.setenv("EXCHANGE_TOKEN", SECRET)
+    recorder = Recorder(tmp_path / "events.jsonl")
+    recorder.write("command", argv=["sh", "-c", text], stdout=text, stderr=text, data={"cat": [text]})
+    recorder.write("command", stdout="x" * 20_000 + "\n" + text)
+    recorder.write("command", argv=["login", "--password", SECRET], data={"password": SECRET, "n": 1})
+    read(tmp_path / "events.jsonl")
+    for path in (tmp_path / "events.jsonl", *(tmp_path / "blobs").iterdir()):
+        assert SECRET not in path.read_text()
+        assert "[redacted]" in path.read_text()
+
+
+def test_what_is_no_credential_stays() -> None:
+    text = "LoadCredential=key:/etc/credstore/key\nKeyringMode=private\nUMask=0077\ntls_key=/a/b.pem\nn = 5"
+    assert Redactor({"PATH": "/usr/bin", "A_TOKEN": "5"}).text(text) == text

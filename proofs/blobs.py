@@ -1,0 +1,105 @@
+"""Big outputs beside the events: blobs/SHA256, named by what is in them, referred to by the event that would hold them.
+
+An event keeps the beginning of such an output, for whoever reads along; `blobs` in it says which file has the whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import stat
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+
+from proofs.verdict import Json
+
+FOLDER = "blobs"
+LONGEST = 16_384  # bytes of an output that an event itself holds
+_SHOWN = 2_000  # characters of a longer one that it shows
+_LARGEST = 1 << 28  # bytes of one file of a bundle: what is more is no evidence of ours
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+class Unreadable(Exception):
+    """A file of the bundle that is missing, no plain file, or too large; the message says which and why."""
+
+
+def slurp(path: Path, largest: int = _LARGEST) -> bytes:
+    """The bytes of a plain file, read once: a link, a pipe or a device in a bundle is somebody's trick.
+
+    Raises:
+        Unreadable: it is none, is too large, or cannot be read.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise Unreadable(f"{path.name} cannot be read: {error.strerror}") from None
+    with os.fdopen(fd, "rb") as file:
+        about = os.fstat(fd)
+        if not stat.S_ISREG(about.st_mode):
+            raise Unreadable(f"{path.name} is no plain file")
+        if about.st_size > largest:
+            raise Unreadable(f"{path.name} is larger than {largest >> 20} MB")
+        return file.read(largest)
+
+
+def keep(folder: Path, text: str) -> tuple[str, Json]:
+    """What an event shows of an output, and its reference to the whole: None when that is the whole.
+
+    The blob is on the disk when this returns, so that no event refers to what is not there.
+    """
+    raw = text.encode(errors="replace")
+    if len(raw) <= LONGEST:
+        return text, None
+    digest = hashlib.sha256(raw).hexdigest()
+    path = folder / digest
+    if not path.exists():
+        folder.mkdir(exist_ok=True, mode=0o755)
+        draft = folder / f".{digest}.{os.getpid()}.{threading.get_ident()}"
+        with draft.open("wb") as file:
+            file.write(raw)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    return shown(text, digest, len(raw)), {"sha256": digest, "bytes": len(raw)}
+
+
+def shown(text: str, digest: str, size: int) -> str:
+    return f"{text[:_SHOWN]}\n[{size} bytes in all: {FOLDER}/{digest}]"
+
+
+def problems(folder: Path, events: Iterable[dict[str, Json]]) -> list[str]:
+    """What is wrong with the blobs of these events, each with the line that refers to it; and what nobody refers to."""
+    found: list[str] = []
+    known: dict[str, str | None] = {}  # None: not what it has to be, and told already
+    for event in events:
+        for stream, reference in event["blobs"].items():
+            line = f"line {event['seq'] + 1}"
+            try:
+                digest, size = str(reference["sha256"]), reference["bytes"]
+                if stream not in ("stdout", "stderr") or not _DIGEST.fullmatch(digest):
+                    raise KeyError(stream)
+            except (KeyError, TypeError):
+                found.append(f"{line}: a reference to a blob that is none")
+                continue
+            try:
+                if digest not in known:
+                    known[digest] = _content(folder, digest)
+            except Unreadable as error:
+                known[digest] = None
+                found.append(f"{line}: {FOLDER}/{error}")
+                continue
+            text = known[digest]
+            if text is not None and event[stream] != shown(text, digest, size):
+                found.append(f"{line}: what it shows of {FOLDER}/{digest} is not how that begins")
+    there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    return found + [f"{FOLDER}/{name}: no event refers to it" for name in sorted(there - known.keys())]
+
+
+def _content(folder: Path, digest: str) -> str:
+    raw = slurp(folder / digest)
+    if hashlib.sha256(raw).hexdigest() != digest:
+        raise Unreadable(f"{digest} is not what was recorded")
+    return raw.decode(errors="replace")
