@@ -1,0 +1,191 @@
+"""The door's own promises, one by one, without threads where none is needed."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+
+import pytest
+
+from hybrid_engine.front_door import REMEMBERED_IDS, FrontDoor
+from hybrid_engine.metrics import Gap
+from hybrid_engine.model import Event, Print, Tick
+from tests.support.street import nothing
+
+
+def prints(*ids: int | None, symbol: str = "X") -> list[Print]:
+    return [Print(symbol, 1.0, 1.0, number, 1) for number in ids]
+
+
+def door(capacity: int = 8, every: int = 1, wait_ms: float = 0.0) -> FrontDoor:
+    return FrontDoor(capacity, sample_every=every, admit_wait_ms=wait_ms, first_tick_id=100)
+
+
+def ids(events: Sequence[Event]) -> list[int | None]:
+    return [event.exchange_id for event in events if isinstance(event, Tick)]
+
+
+def test_each_nth_of_a_symbol_passes_whatever_connection_it_came_by() -> None:
+    d = door(every=3)
+    d.offer("one", prints(1, 2), 1, nothing)
+    d.offer("one", prints(1, 2, symbol="Y"), 1, nothing)
+    d.offer("two", prints(3, 4, 5, 6), 1, nothing)
+    taken = d.take(0)
+    assert ids(taken) == [3, 6]
+    assert [event.id for event in taken] == [100, 101]
+    assert d.snapshot().sampled_out == 6
+
+
+def test_a_repeat_is_a_duplicate_of_its_source_and_symbol_and_does_not_move_the_sampling() -> None:
+    d = door(every=2)
+    d.offer("one", prints(1, 1, 1, 2), 1, nothing)
+    assert ids(d.take(0)) == [2]
+    d.offer("one", prints(2, symbol="Y"), 1, nothing)
+    d.offer("two", prints(2), 1, nothing)  # another exchange's numbers are its own
+    d.offer("two", prints(None, None, None), 1, nothing)  # without a number nothing is a repeat
+    books = d.snapshot()
+    assert (books.received, books.duplicate, books.sampled_out, books.waiting) == (9, 2, 4, 2)
+
+
+def test_ids_are_remembered_for_thousands_of_trades_and_not_for_ever() -> None:
+    d = door(capacity=REMEMBERED_IDS + 10)
+    d.offer("one", prints(*range(REMEMBERED_IDS)), 1, nothing)
+    d.offer("one", prints(0), 1, nothing)
+    assert d.snapshot().duplicate == 1
+    d.offer("one", prints(REMEMBERED_IDS), 1, nothing)  # the oldest is forgotten for it
+    d.offer("one", prints(1, 0), 1, nothing)
+    assert d.snapshot().duplicate == 2
+
+
+def test_a_full_house_waits_once_for_a_hand_over_then_drops_the_oldest() -> None:
+    d = door(capacity=3, wait_ms=120)
+    began = time.monotonic()
+    d.offer("one", prints(*range(10)), 5, nothing)
+    waited = time.monotonic() - began
+    assert 0.1 <= waited < 1.0  # once 120 ms, not seven times
+    assert ids(d.take(0)) == [7, 8, 9]
+    books = d.snapshot()
+    assert (books.dropped, books.admitted, books.waiting) == (7, 3, 0)
+    _, gaps = d.ledger()
+    assert gaps == [Gap(1, "dropped", "one", "X", 5, None, 7)]
+
+
+def test_room_that_comes_in_time_saves_the_tick() -> None:
+    d = door(capacity=2, wait_ms=5000)
+    d.offer("one", prints(1, 2), 1, nothing)
+    beats: list[float] = []
+    feeder = threading.Thread(target=lambda: d.offer("one", prints(3), 1, lambda: beats.append(1)))
+    feeder.start()
+    taken: list[int | None] = []
+    deadline = time.monotonic() + 10
+    while len(taken) < 3 and time.monotonic() < deadline:
+        taken += ids(d.take(0.05))
+    feeder.join(5)
+    assert taken == [1, 2, 3]
+    assert d.snapshot().dropped == 0
+
+
+def test_a_reload_that_falls_into_the_wait_is_asked_again() -> None:
+    """The wait gives up the lock; the trade that waits belongs to the new count."""
+    d = door(capacity=1, wait_ms=20_000)
+    d.offer("one", prints(1), 1, nothing)
+    waiting = threading.Event()
+    feeder = threading.Thread(target=lambda: d.offer("one", prints(2, 3, 4), 1, waiting.set))
+    feeder.start()
+    assert waiting.wait(10)
+    assert d.resample(3, 20_000, 2) == 1
+    taken = ids(d.take(1))
+    deadline = time.monotonic() + 10
+    while feeder.is_alive() and time.monotonic() < deadline:
+        taken += ids(d.take(0.05))
+    taken += ids(d.take(0))
+    assert taken == [1, 4]  # 2 and 3 are sampled out of the new count of three
+    assert d.snapshot().sampled_out == 2
+
+
+def test_evictions_in_every_second_are_what_an_overload_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr("hybrid_engine.front_door.time.monotonic", lambda: now[0])
+    d = door(capacity=1)
+    assert d.evicting_for() == 0
+    d.offer("one", prints(None, None), 1, nothing)
+    for _ in range(9):
+        now[0] += 1.0
+        d.offer("one", prints(None), 1, nothing)
+        assert d.evicting_for() == now[0] - 1000.0
+    now[0] += 1.001
+    assert d.evicting_for() == 0  # a second without one ends it
+    d.offer("one", prints(None), 1, nothing)
+    assert d.evicting_for() == 0
+    now[0] += 0.5
+    assert d.evicting_for() == 0.5
+
+
+def test_a_replay_waits_for_room_and_drops_and_samples_nothing() -> None:
+    d = door(capacity=2, every=5)
+    ticks = [Tick(n, "s", "X", 1.0, 1.0, n, n, n) for n in (7, 9, 30, 31, 32)]
+    feeder = threading.Thread(target=lambda: d.offer_replayed(ticks, nothing, lambda: False))
+    feeder.start()
+    taken: list[Event] = []
+    deadline = time.monotonic() + 10
+    while len(taken) < 5 and time.monotonic() < deadline:
+        part = d.take(0.1)
+        assert len(part) <= 2
+        taken += part
+    feeder.join(5)
+    assert taken == ticks
+    books = d.snapshot()
+    assert (books.received, books.admitted, books.dropped, books.sampled_out) == (5, 5, 0, 0)
+
+
+def test_a_replay_that_is_stopped_leaves_the_rest_unbooked() -> None:
+    d = door(capacity=2)
+    ticks = [Tick(n, "s", "X", 1.0, 1.0, n, n, n) for n in range(1, 6)]
+    asked = iter([False, True])
+    d.offer_replayed(ticks, nothing, lambda: next(asked))
+    assert (d.snapshot().received, d.snapshot().waiting) == (2, 2)
+
+
+@pytest.mark.parametrize("for_good", [False, True])
+def test_gaps_are_closed_and_only_silences_go_on(for_good: bool) -> None:
+    d = door(every=2)
+    d.reject("one", "X", 10)
+    d.offer("one", prints(None), 11, nothing)
+    d.silence_begins("one", "X", 5)
+    d.silence_begins("one", "X", 6)  # still the same one
+    d.close_gaps(20, for_good=for_good)
+    _, gaps = d.ledger()
+    closed = {(g.kind, g.from_ms, g.to_ms, g.missed) for g in gaps if g.to_ms is not None}
+    assert closed == {("rejected", 10, 10, 1), ("sampled_out", 11, 11, 1), ("down", 5, 20, None)}
+    still_open = [(g.kind, g.from_ms) for g in gaps if g.to_ms is None]
+    assert still_open == ([] if for_good else [("down", 20)])
+    assert d.ledger()[1] == []  # told once
+
+
+def test_a_silence_ends_when_any_source_is_heard_and_a_clock_that_steps_back_makes_no_negative_gap() -> None:
+    d = door()
+    d.silence_begins("one", "X", 100)
+    d.silence_begins("two", "X", 110)
+    d.silence_ends(90)
+    _, gaps = d.ledger()
+    assert [(g.source, g.from_ms, g.to_ms) for g in gaps] == [("one", 100, 100), ("two", 110, 110)]
+
+
+def test_what_waits_at_a_stop_is_booked_as_dropped() -> None:
+    d = door()
+    d.offer("one", prints(1, 2, 3), 1, nothing)
+    assert d.drop_waiting(9) == 3
+    books, gaps = d.ledger()
+    assert (books.received, books.dropped, books.waiting, books.admitted) == (3, 3, 0, 0)
+    assert [(g.kind, g.missed, g.to_ms) for g in gaps] == [("stop", 3, 9)]
+
+
+def test_a_closed_door_still_gives_what_waits() -> None:
+    d = door()
+    d.offer("one", prints(1), 1, nothing)
+    d.close()
+    assert not d.finished
+    assert ids(d.take(0)) == [1]
+    assert d.finished
+    assert d.take(0) == []

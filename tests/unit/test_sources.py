@@ -1,0 +1,147 @@
+"""ws_sources.toml: order, refusals, names of symbols."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from websocket import WebSocketBadStatusException
+
+from hybrid_engine.exits import ConfigError
+from hybrid_engine.ingest.connection import _hold_s, url_of
+from hybrid_engine.ingest.feed import _Session
+from hybrid_engine.model import Print
+from hybrid_engine.sources import Source, guess_kind, load_sources
+
+GOOD = {"name": '"a"', "url": '"ws://h/ws/btcusdt@trade"', "kind": '"binance"', "priority": "1"}
+
+
+def write(tmp_path: Path, *tables: dict[str, str]) -> Path:
+    path = tmp_path / "ws_sources.toml"
+    path.write_text("".join("[[source]]\n" + "".join(f"{k} = {v}\n" for k, v in t.items()) for t in tables))
+    return path
+
+
+def test_best_first_and_the_file_decides_among_equals(tmp_path: Path) -> None:
+    tables = [{**GOOD, "name": f'"{name}"', "priority": str(p)} for name, p in (("x", 9), ("b", 1), ("a", 1), ("y", 0))]
+    assert [source.name for source in load_sources(write(tmp_path, *tables))] == ["y", "b", "a", "x"]
+
+
+def test_a_private_authority_is_the_sources_own_or_the_default(tmp_path: Path) -> None:
+    own, default = tmp_path / "own.pem", tmp_path / "default.pem"
+    own.touch()
+    default.touch()
+    tables = [{**GOOD, "ca_file": f'"{own}"'}, {**GOOD, "name": '"b"'}]
+    assert [s.ca_file for s in load_sources(write(tmp_path, *tables), str(default))] == [str(own), str(default)]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"kind": '"ticker"'}, '.kind = "ticker" (what the first system called "ticker"): must be one of binance,'),
+        ({"kind": '"ticker"'}, '; for this url it is "binance"'),
+        ({"kind": '"ticker"', "url": '"wss://api.gemini.com/v1/marketdata/btcusd"'}, 'for this url it is "gemini_v1"'),
+        ({"kind": '"gemini_v2"'}, ".symbol: gemini_v2 subscribes by symbol, so it must be named"),
+        ({"kind": "5"}, ".kind = 5: must be a text in quotes"),
+        ({"name": '""'}, '.name = "": must not be empty'),
+        ({"url": '"http://h"'}, '.url = "http://h": must be a ws:// or wss:// URL'),
+        ({"url": '"ws://"'}, "must be a ws:// or wss:// URL"),
+        ({"url": '"ws://h:port"'}, "must be a ws:// or wss:// URL"),
+        ({"priority": "-1"}, ".priority = -1: must be a whole number from 0 to 1000; the least is tried first"),
+        ({"priority": "true"}, ".priority = True: must be a whole number"),
+        ({"ca_file": '"/none.pem"'}, '.ca_file = "/none.pem": there is no such file'),
+        ({"wieght": "1"}, ".wieght: unknown key; allowed are name, url, kind, priority, symbol, ca_file"),
+    ],
+)
+def test_a_refusal_names_the_file_the_source_and_the_key(tmp_path: Path, change: dict[str, str], said: str) -> None:
+    path = write(tmp_path, {**GOOD, **change})
+    with pytest.raises(ConfigError) as caught:
+        load_sources(path)
+    assert str(caught.value).startswith(f"{path}: source[1]")
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["name", "url", "kind", "priority"])
+def test_what_is_missing_is_named(tmp_path: Path, name: str) -> None:
+    path = write(tmp_path, GOOD, {key: value for key, value in GOOD.items() if key != name})
+    with pytest.raises(ConfigError, match=rf"source\[2\]\.{name}: is missing"):
+        load_sources(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "source: must be one"),
+        ("source = 5", "source: must be one"),
+        ("source = [5]", "source[1]: must be a [[source]] table"),
+        ("[engine]\nseed = 1", "engine: unknown key; the file holds [[source]] tables only"),
+        ("[[source", "is not valid TOML"),
+        ("\udcff", "is not valid TOML"),
+    ],
+)
+def test_a_file_that_is_none(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "ws_sources.toml"
+    path.write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(ConfigError) as caught:
+        load_sources(path)
+    assert said in str(caught.value)
+
+
+def test_two_of_one_name_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="two sources have this name"):
+        load_sources(write(tmp_path, GOOD, GOOD))
+
+
+def source(url: str, symbol: str = "", kind: str = "binance") -> Source:
+    return Source("s", url, kind, symbol, 1, "")
+
+
+@pytest.mark.parametrize(
+    ("src", "app_symbol", "theirs", "ours"),
+    [
+        (source("ws://h/ws/btcusdt@trade", "BTC/USD"), "X", "BTCUSDT", "BTC/USD"),  # as the operator calls it
+        (source("ws://h/ws/btcusdt@trade", "BTC/USD"), "X", "ETHUSDT", "ETHUSDT"),  # never by a guess
+        (source("ws://h/ws/btcusdt@trade"), "BTC/USDT", "BTCUSDT", "BTC/USDT"),
+        (source("ws://h/ws/btcusdt@trade"), "BTC/USD", "BTCUSDT", "BTCUSDT"),
+        (source("ws://h/stream?streams=a@trade/b@trade", "BTC/USD"), "X", "BTCUSD", "BTC/USD"),
+        (source("wss://h/v1/marketdata/btcusd", "BTC/USD", "gemini_v1"), "X", "", "BTC/USD"),
+        (source("wss://h/v1/marketdata/btcusd", "", "gemini_v1"), "BTC/USD", "", "BTC/USD"),
+        (source("wss://h/v1/marketdata/ethusd", "", "gemini_v1"), "BTC/USD", "", "ETHUSD"),
+        (source("wss://h/v2/marketdata", "BTC/USD", "gemini_v2"), "X", "BTCUSD", "BTC/USD"),
+    ],
+)
+def test_a_tick_is_called_what_the_operator_calls_it(src: Source, app_symbol: str, theirs: str, ours: str) -> None:
+    assert _Session(src, app_symbol).named(Print(theirs, 1.0, 1.0, 1, 1)).symbol == ours
+
+
+def test_the_protocol_is_known_by_the_path() -> None:
+    kinds = {
+        path: guess_kind(f"wss://h{path}") for path in ("/ws/x@trade", "/stream?streams=x", "/v1/marketdata/x", "/x")
+    }
+    assert list(kinds.values()) == ["binance", "binance", "gemini_v1", ""]
+
+
+def test_gemini_v1_is_asked_for_each_part_by_name() -> None:
+    asked = url_of("wss://h/v1/marketdata/btcusd?bids=true", "gemini_v1")
+    assert asked.partition("?")[2].split("&") == ["heartbeat=true", "trades=true", "bids=true", "offers=false"]
+    assert url_of("wss://h/ws/x@trade", "binance") == "wss://h/ws/x@trade"
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "hold"),
+    [
+        (429, {"Retry-After": "7"}, 7),
+        (418, {"retry-after": "7"}, 7),
+        (429, {"Retry-After": "99999999"}, 3600),
+        (429, {"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}, 60),
+        (429, {}, 60),
+        (451, {}, 900),
+        (403, {"Retry-After": "1"}, 900),
+        (500, {"Retry-After": "7"}, 0),
+    ],
+)
+def test_who_says_not_now_is_left_alone_for_as_long_as_it_asks(
+    status: int, headers: dict[str, str], hold: float
+) -> None:
+
+    assert _hold_s(WebSocketBadStatusException("%s %s", status, "no", headers)) == hold

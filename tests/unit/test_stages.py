@@ -1,0 +1,219 @@
+"""Stages: order, failure, what the writer does with locks and broken disks, and what ships as a strategy."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from hybrid_engine.channel import Channel
+from hybrid_engine.exits import StorageError
+from hybrid_engine.metrics import Counters
+from hybrid_engine.model import Print, Signal, Tick
+from hybrid_engine.settings import EngineSettings
+from hybrid_engine.stage import STUCK_AFTER_S, Stage
+from hybrid_engine.store import Store
+from hybrid_engine.strategy import Periodic, StrategyStage, load
+from tests.support.books import check_finished, rows
+from tests.support.process import wait_until
+from tests.support.street import BackStreet, nothing
+
+CALM = EngineSettings(batch_rows=1000, flush_interval_ms=60_000.0, heartbeat_interval_secs=3600.0)
+
+
+def tick(number: int) -> Tick:
+    return Tick(number, "s", "X", 100.0, 1.0, number, 5, 6)
+
+
+def prints(count: int) -> list[Print]:
+    return [Print("X", 1.0 + n, 1.0, None, 1) for n in range(count)]
+
+
+def test_the_periodic_strategy_says_what_it_always_says() -> None:
+    strategy = load(EngineSettings(signal_every_n_ticks=3))
+    assert isinstance(strategy, Periodic)
+    made = [strategy.on_tick(tick(n)) for n in range(1, 10)]
+    assert [signal.side if signal else None for signal in made] == [
+        None,
+        None,
+        "BUY",
+        None,
+        None,
+        "SELL",
+        None,
+        None,
+        "BUY",
+    ]
+    assert made[2] == Signal(3, "X", "BUY", "PERIODIC_TRIGGER", 0.75, 0.1, 6)
+
+
+def test_a_signal_stands_behind_its_tick_and_before_the_next() -> None:
+    stage = StrategyStage(Periodic(2), Channel(9), Channel(9), Counters(), nothing)
+    out = stage.transform([tick(1), tick(2), tick(3), tick(4)])
+    assert [(type(event).__name__, event.id) for event in out] == [
+        ("Tick", 1),
+        ("Tick", 2),
+        ("Signal", 2),
+        ("Tick", 3),
+        ("Tick", 4),
+        ("Signal", 4),
+    ]
+
+
+class Sleeper(Stage):
+    """Beats once and waits until it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__("sleeper", None, nothing)
+        self.go = threading.Event()
+
+    def work(self) -> None:
+        self.go.wait()
+
+
+def test_a_stage_is_stuck_once_it_has_not_beaten_and_only_while_it_lives() -> None:
+    stage = Sleeper()
+    assert not stage.stuck
+    stage.start()
+    assert not stage.stuck
+    began = time.monotonic()
+    wait_until(lambda: stage.stuck, "stuck")
+    assert time.monotonic() - began >= STUCK_AFTER_S * 0.9
+    stage.beat()
+    assert not stage.stuck
+    stage.go.set()
+    stage.join(5)
+    assert not stage.stuck
+
+
+def test_what_stands_behind_a_stage_that_failed_is_still_stored(tmp_path: Path) -> None:
+    class Breaks:
+        def on_tick(self, tick: Tick) -> Signal | None:
+            if tick.id == 4:
+                raise ZeroDivisionError
+            return None
+
+    street = BackStreet(tmp_path / "x.db", tick_capacity=1, admit_wait_ms=5000)
+    street.strategy._inner = Breaks()
+    for item in prints(4):
+        street.door.offer("s", [item], 1, nothing)
+    strategy = street.stages[0]
+    strategy.join(10)
+    assert isinstance(strategy.failure, ZeroDivisionError)
+    for stage in street.stages[1:]:
+        stage.join(10)
+        assert not stage.is_alive()
+        assert stage.failure is None
+    assert rows(street.db, "SELECT max(ticks.id), max(ticks_stored), max(admitted) FROM ticks, runs") == [(3, 3, 4)]
+
+
+def test_a_batch_is_committed_by_rows_by_time_and_at_the_end(tmp_path: Path) -> None:
+    street = BackStreet(tmp_path / "x.db", settings=CALM, tick_capacity=500, persist_capacity=500)
+    street.door.offer("s", prints(5), 1, nothing)
+    wait_until(lambda: street.persist._batch.ticks[4:], "five ticks in the batch")
+    assert rows(street.db, "SELECT received FROM runs") == [(0,)]  # nothing asks for a commit yet
+    street.persist.settings = EngineSettings(batch_rows=1000, flush_interval_ms=1.0)
+    wait_until(lambda: rows(street.db, "SELECT ticks_stored FROM runs") == [(5,)], "a commit by time")
+    street.persist.settings = EngineSettings(batch_rows=10, flush_interval_ms=60_000.0)
+    street.door.offer("s", prints(30), 1, nothing)
+    wait_until(lambda: rows(street.db, "SELECT ticks_stored FROM runs")[0][0] > 5, "a commit by rows")
+    street.persist.settings = CALM
+    street.close()
+    assert check_finished(street.db)["ticks_stored"] == 35
+
+
+def test_the_counters_go_out_without_rows_at_each_heartbeat(tmp_path: Path) -> None:
+    quiet = EngineSettings(sample_every=1, heartbeat_interval_secs=0.1, flush_interval_ms=60_000.0)
+    street = BackStreet(tmp_path / "x.db", settings=quiet, sample_every=1000)
+    street.door.offer("s", prints(7), 1, nothing)
+    wait_until(lambda: rows(street.db, "SELECT received, sampled_out FROM runs") == [(7, 7)], "the counters")
+    street.close()
+    check_finished(street.db)
+
+
+def test_the_writer_waits_for_a_lock_and_says_since_when(tmp_path: Path) -> None:
+    street = BackStreet(tmp_path / "x.db")
+    with closing(sqlite3.connect(street.db, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        street.door.offer("s", prints(1), 1, nothing)
+        wait_until(lambda: street.counters.lock_waits > 2, "three tries")
+        assert street.persist.blocked_since is not None
+        assert street.persist.failing_since is None
+        assert street.counters.persist_errors == 0
+        assert not street.persist.stuck
+        other.execute("COMMIT")
+    wait_until(lambda: street.persist.blocked_since is None, "the lock's end")
+    street.close()
+    check_finished(street.db)
+
+
+class Broken(Store):
+    """A store whose disk is broken while `broken` is set."""
+
+    broken: threading.Event
+
+    def write(self, *args: object) -> None:
+        if self.broken.is_set():
+            raise StorageError("the disk is full")
+        super().write(*args)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def breaking(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    Broken.broken = threading.Event()
+    monkeypatch.setattr("tests.support.street.Store", Broken)
+    return Broken.broken
+
+
+def test_a_broken_disk_is_tried_again_until_its_deadline(tmp_path: Path, breaking: threading.Event) -> None:
+    settings = EngineSettings(storage_deadline_s=0.6, flush_interval_ms=1.0)
+    street = BackStreet(tmp_path / "x.db", settings=settings)
+    breaking.set()
+    began = time.monotonic()
+    street.door.offer("s", prints(1), 1, nothing)
+    wait_until(lambda: street.persist.failing_since is not None, "the failure")
+    street.persist.join(10)
+    assert time.monotonic() - began >= 0.6
+    assert isinstance(street.persist.failure, StorageError)
+    assert "the disk is full; for 0.6 s" in str(street.persist.failure)
+    assert street.counters.persist_errors > 1
+
+
+def test_a_disk_that_works_again_has_lost_nothing(tmp_path: Path, breaking: threading.Event) -> None:
+    street = BackStreet(tmp_path / "x.db", settings=EngineSettings(flush_interval_ms=1.0), tick_capacity=50)
+    breaking.set()
+    street.door.offer("s", prints(9), 1, nothing)
+    street.door.reject("s", "X", 1)
+    wait_until(lambda: street.counters.persist_errors > 1, "two failures")
+    breaking.clear()
+    wait_until(lambda: street.persist.failing_since is None, "success")
+    street.close()
+    assert check_finished(street.db)["ticks_stored"] == 9
+
+
+def test_a_stop_that_cannot_wait_ends_the_writer(tmp_path: Path, breaking: threading.Event) -> None:
+    street = BackStreet(tmp_path / "x.db", settings=EngineSettings(flush_interval_ms=1.0))
+    breaking.set()
+    street.door.offer("s", prints(1), 1, nothing)
+    wait_until(lambda: street.counters.persist_errors > 0, "a failure")
+    street.persist.give_up.set()
+    street.persist.join(5)
+    assert isinstance(street.persist.failure, StorageError)
+
+
+def test_a_channel_waits_for_room_and_beats_meanwhile() -> None:
+    channel = Channel(2)
+    channel.hand_over([tick(1), tick(2)], nothing)
+    beats = threading.Event()
+    producer = threading.Thread(target=lambda: channel.hand_over([tick(3)], beats.set))
+    producer.start()
+    assert beats.wait(5)
+    assert producer.is_alive()
+    assert [event.id for event in channel.take()] == [1, 2]
+    producer.join(5)
+    assert [event.id for event in channel.take()] == [3]
+    assert channel.take(0) == []

@@ -1,0 +1,137 @@
+"""The walls of the house, read off the source and off fresh interpreters."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.process import ROOT, clean_environment
+
+ENGINE = ROOT / "hybrid_engine"
+
+# Lowest first; a module may import from lower floors only (and, on its own floor, what its line says in brackets).
+FLOORS = [
+    {"exits", "model", "metrics", "journal", "systemd", "__init__"},
+    {"settings", "schema", "release"},
+    {"sources", "channel", "risk"},
+    {"config", "store"},
+    {"ingest.frames", "live_gate", "front_door", "pressure", "health", "stage"},
+    {"ingest.base", "ingest.connection", "ingest.__init__"},
+    {"ingest.synthetic", "ingest.replay", "ingest.feed", "strategy", "execution", "persist"},
+    {"street"},
+    {"engine"},
+    {"cli"},
+    {"__main__"},
+]
+SAME_FLOOR = {("metrics", "exits"), ("ingest.base", "ingest.__init__")}
+
+
+def modules() -> dict[str, Path]:
+    found = {}
+    for path in ENGINE.rglob("*.py"):
+        found[".".join(path.relative_to(ENGINE).with_suffix("").parts)] = path
+    return found
+
+
+def imports(path: Path) -> set[str]:
+    """Modules of the engine that this one imports, wherever in it."""
+    found = set()
+    names = set(modules())
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "hybrid_engine":
+            base = node.module.removeprefix("hybrid_engine").lstrip(".")
+            for alias in node.names:
+                inner = f"{base}.{alias.name}".lstrip(".")
+                found.add(inner if inner in names else base or "__init__")
+        elif isinstance(node, ast.Import):
+            found |= {a.name.removeprefix("hybrid_engine.") for a in node.names if a.name.startswith("hybrid_engine.")}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+    return found
+
+
+def floor(name: str) -> int:
+    for level, floor_modules in enumerate(FLOORS):
+        if name in floor_modules or name.split(".")[0] in floor_modules:
+            return level
+    raise AssertionError(f"{name} has no floor: give it one in FLOORS (and DESIGN's floors a thought)")
+
+
+@pytest.mark.parametrize("name", sorted(modules()))
+def test_each_module_uses_only_lower_floors(name: str) -> None:
+    here = floor(name)
+    too_high = [other for other in imports(modules()[name]) if floor(other) >= here and (name, other) not in SAME_FLOOR]
+    assert too_high == []
+
+
+def sources(*folders: str) -> list[Path]:
+    return [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
+
+
+def test_the_proofs_know_the_engine_only_as_an_operator_does() -> None:
+    assert len(sources("proofs")) > 5
+    for path in sources("proofs"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not [name for name in names if name.split(".")[0] == "hybrid_engine"], path
+            if isinstance(node, ast.Call):
+                texts = [a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
+                called = ast.unparse(node.func)
+                assert not (called.endswith(("import_module", "__import__")) and "hybrid_engine" in " ".join(texts)), (
+                    path
+                )
+
+
+def test_the_process_ends_in_one_place() -> None:
+    exits = re.compile(r"\bsys\.exit\b|\bos\._exit\b|\bSystemExit\b|^\s*(exit|quit)\(", re.MULTILINE)
+    found = [path.name for path in sources("hybrid_engine") if exits.search(path.read_text())]
+    assert found == ["cli.py"]
+
+
+def test_nothing_counts_a_table_that_grows() -> None:
+    growing = re.compile(r"count\s*\(\s*(\*|1|\w*id)\s*\)[^;]*?\bfrom\s+(ticks|signals|orders|trades)\b", re.I | re.S)
+    for path in sources("hybrid_engine", "proofs"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                assert not growing.search(node.value), f"{path}:{node.lineno}"
+    assert growing.search("SELECT COUNT(*) FROM ticks")  # the net has no hole of its own
+
+
+def loaded_by(statement: str) -> set[str]:
+    """Modules in a fresh interpreter after `statement`."""
+    code = f"{statement}\nimport sys; print(*sorted(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=clean_environment({"PYTHONPATH": str(ROOT)}),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return set(done.stdout.split("\n")[-2].split())
+
+
+NETWORK = {"socket", "_socket", "ssl", "_ssl", "websocket", "http.client", "urllib.request", "asyncio", "select"}
+
+
+def test_execution_cannot_reach_a_network() -> None:
+    found = loaded_by("import hybrid_engine.execution")
+    assert "hybrid_engine.execution" in found
+    assert found & NETWORK == set()
+    assert loaded_by("import socket") & NETWORK  # what would be found is found
+
+
+def test_a_synthetic_run_loads_no_websocket(tmp_path: Path) -> None:
+    run = (
+        "import sys\nfrom hybrid_engine import cli\n"
+        f"try: cli.main(['run', '--db', {str(tmp_path / 'x.db')!r}, '--seconds', '0.2', '--ingest', 'SYNTHETIC'])\n"
+        "except SystemExit as end: assert end.code == 0, end.code\n"
+    )
+    found = loaded_by(run)
+    assert "hybrid_engine.ingest.synthetic" in found
+    assert found & {"websocket", "ssl", "_ssl", "http.client", "urllib.request", "hybrid_engine.ingest.feed"} == set()
