@@ -56,6 +56,10 @@ def prerequisites(host: Host, unit_name: str) -> list[Prerequisite]:
     found.append(_of(f"{_SPACE_MB} MB free in /run", free >= _SPACE_MB, f"{free} MB", "free memory"))
     writable = os.access("/run/systemd/system", os.W_OK)
     found.append(_of("/run/systemd/system is writable", writable, str(writable), "is /run mounted read-only?"))
+    unfinished = Path("/run/hybrid-deploy", f"{unit_name}.json")
+    found.append(
+        _of("no deployment is under way", not unfinished.exists(), str(unfinished), "let playbooks/deploy.yml finish")
+    )
     due = lease.pending()
     found.append(_of("no undo is due", not due, ", ".join(due) or "none", "hybrid-proofs undo RUN"))
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import ClassVar
 
@@ -52,7 +53,9 @@ def run_proof(proof: Proof, run: Run) -> dict[str, Json]:
     if state.active not in ("active", "inactive"):
         reason = f"{run.unit} is {state.active}, so it has no steady state to come back to"
         return _entry(proof, host, Verdict.INCONCLUSIVE, reason, [], {}, None)
-    deployed = Deployed(state.watchdog_s, state.restart_s, owner_of_state())
+    # No watchdog in force is 0: then nothing is seen in time, which is for the proof to find.
+    watchdog_s = state.watchdog_s if isfinite(state.watchdog_s) else 0.0
+    deployed = Deployed(watchdog_s, state.restart_s, owner_of_state())
     lease = Lease(
         run.id, proof.name, run.unit, str(run.evidence), run.cap_s or proof.cap_s, leases.snapshot(unit, CONFIG_DIR)
     )

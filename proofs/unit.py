@@ -28,7 +28,7 @@ def seconds(span: str) -> float:
     >>> seconds("1min 30s"), seconds("100ms"), seconds("infinity"), seconds("0")
     (90.0, 0.1, inf, 0.0)
     """
-    if span == "infinity":
+    if span == "infinity":  # what systemctl says of a limit that is not set
         return float("inf")
     parts = re.findall(r"([\d.]+)([a-z]*)", span)
     return sum(float(value) * _SPAN.get(name, 0.0 if float(value) == 0 else 1.0) for value, name in parts)

@@ -118,7 +118,7 @@ class Control(Case):
             now = subject.unit.state()
             return now.running and now.invocation != self._state.invocation
 
-        subject.host.wait("a restart", limit, back)
+        subject.host.hold("a restart", limit, back)
         now = subject.unit.state(quiet=False)
         return {"restarts": now.restarts - self._state.restarts, "active": now.active, "n": 1}
 

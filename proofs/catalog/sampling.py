@@ -135,7 +135,7 @@ PROOF = Proof(
     claim="sample_every = k stores exactly trades k, 2k, 3k ... of what the exchange sent, across a reconnect",
     bound=", ".join(f"1/{every}: {TRADES // every}" for every in EVERY) + "; dropped 0; books balance",
     fault=f"{TRADES} trades, the connection closed after {RECONNECT_AFTER}; sample_every {', '.join(map(str, EVERY))}",
-    seconds=20,
+    seconds=13,
     cases=cases,
     mutants=[
         Mutant(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import signal
 import time
 from typing import Any
 
@@ -13,6 +14,10 @@ from ansible.utils.display import Display
 
 # How often a connection that broke is tried again until the run is given up on; the run itself goes on regardless.
 LOST_S = 60
+
+
+def _interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]
@@ -29,11 +34,18 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         if answer["rc"] != 0:
             raise AnsibleActionFail((answer["stderr"] or answer["stdout"]).strip())
         run_id = answer["stdout"].strip().splitlines()[-1]
+        # Ctrl-C reaches this worker as a signal, which would end it at once: there is one thing more to tell the host.
+        before = {number: signal.signal(number, _interrupted) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             self._follow(program, run_id)
-        except BaseException:  # Ctrl-C: the run is told to stop, which puts the host back
-            self._ask(["systemctl", "stop", f"hybrid-proof-{run_id}.service"])
+        except BaseException:
+            for number in before:
+                signal.signal(number, signal.SIG_IGN)
+            self._ask(["systemctl", "stop", "--no-block", f"hybrid-proof-{run_id}.service"])
             raise
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
         return result | {"changed": True, "run": run_id}
 
     def _follow(self, program: str, run_id: str) -> None:
