@@ -14,11 +14,13 @@ from types import ModuleType
 import pytest
 from labs import LAB_PY, STATE, lab_py, wait_for
 
+NAP = 10**6 + os.getpid()  # seconds that nobody else sleeps
 needs_root = pytest.mark.lab
-# $7 is the directory debootstrap is given: unshare's words are not among its own.
+# The first word with a slash is the directory, which must not be there yet.
 DEBOOTSTRAP = """#!/bin/sh
 for word; do case $word in /*) target=$word; break;; esac; done
-mkdir -p "$target/etc" && echo partial > "$target/etc/partial" && echo run >> {log}
+mkdir "$target" "$target/etc" || exit 9
+echo partial > "$target/etc/partial" && echo run >> {log}
 {then}
 """
 
@@ -65,7 +67,7 @@ def test_two_builders_at_once_build_once(tmp_path: Path, pretending: Callable[[s
 def test_interrupted_build_leaves_nothing(
     number: signal.Signals, tmp_path: Path, pretending: Callable[[str], dict[str, str]]
 ) -> None:
-    environment = {**os.environ, **pretending("sleep 54321 & sleep 54321")}
+    environment = {**os.environ, **pretending(f"sleep {NAP} & sleep {NAP}")}
     builder = subprocess.Popen([sys.executable, str(LAB_PY), "build"], env=environment)
     wait_for("the build starting", (tmp_path / "log").exists)
     wait_for("its children", lambda: len(sleepers()) == 2)
@@ -79,12 +81,12 @@ def test_interrupted_build_leaves_nothing(
 def test_killed_build_is_no_cache_and_the_next_one_starts_over(
     tmp_path: Path, pretending: Callable[[str], dict[str, str]]
 ) -> None:
-    environment = pretending(f"test -e {tmp_path}/go || sleep 54322")
+    environment = pretending(f"test -e {tmp_path}/go || sleep {NAP}")
     builder = subprocess.Popen([sys.executable, str(LAB_PY), "build"], env={**os.environ, **environment})
     wait_for("the build starting", (tmp_path / "log").exists)
     builder.kill()
     builder.wait()
-    wait_for("its children ending", lambda: not sleepers(b"54322"), 5)
+    wait_for("its children ending", lambda: not sleepers(), 5)
     (tmp_path / "go").touch()
     built = Path(lab_py("build", env=environment).stdout.strip())
     assert list((tmp_path / "cache").iterdir()) == [built]
@@ -103,9 +105,9 @@ def test_failed_build_tells_debootstraps_last_words(
     assert not (tmp_path / "cache").exists()
 
 
-def sleepers(seconds: bytes = b"54321") -> list[str]:
+def sleepers() -> list[str]:
     """Processes that the pretended debootstrap left sleeping."""
-    wanted = b"sleep\0" + seconds + b"\0"
+    wanted = f"sleep\0{NAP}\0".encode()
     return [path.parent.name for path in Path("/proc").glob("[0-9]*/cmdline") if _read(path) == wanted]
 
 

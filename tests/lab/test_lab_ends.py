@@ -83,6 +83,14 @@ def kill_nspawn(lab: Lab) -> None:
                 os.kill(int(proc.name), signal.SIGKILL)
 
 
+def kill_outermost(lab: Lab) -> None:
+    """Kill the one process that all others of a lab hang on."""
+    pid = lab.pid()
+    while (parent := int(Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()[1])) > 1:
+        pid = parent
+    os.kill(pid, signal.SIGKILL)
+
+
 @pytest.mark.parametrize("before", ["running", "off", "logged in", "nspawn killed", "machine killed"])
 def test_down_leaves_nothing(before: str, make_lab: MakeLab, logged_in: Callable[[Lab], None]) -> None:
     lab = make_lab()
@@ -96,11 +104,13 @@ def test_down_leaves_nothing(before: str, make_lab: MakeLab, logged_in: Callable
     elif before == "nspawn killed":
         kill_nspawn(lab)
     elif before == "machine killed":
-        os.kill(int(Path(f"/proc/{lab.pid()}/stat").read_text().rpartition(") ")[2].split()[1]), signal.SIGKILL)
+        kill_outermost(lab)
+        wait_for("everything inside ending with it", lambda: all(map(is_over, inside)), 10)
     assert lab_py("down", lab.name).stdout == f"{lab.name}: removed\n"
     assert [proc for proc in inside if not is_over(proc)] == []
-    # ssh's own processes out here end by themselves once the other side is gone.
-    wait_for("connections closing", lambda: not [what for what in remains(lab.name) if " ssh" in what], 10)
+    assert [what for what in remains(lab.name) if "[mux]" in what] == []
+    # Somebody's own ssh ends by itself once the other side is gone.
+    wait_for("sessions ending", lambda: not [what for what in remains(lab.name) if " ssh" in what], 10)
     assert remains(lab.name) == []
     assert lab_py("down", lab.name).stdout == f"{lab.name}: was not there\n"
 

@@ -126,10 +126,16 @@ def cut(name: str) -> None:
 
 def end_connections(name: str) -> None:
     """End ssh's shared connections to a lab, which outlive the command that opened them."""
-    for pid in all_pids():
-        if command_line(pid).startswith(b"ssh: " + os.fsencode(STATE / name) + b"/"):
+
+    def is_over() -> bool:
+        shared = [pid for pid in all_pids() if command_line(pid).startswith(b"ssh: " + place)]
+        for pid in shared:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
+        return not shared
+
+    place = os.fsencode(STATE / name) + b"/"
+    wait_until(f"connections to {name} ending", is_over)
 
 
 def _guests(name: str) -> list[int]:
