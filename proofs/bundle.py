@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,12 +11,13 @@ from proofs import evidence
 from proofs.verdict import Json, Verdict, merge
 
 STATEMENT = "statement.json"
+STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "urn:hybrid-engine:proofs:v1"
 Event = dict[str, Json]
 
 
-def build(events: Sequence[Event]) -> dict[str, Json]:
-    """The statement of a run.
+def build(events: Sequence[Event], proofs: Sequence[dict[str, Json]] | None = None) -> dict[str, Json]:
+    """The statement of a run. proofs: the entries to put in, where they are not to be taken as they were recorded.
 
     A proof that was begun and has no verdict in the recording is an ERROR: whatever ended it, it showed nothing. The
     run's own verdict covers its required set; what of it did not run at all is missing, and so INCONCLUSIVE.
@@ -23,11 +25,11 @@ def build(events: Sequence[Event]) -> dict[str, Json]:
     headers = [event["data"] for event in events if event["kind"] == "run"]
     header = headers[0] if headers else {}
     required = sorted({name for head in headers for name in head["required"]})
-    proofs = [_finished(events, name) for name in _begun(events)]
+    proofs = [_finished(events, name) for name in begun(events)] if proofs is None else list(proofs)
     said = {proof["name"]: Verdict(proof["verdict"]) for proof in proofs}
     verdict = merge(said.get(name, Verdict.INCONCLUSIVE) for name in required)
     return {
-        "_type": "https://in-toto.io/Statement/v1",
+        "_type": STATEMENT_TYPE,
         "subject": [
             {"name": header.get("release_name", "?"), "digest": {"sha256": header.get("release_digest", "")}},
             {"name": "config", "digest": {"sha256": header.get("config_digest", "")}},
@@ -38,13 +40,24 @@ def build(events: Sequence[Event]) -> dict[str, Json]:
             "finished": events[-1]["utc"] if events else "", "host": header.get("host", {}),
             "systemd": header.get("systemd", ""), "unit": header.get("cat", ""), "unit_name": header.get("unit", ""),
             "git_revision": header.get("git", ""), "kind_of_host": header.get("kind", ""), "required": required,
+            "required_of_host": header.get("required_of_host", []),
             "verdict": str(verdict), "missing": [name for name in required if name not in said],
-            "last_event": events[-1]["sha256"] if events else "", "proofs": proofs,
+            "proofs_release": header.get("proofs_release", ""),
+            "last_event": events[-1]["sha256"] if events else "",
+            "events": {"count": len(events), "sha256": _digest(events)}, "proofs": proofs,
         },
     }  # fmt: skip
 
 
-def _begun(events: Sequence[Event]) -> list[str]:
+def _digest(events: Sequence[Event]) -> str:
+    """That of events.jsonl as a file."""
+    whole = hashlib.sha256()
+    for event in events:
+        whole.update(evidence.line_of(event))
+    return whole.hexdigest()
+
+
+def begun(events: Sequence[Event]) -> list[str]:
     names = [event["data"]["name"] for event in events if event["kind"] == "proof"]
     return list(dict.fromkeys(names))
 
@@ -53,6 +66,11 @@ def _finished(events: Sequence[Event], name: str) -> dict[str, Json]:
     verdicts = [event["data"] for event in events if event["kind"] == "verdict" and event["data"]["name"] == name]
     if verdicts:
         return dict(verdicts[-1])
+    return unfinished(events, name)
+
+
+def unfinished(events: Sequence[Event], name: str) -> dict[str, Json]:
+    """The entry of a proof that was begun and has no verdict."""
     undone = [event["data"] for event in events if event["kind"] == "undone" and event["scope"].startswith(f"{name}/")]
     return {
         "name": name, "verdict": str(Verdict.ERROR), "reason": "the proof did not live to its verdict", "measured": "",
@@ -62,11 +80,16 @@ def _finished(events: Sequence[Event], name: str) -> dict[str, Json]:
     }  # fmt: skip
 
 
+def encode(statement: dict[str, Json]) -> bytes:
+    """The one way in which a statement is written."""
+    return (json.dumps(statement, indent=1, sort_keys=True) + "\n").encode()
+
+
 def write(run_dir: Path) -> dict[str, Json]:
     """Make statement.json from events.jsonl beside it. Raises ChainBroken when the recording is not whole."""
     statement = build(evidence.read(run_dir / evidence.EVENTS))
     draft = run_dir / f"{STATEMENT}.new"
-    draft.write_text(json.dumps(statement, indent=1, sort_keys=True) + "\n")
+    draft.write_bytes(encode(statement))
     draft.replace(run_dir / STATEMENT)
     return statement
 

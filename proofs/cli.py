@@ -1,4 +1,4 @@
-"""hybrid-proofs: list, plan, run, show, undo, render."""
+"""hybrid-proofs: list, plan, run, show, undo, render; verify, sign, live, diff."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from proofs import commands as bundles
+
 EPILOG = """\
 a proof is: steady state, fault, witness, measure, restore, steady state, verdict. Faults live under /run only; the
 operator's config and database are covered by scratch ones, not touched. `plan` says what `run` would do.
@@ -16,6 +18,8 @@ operator's config and database are covered by scratch ones, not touched. `plan` 
   hybrid-proofs plan stall               what `run stall` would do here
   sudo hybrid-proofs run exit12 stall    do it; exit 0 only if every required proof says PASS
   hybrid-proofs show evidence/HOST/RUN   the verdicts of an earlier run
+  hybrid-proofs verify evidence/HOST/RUN --allowed-signers evidence/allowed_signers
+                                         may it be believed? the verdicts are recomputed from the events
 
 exit: 0 all required PASS, 1 not all, 2 refused before anything was touched, 130 interrupted (and the host put back)
 """
@@ -64,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     undo = command("undo", "take back what a run left on this host; harmless when nothing is left", _undo)
     undo.add_argument("run", metavar="RUN", help="the run's id")
     undo.add_argument("--by", default="hand", help=argparse.SUPPRESS)
+    bundles.add(command)
     inside = commands.add_parser("inside")  # what the transient unit runs; not for typing
     inside.set_defaults(do=_inside)
     inside.add_argument("names", nargs="+")

@@ -103,7 +103,7 @@ class Recorder:
         return self.write("intent", scope=scope, argv=argv, stdout=what, data=data, sync=True)
 
     def recorded(self, data: Json) -> Json:
-        """What an event says for this: plain JSON, keys sorted, no credentials. Judge by it, and the recording bears it out."""
+        """What an event says for this: sorted JSON without credentials. Judge by it, the recording has no more."""
         return self._redact.data(json.loads(json.dumps(data, sort_keys=True)))
 
     def close(self) -> None:

@@ -108,15 +108,22 @@ def run_case(case: Case, subject: Subject) -> Result:
         witness = host.note("witness", case.witness(subject))
         if not witness:
             return _judged(host, verdicts.of_checks(case.name, (), witness, 0, case.n_min))
-        measured = host.note("measured", case.measure(subject))
-        checks = case.judge(measured)
-        return _judged(host, verdicts.of_checks(case.name, checks, witness, int(measured.get("n", 0)), case.n_min))
+        return _judged(host, judge(case, witness, host.note("measured", case.measure(subject))))
     except Interrupted:
         raise
     except Exception as error:  # noqa: BLE001 - a checker that throws could not tell: never a PASS
         return _judged(host, Result(case.name, Verdict.ERROR, f"{type(error).__name__}: {error}", witness=witness))
     finally:
         case.release(subject)
+
+
+def judge(case: Case, witness: Json, measured: dict[str, Json]) -> Result:
+    """A case's result by its own rules, from what was recorded and nothing else: on the host, and at the verifier's."""
+    try:
+        checks = case.judge(measured)
+        return verdicts.of_checks(case.name, checks, witness, int(measured.get("n", 0)), case.n_min)
+    except Exception as error:  # noqa: BLE001 - a checker that throws could not tell: never a PASS
+        return Result(case.name, Verdict.ERROR, f"{type(error).__name__}: {error}", witness=witness)
 
 
 def _judged(host: Host, result: Result) -> Result:

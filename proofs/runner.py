@@ -146,7 +146,8 @@ def _all(names: Sequence[str], unit_name: str, run_id: str, git: str, cap_s: flo
     _forget_old_runs(run_id)
     host = Host(recorder, "", stop)
     say = _speaker(recorder)
-    recorder.write("run", data=_header(host, Unit(host, unit_name), names, run_id, git), sync=True)
+    unit = Unit(host, unit_name)
+    recorder.write("run", data=_header(host, unit, names, run_id, git), sync=True)
     command = self_command()
     undo_command = (
         ["env", f"PYTHONPATH={Path(__file__).resolve().parents[1]}", *command] if len(command) > 1 else command
@@ -162,6 +163,8 @@ def _all(names: Sequence[str], unit_name: str, run_id: str, git: str, cap_s: flo
             say(f"{name}: interrupted; the host is back as it was")
             break
         say(f"{name}: {entry['verdict']}, engine away {entry['away_s']:.1f} s. {entry['measured']}")
+    if not interrupted:  # the same once more: what was proven is what was there from the first proof to the last
+        recorder.write("run ended", data=_header(host, unit, names, run_id, git), sync=True)
     statement = bundle.write(folder)
     print(bundle.table(statement), flush=True)
     if interrupted:
@@ -204,7 +207,8 @@ def _header(host: Host, unit: Unit, names: Sequence[str], run_id: str, git: str)
     digest = re.search(r"\b[0-9a-f]{64}\b", shown.stdout)
     ours = Path(__file__).resolve().parents[2] / "release.json"
     return {
-        "run": run_id, "unit": unit.name, "kind": kind, "required": list(names), "git": git, "host": facts(),
+        "run": run_id, "unit": unit.name, "kind": kind, "required": list(names),
+        "required_of_host": list(REQUIRED[kind]), "git": git, "host": facts(),
         "systemd": systemd_version(host), "cat": unit.cat(), "release_name": about.get("release_name", "?"),
         "release_digest": about.get("release_digest", ""), "config_digest": digest[0] if digest else "",
         "proofs_release": json.loads(ours.read_text())["name"] if ours.exists() else "a checkout",

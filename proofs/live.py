@@ -1,0 +1,61 @@
+"""What is live on this host, as a proof has to be of it: release, config, host. Looks, and changes nothing."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+ENGINE = Path("/opt/hybrid-engine/current/bin/hybrid-engine")
+MACHINE_ID = Path("/etc/machine-id")
+_SECONDS = 30
+
+
+class NotLive(Exception):
+    """It cannot be read here; the message says what and why."""
+
+
+@dataclass(frozen=True)
+class Live:
+    """Digests as 64 hexadecimal digits; the machine id as in /etc/machine-id."""
+
+    release_digest: str
+    config_digest: str
+    machine_id: str
+
+    def as_json(self) -> dict[str, str]:
+        return asdict(self)
+
+
+def read(engine: Path = ENGINE, machine_id: Path = MACHINE_ID) -> Live:
+    """Ask the installed engine and this host.
+
+    Raises:
+        NotLive: there is no engine here, it does not answer, or the host has no machine id.
+    """
+    try:
+        release = json.loads(_say(engine, "version", "--json"))["release_digest"]
+    except (ValueError, KeyError, TypeError):
+        raise NotLive(f"{engine} version: no release_digest") from None
+    config = re.search(r"\bconfig digest ([0-9a-f]{64})\b", _say(engine, "config", "check"))
+    if config is None:
+        raise NotLive(f"{engine} config check: no digest")
+    try:
+        return Live(str(release), config[1], machine_id.read_text().strip())
+    except OSError as error:
+        raise NotLive(f"{machine_id}: {error.strerror}") from None
+
+
+def _say(engine: Path, *arguments: str) -> str:
+    try:
+        done = subprocess.run(
+            [str(engine), *arguments], capture_output=True, text=True, check=False, timeout=_SECONDS, errors="replace"
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise NotLive(f"{engine}: {getattr(error, 'strerror', None) or 'no answer'}") from None
+    if done.returncode != 0:
+        said = (done.stderr or done.stdout).strip().splitlines()
+        raise NotLive(f"{engine} {' '.join(arguments)}: exit {done.returncode}: {said[-1] if said else ''}")
+    return done.stdout

@@ -1,0 +1,87 @@
+"""Signing a statement and checking a signature, by ssh-keygen -Y: the operator's key, one namespace of ours."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+NAMESPACE = "hybrid-engine-proofs"  # what live_gate asks for: a signature made for anything else is none of ours
+SIGNATURE = "statement.sig"
+_SECONDS = 20
+_LARGEST = 1 << 16
+
+
+class NoTool(Exception):
+    """ssh-keygen is not installed, so nothing can be signed or checked."""
+
+
+class BadSignature(Exception):
+    """The signature does not hold; the message says why."""
+
+
+class CannotSign(Exception):
+    """ssh-keygen did not sign; the message says why."""
+
+
+def check(body: bytes, armored: bytes, allowed_signers: Path) -> str:
+    """Who signed these bytes, by the allowed signers.
+
+    Raises:
+        BadSignature: nobody whom they name, or not these bytes, or not for our namespace, or a key that is no longer
+            (or not yet) valid.
+        NoTool: it cannot be checked.
+    """
+    if len(armored) > _LARGEST:
+        raise BadSignature(f"{SIGNATURE} is no signature: {len(armored)} bytes")
+    with tempfile.TemporaryDirectory(prefix="hybrid-proofs-") as scratch:
+        signature = Path(scratch, SIGNATURE)  # the bytes that were read, whatever becomes of the file
+        signature.write_bytes(armored)
+        found = _keygen(b"", "find-principals", "-s", str(signature), "-f", str(allowed_signers))
+        names = [name for name in found.stdout.decode(errors="replace").splitlines() if name and name[0] != "!"]
+        if found.returncode != 0 or not names:
+            raise BadSignature(f"made by nobody whom {allowed_signers} names: {_why(found)}")
+        for name in names:
+            flags = ("-f", str(allowed_signers), "-I", name, "-n", NAMESPACE, "-s", str(signature))
+            verified = _keygen(body, "verify", *flags)
+            if verified.returncode == 0:
+                return name
+    raise BadSignature(f"does not hold for these bytes and the namespace {NAMESPACE}: {_why(verified)}")
+
+
+def sign(path: Path, key: Path) -> Path:
+    """Sign a file with a private key, or with the agent's of that public key; the signature comes beside it.
+
+    Raises:
+        CannotSign: ssh-keygen did not.
+        NoTool: it is not installed.
+    """
+    made = _keygen(path.read_bytes(), "sign", "-f", str(key), "-n", NAMESPACE)
+    if made.returncode != 0 or not made.stdout.startswith(b"-----BEGIN SSH SIGNATURE-----"):
+        raise CannotSign(f"{key}: {_why(made)}")
+    target = path.with_name(SIGNATURE)
+    draft = target.with_suffix(".new")
+    draft.write_bytes(made.stdout)
+    draft.replace(target)
+    return target
+
+
+def _keygen(stdin: bytes, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+    program = shutil.which("ssh-keygen")
+    if program is None:
+        raise NoTool("ssh-keygen is not installed (Debian: openssh-client)")
+    environment = {**os.environ, "LC_ALL": "C.UTF-8"}
+    try:
+        return subprocess.run(
+            [program, "-Y", *arguments], input=stdin, capture_output=True, check=False, timeout=_SECONDS,
+            env=environment,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise NoTool(f"ssh-keygen did not answer in {_SECONDS} s") from None
+
+
+def _why(done: subprocess.CompletedProcess[bytes]) -> str:
+    lines = (done.stderr or done.stdout).decode(errors="replace").strip().splitlines()
+    return lines[0] if lines else f"ssh-keygen ended with {done.returncode}"

@@ -1,0 +1,222 @@
+"""ALLOW or DENY a bundle: deny unless every required piece is there, and say everything that is missing.
+
+The order: signature, type of the statement, recording (chain, blobs, one subject from beginning to end), what is live,
+age, required set, and the verdicts, recomputed from the raw events. Each file is read once, and what was checked is
+what is judged. What this cannot tell: that the tested host's root did not lie while it recorded, or that a newer run,
+which would have said otherwise, was kept back.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+from proofs import blobs, bundle, evidence, live, recompute, signature
+from proofs.catalog import REQUIRED
+from proofs.decision import Asked, Report, Unusable
+from proofs.verdict import Json, Verdict
+
+_CLOCK_SLACK_S = 300.0
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+def verify(directory: Path, asked: Asked) -> Report:
+    """Check a bundle by all of it.
+
+    Raises:
+        Unusable: no such directory, no allowed signers that can be read, no ssh-keygen, an unknown proof required.
+    """
+    report = Report(directory)
+    if not directory.is_dir():
+        raise Unusable(f"{directory}: no such directory")
+    body = _slurp(directory / bundle.STATEMENT, report.steps.setdefault("signature", []))
+    _signature(report, body, asked)
+    statement = _statement(report, body)
+    events = _recording(report)
+    if statement is not None:
+        report.statement = statement
+        _live(report, statement, asked)
+        report.steps["freshness"] = _age(statement["predicate"]["finished"], asked)
+    if statement is not None and events is not None:
+        try:
+            made, complaints = recompute.rebuild(events)
+            report.steps["required"] = _required(made, asked.required)
+            report.steps["verdicts"] = complaints + _same(body, statement, made)
+            _buglog(report, events)
+        except Exception as error:  # noqa: BLE001 - events that break the rules they are judged by are denied as well
+            report.steps["verdicts"] = [f"the events cannot be judged: {type(error).__name__}: {error}"]
+    return report
+
+
+def _slurp(path: Path, reasons: list[str]) -> bytes:
+    try:
+        return blobs.slurp(path)
+    except blobs.Unreadable as error:
+        reasons.append(str(error))
+        return b""
+
+
+def _signature(report: Report, body: bytes, asked: Asked) -> None:
+    reasons = report.steps["signature"]
+    if asked.signers is None:
+        report.skipped["signature"] = "about to be made"
+        return
+    try:
+        asked.signers.read_bytes()
+    except OSError as error:
+        raise Unusable(f"{asked.signers}: {error.strerror}") from None
+    armored = _slurp(report.directory / signature.SIGNATURE, reasons)
+    if not (body and armored):
+        reasons.append("the statement is not signed")
+        return
+    try:
+        report.signer = signature.check(body, armored, asked.signers)
+    except signature.BadSignature as error:
+        reasons.append(str(error))
+    except signature.NoTool as error:
+        raise Unusable(str(error)) from None
+
+
+def _statement(report: Report, body: bytes) -> dict[str, Json] | None:
+    """The statement when it has the shape of ours; what is in it, the steps after this look at."""
+    reasons = report.steps.setdefault("statement", [])
+    try:
+        statement = json.loads(body)
+        release, config = statement["subject"]
+        predicate = statement["predicate"]
+        if (statement["_type"], statement["predicateType"]) != (bundle.STATEMENT_TYPE, bundle.PREDICATE_TYPE):
+            reasons.append(f"it is of another type: {statement['_type']}, {statement['predicateType']}")
+            return None
+        for name, subject in (("release", release), ("config", config)):
+            if not _DIGEST.fullmatch(subject["digest"]["sha256"]):
+                reasons.append(f"it is about no {name}: the digest is {subject['digest']['sha256']!r}")
+        if config["name"] != "config" or release["name"] == "config":
+            reasons.append(f"its subjects are {release['name']} and {config['name']}, not a release and its config")
+        if not all(isinstance(predicate[key], str) and predicate[key] for key in ("run", "finished")):
+            raise TypeError("run and finished are texts")
+        if not isinstance(predicate["host"]["machine_id"], str):
+            raise TypeError("host.machine_id is a text")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        reasons.append(f"it is no statement of proofs: {type(error).__name__}: {error}")
+        return None
+    return dict(statement)
+
+
+def _recording(report: Report) -> list[dict[str, Json]] | None:
+    reasons = report.steps.setdefault("recording", [])
+    raw = _slurp(report.directory / evidence.EVENTS, reasons)
+    if reasons:
+        return None
+    try:
+        events = list(evidence.checked(raw))
+        reasons += blobs.problems(report.directory / blobs.FOLDER, events)
+        reasons += _one_subject(events)
+    except evidence.ChainBroken as error:
+        reasons.append(f"{evidence.EVENTS}: {error}")
+        return None
+    except (KeyError, TypeError, AttributeError) as error:
+        reasons.append(f"{evidence.EVENTS}: not a run of proofs: {type(error).__name__}: {error}")
+        return None
+    return events
+
+
+def _one_subject(events: Sequence[dict[str, Json]]) -> list[str]:
+    """Release, config, unit and host were one and the same, from before the first proof until after the last."""
+    about = [event for event in events if event["kind"] in ("run", "run ended")]
+    if [event["kind"] for event in about] != ["run", "run ended"]:
+        return [f"not one run from its beginning to its end: {', '.join(e['kind'] for e in about) or 'neither'}"]
+    begin, end = about
+    verdicts = [event["seq"] for event in events if event["kind"] in ("proof", "verdict")]
+    found = [f"line {end['seq'] + 1}: {d}" for d in recompute.differences(begin["data"], end["data"])]
+    if verdicts and not begin["seq"] < min(verdicts) < max(verdicts) < end["seq"]:
+        found.append(f"line {end['seq'] + 1}: a proof lies outside of the run")
+    clock = [event for event, before in zip(events[1:], events, strict=False) if event["mono_ns"] < before["mono_ns"]]
+    return found + [f"line {event['seq'] + 1}: the clock goes backwards" for event in clock[:1]]
+
+
+def _live(report: Report, statement: dict[str, Json], asked: Asked) -> None:
+    if asked.current is None:
+        report.skipped["live"] = "not compared with any release, config or host"
+        return
+    reasons = report.steps.setdefault("live", [])
+    try:
+        current = asked.current()
+    except live.NotLive as error:
+        reasons.append(f"what is live cannot be read: {error}")
+        return
+    release, config = (subject["digest"]["sha256"] for subject in statement["subject"])
+    machine = statement["predicate"]["host"]["machine_id"]
+    for what, proven, now in (
+        ("release", release, current.release_digest),
+        ("configuration", config, current.config_digest),
+        ("host", machine, current.machine_id),
+    ):
+        if not now or proven != now:
+            reasons.append(f"the proof is of another {what}: {proven or 'none'}, and live is {now or 'none'}")
+
+
+def _age(finished: str, asked: Asked) -> list[str]:
+    try:
+        moment = datetime.fromisoformat(finished)
+        if moment.tzinfo is None:
+            raise ValueError("no time zone")
+        age_s = asked.now() - moment.timestamp()
+    except (ValueError, OverflowError) as error:
+        return [f"it ended at no time that can be read: {finished!r}: {error}"]
+    if age_s < -_CLOCK_SLACK_S:
+        return [f"it is from the future: it ended {finished}"]
+    if not age_s <= asked.max_age_h * 3600:
+        return [f"it is {age_s / 3600:.1f} h old, and may be {asked.max_age_h:g}: it ended {finished}"]
+    return []
+
+
+def _required(made: dict[str, Json], names: Sequence[str] | None) -> list[str]:
+    """Every required proof says PASS, put the host back, and caught its mutants; by the recomputed entries."""
+    predicate = made["predicate"]
+    kind = predicate["kind_of_host"]
+    if names is None and kind not in REQUIRED:
+        return [f"it does not say what has to be shown: no kind of host is called {kind!r}"]
+    due = dict.fromkeys([*(REQUIRED[kind] if names is None else names), *predicate["required"]])
+    entries = {proof["name"]: proof for proof in predicate["proofs"]}
+    found = [] if due else ["nothing is required"]
+    for name in due:
+        proof = entries.get(name)
+        if proof is None:
+            found.append(f"{name} was not run")
+        elif proof["verdict"] != Verdict.PASS:
+            found.append(f"{name} says {proof['verdict']}: {proof['reason']}")
+        else:
+            if proof["restored"] is not True:
+                found.append(f"{name} did not put the host back")
+            if proof["mutant"]["verdict"] != Verdict.FAIL:
+                found.append(f"{name} is void: its mutants say {proof['mutant']['verdict']}")
+    return found
+
+
+def _same(body: bytes, statement: dict[str, Json], made: dict[str, Json]) -> list[str]:
+    found = [f"the statement is not what the events come to: {d}" for d in recompute.differences(statement, made)]
+    if not found and body != bundle.encode(made):
+        found.append("the statement is not written as the proofs write one")
+    return found
+
+
+def _buglog(report: Report, events: list[dict[str, Json]]) -> None:
+    """People read the page and not the events, so it has to be the page of these events."""
+    from proofs import buglog
+
+    path = report.directory / buglog.BUGLOG
+    if not path.exists() and not path.is_symlink():
+        report.skipped["buglog"] = "there is none"
+        return
+    reasons: list[str] = []
+    body = _slurp(path, reasons)
+    try:
+        if not reasons and body != buglog.render(events).encode():
+            reasons.append(f"{buglog.BUGLOG} is not what these events render to; `hybrid-proofs render` makes it anew")
+    except ImportError:
+        report.skipped["buglog"] = "not compared: Jinja2 is not installed here"
+        return
+    report.steps["buglog"] = reasons
