@@ -51,7 +51,9 @@ def prerequisites(host: Host, unit_name: str) -> list[Prerequisite]:
     for path in (RELEASE / "lib" / "hybrid_engine", STATE_DIR, CONFIG_DIR):
         found.append(_of(f"{path} is there", path.is_dir(), "directory" if path.is_dir() else "missing", remedy))
     mode = operators_mode(unit)
-    found.append(_of("mode is not LIVE", mode != "LIVE", mode, "proofs never run on an engine that trades"))
+    found.append(
+        _of("mode is not LIVE", mode in ("SHADOW", "PAPER"), mode, "proofs never run on an engine that trades")
+    )
     free = shutil.disk_usage("/run").free >> 20
     found.append(_of(f"{_SPACE_MB} MB free in /run", free >= _SPACE_MB, f"{free} MB", "free memory"))
     writable = os.access("/run/systemd/system", os.W_OK)
@@ -79,13 +81,15 @@ def systemd_version(host: Host) -> str:
 
 
 def operators_mode(unit: Unit, config_dir: Path = CONFIG_DIR) -> str:
-    """The mode that the operator's engine runs in, by its environment or config; "?" when neither can be read."""
+    """The mode that the operator's engine runs in, by its environment or config; "?" when that cannot be told."""
     environment = unit.properties("Environment").get("Environment", "")
     match = re.search(r"\bHYBRID_ENGINE__MODE=\"?(\w+)", environment)
     if match:
         return match[1].upper()
     try:
         return str(tomllib.loads((config_dir / "config.toml").read_text()).get("mode", "SHADOW")).upper()
+    except FileNotFoundError:
+        return "SHADOW"  # the engine's default
     except (OSError, ValueError):
         return "?"
 

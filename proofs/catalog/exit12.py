@@ -12,7 +12,8 @@ from proofs.faults import Copy, Subject, config
 from proofs.unit import starts
 from proofs.verdict import Check, Json, Result
 
-GOOD = config(ingest_mode="SYNTHETIC", tick_interval_ms=100, flush_interval_ms=100, heartbeat_interval_secs=1)
+GOOD = config(ingest_mode="SYNTHETIC", tick_interval_ms=20, flush_interval_ms=100, heartbeat_interval_secs=1)
+STEADY_TICKS = 10
 _UP_S = 15.0  # how long a start may take before it counts as "no steady state"
 
 
@@ -22,7 +23,9 @@ def steady(subject: Subject, text: str = GOOD) -> None:
     before = subject.store.last_tick()
     subject.restart(check=False)
     subject.host.wait(f"{subject.unit.name} running", _UP_S, lambda: subject.unit.state().running)
-    subject.host.wait("ticks being stored", _UP_S, lambda: subject.store.last_tick() > before + 1, every=0.05)
+    subject.host.wait(
+        "ticks being stored", _UP_S, lambda: subject.store.last_tick() >= before + STEADY_TICKS, every=0.05
+    )
 
 
 class BadConfig(Case):

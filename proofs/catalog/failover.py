@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from proofs.exchange import Exchange, refuses
@@ -45,9 +47,15 @@ class Failover(Case):
     def steady(self, subject: Subject) -> None:
         """Both exchanges trade; unless the fault is one of connecting, the engine stores the primary's trades."""
         tls = {"tls_cert": str(_CERTIFICATE), "tls_key": str(_CERTIFICATE)} if self.how.tls else {}
-        self.exchanges["primary"] = Exchange(subject.host, "primary", rate=RATE, heartbeat=0.5, first_id=1, **tls)
-        self.exchanges["secondary"] = Exchange(subject.host, "secondary", rate=RATE, heartbeat=0.5, first_id=1_000_000)
-        subject.fresh()
+        start = partial(Exchange, subject.host, rate=RATE, heartbeat=0.5)
+        with ThreadPoolExecutor() as pool:  # starting is most of what a case costs: all at once
+            starting = {
+                "primary": pool.submit(start, "primary", first_id=1, **tls),
+                "secondary": pool.submit(start, "secondary", first_id=1_000_000),
+            }
+            subject.fresh()
+            for name, one in starting.items():
+                self.exchanges[name] = one.result()
         subject.put(
             "config.toml",
             config(ingest_mode="REAL_WS", heartbeat_interval_secs=0.5, flush_interval_ms=100, dead_after_s=DEAD_AFTER_S,

@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Sequence
 
-from proofs.catalog.exit12 import steady
+from proofs.catalog.exit12 import STEADY_TICKS, steady
 from proofs.experiment import Case, Mutant, Proof
 from proofs.faults import Copy, Subject, config
 from proofs.host import process_state
@@ -24,7 +24,7 @@ import threading
 
 class Wedge:
     def __init__(self):
-        self.left = 15
+        self.left = 50
 
     def on_tick(self, tick):
         self.left -= 1
@@ -48,6 +48,7 @@ class Stall(Case):
     t0: float  # CLOCK_MONOTONIC of the fault
     old: State  # the unit just before it
     cursor: str
+    n_min = STEADY_TICKS
 
     def steady(self, subject: Subject) -> None:
         self.cursor = subject.unit.cursor()
@@ -126,7 +127,7 @@ class Wedged(Stall):
     """One stage alone: its thread waits for ever, every other thread runs."""
 
     name = "one stage"
-    fault = "a strategy that blocks for ever after 15 ticks, while every other thread runs"
+    fault = "a strategy that blocks for ever after 50 ticks, while every other thread runs"
 
     def steady(self, subject: Subject) -> None:
         subject.add_module("proof_wedge.py", WEDGE)
@@ -134,7 +135,7 @@ class Wedged(Stall):
         super().steady(subject)  # on the healthy strategy first
         subject.put(
             "config.toml",
-            config(ingest_mode="SYNTHETIC", tick_interval_ms=100, flush_interval_ms=100, heartbeat_interval_secs=0.5,
+            config(ingest_mode="SYNTHETIC", tick_interval_ms=20, flush_interval_ms=100, heartbeat_interval_secs=0.5,
                    strategy="proof_wedge:make"),
         )  # fmt: skip
 

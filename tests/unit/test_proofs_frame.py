@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from proofs.catalog import PROOFS, REQUIRED
 from proofs.evidence import Recorder, read
-from proofs.experiment import Case, Deployed, NotSteady, run_case
+from proofs.experiment import Case, Deployed, Mutant, NotSteady, run_case
 from proofs.faults import CannotMutate, Copy, Subject, config
 from proofs.host import Host, Interrupted, Output, Waited
 from proofs.unit import seconds
@@ -142,6 +143,21 @@ def test_a_patch_fits_at_exactly_one_place_or_not_at_all(tmp_path: Path, monkeyp
     assert (copy.scratch / "lib" / "hybrid_engine" / "one.py").read_text() == "guard = False\nother = 1\n"
     assert (package / "one.py").read_text() == "guard = True\nother = 1\n"
     assert any(line.startswith("BindReadOnlyPaths=") for line in copy.directives)
+
+
+@pytest.mark.parametrize(("name", "mutant"), [(name, m) for name, p in PROOFS.items() for m in p.mutants])
+def test_every_mutant_can_be_made_of_this_engine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, mutant: Mutant
+) -> None:
+    """A patch whose text is gone from the engine is found here, not on a host."""
+    lib = tmp_path / "release" / "lib"
+    lib.mkdir(parents=True)
+    shutil.copytree(Path(__file__).parents[2] / "hybrid_engine", lib / "hybrid_engine")
+    monkeypatch.setattr("proofs.faults.RELEASE", tmp_path / "release")
+    host = Host(Recorder(tmp_path / "events.jsonl"), name)
+    copy = Copy(host, Subject(host, "x.service", tmp_path, (0, 0)).unit, mutant.name, _lease(tmp_path), (0, 0))
+    mutant.make(copy)
+    assert copy.directives or copy.pick_sources([{"name": "a"}, {"name": "b"}]) == [{"name": "a"}]
 
 
 def _lease(tmp_path: Path) -> Any:

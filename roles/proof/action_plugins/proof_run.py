@@ -20,6 +20,12 @@ def _interrupted(*_: object) -> None:
     raise KeyboardInterrupt
 
 
+def _said(answer: dict[str, Any]) -> str:
+    """What a command told, whichever way ssh brought it, without ssh's own farewell."""
+    lines = [line.strip() for line in (answer["stdout"] + answer["stderr"]).splitlines()]
+    return "\n".join(line for line in lines if line and not line.startswith("Shared connection to "))
+
+
 class ActionModule(ActionBase):  # type: ignore[misc]
     """The proofs run apart from the connection; this only listens, so a hiccup of ssh breaks nothing."""
 
@@ -32,7 +38,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         begin = [program, "run", "--no-wait", f"--unit={args.get('unit', 'hybrid-engine.service')}"]
         answer = self._ask([*begin, f"--git={args.get('git', '')}", *(args.get("names") or [])])
         if answer["rc"] != 0:
-            raise AnsibleActionFail((answer["stderr"] or answer["stdout"]).strip())
+            raise AnsibleActionFail(_said(answer))
         run_id = answer["stdout"].strip().splitlines()[-1]
         # Ctrl-C reaches this worker as a signal, which would end it at once: there is one thing more to tell the host.
         before = {number: signal.signal(number, _interrupted) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -57,7 +63,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             except ValueError:
                 lost_at = lost_at or time.monotonic()
                 if time.monotonic() - lost_at > LOST_S:
-                    text = (answer["stderr"] or answer["stdout"]).strip()
+                    text = _said(answer)
                     raise AnsibleActionFail(f"lost sight of run {run_id}, which ends by itself: {text}") from None
                 time.sleep(1)
                 continue
