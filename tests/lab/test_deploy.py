@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from deploying import CONFIG, CURRENT, DROPINS, UNIT, Played, fingerprint, flip_byte, live, pid, play
+from deploying import CONFIG, CURRENT, DROPINS, HISTORY, UNIT, Played, fingerprint, flip_byte, live, pid, play
 from labs import Lab
 
 pytestmark = pytest.mark.lab
@@ -121,6 +121,18 @@ def test_owner_mode_and_stray_files_are_put_right(lab: Lab, deployed: Played) ->
     lab.root("rm", "-r", f"{CURRENT}/lib/hybrid_engine/__pycache__")
     assert play(lab, "deploy").changes == [TREE, RESTART]
     assert fingerprint(lab, "/etc", "/opt", "/var/lib/hybrid-deploy") == before
+
+
+def test_links_records_and_directories_above_are_put_right(lab: Lab, deployed: Played) -> None:
+    before = fingerprint(lab, "/etc", "/opt", "/var/lib/hybrid-deploy")
+    lab.root("chmod", "0777", "/opt/hybrid-engine/releases")
+    for path in (HISTORY, f"/var/lib/hybrid-deploy/deployed/{UNIT}.json"):
+        flip_byte(lab, path)
+    lab.root("ln", "-sfn", "/tmp", CURRENT)
+    healed = play(lab, "deploy")
+    assert healed.changes == [TREE, FILES, RESTART, "Remember the release, and prune old ones"]
+    assert fingerprint(lab, "/etc", "/opt", "/var/lib/hybrid-deploy") == before
+    assert play(lab, "deploy").changes == []
 
 
 def test_a_stopped_and_disabled_service_runs_again(lab: Lab, deployed: Played) -> None:

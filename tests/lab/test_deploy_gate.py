@@ -28,6 +28,15 @@ def _run(args: argparse.Namespace) -> int:
 """
 
 
+# Starts well and never says again that it is alive.
+FAILS_TO_PING = """
+
+from hybrid_engine.systemd import Notifier
+
+Notifier.watchdog = lambda self: None  # type: ignore[method-assign]
+"""
+
+
 @pytest.fixture(scope="module")
 def running(lab: Lab) -> Lab:
     play(lab, "deploy")
@@ -66,6 +75,16 @@ def test_a_release_that_fails_leaves_the_old_one_running(running: Lab, checkout:
     forced = play(running, "deploy", check=False, release_checkout=checkout, release_force="true")
     assert "broken on purpose" in forced.out, "tried again because somebody said so"
     assert (state(running), pid(running)) == (before, process)
+
+
+def test_a_release_that_fails_its_watchdog_is_not_taken_up(running: Lab, checkout: Path) -> None:
+    before, process = state(running), pid(running)
+    checkout.mkdir()
+    checkout_with(checkout, cli=FAILS_TO_PING)
+    said = play(running, "deploy", check=False, release_checkout=checkout)
+    assert said.rc != 0
+    assert "watchdog" in said.said
+    assert (state(running), pid(running), candidates(running)) == (before, process, "")
 
 
 def test_a_release_that_fails_in_its_place_is_taken_back(running: Lab, checkout: Path) -> None:
@@ -148,6 +167,17 @@ def test_preflight_lists_all_that_is_missing_at_once(running: Lab) -> None:
 def test_a_host_without_a_working_python_is_told_so(running: Lab) -> None:
     said = play(running, "deploy", check=False, preflight_python="/usr/bin/no-python")
     assert "It has no working /usr/bin/no-python: apt-get install python3" in said.said
+
+
+def test_a_user_who_may_not_sudo_is_told_so(running: Lab) -> None:
+    running.root("sh", "-c", "mkdir /root/away && mv /etc/sudoers.d/* /root/away/")
+    said = play(running, "deploy", check=False)
+    running.root("sh", "-c", "mv /root/away/* /etc/sudoers.d/ && rmdir /root/away")
+    assert said.rc != 0
+    assert f"{running.name} cannot be used: " in said.said
+    assert "password" in said.said
+    assert "sudo true" in said.said
+    assert said.changes == []
 
 
 def test_an_unreachable_host_is_one_clear_line(running: Lab, tmp_path: Path) -> None:

@@ -111,6 +111,7 @@ def main() -> None:
                 "home": home,
                 "release": value(f"{home}/release.json"),
                 "bytecode": value(f"{home}/bytecode.json"),
+                "above": {path: about(path) for path in (ROOT, f"{ROOT}/releases", REMEMBERED)},
                 "tree": tree(home),
                 "releases": value(f"{REMEMBERED}/releases.json"),
                 "state": about(f"/var/lib/{NAME}"),

@@ -56,6 +56,11 @@ def test_release_holds_nothing_else_and_is_roots(seen: dict[str, Any]) -> None:
         assert (entry["uid"], entry["gid"], entry["mode"]) == (0, 0, "0755" if program else "0644"), path
 
 
+def test_nobody_else_may_replace_a_release(seen: dict[str, Any]) -> None:
+    for path, entry in seen["above"].items():
+        assert entry == {"kind": "directory", "mode": "0755", "uid": 0, "gid": 0}, path
+
+
 def test_process_runs_the_deployed_configuration(seen: dict[str, Any]) -> None:
     check = seen["config_check"]
     assert check["rc"] == 0, f"the configuration in /etc is refused: {check['err']}"

@@ -19,6 +19,8 @@ done
 for folder in /opt /var /etc; do
     say "free$(echo "$folder" | tr / _)" "$(df -Pm "$folder" 2>/dev/null | sed -n '2p' | awk '{print $4}')"
     [ -w "$folder" ] || say read_only "$folder"
+    mount=$(df -P "$folder" 2>/dev/null | awk 'NR == 2 { print $6 }')
+    awk -v at="$mount" '$2 == at { o = $4 } END { print o }' /proc/mounts | grep -qw noexec && say noexec "$folder"
 done
 say cgroup2 "$(awk '$0 ~ / - cgroup2 / { print $5; exit }' /proc/self/mountinfo)"
 say controllers "$(cat "$(awk '$0 ~ / - cgroup2 / { print $5; exit }' /proc/self/mountinfo)/cgroup.controllers" 2>/dev/null)"

@@ -55,16 +55,22 @@ VOIDS = 50  # names remembered as failed; a name is its content, so an old one h
 
 
 def read(path: str) -> dict[str, list[str]]:
-    """The history file; empty lists where there is none yet. ValueError where it is not what it should be."""
-    try:
+    """The history file; empty lists where there is none yet, or where it is not what it should be: it is written
+    anew then, and what lies on the disk says which releases there are.
+    """
+    with contextlib.suppress(OSError, ValueError, AttributeError):
         with open(path, encoding="utf-8") as stream:
             record = json.load(stream)
-    except FileNotFoundError:
-        return {"history": [], "void": []}
-    lists = {key: record.get(key, []) for key in ("history", "void")}
-    if not all(isinstance(names, list) for names in lists.values()):
-        raise ValueError("history and void should be lists")
-    return lists
+        return {key: [str(name) for name in record.get(key) or []] for key in ("history", "void")}
+    return {"history": [], "void": []}
+
+
+def text_of(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as stream:
+            return stream.read()
+    except OSError:
+        return ""
 
 
 def write(path: str, text: str) -> None:
@@ -82,6 +88,14 @@ def on_disk(root: str) -> list[str]:
     with contextlib.suppress(OSError):
         return sorted(name for name in os.listdir(os.path.join(root, "releases")) if NAME.fullmatch(name))
     return []
+
+
+def whole(root: str, name: str) -> bool:
+    """Whether a release's files are those that gave it its name."""
+    try:
+        return recomputed_digest(os.path.join(root, "releases", name))[:12] == name[-12:]
+    except (OSError, ValueError, KeyError):
+        return False
 
 
 def busy(root: str, name: str) -> bool:
@@ -113,7 +127,7 @@ def resolve(options: dict[str, Any], record: dict[str, list[str]], live: str | N
         raise ValueError(f"there is no release {name!r} ({choice})")
     if name in record["void"]:
         raise ValueError(f"release {name} is void: it failed its gate ({choice})")
-    if recomputed_digest(os.path.join(options["root"], "releases", name))[:12] != name[-12:]:
+    if not whole(options["root"], name):
         raise ValueError(f"release {name} is not what it was built as: its files were altered on this host")
     return name
 
@@ -160,22 +174,32 @@ def main() -> None:
             after["void"] = [*after["void"], name][-VOIDS:]
             pruned = [entry for entry in on_disk(root) if entry == name != live and not busy(root, entry)]
         else:
-            after["history"] = ordered(record["history"], name, options["replaces"])
+            present = on_disk(root)
+            # Names that are not here any more are of no use; releases that nobody remembers are the oldest.
+            known = [entry for entry in present if entry not in (*record["history"], *after["void"], name)]
+            known += [entry for entry in record["history"] if entry in present]
+            after["history"] = ordered(known, name, options["replaces"])
             kept = {name, *options["in_use"], *after["history"][-options["keep"] :]}
             pruned = [entry for entry in on_disk(root) if entry not in kept and not busy(root, entry)]
             after["history"] = [entry for entry in after["history"] if entry in kept]
         moved = state == "current" and live != name
+        rewrite = text_of(options["history"]) != canonical(after)
         if not module.check_mode:
             if moved:
                 flip(root, name)
-            if after != record or not os.path.exists(options["history"]):
+            if rewrite:
                 write(options["history"], canonical(after))
             for entry in pruned:
                 shutil.rmtree(os.path.join(root, "releases", entry))
+        for entry in after["history"] if state == "current" else []:
+            if entry != name and not whole(root, entry):
+                module.warn(
+                    f"Release {entry}, kept to go back to, was altered on this host and cannot be gone back to."
+                )
     except (OSError, ValueError, KeyError) as problem:
         module.fail_json(msg=f"Releases of {root}: {problem}")
     module.exit_json(
-        changed=moved or bool(pruned) or after != record,
+        changed=moved or bool(pruned) or rewrite,
         name=name,
         before=live,
         pruned=pruned,

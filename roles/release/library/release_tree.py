@@ -128,10 +128,8 @@ def refuse_void(options: dict[str, Any], module: AnsibleModule) -> None:
     try:
         with open(options["history"], encoding="utf-8") as stream:
             void = options["name"] in json.load(stream).get("void", [])
-    except FileNotFoundError:
-        return
-    except ValueError as problem:
-        module.fail_json(msg=f"{options['history']} is not JSON ({problem}): repair or remove it")
+    except (OSError, ValueError, AttributeError, TypeError):
+        return  # none yet, or damaged: it is written anew once the release is live
     if void and not options["force"]:
         module.fail_json(
             msg=f"Release {options['name']} failed its gate on this host before, and is marked void in "
@@ -161,11 +159,16 @@ def main() -> None:
         tree = Tree(options)
         fresh = not os.path.lexists(tree.home)
         found = {"": "to be installed"} if fresh else tree.differences()
+        above = tree.differences_above()
         contents = fresh or any(
             path in tree.files and wrong not in ("not part of the release",) and not wrong.startswith("mode")
             for path, wrong in found.items()
         )
         need = bool(found) and contents and not options["archive"] and not module.check_mode
+        if above and not module.check_mode and not need:
+            for path in above:
+                os.chown(path, 0, 0)
+                os.chmod(path, 0o755)
         if found and not module.check_mode and not need:
             os.makedirs(os.path.dirname(tree.home), mode=0o755, exist_ok=True)
             with contextlib.ExitStack() as stack:
@@ -176,9 +179,10 @@ def main() -> None:
                     heal(tree, found, archive)
     except (OSError, subprocess.CalledProcessError, tarfile.TarError, KeyError) as problem:
         module.fail_json(msg=f"Release {options['name']} could not be put right on this host: {problem}")
-    shown = [f"{path} ({wrong})" if path else f"{options['name']} ({wrong})" for path, wrong in found.items()]
+    shown = [f"{path} ({wrong})" for path, wrong in above.items()]
+    shown += [f"{path} ({wrong})" if path else f"{options['name']} ({wrong})" for path, wrong in found.items()]
     module.exit_json(
-        changed=bool(found) and not need,
+        changed=bool(found or above) and not need,
         paths=shown,
         live=current_name(options["root"]) == options["name"],
         before=current_name(options["root"]) or "",

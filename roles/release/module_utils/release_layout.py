@@ -58,8 +58,10 @@ def recomputed_digest(release: str) -> str:
 
 
 def current_name(root: str) -> str | None:
-    """The release that <root>/current points to; None where there is no such link."""
+    """The release that <root>/current points to; None where there is no such link, or it leads elsewhere."""
     try:
-        return os.path.basename(os.readlink(os.path.join(root, "current")))
+        folder, name = os.path.split(os.readlink(os.path.join(root, "current")))
     except OSError:
         return None
+    ours = folder in ("releases", os.path.join(root, "releases"))
+    return name if ours and NAME.fullmatch(name) else None

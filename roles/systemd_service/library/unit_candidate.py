@@ -31,6 +31,7 @@ options:
   health: {type: list, elements: str, default: [], description: A command that exits 0 when it is well.}
   deadline_s: {type: float, default: 45, description: Seconds until it must be well.}
   settle_s: {type: float, default: 2, description: Seconds for which it must stay so.}
+  watchdog_s: {type: float, default: 0, description: "Where the unit has WatchdogSec=, what it is here; 0 leaves it."}
 author: The hybrid-engine authors
 """
 
@@ -69,7 +70,6 @@ class Candidate:
         path = f"{RUN_UNITS}/{self.unit}"
         known = os.path.exists(path) or show(self.unit).get("ActiveState") not in ("inactive", None)
         if known:
-            run("systemctl", "kill", "--signal=SIGKILL", self.unit)  # its state is scratch: no drain to wait for
             run("systemctl", "stop", self.unit)
         for left in (f"{path}.d", self.home):
             shutil.rmtree(left, ignore_errors=True)
@@ -104,13 +104,19 @@ class Candidate:
             with open(path, "w", encoding="utf-8") as stream:
                 stream.write(text)
 
+    def watchdog(self) -> str:
+        """The watchdog it will have, only sooner: one that is not pinged must not take that long to be seen."""
+        texts = [entry["content"] for entry in self.options["dropins"] if entry.get("state", "present") == "present"]
+        watched = any("\nWatchdogSec=" in text for text in [self.options["content"], *texts])
+        return f"WatchdogSec={self.options['watchdog_s']:g}\n" if watched and self.options["watchdog_s"] else ""
+
     def own(self) -> str:
         """The one drop-in that the real service does not have."""
         words = " ".join(shlex.quote(word) for word in self.command(self.options["exec"]))
         return (
             f"[Unit]\nDescription=Candidate of {self.options['unit']}\n[Service]\n"
             f"ExecStart=\nExecStart={words}\nWorkingDirectory={self.state}\n"
-            f"StateDirectory=\nReadWritePaths={self.state}\nRestart=no\nTimeoutStopSec=2\n"
+            f"StateDirectory=\nReadWritePaths={self.state}\nRestart=no\nTimeoutStopSec=2\n{self.watchdog()}"
             # Should whoever started it be gone, it goes by itself.
             f"RuntimeMaxSec={self.options['deadline_s'] + self.options['settle_s'] + 60:g}\n"
         )
@@ -130,6 +136,7 @@ def main() -> None:
             "health": {"type": "list", "elements": "str", "default": []},
             "deadline_s": {"type": "float", "default": 45},
             "settle_s": {"type": "float", "default": 2},
+            "watchdog_s": {"type": "float", "default": 0},
         },
         supports_check_mode=True,
     )
