@@ -30,10 +30,11 @@ def remains(name: str) -> list[str]:
                 found.append(f"process {proc.name} in its cgroup")
         with suppress(OSError):
             found += [f"mount seen by {proc.name}" for row in (proc / "mountinfo").open() if place in row]
-    for path in [STATE / name, *Path("/sys/fs/cgroup").glob(f"**/hybrid-engine-lab-{name}*")]:
-        if path.exists():
-            found.append(str(path))
-    found += [str(path) for path in Path("/run/systemd/nspawn").rglob(f"*{name}*")]
+    if (STATE / name).exists():
+        found.append(str(STATE / name))
+    for top, part in (("/sys/fs/cgroup", f"hybrid-engine-lab-{name}"), ("/run/systemd/nspawn", name)):
+        for folder, folders, files in os.walk(top):
+            found += [f"{folder}/{entry}" for entry in (*folders, *files) if part in entry]
     return found
 
 

@@ -124,12 +124,11 @@ def locked(directory: Path, waiting: str) -> Iterator[None]:
     If it is empty in the end it goes, and its parent if that is empty too; whoever waited makes a new one.
     """
     while True:
+        fd = -1
         try:
-            private_dir(directory)
-            fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-        except FileNotFoundError:
-            continue  # removed in between
-        try:
+            with interrupted_after():  # so that what is made is also removed
+                private_dir(directory)
+                fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -138,13 +137,22 @@ def locked(directory: Path, waiting: str) -> Iterator[None]:
             if _is_open_at(fd, directory):
                 yield
                 return
+        except FileNotFoundError:
+            if fd >= 0:
+                raise
+            # else it was removed by another between being made and being opened
         finally:
-            with suppress(OSError):
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # unless it was still being waited for
-                if _is_open_at(fd, directory):
-                    directory.rmdir()
-                    directory.parent.rmdir()
-            os.close(fd)
+            if fd >= 0:
+                _unlock(fd, directory)
+
+
+def _unlock(fd: int, directory: Path) -> None:
+    with uninterrupted(), suppress(OSError):
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # unless it was still being waited for
+        if _is_open_at(fd, directory):
+            directory.rmdir()
+            directory.parent.rmdir()
+    os.close(fd)
 
 
 def _is_open_at(fd: int, path: Path) -> bool:
