@@ -1,0 +1,132 @@
+"""A whole run of the proofs in this process: the real frame on a toy proof, on a host that only answers questions.
+
+What comes of it is a bundle as a host leaves it, with everything in it that a bundle has: a proof of two cases, a
+mutant beside it, a big output, a redaction, the undo, and the run's beginning and end.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from proofs import bundle, conduct, evidence, faults, lease, runner, signature
+from proofs.catalog import PROOFS, REQUIRED
+from proofs.experiment import Case, Deployed, Mutant, Proof
+from proofs.faults import Subject
+from proofs.host import Output
+from proofs.live import Live
+from proofs.verdict import Check, Json
+
+Event = dict[str, Any]
+LIVE = Live("a" * 64, "b" * 64, "c" * 32)
+SHOWN = "ActiveState=active\nSubState=running\nResult=success\nMainPID=1\nRestartUSec=2s\nWatchdogUSec=10s\n"
+FACTS = {"hostname": "nuc", "machine_id": LIVE.machine_id, "boot_id": "d", "kernel": "6.1", "os": "Debian"}
+
+
+class Toy(Case):
+    """Measures 1, or 0 where the guard is gone."""
+
+    n_min = 3
+
+    def __init__(self, deployed: Deployed, name: str) -> None:
+        super().__init__(deployed)
+        self.name, self.fault = name, f"the {name} fault"
+
+    def inject(self, subject: Subject) -> None:
+        subject.host.do("toy", "break", self.name)
+
+    def witness(self, subject: Subject) -> Json:
+        return {"state": "T"}
+
+    def measure(self, subject: Subject) -> dict[str, Json]:
+        subject.host.look("journalctl", "--big")
+        return {"n": 3, "value": 0 if subject.mutant else 1, "spans": [(1, 2)], "restart_s": self.deployed.restart_s}
+
+    def judge(self, measured: dict[str, Json]) -> Sequence[Check]:
+        return (
+            Check("value", measured["value"], 1, measured["value"] == 1, guard=True),
+            Check("span", [tuple(span) for span in measured["spans"]], "any", len(measured["spans"]) == 1),
+        )
+
+
+def _cases(deployed: Deployed) -> Sequence[Case]:
+    return [Toy(deployed, "first"), Toy(deployed, "second")]
+
+
+def toy(name: str) -> Proof:
+    mutant = Mutant("no-guard", "the guard is gone", lambda copy: None, _cases)
+    return Proof(name, "toys break as told", "value 1", "two of them", 1.0, _cases, [mutant])
+
+
+def answer(argv: tuple[str, ...]) -> Output:
+    """What the host says to a command."""
+    said = {
+        "show": SHOWN, "cat": "[Service]\nExecStart=/x\nEnvironment=A_TOKEN=hunter2\n", "--version": "systemd 252\n",
+        "check": f"config digest {LIVE.config_digest}\n", "--big": "".join(f"entry {n}\n" for n in range(3000)),
+        "version": json.dumps({"release_name": "0.1.0-aaa", "release_digest": LIVE.release_digest}),
+    }  # fmt: skip
+    return Output(0, next((text for word, text in said.items() if word in argv[1:]), ""), "")
+
+
+def record(root: Path, names: Sequence[str] = ("toy", "toy2")) -> Path:
+    """Run toy proofs as `hybrid-proofs inside` would, and return the directory of their evidence."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("proofs.host._run", answer)
+        patch.setattr(runner, "EVIDENCE_ROOT", root)
+        patch.setattr(runner, "facts", lambda: FACTS)
+        patch.setattr(conduct, "facts", lambda: FACTS)
+        patch.setattr(conduct, "STATE_DIR", root)
+        patch.setattr(lease, "RUN_ROOT", root / "run")
+        patch.setattr(lease, "tree_digest", lambda paths: "e" * 64)
+        for subject in (faults.Real, faults.Copy):
+            patch.setattr(subject, "install", lambda self: None)
+        enlist(patch)
+        runner._all(names, "hybrid-engine.service", "r1", "abc", 0, threading.Event())
+    return root / "r1"
+
+
+def enlist(patch: pytest.MonkeyPatch) -> None:
+    """Make the toys the catalogue, and required in a lab."""
+    for name in list(PROOFS):
+        patch.delitem(PROOFS, name)
+    for name in ("toy", "toy2"):
+        patch.setitem(PROOFS, name, toy(name))
+    patch.setitem(REQUIRED, "lab", ("toy", "toy2"))
+
+
+def events_of(directory: Path) -> list[Event]:
+    return evidence.read(directory / evidence.EVENTS)
+
+
+def rechained(events: Sequence[Event]) -> list[Event]:
+    """The same events in a chain that holds: what somebody with the files, or with the key, can always make."""
+    prev, chain = evidence.GENESIS, []
+    for seq, old in enumerate(events):
+        event = {**json.loads(json.dumps(old)), "seq": seq, "prev": prev}
+        event["sha256"] = prev = hashlib.sha256(evidence.canonical(event)).hexdigest()
+        chain.append(event)
+    return chain
+
+
+def put(directory: Path, events: Sequence[Event], spoil: Callable[[Json], None] = lambda statement: None) -> None:
+    """Write a recording and the statement that believes it, changed by `spoil`."""
+    (directory / evidence.EVENTS).write_bytes(b"".join(map(evidence.line_of, events)))
+    statement = bundle.build(events)
+    spoil(statement)
+    (directory / bundle.STATEMENT).write_bytes(bundle.encode(statement))
+
+
+def make_key(path: Path) -> Path:
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", path.name, "-f", str(path)], check=True)
+    return path
+
+
+def sign(directory: Path, key: Path) -> None:
+    signature.sign(directory / bundle.STATEMENT, key)

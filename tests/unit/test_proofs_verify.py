@@ -1,0 +1,302 @@
+"""verify: a good bundle is allowed; whoever has the files but not the key is denied, each time by the right step."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hybrid_engine import live_gate
+from proofs import bundle, decision, evidence, live, signature, verify
+from proofs.catalog import REQUIRED
+from proofs.decision import Asked, Unusable
+from tests.support import proof_run
+from tests.support.proof_run import LIVE, sign
+
+Lines = list[bytes]
+
+
+@pytest.fixture(scope="module")
+def signed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A bundle of a whole run, signed, with the key and the allowed signers beside it."""
+    root = tmp_path_factory.mktemp("proofs")
+    directory = proof_run.record(root)
+    key = proof_run.make_key(root / "operator")
+    (root / "allowed_signers").write_text(f"operator {key.with_suffix('.pub').read_text()}")
+    sign(directory, key)
+    with pytest.MonkeyPatch.context() as patch:
+        proof_run.enlist(patch)
+        yield directory
+
+
+@pytest.fixture
+def there(signed: Path, tmp_path: Path) -> Path:
+    """A copy of it to spoil."""
+    shutil.copytree(signed, tmp_path / "r1")
+    return tmp_path / "r1"
+
+
+def asked(signed: Path) -> Asked:
+    return Asked(signed.parent / "allowed_signers", lambda: LIVE)
+
+
+def denied(directory: Path, how: Asked) -> list[str]:
+    report = verify.verify(directory, how)
+    assert not report.allowed
+    assert report.as_json()["decision"] == "DENY"
+    return report.reasons
+
+
+def test_a_good_bundle_is_allowed(signed: Path) -> None:
+    report = verify.verify(signed, asked(signed))
+    assert report.reasons == []
+    assert report.allowed
+    assert report.signer == "operator"
+    assert report.skipped == {"buglog": "there is none"}
+    assert set(report.steps) | set(report.skipped) == set(decision.STEPS)
+
+
+def test_gate_and_verifier_mean_the_same_by_their_words() -> None:
+    assert signature.NAMESPACE == live_gate.NAMESPACE
+    assert (bundle.STATEMENT_TYPE, bundle.PREDICATE_TYPE) == (live_gate.STATEMENT_TYPE, live_gate.PREDICATE_TYPE)
+
+
+def _without(lines: Lines, at: int) -> Lines:
+    return [*lines[:at], *lines[at + 1 :]]
+
+
+def _twice(lines: Lines, at: int) -> Lines:
+    return [*lines[: at + 1], *lines[at:]]
+
+
+def _swapped(lines: Lines, at: int) -> Lines:
+    return [*lines[:at], lines[at + 1], lines[at], *lines[at + 2 :]]
+
+
+def _edited(lines: Lines, at: int) -> Lines:
+    event = json.loads(lines[at])
+    event["stdout"] += " "
+    return [*lines[:at], evidence.line_of(event), *lines[at + 1 :]]
+
+
+def _cut(lines: Lines, at: int) -> Lines:
+    return [*lines[:at], lines[at][: len(lines[at]) // 2]]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "offset"), [(_without, 1), (_twice, 2), (_swapped, 1), (_edited, 1), (_cut, 1)],
+    ids=["removed", "repeated", "reordered", "edited", "truncated"],
+)  # fmt: skip
+def test_every_line_that_was_touched_is_refused_by_its_number(
+    there: Path, signed: Path, spoil: Callable[[Lines, int], Lines], offset: int
+) -> None:
+    """Also by somebody who has the key: nothing here leans on the signature."""
+    lines = (signed / "events.jsonl").read_bytes().splitlines(keepends=True)
+    # Without its last line a recording is a shorter one that holds; that is for the next test.
+    for at in range(len(lines) - (spoil in (_without, _swapped))):
+        (there / "events.jsonl").write_bytes(b"".join(spoil(lines, at)))
+        (reason,) = (r for r in denied(there, Asked(None, lambda: LIVE)) if r.startswith("recording"))
+        assert reason.startswith(f"recording: events.jsonl: line {at + offset}: ")
+
+
+def test_a_recording_cut_between_two_lines_is_refused(there: Path, signed: Path) -> None:
+    lines = (signed / "events.jsonl").read_bytes().splitlines(keepends=True)
+    for keep in (0, 1, len(lines) // 2, len(lines) - 1):
+        (there / "events.jsonl").write_bytes(b"".join(lines[:keep]))
+        reasons = "\n".join(denied(there, asked(signed)))
+        assert "recording: not one run from its beginning to its end" in reasons
+        assert "verdicts: the statement is not what the events come to" in reasons
+
+
+def test_lines_of_another_run_are_refused(there: Path, signed: Path, tmp_path: Path) -> None:
+    other = (proof_run.record(tmp_path / "other") / "events.jsonl").read_bytes().splitlines(keepends=True)
+    lines = (signed / "events.jsonl").read_bytes().splitlines(keepends=True)
+    (there / "events.jsonl").write_bytes(b"".join([*lines[:70], *other[70:]]))
+    assert any("line 71: " in reason for reason in denied(there, asked(signed)))
+    spliced = proof_run.rechained([json.loads(line) for line in [*lines[:70], *other[70:]]])
+    (there / "events.jsonl").write_bytes(b"".join(map(evidence.line_of, spliced)))
+    assert any(reason.startswith("verdicts: the statement") for reason in denied(there, asked(signed)))
+    (there / "events.jsonl").write_bytes(b"".join(other))
+    assert any(reason.startswith("verdicts: the statement") for reason in denied(there, asked(signed)))
+
+
+@settings(max_examples=150)
+@given(data=st.data())
+def test_any_bit_that_flips_is_refused(
+    signed: Path, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    blob = next((signed / "blobs").iterdir()).relative_to(signed)
+    name = data.draw(st.sampled_from(["events.jsonl", "statement.json", str(blob)]))
+    spoilt = bytearray((signed / name).read_bytes())
+    spoilt[data.draw(st.integers(0, len(spoilt) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    there = tmp_path_factory.mktemp("flipped") / "r1"
+    shutil.copytree(signed, there)
+    (there / name).write_bytes(spoilt)
+    denied(there, Asked(None, lambda: LIVE))
+
+
+def blob_of(there: Path) -> Path:
+    return next((there / "blobs").iterdir())
+
+
+def _link(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("/dev/zero")
+
+
+def _pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda there: blob_of(there).unlink(), "recording: line 30: blobs/"),
+        (lambda there: blob_of(there).write_text("shorter"), "is not what was recorded"),
+        (lambda there: _link(blob_of(there)), "cannot be read"),
+        (lambda there: _pipe(blob_of(there)), "is no plain file"),
+        (lambda there: (there / "blobs" / "f").touch(), "blobs/f: no event refers to it"),
+        (lambda there: (there / "statement.sig").unlink(), "signature: the statement is not signed"),
+        (lambda there: (there / "statement.sig").write_text(""), "signature: the statement is not signed"),
+        (lambda there: (there / "statement.sig").write_text("none"), "signature: made by nobody whom"),
+        (lambda there: (there / "statement.sig").write_bytes(b"-" * 100_000), "is no signature"),
+        (lambda there: (there / "statement.json").unlink(), "signature: statement.json cannot be read"),
+        (lambda there: _pipe(there / "statement.json"), "signature: statement.json is no plain file"),
+        (lambda there: (there / "statement.json").write_text("[" * 100_000), "statement: it is no statement of proofs"),
+        (lambda there: (there / "statement.json").write_text('["PASS"]'), "statement: it is no statement of proofs"),
+        (lambda there: (there / "events.jsonl").unlink(), "recording: events.jsonl cannot be read"),
+        (lambda there: (there / "events.jsonl").write_text("[" * 100_000 + "\n"), "recording: events.jsonl: line 1"),
+        (lambda there: (there / "BUGLOG.md").write_text("all is well"), "buglog: BUGLOG.md is not what these events"),
+    ],
+)  # fmt: skip
+def test_what_is_missing_or_not_what_was_recorded_is_refused(
+    there: Path, signed: Path, spoil: Callable[[Path], object], reason: str
+) -> None:
+    spoil(there)
+    assert any(reason in said for said in denied(there, asked(signed)))
+
+
+def test_an_edited_statement_is_refused_by_signature_and_by_the_events(there: Path, signed: Path) -> None:
+    path = there / "statement.json"
+    path.write_text(path.read_text().replace('"restored": true', '"restored": 1'))
+    reasons = denied(there, asked(signed))
+    assert any(reason.startswith("signature: does not hold for these bytes") for reason in reasons)
+    assert any("predicate.proofs[toy].restored: 1, but True" in reason for reason in reasons)
+
+
+def test_a_statement_with_more_in_it_than_is_read_is_refused(there: Path, signed: Path) -> None:
+    path = there / "statement.json"
+    path.write_text(path.read_text().replace("{", '{"_type": "another", ', 1))
+    sign(there, signed.parent / "operator")
+    assert denied(there, asked(signed)) == ["verdicts: the statement is not written as the proofs write one"]
+
+
+def test_only_who_is_allowed_signs(there: Path, signed: Path, tmp_path: Path) -> None:
+    sign(there, proof_run.make_key(tmp_path / "stranger"))
+    (reason,) = denied(there, asked(signed))
+    assert reason.startswith("signature: made by nobody whom")
+
+
+def test_a_signature_for_something_else_is_none(there: Path, signed: Path) -> None:
+    (there / "statement.sig").unlink()
+    command = ["ssh-keygen", "-q", "-Y", "sign", "-f", str(signed.parent / "operator"), "-n", "git"]
+    subprocess.run([*command, str(there / "statement.json")], check=True, capture_output=True)
+    (there / "statement.json.sig").rename(there / "statement.sig")
+    (reason,) = denied(there, asked(signed))
+    assert reason.startswith("signature: does not hold for these bytes and the namespace hybrid-engine-proofs")
+
+
+@pytest.mark.parametrize(
+    ("options", "allowed"),
+    [
+        ('namespaces="hybrid-engine-proofs"', True), ('namespaces="git"', False), ('valid-before="20200101"', False),
+        ('valid-after="20200101"', True),
+    ],
+)  # fmt: skip
+def test_what_the_allowed_signers_say_of_a_key_counts(
+    signed: Path, tmp_path: Path, options: str, allowed: bool
+) -> None:
+    public = (signed.parent / "operator.pub").read_text()
+    signers = tmp_path / "signers"
+    signers.write_text(f"!eve@x,first@x,second@x {options} {public}")
+    assert verify.verify(signed, Asked(signers, lambda: LIVE)).allowed is allowed
+
+
+@pytest.mark.parametrize(
+    ("current", "what"),
+    [
+        (replace(LIVE, release_digest="f" * 64), "another release"),
+        (replace(LIVE, config_digest="f" * 64), "another configuration"),
+        (replace(LIVE, machine_id="f" * 32), "another host"),
+        (replace(LIVE, machine_id=""), "another host"),
+    ],
+)
+def test_what_is_live_has_to_be_what_was_proven(signed: Path, current: live.Live, what: str) -> None:
+    (reason,) = denied(signed, replace(asked(signed), current=lambda: current))
+    assert reason.startswith(f"live: the proof is of {what}")
+
+
+def test_without_anything_live_nothing_is_allowed_unless_that_is_said(signed: Path, tmp_path: Path) -> None:
+    nowhere = replace(asked(signed), current=lambda: live.read(tmp_path / "none"))
+    (reason,) = denied(signed, nowhere)
+    assert reason.startswith("live: what is live cannot be read: ")
+    report = verify.verify(signed, replace(nowhere, current=None))
+    assert report.allowed
+    assert report.skipped["live"] == "not compared with any release, config or host"
+
+
+@pytest.mark.parametrize(("hours", "word"), [(169, "169.0 h old, and may be 168"), (-1, "from the future")])
+def test_too_old_and_too_new_are_refused(signed: Path, hours: float, word: str) -> None:
+    now = datetime.now(UTC).timestamp() + hours * 3600
+    (reason,) = denied(signed, replace(asked(signed), now=lambda: now))
+    assert reason.startswith("freshness: ")
+    assert word in reason
+
+
+def test_what_is_required_has_to_be_there(signed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(REQUIRED, "lab", ("toy", "stall"))
+    assert denied(signed, asked(signed)) == ["required: stall was not run"]
+    assert verify.verify(signed, replace(asked(signed), required=["toy2"])).allowed
+    monkeypatch.delitem(REQUIRED, "lab")
+    (reason,) = denied(signed, asked(signed))
+    assert "no kind of host is called 'lab'" in reason
+
+
+def test_every_reason_is_told_at_once(there: Path, signed: Path, tmp_path: Path) -> None:
+    sign(there, proof_run.make_key(tmp_path / "stranger"))
+    blob_of(there).unlink()
+    how = replace(asked(signed), current=lambda: live.Live("", "", ""), now=lambda: 0.0, required=["stall"])
+    said = {reason.partition(":")[0] for reason in denied(there, how)}
+    assert said == {"signature", "recording", "live", "freshness", "required"}
+
+
+def test_nothing_to_verify_or_to_verify_it_with_is_no_verdict(
+    signed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(Unusable, match="no such directory"):
+        verify.verify(tmp_path / "none", asked(signed))
+    with pytest.raises(Unusable, match="No such file"):
+        verify.verify(signed, Asked(tmp_path / "none", None))
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    with pytest.raises(Unusable, match="ssh-keygen is not installed"):
+        verify.verify(signed, asked(signed))
+
+
+def test_looking_changes_nothing(signed: Path) -> None:
+    def picture() -> dict[str, tuple[int, bytes]]:
+        files = (path for path in signed.rglob("*") if path.is_file())
+        return {str(path): (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
+
+    before = picture()
+    verify.verify(signed, asked(signed))
+    assert picture() == before
