@@ -101,7 +101,7 @@ def _sign(args: argparse.Namespace) -> int:
         if not report.allowed:
             _tell(report, args.json)
             return 1
-        made = signature.sign(args.dir / bundle.STATEMENT, args.key)
+        made = signature.sign(args.dir / bundle.STATEMENT, args.key.expanduser())
     except (Unusable, signature.NoTool, signature.CannotSign, OSError) as error:
         return _complain(f"not signed: {error}")
     print(json.dumps({**report.as_json(), "signature": str(made)}) if args.json else f"signed: {made}")
