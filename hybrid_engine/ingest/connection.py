@@ -51,8 +51,11 @@ class _ReadAhead(frame_buffer):
         if bufsize > MAX_MESSAGE_BYTES:
             raise SourceFailed(f"sent a frame of {bufsize} bytes; the limit is {MAX_MESSAGE_BYTES}")
         data = self._data
-        while len(data) < bufsize:
+        if len(data) < bufsize:
             data += self.recv(READ_BYTES)
+        if len(data) < bufsize:
+            # What came is kept. The reader must get to beat, however slowly the rest drips in.
+            raise WebSocketTimeoutException("the rest of the frame is on its way")
         taken = bytes(data[:bufsize])
         del data[:bufsize]
         return taken

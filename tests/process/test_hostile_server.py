@@ -1,0 +1,135 @@
+"""A server that speaks the protocol badly on purpose: each time one failed source, never a dead engine."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable
+
+from tests.support.books import check_finished, rows
+from tests.support.notify import Manager
+from tests.support.process import Launcher
+
+GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+
+
+def frame(opcode: int, payload: bytes, *, fin: bool = True, rsv: int = 0, length: int | None = None) -> bytes:
+    """A frame as a server sends it; `length` lies about the payload's."""
+    size = len(payload) if length is None else length
+    head = bytes([(0x80 if fin else 0) | rsv << 4 | opcode])
+    if size < 126:
+        return head + bytes([size]) + payload
+    return head + (struct.pack(">BH", 126, size) if size < 2**16 else struct.pack(">BQ", 127, size)) + payload
+
+
+def trade(number: int) -> bytes:
+    return b'{"e":"trade","s":"BTCUSDT","t":%d,"p":"10.5","q":"1","T":1700000000000}' % number
+
+
+def accept(peer: socket.socket) -> None:
+    """The server's half of the handshake."""
+    request = b""
+    while b"\r\n\r\n" not in request:
+        request += peer.recv(4096)
+    found = re.search(rb"(?i)sec-websocket-key: (\S+)", request)
+    assert found
+    answer = base64.b64encode(hashlib.sha1(found[1] + GUID).digest())
+    peer.sendall(
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Accept: " + answer + b"\r\n\r\n"
+    )
+
+
+def drip(peer: socket.socket) -> None:
+    """A frame that never gets whole, a byte at a time: not dead to TCP, and nothing is ever said."""
+    whole = frame(1, trade(1) * 100)
+    try:
+        for byte in whole:
+            peer.sendall(bytes([byte]))
+            time.sleep(0.1)
+    except OSError:
+        pass  # the engine has hung up
+
+
+def sends(*parts: bytes) -> Callable[[socket.socket], None]:
+    return lambda peer: peer.sendall(b"".join(parts))
+
+
+HOSTILE: dict[str, Callable[[socket.socket], None]] = {
+    "a frame of 2^62 bytes": sends(frame(1, b"", length=2**62)),
+    "a length that is negative": sends(b"\x81\x7f" + b"\xff" * 8),
+    "an opcode nobody knows": sends(frame(3, b"x")),
+    "a reserved bit": sends(frame(1, b"x", rsv=4)),
+    "a continuation of nothing": sends(frame(0, b"x")),
+    "a second beginning": sends(frame(1, b"x", fin=False), frame(1, b"y")),
+    "a ping in pieces": sends(frame(9, b"x", fin=False)),
+    "a ping of 200 bytes": sends(frame(9, b"x" * 200)),
+    "a close of one byte": sends(frame(8, b"x")),
+    "a close with a code that is none": sends(frame(8, struct.pack(">H", 5) + b"\xff")),
+    "half a frame and no more": sends(frame(1, trade(1))[:20]),
+    "fragments beyond every limit": sends(*(frame(0 if n else 1, b"x" * 2**20, fin=False) for n in range(9))),
+    "drops of a frame": drip,
+}
+
+
+def test_each_is_a_failed_source_and_what_is_sent_well_is_read(engine: Launcher) -> None:
+    behaviours = list(HOSTILE.values())
+    served: list[int] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            for behave in behaviours:
+                peer, _ = server.accept()
+                with peer:
+                    accept(peer)
+                    served.append(1)
+                    try:
+                        behave(peer)
+                        peer.settimeout(3)
+                        while peer.recv(4096):
+                            pass
+                    except OSError:
+                        pass
+            peer, _ = server.accept()
+            accept(peer)
+            # In pieces, with pings between them, as bytes instead of text: all of that is allowed.
+            first = trade(1)
+            peer.sendall(frame(1, first[:9], fin=False) + frame(9, b"there?") + frame(0, first[9:20], fin=False))
+            peer.sendall(frame(0, first[20:]) + frame(2, trade(2)) + frame(10, b"") + frame(1, b"[]") + frame(1, b""))
+            peer.sendall(b"".join(frame(9, b"p") for _ in range(500)) + frame(1, trade(3)))
+            peer.settimeout(30)
+            with peer:
+                try:
+                    while peer.recv(4096):
+                        pass
+                except OSError:
+                    pass
+
+        threading.Thread(target=serve, daemon=True).start()
+        port = server.getsockname()[1]
+        url = f"ws://127.0.0.1:{port}/ws/btcusdt@trade"
+        # Several names for the one server, so that the pauses between rounds do not make the test long.
+        engine.write_sources(*({"name": f"s{n}", "url": url} for n in range(len(behaviours) + 1)))
+        settings = {"ingest_mode": "REAL_WS", "dead_after_s": 1.6, "network_deadline_s": 60}
+        with Manager(engine.folder / "notify") as manager:
+            process = engine.start(engine=settings, env=manager.env)
+            process.heartbeat(lambda f: f["ticks_stored"] >= 3)
+            failed = process.messages("source failed")
+            assert process.stop() == 0
+            # However it drips: the stage that reads it beats.
+            assert manager.times("stuck") == []
+    assert len(served) == len(behaviours)
+    assert len(failed) == len(behaviours)
+    reasons = dict(zip(HOSTILE, (f["reason"] for f in failed), strict=True))
+    assert "the limit is" in reasons["a frame of 2^62 bytes"]
+    assert "fragments beyond" in reasons["fragments beyond every limit"]
+    assert "dead: nothing came" in reasons["drops of a frame"]
+    run = check_finished(engine.db)
+    assert rows(engine.db, "SELECT exchange_id FROM ticks ORDER BY id") == [(1,), (2,), (3,)]
+    assert (run["received"], run["rejected"]) == (4, 1)  # the empty message claims nothing and is no JSON
+    assert "Traceback" not in engine.stderr()
