@@ -201,6 +201,7 @@ class Store:
         run = self.run_id
         try:
             with _translated(self._path), self._transaction():
+                self._refuse_moved()
                 self._insert(batch)
                 self._con.executemany(
                     "INSERT INTO gaps (id, run_id, kind, source, symbol, from_ms, to_ms, count)"
@@ -223,6 +224,11 @@ class Store:
             if isinstance(error.__cause__, sqlite3.IntegrityError):
                 raise error.__cause__ from None
             raise
+
+    def _refuse_moved(self) -> None:
+        """A file that was deleted or replaced can still be written, and nobody would ever read it."""
+        if os.stat(self._path).st_ino != os.fstat(self._lock_fd).st_ino:
+            raise StorageError(f"{self._path}: is another file now than the one that was opened")
 
     def _insert(self, batch: Batch) -> None:
         many = self._con.executemany

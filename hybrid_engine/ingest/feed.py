@@ -151,12 +151,12 @@ class FeedIngest(IngestStage):
                 self._check_deadline()
                 if time.monotonic() < due:
                     continue
-                abandoned.set()
+                _abandon(answer, abandoned)
                 raise SourceFailed(f"no connection within {CONNECT_TIMEOUT_S:g} s") from None
             if isinstance(result, SourceFailed):
                 raise result
             return result
-        abandoned.set()
+        _abandon(answer, abandoned)
         return None
 
     def _read(self, connection: Connection, session: "_Session") -> None:
@@ -209,6 +209,17 @@ class FeedIngest(IngestStage):
         if held is not None:
             excerpt = message[:200].decode("utf-8", "replace")
             log.warn("frame rejected", source=source.name, reason=reason, frame=excerpt, held_back=held)
+
+
+def _abandon(answer: "queue.SimpleQueue[Connection | SourceFailed]", abandoned: threading.Event) -> None:
+    """Whoever comes later closes by itself; whoever came at this very moment is closed here."""
+    abandoned.set()
+    try:
+        late = answer.get_nowait()
+    except queue.Empty:
+        return
+    if isinstance(late, Connection):
+        late.close()
 
 
 class _Session:

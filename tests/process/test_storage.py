@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import shutil
+import signal
 import sqlite3
 import subprocess
 import time
@@ -153,6 +154,47 @@ def test_a_full_disk_is_14_after_its_own_deadline_though_the_house_is_full_befor
     assert final["admitted"] - final["ticks_stored"] > 0
     with closing(sqlite3.connect(engine.db, isolation_level=None)) as con:
         check_snapshot(con, 1)
+
+
+@pytest.mark.parametrize("how", ["deleted", "replaced"])
+def test_a_database_that_is_taken_away_is_14_and_never_0(engine: Launcher, how: str) -> None:
+    """An open file can be written after it was deleted; nobody would ever read it."""
+    process = engine.start()
+    process.heartbeat(lambda f: f["ticks_stored"] > 0)
+    engine.db.rename(engine.folder / "away.db")
+    if how == "replaced":
+        engine.db.write_bytes(b"")
+    assert process.code() == 14
+    assert str(engine.db) in process.last_error()["message"]
+    assert process.final()["admitted"] > process.final()["ticks_stored"]
+
+
+def test_whenever_it_dies_the_database_holds_whole_chains(engine: Launcher) -> None:
+    """Frozen in the middle of its work and copied: what a crash at that moment would leave."""
+    process = engine.start(
+        engine={
+            "tick_interval_ms": 1,
+            "signal_every_n_ticks": 2,
+            "batch_rows": 9,
+            "flush_interval_ms": 3,
+            "heartbeat_interval_secs": 0.1,
+        }
+    )
+    process.heartbeat(lambda f: f["ticks_stored"] > 0)
+    seen = set()
+    for number in range(12):
+        process.send(signal.SIGSTOP)
+        wait_until(lambda: " T " in Path(f"/proc/{process.popen.pid}/stat").read_text(), "the process stopped")
+        copy = engine.folder / f"copy{number}.db"
+        for suffix in ("", "-wal"):
+            shutil.copy(f"{engine.db}{suffix}", f"{copy}{suffix}")
+        process.send(signal.SIGCONT)
+        with closing(sqlite3.connect(copy, isolation_level=None)) as con:
+            seen.add(check_snapshot(con, 1)["ticks_stored"])
+            assert con.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        process.wait("HEARTBEAT", lambda f: f["ticks_stored"] > max(seen))
+    assert process.stop() == 0
+    assert len(seen) == 12
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("unshare"), reason="needs root to mount a small tmpfs")
