@@ -15,23 +15,23 @@ class Notifier:
         address = os.environ.get("NOTIFY_SOCKET", "")
         self._address = "\0" + address[1:] if address.startswith("@") else address
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) if address else None
-        if self._socket is not None:
-            self._socket.settimeout(1.0)  # a manager that does not read must not hold the engine up
         usec, pid = os.environ.get("WATCHDOG_USEC", ""), os.environ.get("WATCHDOG_PID", "")
         ours = not pid or pid == str(os.getpid())
         self.watchdog_s = int(usec) / 1e6 if usec.isdigit() and int(usec) > 0 and ours else None
 
-    def _send(self, text: str) -> None:
+    def _send(self, text: str, wait_s: float = 0.0) -> None:
         if self._socket is None:
             return
         try:
+            # A manager that does not read must not hold the engine up; a ping is worth no wait, the next one comes.
+            self._socket.settimeout(wait_s)
             self._socket.sendto(text.encode(), self._address)
         except OSError:
             # The manager is restarting itself (daemon-reexec). A missed ping is what WatchdogSec= allows for.
             pass
 
     def ready(self, status: str) -> None:
-        self._send(f"READY=1\nSTATUS={status}")
+        self._send(f"READY=1\nSTATUS={status}", wait_s=1.0)
 
     def status(self, status: str) -> None:
         self._send(f"STATUS={status}")
@@ -40,7 +40,7 @@ class Notifier:
         self._send("WATCHDOG=1")
 
     def reloading(self) -> None:
-        self._send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        self._send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}", wait_s=1.0)
 
     def stopping(self) -> None:
         self._send("STOPPING=1")
