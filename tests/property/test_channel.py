@@ -50,7 +50,7 @@ def test_what_is_taken_is_whole_chains_in_order(hand_overs: list[list[int]], cap
             channel.hand_over(events, lambda: None)
         channel.close()
 
-    producer = threading.Thread(target=produce)
+    producer = threading.Thread(target=produce, daemon=True)
     producer.start()
     taken: list[Event] = []
     while not channel.finished:

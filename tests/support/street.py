@@ -6,17 +6,30 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from hybrid_engine.channel import Channel
 from hybrid_engine.execution import ExecutionStage
 from hybrid_engine.front_door import FrontDoor
 from hybrid_engine.metrics import Counters, FeedState
-from hybrid_engine.model import Signal, Tick
+from hybrid_engine.model import FILLED, Signal, Tick
 from hybrid_engine.persist import PersistStage
 from hybrid_engine.risk import RiskBook
 from hybrid_engine.settings import EngineSettings, RiskCaps
-from hybrid_engine.store import RunInfo, Store, now_ms
+from hybrid_engine.store import Batch, RunInfo, Store, now_ms
 from hybrid_engine.strategy import Periodic, Strategy, StrategyStage
+
+
+class CheckedStore(Store):
+    """The store, looking at each transaction: it holds whole chains only."""
+
+    def write(self, batch: Batch, *rest: Any) -> None:
+        made = [{event.id for event in part} for part in (batch.ticks, batch.signals, batch.orders)]
+        filled = {order.id for order in batch.orders if order.status == FILLED}
+        assert made[0] >= made[1] == made[2], f"a transaction ends inside a chain: {batch}"
+        assert filled == {trade.id for trade in batch.trades}, f"a transaction ends inside a chain: {batch}"
+        super().write(batch, *rest)
+
 
 INFO = RunInfo("0", "digest", "config", "SHADOW", "MOCK_WS", 1)
 
@@ -56,7 +69,7 @@ class BackStreet:
     on_end: Callable[[], None] = nothing
 
     def __post_init__(self) -> None:
-        self.store = Store(self.db)
+        self.store = CheckedStore(self.db)
         self.store.begin_run(INFO, now_ms())
         first_tick, first_gap = self.store.next_ids()
         self.counters = Counters()

@@ -71,11 +71,18 @@ def test_a_full_house_waits_once_for_a_hand_over_then_drops_the_oldest() -> None
     assert gaps == [Gap(1, "dropped", "one", "X", 5, None, 7)]
 
 
+def test_a_trade_that_is_sampled_out_needs_no_room() -> None:
+    d = door(capacity=1, every=2)
+    d.offer("one", prints(1, 2, 3), 1, nothing)
+    assert (d.snapshot().dropped, d.snapshot().sampled_out) == (0, 2)
+    assert ids(d.take(0)) == [2]
+
+
 def test_room_that_comes_in_time_saves_the_tick() -> None:
     d = door(capacity=2, wait_ms=5000)
     d.offer("one", prints(1, 2), 1, nothing)
     beats: list[float] = []
-    feeder = threading.Thread(target=lambda: d.offer("one", prints(3), 1, lambda: beats.append(1)))
+    feeder = threading.Thread(daemon=True, target=lambda: d.offer("one", prints(3), 1, lambda: beats.append(1)))
     feeder.start()
     taken: list[int | None] = []
     deadline = time.monotonic() + 10
@@ -91,7 +98,7 @@ def test_a_reload_that_falls_into_the_wait_is_asked_again() -> None:
     d = door(capacity=1, wait_ms=20_000)
     d.offer("one", prints(1), 1, nothing)
     waiting = threading.Event()
-    feeder = threading.Thread(target=lambda: d.offer("one", prints(2, 3, 4), 1, waiting.set))
+    feeder = threading.Thread(daemon=True, target=lambda: d.offer("one", prints(2, 3, 4), 1, waiting.set))
     feeder.start()
     assert waiting.wait(10)
     assert d.resample(3, 20_000, 2) == 1
@@ -125,7 +132,7 @@ def test_evictions_in_every_second_are_what_an_overload_is(monkeypatch: pytest.M
 def test_a_replay_waits_for_room_and_drops_and_samples_nothing() -> None:
     d = door(capacity=2, every=5)
     ticks = [Tick(n, "s", "X", 1.0, 1.0, n, n, n) for n in (7, 9, 30, 31, 32)]
-    feeder = threading.Thread(target=lambda: d.offer_replayed(ticks, nothing, lambda: False))
+    feeder = threading.Thread(daemon=True, target=lambda: d.offer_replayed(ticks, nothing, lambda: False))
     feeder.start()
     taken: list[Event] = []
     deadline = time.monotonic() + 10

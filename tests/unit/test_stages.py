@@ -165,7 +165,7 @@ class Broken(Store):
 @pytest.fixture
 def breaking(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     Broken.broken = threading.Event()
-    monkeypatch.setattr("tests.support.street.Store", Broken)
+    monkeypatch.setattr("tests.support.street.CheckedStore", Broken)
     return Broken.broken
 
 
