@@ -1,0 +1,145 @@
+"""verify, sign and diff as they are typed: exit codes, one clear line for a bad call, JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from proofs import cli, live
+from tests.support import proof_run
+from tests.support.proof_run import LIVE, events_of, put, rechained
+
+DIGESTS = [f"--release-digest={LIVE.release_digest}", f"--config-digest={LIVE.config_digest}"]
+ALL_THREE = [*DIGESTS, f"--machine-id={LIVE.machine_id}"]
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    root = tmp_path_factory.mktemp("proofs")
+    directory = proof_run.record(root)
+    key = proof_run.make_key(root / "operator")
+    (root / "allowed_signers").write_text(f"operator {key.with_suffix('.pub').read_text()}")
+    with pytest.MonkeyPatch.context() as patch:
+        proof_run.enlist(patch)
+        yield directory
+
+
+@pytest.fixture
+def there(recorded: Path, tmp_path: Path) -> Path:
+    shutil.copytree(recorded, tmp_path / "r1")
+    return tmp_path / "r1"
+
+
+def call(*words: str | Path) -> int:
+    try:
+        return cli.main([str(word) for word in words])
+    except SystemExit as stop:  # argparse
+        return int(stop.code or 0)
+
+
+def sign(there: Path, recorded: Path, *more: str) -> int:
+    return call("sign", there, "--key", recorded.parent / "operator", *(more or ALL_THREE))
+
+
+def verify(there: Path, recorded: Path, *more: str) -> int:
+    return call("verify", there, "--allowed-signers", recorded.parent / "allowed_signers", *more)
+
+
+def test_what_was_signed_is_allowed(there: Path, recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert sign(there, recorded) == 0
+    assert capsys.readouterr().out == f"signed: {there / 'statement.sig'}\n"
+    assert verify(there, recorded, *ALL_THREE) == 0
+    assert capsys.readouterr().out.startswith(f"ALLOW: {there}: run r1, ended ")
+    assert verify(there, recorded, "--skip-live") == 0
+    assert "(live: not compared with any release, config or host)" in capsys.readouterr().out
+    assert verify(there, recorded, "--json", *ALL_THREE) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["decision"], said["signer"], said["reasons"]) == ("ALLOW", "operator", [])
+
+
+def test_what_is_not_signed_is_denied(there: Path, recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert verify(there, recorded, "--json", *ALL_THREE) == 1
+    said = json.loads(capsys.readouterr().out)
+    assert said["decision"] == "DENY"
+    assert "signature: the statement is not signed" in said["reasons"]
+
+
+def test_live_is_what_this_host_says_unless_told(
+    there: Path, recorded: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert sign(there, recorded) == 0
+    assert verify(there, recorded) == 1  # there is no engine here
+    assert "live: what is live cannot be read: " in capsys.readouterr().out
+    monkeypatch.setattr(live, "read", lambda: LIVE)
+    assert verify(there, recorded) == verify(there, recorded, "--live") == 0
+
+
+def test_what_would_be_denied_is_not_signed(there: Path, recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    events = events_of(there)
+    next(event for event in events if event["kind"] == "measured" and event["scope"] == "toy")["data"]["value"] = 7
+    put(there, rechained(events))
+    assert sign(there, recorded) == 1
+    assert capsys.readouterr().out.startswith("DENY: ")
+    assert sign(there, recorded, *DIGESTS, "--machine-id=another") == 1
+    assert not (there / "statement.sig").exists()
+
+
+def test_a_key_that_is_none_signs_nothing(there: Path, recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("sign", there, "--key", there / "none", "--skip-live") == 2
+    assert capsys.readouterr().err.startswith("hybrid-proofs: not signed: ")
+    assert not (there / "statement.sig").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--release-digest=x"], "give all three"),
+        (["--live", "--skip-live"], "exclude each other"),
+        (["--skip-live", *ALL_THREE], "exclude each other"),
+        (["--max-age-h=0"], "a number of hours above 0"),
+        (["--max-age-h=nan"], "a number of hours above 0"),
+        (["--required=toy,nonsense"], "no proof is called 'nonsense'"),
+        (["--required="], "no proof is called ''"),
+    ],
+)
+def test_a_bad_call_has_its_own_code(
+    there: Path, recorded: Path, words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert verify(there, recorded, *words) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_nothing_to_verify_is_one_clear_line(
+    recorded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert verify(tmp_path / "none", recorded, "--skip-live") == 2
+    assert capsys.readouterr().err == f"hybrid-proofs: {tmp_path / 'none'}: no such directory\n"
+    assert call("verify", recorded, "--allowed-signers", tmp_path / "none", "--skip-live") == 2
+    assert capsys.readouterr().err == f"hybrid-proofs: {tmp_path / 'none'}: No such file or directory\n"
+
+
+def test_diff_shows_what_differs(there: Path, recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("diff", recorded, there) == 0
+    assert capsys.readouterr().out.endswith("verdicts: the same\n")
+
+    def other(statement: dict[str, object]) -> None:
+        statement["subject"][0]["digest"]["sha256"] = "f" * 64  # type: ignore[index]
+        predicate: dict[str, list[dict[str, object]]] = statement["predicate"]  # type: ignore[assignment]
+        predicate["unit"] = predicate["unit"].replace("ExecStart=/x", "ExecStart=/y")  # type: ignore[attr-defined]
+        predicate["proofs"][0].update(verdict="FAIL")
+        predicate["proofs"][1]["cases"][0]["checks"][0].update(measured=2)  # type: ignore[index]
+
+    put(there, events_of(recorded), other)
+    assert call("diff", recorded, there) == 1
+    said = capsys.readouterr().out
+    for line in (
+        f"release: 0.1.0-aaa sha256 {'a' * 64} -> 0.1.0-aaa sha256 {'f' * 64}", "toy: PASS -> FAIL",
+        "toy2/first: value: 1 -> 2", "-ExecStart=/x", "+ExecStart=/y", "verdicts: different",
+    ):  # fmt: skip
+        assert f"{line}\n" in said
+    assert call("diff", recorded, recorded.parent) == 2
+    assert capsys.readouterr().err.startswith("hybrid-proofs: no statements that can be compared: ")
