@@ -1,4 +1,4 @@
-"""Fixtures of every test. Being here puts the checkout's root on sys.path, so `tests.support` can be imported."""
+"""Fixtures of every test. The tests are packages, so `tests.support` is imported from the root."""
 
 from __future__ import annotations
 

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from labs import STATE, SUITE, Lab, MakeLab, lab_py
+
+from tests.lab.labs import STATE, SUITE, Lab, MakeLab, lab_py
 
 
 @pytest.fixture(scope="session")

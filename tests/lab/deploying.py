@@ -10,7 +10,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from labs import CHECKOUT, Lab
+from tests.lab.labs import CHECKOUT, Lab
 
 UNIT = "hybrid-engine.service"
 DROPINS = f"/etc/systemd/system/{UNIT}.d"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from deploying import UNIT, fingerprint
-from labs import Lab, wait_for
+from tests.lab.deploying import UNIT, fingerprint
+from tests.lab.labs import Lab, wait_for
 
 PROGRAM = "/opt/hybrid-proofs/current/bin/hybrid-proofs"
 EVIDENCE = "/var/lib/hybrid-proofs"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from deploying import CONFIG, CURRENT, DROPINS, HISTORY, UNIT, Played, fingerprint, flip_byte, live, pid, play
-from labs import Lab
+
+from tests.lab.deploying import CONFIG, CURRENT, DROPINS, HISTORY, UNIT, Played, fingerprint, flip_byte, live, pid, play
+from tests.lab.labs import Lab
 
 pytestmark = pytest.mark.lab
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from deploying import CURRENT, HISTORY, ROOT, UNIT, checkout_with, fingerprint, live, pid, play
-from labs import Lab, MakeLab
+
+from tests.lab.deploying import CURRENT, HISTORY, ROOT, UNIT, checkout_with, fingerprint, live, pid, play
+from tests.lab.labs import Lab, MakeLab
 
 pytestmark = pytest.mark.lab
 

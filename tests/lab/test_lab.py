@@ -10,7 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
-from labs import CHECKOUT, Lab, MakeLab, lab_py, wait_for
+
+from tests.lab.labs import CHECKOUT, Lab, MakeLab, lab_py, wait_for
 
 pytestmark = pytest.mark.lab
 

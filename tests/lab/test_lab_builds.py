@@ -12,7 +12,8 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from labs import LAB_PY, STATE, lab_py, wait_for
+
+from tests.lab.labs import LAB_PY, STATE, lab_py, wait_for
 
 NAP = 10**6 + os.getpid()  # seconds that nobody else sleeps
 needs_root = pytest.mark.lab

@@ -11,7 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from labs import CHECKOUT, LAB_PY, STATE, SUITE, Lab, MakeLab, lab_py, wait_for
+
+from tests.lab.labs import CHECKOUT, LAB_PY, STATE, SUITE, Lab, MakeLab, lab_py, wait_for
 
 pytestmark = pytest.mark.lab
 

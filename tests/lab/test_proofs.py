@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from deploying import fingerprint
-from labs import Lab
-from proving import EVIDENCE, PROGRAM, install, picture
 
 from proofs import bundle, evidence
 from proofs.catalog import PROOFS
+from tests.lab.deploying import fingerprint
+from tests.lab.labs import Lab
+from tests.lab.proving import EVIDENCE, PROGRAM, install, picture
 
 pytestmark = pytest.mark.lab
 Entry = dict[str, Any]

@@ -8,11 +8,11 @@ import random
 from pathlib import Path
 
 import pytest
-from labs import Lab
-from proving import EVIDENCE, events, install, picture, strike
 
 from proofs import evidence
 from proofs.catalog import PROOFS
+from tests.lab.labs import Lab
+from tests.lab.proving import EVIDENCE, events, install, picture, strike
 
 pytestmark = pytest.mark.lab
 SEED = int(os.environ.get("PROOF_SEED") or random.randrange(10**6))
@@ -89,7 +89,7 @@ def test_an_engine_that_did_not_run_is_left_so_and_its_database_untouched(instal
 
 
 def test_a_reboot_in_the_middle_takes_the_fault_with_it(installed: Lab, before: dict[str, str]) -> None:
-    from proving import PROGRAM
+    from tests.lab.proving import PROGRAM
 
     installed.root(PROGRAM, "run", "stall", "--run", "rebooted", "--no-wait")
     installed.kill()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 
 import pytest
-from deploying import CONFIG, CURRENT, DROPINS, UNIT, fingerprint, pid, play
-from labs import Lab
+
+from tests.lab.deploying import CONFIG, CURRENT, DROPINS, UNIT, fingerprint, pid, play
+from tests.lab.labs import Lab
 
 pytestmark = pytest.mark.lab
 

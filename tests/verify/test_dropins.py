@@ -23,7 +23,7 @@ def seconds(span: str) -> float:
 
 
 def limit(seen: dict[str, Any], name: str) -> str:
-    return next(line for line in seen["limits"] if line.startswith(name))[len(name) :].split()[1]
+    return str(next(line for line in seen["limits"] if line.startswith(name))[len(name) :].split()[1])
 
 
 def resources(seen: dict[str, Any], wanted: dict[str, str]) -> None:
