@@ -128,10 +128,11 @@ def _show(args: argparse.Namespace) -> int:
 
 
 def _render(args: argparse.Namespace) -> int:
-    from proofs import buglog, evidence
+    from proofs import buglog, evidence, report
 
     try:
         print(buglog.write(args.dir))
+        print(report.write(args.dir))
     except (OSError, evidence.ChainBroken, ImportError) as error:
         print(f"hybrid-proofs: {args.dir}: cannot render: {error}", file=sys.stderr)
         return 2

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from proofs import verdict as verdicts
 from proofs.faults import Copy, Subject
 from proofs.host import Host, Interrupted, Waited
+from proofs.timeline import Timeline
 from proofs.verdict import Check, Json, Result, Verdict
 
 
@@ -98,6 +99,7 @@ def run_case(case: Case, subject: Subject) -> Result:
     host = subject.host
     host.note("case", {"case": case.name, "fault": case.fault, "unit": subject.unit.name, "n_min": case.n_min})
     witness: Json = None
+    timeline = Timeline(subject)
     try:
         try:
             case.steady(subject)
@@ -114,6 +116,7 @@ def run_case(case: Case, subject: Subject) -> Result:
     except Exception as error:  # noqa: BLE001 - a checker that throws could not tell: never a PASS
         return _judged(host, Result(case.name, Verdict.ERROR, f"{type(error).__name__}: {error}", witness=witness))
     finally:
+        timeline.note(case.name)
         case.release(subject)
 
 

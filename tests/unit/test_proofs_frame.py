@@ -72,7 +72,7 @@ def test_the_steps_come_in_order_and_are_recorded(subject: Subject, tmp_path: Pa
     assert run_case(case, subject).verdict is Verdict.PASS
     assert case.steps == ["steady", "inject", "witness", "measure", "judge", "release"]
     kinds = [event["kind"] for event in read(tmp_path / "events.jsonl")]
-    assert kinds == ["case", "intent", "witness", "measured", "judged"]
+    assert kinds == ["case", "intent", "witness", "measured", "judged", "timeline"]
 
 
 @pytest.mark.parametrize("step", ["steady", "inject", "witness", "measure", "judge"])

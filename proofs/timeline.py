@@ -1,0 +1,75 @@
+"""What a case looked like over time: ticks stored, and what systemd and the engine said. Judged by nobody."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Iterable
+
+from proofs.faults import Subject
+from proofs.unit import Entry
+from proofs.verdict import Json
+
+BUCKET_MS = 250
+_MOST_MARKS = 60
+# The beginnings of systemd's lines and of the engine's messages that a reader looks for, and what to call them.
+_SYSTEMD = (
+    ("Watchdog timeout", "watchdog timeout"),
+    ("Main process exited", "main process exited"),
+    ("Scheduled restart job", "restart scheduled"),
+    ("Started", "started"),
+    ("Stopped", "stopped"),
+    ("Failed to start", "start failed"),
+)
+_ENGINE = ("connected", "source failed", "ready", "reloaded", "the database is locked, waiting for it")
+
+
+class Timeline:
+    """Watches one case of a subject, from now until `note`."""
+
+    def __init__(self, subject: Subject) -> None:
+        self._subject = subject
+        self._cursor = subject.unit.cursor()
+        self._began_ms = time.time_ns() // 1_000_000
+
+    def note(self, case: str) -> None:
+        """Write what happened since into the recording; what cannot be read is left out, no verdict rests on it."""
+        host = self._subject.host
+        host.note(
+            "timeline",
+            {
+                "case": case, "unit": self._subject.unit.name, "mutant": self._subject.mutant,
+                "began_ms": self._began_ms, "ended_ms": time.time_ns() // 1_000_000, "bucket_ms": BUCKET_MS,
+                "ticks": self._ticks(), "marks": marks(self._subject.unit.journal(self._cursor, quiet=True)),
+            },
+        )  # fmt: skip
+
+    def _ticks(self) -> list[list[int]]:
+        """[[milliseconds since the case began, ticks received in that bucket that are stored], ...]"""
+        try:
+            rows = self._subject.store.rows(
+                "SELECT received_ms FROM ticks WHERE received_ms >= ? ORDER BY id", (self._began_ms,)
+            )
+        except sqlite3.Error:
+            return []
+        buckets = Counter((row["received_ms"] - self._began_ms) // BUCKET_MS * BUCKET_MS for row in rows)
+        return [[at, count] for at, count in sorted(buckets.items())]
+
+
+def marks(entries: Iterable[Entry]) -> list[dict[str, Json]]:
+    """What a reader looks for in the journal: [{ms (wall clock), what, by}], the first of them when there are many."""
+    found: list[dict[str, Json]] = []
+    for entry in entries:
+        fields = entry.fields()
+        if fields:
+            said = str(fields.get("message", ""))
+            if said in _ENGINE:
+                source = f" {fields['source']}" if "source" in fields else ""
+                found.append({"ms": int(entry.wall_s * 1000), "what": said + source, "by": "engine"})
+            continue
+        for start, name in _SYSTEMD:
+            if start in entry.message:
+                found.append({"ms": int(entry.wall_s * 1000), "what": name, "by": "systemd"})
+                break
+    return found[:_MOST_MARKS]
