@@ -220,3 +220,72 @@ def test_the_exit_code_survives_a_reader_that_is_gone(engine: Launcher) -> None:
     )
     os.close(write_fd)
     assert done.returncode == 12
+
+
+def test_a_house_that_stays_full_is_13_after_its_time_and_not_before(engine: Launcher) -> None:
+    (engine.folder / "slow.py").write_text(
+        "import time\n"
+        "class Slow:\n    def on_tick(self, tick):\n        time.sleep(0.05)\n"
+        "def make(settings): return Slow()\n"
+    )
+    settings = {"strategy": "slow:make", "tick_interval_ms": 1, "admit_wait_ms": 1, "overload_after_s": 1.5}
+    process = engine.start(engine=settings, channels={"tick": 4})
+    process.ready()
+    began = time.monotonic()
+    assert process.code() == 13
+    assert time.monotonic() - began >= 1.5
+    assert "ticks were dropped in every second of 1.5 s" in process.last_error()["message"]
+    # It drains like a stop: what was admitted is stored, what was dropped is booked.
+    final = process.final()
+    assert final["admitted"] == final["ticks_stored"] > 0
+    assert final["received"] == final["dropped"] + final["admitted"]
+    assert rows(engine.db, "SELECT exit_code, waiting, admitted - ticks_stored FROM runs") == [(13, 0, 0)]
+    assert rows(engine.db, "SELECT sum(count) FROM gaps") == [(final["dropped"],)]
+
+
+FIELDS_OF_THE_FIRST_SYSTEM = [
+    "tick_count",
+    "signal_count",
+    "shadow_orders",
+    "trade_count",
+    "persist_count",
+    "persist_errors",
+    "ingest_received",
+    "ingest_processed",
+    "bp_drops_tick",
+    "bp_drops_signal",
+    "bp_drops_persist",
+    "risk_vetoes",
+]
+FIELDS_SINCE = [
+    "received",
+    "sampled_out",
+    "rejected",
+    "duplicate",
+    "dropped",
+    "waiting",
+    "admitted",
+    "ticks_stored",
+    "source",
+    "sample_every",
+]
+
+
+def test_the_lines_that_others_read_carry_what_they_look_for(engine: Launcher) -> None:
+    process = engine.start("--mode", "PAPER")
+    process.heartbeat(lambda f: f["trade_count"] > 0)
+    assert process.stop() == 0
+    for message in ("HEARTBEAT", "FINAL METRICS"):
+        for fields in process.messages(message):
+            assert set(FIELDS_OF_THE_FIRST_SYSTEM + FIELDS_SINCE) <= set(fields), message
+            assert fields["shadow_orders"] == 0  # orders of PAPER are not SHADOW's
+            assert fields["received"] == fields["waiting"] + fields["admitted"]
+    (starting,) = process.messages("engine starting")
+    wanted = {"version", "release_name", "release_digest", "config_digest", "mode", "ingest_mode"}
+    assert wanted <= set(starting)
+    assert (starting["mode"], starting["ingest_mode"]) == ("PAPER", "SYNTHETIC")
+    assert process.messages("ready")[0]["run_id"] == 1
+    for line in process.lines:
+        assert set(line) == {"timestamp", "level", "fields", "target"}
+    assert rows(engine.db, "SELECT DISTINCT mode, reason, status FROM orders") == [("PAPER", "PAPER_FILLED", "FILLED")]
+    assert rows(engine.db, "SELECT id FROM trades WHERE abs(fee - size * price * 0.001) > 1e-12") == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +18,11 @@ from proofs.mock_exchange import MockExchange
 from tests.support.books import check_finished, rows
 from tests.support.process import EngineProcess, Launcher
 
+EAGER = (
+    sys.executable,
+    "-c",
+    "from hybrid_engine import cli; from hybrid_engine.ingest import feed; feed.LONGEST_PAUSE_S = 0.2; cli.main()",
+)
 FAST = {"ingest_mode": "REAL_WS", "dead_after_s": 1.0, "parse_error_limit": 5, "network_deadline_s": 60}
 
 
@@ -129,7 +135,8 @@ def test_every_source_sending_garbage_is_11_though_their_heartbeats_make_sense(e
         exchange.command("garbage", n=-1, scope="all")
         engine.write_sources({"name": "x", "url": exchange.url("gemini_v1"), "kind": "gemini_v1"})
         began = time.monotonic()
-        process = engine.start(engine={**FAST, "network_deadline_s": 2.0})
+        # With short pauses: each new connection brings sound heartbeats long before the deadline is over.
+        process = engine.start(engine={**FAST, "network_deadline_s": 2.0}, command=EAGER)
         assert process.code() == 11
         assert time.monotonic() - began >= 2.0
     assert process.last_error()["exit_name"] == "PARSE"
