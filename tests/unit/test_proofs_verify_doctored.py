@@ -178,7 +178,7 @@ ROWS: list[tuple[str, Edit, str]] = [
     ("run until it passed", retried, "toy: begun 2 times, and not every time it said PASS"),
     ("required less", requires_less, "required: toy2 was not run"),
     ("no kind of host", lambda e: [change(k, "x", "kind", scope="")(e) for k in ("run", "run ended")], "called 'x'"),
-    ("another release at the end", another_release_at_the_end, "recording: line 144: release_digest: 'aaaa"),
+    ("another release at the end", another_release_at_the_end, "release_digest: 'aaaa"),
     ("never ended", drop("run ended", ""), "recording: not one run from its beginning to its end: run"),
     ("never begun", drop("run", ""), "recording: not one run from its beginning to its end: run ended"),
     ("two runs", only_run_once, "recording: not one run from its beginning to its end: run, run ended, run"),
