@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -97,9 +98,17 @@ class BackStreet:
         self.strategy.free.set()
         self.door.close_gaps(now_ms(), for_good=True)
         self.door.close()
-        for stage in self.stages:
-            stage.join(30)
-            assert not stage.is_alive(), stage.name
-            assert stage.failure is None, stage.failure
+        deadline = time.monotonic() + 30
+        while any(stage.is_alive() for stage in self.stages):
+            self.raise_failure()
+            assert time.monotonic() < deadline, [stage.name for stage in self.stages if stage.is_alive()]
+            self.persist.join(0.005)
+        self.raise_failure()
         self.store.end_run(0, now_ms())
         self.store.close()
+
+    def raise_failure(self) -> None:
+        """What ended a stage early; the stages in front of it would wait for ever."""
+        for stage in self.stages:
+            if stage.failure is not None:
+                raise stage.failure
