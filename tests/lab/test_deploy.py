@@ -60,6 +60,7 @@ def test_runs_and_nothing_of_the_candidate_is_left(lab: Lab, deployed: Played) -
     assert lab.root("ls", "/run/hybrid-deploy").stdout == ""
 
 
+@pytest.mark.holds("IDEMPOTENT")
 def test_second_run_changes_nothing(lab: Lab, deployed: Played) -> None:
     before, process = fingerprint(lab, "/etc", "/opt"), pid(lab)
     again = play(lab, "deploy", "--diff")
@@ -97,6 +98,7 @@ def test_one_altered_byte_is_put_right_alone(lab: Lab, deployed: Played, path: s
     assert pid(lab) not in (0, process)
 
 
+@pytest.mark.holds("IDEMPOTENT")
 def test_a_byte_of_everything_is_told_of_and_put_right(lab: Lab, deployed: Played) -> None:
     places = [lab.root("sh", "-c", f"readlink -f {path}").stdout.strip() for path in ALTERED]
     before, process = fingerprint(lab, "/etc", "/opt", "/var/lib/hybrid-deploy"), pid(lab)

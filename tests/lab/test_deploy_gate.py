@@ -59,6 +59,7 @@ def candidates(lab: Lab) -> str:
     return units + lab.root("sh", "-c", "ls -d /run/*candidate* /run/systemd/system/*candidate*", check=False).stdout
 
 
+@pytest.mark.holds("DEPLOY")
 def test_a_release_that_fails_leaves_the_old_one_running(running: Lab, checkout: Path) -> None:
     before, process, name = state(running), pid(running), live(running)
     checkout.mkdir()
@@ -88,6 +89,7 @@ def test_a_release_that_fails_its_watchdog_is_not_taken_up(running: Lab, checkou
     assert (state(running), pid(running), candidates(running)) == (before, process, "")
 
 
+@pytest.mark.holds("DEPLOY")
 def test_a_release_that_fails_in_its_place_is_taken_back(running: Lab, checkout: Path) -> None:
     before, process, name = state(running), pid(running), live(running)
     checkout.mkdir()

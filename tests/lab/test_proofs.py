@@ -63,6 +63,7 @@ def test_passes(statement: Entry, name: str) -> None:
     assert all(proof["witness"].values())
 
 
+@pytest.mark.holds("MUTANTS")
 @pytest.mark.parametrize(("name", "mutant"), [(name, m.name) for name, p in PROOFS.items() for m in p.mutants])
 def test_mutant_is_caught_at_the_guard(statement: Entry, name: str, mutant: str) -> None:
     proof = entry(statement, name)
@@ -125,6 +126,7 @@ def test_buglog_opens_with_what_identifies_the_run(home: Path) -> None:
     assert "$ systemctl daemon-reload" in text
 
 
+@pytest.mark.holds("RESTORED")
 def test_host_is_as_it_was(installed: Lab, before: dict[str, str], statement: Entry) -> None:
     assert picture(installed) == before
 

@@ -28,6 +28,7 @@ def hardened(lab: Lab) -> bool:
     return int(bounding, 16) == 0
 
 
+@pytest.mark.holds("ROLLBACK")
 def test_a_dropin_goes_is_remembered_and_comes_back(running: Lab) -> None:
     before, process = fingerprint(running, "/etc"), pid(running)
     told = play(running, "rollback", "--check", dropin="40-hardening")

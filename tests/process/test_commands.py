@@ -17,6 +17,7 @@ from hybrid_engine.config import KEYS
 from tests.support.process import COMMAND, Launcher, clean_environment
 
 
+@pytest.mark.holds("G5")
 @pytest.mark.parametrize(
     ("args", "said"),
     [

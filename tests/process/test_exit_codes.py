@@ -21,6 +21,7 @@ def free_port() -> int:
         return port
 
 
+@pytest.mark.holds("S13")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_it_with_0_and_everything_stored(engine: Launcher, number: int) -> None:
     process = engine.start()
@@ -44,6 +45,7 @@ def test_seconds_end_it_with_0(engine: Launcher) -> None:
     assert check_finished(engine.db)["ticks_stored"] > 10
 
 
+@pytest.mark.holds("G5")
 def test_no_source_for_the_deadline_is_10_and_not_sooner(engine: Launcher) -> None:
     url = f"ws://127.0.0.1:{free_port()}/ws/btcusdt@trade"
     process = engine.start(
@@ -78,6 +80,7 @@ def make(settings):
 """
 
 
+@pytest.mark.holds("G5")
 def test_a_bug_is_1_with_its_traceback_and_what_was_stored_stays(engine: Launcher) -> None:
     (engine.folder / "broken.py").write_text(STRATEGY_THAT_RAISES)
     process = engine.start(engine={"strategy": "broken:make"})
@@ -132,6 +135,7 @@ def test_a_strange_signal_is_a_bug_that_is_named(engine: Launcher, signal_line: 
     assert rows(engine.db, "SELECT id FROM signals") == []
 
 
+@pytest.mark.holds("G5")
 def test_a_broken_database_is_14_after_the_deadline(engine: Launcher) -> None:
     engine.db.write_bytes(b"this is no database" * 100)
     before = engine.db.read_bytes()
@@ -222,6 +226,7 @@ def test_the_exit_code_survives_a_reader_that_is_gone(engine: Launcher) -> None:
     assert done.returncode == 12
 
 
+@pytest.mark.holds("G5")
 def test_a_house_that_stays_full_is_13_after_its_time_and_not_before(engine: Launcher) -> None:
     (engine.folder / "slow.py").write_text(
         "import time\n"
@@ -271,6 +276,7 @@ FIELDS_SINCE = [
 ]
 
 
+@pytest.mark.holds("G4")
 def test_the_lines_that_others_read_carry_what_they_look_for(engine: Launcher) -> None:
     process = engine.start("--mode", "PAPER")
     process.heartbeat(lambda f: f["trade_count"] > 0)

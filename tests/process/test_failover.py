@@ -52,6 +52,7 @@ FAULTS: dict[str, tuple[Callable[[MockExchange], object], str]] = {
 }
 
 
+@pytest.mark.holds("FAILOVER")
 @pytest.mark.parametrize("fault", FAULTS)
 def test_the_next_source_takes_over_and_what_was_missed_is_a_gap(engine: Launcher, fault: str) -> None:
     inject, reason = FAULTS[fault]
@@ -119,6 +120,7 @@ def test_every_protocol_is_read_by_its_shape_under_mock_ws(engine: Launcher, kin
     assert rows(engine.db, "SELECT count(DISTINCT symbol), min(price) > 0, min(size) > 0 FROM ticks") == [(1, 1, 1)]
 
 
+@pytest.mark.holds("S13")
 def test_a_stop_in_the_middle_of_a_flood_drains_what_came_in(engine: Launcher) -> None:
     with MockExchange(rate=0) as exchange:
         process = engine.start("--ws-url", exchange.url(), "--ingest", "MOCK_WS", channels={"tick": 64})
@@ -130,6 +132,7 @@ def test_a_stop_in_the_middle_of_a_flood_drains_what_came_in(engine: Launcher) -
     assert process.messages("the drain took too long") == []
 
 
+@pytest.mark.holds("G5")
 def test_every_source_sending_garbage_is_11_though_their_heartbeats_make_sense(engine: Launcher) -> None:
     with MockExchange(rate=200, heartbeat=0.1, noise=2) as exchange:
         exchange.command("garbage", n=-1, scope="all")
@@ -247,6 +250,7 @@ def test_certificates_are_verified_against_the_private_authority_that_is_named(e
     check_finished(engine.db)
 
 
+@pytest.mark.holds("QUIET")
 def test_a_quiet_market_is_no_fault(engine: Launcher) -> None:
     with MockExchange(rate=200, heartbeat=60, ping=0, noise=0) as exchange:
         engine.write_sources({"name": "x", "url": exchange.url()})

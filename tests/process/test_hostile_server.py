@@ -11,6 +11,8 @@ import threading
 import time
 from collections.abc import Callable
 
+import pytest
+
 from tests.support.books import check_finished, rows
 from tests.support.notify import Manager
 from tests.support.process import Launcher
@@ -77,6 +79,7 @@ HOSTILE: dict[str, Callable[[socket.socket], None]] = {
 }
 
 
+@pytest.mark.holds("BYTES")
 def test_each_is_a_failed_source_and_what_is_sent_well_is_read(engine: Launcher) -> None:
     behaviours = list(HOSTILE.values())
     served: list[int] = []

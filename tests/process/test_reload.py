@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import signal
 
+import pytest
+
 from tests.support.books import check_finished, rows
 from tests.support.notify import Manager
 from tests.support.process import Launcher, wait_until
 
 
+@pytest.mark.holds("SAMPLING")
 def test_a_reload_applies_at_a_received_that_is_logged(engine: Launcher) -> None:
     with Manager(engine.folder / "notify") as manager:
         process = engine.start(engine={"sample_every": 3, "log_level": "INFO"}, env=manager.env)

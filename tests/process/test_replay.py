@@ -66,6 +66,7 @@ def table(db: Path, name: str, run: int) -> list[tuple[object, ...]]:
     return rows(db, f"SELECT {columns} FROM {name} t {join} WHERE run_id = ? ORDER BY 1", run)
 
 
+@pytest.mark.holds("REPLAY")
 @pytest.mark.parametrize("run", [1, 2])
 def test_a_replay_repeats_a_run(engine: Launcher, original: Path, run: int) -> None:
     before = original.read_bytes()

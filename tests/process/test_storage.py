@@ -32,6 +32,7 @@ def locked(db: Path, how: str = "IMMEDIATE") -> Iterator[sqlite3.Connection]:
                 con.execute("ROLLBACK")
 
 
+@pytest.mark.holds("I6")
 def test_a_lock_is_waited_for_and_nothing_is_lost(engine: Launcher) -> None:
     with Manager(engine.folder / "notify") as manager:
         process = engine.start(engine={"tick_interval_ms": 1, "overload_after_s": 30}, env=manager.env)
@@ -64,6 +65,7 @@ def test_a_lock_that_stays_is_13_and_what_was_admitted_is_stored_once_it_goes(en
     assert rows(engine.db, "SELECT exit_code, admitted - ticks_stored, waiting FROM runs") == [(13, 0, 0)]
 
 
+@pytest.mark.holds("S13")
 def test_a_stop_while_locked_says_how_many_were_not_stored_with_14(engine: Launcher) -> None:
     with Manager(engine.folder / "notify") as manager:
         process = engine.start(engine={"overload_after_s": 60}, env=manager.env)
@@ -169,6 +171,7 @@ def test_a_database_that_is_taken_away_is_14_and_never_0(engine: Launcher, how: 
     assert process.final()["admitted"] > process.final()["ticks_stored"]
 
 
+@pytest.mark.holds("CHAINS")
 def test_whenever_it_dies_the_database_holds_whole_chains(engine: Launcher) -> None:
     """Frozen in the middle of its work and copied: what a crash at that moment would leave."""
     process = engine.start(
@@ -234,6 +237,7 @@ def test_a_full_disk_at_start_is_14_after_the_deadline(engine: Launcher) -> None
     assert process.messages("ready") == []
 
 
+@pytest.mark.holds("CHAINS")
 def test_no_transaction_ever_ends_inside_a_chain(engine: Launcher) -> None:
     """Read from outside while it runs, with every order of a batch cut in odd places."""
     process = engine.start(

@@ -10,11 +10,14 @@ import time
 from itertools import pairwise
 from pathlib import Path
 
+import pytest
+
 from tests.process.test_exit_codes import free_port
 from tests.support.notify import Manager
 from tests.support.process import HASTY, Launcher
 
 
+@pytest.mark.holds("S1")
 def test_ready_comes_once_the_store_is_verified_and_stopping_before_the_end(engine: Launcher) -> None:
     with Manager(engine.folder / "notify") as manager:
         process = engine.start(env=manager.env)
@@ -81,6 +84,7 @@ def make(settings):
 """
 
 
+@pytest.mark.holds("WATCHDOG")
 def test_one_wedged_stage_stops_the_pings_while_the_heart_beats(engine: Launcher) -> None:
     (engine.folder / "wedge.py").write_text(WEDGE)
     with Manager(engine.folder / "notify") as manager:
@@ -110,6 +114,7 @@ def test_one_wedged_stage_stops_the_pings_while_the_heart_beats(engine: Launcher
     assert stacks.count("Thread 0x") >= 4  # every stage and the main thread
 
 
+@pytest.mark.holds("WATCHDOG")
 def test_a_slow_strategy_is_not_stuck(engine: Launcher) -> None:
     (engine.folder / "slow.py").write_text(
         "import time\n"

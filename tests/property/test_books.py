@@ -9,6 +9,7 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
@@ -72,6 +73,7 @@ class Ledger:
         return sum(count - count // every for every, seen in self.spans for count in seen.values())
 
 
+@pytest.mark.holds("BOOKS")
 @settings(max_examples=120)
 @given(
     st.lists(steps, min_size=6, max_size=30),

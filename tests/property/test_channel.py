@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -33,6 +34,7 @@ class Watched(Channel):
         self.most = max(self.most, self._qsize())
 
 
+@pytest.mark.holds("CHAINS")
 @given(chains, st.integers(4, 9))
 def test_what_is_taken_is_whole_chains_in_order(hand_overs: list[list[int]], capacity: int) -> None:
     channel = Watched(capacity)

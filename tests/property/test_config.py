@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -57,6 +58,7 @@ def one_line(error: ConfigError) -> None:
     assert len(str(error).splitlines()) == 1, str(error)
 
 
+@pytest.mark.holds("CONFIG12")
 @settings(max_examples=150)
 @given(st.lists(lines, max_size=5).map("\n".join))
 @example("[engine]\ntick_interval_ms" + ".x" * 3000 + " = 1")

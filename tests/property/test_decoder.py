@@ -81,6 +81,7 @@ def check(decoded: object) -> None:
             )
 
 
+@pytest.mark.holds("BYTES")
 @pytest.mark.parametrize("name", DECODERS)
 def test_any_bytes(name: str) -> None:
     @settings(max_examples=150)

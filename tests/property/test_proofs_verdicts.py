@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -56,6 +57,7 @@ def test_a_mutant_is_caught_only_at_the_guard_with_the_fault_witnessed(parts: li
         assert all(part.witness for part in failed)
 
 
+@pytest.mark.holds("MUTANTS")
 @given(verdicts, st.dictionaries(st.text(max_size=3), verdicts, max_size=3))
 def test_a_mutant_that_was_not_caught_voids_a_pass(said: Verdict, mutants: dict[str, Verdict]) -> None:
     caught = all(verdict is Verdict.FAIL for verdict in mutants.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,6 +24,7 @@ caps = st.builds(RiskCaps, st.floats(1e-3, 1e9), st.floats(1e-3, 1e9), st.intege
 ALMOST = 1 + 1e-9  # sums of floats in another order
 
 
+@pytest.mark.holds("I2")
 @given(moves, caps)
 def test_the_caps_hold(script: list[tuple[str, float, tuple[str, float] | None]], limits: RiskCaps) -> None:
     counters = Counters()
@@ -64,6 +66,7 @@ def test_the_caps_hold(script: list[tuple[str, float, tuple[str, float] | None]]
     assert (counters.risk_vetoes, counters.trade_count, counters.orders) == (vetoes, trades, vetoes + trades)
 
 
+@pytest.mark.holds("I2")
 @given(st.floats(1e-3, 1e6), st.floats(1e-9, 1e6), st.floats(0.01, 100))
 def test_a_position_that_outgrew_its_cap_can_be_reduced_and_not_added_to(
     cap: float, part: float, growth: float

@@ -24,6 +24,7 @@ def refused(tmp_path: Path, text: str = "", environ: dict[str, str] | None = Non
     return str(caught.value).replace(str(tmp_path / "config.toml"), "FILE")
 
 
+@pytest.mark.holds("G0")
 def test_defaults_are_those_of_the_operators_page(tmp_path: Path) -> None:
     engine = loaded(tmp_path).values
     wanted = {
@@ -92,6 +93,7 @@ def test_the_default_file_may_be_missing_and_a_named_one_may_not(
     assert load(None, {}, {}).settings.mode == "PAPER"
 
 
+@pytest.mark.holds("CONFIG12")
 @pytest.mark.parametrize(
     ("text", "said"),
     [

@@ -26,6 +26,7 @@ def ids(events: Sequence[Event]) -> list[int | None]:
     return [event.exchange_id for event in events if isinstance(event, Tick)]
 
 
+@pytest.mark.holds("SAMPLING")
 def test_each_nth_of_a_symbol_passes_whatever_connection_it_came_by() -> None:
     d = door(every=3)
     d.offer("one", prints(1, 2), 1, nothing)
@@ -58,6 +59,7 @@ def test_ids_are_remembered_for_thousands_of_trades_and_not_for_ever() -> None:
     assert d.snapshot().duplicate == 2
 
 
+@pytest.mark.holds("S6", "I6")
 def test_a_full_house_waits_once_for_a_hand_over_then_drops_the_oldest() -> None:
     d = door(capacity=3, wait_ms=120)
     began = time.monotonic()

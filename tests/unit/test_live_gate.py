@@ -187,6 +187,7 @@ def refusal(bundle: Bundle) -> str:
     return str(caught.value)
 
 
+@pytest.mark.holds("G1")
 @pytest.mark.parametrize(("spoil", "reason"), REFUSED, ids=[reason for _, reason in REFUSED])
 def test_the_gate_stays_shut(bundle: Bundle, spoil: Callable[[Bundle], None], reason: str) -> None:
     spoil(bundle)
@@ -195,6 +196,7 @@ def test_the_gate_stays_shut(bundle: Bundle, spoil: Callable[[Bundle], None], re
     assert reason in said
 
 
+@pytest.mark.holds("G1")
 def test_a_bundle_that_holds_opens_it_and_still_no_order_leaves(bundle: Bundle) -> None:
     assert refusal(bundle).endswith("the gate is open, but no live adapter installed (hybrid_engine.adapters)")
 

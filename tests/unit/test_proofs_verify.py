@@ -117,6 +117,7 @@ def test_a_recording_cut_between_two_lines_is_refused(there: Path, signed: Path)
         assert "verdicts: the statement is not what the events come to" in reasons
 
 
+@pytest.mark.holds("EVIDENCE")
 def test_lines_of_another_run_are_refused(there: Path, signed: Path, tmp_path: Path) -> None:
     other = (proof_run.record(tmp_path / "other") / "events.jsonl").read_bytes().splitlines(keepends=True)
     lines = (signed / "events.jsonl").read_bytes().splitlines(keepends=True)
@@ -129,6 +130,7 @@ def test_lines_of_another_run_are_refused(there: Path, signed: Path, tmp_path: P
     assert any(reason.startswith("verdicts: the statement") for reason in denied(there, asked(signed)))
 
 
+@pytest.mark.holds("EVIDENCE")
 @settings(max_examples=150)
 @given(data=st.data())
 def test_any_bit_that_flips_is_refused(

@@ -192,6 +192,7 @@ ROWS: list[tuple[str, Edit, str]] = [
 ]  # fmt: skip
 
 
+@pytest.mark.holds("EVIDENCE")
 @pytest.mark.parametrize(("edit", "reason"), [row[1:] for row in ROWS], ids=[row[0] for row in ROWS])
 def test_a_doctored_recording_is_refused_whoever_signed_it(
     honest: Path, tmp_path: Path, edit: Edit, reason: str

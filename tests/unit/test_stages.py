@@ -205,6 +205,7 @@ def test_a_stop_that_cannot_wait_ends_the_writer(tmp_path: Path, breaking: threa
     assert isinstance(street.persist.failure, StorageError)
 
 
+@pytest.mark.holds("S6")
 def test_a_channel_waits_for_room_and_beats_meanwhile() -> None:
     channel = Channel(2)
     channel.hand_over([tick(1), tick(2)], nothing)

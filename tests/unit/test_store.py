@@ -60,6 +60,7 @@ def made(db: Path) -> Path:
     return db
 
 
+@pytest.mark.holds("S1", "G3")
 def test_what_it_makes_is_what_it_promises(db: Path) -> None:
     store = Store(db)
     assert store.pragmas == {"journal_mode": "wal", "synchronous": 1, "busy_timeout": 5000, "temp_store": 2}
@@ -236,6 +237,7 @@ SPOILED: dict[str, tuple[Callable[[Path], None], str]] = {
 }
 
 
+@pytest.mark.holds("G3")
 @pytest.mark.parametrize("how", SPOILED)
 def test_what_is_damaged_or_not_ours_is_refused_and_left_as_it_was(made: Path, how: str) -> None:
     spoil, said = SPOILED[how]

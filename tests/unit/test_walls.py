@@ -62,6 +62,7 @@ def floor(name: str) -> int:
     raise AssertionError(f"{name} has no floor: give it one in FLOORS (and DESIGN's floors a thought)")
 
 
+@pytest.mark.holds("STREET")
 @pytest.mark.parametrize("name", sorted(modules()))
 def test_each_module_uses_only_lower_floors(name: str) -> None:
     here = floor(name)
@@ -73,6 +74,7 @@ def sources(*folders: str) -> list[Path]:
     return [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
 
 
+@pytest.mark.holds("OUTSIDE")
 def test_the_proofs_know_the_engine_only_as_an_operator_does() -> None:
     assert len(sources("proofs")) > 5
     for path in sources("proofs"):
@@ -119,6 +121,7 @@ def loaded_by(statement: str) -> set[str]:
 NETWORK = {"socket", "_socket", "ssl", "_ssl", "websocket", "http.client", "urllib.request", "asyncio", "select"}
 
 
+@pytest.mark.holds("S9", "I1")
 def test_execution_cannot_reach_a_network() -> None:
     found = loaded_by("import hybrid_engine.execution")
     assert "hybrid_engine.execution" in found
@@ -126,6 +129,7 @@ def test_execution_cannot_reach_a_network() -> None:
     assert loaded_by("import socket") & NETWORK  # what would be found is found
 
 
+@pytest.mark.holds("I1")
 def test_a_synthetic_run_loads_no_websocket(tmp_path: Path) -> None:
     run = (
         "import sys\nfrom hybrid_engine import cli\n"

@@ -1,0 +1,123 @@
+"""Every promise and what holds it: `python -m tests.guarantees` writes `docs/guarantees.md` from the tests' marks.
+
+A test says which promise it holds with `@pytest.mark.holds("G1")`; a proof is named here. A promise that no test holds
+fails the build.
+"""
+
+import ast
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+TESTS = Path(__file__).parent
+PAGE = TESTS.parent / "docs" / "guarantees.md"
+
+
+class Promise(NamedTuple):
+    text: str
+    proofs: tuple[str, ...] = ()
+
+
+# S, I and G are the numbers of the field's own specification; the words are ours.
+PROMISES = {
+    "S1": Promise("The database's PRAGMAs are set, read back and verified before READY"),
+    "S6": Promise("Channels are bounded; a burst drops the oldest and is counted", ("overload",)),
+    "S9": Promise("In SHADOW no order leaves the house", ("shadow",)),
+    "S13": Promise("A stop drains: everything admitted is stored, or the exit code says it is not", ("stop",)),
+    "I1": Promise("Shadow execution makes no network call", ("shadow",)),
+    "I2": Promise("No cap on exposure or open orders is ever exceeded; what reduces exposure always passes"),
+    "I6": Promise(
+        "A database that is locked or slow never blocks ingest: it waits briefly, then drops and counts", ("overload",)
+    ),
+    "G0": Promise("SHADOW is the default"),
+    "G1": Promise(
+        "LIVE fails closed: it needs a signed, fresh proof of this release, configuration and host", ("gate", "exit12")
+    ),
+    "G3": Promise("A database whose PRAGMAs do not hold is refused with exit 14"),
+    "G4": Promise("HEARTBEAT and FINAL METRICS carry every counter, as one JSON line", ("sampling",)),
+    "G5": Promise(
+        "Each exit code comes exactly where it is promised, after its own deadline",
+        ("exit12", "network", "parse", "overload", "storage", "stop"),
+    ),
+    "BOOKS": Promise(
+        "received = sampled_out + rejected + duplicate + dropped + waiting + admitted, at any moment",
+        ("sampling", "stop", "overload"),
+    ),
+    "CHAINS": Promise(
+        "No transaction ends inside a chain: no order without its signal and tick, whenever it dies", ("crash",)
+    ),
+    "SAMPLING": Promise(
+        "sample_every = N keeps exactly each Nth trade of a symbol, across reconnects and reloads", ("sampling",)
+    ),
+    "FAILOVER": Promise("The next source takes over, and what was missed is in gaps", ("failover",)),
+    "QUIET": Promise("A quiet market is no fault"),
+    "WATCHDOG": Promise(
+        "One stuck thread is seen by systemd and killed with its stacks; a busy house is not", ("stall",)
+    ),
+    "REPLAY": Promise("Replaying a run gives the same signals, orders and trades, byte for byte"),
+    "CONFIG12": Promise(
+        "Any configuration is valid, or exit 12 with one line that names file, key, found and allowed", ("exit12",)
+    ),
+    "BYTES": Promise("No bytes of an exchange end or fool the engine"),
+    "STREET": Promise("The street is one-way and the floors hold: a module uses only lower ones"),
+    "OUTSIDE": Promise("Proofs know the engine only as an operator does"),
+    "DEPLOY": Promise("A deploy is atomic: what fails its gate leaves the old release running"),
+    "IDEMPOTENT": Promise(
+        "A second deploy changes nothing; after an altered byte the next puts right exactly that", ("drift",)
+    ),
+    "ROLLBACK": Promise(
+        "A drop-in comes back byte for byte; its rollback is remembered until it is restored by name", ("rollback",)
+    ),
+    "RESTORED": Promise("A proof leaves the host as it was, also when it is killed", ()),
+    "MUTANTS": Promise("A proof can fail: with its guard taken away it says FAIL, or it is void"),
+    "EVIDENCE": Promise("Evidence edited, cut, reordered or spliced is refused; verdicts are computed again"),
+}
+
+
+def held() -> dict[str, list[str]]:
+    """Promise -> the tests that are marked as holding it, as file::test below tests/."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for path in sorted(TESTS.rglob("test_*.py")):
+        for name, promise in _marks(ast.parse(path.read_text())):
+            found[promise].append(f"{path.relative_to(TESTS)}::{name}")
+    return found
+
+
+def _marks(tree: ast.Module) -> Iterator[tuple[str, str]]:
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.FunctionDef):
+            continue
+        for decorator in node.decorator_list:
+            if isinstance(decorator, ast.Call) and ast.unparse(decorator.func) == "pytest.mark.holds":
+                yield from ((node.name, ast.literal_eval(argument)) for argument in decorator.args)
+
+
+def shipped_proofs() -> set[str]:
+    """Names of the catalogue's proofs."""
+    from proofs.catalog import PROOFS
+
+    return set(PROOFS)
+
+
+def page() -> str:
+    """The page as it must be."""
+    tests, shipped = held(), shipped_proofs()
+    lines = [
+        "# Guarantees",
+        "",
+        "Every promise, the tests that hold it, and the proof that shows it on a host. Written by",
+        "`python -m tests.guarantees` from the marks in the tests; a promise without a test fails the build.",
+        "",
+        "| promise | what is promised | tests | proof |",
+        "|---|---|---|---|",
+    ]
+    for name, promise in PROMISES.items():
+        named = "<br>".join(f"`{test}`" for test in tests[name])
+        proofs = ", ".join(proof for proof in promise.proofs if proof in shipped) or "-"
+        lines.append(f"| {name} | {promise.text} | {named} | {proofs} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())
