@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from proofs import decision, live
@@ -94,14 +94,14 @@ def _verify(args: argparse.Namespace) -> int:
 
 
 def _sign(args: argparse.Namespace) -> int:
-    from proofs import bundle, signature, verify
+    from proofs import signature, verify
 
     try:
         report = verify.verify(args.dir, _asked(args, None))
         if not report.allowed:
             _tell(report, args.json)
             return 1
-        made = signature.sign(args.dir / bundle.STATEMENT, args.key.expanduser())
+        made = signature.sign(report.body, args.key.expanduser(), args.dir)  # not the file: that may be another by now
     except (Unusable, signature.NoTool, signature.CannotSign, OSError) as error:
         return _complain(f"not signed: {error}")
     print(json.dumps({**report.as_json(), "signature": str(made)}) if args.json else f"signed: {made}")
@@ -114,15 +114,16 @@ def _tell(report: Report, as_json: bool) -> None:
         return
     about = report.statement["predicate"] if report.statement else {}
     what = f"run {about['run']}, ended {about['finished']}" if about else "no statement"
-    print(
-        f"{'ALLOW' if report.allowed else 'DENY'}: {report.directory}: {what}{', signed by ' * bool(report.signer)}",
-        end="",
-    )
-    print(report.signer)
-    for reason in report.reasons:
-        print(f"  {reason}")
-    for step, why in report.skipped.items():
-        print(f"  ({step}: {why})")
+    by = f", signed by {report.signer}" if report.signer else ""
+    lines = [f"{'ALLOW' if report.allowed else 'DENY'}: {report.directory}: {what}{by}"]
+    lines += [f"  {reason}" for reason in report.reasons]
+    lines += [f"  ({step}: {why})" for step, why in report.skipped.items()]
+    print("\n".join(plain(line) for line in lines))
+
+
+def plain(line: str) -> str:
+    """A line that a terminal shows as it is: what a stranger's bundle says must not move the cursor to say ALLOW."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in line)
 
 
 def _live(_: argparse.Namespace) -> int:
@@ -140,10 +141,10 @@ def _diff(args: argparse.Namespace) -> int:
         lines, same = compare.runs(args.one, args.other)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return _complain(f"no statements that can be compared: {error}")
-    print("\n".join(lines))
+    print("\n".join(plain(line) for line in lines))
     return 0 if same else 1
 
 
-def _complain(text: Sequence[str] | str) -> int:
-    print(f"hybrid-proofs: {text}", file=sys.stderr)
+def _complain(text: str) -> int:
+    print(plain(f"hybrid-proofs: {text}"), file=sys.stderr)
     return UNUSABLE

@@ -35,12 +35,15 @@ class Asked:
 
 @dataclass
 class Report:
-    """What came of it. `steps`: the reasons of each step that was taken; `skipped`: those that were left out."""
+    """What came of it. `steps`: the reasons of each step that was taken; `skipped`: those that were left out.
+    body: the statement's bytes, as they were read and judged.
+    """
 
     directory: Path
     steps: dict[str, list[str]] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     signer: str = ""
+    body: bytes = b""
     statement: Json = None
 
     @property

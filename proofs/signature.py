@@ -51,17 +51,17 @@ def check(body: bytes, armored: bytes, allowed_signers: Path) -> str:
     raise BadSignature(f"does not hold for these bytes and the namespace {NAMESPACE}: {_why(verified)}")
 
 
-def sign(path: Path, key: Path) -> Path:
-    """Sign a file with a private key, or with the agent's of that public key; the signature comes beside it.
+def sign(body: bytes, key: Path, directory: Path) -> Path:
+    """Sign these bytes with a private key, or with the agent's of that public key; the signature goes into `directory`.
 
     Raises:
         CannotSign: ssh-keygen did not.
         NoTool: it is not installed.
     """
-    made = _keygen(path.read_bytes(), "sign", "-f", str(key), "-n", NAMESPACE)
+    made = _keygen(body, "sign", "-f", str(key), "-n", NAMESPACE)
     if made.returncode != 0 or not made.stdout.startswith(b"-----BEGIN SSH SIGNATURE-----"):
         raise CannotSign(f"{key}: {_why(made)}")
-    target = path.with_name(SIGNATURE)
+    target = directory / SIGNATURE
     draft = target.with_suffix(".new")
     draft.write_bytes(made.stdout)
     draft.replace(target)

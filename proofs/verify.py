@@ -33,6 +33,7 @@ def verify(directory: Path, asked: Asked) -> Report:
     if not directory.is_dir():
         raise Unusable(f"{directory}: no such directory")
     body = _slurp(directory / bundle.STATEMENT, report.steps.setdefault("signature", []))
+    report.body = body
     _signature(report, body, asked)
     statement = _statement(report, body)
     events = _recording(report)

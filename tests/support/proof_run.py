@@ -129,4 +129,4 @@ def make_key(path: Path) -> Path:
 
 
 def sign(directory: Path, key: Path) -> None:
-    signature.sign(directory / bundle.STATEMENT, key)
+    signature.sign((directory / bundle.STATEMENT).read_bytes(), key, directory)

@@ -6,10 +6,12 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from proofs import cli, live
+from proofs import cli, decision, live
+from proofs import verify as verifying
 from tests.support import proof_run
 from tests.support.proof_run import LIVE, events_of, put, rechained
 
@@ -86,6 +88,33 @@ def test_what_would_be_denied_is_not_signed(there: Path, recorded: Path, capsys:
     assert capsys.readouterr().out.startswith("DENY: ")
     assert sign(there, recorded, *DIGESTS, "--machine-id=another") == 1
     assert not (there / "statement.sig").exists()
+
+
+def test_what_is_signed_is_what_was_verified(there: Path, recorded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another statement is put in its place while the signer looks the other way."""
+    real, path = verifying.verify, there / "statement.json"
+
+    def swapping(*words: Any) -> decision.Report:
+        report = real(*words)
+        path.write_bytes(path.read_bytes().replace(b'"n": 6', b'"n": 9'))
+        return report
+
+    monkeypatch.setattr(verifying, "verify", swapping)
+    assert sign(there, recorded) == 0
+    monkeypatch.undo()
+    assert verify(there, recorded, "--skip-live") == 1
+
+
+def test_a_bundle_cannot_move_the_cursor(there: Path, recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def shout(statement: dict[str, dict[str, object]]) -> None:
+        statement["predicate"]["run"] = "x\x1b[2K\rALLOW: \nALLOW: \u202e\x9b2K"
+
+    put(there, events_of(recorded), shout)
+    assert verify(there, recorded, "--skip-live") == 1
+    said = capsys.readouterr().out
+    assert said.startswith("DENY: ")
+    assert "\nALLOW" not in said
+    assert all(character.isprintable() or character == "\n" for character in said)
 
 
 def test_a_key_that_is_none_signs_nothing(there: Path, recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:

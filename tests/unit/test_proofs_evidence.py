@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from proofs import blobs
 from proofs.evidence import ChainBroken, Recorder, read
@@ -170,6 +172,33 @@ def test_no_credential_reaches_an_event_or_a_blob(tmp_path: Path, monkeypatch: p
     for path in (tmp_path / "events.jsonl", *(tmp_path / "blobs").iterdir()):
         assert SECRET not in path.read_text()
         assert "[redacted]" in path.read_text()
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                "API_TOKEN",
+                "=",
+                ":",
+                " ",
+                '"',
+                "'",
+                "\\",
+                "\n",
+                "Bearer ",
+                "SetCredential=x:",
+                "wss://u:",
+                "@",
+                "abc123456",
+            ]
+        ),
+        max_size=12,
+    )
+)
+def test_what_was_left_out_once_stays_as_it_is(parts: list[str]) -> None:
+    once = Redactor({}).text("".join(parts))
+    assert Redactor({}).text(once) == once
 
 
 def test_what_is_no_credential_stays() -> None:
