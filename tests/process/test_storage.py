@@ -68,10 +68,11 @@ def test_a_lock_that_stays_is_13_and_what_was_admitted_is_stored_once_it_goes(en
 @pytest.mark.holds("S13")
 def test_a_stop_while_locked_says_how_many_were_not_stored_with_14(engine: Launcher) -> None:
     with Manager(engine.folder / "notify") as manager:
-        process = engine.start(engine={"overload_after_s": 60}, env=manager.env)
+        small = {"tick": 8, "signal": 2, "persist": 4}
+        process = engine.start(engine={"overload_after_s": 60}, channels=small, env=manager.env)
         process.heartbeat(lambda f: f["ticks_stored"] > 0)
         with locked(engine.db):
-            process.heartbeat(lambda f: f["lock_waits"] > 0)
+            process.heartbeat(lambda f: f["lock_waits"] > 0 and f["waiting"] == 8)
             began = time.monotonic()
             assert process.stop() == 14
             took = time.monotonic() - began
@@ -84,6 +85,7 @@ def test_a_stop_while_locked_says_how_many_were_not_stored_with_14(engine: Launc
     assert took < 9.5  # TimeoutStopSec=10
     assert len(pings) > 5
     # What waited when the five seconds were over is booked as dropped, never as admitted.
+    assert process.messages("the drain took too long")[0]["dropped"] == 8
     assert final["waiting"] == 0
     with closing(sqlite3.connect(engine.db, isolation_level=None)) as con:
         check_snapshot(con, 1)
