@@ -35,7 +35,7 @@ lines = st.one_of(
     st.tuples(names, values).map(lambda pair: f"{pair[0]} = {pair[1]}"),
     st.tuples(st.text("abc._-\"' ", max_size=8), values).map(lambda pair: f"{pair[0]} = {pair[1]}"),
     names.map(lambda name: f"[{name}]"),
-    st.sampled_from(["[[engine]]", "[engine.replay_from]", "engine" + ".x" * 2000 + " = 1", "mode = 'PAPER'"]),
+    st.sampled_from(["[[engine]]", "[engine.replay_from]", "engine" + ".x" * 1100 + " = 1", "mode = 'PAPER'"]),
     st.text(max_size=20),
 )
 
@@ -61,7 +61,7 @@ def one_line(error: ConfigError) -> None:
 @pytest.mark.holds("CONFIG12")
 @settings(max_examples=150)
 @given(st.lists(lines, max_size=5).map("\n".join))
-@example("[engine]\ntick_interval_ms" + ".x" * 3000 + " = 1")
+@example("[engine]\ntick_interval_ms" + ".x" * 1100 + " = 1")
 @example('"engine.sample_every" = 5')
 @example('"a\\nb" = 1')
 @example("[engine]\nca_file = '" + "a" * 5000 + "'")
