@@ -68,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     undo = command("undo", "take back what a run left on this host; harmless when nothing is left", _undo)
     undo.add_argument("run", metavar="RUN", help="the run's id")
     undo.add_argument("--by", default="hand", help=argparse.SUPPRESS)
+    command("after-boot", "undo what runs left that a reboot ended; the host's own unit calls it", _after_boot)
     bundles.add(command)
     inside = commands.add_parser("inside")  # what the transient unit runs; not for typing
     inside.set_defaults(do=_inside)
@@ -143,6 +144,12 @@ def _undo(args: argparse.Namespace) -> int:
     from proofs import runner
 
     return runner.undo(args.run, args.by)
+
+
+def _after_boot(args: argparse.Namespace) -> int:
+    from proofs import runner
+
+    return runner.after_boot()
 
 
 if __name__ == "__main__":

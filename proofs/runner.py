@@ -17,7 +17,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from proofs import bundle, evidence, lease
+from proofs import boot, bundle, evidence, lease
 from proofs.catalog import PROOFS, REQUIRED
 from proofs.checks import kind_of_host, prerequisites, systemd_version
 from proofs.conduct import Run, run_proof
@@ -185,6 +185,12 @@ def undo(run_id: str, by: str) -> int:
         return 0
     print(f"run {run_id}: undone by {by}: " + ("as it was" if report["restored"] else "; ".join(report["problems"])))
     return 0 if report["restored"] else 1
+
+
+def after_boot() -> int:
+    """Undo what runs left that a reboot or a power cut ended. 0 when the host is as it was before them."""
+    codes = [undo(run_id, "boot") for run_id in boot.pending(EVIDENCE_ROOT)]
+    return max(codes, default=0)
 
 
 def _speaker(recorder: Recorder) -> Callable[[str], None]:

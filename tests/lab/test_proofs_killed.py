@@ -11,8 +11,8 @@ import pytest
 
 from proofs import evidence
 from proofs.catalog import PROOFS
-from tests.lab.labs import Lab
-from tests.lab.proving import EVIDENCE, events, install, picture, strike
+from tests.lab.labs import Lab, wait_for
+from tests.lab.proving import EVIDENCE, PROGRAM, events, install, picture, strike
 
 pytestmark = pytest.mark.lab
 SEED = int(os.environ.get("PROOF_SEED") or random.randrange(10**6))
@@ -88,11 +88,17 @@ def test_an_engine_that_did_not_run_is_left_so_and_its_database_untouched(instal
     assert recorded_verdict(installed, "inactive", tmp_path) == "ERROR"
 
 
-def test_a_reboot_in_the_middle_takes_the_fault_with_it(installed: Lab, before: dict[str, str]) -> None:
-    from tests.lab.proving import PROGRAM
-
+def test_a_power_cut_in_the_middle_is_undone_and_recorded_after_the_boot(
+    installed: Lab, before: dict[str, str], tmp_path: Path
+) -> None:
     installed.root(PROGRAM, "run", "stall", "--run", "rebooted", "--no-wait")
+    path = f"{EVIDENCE}/rebooted/events.jsonl"
+    wait_for("the fault", lambda: '"stdout": "fault: ' in installed.root("cat", path, check=False).stdout, 60)
     installed.kill()
     installed.boot()
+    wait_for("the undo after the boot", lambda: any(e["kind"] == "undone" for e in events(installed, "rebooted")), 60)
+    undone = [event["data"] for event in events(installed, "rebooted") if event["kind"] == "undone"]
+    assert [(data["by"], data["restored"], data["problems"]) for data in undone] == [("boot", True, [])]
+    assert recorded_verdict(installed, "rebooted", tmp_path) == "ERROR"
     assert installed.root("systemctl", "cat", "hybrid-engine.service").stdout == before["cat"]
-    assert installed.root("sh", "-c", "systemctl is-active --wait hybrid-engine.service").stdout.strip() == "active"
+    assert installed.root("systemctl", "is-active", "hybrid-engine.service").stdout.strip() == "active"
