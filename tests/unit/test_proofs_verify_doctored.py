@@ -208,6 +208,15 @@ def test_a_doctored_recording_is_refused_whoever_signed_it(
     assert any(reason in line for line in said), said
 
 
+def test_asking_for_less_does_not_lower_what_the_run_itself_required(honest: Path, tmp_path: Path) -> None:
+    assert doctored(honest, tmp_path, lambda events: None) == []
+    events = events_of(honest)
+    failing(events)
+    put(tmp_path / "r1", rechained(events))
+    said = verify.verify(tmp_path / "r1", Asked(None, lambda: LIVE, required=["toy2"])).reasons
+    assert any(line.startswith("required: toy says FAIL") for line in said)
+
+
 def test_the_untouched_run_is_allowed_when_it_is_made_whole_again(honest: Path, tmp_path: Path) -> None:
     assert doctored(honest, tmp_path, lambda events: None) == []
 
