@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from proofs.host import Host
-from proofs.lease import SYSTEMD_RUN, Lease
+from proofs.lease import SYSTEMD_CONTROL, SYSTEMD_RUN, Lease
 from proofs.store import Store
 from proofs.unit import Unit
 
@@ -33,6 +33,7 @@ class Subject:
     """A unit with a scratch config and a scratch database."""
 
     mutant = False
+    _lease: Lease  # who takes back what is done to the host
 
     def __init__(self, host: Host, name: str, scratch: Path, owner: tuple[int, int]) -> None:
         self.host = host
@@ -84,6 +85,35 @@ class Subject:
         self.host.recorder.intent(f"write {self.copied_lib() / name}", scope=self.host.scope, data={"text": text})
         (self.copied_lib() / name).write_text(text)
 
+    def probe(self, name: str, text: str, *arguments: str) -> None:
+        """Run this Python program in the unit's own sandbox before each start, from the next install on.
+
+        What it prints is in the unit's journal; however it ends, the start goes on.
+        """
+        self.put(name, text)
+        line = f"ExecStartPre=-/usr/bin/python3 -ISB {' '.join([str(CONFIG_DIR / name), *arguments])}"
+        if line not in self.directives:
+            self.directives.append(line)
+
+    def mask(self, drop_in: str) -> None:
+        """Take one of the unit's drop-ins out of force, wherever it lies: at its next start it runs without."""
+        path = self._mask_of(drop_in)
+        self._lease.will_write(path)
+        self.host.recorder.intent(f"link {path} to /dev/null", scope=self.host.scope)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        path.symlink_to("/dev/null")
+        self.host.do("systemctl", "daemon-reload")
+
+    def unmask(self, drop_in: str) -> None:
+        path = self._mask_of(drop_in)
+        self.host.recorder.intent(f"remove {path}", scope=self.host.scope)
+        path.unlink(missing_ok=True)
+        self.host.do("systemctl", "daemon-reload")
+
+    def _mask_of(self, drop_in: str) -> Path:
+        return SYSTEMD_CONTROL / f"{self.unit.name}.d" / drop_in
+
     def install(self) -> None:
         """Write what puts the scratch directories in force; the next restart runs on them."""
         raise NotImplementedError
@@ -132,6 +162,7 @@ class Copy(Subject):
         super().__init__(host, f"hybrid-proof-mutant-{name}.service", lease.scratch / f"mutant-{name}", owner)
         self._original = original
         self._lease = lease
+        self.instead: dict[str, str] = {}  # drop-ins with another text than the original's, by their name
 
     def install(self) -> None:
         self._lease.will_copy(self.unit.name)
@@ -142,7 +173,7 @@ class Copy(Subject):
                 continue
             if path.parent.name.endswith(".d"):
                 if path.parent.name == f"{self._original.name}.d":  # service.d and the like apply to the copy anyway
-                    files[folder / path.name] = path.read_text()
+                    files[folder / path.name] = self.instead.get(path.name, path.read_text())
             else:
                 files[SYSTEMD_RUN / self.unit.name] = path.read_text()
         files[folder / "zz-proof.conf"] = "\n".join(["[Service]", *self.binds(), *_unset_overrides(self._original), ""])

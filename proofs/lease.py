@@ -25,6 +25,7 @@ from proofs.verdict import Json
 
 RUN_ROOT = Path("/run/hybrid-proofs")
 SYSTEMD_RUN = Path("/run/systemd/system")
+SYSTEMD_CONTROL = Path("/run/systemd/system.control")  # outranks /etc: where a drop-in of the same name masks one
 _saving = threading.Lock()  # a proof and its mutants announce their files from several threads
 _BACK_S = 30.0  # how long the operator's unit may take to be back as it was
 
@@ -171,8 +172,10 @@ def _take_back(lease: Lease, shell: Host, by: str, config_dir: Path) -> dict[str
     for name in lease.files:
         path = Path(name)
         path.unlink(missing_ok=True)
-        if path.parent.name.endswith(".d") and path.parent.is_dir() and not any(path.parent.iterdir()):
-            path.parent.rmdir()
+        for folder in path.parents[:2]:  # a unit's .d, and system.control where that had not been there before
+            made = folder.name.endswith(".d") or folder == SYSTEMD_CONTROL
+            if made and folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
     shell.do("systemctl", "daemon-reload", check=False)
     for name in lease.copies:
         shell.do("systemctl", "reset-failed", name, check=False)
@@ -196,5 +199,5 @@ def _take_back(lease: Lease, shell: Host, by: str, config_dir: Path) -> dict[str
     problems += [
         f"{key} is not what it was" for key in ("active", "cat_sha256", "etc_sha256") if after[key] != lease.before[key]
     ]
-    problems += [f"{name} is still there" for name in lease.files if Path(name).exists()]
+    problems += [f"{name} is still there" for name in lease.files if os.path.lexists(name)]
     return {"by": by, "restored": not problems, "away_s": away_s, "problems": problems, "after": after}
