@@ -30,40 +30,29 @@ def hardened(lab: Lab) -> bool:
 
 @pytest.mark.holds("ROLLBACK")
 def test_a_dropin_goes_is_remembered_and_comes_back(running: Lab) -> None:
-    before, process = fingerprint(running, "/etc"), pid(running)
-    told = play(running, "rollback", "--check", dropin="40-hardening")
-    assert (fingerprint(running, "/etc"), pid(running)) == (before, process)
-    gone = play(running, "rollback", dropin="40-hardening")
-    assert gone.changes == told.changes
+    before = fingerprint(running, "/etc")
+    play(running, "rollback", dropin="40-hardening")
     assert running.root("ls", DROPINS).stdout.split() == ["20-resources.conf", "30-restart.conf", "50-watchdog.conf"]
     assert not hardened(running), "the process runs without it"
     process = pid(running)
     assert play(running, "rollback", dropin="40-hardening").changes == []
-    deployed = play(running, "deploy")
-    assert deployed.changes == [], "a deployment honours it"
-    assert "40-hardening is rolled back since" in deployed.said
     assert pid(running) == process
+
+    # A deployment honours it, whatever else it changes: the threshold binds no rollback.
+    deployed = play(running, "deploy", engine_sample_every=3)
+    assert "Install what the service is made of" in deployed.changes
+    assert "40-hardening is rolled back since" in deployed.said
+    assert not hardened(running)
     verified = play(running, "verify")
     assert re.search(r"ROLLED BACK: 40-hardening since \S+ by \S+; it stays out until", verified.said)
+
     play(running, "restore", dropin="40-hardening")
-    assert fingerprint(running, "/etc") == before
     assert hardened(running)
-    assert play(running, "deploy").changes == []
-    assert "ROLLED BACK" not in play(running, "verify").out
-
-
-def test_the_threshold_does_not_bind_a_rollback(running: Lab) -> None:
-    """Something else changes while the hardening is out: that is deployed, and the hardening stays out."""
-    play(running, "rollback", dropin="40-hardening")
-    changed = play(running, "deploy", engine_sample_every=3)
-    assert "Install what the service is made of" in changed.changes
-    assert not hardened(running)
     play(running, "deploy")
-    play(running, "restore", dropin="40-hardening")
-    assert hardened(running)
+    assert fingerprint(running, "/etc") == before
 
 
-@pytest.mark.parametrize("words", [{}, {"dropin": "nope"}, {"release": "9.9.9-000000000000"}, {"dropin": "../config"}])
+@pytest.mark.parametrize("words", [{}, {"dropin": "nope"}, {"release": "9.9.9-000000000000"}])
 def test_an_unknown_name_is_refused_with_what_there_is(running: Lab, words: dict[str, str]) -> None:
     before, process = fingerprint(running, "/etc", "/var/lib/hybrid-deploy"), pid(running)
     said = play(running, "rollback", check=False, **words)
@@ -110,5 +99,3 @@ def test_verify_is_red_when_nothing_runs(running: Lab) -> None:
     said = play(running, "verify", check=False)
     assert said.rc != 0
     assert {"test_running_and_ready", "test_runs_as_its_own_user", "test_counters_are_fresh"} <= failed(said.out)
-    play(running, "deploy")
-    play(running, "verify")
