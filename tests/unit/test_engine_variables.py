@@ -34,7 +34,6 @@ def test_every_key_is_a_variable_with_the_same_default(options: dict[str, Any], 
     field = KEYS[key]
     assert entry["default"] == field.default
     assert entry["type"] == getattr(field.type, "__name__", field.type)
-    template = (ROLE / "templates/config.toml.j2").read_text()
-    assert any(
-        line.startswith(f"{key.rpartition('.')[2]} = ") and variable(key) in line for line in template.splitlines()
-    )
+    lines = (ROLE / "templates/config.toml.j2").read_text().splitlines()
+    start = f"{key.rpartition('.')[2]} = "
+    assert any(line.startswith(start) and variable(key) in line for line in lines)
