@@ -1,0 +1,133 @@
+"""What a program can do from where it stands: each thing tried once, nothing left behind, one line of JSON said.
+
+A proof puts this file into a unit's sandbox and runs it there before the unit's own program; the same file run by root
+outside is the control. So it uses the standard library alone, and every attempt that comes through changes nothing:
+files are opened for writing and closed again, the module to load is no module.
+
+    python3 attempts.py NAME[=ARGUMENT] ...
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import json
+import mmap
+import os
+import platform
+import re
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+MARK = "proof_probe: "
+_NEW_USER = 0x10000000  # CLONE_NEWUSER
+_INIT_MODULE = {"x86_64": 175, "aarch64": 105}  # the system call's number
+_STATUS = ("Uid", "Gid", "CapEff", "CapBnd", "NoNewPrivs", "Seccomp", "Seccomp_filters")
+
+
+class Refused(Exception):
+    """The attempt did not come through; the message is how."""
+
+
+def write(path: str) -> None:
+    os.close(os.open(path, os.O_WRONLY))
+
+
+def see(pid: str) -> None:
+    Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+def open_socket(family: str, kind: str, protocol: int = 0) -> None:
+    socket.socket(getattr(socket, family), getattr(socket, kind), protocol).close()
+
+
+def gain_capability(_: str) -> None:
+    """A user namespace makes whoever may create one root in it, with every capability there is to hold."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        said = b""
+        if _libc().unshare(_NEW_USER) != 0:
+            said = errno.errorcode[ctypes.get_errno()].encode()
+        elif int(status()["CapEff"], 16) == 0:
+            said = b"no capability in the new namespace"
+        os.write(writing, said)
+        os._exit(0)
+    os.close(writing)
+    said_by_child = os.read(reading, 200).decode()
+    os.close(reading)
+    os.waitpid(child, 0)
+    if said_by_child:
+        raise Refused(said_by_child)
+
+
+def load_module(_: str) -> None:
+    """Four bytes that are no module: who may load one is told ENOEXEC, everybody else that they may not."""
+    number = _INIT_MODULE.get(platform.machine())
+    if number is None:
+        raise Refused(f"the number of init_module on {platform.machine()} is not known here")
+    _libc().syscall(number, b"none", 4, b"")
+    if ctypes.get_errno() != errno.ENOEXEC:
+        raise Refused(errno.errorcode.get(ctypes.get_errno(), str(ctypes.get_errno())))
+
+
+def writable_code(_: str) -> None:
+    mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC).close()
+
+
+ATTEMPTS: dict[str, Callable[[str], None]] = {
+    "write": write,
+    "see": see,
+    "inet-socket": lambda _: open_socket("AF_INET", "SOCK_STREAM"),
+    "raw-socket": lambda _: open_socket("AF_INET", "SOCK_RAW", socket.IPPROTO_ICMP),
+    "packet-socket": lambda _: open_socket("AF_PACKET", "SOCK_RAW"),
+    "netlink-socket": lambda _: open_socket("AF_NETLINK", "SOCK_RAW"),
+    "gain-capability": gain_capability,
+    "load-module": load_module,
+    "writable-code": writable_code,
+}
+
+
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def status(pid: int | str = "self") -> dict[str, str]:
+    """What /proc/PID/status says of how a process is confined; empty when there is none."""
+    try:
+        text = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return {}
+    return {key: " ".join(value.split()) for key, value in re.findall(r"^(\w+):\s*(.*)$", text, re.M) if key in _STATUS}
+
+
+def interfaces(pid: int | str = "self") -> list[str]:
+    """Names of the network interfaces that a process has; empty when there is none (or no such process)."""
+    try:
+        lines = Path(f"/proc/{pid}/net/dev").read_text().splitlines()
+    except OSError:
+        return []
+    return [line.partition(":")[0].strip() for line in lines if ":" in line]
+
+
+def attempt(words: str) -> str:
+    """How one attempt ended: "" when it came through, else what stood in its way."""
+    name, _, argument = words.partition("=")
+    try:
+        ATTEMPTS[name](argument)
+    except OSError as error:
+        return errno.errorcode.get(error.errno or 0, str(error))
+    except Refused as refusal:
+        return str(refusal)
+    return ""
+
+
+def main(words: list[str]) -> None:
+    found = {"status": status(), "interfaces": interfaces(), "refused": {word: attempt(word) for word in words}}
+    print(MARK + json.dumps(found), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
