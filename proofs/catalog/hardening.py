@@ -1,0 +1,130 @@
+"""hardening: what the sandbox is there to forbid is tried from inside it, and again by root outside as the control."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from proofs import attempts
+from proofs.catalog.exit12 import steady
+from proofs.catalog.shadow import probed
+from proofs.checks import kind_of_host
+from proofs.experiment import Case, Mutant, NotSteady, Proof
+from proofs.faults import CONFIG_DIR, RELEASE, Copy, Subject
+from proofs.verdict import Check, Json, Result
+
+EXPOSURE = 1.1  # the deployment's own threshold for a unit that may reach exchanges; with loopback alone it is lower
+DROP_IN = "40-hardening.conf"
+_PROBE = Path(attempts.__file__).read_text()
+# What is tried, and what the probe calls it.
+TRIED = {
+    "write its code": f"write={RELEASE}/bin/hybrid-engine",
+    "write its config": f"write={CONFIG_DIR}/config.toml",
+    "write to /etc": "write=/etc/passwd",
+    "see another process": "see=1",
+    "open a raw socket": "raw-socket",
+    "open a packet socket": "packet-socket",
+    "open a netlink socket": "netlink-socket",
+    "gain a capability": "gain-capability",
+    "load a module": "load-module",
+    "make writable memory executable": "writable-code",
+}
+
+
+class Sandbox(Case):
+    name = "sandbox"
+    fault = f"{len(TRIED)} things that a subverted engine would try, from inside its own sandbox"
+    n_min = len(TRIED)
+
+    def steady(self, subject: Subject) -> None:
+        steady(subject)
+        if DROP_IN not in {path.name for path in subject.unit.files()}:
+            raise NotSteady(f"{DROP_IN} is not in force")
+
+    def inject(self, subject: Subject) -> None:
+        subject.probe("attempts.py", _PROBE, *TRIED.values())
+        subject.install()
+        self.cursor = subject.unit.cursor()
+        subject.restart()
+
+    def witness(self, subject: Subject) -> Json:
+        """The probe stood where the engine stands: the same user, capabilities and filters as its main process."""
+        unit = subject.unit
+        pid = subject.host.wait("the engine running", 8, lambda: unit.state().running and unit.state().pid)
+        self.inside, engine = probed(subject, self.cursor), attempts.status(pid)
+        # Its own privileges apart, each filter loads once a process: how many there are is equal too.
+        if not engine or self.inside.get("status") != engine:
+            subject.host.note("stood elsewhere", {"probe": self.inside.get("status"), "engine": engine})
+            return None
+        return {"pid": pid, "confined": engine}
+
+    def measure(self, subject: Subject) -> dict[str, Json]:
+        """refused_inside, refused_outside: what stood in the way of each, "" for nothing."""
+        host = subject.host
+        asked = host.do("/usr/bin/python3", "-ISB", attempts.__file__, *TRIED.values(), check=False)
+        said = asked.stdout.partition(attempts.MARK)[2]
+        outside = json.loads(said)["refused"] if said else {}
+        inside = self.inside["refused"]
+        level = host.look("systemd-analyze", "security", "--no-pager", subject.unit.name).stdout
+        exposure = re.search(r"Overall exposure level[^:]*: ([0-9.]+)", level)
+        return {
+            "refused_inside": {name: inside[word] for name, word in TRIED.items()},
+            "refused_outside": {name: outside.get(word, "not asked") for name, word in TRIED.items()},
+            "container": kind_of_host(host) == "lab", "exposure": float(exposure[1]) if exposure else None,
+            "n": len(inside),
+        }  # fmt: skip
+
+    def judge(self, measured: dict[str, Json]) -> Sequence[Check]:
+        exposure = measured["exposure"]
+        within = None if exposure is None else exposure <= EXPOSURE
+        checks = [Check("exposure", exposure, f"<= {EXPOSURE:g}", within, guard=True)]
+        for name in TRIED:
+            inside, outside = measured["refused_inside"][name], measured["refused_outside"][name]
+            if outside and not inside:  # whatever root could not do there, from inside it could be done
+                checks.append(Check(name, "done", "refused", False, guard=True))
+            elif outside:
+                if not (measured["container"] and name in NOT_IN_A_CONTAINER):
+                    checks.append(Check(name, f"root outside cannot either: {outside}", "root outside can", None))
+            else:
+                checks.append(Check(name, inside or "done", "refused; root outside can", bool(inside), guard=True))
+        return checks
+
+
+# A container's root may lack the right to: there it is not applicable, and left out of the count.
+NOT_IN_A_CONTAINER = ("load a module",)
+
+
+def _without(copy: Copy) -> None:
+    copy.instead[DROP_IN] = "# nothing\n"
+
+
+def _sees_all(copy: Copy) -> None:
+    copy.directives.append("ProtectProc=default")
+
+
+def headline(results: Sequence[Result]) -> str:
+    checks = {check.name: check for result in results for check in result.checks}
+    refused = [name for name in TRIED if name in checks and checks[name].ok]
+    skipped = [name for name in TRIED if checks and name not in checks]
+    exposure = checks["exposure"].measured if "exposure" in checks else "?"
+    more = f"; not applicable here: {', '.join(skipped)}" if skipped else ""
+    return f"exposure {exposure}; {len(refused)} of {len(TRIED) - len(skipped)} attempts refused{more}"
+
+
+PROOF = Proof(
+    name="hardening",
+    claim="from inside its sandbox the engine cannot change its code or config, see others, or gain a privilege",
+    bound=f"exposure <= {EXPOSURE:g}; every attempt refused inside that root outside can make",
+    fault=", ".join(TRIED),
+    seconds=8,
+    notes="the attempts run in the unit's sandbox before its start (ExecStartPre=); the config they try to write is "
+    "the scratch one, which the proof itself binds read-only",
+    cases=lambda deployed: [Sandbox(deployed)],
+    mutants=[
+        Mutant("not-hardened", f"{DROP_IN} emptied", _without, lambda deployed: [Sandbox(deployed)]),
+        Mutant("sees-all", "ProtectProc=default", _sees_all, lambda deployed: [Sandbox(deployed)]),
+    ],
+    headline=headline,
+)

@@ -1,0 +1,90 @@
+"""hardening's rules, and the attempts themselves: each is tried here, where nothing confines it but the user."""
+
+from __future__ import annotations
+
+import errno
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from proofs import attempts
+from proofs.catalog.hardening import EXPOSURE, PROOF, TRIED, Sandbox
+from proofs.experiment import Deployed, judge
+from proofs.verdict import Result
+
+CASE = Sandbox(Deployed(10.0, 2.0, (0, 0)))
+REFUSED = dict.fromkeys(TRIED, "EPERM")
+DONE = dict.fromkeys(TRIED, "")
+
+
+def of(
+    inside: dict[str, str], outside: dict[str, str], container: bool = False, exposure: float | None = 0.9
+) -> Result:
+    measured: dict[str, Any] = {
+        "refused_inside": REFUSED | inside, "refused_outside": DONE | outside, "container": container,
+        "exposure": exposure, "n": len(TRIED),
+    }  # fmt: skip
+    return judge(CASE, {"pid": 1}, measured)
+
+
+def test_all_refused_inside_and_done_outside_passes() -> None:
+    result = of({}, {})
+    assert result.verdict == "PASS"
+    assert PROOF.headline([result]) == f"exposure 0.9; {len(TRIED)} of {len(TRIED)} attempts refused"
+
+
+@pytest.mark.parametrize("name", TRIED)
+@pytest.mark.parametrize("outside", ["", "EPERM"])
+def test_one_that_comes_through_inside_fails_at_the_guard(name: str, outside: str) -> None:
+    assert of({name: ""}, {name: outside}, container=True).failed_at_guard
+
+
+@pytest.mark.parametrize("name", TRIED)
+def test_one_that_root_cannot_either_could_not_tell(name: str) -> None:
+    assert of({}, {name: "EPERM"}).verdict == "INCONCLUSIVE"
+
+
+def test_loading_a_module_is_left_out_in_a_container_and_said_so() -> None:
+    result = of({}, {"load a module": "EPERM"}, container=True)
+    assert result.verdict == "PASS"
+    assert PROOF.headline([result]).endswith("9 of 9 attempts refused; not applicable here: load a module")
+
+
+def test_no_other_attempt_is_left_out_in_a_container() -> None:
+    assert of({}, {"see another process": "ENOENT"}, container=True).verdict == "INCONCLUSIVE"
+
+
+def test_exposure_has_its_threshold() -> None:
+    assert of({}, {}, exposure=EXPOSURE).verdict == "PASS"
+    assert of({}, {}, exposure=EXPOSURE + 0.1).failed_at_guard
+    assert of({}, {}, exposure=None).verdict == "INCONCLUSIVE"
+
+
+def test_an_attempt_to_write_leaves_the_file_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("text")
+    before = path.stat()
+    assert attempts.attempt(f"write={path}") == ""
+    assert path.read_text() == "text"
+    assert path.stat().st_mtime_ns == before.st_mtime_ns
+    assert attempts.attempt(f"write={tmp_path}/none") == "ENOENT"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_every_attempt_answers_with_nothing_or_what_stood_in_its_way() -> None:
+    words = ["see=1", "see=0", *(name for name in attempts.ATTEMPTS if name not in ("write", "see"))]
+    done = subprocess.run([sys.executable, attempts.__file__, *words], capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout.removeprefix(attempts.MARK))
+    assert found["refused"].keys() == set(words)
+    assert found["refused"]["see=0"] == "ENOENT"
+    assert all(said == "" or said in errno.errorcode.values() for said in found["refused"].values())
+    assert found["status"]["Uid"]
+    assert "lo" in found["interfaces"]
+
+
+def test_what_is_tried_is_what_the_probe_knows() -> None:
+    assert {word.partition("=")[0] for word in TRIED.values()} | {"inet-socket"} == attempts.ATTEMPTS.keys()
