@@ -1,0 +1,89 @@
+"""What LIVE asks of a host, all of it scratch: an armed configuration, keys, allowed signers, a bundle that holds."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from proofs import signature
+from proofs.faults import CONFIG_DIR, Subject
+from proofs.host import read_text
+from proofs.verdict import Json
+
+BUNDLE = CONFIG_DIR / "bundle"
+
+
+class Kit:
+    """A host's LIVE configuration, keys and bundle, all scratch. A way to be refused spoils one thing of it."""
+
+    def __init__(self, subject: Subject, shadow: str) -> None:
+        """shadow: the text of the configuration that is to be made LIVE; tick_interval_ms is 20 there."""
+        self.subject, self.host, self.shadow = subject, subject.host, shadow
+        self.bundle, self.signers = subject.etc / "bundle", subject.etc / "allowed_signers"
+        self.keys = subject.scratch / "keys"  # outside of what is bound into the unit
+        self.armed, self.named, self.tick_ms = True, str(BUNDLE), "20"
+        self.key, self.namespace = "operator", signature.NAMESPACE
+        self.after: Callable[[], object] = lambda: None
+        self.statement: dict[str, Json] = {}
+        self.sound: dict[str, Json] = {}
+
+    def make_keys(self) -> None:
+        self.keys.mkdir(exist_ok=True, mode=0o700)
+        for name in ("operator", "stranger"):
+            if not (self.keys / name).exists():
+                self.host.do("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", str(self.keys / name))
+
+    def good(self, started: dict[str, Json]) -> None:
+        """The statement that a run of every proof would leave for what the engine said it is when it started."""
+        from proofs.catalog import PROOFS  # not above: the catalogue imports this file
+
+        passed = {"verdict": "PASS", "restored": True, "mutant": {"verdict": "FAIL"}}
+        digests = (started["release_digest"], started["config_digest"])
+        self.statement = {
+            "_type": "https://in-toto.io/Statement/v1", "predicateType": "urn:hybrid-engine:proofs:v1",
+            "subject": [{"digest": {"sha256": digest}} for digest in digests],
+            "predicate": {
+                "finished": datetime.now(UTC).isoformat(), "required": list(PROOFS),
+                "host": {"machine_id": read_text("/etc/machine-id").strip(), "hostname": "this host"},
+                "proofs": [{"name": name, **copy.deepcopy(passed)} for name in PROOFS],
+            },
+        }  # fmt: skip
+        self.sound = copy.deepcopy(self.statement)
+
+    @property
+    def predicate(self) -> dict[str, Json]:
+        found: dict[str, Json] = self.statement["predicate"]
+        return found
+
+    def proof(self, name: str) -> dict[str, Json]:
+        found: dict[str, Json] = next(proof for proof in self.predicate["proofs"] if proof["name"] == name)
+        return found
+
+    def write(self) -> None:
+        """Signed and in its place, readable by the engine; then what is spoiled after the signing."""
+        shutil.rmtree(self.bundle, ignore_errors=True)
+        self.bundle.mkdir(mode=0o755)
+        self.subject.put("allowed_signers", f"operator {(self.keys / 'operator.pub').read_text()}")
+        self.subject.put("bundle/statement.json", json.dumps(self.statement))
+        body = str(self.bundle / "statement.json")
+        self.host.do("ssh-keygen", "-q", "-Y", "sign", "-f", str(self.keys / self.key), "-n", self.namespace, body)
+        (self.bundle / "statement.json.sig").rename(self.bundle / "statement.sig")
+        (self.bundle / "statement.sig").chmod(0o644)
+        self.after()
+        lines = [f"live_armed = {str(self.armed).lower()}", f'proof_bundle = "{self.named}"']
+        text = self.shadow.replace("tick_interval_ms = 20", f"tick_interval_ms = {self.tick_ms}")
+        self.subject.put("config.toml", "\n".join([*lines, text.replace('"SHADOW"', '"LIVE"')]))
+
+    def on_disk(self) -> Json:
+        return json.loads((self.bundle / "statement.json").read_bytes())
+
+    def holds(self) -> bool:
+        """The signature, by this proof's own look at it."""
+        try:
+            body, armored = ((self.bundle / name).read_bytes() for name in ("statement.json", "statement.sig"))
+            return bool(signature.check(body, armored, self.signers))
+        except (signature.BadSignature, OSError):
+            return False

@@ -1,0 +1,207 @@
+"""gate: LIVE is refused for each reason that a host can show, stays down, and opens only for a bundle that holds."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from proofs.armed import Kit
+from proofs.catalog.exit12 import GOOD, steady
+from proofs.experiment import Case, Deployed, Mutant, NotSteady, Proof
+from proofs.faults import Copy, Subject
+from proofs.unit import engine_lines, starts
+from proofs.verdict import Check, Json, Result
+
+OPEN = "the gate is open, but no live adapter installed"
+_UP_S = 15.0
+
+
+Spoil = Callable[[Kit], object]
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to be refused. seen: what shows on the disk that it is so; holds: whether its signature is sound."""
+
+    name: str
+    reason: str
+    spoil: Spoil
+    seen: Callable[[Kit], Json]
+    holds: bool = True
+
+
+def _statement(kit: Kit) -> Json:
+    """Where the statement on the disk is not the sound one."""
+    from proofs.recompute import differences  # not above: it imports the catalogue
+
+    return differences(kit.sound, kit.on_disk())
+
+
+def _config(*lines: str) -> Callable[[Kit], Json]:
+    return lambda kit: [line for line in (kit.subject.etc / "config.toml").read_text().splitlines() if line in lines]
+
+
+def _lose(kit: Kit) -> None:
+    kit.after = (kit.bundle / "statement.sig").unlink
+
+
+def _lost(kit: Kit) -> Json:
+    return not (kit.bundle / "statement.sig").exists() and "no statement.sig"
+
+
+def _edit(kit: Kit) -> None:
+    path = kit.bundle / "statement.json"
+    kit.after = lambda: path.write_text(path.read_text().replace("this host", "that host"))
+
+
+def _too_old(kit: Kit) -> None:
+    kit.predicate["finished"] = (datetime.now(UTC) - timedelta(hours=169)).isoformat()
+
+
+def _of_another_release(kit: Kit) -> None:
+    kit.statement["subject"][0]["digest"]["sha256"] = "b" * 64
+
+
+def _without(name: str) -> Spoil:
+    def spoil(kit: Kit) -> None:
+        kit.predicate["proofs"] = [proof for proof in kit.predicate["proofs"] if proof["name"] != name]
+        kit.predicate["required"].remove(name)
+
+    return spoil
+
+
+def _sign_by(kit: Kit) -> Json:
+    return kit.key != "operator" and f"signed by the {kit.key}"
+
+
+WAYS = (
+    Way("unarmed", "live_armed is false", lambda kit: setattr(kit, "armed", False), _config("live_armed = false")),
+    Way("no bundle", "names no directory", lambda kit: setattr(kit, "named", ""), _config('proof_bundle = ""')),
+    Way("no signature", "statement.sig cannot be read", _lose, _lost, False),
+    Way("a stranger's signature", "made by nobody", lambda kit: setattr(kit, "key", "stranger"), _sign_by, False),
+    Way("edited after signing", "the signature does not hold", _edit, _statement, False),
+    Way("another release", "of another release", _of_another_release, _statement),
+    Way("another configuration", "of another configuration", lambda kit: setattr(kit, "tick_ms", "21"),
+        _config("tick_interval_ms = 21")),
+    Way("another host", "of another host", lambda kit: kit.predicate["host"].update(machine_id="0" * 32), _statement),
+    Way("too old", "h old", _too_old, _statement),
+    Way("a required proof not run", "stall is required and was not run", _without("stall"), _statement),
+    Way("a required proof not PASS", "stall is required and says INCONCLUSIVE",
+        lambda kit: kit.proof("stall").update(verdict="INCONCLUSIVE"), _statement),
+)  # fmt: skip
+
+
+class Live(Case):
+    """One LIVE configuration: the engine must end with 12 for its own reason, without having begun a run."""
+
+    def __init__(self, deployed: Deployed, way: Way, due: str, watch_s: float = 0.0) -> None:
+        super().__init__(deployed)
+        self.name, self.fault = way.name, f"LIVE, armed and proven, but: {way.name}"
+        self._way, self._due, self._watch_s = way, due, watch_s
+
+    def steady(self, subject: Subject) -> None:
+        if shutil.which("ssh-keygen") is None:
+            raise NotSteady("ssh-keygen (Debian: openssh-client) is not installed; LIVE is refused without it")
+        if not subject.store.last_tick():
+            steady(subject)
+        self._kit = Kit(subject, GOOD)
+        self._kit.make_keys()
+        self._kit.good(subject.store.runs()[-1])
+
+    def inject(self, subject: Subject) -> None:
+        self._runs, self._before = len(subject.store.runs()), subject.unit.state().invocation
+        self._way.spoil(self._kit)
+        self._kit.write()
+        self._cursor = subject.unit.cursor()
+        subject.restart(check=False)
+
+    def witness(self, subject: Subject) -> Json:
+        """The process began anew on a configuration and a bundle that are what the case says of them."""
+        state = subject.unit.state()
+        seen, holds = self._way.seen(self._kit), self._kit.holds()
+        if state.invocation == self._before or not seen or holds != self._way.holds:
+            return None
+        text = (subject.etc / "config.toml").read_bytes()
+        live = b'mode = "LIVE"' in text
+        return live and {
+            "invocation": state.invocation, "seen": seen, "signature_holds": holds,
+            "config_sha256": hashlib.sha256(text).hexdigest(),
+        }  # fmt: skip
+
+    def measure(self, subject: Subject) -> dict[str, Json]:
+        unit, host = subject.unit, subject.host
+        host.hold("its end", _UP_S, lambda: unit.state().active == "failed", every=0.05)
+        at_end = unit.state(quiet=False)
+        if self._watch_s:
+            host.note("measuring", {"watching for a restart for seconds": self._watch_s})
+            host.hold("a restart", self._watch_s, lambda: unit.state().active != "failed")
+        last, entries = unit.state(quiet=False), unit.journal(self._cursor)
+        lines = [str(entry.fields().get("message", "")) for entry in entries]
+        said = [line.partition("mode = LIVE: ")[2] for line in lines if "mode = LIVE: " in line]
+        return {
+            "exec_main_status": at_end.exec_status, "active": last.active, "starts": len(starts(entries)),
+            "said": said[-1][:300] if said else "",
+            "ready": len(engine_lines(entries, "ready")), "runs": len(subject.store.runs()) - self._runs, "n": 1,
+        }  # fmt: skip
+
+    def judge(self, measured: dict[str, Json]) -> Sequence[Check]:
+        said, status, begun = measured["said"], measured["exec_main_status"], measured["runs"] + measured["ready"]
+        return (
+            Check("ExecMainStatus", status, 12, status == 12),
+            Check("state", measured["active"], "failed", measured["active"] == "failed"),
+            Check("starts", measured["starts"], 1, measured["starts"] == 1),
+            Check("runs begun", begun, 0, begun == 0, guard=True),
+            Check("said", said, f"... {self._due}", self._due in said, guard=True),
+        )
+
+
+def _refused(deployed: Deployed, *names: str) -> list[Case]:
+    ways = [way for way in WAYS if not names or way.name in names]
+    return [Live(deployed, way, way.reason) for way in ways]
+
+
+def cases(deployed: Deployed) -> Sequence[Case]:
+    sound = Way("nothing is wrong", "", lambda kit: None, lambda kit: "sound" if not _statement(kit) else None)
+    return [*_refused(deployed), Live(deployed, sound, OPEN, watch_s=3 * deployed.restart_s)]
+
+
+def _skip(old: str, new: str = "") -> Callable[[Copy], None]:
+    return lambda copy: copy.patch(old, new)
+
+
+def headline(results: Sequence[Result]) -> str:
+    held = [result for result in results if result.verdict == "PASS"]
+    opened = any(result.case == "nothing is wrong" for result in held)
+    return f"{len(held) - opened} of {len(WAYS)} refused for their own reason; opened for a sound bundle: " + (
+        "yes" if opened else "no"
+    )
+
+
+PROOF = Proof(
+    name="gate",
+    claim="LIVE is refused, each time for its own reason, and opens only for a bundle that holds; no order leaves",
+    bound="each ends with 12 and its reason, failed, one start, no run begun; the last, a sound bundle, is watched for "
+    "3 x RestartSec: 12, no live adapter installed",
+    fault=", ".join(way.name for way in WAYS) + "; control: a bundle that holds",
+    seconds=30,
+    notes="keys, signers and bundle are scratch, signed on this host: they open nothing but the scratch configuration",
+    cases=cases,
+    mutants=[
+        Mutant(
+            "signed-by-anyone",
+            "the signature is not looked at",
+            _skip('    _check_signature(body, bundle / "statement.sig", config.path.parent / "allowed_signers")\n'),
+            lambda deployed: _refused(deployed, "a stranger's signature"),
+        ),
+        Mutant(
+            "of-any-verdict",
+            "what a required proof says is not looked at",
+            _skip('if proof["verdict"] != "PASS":', "if False:"),
+            lambda deployed: _refused(deployed, "a required proof not PASS"),
+        ),
+    ],
+    headline=headline,
+)

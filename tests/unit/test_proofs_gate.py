@@ -1,0 +1,86 @@
+"""gate's rules; and each way to be refused spoils what it says, of a bundle that is otherwise sound."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from proofs.armed import Kit
+from proofs.catalog.exit12 import GOOD
+from proofs.catalog.gate import OPEN, PROOF, WAYS, Live
+from proofs.evidence import Recorder
+from proofs.experiment import Deployed, judge
+from proofs.faults import Subject
+from proofs.host import Host
+from proofs.verdict import Result
+
+DEPLOYED = Deployed(10.0, 2.0, (0, 0))
+CASES = [case for case in PROOF.cases(DEPLOYED) if isinstance(case, Live)]
+STARTED = {"release_digest": "a" * 64, "config_digest": "c" * 64}
+
+
+def of(case: Live, **measured: Any) -> Result:
+    due = next((way.reason for way in WAYS if way.name == case.name), OPEN)
+    found = {"exec_main_status": 12, "active": "failed", "starts": 1, "said": f"refused, {due}", "ready": 0, "runs": 0}
+    return judge(case, {"seen": "it"}, found | {"n": 1} | measured)
+
+
+def test_each_way_is_a_case_and_a_sound_bundle_is_the_last() -> None:
+    assert [case.name for case in CASES] == [*(way.name for way in WAYS), "nothing is wrong"]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_its_own_reason_passes_and_no_other(case: Live) -> None:
+    assert of(case).verdict == "PASS"
+    assert of(case, said="refused, because").failed_at_guard
+    assert of(case, said="").failed_at_guard
+
+
+@pytest.mark.parametrize("case", CASES[:-1], ids=lambda case: case.name)
+def test_an_open_gate_fails_at_the_guard(case: Live) -> None:
+    assert of(case, said=f"{OPEN} (hybrid_engine.adapters)").failed_at_guard
+    assert of(case, said="", ready=1, runs=1).failed_at_guard or of(case, ready=1).failed_at_guard
+
+
+@pytest.mark.parametrize("measured", [{"exec_main_status": 1}, {"active": "activating"}, {"starts": 2}])
+def test_another_end_fails_elsewhere(measured: dict[str, Any]) -> None:
+    result = of(CASES[0], **measured)
+    assert result.verdict == "FAIL"
+    assert not result.failed_at_guard
+
+
+@pytest.fixture
+def kit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kit:
+    if shutil.which("ssh-keygen") is None:
+        pytest.skip("ssh-keygen (Debian: openssh-client) is not installed")
+    monkeypatch.setattr("os.chown", lambda *_: None)  # who runs the tests need not be root
+    subject = Subject(Host(Recorder(tmp_path / "events.jsonl"), "test"), "none.service", tmp_path / "scratch", (0, 0))
+    subject.etc.mkdir(parents=True)
+    made = Kit(subject, GOOD)
+    made.make_keys()
+    made.good(STARTED)
+    return made
+
+
+def test_a_sound_bundle_is_signed_and_the_key_is_not_within_reach(kit: Kit) -> None:
+    kit.write()
+    assert kit.holds()
+    assert kit.on_disk() == kit.sound
+    assert not [path for path in kit.subject.etc.rglob("*") if path.is_file() and "PRIVATE KEY" in path.read_text()]
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.name)
+def test_each_way_shows_on_the_disk(kit: Kit, way: Any) -> None:
+    way.spoil(kit)
+    kit.write()
+    assert way.seen(kit)
+    assert kit.holds() == way.holds
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.name)
+def test_no_way_is_seen_in_a_sound_bundle(kit: Kit, way: Any) -> None:
+    kit.write()
+    assert not way.seen(kit)
