@@ -1,0 +1,72 @@
+"""rollback's rules, and the reading of what a drop-in changed."""
+
+from __future__ import annotations
+
+import os
+import resource
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from proofs.catalog.rollback import CHANGES, PROOF, OutOfForce, behaviour
+from proofs.evidence import Recorder
+from proofs.experiment import Deployed, judge
+from proofs.faults import Subject
+from proofs.host import Host
+from proofs.unit import State
+from proofs.verdict import Result
+
+DEPLOYED = Deployed(10.0, 2.0, (0, 0))
+BEFORE: dict[str, dict[str, Any]] = {
+    "20-resources.conf": {"nice": 10, "open files": 4096},
+    "30-restart.conf": {"after SIGKILL": "restarted"},
+    "40-hardening.conf": {"NoNewPrivs": "1", "CapBnd": "0", "Seccomp_filters": "39"},
+    "50-watchdog.conf": {"WATCHDOG_USEC": "10000000"},
+}
+
+
+def of(name: str, masked: dict[str, Any] | None = None, **measured: Any) -> Result:
+    plain = dict.fromkeys(CHANGES[name], "another")
+    found = {"before": BEFORE[name], "masked": plain | (masked or {}), "after": BEFORE[name], "n": 1}
+    case = OutOfForce(DEPLOYED, name)
+    return judge(case, {"in_force": []}, found | {"cat_sha256": ["a", "b", "a"]} | measured)
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_changed_in_between_and_put_back_passes(name: str) -> None:
+    assert of(name).verdict == "PASS"
+
+
+@pytest.mark.parametrize(("name", "key"), [(name, key) for name, keys in CHANGES.items() for key in keys])
+def test_behaviour_that_does_not_hang_on_the_drop_in_fails_at_the_guard(name: str, key: str) -> None:
+    assert of(name, {key: BEFORE[name][key]}).failed_at_guard
+
+
+@pytest.mark.parametrize(
+    "measured",
+    [
+        {"cat_sha256": ["a", "b", "c"]},
+        {"cat_sha256": ["a", "a", "a"]},
+        {"after": {"WATCHDOG_USEC": None}},
+    ],
+)
+def test_what_is_not_put_back_fails_elsewhere(measured: dict[str, Any]) -> None:
+    result = of("50-watchdog.conf", **measured)
+    assert result.verdict == "FAIL"
+    assert not result.failed_at_guard
+
+
+def test_every_case_is_a_drop_in_with_something_to_change() -> None:
+    assert [case.name for case in PROOF.cases(DEPLOYED)] == list(CHANGES)
+
+
+def test_behaviour_is_read_off_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    subject = Subject(Host(Recorder(tmp_path / "events.jsonl"), "test"), "none.service", tmp_path, (0, 0))
+    fields = dict.fromkeys(State.__annotations__, 0)
+    monkeypatch.setattr(subject.unit, "state", lambda: State(**(fields | {"pid": os.getpid()})))  # type: ignore[arg-type]
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    assert behaviour(subject, "20-resources.conf") == {"nice": os.nice(0), "open files": limit}
+    assert behaviour(subject, "40-hardening.conf").keys() == set(CHANGES["40-hardening.conf"])
+    assert all(behaviour(subject, "40-hardening.conf").values())
+    assert behaviour(subject, "50-watchdog.conf") == {"WATCHDOG_USEC": os.environ.get("WATCHDOG_USEC")}
