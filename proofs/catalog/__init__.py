@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from proofs.catalog.exit12 import PROOF as EXIT12
 from proofs.catalog.failover import PROOF as FAILOVER
+from proofs.catalog.gate import PROOF as GATE
+from proofs.catalog.hardening import PROOF as HARDENING
+from proofs.catalog.rollback import PROOF as ROLLBACK
 from proofs.catalog.sampling import PROOF as SAMPLING
+from proofs.catalog.shadow import PROOF as SHADOW
 from proofs.catalog.stall import PROOF as STALL
 from proofs.experiment import Proof
 
-PROOFS: dict[str, Proof] = {proof.name: proof for proof in (EXIT12, STALL, SAMPLING, FAILOVER)}
+_ALL = (EXIT12, STALL, SAMPLING, FAILOVER, SHADOW, GATE, ROLLBACK, HARDENING)
+PROOFS: dict[str, Proof] = {proof.name: proof for proof in _ALL}
 
 # Every proof of today can be shown in a container as on a NUC.
 REQUIRED: dict[str, tuple[str, ...]] = {"lab": tuple(PROOFS), "nuc": tuple(PROOFS)}
