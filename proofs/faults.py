@@ -118,6 +118,15 @@ class Subject:
         """Write what puts the scratch directories in force; the next restart runs on them."""
         raise NotImplementedError
 
+    def cap_state(self, size_kb: int) -> None:
+        """Put the scratch state on a file system of its own, of that size. The unit is stopped by this."""
+        self.host.do("systemctl", "stop", self.unit.name, check=False)
+        if not os.path.ismount(self.state):
+            self._lease.will_mount(self.state)
+            uid, gid = self._owner
+            options = f"size={size_kb}k,mode=0750,uid={uid},gid={gid},nosuid,nodev"
+            self.host.do("mount", "-t", "tmpfs", "-o", options, "hybrid-proof", str(self.state))
+
     def restart(self, check: bool = True) -> None:
         self.host.do("systemctl", "restart", self.unit.name, check=check)
 

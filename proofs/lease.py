@@ -68,6 +68,7 @@ class Lease:
     before: dict[str, Json]
     files: list[str] = field(default_factory=list)
     copies: list[str] = field(default_factory=list)
+    mounts: list[str] = field(default_factory=list)
     disturbed_mono: float = 0.0  # CLOCK_MONOTONIC seconds at which the operator's process was first touched; 0: never
 
     @property
@@ -111,6 +112,10 @@ class Lease:
 
     def will_copy(self, unit: str) -> None:
         self.copies.append(unit)
+        self.save()
+
+    def will_mount(self, place: Path) -> None:
+        self.mounts.append(str(place))
         self.save()
 
     def will_disturb(self) -> None:
@@ -169,6 +174,9 @@ def _take_back(lease: Lease, shell: Host, by: str, config_dir: Path) -> dict[str
         shell.do("systemctl", "kill", "--kill-whom=all", "--signal=KILL", name, check=False)
     for name in lease.copies:
         shell.do("systemctl", "stop", name, check=False)
+    for name in lease.mounts:  # nobody uses them any more; lazily, should somebody all the same
+        if os.path.ismount(name):
+            shell.do("umount", "--lazy", name, check=False)
     for name in lease.files:
         path = Path(name)
         path.unlink(missing_ok=True)
@@ -200,4 +208,5 @@ def _take_back(lease: Lease, shell: Host, by: str, config_dir: Path) -> dict[str
         f"{key} is not what it was" for key in ("active", "cat_sha256", "etc_sha256") if after[key] != lease.before[key]
     ]
     problems += [f"{name} is still there" for name in lease.files if os.path.lexists(name)]
+    problems += [f"{name} is still mounted" for name in lease.mounts if os.path.ismount(name)]
     return {"by": by, "restored": not problems, "away_s": away_s, "problems": problems, "after": after}

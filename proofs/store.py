@@ -27,7 +27,7 @@ class Store:
         finally:
             connection.close()
 
-    def rows(self, sql: str, arguments: Sequence[Json] = ()) -> list[Row]:
+    def rows(self, sql: str, arguments: Sequence[Json] | dict[str, Json] = ()) -> list[Row]:
         """Raises sqlite3.Error: no database yet, no such table, locked for longer than 2 s."""
         with self._open() as connection:
             return [dict(row) for row in connection.execute(sql, arguments)]
@@ -38,6 +38,11 @@ class Store:
             return int(self.rows("SELECT max(id) AS id FROM ticks")[0]["id"] or 0)
         except sqlite3.OperationalError:
             return 0
+
+    def newest_ms(self) -> int:
+        """When the newest stored tick was received, 0 while there is none."""
+        found = self.rows("SELECT received_ms FROM ticks ORDER BY id DESC LIMIT 1")
+        return int(found[0]["received_ms"]) if found else 0
 
     def ticks(self, up_to: int) -> list[Row]:
         return self.rows("SELECT * FROM ticks WHERE id <= ? ORDER BY id", (up_to,))
@@ -68,3 +73,26 @@ class Store:
 
     def integrity(self) -> str:
         return str(self.rows("PRAGMA integrity_check")[0]["integrity_check"])
+
+    def broken_references(self) -> int:
+        """Rows whose foreign key names nothing."""
+        return len(self.rows("PRAGMA foreign_key_check"))
+
+
+_TORN = """
+SELECT t.id FROM ticks t LEFT JOIN signals s ON s.tick_id = t.id LEFT JOIN orders o ON o.signal_id = s.id
+ LEFT JOIN trades r ON r.order_id = o.id
+ WHERE (s.id IS NOT NULL AND o.id IS NULL) OR (o.status = 'FILLED' AND r.id IS NULL) OR (:each AND s.id IS NULL)
+UNION SELECT s.id FROM signals s LEFT JOIN ticks t ON t.id = s.tick_id WHERE t.id IS NULL
+UNION SELECT o.id FROM orders o LEFT JOIN signals s ON s.id = o.signal_id WHERE s.id IS NULL
+UNION SELECT r.id FROM trades r LEFT JOIN orders o ON o.id = r.order_id WHERE o.id IS NULL
+LIMIT 20
+"""
+
+
+def torn_chains(store: Store, each: bool = False) -> list[int]:
+    """Ids of up to 20 chains that are not whole: a signal without its order, an order without its signal and so on.
+
+    each: every tick has to have its signal (engine.signal_every_n_ticks = 1).
+    """
+    return [int(row["id"]) for row in store.rows(_TORN, {"each": each})]

@@ -162,6 +162,16 @@ def starts(entries: Iterable[Entry]) -> list[str]:
     return [entry.invocation for entry in entries if entry.message_id == UNIT_STARTING]
 
 
+def exits(entries: Iterable[Entry]) -> list[tuple[float, int]]:
+    """When (monotonic seconds) and with which status each main process ended that systemd saw end; signals negative."""
+    found = []
+    for entry in entries:
+        match = re.search(r"Main process exited, code=(\w+), status=(\d+)", entry.message)
+        if match:
+            found.append((entry.mono_s, int(match[2]) if match[1] == "exited" else -int(match[2])))
+    return found
+
+
 def engine_lines(entries: Iterable[Entry], message: str, invocation: str = "") -> list[tuple[Entry, dict[str, Json]]]:
     """The engine's JSON lines with that message (of that run), with their fields."""
     found = [(entry, entry.fields()) for entry in entries if not invocation or entry.invocation == invocation]
