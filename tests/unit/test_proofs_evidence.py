@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proofs import blobs
-from proofs.evidence import ChainBroken, Recorder, read
+from proofs.evidence import ChainBroken, Recorder, canonical, checked, line_of, read
 from proofs.redact import Redactor
 
 Lines = list[str]
@@ -141,6 +141,16 @@ def test_every_byte_of_a_line_counts(tmp_path: Path) -> None:
         with pytest.raises(ChainBroken):
             read(path)
         path.write_bytes(whole)
+
+
+def test_numbers_that_do_not_count_are_refused_though_every_hash_holds(tmp_path: Path) -> None:
+    events = read(recorded(tmp_path / "events.jsonl"))
+    for event in events:
+        event["seq"] += 1
+        event["prev"] = events[event["seq"] - 2]["sha256"] if event["seq"] > 1 else event["prev"]
+        event["sha256"] = hashlib.sha256(canonical(event)).hexdigest()
+    with pytest.raises(ChainBroken, match="line 1: seq 1 where 0 was due"):
+        list(checked(b"".join(map(line_of, events))))
 
 
 SECRET = "hunter2-hunter2"

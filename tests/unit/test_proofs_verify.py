@@ -274,6 +274,11 @@ def test_what_is_required_has_to_be_there(signed: Path, monkeypatch: pytest.Monk
     assert "no kind of host is called 'lab'" in reason
 
 
+def test_what_could_not_be_checked_is_a_reason_too(there: Path, signed: Path) -> None:
+    (there / "events.jsonl").unlink()
+    assert {"required: not checked", "verdicts: not checked"} <= set(denied(there, asked(signed)))
+
+
 def test_every_reason_is_told_at_once(there: Path, signed: Path, tmp_path: Path) -> None:
     sign(there, proof_run.make_key(tmp_path / "stranger"))
     blob_of(there).unlink()

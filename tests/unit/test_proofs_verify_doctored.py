@@ -136,6 +136,23 @@ def never_measured(events: Events) -> None:
         events.remove(of(events, kind))
 
 
+def without_second_case(scope: str) -> Edit:
+    """From its beginning to its judgement, as if it had never been asked for."""
+
+    def edit(events: Events) -> None:
+        first, last = (of(events, kind, scope, 1)["seq"] for kind in ("case", "judged"))
+        events[:] = [e for e in events if e["scope"] != scope or not first <= e["seq"] <= last]
+        said = of(events, "mutant judged" if scope == MUTANT else "verdict", scope)["data"]
+        said["cases"] = said["cases"][:1]
+
+    return edit
+
+
+def shows_another_output(events: Events) -> None:
+    event = next(event for event in events if event["blobs"])
+    event["stdout"] = event["stdout"].replace("entry 0", "all is well", 1)
+
+
 def requires_less(events: Events) -> None:
     for kind in ("run", "run ended"):
         change(kind, ["toy"], "required", scope="")(events)
@@ -165,6 +182,9 @@ ROWS: list[tuple[str, Edit, str]] = [
     ("mutant not caught voids", mutant_escapes, "required: toy says INCONCLUSIVE: void, a mutant was not caught"),
     ("mutant never spoke", drop("mutant judged", MUTANT), "required: toy says INCONCLUSIVE: void, a mutant was not"),
     ("mutant judged one case", drop("case", MUTANT, 1), "void, a mutant was not caught: no-guard said ERROR"),
+    ("a whole case less", without_second_case("toy"), "toy: only 1 of its cases were run"),
+    ("a whole case less of the mutant", without_second_case(MUTANT), "void, a mutant was not caught: no-guard said"),
+    ("shows what the blob is not", shows_another_output, "is not how that begins"),
     ("host not as before", change("undone", "x", "after", "etc_sha256", scope="toy/undo"), "it says; but etc_sha256"),
     ("undo had problems", change("undone", ["x"], "problems", scope="toy/undo"), "restored, it says; but ['x']"),
     ("never undone", drop("undone", "toy/undo"), "required: toy says FAIL: not restored"),
