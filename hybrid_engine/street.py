@@ -19,10 +19,10 @@ from hybrid_engine.stage import Stage
 from hybrid_engine.store import Store, now_ms
 from hybrid_engine.strategy import Strategy, StrategyStage
 
-# A stop: what waits is drained for so long, then the rest of it is dropped; then what was admitted has the rest of
-# the time to be stored. TimeoutStopSec=10 comes after both.
+# A stop: what waits is drained for so long, then the rest of it is dropped; then what was admitted has so long to be
+# stored. Giving up takes another 1.4 s while the database is locked, and TimeoutStopSec=10 has to come after it all.
 DRAIN_S = 5.0
-LAST_S = 3.0
+LAST_S = 2.0
 
 log = Journal("hybrid_engine")
 
@@ -32,7 +32,7 @@ class Street:
 
     def __init__(self, config: Config, store: Store, strategy: Strategy, wake: Callable[[], None]) -> None:
         settings, engine = config.settings, config.settings.engine
-        first_tick, first_gap = store.next_ids()
+        first_tick, first_gap = store.first_ids
         self.counters = Counters()
         self.feed = FeedState()
         self.door = FrontDoor(
