@@ -28,8 +28,14 @@ lint: setup ## ruff, mypy --strict, yamllint, ansible-lint (production)
 
 test: lint test-quick test-lab ## everything: lint, then the quick tests, then those that need a lab
 
-test-quick: setup ## the tests that need neither root nor a lab
-	$(BIN)/pytest -m 'not lab' -n 2
+# They wait more than they work, so more of them than cores run side by side. The report is looked at in a browser.
+test-quick: setup browser ## the tests that need neither root nor a lab
+	$(BIN)/pytest -m 'not lab' -n 4
+
+.PHONY: browser
+browser:
+	@command -v chromium >/dev/null || { echo "installing chromium, to look at the report in"; \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; }
 
 # Labs wait more than they work, so more of them than cores run side by side; a file's tests share one host.
 test-lab: setup ## the tests that need a disposable NUC (root)

@@ -94,13 +94,16 @@ def _draw(line: Json, fault_ms: int | None, spans: Sequence[Json], slug: str) ->
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": slug, "font.size": 9, "text.color": _TEXT,
                          "axes.labelcolor": _TEXT, "xtick.color": _TEXT, "ytick.color": _TEXT,
                          "axes.edgecolor": _TEXT}):  # fmt: skip
-        figure = Figure(figsize=(7.2, 2.0 + 0.28 * len(spans)), layout="constrained")
+        figure = Figure(figsize=(7.2, 2.0 + 0.45 * len(spans)), layout="constrained")
         axes = figure.subplots()
         starts = [(line["began_ms"] + at - zero) / 1000 for at, _ in line["ticks"]]
         rates = [count / width for _, count in line["ticks"]]
         for number, bar in enumerate(axes.bar(starts, rates, width=width, align="edge", color=_TICKS)):
             bar.set_gid(f"{slug}-ticks-{number}")
         top = max(rates, default=1.0)
+        left = (line["began_ms"] - zero) / 1000
+        right = max([(line["ended_ms"] - zero) / 1000, left + 0.1, *(1.03 * span["bound"] for span in spans)])
+        late = -left / (right - left)  # where on the axis the fault is, 0 to 1: words go where there is room
         for number, mark in enumerate(line["marks"]):
             colour = _SYSTEMD if mark["by"] == "systemd" else _ENGINE
             axes.axvline((mark["ms"] - zero) / 1000, color=colour, linewidth=1.2, gid=f"{slug}-mark-{number}")
@@ -108,22 +111,25 @@ def _draw(line: Json, fault_ms: int | None, spans: Sequence[Json], slug: str) ->
             axes.axvline(0, color=_FAULT, linewidth=2.4, gid=f"{slug}-fault")
             axes.text(0, top * 1.04, " fault", color=_FAULT, ha="left", va="bottom")
         for row, span in enumerate(spans):
-            y = -top * (0.16 + 0.22 * row)
+            y = -top * (0.42 + 0.42 * row)
             axes.plot(
                 [0, span["bound"]], [y, y], color=_BOUND, linewidth=6, solid_capstyle="butt", gid=f"{slug}-bound-{row}"
             )
             if span["measured"] is not None:
                 axes.plot([0, span["measured"]], [y, y], color=_MEASURED, linewidth=2.5, gid=f"{slug}-measured-{row}")
             said = "never" if span["measured"] is None else f"{span['measured']:.2f} s"
-            axes.text(span["bound"], y, f" {span['name']}: {said} of {span['bound']:g} s", va="center")
-        axes.set_xlim((line["began_ms"] - zero) / 1000, (line["ended_ms"] - zero) / 1000)
+            text = f"{span['name']}: {said}, bound {span['bound']:g} s"
+            axes.text(0, y + top * 0.1, text, va="bottom", ha="left" if late < 0.5 else "right", in_layout=False)
+        axes.set_xlim(left, right)
+        axes.set_ylim(-top * (0.15 + 0.42 * len(spans)), top * 1.05)
         axes.set_xlabel("seconds from the fault" if fault_ms else "seconds from the start of the case")
         axes.set_ylabel("ticks stored / s")
+        axes.set_yticks([tick for tick in axes.get_yticks() if 0 <= tick <= top * 1.2])
         axes.spines[["top", "right"]].set_visible(False)
         out = io.StringIO()
         figure.savefig(out, format="svg", transparent=True, metadata={"Date": None})
     svg = out.getvalue()
-    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     for drawn, said_as in _INK.items():
         svg = svg.replace(drawn, said_as)
     return svg

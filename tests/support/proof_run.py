@@ -47,11 +47,18 @@ class Toy(Case):
 
     def measure(self, subject: Subject) -> dict[str, Json]:
         subject.host.look("journalctl", "--big")
-        return {"n": 3, "value": 0 if subject.mutant else 1, "spans": [(1, 2)], "restart_s": self.deployed.restart_s}
+        return {
+            "n": 3,
+            "value": 0 if subject.mutant else 1,
+            "spans": [(1, 2)],
+            "seen_s": 0.5,
+            "restart_s": self.deployed.restart_s,
+        }
 
     def judge(self, measured: dict[str, Json]) -> Sequence[Check]:
         return (
             Check("value", measured["value"], 1, measured["value"] == 1, guard=True),
+            Check("seen (s)", measured["seen_s"], "<= 2", measured["seen_s"] <= 2),
             Check("span", [tuple(span) for span in measured["spans"]], "any", len(measured["spans"]) == 1),
         )
 
