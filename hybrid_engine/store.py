@@ -100,6 +100,7 @@ class Store:
         """Open, check and, where it is new, make the database. Raises StorageError or Locked, with nothing changed."""
         self._path = str(path)
         self.run_id = 0
+        self.first_ids = (1, 1)
         with _translated(self._path):
             self._lock_fd = self._claim(path)
         try:
@@ -190,6 +191,7 @@ class Store:
             )
             assert cursor.lastrowid is not None
             self.run_id = cursor.lastrowid
+            self.first_ids = self.next_ids()  # asked here, where a lock is waited for
         return self.run_id
 
     def write(self, batch: Batch, books: Books, counters: Counters, feed: FeedState, gaps: Iterable[Gap]) -> None:
