@@ -11,6 +11,7 @@ import pytest
 
 from proofs import evidence
 from proofs.catalog import PROOFS
+from tests.lab.deploying import UNIT
 from tests.lab.labs import Lab, wait_for
 from tests.lab.proving import EVIDENCE, PROGRAM, events, install, picture, strike
 
@@ -73,6 +74,21 @@ def test_told_to_stop(installed: Lab, before: dict[str, str], tmp_path: Path) ->
     assert [(report["by"], report["restored"]) for report in done] == [("the proof itself", True)]
     assert picture(installed) == before
     assert recorded_verdict(installed, "stopped", tmp_path) == "ERROR"
+
+
+def test_killed_with_a_drop_in_masked(installed: Lab, before: dict[str, str], tmp_path: Path) -> None:
+    """The mask outranks /etc: left behind, the operator's unit would run without that drop-in until the next boot."""
+    unit, mask = "hybrid-proof-masked.service", f"/run/systemd/system.control/{UNIT}.d/20-resources.conf"
+    installed.root(PROGRAM, "run", "rollback", "--run", "masked", "--no-wait")
+    wait_for("the mask", lambda: installed.root("test", "-L", mask, check=False).returncode == 0, 60)
+    installed.root("systemctl", "kill", "--kill-whom=main", "--signal=KILL", unit)
+    wait_for("the undo", lambda: any(event["kind"] == "undone" for event in events(installed, "masked")), 60)
+    wait_for("its end", lambda: picture(installed) == before, 30)
+    done = [event["data"] for event in events(installed, "masked") if event["kind"] == "undone"]
+    assert [(report["by"], report["restored"], report["problems"]) for report in done] == [("ExecStopPost", True, [])]
+    undo = next(event for event in events(installed, "masked") if event["scope"] == "rollback/undo")
+    assert mask in undo["data"]["files"]
+    assert recorded_verdict(installed, "masked", tmp_path) == "ERROR"
 
 
 def test_an_engine_that_did_not_run_is_left_so_and_its_database_untouched(installed: Lab, tmp_path: Path) -> None:
