@@ -36,7 +36,9 @@ def add(command: Command) -> None:
 def _add_asked(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--json", action="store_true", help="say it as JSON")
     place = sub.add_argument_group(
-        "what is live", "without any of these it is read off this host; elsewhere give all three digests"
+        "what is live",
+        "read off this host where an engine is installed, else not compared, and the answer says so; to compare"
+        " elsewhere give all three digests",
     )
     place.add_argument("--live", action="store_true", help="read it off this host (the default)")
     place.add_argument("--release-digest", default="", metavar="D", help="sha256 of the release that is live")
@@ -75,7 +77,8 @@ def _asked(args: argparse.Namespace, signers: Path | None) -> Asked:
     if any(given) and not all(given):
         raise Unusable("--release-digest, --config-digest and --machine-id belong together: give all three")
     current: Callable[[], live.Live] | None = live.read
-    if args.skip_live:
+    # A controller has nothing live to compare with; the answer says that it was not compared. What is signed has to be.
+    if args.skip_live or (signers and not (args.live or any(given) or live.ENGINE.exists())):
         current = None
     elif any(given):
         current = lambda: live.Live(*given)  # noqa: E731 - one of three ways to know it, side by side

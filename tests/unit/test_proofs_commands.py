@@ -70,12 +70,17 @@ def test_what_is_not_signed_is_denied(there: Path, recorded: Path, capsys: pytes
     assert "signature: the statement is not signed" in said["reasons"]
 
 
-def test_live_is_what_this_host_says_unless_told(
-    there: Path, recorded: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_live_is_what_this_host_says_where_there_is_an_engine(
+    there: Path, recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert sign(there, recorded) == 0
-    assert verify(there, recorded) == 1  # there is no engine here
+    monkeypatch.setattr(live, "ENGINE", tmp_path / "none")
+    assert verify(there, recorded) == 0
+    assert "(live: not compared with any release, config or host)" in capsys.readouterr().out
+    assert verify(there, recorded, "--live") == 1
     assert "live: what is live cannot be read: " in capsys.readouterr().out
+    monkeypatch.setattr(live, "ENGINE", tmp_path)  # something is installed: then it has to be what was proven
+    assert verify(there, recorded) == 1
     monkeypatch.setattr(live, "read", lambda: LIVE)
     assert verify(there, recorded) == verify(there, recorded, "--live") == 0
 
