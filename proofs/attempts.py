@@ -64,12 +64,12 @@ def gain_capability(_: str) -> None:
 
 
 def load_module(_: str) -> None:
-    """Four bytes that are no module: who may load one is told ENOEXEC, everybody else that they may not."""
+    """Four bytes that are no module: who may load one is told so (or that nobody signed it), everybody else EPERM."""
     number = _INIT_MODULE.get(platform.machine())
     if number is None:
         raise Refused(f"the number of init_module on {platform.machine()} is not known here")
     _libc().syscall(number, b"none", 4, b"")
-    if ctypes.get_errno() != errno.ENOEXEC:
+    if ctypes.get_errno() not in (errno.ENOEXEC, errno.EKEYREJECTED):
         raise Refused(errno.errorcode.get(ctypes.get_errno(), str(ctypes.get_errno())))
 
 

@@ -13,10 +13,12 @@ from proofs.catalog.shadow import probed
 from proofs.checks import kind_of_host
 from proofs.experiment import Case, Mutant, NotSteady, Proof
 from proofs.faults import CONFIG_DIR, RELEASE, Copy, Subject
+from proofs.host import read_text
 from proofs.verdict import Check, Json, Result
 
 EXPOSURE = 1.1  # the deployment's own threshold for a unit that may reach exchanges; with loopback alone it is lower
 DROP_IN = "40-hardening.conf"
+MODULE = "load a module"
 _PROBE = Path(attempts.__file__).read_text()
 # What is tried, and what the probe calls it.
 TRIED = {
@@ -28,7 +30,7 @@ TRIED = {
     "open a packet socket": "packet-socket",
     "open a netlink socket": "netlink-socket",
     "gain a capability": "gain-capability",
-    "load a module": "load-module",
+    MODULE: "load-module",
     "make writable memory executable": "writable-code",
 }
 
@@ -72,7 +74,7 @@ class Sandbox(Case):
         return {
             "refused_inside": {name: inside[word] for name, word in TRIED.items()},
             "refused_outside": {name: outside.get(word, "not asked") for name, word in TRIED.items()},
-            "container": kind_of_host(host) == "lab", "exposure": float(exposure[1]) if exposure else None,
+            "no_modules": _no_modules(kind_of_host(host)), "exposure": float(exposure[1]) if exposure else None,
             "n": len(inside),
         }  # fmt: skip
 
@@ -85,15 +87,23 @@ class Sandbox(Case):
             if outside and not inside:  # whatever root could not do there, from inside it could be done
                 checks.append(Check(name, "done", "refused", False, guard=True))
             elif outside:
-                if not (measured["container"] and name in NOT_IN_A_CONTAINER):
+                if not (name == MODULE and measured["no_modules"]):  # then it is not applicable, and not counted
                     checks.append(Check(name, f"root outside cannot either: {outside}", "root outside can", None))
             else:
                 checks.append(Check(name, inside or "done", "refused; root outside can", bool(inside), guard=True))
         return checks
 
 
-# A container's root may lack the right to: there it is not applicable, and left out of the count.
-NOT_IN_A_CONTAINER = ("load a module",)
+def _no_modules(kind: str) -> str:
+    """Why not even root loads modules on this host; empty where it does."""
+    if kind == "lab":
+        return "a container's root may not"
+    if not Path("/proc/modules").exists():
+        return "the kernel knows no modules"
+    if read_text("/proc/sys/kernel/modules_disabled").strip() == "1":
+        return "kernel.modules_disabled is 1"
+    locked = re.search(r"\[(integrity|confidentiality)\]", read_text("/sys/kernel/security/lockdown"))
+    return f"the kernel is locked down: {locked[1]}" if locked else ""
 
 
 def _without(copy: Copy) -> None:

@@ -21,11 +21,9 @@ REFUSED = dict.fromkeys(TRIED, "EPERM")
 DONE = dict.fromkeys(TRIED, "")
 
 
-def of(
-    inside: dict[str, str], outside: dict[str, str], container: bool = False, exposure: float | None = 0.9
-) -> Result:
+def of(inside: dict[str, str], outside: dict[str, str], no_modules: str = "", exposure: float | None = 0.9) -> Result:
     measured: dict[str, Any] = {
-        "refused_inside": REFUSED | inside, "refused_outside": DONE | outside, "container": container,
+        "refused_inside": REFUSED | inside, "refused_outside": DONE | outside, "no_modules": no_modules,
         "exposure": exposure, "n": len(TRIED),
     }  # fmt: skip
     return judge(CASE, {"pid": 1}, measured)
@@ -40,7 +38,7 @@ def test_all_refused_inside_and_done_outside_passes() -> None:
 @pytest.mark.parametrize("name", TRIED)
 @pytest.mark.parametrize("outside", ["", "EPERM"])
 def test_one_that_comes_through_inside_fails_at_the_guard(name: str, outside: str) -> None:
-    assert of({name: ""}, {name: outside}, container=True).failed_at_guard
+    assert of({name: ""}, {name: outside}, no_modules="a container").failed_at_guard
 
 
 @pytest.mark.parametrize("name", TRIED)
@@ -48,14 +46,14 @@ def test_one_that_root_cannot_either_could_not_tell(name: str) -> None:
     assert of({}, {name: "EPERM"}).verdict == "INCONCLUSIVE"
 
 
-def test_loading_a_module_is_left_out_in_a_container_and_said_so() -> None:
-    result = of({}, {"load a module": "EPERM"}, container=True)
+def test_loading_a_module_is_left_out_where_root_cannot_either_and_said_so() -> None:
+    result = of({}, {"load a module": "EPERM"}, no_modules="a container")
     assert result.verdict == "PASS"
     assert PROOF.headline([result]).endswith("9 of 9 attempts refused; not applicable here: load a module")
 
 
-def test_no_other_attempt_is_left_out_in_a_container() -> None:
-    assert of({}, {"see another process": "ENOENT"}, container=True).verdict == "INCONCLUSIVE"
+def test_no_other_attempt_is_left_out_where_root_cannot_either() -> None:
+    assert of({}, {"see another process": "ENOENT"}, no_modules="a container").verdict == "INCONCLUSIVE"
 
 
 def test_exposure_has_its_threshold() -> None:
