@@ -107,7 +107,11 @@ def run_case(case: Case, subject: Subject) -> Result:
             return _judged(host, Result(case.name, Verdict.INCONCLUSIVE, f"no steady state: {error}"))
         host.recorder.intent(f"fault: {case.fault}", scope=host.scope)
         case.inject(subject)
-        witness = host.note("witness", case.witness(subject))
+        try:
+            witness = host.note("witness", case.witness(subject))
+        except Waited as error:
+            reason = f"no witness that the fault took place: {error}"
+            return _judged(host, Result(case.name, Verdict.INCONCLUSIVE, reason))
         if not witness:
             return _judged(host, verdicts.of_checks(case.name, (), witness, 0, case.n_min))
         return _judged(host, judge(case, witness, host.note("measured", case.measure(subject))))

@@ -91,6 +91,12 @@ def test_no_steady_state_is_inconclusive_and_nothing_is_injected(subject: Subjec
     assert "inject" not in case.steps
 
 
+def test_a_fault_that_was_waited_for_in_vain_is_inconclusive(subject: Subject) -> None:
+    result = run_case(Script(raises={"witness": Waited("the fault to bite did not happen in 5 s")}), subject)
+    assert result.verdict is Verdict.INCONCLUSIVE
+    assert "to bite" in result.reason
+
+
 @pytest.mark.parametrize("witness", [None, {}, "", []])
 def test_a_fault_that_nobody_saw_is_inconclusive(subject: Subject, witness: Json) -> None:
     result = run_case(Script(witness=witness), subject)
@@ -169,6 +175,7 @@ def _lease(tmp_path: Path) -> Any:
 
 def test_the_catalogue_is_whole() -> None:
     assert {"exit12", "stall", "sampling", "failover", "shadow", "gate", "rollback", "hardening"} <= PROOFS.keys()
+    assert {"crash", "overload", "network", "parse", "storage", "stop"} <= PROOFS.keys()
     playbooks = Path(__file__).parents[2] / "playbooks"
     assert {path.stem.removeprefix("prove_") for path in playbooks.glob("prove_*.yml")} >= PROOFS.keys()
     for required in REQUIRED.values():
