@@ -39,9 +39,10 @@ class Store:
         except sqlite3.OperationalError:
             return 0
 
-    def newest_ms(self) -> int:
-        """When the newest stored tick was received, 0 while there is none."""
-        found = self.rows("SELECT received_ms FROM ticks ORDER BY id DESC LIMIT 1")
+    def newest_ms(self, run: int | None = None) -> int:
+        """When the newest stored tick (of that run) was received, 0 while there is none."""
+        sql = "SELECT received_ms FROM ticks WHERE ?1 IS NULL OR run_id = ?1 ORDER BY id DESC LIMIT 1"
+        found = self.rows(sql, (run,))
         return int(found[0]["received_ms"]) if found else 0
 
     def ticks(self, up_to: int) -> list[Row]:

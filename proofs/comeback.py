@@ -1,0 +1,112 @@
+"""What proofs of a fault that lasts have in common: the engine ends with its own code, paced by its deadline, is
+restarted into the fault for as long as that lasts, is never left down, and works again by itself when it is over."""
+
+from __future__ import annotations
+
+import time
+from abc import abstractmethod
+from collections.abc import Sequence
+from itertools import pairwise
+
+from proofs.experiment import Case
+from proofs.faults import Subject
+from proofs.unit import Entry, exits, starts
+from proofs.verdict import Check, Json, Result
+
+DEADLINE_S = 2.0  # of the scratch config; the deployed one is the operator's
+_BACK_S = 5.0  # a start, a connection and a commit on a busy host
+_EARLY_S = 0.3  # what "not before its deadline" allows: the last sign of use is a little older than the fault
+
+
+class ComesBack(Case):
+    """code: what it ends with. late_s: how long after the deadline it may end. restarts: how often it has to be
+    restarted into the fault before that is lifted."""
+
+    code: int
+    deadline_s = DEADLINE_S
+    late_s = 3.0
+    restarts = 2
+    n_min = 1
+
+    t0: float  # CLOCK_MONOTONIC of the fault
+    cursor: str  # of the journal, just before it
+
+    @abstractmethod
+    def lift(self, subject: Subject) -> None:
+        """End the fault."""
+
+    def still(self, subject: Subject) -> None:
+        """Called at every look while the fault lasts, to keep it up."""
+
+    def more(self, subject: Subject, seconds: float) -> dict[str, Json]:
+        """Further figures, taken when the fault had lasted so many seconds and just before it is lifted."""
+        return {}
+
+    def measure(self, subject: Subject) -> dict[str, Json]:
+        unit, host, store = subject.unit, subject.host, subject.store
+
+        def entries() -> list[Entry]:
+            self.still(subject)
+            return unit.journal(self.cursor, quiet=True)
+
+        left = max(0.1, self.t0 + self.deadline_s + self.late_s + 0.5 - time.monotonic())
+        came = host.hold(f"its end with {self.code}", left, lambda: exits(entries()), every=0.1)
+        if came:
+            each = self.deployed.restart_s + self.deadline_s + self.late_s
+            host.hold("the restarts", self.restarts * each, lambda: self._enough(subject, entries()), every=0.1)
+        seen, state, lasted = unit.journal(self.cursor), unit.state(quiet=False), time.monotonic() - self.t0
+        found = self.more(subject, lasted)
+        measured: dict[str, Json] = {
+            "n": 1, "ends": [{"after_s": round(at - self.t0, 3), "status": status} for at, status in exits(seen)],
+            "starts": len(starts(seen)), "state": state.active, "lasted_s": round(lasted, 3), **found,
+        }  # fmt: skip
+        last = store.last_tick()
+        lifted = time.monotonic()
+        self.lift(subject)
+        if not came:
+            return {**measured, "back_s": None}
+        host.hold("a new tick", self.back_bound_s + 1, lambda: store.last_tick() > last, every=0.05)
+        back_s = round(time.monotonic() - lifted, 3) if store.last_tick() > last else None
+        return {**measured, "back_s": back_s, "integrity": store.integrity(), **self.after(subject)}
+
+    def after(self, subject: Subject) -> dict[str, Json]:
+        """Further figures, taken when it works again."""
+        return {}
+
+    @property
+    def back_bound_s(self) -> float:
+        """The run that goes on may have to end first, and be restarted."""
+        return self.deadline_s + self.deployed.restart_s + _BACK_S
+
+    def _enough(self, subject: Subject, entries: Sequence[Entry]) -> bool:
+        return len(starts(entries)) >= self.restarts or subject.unit.state().active == "failed"
+
+    def judge(self, measured: dict[str, Json]) -> Sequence[Check]:
+        ends, first = measured["ends"], f"{self.deadline_s:g} to {self.deadline_s + self.late_s:g}"
+        if not ends:
+            return (Check("ended with", None, self.code, False, guard=True),)
+        after, codes = ends[0]["after_s"], sorted({end["status"] for end in ends})
+        in_time = self.deadline_s - _EARLY_S <= after <= self.deadline_s + self.late_s
+        apart = [round(b["after_s"] - a["after_s"], 3) for a, b in pairwise(ends)]
+        pace = self.deployed.restart_s + self.deadline_s - _EARLY_S
+        back, bound, begun = measured["back_s"], self.back_bound_s, measured["starts"]
+        return (
+            Check("ended with", codes, [self.code], codes == [self.code]),
+            Check("ended after (s)", after, first, in_time, guard=True),
+            Check("seconds between its ends", apart, f">= {pace:g}", all(one >= pace for one in apart)),
+            Check("restarted into the fault", begun, f">= {self.restarts}", begun >= self.restarts, guard=True),
+            Check("not left down", measured["state"], "anything but failed", measured["state"] != "failed", guard=True),
+            Check("a new tick (s)", back, f"<= {bound:g}", back is not None and back <= bound, guard=True),
+            Check("integrity_check", measured.get("integrity"), "ok", measured.get("integrity") == "ok"),
+        )
+
+
+def headline(results: Sequence[Result]) -> str:
+    found = []
+    for result in results:
+        said = {check.name: check.measured for check in result.checks}
+        found.append(
+            f"{result.case}: ended with {said.get('ended with')} after {said.get('ended after (s)')} s, restarted"
+            f" {said.get('restarted into the fault')} times, a tick {said.get('a new tick (s)')} s after it was over"
+        )
+    return "; ".join(found)
