@@ -1,0 +1,90 @@
+"""parse: with every source sending garbage the engine ends with 11, comes back at a pace, and works again after it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from proofs.catalog.network import Sources
+from proofs.comeback import DEADLINE_S, headline
+from proofs.experiment import Case, Deployed, Mutant, Proof
+from proofs.faults import Copy, Subject
+from proofs.verdict import Check, Json
+
+PARSE_LIMIT = 20  # the engine's default: so many in a row make a source useless
+_TRIES_A_S = 4.0  # to both sources together
+
+
+class Spoiled(Sources):
+    name = "every source sends garbage"
+    fault = "both exchanges send undecodable trade frames instead of trades, to every connection"
+    code = 11
+
+    def inject(self, subject: Subject) -> None:
+        self.t0 = [one.tell("garbage", n=-1, scope="all")["mono_ns"] for one in self.exchanges.values()][-1] / 1e9
+
+    def witness(self, subject: Subject) -> Json:
+        """By the exchanges' own counts: the one in use at first sent enough of it, the other one soon after."""
+
+        def sent() -> dict[str, int] | None:
+            counts = {name: int(one.stats(quiet=True)["garbage"]) for name, one in self.exchanges.items()}
+            return counts if counts["primary"] >= PARSE_LIMIT else None
+
+        return {"garbage": subject.host.wait("garbage to be sent", 5, sent, every=0.05)}
+
+    def more(self, subject: Subject, seconds: float) -> dict[str, Json]:
+        stats = {name: one.stats() for name, one in self.exchanges.items()}
+        accepted = sum(one["accepted"] for one in stats.values())
+        return {
+            "tries_a_s": round(accepted / seconds, 3),
+            "garbage": {name: one["garbage"] for name, one in stats.items()},
+        }
+
+    def lift(self, subject: Subject) -> None:
+        self.exchanges["secondary"].tell("behave")
+
+    def after(self, subject: Subject) -> dict[str, Json]:
+        runs = subject.store.runs()
+        return {
+            "rejected": sum(run["rejected"] for run in runs),
+            "stored_11": [run["exit_code"] for run in runs].count(11),
+        }
+
+    def judge(self, measured: dict[str, Json]) -> Sequence[Check]:
+        checks = list(super().judge(measured))
+        if not measured["ends"]:
+            return checks
+        tries, ends = measured["tries_a_s"], len(measured["ends"])
+        checks.append(Check("connections tried a second", tries, f"0 < n <= {_TRIES_A_S:g}", 0 < tries <= _TRIES_A_S))
+        if measured["back_s"] is not None:
+            rejected, sent, stored = measured["rejected"], measured["garbage"], measured["stored_11"]
+            least = PARSE_LIMIT * 2 * ends  # each run that ended so had to leave both sources for it
+            checks += [
+                Check("rejected, booked", rejected, f">= {least}", rejected >= least),
+                Check("garbage of both", sent, f">= {PARSE_LIMIT} each", min(sent.values()) >= PARSE_LIMIT),
+                Check("runs stored as ended with 11", stored, f">= {ends}", stored >= ends),
+            ]
+        return checks
+
+
+def cases(deployed: Deployed) -> Sequence[Case]:
+    return [Spoiled(deployed)]
+
+
+def _patient(copy: Copy) -> None:
+    copy.patch("session.errors_in_a_row += 1", "session.errors_in_a_row += 0")
+
+
+PROOF = Proof(
+    name="parse",
+    claim="with every source sending garbage the engine ends with 11, is restarted at a pace, and recovers by itself",
+    bound=f"11 after network_deadline_s ({DEADLINE_S:g} s) + 3 s, at most {_TRIES_A_S:g} connections a second, never"
+    " down for good, a tick in deadline + RestartSec + 5 s",
+    fault=Spoiled.fault,
+    seconds=14,
+    cases=cases,
+    mutants=[
+        Mutant("ignores-garbage", "frames that do not decode are never held against their source", _patient, cases)
+    ],
+    notes=f"network_deadline_s is {DEADLINE_S:g} s in the scratch config",
+    headline=headline,
+)
