@@ -1,0 +1,107 @@
+"""storage: on a full disk the engine ends with 14, what was committed stays readable, and space brings it back."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Sequence
+
+from proofs.catalog.exit12 import STEADY_TICKS
+from proofs.comeback import DEADLINE_S, ComesBack, headline
+from proofs.experiment import Case, Deployed, Mutant, Proof
+from proofs.faults import Copy, Subject, config
+from proofs.verdict import Check, Json
+
+SIZE_KB = 4096
+SCRATCH = config(
+    ingest_mode="SYNTHETIC", tick_interval_ms=10, flush_interval_ms=100, heartbeat_interval_secs=0.5,
+    storage_deadline_s=DEADLINE_S,
+)  # fmt: skip
+
+
+class Full(ComesBack):
+    name = "full disk"
+    fault = f"the {SIZE_KB} KB file system under the database is filled up, and kept full, by somebody else's file"
+    code = 14
+    n_min = STEADY_TICKS
+
+    def steady(self, subject: Subject) -> None:
+        subject.cap_state(SIZE_KB)
+        subject.fresh()
+        subject.put("config.toml", SCRATCH)
+        subject.restart()
+        subject.host.wait("ticks being stored", 15, lambda: subject.store.last_tick() >= STEADY_TICKS, every=0.05)
+        self.cursor = subject.unit.cursor()
+
+    def inject(self, subject: Subject) -> None:
+        subject.host.recorder.intent(f"fill {subject.state}", scope=subject.host.scope)
+        self.t0 = time.monotonic()
+        self.refused = _fill(subject)
+
+    def witness(self, subject: Subject) -> Json:
+        """The kernel's word: our own write was refused with ENOSPC, and not a block is free."""
+        about = os.statvfs(subject.state)
+        self.last = subject.store.last_tick()
+        self.rows = subject.store.ticks(self.last)
+        if self.refused != errno.ENOSPC or about.f_bavail:
+            return None
+        kb = about.f_frsize >> 10
+        return {"errno": "ENOSPC", "free_kb": about.f_bavail * kb, "size_kb": about.f_blocks * kb, "last": self.last}
+
+    def still(self, subject: Subject) -> None:
+        _fill(subject)
+
+    def lift(self, subject: Subject) -> None:
+        subject.host.recorder.intent(f"remove the ballast of {subject.state}", scope=subject.host.scope)
+        (subject.state / "ballast").unlink()
+
+    def measure(self, subject: Subject) -> dict[str, Json]:
+        # Some commit may still have found room between our last look and the last block: what was read is what counts.
+        return {**super().measure(subject), "n": len(self.rows)}
+
+    def after(self, subject: Subject) -> dict[str, Json]:
+        kept = subject.store.ticks(self.last)
+        return {"ticks_before": len(self.rows), "ticks_kept": len(kept), "rows_equal": kept == self.rows}
+
+    def judge(self, measured: dict[str, Json]) -> Sequence[Check]:
+        checks = list(super().judge(measured))
+        if measured["back_s"] is not None:
+            kept, before = measured["ticks_kept"], measured["ticks_before"]
+            checks.append(Check("committed ticks kept", kept, before, bool(measured["rows_equal"]) and kept == before))
+        return checks
+
+
+def _fill(subject: Subject) -> int:
+    """Take whatever room there is. Returns the errno of the write that was refused in the end."""
+    fd = os.open(subject.state / "ballast", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    try:
+        while True:
+            os.write(fd, b"x" * 4096)
+    except OSError as error:
+        return error.errno or 0
+    finally:
+        os.close(fd)
+
+
+def cases(deployed: Deployed) -> Sequence[Case]:
+    return [Full(deployed)]
+
+
+def _swallow(copy: Copy) -> None:
+    old = "except StorageError as error:\n                self._counters.persist_errors += 1"
+    copy.patch(old, old.replace("error:\n", "error:\n                break\n"))
+
+
+PROOF = Proof(
+    name="storage",
+    claim="a full disk ends the engine with 14, loses nothing that was committed, and space alone brings it back",
+    bound=f"14 after storage_deadline_s ({DEADLINE_S:g} s) + 3 s, restarted, every committed tick kept, a tick in"
+    " deadline + RestartSec + 5 s",
+    fault=Full.fault,
+    seconds=14,
+    cases=cases,
+    mutants=[Mutant("swallows-errors", "a writer that goes on as if what failed had been written", _swallow, cases)],
+    notes=f"storage_deadline_s is {DEADLINE_S:g} s in the scratch config; its state lies on a tmpfs of {SIZE_KB} KB",
+    headline=headline,
+)
