@@ -1,0 +1,225 @@
+"""overload: while somebody else locks the database a burst is dropped at the front door and counted, and the street
+recovers when the lock goes; held for longer the engine ends with 13, is restarted, and recovers by itself as well."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+
+from proofs.comeback import DEADLINE_S, ComesBack
+from proofs.comeback import headline as comes_back
+from proofs.exchange import Exchange
+from proofs.experiment import Case, Deployed, Mutant, Proof
+from proofs.faults import Copy, Subject, config
+from proofs.host import Host, process_state
+from proofs.store import torn_chains
+from proofs.unit import engine_lines
+from proofs.verdict import Check, Json, Result
+
+RATE = 800  # trades a second
+HELD = 2400  # trades sent into the short lock: the house holds less than half of them
+RECOVER_S = 3.0
+_PATIENCE_S = 20.0  # overload_after_s of the short lock: it must not end in 13
+_DRAIN_S = 7.0  # a street that ends with 13 is drained first, which a lock keeps from coming to its end
+_PARTS = ("sampled_out", "rejected", "duplicate", "dropped", "waiting", "admitted")
+_LOCKER = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=30)
+connection.execute("BEGIN EXCLUSIVE")
+print("locked", flush=True)
+sys.stdin.read()
+connection.execute("ROLLBACK")
+"""
+
+
+class Lock:
+    """Another process that holds a scratch database locked; it ends with the one that started it."""
+
+    def __init__(self, host: Host, path: str) -> None:
+        host.recorder.intent(f"BEGIN EXCLUSIVE on {path}", scope=host.scope)
+        argv = [sys.executable, "-ISBc", _LOCKER, path]
+        self._process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert self._process.stdout
+        self.said = self._process.stdout.readline().decode().strip()
+        self.pid = self._process.pid
+        host.note("locker", {"pid": self.pid, "said": self.said})
+
+    def let_go(self) -> None:
+        self._process.communicate()  # the end of its input is what it waits for
+
+
+def _refused(path: str) -> str:
+    """How SQLite answers our own try to write: "database is locked" while somebody else holds it."""
+    connection = sqlite3.connect(path, isolation_level=None, timeout=0)
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("ROLLBACK")
+    except sqlite3.OperationalError as error:
+        return str(error)
+    finally:
+        connection.close()
+    return ""
+
+
+class Locked(Case):
+    """Both: an exchange that sends at a rate, the engine on it, and then the lock."""
+
+    patience_s: float
+    t0: float
+    cursor: str
+
+    def __init__(self, deployed: Deployed) -> None:
+        super().__init__(deployed)
+        self.exchange: Exchange | None = None
+        self.lock: Lock | None = None
+
+    def steady(self, subject: Subject) -> None:
+        self.exchange = exchange = Exchange(subject.host, "mock", rate=RATE, first_id=1)
+        subject.fresh()
+        subject.put(
+            "config.toml",
+            config(ingest_mode="MOCK_WS", ws_url=exchange.url(), heartbeat_interval_secs=0.5, flush_interval_ms=200,
+                   overload_after_s=self.patience_s),
+        )  # fmt: skip
+        subject.restart()
+        subject.host.wait("ticks being stored", 15, subject.store.last_tick, every=0.05)
+        self.cursor = subject.unit.cursor()
+        self.old = subject.unit.state(quiet=False)
+
+    def inject(self, subject: Subject) -> None:
+        self.lock = Lock(subject.host, str(subject.store.path))
+        self.t0 = time.monotonic()
+
+    def witness(self, subject: Subject) -> Json:
+        """A process of ours holds the lock, and SQLite refuses another one of ours."""
+        assert self.lock
+        assert self.exchange
+        refused = _refused(str(subject.store.path))
+        self.sent_at_lock = int(self.exchange.stats(quiet=True)["sent"])
+        if self.lock.said != "locked" or process_state(self.lock.pid) not in ("S", "R") or "locked" not in refused:
+            return None
+        return {"holder": self.lock.pid, "another try": refused, "sent": self.sent_at_lock}
+
+    def release(self, subject: Subject) -> None:
+        if self.lock:
+            self.lock.let_go()
+        if self.exchange:
+            self.exchange.end()
+
+
+class Short(Locked):
+    name = "short lock"
+    fault = f"another process holds the database locked while {HELD} trades come at {RATE} a second"
+    n_min = HELD
+    patience_s = _PATIENCE_S
+
+    def measure(self, subject: Subject) -> dict[str, Json]:
+        host, unit, store, exchange, lock = subject.host, subject.unit, subject.store, self.exchange, self.lock
+        assert exchange
+        assert lock
+
+        def sent() -> int:
+            return int(exchange.stats(quiet=True)["sent"]) - self.sent_at_lock
+
+        host.wait("the burst", 15, lambda: sent() >= HELD, every=0.05)
+        held = sent()
+        let_go, let_go_ms = time.monotonic(), time.time_ns() // 1_000_000
+        lock.let_go()
+
+        def flows() -> bool:
+            return store.newest_ms() > let_go_ms
+
+        came = host.hold("a tick that came after the lock", RECOVER_S + 1, flows, every=0.02)
+        back_s = round(time.monotonic() - let_go, 3) if came else None
+        state = unit.state(quiet=False)
+        host.do("systemctl", "stop", unit.name)
+        run = store.runs()[-1]
+        ids = [number for number in store.exchange_ids(int(run["id"])) if number is not None]
+        gaps = [gap["count"] for gap in store.gaps(int(run["id"])) if gap["kind"] == "dropped"]
+        return {
+            "n": held, "back_s": back_s, "restarted": state.invocation != self.old.invocation, "state": state.active,
+            "stored": len(ids), "newest": max(ids, default=0), "dropped_in_gaps": sum(gaps), "books": run,
+            "holes": max(ids, default=0) - len(ids), "in_order": ids == sorted(set(ids)),
+            "torn": torn_chains(store), "integrity": store.integrity(),
+        }  # fmt: skip
+
+    def judge(self, measured: dict[str, Json]) -> Sequence[Check]:
+        books, back, holes = measured["books"], measured["back_s"], measured["holes"]
+        balance = books["received"] - sum(books[part] for part in _PARTS)
+        counted, gaps, stored = books["dropped"], measured["dropped_in_gaps"], measured["stored"]
+        return (
+            Check("books out of balance by", balance, 0, balance == 0, guard=True),
+            Check("dropped, counted", counted, f"{holes}, the trades missing", counted == holes > 0, guard=True),
+            Check("dropped, in gaps", gaps, holes, gaps == holes),
+            Check("received", books["received"], measured["newest"], books["received"] == measured["newest"]),
+            Check("admitted", books["admitted"], f"{stored}, all stored", books["admitted"] == stored),
+            Check("a tick from after it (s)", back, f"<= {RECOVER_S:g}", back is not None and back <= RECOVER_S),
+            Check("restarted", measured["restarted"], False, not measured["restarted"]),
+            Check("exit code", books["exit_code"], 0, books["exit_code"] == 0),
+            Check("each trade once, in order", measured["in_order"], True, bool(measured["in_order"])),
+            Check("chains that are not whole", measured["torn"], [], measured["torn"] == []),
+            Check("integrity_check", measured["integrity"], "ok", measured["integrity"] == "ok"),
+        )
+
+
+class Long(Locked, ComesBack):
+    name = "long lock"
+    fault = "another process holds the database locked for longer than overload_after_s, and into the next run"
+    code = 13
+    patience_s = DEADLINE_S
+    late_s = _DRAIN_S + 3.0
+    restarts = 1
+
+    def more(self, subject: Subject, seconds: float) -> dict[str, Json]:
+        """When it gave up, which is long before its end: the drain comes in between."""
+        lines = engine_lines(subject.unit.journal(self.cursor), "stopping", self.old.invocation)
+        return {"gave_up_s": round(lines[0][0].mono_s - self.t0, 3) if lines else None}
+
+    def lift(self, subject: Subject) -> None:
+        assert self.lock
+        self.lock.let_go()
+
+    def judge(self, measured: dict[str, Json]) -> Sequence[Check]:
+        checks = list(super().judge(measured))
+        if measured["ends"]:
+            gave_up, bound = measured["gave_up_s"], self.deadline_s + 3
+            in_time = gave_up is not None and self.deadline_s <= gave_up <= bound
+            checks.append(Check("gave up after (s)", gave_up, f"{self.deadline_s:g} to {bound:g}", in_time))
+        return checks
+
+
+def _uncounted(copy: Copy) -> None:
+    old = 'self._books.dropped += 1\n        self._gaps.lose("dropped"'
+    copy.patch(old, old.replace("+= 1", "+= 0"))
+
+
+def _never(copy: Copy) -> None:
+    copy.patch("limit_s = self._config.settings.engine.overload_after_s", 'limit_s = float("inf")')
+
+
+def headline(results: Sequence[Result]) -> str:
+    said = {check.name: check.measured for result in results[:1] for check in result.checks}
+    short = (
+        f"{said.get('dropped, counted')} dropped and counted, a tick {said.get('a tick from after it (s)')} s after it"
+    )
+    return f"short lock: {short}; {comes_back(results[1:])}"
+
+
+PROOF = Proof(
+    name="overload",
+    claim="a locked database costs counted drops at the front door, then 13 and a restart, and never an operator",
+    bound=f"books balance, dropped = missing, a tick in {RECOVER_S:g} s; 13 after overload_after_s ({DEADLINE_S:g} s)"
+    f" and a drain of {_DRAIN_S:g} s, a tick in deadline + RestartSec + 5 s",
+    fault="another process holds BEGIN EXCLUSIVE: through a burst; for longer than overload_after_s",
+    seconds=25,
+    cases=lambda deployed: [Short(deployed), Long(deployed)],
+    mutants=[
+        Mutant("uncounted", "a front door that drops without counting", _uncounted, lambda deployed: [Short(deployed)]),
+        Mutant("never-13", "an engine that never calls itself overloaded", _never, lambda deployed: [Long(deployed)]),
+    ],
+    notes=f"overload_after_s is {_PATIENCE_S:g} s, then {DEADLINE_S:g} s in the scratch config",
+    headline=headline,
+)

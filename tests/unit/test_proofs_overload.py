@@ -1,0 +1,68 @@
+"""overload, the short lock: what its figures come to, each wrong in turn; and the lock that it rests on."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from proofs.catalog import overload
+from proofs.evidence import Recorder
+from proofs.host import Host
+from tests.support.judging import DEPLOYED, said, says
+
+GOOD: dict[str, Any] = {
+    "n": 2400, "back_s": 0.3, "restarted": False, "state": "active", "stored": 2000, "newest": 3500, "holes": 1500,
+    "dropped_in_gaps": 1500, "in_order": True, "torn": [], "integrity": "ok",
+    "books": {"received": 3500, "sampled_out": 0, "rejected": 0, "duplicate": 0, "dropped": 1500, "waiting": 0,
+              "admitted": 2000, "exit_code": 0},
+}  # fmt: skip
+
+
+def test_good_figures_pass() -> None:
+    result = said(overload.Short(DEPLOYED), GOOD)
+    assert (str(result.verdict), result.reason) == ("PASS", "")
+    assert "1500 dropped and counted" in overload.headline([result])
+
+
+@pytest.mark.parametrize(
+    ("changes", "verdict"),
+    [
+        ({"books.dropped": 0}, "FAIL at the guard"),
+        ({"books.dropped": 1499, "books.received": 3499}, "FAIL"),
+        ({"holes": 0, "dropped_in_gaps": 0, "books.dropped": 0, "newest": 2000, "stored": 2000, "books.received": 2000},
+         "FAIL at the guard"),  # nothing was dropped: then nothing was shown
+        ({"dropped_in_gaps": 1499}, "FAIL"),
+        ({"newest": 3501}, "FAIL"),
+        ({"stored": 1999}, "FAIL"),
+        ({"back_s": None}, "FAIL"),
+        ({"back_s": 3.1}, "FAIL"),
+        ({"restarted": True}, "FAIL"),
+        ({"books.exit_code": None}, "FAIL"),
+        ({"in_order": False}, "FAIL"),
+        ({"torn": [7]}, "FAIL"),
+        ({"integrity": "row 7 missing"}, "FAIL"),
+        ({"n": 2399}, "INCONCLUSIVE"),
+        ({"books": ...}, "ERROR"),
+        ({"books.waiting": None}, "ERROR"),
+    ],
+)  # fmt: skip
+def test_each_figure_counts(changes: dict[str, Any], verdict: str) -> None:
+    assert says(overload.Short(DEPLOYED), GOOD, changes) == verdict
+
+
+def test_the_lock_is_held_until_it_is_let_go(tmp_path: Path) -> None:
+    path = str(tmp_path / "some.db")
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA journal_mode = wal")
+    connection.execute("CREATE TABLE t (x)")
+    connection.commit()
+    connection.close()
+    assert overload._refused(path) == ""
+    lock = overload.Lock(Host(Recorder(tmp_path / "events.jsonl"), "test"), path)
+    assert lock.said == "locked"
+    assert "locked" in overload._refused(path)
+    lock.let_go()
+    assert overload._refused(path) == ""
