@@ -1,0 +1,157 @@
+"""stop: told to stop under load, the engine ends with 0 in time, has stored all it admitted, and says the same."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from proofs.exchange import Exchange
+from proofs.experiment import Case, Deployed, Mutant, Proof
+from proofs.faults import Copy, Subject, config
+from proofs.store import torn_chains
+from proofs.unit import Entry, engine_lines, exits
+from proofs.verdict import Check, Json, Result
+
+BOUND_S = 5.0
+RATE = 500  # trades a second
+LEAST = 500  # trades sent before the stop
+# Much waits to be committed at any moment, so that a stop that does not drain is seen whenever it comes.
+SCRATCH = config(
+    ingest_mode="MOCK_WS", ws_url="URL", heartbeat_interval_secs=0.5, batch_rows=5000, flush_interval_ms=2000
+)
+_STOPPING = "Stopping "
+_ENDED = ("Deactivated successfully.", "Failed with result ")
+_BOOKS = ("received", "sampled_out", "rejected", "duplicate", "dropped", "waiting", "admitted", "ticks_stored")
+_COUNTS = (*_BOOKS, "signals_stored", "orders_stored", "trades_stored", "risk_vetoes")
+
+
+class Stopped(Case):
+    name = "SIGTERM under load"
+    fault = f"systemctl stop while an exchange sends {RATE} trades a second"
+    n_min = LEAST
+
+    def __init__(self, deployed: Deployed) -> None:
+        super().__init__(deployed)
+        self.exchange: Exchange | None = None
+
+    def steady(self, subject: Subject) -> None:
+        self.exchange = exchange = Exchange(subject.host, "mock", rate=RATE, first_id=1)
+        subject.fresh()
+        subject.put("config.toml", SCRATCH.replace("URL", exchange.url()))
+        subject.restart()
+        subject.host.wait("the load", 20, lambda: exchange.stats(quiet=True)["sent"] >= LEAST, every=0.05)
+        subject.host.wait("ticks being stored", 10, subject.store.last_tick, every=0.05)
+
+    def inject(self, subject: Subject) -> None:
+        assert self.exchange
+        self.old = subject.unit.state(quiet=False)
+        self.cursor = subject.unit.cursor()
+        self.sent_before = int(self.exchange.stats(quiet=True)["sent"])
+        self.t0 = time.monotonic()
+        subject.host.do("systemctl", "stop", "--no-block", subject.unit.name)
+
+    def witness(self, subject: Subject) -> Json:
+        """systemd's word that it was told to stop that run, the exchange's that it was sending to it just then."""
+        exchange, unit = self.exchange, subject.unit
+        assert exchange
+
+        def told() -> bool:
+            return any(entry.message.startswith(_STOPPING) for entry in unit.journal(self.cursor, quiet=True))
+
+        subject.host.wait("systemd to stop it", 5, told, every=0.05)
+        self.sent = int(exchange.stats()["sent"])
+        if not self.old.running or self.sent <= self.sent_before:
+            return None
+        return {"pid": self.old.pid, "invocation": self.old.invocation, "sent": [self.sent_before, self.sent]}
+
+    def measure(self, subject: Subject) -> dict[str, Json]:
+        unit, host, store = subject.unit, subject.host, subject.store
+        host.hold("its end", BOUND_S + 7, lambda: _end(unit.journal(self.cursor, quiet=True)), every=0.1)
+        entries, after = unit.journal(self.cursor), unit.state(quiet=False)
+        ended_s, status = _end(entries) or (None, None)
+        finals = engine_lines(entries, "FINAL METRICS", self.old.invocation)
+        final = finals[-1][1] if finals else {}
+        run = store.runs()[-1]
+        ids = [number for number in store.exchange_ids(int(run["id"])) if number is not None]
+        lost = {gap["kind"]: gap["count"] for gap in store.gaps(int(run["id"])) if gap["kind"] in ("dropped", "stop")}
+        return {
+            "n": self.sent, "took_s": round(ended_s - self.t0, 3) if ended_s else None, "status": status,
+            "active": after.active, "stored": len(ids), "once_and_in_order": ids == sorted(set(ids)),
+            "exit_code": run["exit_code"], "lost": lost,
+            "final": {name: final.get(name) for name in _COUNTS}, "store": {name: run[name] for name in _COUNTS},
+            "persist_count": final.get("persist_count"), "torn": torn_chains(store), "integrity": store.integrity(),
+        }  # fmt: skip
+
+    def judge(self, measured: dict[str, Json]) -> Sequence[Check]:
+        took, final, store = measured["took_s"], measured["final"], measured["store"]
+        if took is None:
+            return (Check("ended after (s)", None, f"<= {BOUND_S:g}", False, guard=True),)
+        balance = store["received"] == sum(store[name] for name in _BOOKS[1:-1])
+        rows = sum(store[name] for name in ("ticks_stored", "signals_stored", "orders_stored", "trades_stored"))
+        lost, dropped = sum(measured["lost"].values()), store["dropped"]
+        stored, admitted = measured["stored"], final["admitted"]
+        by_store, in_order = measured["exit_code"], bool(measured["once_and_in_order"])
+        return (
+            Check("ended after (s)", took, f"<= {BOUND_S:g}", took <= BOUND_S, guard=True),
+            Check("exit status", measured["status"], 0, measured["status"] == 0, guard=True),
+            Check("exit status by the store", by_store, 0, by_store == 0, guard=True),
+            Check("ticks stored", stored, f"{admitted}, all admitted", stored == admitted, guard=True),
+            Check("FINAL METRICS", final, "as in the store", final == store, guard=True),
+            Check("persist_count", measured["persist_count"], rows, measured["persist_count"] == rows, guard=True),
+            Check("waiting", final["waiting"], 0, final["waiting"] == 0, guard=True),
+            Check("state", measured["active"], "inactive", measured["active"] == "inactive", guard=True),
+            Check("ticks by the books", store["ticks_stored"], stored, store["ticks_stored"] == stored),
+            Check("each trade once, in order", in_order, True, in_order),
+            Check("books balance", balance, True, balance),
+            Check("dropped, in gaps", lost, dropped, lost == dropped),
+            Check("chains that are not whole", measured["torn"], [], measured["torn"] == []),
+            Check("integrity_check", measured["integrity"], "ok", measured["integrity"] == "ok"),
+        )
+
+    def release(self, subject: Subject) -> None:
+        if self.exchange:
+            self.exchange.end()
+
+
+def _end(entries: Sequence[Entry]) -> tuple[float, int] | None:
+    """When systemd was done with it, and with which status the process ended: one of 0 is no line of the journal."""
+    at = [entry.mono_s for entry in entries if any(word in entry.message for word in _ENDED)]
+    others = exits(entries)
+    return (at[-1], others[-1][1] if others else 0) if at else None
+
+
+def cases(deployed: Deployed) -> Sequence[Case]:
+    return [Stopped(deployed)]
+
+
+def _no_drain(copy: Copy) -> None:
+    copy.patch("unstored = street.drain(lambda: self._ping(street))", "unstored = None")
+
+
+def _killed(copy: Copy) -> None:
+    copy.directives.append("KillSignal=SIGKILL")
+
+
+def headline(results: Sequence[Result]) -> str:
+    said = {check.name: check.measured for result in results for check in result.checks}
+    return (
+        f"exit {said.get('exit status')} after {said.get('ended after (s)')} s with {said.get('ticks stored')} ticks"
+        " stored, all that were admitted"
+        if all(result.verdict == "PASS" for result in results)
+        else f"exit {said.get('exit status')} after {said.get('ended after (s)')} s"
+    )
+
+
+PROOF = Proof(
+    name="stop",
+    claim="told to stop under load the engine ends with 0, has stored everything it admitted, and its books say so",
+    bound=f"exit 0 in {BOUND_S:g} s, ticks stored = admitted, FINAL METRICS as in the store",
+    fault=Stopped.fault,
+    seconds=10,
+    cases=cases,
+    mutants=[
+        Mutant("no-drain", "an engine that does not drain the street before it ends", _no_drain, cases),
+        Mutant("sigkill", "KillSignal=SIGKILL", _killed, cases),
+    ],
+    headline=headline,
+)
