@@ -1,0 +1,170 @@
+"""crash: killed at random moments under load, the store holds whole chains only, and what is lost is in `gaps`.
+
+What was lost is what the exchange sent and the store does not have: everything in between was the engine's.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections.abc import Sequence
+
+from proofs.exchange import Exchange
+from proofs.experiment import Case, Deployed, Mutant, Proof
+from proofs.faults import Copy, Subject, config
+from proofs.store import Row, torn_chains
+from proofs.unit import exits
+from proofs.verdict import Check, Json, Result
+
+KILLS = 30
+MUTANT_KILLS = 10
+RATE = 200  # trades a second; each becomes four rows
+BATCH_ROWS = 100
+LOST_BOUND = 256 + 64 + 512 + BATCH_ROWS  # what the three channels and one batch hold
+_MOST_S = 0.3  # a run is killed so long after its first commit at most
+_RESTART = "RestartSec=50ms"
+_SLACK_MS = 50
+_LATE_MS = 1000  # what was lost came after the last stored tick: its gap has to begin so soon after that
+SCRATCH = config(
+    ingest_mode="MOCK_WS", ws_url="URL", signal_every_n_ticks=1, batch_rows=BATCH_ROWS, flush_interval_ms=50
+)
+
+
+class Killed(Case):
+    name = "SIGKILL"
+
+    def __init__(self, deployed: Deployed, kills: int) -> None:
+        super().__init__(deployed)
+        self.n_min = kills
+        self.fault = f"SIGKILL of the main process, {kills} times, at random moments under {RATE} trades a second"
+        self.exchange: Exchange | None = None
+
+    def steady(self, subject: Subject) -> None:
+        subject.directives.append(_RESTART)
+        subject.install()
+        self.exchange = exchange = Exchange(subject.host, "mock", rate=RATE, first_id=1)
+        subject.fresh()
+        subject.put("config.toml", SCRATCH.replace("URL", exchange.url()))
+        self.cursor = subject.unit.cursor()
+        subject.restart()
+        subject.host.wait("ticks being stored", 15, subject.store.last_tick, every=0.02)
+
+    def inject(self, subject: Subject) -> None:
+        host, unit = subject.host, subject.unit
+        self.seed = random.SystemRandom().randrange(10**6)
+        moments, self.killed_ms = random.Random(self.seed), []
+        host.note("seed", {"seed": self.seed})
+        last = 0
+        for number in range(1, self.n_min + 1):
+            host.wait(f"run {number} to store ticks", 15, lambda: subject.store.last_tick() > last, every=0.02)  # noqa: B023
+            due = time.monotonic() + moments.uniform(0, _MOST_S)
+            host.wait("its moment", _MOST_S + 1, lambda: time.monotonic() >= due, every=0.005)  # noqa: B023
+            pid = unit.state().pid
+            host.recorder.intent(f"kill -KILL {pid}", scope=host.scope)
+            self.killed_ms.append(time.time_ns() // 1_000_000)
+            os.kill(pid, signal.SIGKILL)
+            host.wait("the end of the process", 5, lambda: not os.path.exists(f"/proc/{pid}"), every=0.005)  # noqa: B023
+            last = subject.store.last_tick()
+
+    def witness(self, subject: Subject) -> Json:
+        """systemd's word that each of them was killed by SIGKILL, the exchange's that it was sending meanwhile."""
+        assert self.exchange
+        subject.host.wait("the last restart", 15, lambda: len(subject.store.runs()) > self.n_min, every=0.05)
+        subject.host.do("systemctl", "stop", subject.unit.name)
+        killed = [status for _, status in exits(subject.unit.journal(self.cursor))].count(-signal.SIGKILL)
+        self.stats = self.exchange.stats()
+        if killed < self.n_min or not self.stats["sent"]:
+            return None
+        return {"killed": killed, "sent": self.stats["sent"], "seed": self.seed}
+
+    def measure(self, subject: Subject) -> dict[str, Json]:
+        store = subject.store
+        runs = store.runs()
+        stored = {int(run["id"]): store.exchange_ids(int(run["id"])) for run in runs}
+        lost = self._lost([number for ids in stored.values() for number in ids if number is not None], runs)
+        gaps = [gap for run in runs for gap in store.gaps(int(run["id"])) if gap["kind"] == "crash"]
+        return {
+            "n": len(self.killed_ms), "seed": self.seed, "sent": self.stats["sent"],
+            "stored": sum(map(len, stored.values())), "lost": lost, "killed_ms": self.killed_ms,
+            "crash_gaps": [[gap["from_ms"], gap["to_ms"]] for gap in gaps],
+            "late_ms": [gap["from_ms"] - store.newest_ms(int(gap["run_id"])) for gap in gaps],
+            "booked": all(run["ticks_stored"] == len(stored[int(run["id"])]) for run in runs),
+            "balance": all(_balance(run) for run in runs),
+            "torn": torn_chains(store, each=True), "broken_references": store.broken_references(),
+            "integrity": store.integrity(),
+        }  # fmt: skip
+
+    def _lost(self, stored: Sequence[int], runs: Sequence[Row]) -> list[int]:
+        """Of each connection that a kill ended: how many trades were sent into it that are not stored."""
+        have = set(stored)
+        ranges = [(one["first_number"], one["last_number"]) for one in self.stats["connections"] if one["sent"]]
+        lost = [sum(number not in have for number in range(first, last + 1)) for first, last in ranges]
+        return lost[: self.n_min]
+
+    def judge(self, measured: dict[str, Json]) -> Sequence[Check]:
+        torn, broken, lost = measured["torn"], measured["broken_references"], measured["lost"]
+        gaps, moments = measured["crash_gaps"], measured["killed_ms"]
+        covered = sum(any(a - _SLACK_MS <= at <= b + _SLACK_MS for a, b in gaps) for at in moments)
+        stored, sent = measured["stored"], measured["sent"]
+        most, late = max(lost, default=None), max(measured["late_ms"], default=None)
+        return (
+            Check("chains that are not whole", torn, [], torn == [], guard=True),
+            Check("broken references", broken, 0, broken == 0),
+            Check("integrity_check", measured["integrity"], "ok", measured["integrity"] == "ok"),
+            Check("kills", len(moments), self.n_min, len(moments) == self.n_min),
+            Check("gaps `crash`", len(gaps), self.n_min, len(gaps) == self.n_min),
+            Check("kills inside a gap", covered, self.n_min, covered == self.n_min),
+            Check("a gap after the last tick (ms)", late, f"<= {_LATE_MS}", late is not None and late <= _LATE_MS),
+            Check("most lost in a kill", most, f"<= {LOST_BOUND}", most is not None and most <= LOST_BOUND),
+            Check("connections looked at", len(lost), f">= {self.n_min}", len(lost) >= self.n_min),
+            Check("stored", stored, f"0 < n <= {sent}, all sent", 0 < stored <= sent),
+            Check("counters of each run", measured["booked"], "its rows", bool(measured["booked"]), guard=True),
+            Check("books balance", measured["balance"], True, bool(measured["balance"])),
+        )
+
+    def release(self, subject: Subject) -> None:
+        if self.exchange:
+            self.exchange.end()
+
+
+def _balance(run: Row) -> bool:
+    parts = ("sampled_out", "rejected", "duplicate", "dropped", "waiting", "admitted")
+    return bool(run["received"] == sum(run[name] for name in parts))
+
+
+def _half_chains(copy: Copy) -> None:
+    """The commit between the rows of a chain is met by a kill for certain only if it lasts: so it does."""
+    old = "# Columns are named everywhere: a newer release may have added some."
+    new = 'self._con.execute("COMMIT"); time.sleep(0.1); self._con.execute("BEGIN IMMEDIATE")'
+    copy.patch(old, new)
+
+
+def headline(results: Sequence[Result]) -> str:
+    said = {check.name: check.measured for result in results for check in result.checks}
+    seed = [result.witness["seed"] for result in results if result.witness]
+    return (
+        f"{said.get('kills')} kills (seed {seed}), at most {said.get('most lost in a kill')} trades lost in one,"
+        f" {said.get('gaps `crash`')} gaps `crash`, {len(said.get('chains that are not whole') or [])} broken chains"
+    )
+
+
+PROOF = Proof(
+    name="crash",
+    claim="killed at any moment the store holds whole chains only; what the house held is lost, and the gap says so",
+    bound=f"{KILLS} kills: no broken chain, integrity_check ok, at most {LOST_BOUND} trades lost in each, all in gaps",
+    fault=f"SIGKILL at random moments under {RATE} trades a second, {KILLS} times",
+    seconds=30,
+    cases=lambda deployed: [Killed(deployed, KILLS)],
+    mutants=[
+        Mutant(
+            "half-chains",
+            "a writer that commits ticks 0.1 s before what they caused",
+            _half_chains,
+            lambda deployed: [Killed(deployed, MUTANT_KILLS)],
+        )
+    ],
+    notes=f"{_RESTART} for its many restarts",
+    headline=headline,
+)
