@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from proofs.catalog.crash import PROOF as CRASH
 from proofs.catalog.exit12 import PROOF as EXIT12
 from proofs.catalog.failover import PROOF as FAILOVER
 from proofs.catalog.gate import PROOF as GATE
 from proofs.catalog.hardening import PROOF as HARDENING
+from proofs.catalog.network import PROOF as NETWORK
+from proofs.catalog.overload import PROOF as OVERLOAD
+from proofs.catalog.parse import PROOF as PARSE
 from proofs.catalog.rollback import PROOF as ROLLBACK
 from proofs.catalog.sampling import PROOF as SAMPLING
 from proofs.catalog.shadow import PROOF as SHADOW
 from proofs.catalog.stall import PROOF as STALL
+from proofs.catalog.stop import PROOF as STOP
+from proofs.catalog.storage import PROOF as STORAGE
 from proofs.experiment import Proof
 
-_ALL = (EXIT12, STALL, SAMPLING, FAILOVER, SHADOW, GATE, ROLLBACK, HARDENING)
+_ALL = (
+    EXIT12, STALL, SAMPLING, FAILOVER, CRASH, OVERLOAD, NETWORK, PARSE, STORAGE, STOP, SHADOW, GATE, ROLLBACK, HARDENING
+)  # fmt: skip
 PROOFS: dict[str, Proof] = {proof.name: proof for proof in _ALL}
 
 # Every proof of today can be shown in a container as on a NUC.
