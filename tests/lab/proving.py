@@ -48,6 +48,7 @@ def picture(lab: Lab) -> dict[str, str]:
         "units": "\n".join(" ".join(line.split()[:4]) for line in units.splitlines()),
         "scratch": lab.root("sh", "-c", "ls /run/hybrid-proofs 2>/dev/null | grep -v lock", check=False).stdout,
         "exchanges": lab.root("pgrep", "-f", "mock_exchange", check=False).stdout,
+        "mounts": lab.root("sh", "-c", "grep hybrid-proof /proc/self/mountinfo", check=False).stdout,
         "failed": lab.root("systemctl", "--failed", "--plain", "--no-legend").stdout,
     }
 
