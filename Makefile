@@ -2,22 +2,28 @@
 SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
+comma := ,
 
-.PHONY: help setup lint test test-quick test-lab bench demo
+.PHONY: help setup lint test test-quick test-lab bench demo browser lab-ready lab-up lab-down lab-shell
+.PHONY: deploy verify rollback restore prove
+
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | sort
 
 setup: $(VENV)/.stamp ## make the virtual environment with everything the project needs
 
-# A bare Debian has python3 without ensurepip: then its own package is fetched first.
+# A bare Debian has python3 without ensurepip: then its own package is fetched first. The wheels that hosts need are
+# fetched here as well, so that a deployment needs no internet on this side either.
 $(VENV)/.stamp: pyproject.toml
 	@python3 -c 'import ensurepip' 2>/dev/null || { echo "installing python3-venv"; apt-get update -qq && apt-get install -y -qq python3-venv >/dev/null; }
 	@test -x $(BIN)/python || python3 -m venv $(VENV)
 	@echo "installing the project into $(VENV)"
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[proofs,dev]'
-	@echo "fetching the wheels that releases are made of"
+	@echo "building the releases"
 	@out=$$($(BIN)/ansible-playbook playbooks/build.yml 2>&1) || { echo "$$out"; exit 1; }
 	@touch $@
+
+# What is measured and tested -----------------------------------------------------------------------------------------
 
 lint: setup ## ruff, mypy --strict, yamllint, ansible-lint (production)
 	$(BIN)/ruff check .
@@ -32,14 +38,13 @@ test: lint test-quick test-lab ## everything: lint, then the quick tests, then t
 test-quick: setup browser ## the tests that need neither root nor a lab
 	$(BIN)/pytest -m 'not lab' -n 4
 
-.PHONY: browser
+# A file's tests share one host. The root file system is built before several workers want it at the same time.
+test-lab: setup lab-ready ## the tests that need a disposable NUC (root)
+	$(BIN)/pytest -m lab -n 4 --dist loadfile
+
 browser:
 	@command -v chromium >/dev/null || { echo "installing chromium, to look at the report in"; \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; }
-
-# Labs wait more than they work, so more of them than cores run side by side; a file's tests share one host.
-test-lab: setup ## the tests that need a disposable NUC (root)
-	$(BIN)/pytest -m lab -n 4 --dist loadfile
 
 bench: setup ## start, memory and throughput, beside a bare interpreter
 	$(BIN)/python -m tests.benchmarks.bench
@@ -47,14 +52,17 @@ bench: setup ## start, memory and throughput, beside a bare interpreter
 demo: setup ## engine and mock exchange on loopback, a live line of counters; Ctrl-C ends it
 	@$(BIN)/python -m proofs.demo
 
+# A disposable NUC ----------------------------------------------------------------------------------------------------
+
 # LAB=name chooses one of several, LAB_SUITE=bookworm|trixie what it runs. Ansible holds back what a command
 # prints until it is done, so the minute it takes to build a root file system is told past it.
-.PHONY: lab-ready lab-up lab-down lab-shell
+LAB_PLAY = HYBRID_LAB_PROGRESS=/proc/$$$$/fd/2 $(BIN)/ansible-playbook playbooks/lab_up.yml
+
 lab-ready: setup ## install and build what labs need, once
-	@HYBRID_LAB_PROGRESS=/proc/$$$$/fd/2 $(BIN)/ansible-playbook playbooks/lab_up.yml -e lab_nuc_state=ready
+	@$(LAB_PLAY) -e lab_nuc_state=ready
 
 lab-up: setup ## boot a disposable NUC (LAB=name LAB_SUITE=bookworm|trixie)
-	@HYBRID_LAB_PROGRESS=/proc/$$$$/fd/2 $(BIN)/ansible-playbook playbooks/lab_up.yml
+	@$(LAB_PLAY)
 
 lab-down: setup ## remove it, with its processes, mounts and files (LAB=name)
 	@$(BIN)/ansible-playbook playbooks/lab_down.yml
@@ -62,23 +70,11 @@ lab-down: setup ## remove it, with its processes, mounts and files (LAB=name)
 lab-shell: ## log in to it as its operator, who may sudo (LAB=name)
 	@python3 roles/lab_nuc/files/lab.py shell
 
-# Without INVENTORY a disposable NUC is booted and deployed to first; a host of yours is proven as it was deployed.
-# INVENTORY=inventory/yours; the evidence goes to evidence/HOST/RUN/.
-.PHONY: prove
-prove: setup ## boot a disposable NUC, deploy, run every proof, print the verdicts (INVENTORY=... for your own host)
-ifeq ($(INVENTORY),)
-	@HYBRID_LAB_PROGRESS=/proc/$$$$/fd/2 $(BIN)/ansible-playbook playbooks/lab_up.yml playbooks/deploy.yml playbooks/prove.yml
-	@echo "the lab stays up: 'make lab-shell' looks around in it, 'make lab-down' removes it"
-else
-	@$(BIN)/ansible-playbook -i $(INVENTORY) playbooks/prove.yml
-endif
-
-# Once, before several workers want it at the same time.
-test-lab: lab-ready
+# A host --------------------------------------------------------------------------------------------------------------
 
 # INVENTORY=inventory/yours (without it: the lab), CHECK=1 only says what it would do, ARGS="-e engine_sample_every=5".
 PLAY = $(BIN)/ansible-playbook $(INVENTORY:%=-i %) $(if $(CHECK),--check --diff) $(ARGS)
-.PHONY: deploy verify rollback restore
+
 deploy: setup ## deploy: the new runs beside the old first, and replaces it once it is well
 	@$(PLAY) playbooks/deploy.yml
 
@@ -90,3 +86,15 @@ rollback: setup ## take a drop-in out, or go back to a release (DROPIN=40-harden
 
 restore: setup ## bring a drop-in back that was rolled back, byte for byte (DROPIN=40-hardening)
 	@$(PLAY) $(DROPIN:%=-e dropin=%) playbooks/restore.yml
+
+# Without INVENTORY a disposable NUC is booted and deployed to first; a host of yours is proven as it was deployed.
+# PROOF=exit12,stall names some, PROOF=all every one there is. The evidence goes to evidence/HOST/RUN/.
+SOME = $(if $(PROOF),-e '{"proof_names": ["$(subst $(comma),"$(comma) ",$(PROOF))"]}')
+
+prove: setup ## boot a disposable NUC, deploy, prove, print the verdicts (INVENTORY=... for your own host, PROOF=a,b)
+ifeq ($(INVENTORY),)
+	@$(LAB_PLAY) playbooks/deploy.yml playbooks/prove.yml $(SOME)
+	@echo "the lab stays up: 'make lab-shell' looks around in it, 'make lab-down' removes it"
+else
+	@$(BIN)/ansible-playbook -i $(INVENTORY) playbooks/prove.yml $(SOME)
+endif
