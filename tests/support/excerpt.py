@@ -21,7 +21,7 @@ _HEADER = "run"
 def excerpt(events: list[Event], name: str) -> list[Event]:
     def stays(event: Event) -> bool:
         if event["scope"].partition("/")[0] != name:
-            return event["kind"] == _HEADER
+            return bool(event["kind"] == _HEADER)
         kind, data, argv = event["kind"], event["data"], event["argv"]
         return bool(
             kind in _KINDS
