@@ -1,4 +1,4 @@
-"""The catalogue's proofs on a host that Ansible deployed to: they PASS, their mutants FAIL, and the evidence bears it out."""
+"""The proofs on a host that Ansible deployed to: they PASS, their mutants FAIL, and the evidence bears it out."""
 
 from __future__ import annotations
 
