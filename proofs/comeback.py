@@ -96,7 +96,7 @@ class ComesBack(Case):
             Check("seconds between its ends", apart, f">= {pace:g}", all(one >= pace for one in apart)),
             Check("restarted into the fault", begun, f">= {self.restarts}", begun >= self.restarts, guard=True),
             Check("not left down", measured["state"], "anything but failed", measured["state"] != "failed", guard=True),
-            Check("a new tick (s)", back, f"<= {bound:g}", back is not None and back <= bound, guard=True),
+            Check("seconds to recover", back, f"<= {bound:g}", back is not None and back <= bound, guard=True),
             Check("integrity_check", measured.get("integrity"), "ok", measured.get("integrity") == "ok"),
         )
 
@@ -107,6 +107,6 @@ def headline(results: Sequence[Result]) -> str:
         said = {check.name: check.measured for check in result.checks}
         found.append(
             f"{result.case}: ended with {said.get('ended with')} after {said.get('ended after (s)')} s, restarted"
-            f" {said.get('restarted into the fault')} times, a tick {said.get('a new tick (s)')} s after it was over"
+            f" {said.get('restarted into the fault')} times, back {said.get('seconds to recover')} s after it was over"
         )
     return "; ".join(found)

@@ -156,7 +156,7 @@ class Short(Locked):
             Check("dropped, in gaps", gaps, holes, gaps == holes),
             Check("received", books["received"], measured["newest"], books["received"] == measured["newest"]),
             Check("admitted", books["admitted"], f"{stored}, all stored", books["admitted"] == stored),
-            Check("a tick from after it (s)", back, f"<= {RECOVER_S:g}", back is not None and back <= RECOVER_S),
+            Check("seconds to recover", back, f"<= {RECOVER_S:g}", back is not None and back <= RECOVER_S),
             Check("restarted", measured["restarted"], False, not measured["restarted"]),
             Check("exit code", books["exit_code"], 0, books["exit_code"] == 0),
             Check("each trade once, in order", measured["in_order"], True, bool(measured["in_order"])),
@@ -202,9 +202,7 @@ def _never(copy: Copy) -> None:
 
 def headline(results: Sequence[Result]) -> str:
     said = {check.name: check.measured for result in results[:1] for check in result.checks}
-    short = (
-        f"{said.get('dropped, counted')} dropped and counted, a tick {said.get('a tick from after it (s)')} s after it"
-    )
+    short = f"{said.get('dropped, counted')} dropped and counted, a tick {said.get('seconds to recover')} s after it"
     return f"short lock: {short}; {comes_back(results[1:])}"
 
 
