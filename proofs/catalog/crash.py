@@ -109,14 +109,15 @@ class Killed(Case):
         covered = sum(any(a - _SLACK_MS <= at <= b + _SLACK_MS for a, b in gaps) for at in moments)
         stored, sent = measured["stored"], measured["sent"]
         most, late = max(lost, default=None), max(measured["late_ms"], default=None)
+        in_time = late is not None and late <= _LATE_MS
         return (
             Check("chains that are not whole", torn, [], torn == [], guard=True),
             Check("broken references", broken, 0, broken == 0),
             Check("integrity_check", measured["integrity"], "ok", measured["integrity"] == "ok"),
             Check("kills", len(moments), self.n_min, len(moments) == self.n_min),
-            Check("gaps `crash`", len(gaps), self.n_min, len(gaps) == self.n_min),
-            Check("kills inside a gap", covered, self.n_min, covered == self.n_min),
-            Check("a gap after the last tick (ms)", late, f"<= {_LATE_MS}", late is not None and late <= _LATE_MS),
+            Check("gaps `crash`", len(gaps), self.n_min, len(gaps) == self.n_min, guard=True),
+            Check("kills inside a gap", covered, self.n_min, covered == self.n_min, guard=True),
+            Check("a gap after the last tick (ms)", late, f"<= {_LATE_MS}", in_time, guard=True),
             Check("most lost in a kill", most, f"<= {LOST_BOUND}", most is not None and most <= LOST_BOUND),
             Check("connections looked at", len(lost), f">= {self.n_min}", len(lost) >= self.n_min),
             Check("stored", stored, f"0 < n <= {sent}, all sent", 0 < stored <= sent),
@@ -141,6 +142,10 @@ def _half_chains(copy: Copy) -> None:
     copy.patch(old, new)
 
 
+def _no_gap(copy: Copy) -> None:
+    copy.patch("VALUES (?, 'crash', '', '', ?, ?)", "SELECT ?, 'crash', '', '', ?, ? WHERE 0")
+
+
 def headline(results: Sequence[Result]) -> str:
     said = {check.name: check.measured for result in results for check in result.checks}
     seed = [result.witness["seed"] for result in results if result.witness]
@@ -163,7 +168,13 @@ PROOF = Proof(
             "a writer that commits ticks 0.1 s before what they caused",
             _half_chains,
             lambda deployed: [Killed(deployed, MUTANT_KILLS)],
-        )
+        ),
+        Mutant(
+            "no-gap",
+            "a start that says nothing of the crash before it",
+            _no_gap,
+            lambda deployed: [Killed(deployed, MUTANT_KILLS)],
+        ),
     ],
     notes=f"{_RESTART} for its many restarts",
     headline=headline,
