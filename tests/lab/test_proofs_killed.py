@@ -60,6 +60,15 @@ def test_killed_with_the_fault_in_force(installed: Lab, before: dict[str, str], 
     assert recorded_verdict(installed, "killed-late", tmp_path) == "ERROR"
 
 
+def test_killed_with_a_full_disk_mounted(installed: Lab, before: dict[str, str], tmp_path: Path) -> None:
+    strike(installed, "storage", "killed-full", 56)
+    seen = events(installed, "killed-full")
+    assert [event for event in seen if event["kind"] == "command" and event["argv"][0] == "umount"]
+    assert [event["data"]["restored"] for event in seen if event["kind"] == "undone"] == [True]
+    assert picture(installed) == before
+    assert recorded_verdict(installed, "killed-full", tmp_path) == "ERROR"
+
+
 def test_frozen_until_its_lease_ends(installed: Lab, before: dict[str, str], tmp_path: Path) -> None:
     strike(installed, "failover", "frozen", 50, "STOP", "--cap=5")
     done = [event["data"] for event in events(installed, "frozen") if event["kind"] == "undone"]
