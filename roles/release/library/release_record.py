@@ -93,7 +93,7 @@ def on_disk(root: str) -> list[str]:
 def whole(root: str, name: str) -> bool:
     """Whether a release's files are those that gave it its name."""
     try:
-        return recomputed_digest(os.path.join(root, "releases", name))[:12] == name[-12:]
+        return bool(recomputed_digest(os.path.join(root, "releases", name))[:12] == name[-12:])
     except (OSError, ValueError, KeyError):
         return False
 
