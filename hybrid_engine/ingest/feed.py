@@ -10,14 +10,14 @@ import random
 import threading
 import time
 from collections.abc import Callable, Sequence
-from urllib.parse import parse_qs, urlsplit
 
 from hybrid_engine.channel import BEAT_S
 from hybrid_engine.exits import NetworkError, ParseError
 from hybrid_engine.front_door import FrontDoor
 from hybrid_engine.ingest.base import IngestStage
-from hybrid_engine.ingest.connection import Connection, SourceFailed, plain
-from hybrid_engine.ingest.frames import DECODERS, decode
+from hybrid_engine.ingest.connection import Connection, SourceFailed
+from hybrid_engine.ingest.frames import decode
+from hybrid_engine.ingest.session import Session
 from hybrid_engine.journal import Journal, Throttle
 from hybrid_engine.metrics import FeedState
 from hybrid_engine.model import Print
@@ -101,7 +101,7 @@ class FeedIngest(IngestStage):
     def _use(self, source: Source) -> bool:
         """Connect and read until the source fails or a stop comes. True when it was useful for a while."""
         log.info("connecting", source=source.name, url=source.url)
-        session = _Session(source, self._app_symbol)
+        session = Session(source, self._app_symbol)
         connection: Connection | None = None
         try:
             connection = self._connect(source)
@@ -159,7 +159,7 @@ class FeedIngest(IngestStage):
         _abandon(answer, abandoned)
         return None
 
-    def _read(self, connection: Connection, session: "_Session") -> None:
+    def _read(self, connection: Connection, session: Session) -> None:
         while not self.stopping:
             self.beat()
             messages = connection.read()
@@ -169,7 +169,7 @@ class FeedIngest(IngestStage):
             if messages:
                 self._deliver(messages, session)
 
-    def _alive(self, session: "_Session", received_ms: int, *, traded: bool = False) -> None:
+    def _alive(self, session: Session, received_ms: int, *, traded: bool = False) -> None:
         """The source said something that makes sense; `traded`: a trade."""
         self.feed.last_frame_ms = received_ms
         session.hear(received_ms)
@@ -179,7 +179,7 @@ class FeedIngest(IngestStage):
         self._garbage[session.source.name] = False
         self.door.silence_ends(received_ms)
 
-    def _deliver(self, messages: Sequence[bytes], session: "_Session") -> None:
+    def _deliver(self, messages: Sequence[bytes], session: Session) -> None:
         """Decode, and offer everything that came in one go."""
         received_ms = now_ms()
         prints: list[Print] = []
@@ -220,51 +220,3 @@ def _abandon(answer: "queue.SimpleQueue[Connection | SourceFailed]", abandoned: 
         return
     if isinstance(late, Connection):
         late.close()
-
-
-class _Session:
-    """One connection's worth of names and times."""
-
-    def __init__(self, source: Source, app_symbol: str) -> None:
-        self.source = source
-        self.decoder = DECODERS[source.kind]
-        url_symbol = _url_symbol(source.url)
-        self._canonical = source.symbol or app_symbol
-        self._expected = {plain(self._canonical), url_symbol} if source.symbol else {plain(app_symbol)}
-        self.default_symbol = self._canonical if not url_symbol or url_symbol in self._expected else url_symbol
-        self.symbols: set[str] = set()
-        self.began_ms = now_ms()
-        self.heard_ms: int | None = None
-        self.errors_in_a_row = 0
-        self._first_heard = self._last_heard = 0.0
-        self._names: dict[str, str] = {"": self.default_symbol}
-
-    def hear(self, received_ms: int) -> None:
-        """A frame came that says something."""
-        self._last_heard = time.monotonic()
-        self._first_heard = self._first_heard or self._last_heard
-        self.heard_ms = received_ms
-
-    @property
-    def useful_s(self) -> float:
-        """Seconds between the first and the last frame that said something."""
-        return self._last_heard - self._first_heard
-
-    def named(self, item: Print) -> Print:
-        """The print under the symbol it has here. A symbol this source was not configured for keeps its own name."""
-        name = self._names.get(item.symbol)
-        if name is None:
-            expected = plain(item.symbol) in self._expected
-            name = self._names[item.symbol] = self._canonical if expected else item.symbol
-            if self.source.symbol and not expected:
-                log.warn("unexpected symbol, kept under its own name", source=self.source.name, symbol=item.symbol)
-        self.symbols.add(name)
-        return item if name == item.symbol else item._replace(symbol=name)
-
-
-def _url_symbol(url: str) -> str:
-    """The one symbol that a URL names (/ws/btcusdt@trade, ?streams=btcusdt@trade, /v1/marketdata/btcusd), or ""."""
-    parts = urlsplit(url)
-    streams = parse_qs(parts.query).get("streams", [""])[0] or parts.path.removeprefix("/ws/").removeprefix("/stream")
-    last = streams.removeprefix("/v1/marketdata/")
-    return "" if "/" in last.strip("/") else plain(last.split("@")[0])

@@ -9,7 +9,7 @@ from websocket import WebSocketBadStatusException
 
 from hybrid_engine.exits import ConfigError
 from hybrid_engine.ingest.connection import _hold_s, url_of
-from hybrid_engine.ingest.feed import _Session
+from hybrid_engine.ingest.session import Session
 from hybrid_engine.model import Print
 from hybrid_engine.sources import Source, guess_kind, load_sources
 
@@ -111,7 +111,7 @@ def source(url: str, symbol: str = "", kind: str = "binance") -> Source:
     ],
 )
 def test_a_tick_is_called_what_the_operator_calls_it(src: Source, app_symbol: str, theirs: str, ours: str) -> None:
-    assert _Session(src, app_symbol).named(Print(theirs, 1.0, 1.0, 1, 1)).symbol == ours
+    assert Session(src, app_symbol).named(Print(theirs, 1.0, 1.0, 1, 1)).symbol == ours
 
 
 def test_the_protocol_is_known_by_the_path() -> None:

@@ -22,6 +22,7 @@ FLOORS = [
     {"config", "store"},
     {"ingest.frames", "live_gate", "front_door", "pressure", "health", "stage"},
     {"ingest.base", "ingest.connection", "ingest.__init__"},
+    {"ingest.session"},
     {"ingest.synthetic", "ingest.replay", "ingest.feed", "strategy", "execution", "persist"},
     {"street"},
     {"engine"},
