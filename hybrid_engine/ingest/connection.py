@@ -4,6 +4,7 @@ Built on websocket-client. Its frame buffer is replaced by one that reads ahead:
 the library does not, and tells when the socket is empty, so that whatever came is handed over in one go.
 """
 
+import socket
 import ssl
 import time
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -16,7 +17,9 @@ from websocket import (
     WebSocketException,
     WebSocketTimeoutException,
 )
+from websocket import _handshake as library_handshake
 from websocket._abnf import frame_buffer
+from websocket._http import read_headers
 
 from hybrid_engine.channel import BEAT_S
 from hybrid_engine.sources import Source, guess_kind
@@ -37,6 +40,20 @@ class SourceFailed(Exception):
     def __init__(self, reason: str, hold_s: float = 0.0) -> None:
         super().__init__(reason)
         self.hold_s = hold_s
+
+
+def _status_alone(
+    sock: socket.socket, success_statuses: tuple[int, ...] = library_handshake.SUCCESS_STATUSES
+) -> tuple[int, dict[str, str]]:
+    status, headers, message = read_headers(sock)
+    if status not in success_statuses:
+        raise WebSocketBadStatusException(f"{status} {message}", status, message, headers, None)
+    return status, headers
+
+
+# The library waits for the body of an HTTP error before it says that there is one; a slow body must not hold up the
+# next source. What was sent is decided by the status alone.
+library_handshake._get_resp_headers = _status_alone
 
 
 class _ReadAhead(frame_buffer):
