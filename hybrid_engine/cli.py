@@ -115,6 +115,9 @@ def _config(args: argparse.Namespace) -> int:
     if args.config_command == "show":
         print(_as_toml(loaded))
         return 0
+    from hybrid_engine.strategy import load as load_strategy
+
+    load_strategy(loaded.settings.engine)  # what `run` would refuse, `check` refuses
     width = max(map(len, loaded.values))
     for name, value in loaded.values.items():
         print(f"{name:<{width}} = {json.dumps(value):<32} # {loaded.origins[name]}")

@@ -47,7 +47,8 @@ def is_ws_url(url: str) -> bool:
     """Whether `url` is one that a WebSocket can be opened to."""
     try:
         parts = urlsplit(url)
-        return parts.scheme in ("ws", "wss") and bool(parts.hostname) and parts.port != 0
+        plain = url.startswith(("ws://", "wss://")) and url.isprintable() and " " not in url
+        return plain and bool(parts.hostname) and parts.port != 0
     except ValueError:  # a port that is no number, a bracket that does not close
         return False
 

@@ -53,7 +53,10 @@ def load(settings: EngineSettings) -> Strategy:
         raise ConfigError(f'engine.strategy = "{name}": cannot be loaded: {error}') from error
     if not callable(factory):
         raise ConfigError(f'engine.strategy = "{name}": {factory_name} is not a factory, it cannot be called')
-    strategy = factory(settings)
+    try:
+        strategy = factory(settings)
+    except TypeError as error:
+        raise ConfigError(f'engine.strategy = "{name}": cannot be made of the settings: {error}') from error
     if not callable(getattr(strategy, "on_tick", None)):
         raise ConfigError(f'engine.strategy = "{name}": what it returns has no on_tick(tick)')
     return strategy

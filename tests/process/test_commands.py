@@ -35,6 +35,8 @@ from tests.support.process import COMMAND, Launcher, clean_environment
         (["config", "check", "--mode", "live"], "mode = LIVE: refused, live_armed is false"),
         (["config", "check", "--mode", "SHADOWY"], 'mode = "SHADOWY": must be one of SHADOW, PAPER, LIVE'),
         (["config", "check", "--ingest", "MOCK_WS"], 'engine.ws_url = "": MOCK_WS needs a ws:// or wss:// URL'),
+        (["config", "check", "--ingest", "MOCK_WS", "--ws-url", "WS://h/"], "MOCK_WS needs a ws:// or wss:// URL"),
+        (["config", "check", "--ingest", "MOCK_WS", "--ws-url", "ws://h h/"], "MOCK_WS needs a ws:// or wss:// URL"),
         (["config", "check", "--ingest", "REPLAY"], "engine.replay_from: REPLAY needs"),
         (["config", "check", "--db", ""], 'app.db_path = "": must name the database file'),
         (["health", "--mode", "PAPER"], "unrecognized arguments"),
