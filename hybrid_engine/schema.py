@@ -100,9 +100,14 @@ MIGRATIONS = (_V1,)
 
 
 def _shape(con: sqlite3.Connection) -> dict[str, set[str]]:
-    """Table name -> column names."""
-    names = [row[0] for row in con.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
-    return {name: {row[1] for row in con.execute(f'PRAGMA table_info("{name}")')} for name in names}
+    """Table name -> what it promises: its columns, that it is STRICT, and what it refers to."""
+    shape = {}
+    for _, name, kind, _, _, strict in con.execute("PRAGMA table_list").fetchall():
+        if kind == "table" and not name.startswith("sqlite_"):
+            promises = {row[1] for row in con.execute(f'PRAGMA table_info("{name}")')}
+            promises |= {f"{row[3]} REFERENCES {row[2]}" for row in con.execute(f'PRAGMA foreign_key_list("{name}")')}
+            shape[name] = promises | ({"STRICT"} if strict else set())
+    return shape
 
 
 def refuse_foreign(con: sqlite3.Connection, path: str) -> None:
@@ -110,11 +115,8 @@ def refuse_foreign(con: sqlite3.Connection, path: str) -> None:
     shape = _shape(con)
     (application_id,) = con.execute("PRAGMA application_id").fetchone()
     (version,) = con.execute("PRAGMA user_version").fetchone()
-    if not shape:
-        if application_id or version:
-            raise StorageError(
-                f"{path}: has no tables but a version: not a database of this engine; name another app.db_path"
-            )
+    (empty,) = con.execute("SELECT NOT EXISTS (SELECT 1 FROM sqlite_schema)").fetchone()
+    if empty and not application_id and not version:
         return
     if application_id != APPLICATION_ID:
         raise StorageError(f"{path}: wrong schema: not a database of this engine; name another app.db_path")
@@ -125,7 +127,7 @@ def refuse_foreign(con: sqlite3.Connection, path: str) -> None:
             for table, columns in _shape(fresh).items():
                 missing = sorted(columns - shape.get(table, set()))
                 if missing:
-                    raise StorageError(f"{path}: wrong schema: {table}.{missing[0]} is missing")
+                    raise StorageError(f"{path}: wrong schema: {table}: {missing[0]} is missing")
     deadline = time.monotonic() + CHECK_S
     con.set_progress_handler(lambda: time.monotonic() > deadline, 2000)
     try:

@@ -23,6 +23,8 @@ from hybrid_engine.schema import APPLICATION_ID, MIGRATIONS, refuse_foreign
 BUSY_TIMEOUT_MS = 5000
 TRY_MS = 250
 
+SMALLEST = 512  # bytes of the smallest page: what is smaller and not empty, SQLite would write over
+
 _LOCKS = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
@@ -63,12 +65,17 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+def is_lock(error: Exception) -> bool:
+    """Whether somebody else holding a database is what went wrong."""
+    return isinstance(error, Locked) or getattr(error, "sqlite_errorcode", 0) & 0xFF in _LOCKS
+
+
 @contextmanager
 def _translated(path: str) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        if getattr(error, "sqlite_errorcode", 0) & 0xFF in _LOCKS:
+        if is_lock(error):
             raise Locked(f"{path}: {error}") from error
         name = getattr(error, "sqlite_errorname", type(error).__name__)
         raise StorageError(f"{path}: {error} ({name})") from error
@@ -105,7 +112,10 @@ class Store:
             self._lock_fd = self._claim(path)
         try:
             with _translated(self._path):
-                if path.stat().st_size:
+                size = path.stat().st_size
+                if 0 < size < SMALLEST:
+                    raise StorageError(f"{path}: its {size} bytes are no database; name another app.db_path")
+                if size:
                     with closing(sqlite3.connect(_as_it_lies(path), uri=True, timeout=TRY_MS / 1000)) as con:
                         refuse_foreign(con, self._path)
                 # The three threads that use it take turns: main before the street runs, persist, main after it ended.

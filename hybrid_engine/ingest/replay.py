@@ -1,33 +1,49 @@
 """REPLAY: the ticks of an earlier run, in order, same ids, same times. What was sampled is not sampled again."""
 
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 
-from hybrid_engine.exits import ConfigError, StorageError
+from hybrid_engine.exits import ConfigError, OverloadError, StorageError
 from hybrid_engine.ingest.base import IngestStage
-from hybrid_engine.settings import EngineSettings
-from hybrid_engine.store import Store, now_ms, open_reader, ticks_of_run
+from hybrid_engine.settings import EngineSettings, ReplayFrom
+from hybrid_engine.store import Locked, Store, is_lock, now_ms, open_reader, ticks_of_run
 
 CHUNK = 256
 
 
 def check_target(settings: EngineSettings, target: Path, store: Store) -> None:
-    """Raises ConfigError when the run does not exist or the target database already holds ticks with its ids."""
+    """Raises ConfigError when the run does not exist or the target database already holds ticks with its ids.
+
+    A lock on the earlier run's database is waited for; OverloadError when it stays for `overload_after_s`.
+    """
     source = settings.replay_from
-    try:
-        with closing(open_reader(Path(source.database))) as con:
-            query = "SELECT min(id), max(id) FROM ticks WHERE run_id = ?"
-            known = con.execute("SELECT 1 FROM runs WHERE id = ?", (source.run,)).fetchone()
-            first, last = con.execute(query, (source.run,)).fetchone()
-    except (sqlite3.Error, StorageError) as error:
-        raise ConfigError(f"engine.replay_from.database = {source.database}: cannot be replayed: {error}") from error
-    if known is None:
+    deadline = time.monotonic() + settings.overload_after_s
+    while True:
+        try:
+            known, first, last = _range_of(source)
+            break
+        except (sqlite3.Error, StorageError, Locked) as error:
+            if not is_lock(error):
+                where = f"engine.replay_from.database = {source.database}"
+                raise ConfigError(f"{where}: cannot be replayed: {error}") from error
+            if time.monotonic() >= deadline:
+                raise OverloadError(f"{source.database}: {error}; for {settings.overload_after_s:g} s") from error
+    if not known:
         raise ConfigError(f"engine.replay_from.run = {source.run}: {source.database} has no such run")
-    if first is not None and store.holds_any_of(first, last):
+    if first is not None and last is not None and store.holds_any_of(first, last):
         raise ConfigError(
             f"app.db_path = {target}: holds ticks with ids {first} to {last}, which REPLAY keeps; name an empty file"
         )
+
+
+def _range_of(source: ReplayFrom) -> tuple[bool, int | None, int | None]:
+    """Whether the run exists, and its first and last tick id."""
+    with closing(open_reader(Path(source.database))) as con:
+        known = con.execute("SELECT 1 FROM runs WHERE id = ?", (source.run,)).fetchone()
+        first, last = con.execute("SELECT min(id), max(id) FROM ticks WHERE run_id = ?", (source.run,)).fetchone()
+    return known is not None, first, last
 
 
 class ReplayIngest(IngestStage):
@@ -45,4 +61,6 @@ class ReplayIngest(IngestStage):
                     if self.stopping:
                         return
         except sqlite3.Error as error:
+            if is_lock(error):
+                raise OverloadError(f"{source.database}: {error}") from error
             raise StorageError(f"{source.database}: cannot be read on: {error}") from error

@@ -142,3 +142,14 @@ def test_what_cannot_be_replayed_is_12(engine: Launcher, original: Path) -> None
         assert process.code() == 12, source
         assert f"replay_from.database = {source}" in process.last_error()["message"]
         assert "traceback" not in process.last_error()
+
+
+def test_a_lock_on_the_earlier_run_is_waited_for_and_is_13_in_the_end(engine: Launcher, original: Path) -> None:
+    with closing(sqlite3.connect(original, isolation_level=None)) as con:
+        con.execute("PRAGMA journal_mode = DELETE")
+        con.execute("BEGIN EXCLUSIVE")
+        process = replay(engine, original, 1, overload_after_s=1.0)
+        assert process.code(timeout_s=30) == 13
+        assert "locked" in process.last_error()["message"]
+        con.execute("ROLLBACK")
+    assert replay(engine, original, 1).code() == 0

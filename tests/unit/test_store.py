@@ -221,9 +221,20 @@ def foreign_wal(path: Path) -> None:
     sql("PRAGMA journal_mode = WAL", "CREATE TABLE t (id INTEGER)")(path)
 
 
+def foreign_view(path: Path) -> None:
+    path.unlink()
+    sql("CREATE VIEW v AS SELECT 1 AS one")(path)
+
+
+def loosened(path: Path) -> None:
+    columns = "id INTEGER PRIMARY KEY, order_id, symbol, side, size, price, fee, created_ms"
+    sql("DROP TABLE trades", f"CREATE TABLE trades ({columns}, FOREIGN KEY (order_id) REFERENCES orders (id))")(path)
+
+
 SPOILED: dict[str, tuple[Callable[[Path], None], str]] = {
     "garbage": (replaced(b"no database" * 999), "not a database"),
-    "two bytes": (replaced(b"xy"), "not a database"),
+    "two bytes": (replaced(b"xy"), "its 2 bytes are no database"),
+    "one byte": (replaced(b"x"), "its 1 bytes are no database"),
     "a broken header": (overwrite(0, b"SQLite format 4\0"), "not a database"),
     "truncated": (cut(0.5), ""),
     "truncated inside a page": (cut(0.77), ""),
@@ -231,9 +242,11 @@ SPOILED: dict[str, tuple[Callable[[Path], None], str]] = {
     "a schema of noise": (overwrite(200, b"\xa5" * 3800), ""),
     "somebody else's": (foreign, "not a database of this engine"),
     "somebody else's in WAL mode": (foreign_wal, "not a database of this engine"),
-    "a column gone": (sql("ALTER TABLE ticks DROP COLUMN exchange_id"), "ticks.exchange_id is missing"),
-    "a table gone": (sql("DROP TABLE gaps"), "wrong schema: gaps."),
-    "a version without tables": (versioned, "has no tables but a version"),
+    "a column gone": (sql("ALTER TABLE ticks DROP COLUMN exchange_id"), "ticks: exchange_id is missing"),
+    "a table gone": (sql("DROP TABLE gaps"), "wrong schema: gaps: "),
+    "a version without tables": (versioned, "not a database of this engine"),
+    "a view alone": (foreign_view, "not a database of this engine"),
+    "a table that is not strict": (loosened, "wrong schema: trades: STRICT is missing"),
 }
 
 
