@@ -143,7 +143,7 @@ def test_scratch_ticks_never_reach_the_operators_database(installed: Lab, statem
 def test_plan_looks_and_does_nothing(installed: Lab) -> None:
     places = ("/etc", "/opt", "/run/systemd", EVIDENCE, "/run/hybrid-proofs", "/var/lib/hybrid-deploy")
     still, process = fingerprint(installed, *places), installed.root("pgrep", "-f", "hybrid-engine").stdout
-    said = installed.root(PROGRAM, "plan").stdout
+    said = installed.root(PROGRAM, "plan", "all").stdout
     for name, proof in PROOFS.items():
         assert f"{name}: {proof.claim}" in said
     assert "away from its real work" in said

@@ -184,6 +184,20 @@ def interrupted_after() -> Iterator[None]:
 
 
 @contextmanager
+def deferred() -> Iterator[None]:
+    """Let Ctrl-C take effect only at the end: what is begun in here has a name by then, and can be found and ended."""
+    caught: list[int] = []
+    before = [signal.signal(number, lambda which, _: caught.append(which)) for number in INTERRUPTIONS]
+    try:
+        yield
+    finally:
+        for number, handler in zip(INTERRUPTIONS, before, strict=True):
+            signal.signal(number, handler)
+    if caught:
+        raise Interrupted(signal.Signals(caught[0]).name)
+
+
+@contextmanager
 def uninterrupted() -> Iterator[None]:
     """Let a cleanup finish although Ctrl-C is pressed again."""
     before = [signal.signal(number, signal.SIG_IGN) for number in INTERRUPTIONS]

@@ -15,6 +15,7 @@ from typing import NoReturn
 from lab_common import (
     STATE,
     LabError,
+    deferred,
     locked,
     private_dir,
     require_room,
@@ -184,7 +185,10 @@ class Lab:
     def _start(self) -> None:
         with (self.state / "console.log").open("w") as log:
             argv = machine_argv(self.name)
-            machine = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+            with deferred():  # between fork and exec it has not got the command line yet by which it is found
+                machine = subprocess.Popen(
+                    argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                )
         wait_until(f"{self.name} starting", lambda: bool(self.leader()) or machine.poll() is not None)
         self._wait_running(machine)
 
