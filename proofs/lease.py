@@ -152,7 +152,9 @@ def undo(run: str, by: str, config_dir: Path, host: Host | None = None) -> dict[
     """
     with locked(RUN_ROOT / "undo.lock", f"undo of {run} by {by}", wait=True):
         lease = load(run)
-        if lease is None:
+        if lease is None:  # killed before its lease was saved, it had touched nothing yet
+            if run in os.listdir(RUN_ROOT):
+                shutil.rmtree(RUN_ROOT / run, ignore_errors=True)
             return None
         recorder = host.recorder if host else Recorder(Path(lease.evidence))
         shell = Host(recorder, f"{lease.proof}/undo")
@@ -162,7 +164,7 @@ def undo(run: str, by: str, config_dir: Path, host: Host | None = None) -> dict[
         report = _take_back(lease, shell, by, config_dir)
         recorder.write("undone", scope=shell.scope, data=report, sync=True)
         lease.path.unlink()
-        lease.path.parent.rmdir()
+        shutil.rmtree(lease.path.parent)  # with the draft of a lease that was being saved when it was killed
         shell.do("systemctl", "stop", lease.timer, check=False)
         return report
 
