@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -183,14 +184,21 @@ class Lab:
         (self.state / "lab.json").write_text(json.dumps(facts))
 
     def _start(self) -> None:
-        with (self.state / "console.log").open("w") as log:
-            argv = machine_argv(self.name)
-            with deferred():  # between fork and exec it has not got the command line yet by which it is found
+        machine: subprocess.Popen[bytes] | None = None
+        try:
+            with (self.state / "console.log").open("w") as log, deferred():
                 machine = subprocess.Popen(
-                    argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                    machine_argv(self.name), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
                 )
-        wait_until(f"{self.name} starting", lambda: bool(self.leader()) or machine.poll() is not None)
-        self._wait_running(machine)
+            started = machine
+            wait_until(f"{self.name} starting", lambda: bool(self.leader()) or started.poll() is not None)
+            self._wait_running(started)
+        except BaseException:
+            # So young it may not be found by its command line yet; its session holds nothing else.
+            if machine is not None and machine.poll() is None:
+                os.killpg(machine.pid, signal.SIGKILL)
+                machine.wait()
+            raise
 
     def _wait_running(self, machine: subprocess.Popen[bytes] | None = None) -> None:
         state = ""
