@@ -132,10 +132,15 @@ def test_interrupted_up_leaves_nothing(moment: str, number: signal.Signals, lab_
     with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as up:
         wait_for(moment, lambda: MOMENTS[moment](name))
         up.send_signal(number)
-        assert up.wait(timeout=30) == 130
+        code = up.wait(timeout=30)
         assert up.stderr
-        assert up.stderr.read() == "lab: interrupted\n"
-    assert remains(name) == []
+        told = up.stderr.read()
+    if code == 0:  # on a busy machine it was done before the signal reached it
+        lab_py("down", name)
+    else:
+        assert (code, told) == (130, "lab: interrupted\n")
+    # What was killed takes the kernel a moment to bury.
+    wait_for("everything being gone", lambda: remains(name) == [], 10)
 
 
 def test_interrupted_playbook_leaves_nothing(lab_names: Callable[[], str]) -> None:
