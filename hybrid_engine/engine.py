@@ -1,14 +1,15 @@
 """Watches the street: signals, heartbeat, watchdog, reload, and how the run ends.
 
-The main thread does nothing but watch. Signal handlers only set flags. What ends the run early is raised here, after
-the street was drained as for a stop.
+The main thread does nothing but watch. Signal handlers set flags and wake it. What ends the run early is raised here,
+after the street was drained as for a stop.
 """
 
 import faulthandler
+import queue
 import signal
-import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,7 +35,8 @@ class Engine:
     def __init__(self, config: Config, reload: Callable[[], Config]) -> None:
         self._config = config
         self._reload = reload
-        self._wake = threading.Event()
+        # Not an Event: a signal handler runs in the thread that waits, which may hold the Event's lock just then.
+        self._wakes: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._stop_asked = False
         self._reload_asked = False
         self._notifier = Notifier()
@@ -66,7 +68,7 @@ class Engine:
         street: Street | None = None
         failure: BaseException | None = None
         try:
-            street = Street(self._config, store, strategy, self._wake.set)
+            street = Street(self._config, store, strategy, self._wake)
             log.info("ready", run_id=store.run_id, after_s=round(time.monotonic() - began, 3))
             self._notifier.ready("running")
             self._watch(street)
@@ -89,7 +91,14 @@ class Engine:
             self._reload_asked = True
         else:
             self._stop_asked = True
-        self._wake.set()
+        self._wake()
+
+    def _wake(self) -> None:
+        self._wakes.put(None)
+
+    def _sleep(self, seconds: float) -> None:
+        with suppress(queue.Empty):
+            self._wakes.get(timeout=seconds)
 
     def _open_store(self, info: RunInfo) -> Store | None:
         """Open the store, paced: a lock is waited for, other trouble is retried. None when a stop was asked for."""
@@ -118,8 +127,7 @@ class Engine:
                 complained = True
             if time.monotonic() - began >= deadline_s:
                 raise final from error
-            self._wake.wait(BEAT_S)
-            self._wake.clear()
+            self._sleep(BEAT_S)
         return None
 
     def _watch(self, street: Street) -> None:
@@ -143,8 +151,7 @@ class Engine:
             if self._stop_asked or now >= ends or not street.persist.is_alive():
                 return
             self._check_overload(street)
-            self._wake.wait(max(0.0, min(BEAT_S, ends - now, next_heartbeat - now)))
-            self._wake.clear()
+            self._sleep(max(0.0, min(BEAT_S, ends - now, next_heartbeat - now)))
 
     def _ping(self, street: Street) -> None:
         now = time.monotonic()

@@ -72,12 +72,12 @@ def run_proof(proof: Proof, run: Run) -> dict[str, Json]:
         for thread in beside:
             thread.join()
     except Interrupted:
-        host.stop.set()
+        host.stop.ask()
         raise
     except Exception as error:  # noqa: BLE001 - whatever broke, the host comes first and the verdict is ERROR
         reason = f"{type(error).__name__}: {error}"
         results.append(Result("frame", Verdict.ERROR, reason))
-        host.stop.set()
+        host.stop.ask()
     finally:
         for thread in beside:
             thread.join()

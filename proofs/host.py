@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,6 +32,16 @@ class Interrupted(Exception):
     """The run was asked to stop (Ctrl-C, SIGTERM, the end of its lease)."""
 
 
+class Stop:
+    """Whether the run was asked to stop. A plain flag: a signal handler that set an Event could meet its own lock."""
+
+    asked = False
+
+    def ask(self, *_signal: object) -> None:
+        """From a signal handler or any thread; whoever waits sees it at its next look."""
+        self.asked = True
+
+
 @dataclass(frozen=True)
 class Output:
     rc: int
@@ -43,10 +52,10 @@ class Output:
 class Host:
     """Runs commands and waits for conditions, on behalf of one scope ("stall", "stall/mutant ...")."""
 
-    def __init__(self, recorder: Recorder, scope: str = "", stop: threading.Event | None = None) -> None:
+    def __init__(self, recorder: Recorder, scope: str = "", stop: Stop | None = None) -> None:
         self.recorder = recorder
         self.scope = scope
-        self.stop = stop or threading.Event()
+        self.stop = stop or Stop()
         self._polled: tuple[tuple[str, ...], Output] | None = None
 
     def scoped(self, scope: str) -> Host:
@@ -99,7 +108,8 @@ class Host:
                 if not answer:
                     raise Waited(f"{what} did not happen in {seconds:g} s")
                 return answer
-            if self.stop.wait(min(every, max(0.0, seconds - spent))):
+            time.sleep(min(every, max(0.0, seconds - spent)))
+            if self.stop.asked:
                 raise Interrupted(f"stopped while waiting for {what}")
 
     def hold(self, what: str, seconds: float, broken: Callable[[], T], every: float = 0.25) -> T | None:

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -23,7 +22,7 @@ from proofs.checks import kind_of_host, prerequisites, systemd_version
 from proofs.conduct import Run, run_proof
 from proofs.evidence import Recorder
 from proofs.faults import CONFIG_DIR, RELEASE
-from proofs.host import Host, Interrupted, facts
+from proofs.host import Host, Interrupted, Stop, facts
 from proofs.lease import Busy
 from proofs.unit import Unit
 from proofs.verdict import Json
@@ -131,9 +130,9 @@ def _python_path(command: Sequence[str]) -> list[str]:
 
 def inside(names: Sequence[str], unit_name: str, run_id: str, git: str, cap_s: float) -> int:
     """The proofs themselves, one after the other."""
-    stop = threading.Event()
+    stop = Stop()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, stop.ask)
     try:
         with lease.locked(lease.RUN_ROOT / "lock", f"run {run_id}, pid {os.getpid()}", wait=False):
             return _all(names, unit_name, run_id, git, cap_s, stop)
@@ -142,7 +141,7 @@ def inside(names: Sequence[str], unit_name: str, run_id: str, git: str, cap_s: f
         return 2
 
 
-def _all(names: Sequence[str], unit_name: str, run_id: str, git: str, cap_s: float, stop: threading.Event) -> int:
+def _all(names: Sequence[str], unit_name: str, run_id: str, git: str, cap_s: float, stop: Stop) -> int:
     folder = EVIDENCE_ROOT / run_id
     recorder = Recorder(folder / evidence.EVENTS)
     folder.chmod(0o750)

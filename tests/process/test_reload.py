@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 
 import pytest
 
@@ -98,3 +99,15 @@ def test_the_command_line_stays_above_the_file_after_a_reload(engine: Launcher) 
     assert process.stop() == 0
     run = check_finished(engine.db)
     assert 0 <= run["received"] // 4 - run["admitted"] <= 1
+
+
+def test_no_moment_is_a_bad_one_for_a_signal(engine: Launcher) -> None:
+    """A handler runs between any two steps of the thread that watches, so many signals meet many of those steps."""
+    process = engine.start(engine={"log_level": "WARN"})
+    wait_until(lambda: engine.db.exists() and rows(engine.db, "SELECT 1 FROM sqlite_schema"), "the database")
+    wait_until(lambda: rows(engine.db, "SELECT received FROM runs WHERE received > 20"), "some ticks")
+    for _ in range(2000):
+        process.send(signal.SIGHUP)
+        time.sleep(0.0003)  # signals that wait together count as one
+    assert process.stop() == 0
+    check_finished(engine.db)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
-import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from proofs import bundle, conduct, evidence, faults, lease, runner, signature
 from proofs.catalog import PROOFS, REQUIRED
 from proofs.experiment import Case, Deployed, Mutant, Proof
 from proofs.faults import Subject
-from proofs.host import Output
+from proofs.host import Output, Stop
 from proofs.live import Live
 from proofs.verdict import Check, Json
 
@@ -95,7 +94,7 @@ def record(root: Path, names: Sequence[str] = ("toy", "toy2")) -> Path:
         for subject in (faults.Real, faults.Copy):
             patch.setattr(subject, "install", lambda self: None)
         enlist(patch)
-        runner._all(names, "hybrid-engine.service", "r1", "abc", 0, threading.Event())
+        runner._all(names, "hybrid-engine.service", "r1", "abc", 0, Stop())
     return root / "r1"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from proofs.catalog import PROOFS, REQUIRED
 from proofs.evidence import Recorder, read
 from proofs.experiment import Case, Deployed, Mutant, NotSteady, run_case
 from proofs.faults import CannotMutate, Copy, Subject, config
-from proofs.host import Host, Interrupted, Output, Waited
+from proofs.host import Host, Interrupted, Output, Stop, Waited
 from proofs.unit import seconds
 from proofs.verdict import Check, Json, Verdict
 
@@ -118,8 +117,8 @@ def test_waiting_ends_by_condition_deadline_or_stop(tmp_path: Path) -> None:
     with pytest.raises(Waited, match="never did not happen in 0"):
         host.wait("never", 0.01, lambda: 0, every=0.001)
     assert host.hold("trouble", 0.01, lambda: 0, every=0.001) is None
-    stop = threading.Event()
-    stop.set()
+    stop = Stop()
+    stop.ask()
     with pytest.raises(Interrupted):
         Host(host.recorder, "", stop).wait("nothing", 5, lambda: 0)
 
