@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from hybrid_engine import __version__, config, journal
+from hybrid_engine.adapter import WITHOUT_NETWORK, ExecutionAdapter
 from hybrid_engine.exits import ConfigError, EngineError, Exit
 
 _OVERRIDES = {
@@ -95,12 +96,21 @@ def _load(args: argparse.Namespace) -> config.Config:
     return loaded
 
 
+def _adapter(loaded: config.Config) -> ExecutionAdapter:
+    if loaded.settings.mode == "LIVE":
+        from hybrid_engine import live_gate
+
+        return live_gate.load_adapter(loaded)
+    return WITHOUT_NETWORK[loaded.settings.mode]
+
+
 def _run(args: argparse.Namespace) -> int:
     log = journal.Journal("hybrid_engine")
     try:
         from hybrid_engine.engine import Engine
 
-        Engine(_load(args), reload=lambda: _load(args)).run()
+        loaded = _load(args)
+        Engine(loaded, _adapter(loaded), reload=lambda: _load(args)).run()
     except EngineError as error:
         log.error(str(error), exit_code=int(error.code), exit_name=error.code.name)
         return int(error.code)

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from hybrid_engine import journal
+from hybrid_engine.adapter import ExecutionAdapter
 from hybrid_engine.channel import BEAT_S
 from hybrid_engine.config import KEYS, Config
 from hybrid_engine.exits import ConfigError, EngineError, Exit, OverloadError, StorageError
@@ -30,10 +31,11 @@ log = Journal("hybrid_engine")
 
 
 class Engine:
-    """One run. `reload` re-reads the configuration (SIGHUP) and may raise ConfigError."""
+    """One run. `adapter` executes its orders; `reload` re-reads the configuration (SIGHUP), may raise ConfigError."""
 
-    def __init__(self, config: Config, reload: Callable[[], Config]) -> None:
+    def __init__(self, config: Config, adapter: ExecutionAdapter, reload: Callable[[], Config]) -> None:
         self._config = config
+        self._adapter = adapter
         self._reload = reload
         # Not an Event: a signal handler runs in the thread that waits, which may hold the Event's lock just then.
         self._wakes: queue.SimpleQueue[None] = queue.SimpleQueue()
@@ -68,7 +70,7 @@ class Engine:
         street: Street | None = None
         failure: BaseException | None = None
         try:
-            street = Street(self._config, store, strategy, self._wake)
+            street = Street(self._config, store, strategy, self._adapter, self._wake)
             log.info("ready", run_id=store.run_id, after_s=round(time.monotonic() - began, 3))
             self._notifier.ready("running")
             self._watch(street)

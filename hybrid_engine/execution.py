@@ -1,27 +1,26 @@
 """Execution: signals become orders, orders become trades.
 
-SHADOW and PAPER fill at once at the last price, with a fee. Nothing here can reach a network: this module and what it
+An adapter executes; those of SHADOW and PAPER fill at once. Nothing here can reach a network: this module and what it
 imports know no socket, and the `shadow` proof shows the same of the process.
 """
 
 from collections.abc import Callable, Sequence
 
+from hybrid_engine.adapter import Execution, ExecutionAdapter
 from hybrid_engine.channel import Channel
 from hybrid_engine.metrics import Counters
 from hybrid_engine.model import FILLED, REJECTED, Event, Order, Signal, Tick, Trade
 from hybrid_engine.risk import RiskBook
 from hybrid_engine.stage import Transform
 
-FEE_RATE = 0.001  # of the notional
-_REASONS = {"SHADOW": "SHADOW_RECORDED", "PAPER": "PAPER_FILLED"}
-
 
 class ExecutionStage(Transform):
-    """Makes an order of every signal: filled, or rejected with reason RISK_CAP. Its times are the tick's."""
+    """Makes an order of every signal: as the adapter answers, or rejected as RISK_CAP. Its times are the tick's."""
 
     def __init__(
         self,
         mode: str,
+        adapter: ExecutionAdapter,
         book: RiskBook,
         inbox: Channel,
         outbox: Channel,
@@ -30,6 +29,7 @@ class ExecutionStage(Transform):
     ) -> None:
         super().__init__("execution", inbox, outbox, on_end)
         self._mode = mode
+        self._adapter = adapter
         self._book = book
         self._counters = counters
 
@@ -45,25 +45,27 @@ class ExecutionStage(Transform):
 
     def _execute(self, signal: Signal) -> list[Event]:
         price = self._book.price(signal.symbol)
-        cap = self._book.veto(signal)
+        vetoed = self._book.veto(signal) is not None
         self._counters.orders += 1
-        status, reason = (FILLED, _REASONS[self._mode]) if cap is None else (REJECTED, "RISK_CAP")
+        self._counters.risk_vetoes += vetoed
+        done = Execution(REJECTED, "RISK_CAP", price, 0.0) if vetoed else self._adapter.execute(signal, price)
+        if done.status not in (FILLED, REJECTED):
+            raise ValueError(f"the adapter answered status {done.status!r}; FILLED or REJECTED is possible")
         order = Order(
             signal.id,
             signal.symbol,
             signal.side,
             signal.size,
-            price,
-            status,
-            reason,
+            done.price,
+            done.status,
+            done.reason,
             self._mode,
             signal.created_ms,
         )
-        if cap is not None:
-            self._counters.risk_vetoes += 1
+        if done.status != FILLED:
             return [order]
         self._book.fill(signal.symbol, signal.side, signal.size)
         self._counters.shadow_orders += self._mode == "SHADOW"
         self._counters.trade_count += 1
-        fee = signal.size * price * FEE_RATE
-        return [order, Trade(order.id, signal.symbol, signal.side, signal.size, price, fee, signal.created_ms)]
+        at = signal.created_ms
+        return [order, Trade(order.id, signal.symbol, signal.side, signal.size, done.price, done.fee, at)]

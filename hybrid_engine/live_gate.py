@@ -10,10 +10,11 @@ import subprocess
 import time
 from collections.abc import Callable
 from datetime import datetime
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
+from hybrid_engine.adapter import ExecutionAdapter
 from hybrid_engine.config import Config
 from hybrid_engine.exits import ConfigError
 from hybrid_engine.release import UNRELEASED, this_release
@@ -37,9 +38,35 @@ def check(config: Config) -> None:
         _check(config)
     except _Refused as reason:
         raise ConfigError(f"{config.path}: mode = LIVE: refused, {reason}") from None
-    if not entry_points(group=ADAPTERS):
+    _adapter_entry(config)
+
+
+def load_adapter(config: Config) -> ExecutionAdapter:
+    """The live adapter that is installed. Raises ConfigError when there is none, more than one, or none of use."""
+    entry = _adapter_entry(config)
+    try:
+        adapter = entry.load()()
+    except Exception as error:
+        raise ConfigError(
+            f"{config.path}: mode = LIVE: the adapter {entry.name} ({entry.value}) cannot be made: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    if not callable(getattr(adapter, "execute", None)):
+        raise ConfigError(
+            f"{config.path}: mode = LIVE: the adapter {entry.name} ({entry.value}) has no execute(signal, price)"
+        )
+    found: ExecutionAdapter = adapter
+    return found
+
+
+def _adapter_entry(config: Config) -> EntryPoint:
+    entries = tuple(entry_points(group=ADAPTERS))
+    if not entries:
         raise ConfigError(f"{config.path}: mode = LIVE: the gate is open, but no live adapter installed ({ADAPTERS})")
-    raise ConfigError(f"{config.path}: mode = LIVE: this release cannot run an adapter of {ADAPTERS}")
+    if len(entries) > 1:
+        names = ", ".join(sorted(f"{entry.name} ({entry.value})" for entry in entries))
+        raise ConfigError(f"{config.path}: mode = LIVE: more than one live adapter is installed, keep one: {names}")
+    return entries[0]
 
 
 class _Refused(Exception):

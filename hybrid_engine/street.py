@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from hybrid_engine.adapter import ExecutionAdapter
 from hybrid_engine.channel import BEAT_S, Channel
 from hybrid_engine.config import Config
 from hybrid_engine.execution import ExecutionStage
@@ -30,7 +31,9 @@ log = Journal("hybrid_engine")
 class Street:
     """Wired and started at once; `wake` is called when a stage ends. Raises ConfigError (a replay that cannot be)."""
 
-    def __init__(self, config: Config, store: Store, strategy: Strategy, wake: Callable[[], None]) -> None:
+    def __init__(
+        self, config: Config, store: Store, strategy: Strategy, adapter: ExecutionAdapter, wake: Callable[[], None]
+    ) -> None:
         settings, engine = config.settings, config.settings.engine
         first_tick, first_gap = store.first_ids
         self.counters = Counters()
@@ -48,7 +51,7 @@ class Street:
         self.stages: tuple[Stage, ...] = (
             self.ingest,
             StrategyStage(strategy, self.door, signals, self.counters, wake),
-            ExecutionStage(settings.mode, RiskBook(settings.risk_caps), signals, rows, self.counters, wake),
+            ExecutionStage(settings.mode, adapter, RiskBook(settings.risk_caps), signals, rows, self.counters, wake),
             self.persist,
         )
         for stage in reversed(self.stages):

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hybrid_engine.adapter import WITHOUT_NETWORK, ExecutionAdapter
 from hybrid_engine.channel import Channel
 from hybrid_engine.execution import ExecutionStage
 from hybrid_engine.front_door import FrontDoor
@@ -67,6 +68,7 @@ class BackStreet:
         default_factory=lambda: EngineSettings(batch_rows=3, flush_interval_ms=2.0, heartbeat_interval_secs=0.1)
     )
     admit_wait_ms: float = 0.0
+    adapter: ExecutionAdapter = WITHOUT_NETWORK["SHADOW"]
     on_end: Callable[[], None] = nothing
 
     def __post_init__(self) -> None:
@@ -87,7 +89,7 @@ class BackStreet:
         self.persist = PersistStage(self.store, self.door, rows, self.counters, self.feed, self.settings, self.on_end)
         self.stages = (
             StrategyStage(self.strategy, self.door, signals, self.counters, self.on_end),
-            ExecutionStage("SHADOW", RiskBook(self.caps), signals, rows, self.counters, self.on_end),
+            ExecutionStage("SHADOW", self.adapter, RiskBook(self.caps), signals, rows, self.counters, self.on_end),
             self.persist,
         )
         for stage in self.stages:

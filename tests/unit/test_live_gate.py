@@ -11,8 +11,10 @@ import pytest
 
 from hybrid_engine import config, live_gate
 from hybrid_engine.exits import ConfigError
+from hybrid_engine.model import BUY, Signal
 from hybrid_engine.release import Release
 
+SIGNAL = Signal(1, "BTC/USD", BUY, "TEST", 1.0, 0.1, 0)
 RELEASE = Release("0.1.0", "0.1.0-abc", "a" * 64)
 Json = Any
 
@@ -199,6 +201,61 @@ def test_the_gate_stays_shut(bundle: Bundle, spoil: Callable[[Bundle], None], re
 @pytest.mark.holds("G1")
 def test_a_bundle_that_holds_opens_it_and_still_no_order_leaves(bundle: Bundle) -> None:
     assert refusal(bundle).endswith("the gate is open, but no live adapter installed (hybrid_engine.adapters)")
+
+
+ADAPTER = """
+from hybrid_engine.adapter import Execution
+class Adapter:
+    def execute(self, signal, price):
+        return Execution("REJECTED", "TEST_HALTED", price, 0.0)
+class Lame: pass
+"""
+
+
+def install_adapter(directory: Path, name: str, factory: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As pip leaves a package that names an adapter."""
+    about = directory / f"{name}-1.0.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text(f"[{live_gate.ADAPTERS}]\n{name} = {factory}\n")
+    (directory / "adapter_of_test.py").write_text(ADAPTER)
+    monkeypatch.syspath_prepend(str(directory))
+
+
+@pytest.mark.holds("G1")
+def test_an_adapter_is_found_by_its_entry_point_and_only_behind_the_gate(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install_adapter(tmp_path / "one", "halting", "adapter_of_test:Adapter", monkeypatch)
+    bundle.sign()
+    live_gate.check(bundle.load())
+    assert live_gate.load_adapter(bundle.load()).execute(SIGNAL, 100.0).reason == "TEST_HALTED"
+    bundle.armed = False
+    assert "live_armed is false" in refusal(bundle)
+
+
+@pytest.mark.parametrize(
+    ("factory", "reason"),
+    [
+        ("adapter_of_test:Lame", "the adapter bad (adapter_of_test:Lame) has no execute(signal, price)"),
+        ("adapter_of_test:Missing", "the adapter bad (adapter_of_test:Missing) cannot be made: AttributeError"),
+        ("no_such_module:Adapter", "the adapter bad (no_such_module:Adapter) cannot be made: ModuleNotFoundError"),
+    ],
+)
+def test_an_adapter_of_no_use_is_refused(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, factory: str, reason: str
+) -> None:
+    install_adapter(tmp_path / "one", "bad", factory, monkeypatch)
+    bundle.sign()
+    with pytest.raises(ConfigError) as caught:
+        live_gate.load_adapter(bundle.load())
+    assert reason in str(caught.value)
+
+
+def test_two_adapters_are_one_too_many(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install_adapter(tmp_path / "one", "first", "adapter_of_test:Adapter", monkeypatch)
+    install_adapter(tmp_path / "two", "second", "adapter_of_test:Adapter", monkeypatch)
+    assert "more than one live adapter is installed, keep one: first (" in refusal(bundle)
 
 
 def test_a_checkout_is_no_release(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:

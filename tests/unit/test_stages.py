@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from hybrid_engine.adapter import Execution
 from hybrid_engine.channel import Channel
 from hybrid_engine.exits import StorageError
 from hybrid_engine.metrics import Counters
-from hybrid_engine.model import Print, Signal, Tick
-from hybrid_engine.settings import EngineSettings
+from hybrid_engine.model import FILLED, REJECTED, Print, Signal, Tick
+from hybrid_engine.settings import EngineSettings, RiskCaps
 from hybrid_engine.stage import STUCK_AFTER_S, Stage
 from hybrid_engine.store import Store
 from hybrid_engine.strategy import Periodic, StrategyStage, load
@@ -109,6 +110,39 @@ def test_what_stands_behind_a_stage_that_failed_is_still_stored(tmp_path: Path) 
         assert not stage.is_alive()
         assert stage.failure is None
     assert rows(street.db, "SELECT max(ticks.id), max(ticks_stored), max(admitted) FROM ticks, runs") == [(3, 3, 4)]
+
+
+class Answers:
+    """An adapter that answers each order with the next of these statuses."""
+
+    def __init__(self, *statuses: str) -> None:
+        self._statuses = iter(statuses)
+
+    def execute(self, signal: Signal, price: float) -> Execution:
+        return Execution(next(self._statuses), "OF_TEST", price + 1, 0.25)
+
+
+def test_what_the_adapter_answers_is_what_is_stored(tmp_path: Path) -> None:
+    caps = RiskCaps(max_exposure_usd=1e9, max_symbol_exposure_usd=1e9)
+    adapter = Answers(FILLED, REJECTED)
+    street = BackStreet(tmp_path / "x.db", signal_every=1, tick_capacity=9, caps=caps, adapter=adapter)
+    street.door.offer("s", prints(2), 1, nothing)
+    street.close()
+    check_finished(street.db)
+    last = rows(street.db, "SELECT price FROM ticks ORDER BY id")
+    asked = "SELECT orders.id, status, reason, orders.price, trades.price, fee FROM orders LEFT JOIN trades USING (id)"
+    assert rows(street.db, asked) == [
+        (1, FILLED, "OF_TEST", last[0][0] + 1, last[0][0] + 1, 0.25),
+        (2, REJECTED, "OF_TEST", last[1][0] + 1, None, None),
+    ]
+
+
+def test_an_adapter_with_another_answer_ends_the_stage(tmp_path: Path) -> None:
+    street = BackStreet(tmp_path / "x.db", signal_every=1, adapter=Answers("MAYBE"))
+    street.door.offer("s", prints(1), 1, nothing)
+    execution = street.stages[1]
+    execution.join(10)
+    assert "answered status 'MAYBE'" in str(execution.failure)
 
 
 def test_a_batch_is_committed_by_rows_by_time_and_at_the_end(tmp_path: Path) -> None:

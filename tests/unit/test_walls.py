@@ -18,7 +18,7 @@ ENGINE = ROOT / "hybrid_engine"
 FLOORS = [
     {"exits", "model", "metrics", "journal", "systemd", "__init__"},
     {"settings", "schema", "release"},
-    {"sources", "channel", "risk"},
+    {"sources", "channel", "risk", "adapter"},
     {"config", "store"},
     {"ingest.frames", "live_gate", "front_door", "pressure", "health", "stage"},
     {"ingest.base", "ingest.connection", "ingest.__init__"},
