@@ -29,7 +29,9 @@ ALMOST = 1 + 1e-9  # sums of floats in another order
 @given(moves, caps)
 def test_the_caps_hold(script: list[tuple[str, float, tuple[str, float] | None]], limits: RiskCaps) -> None:
     counters = Counters()
-    stage = ExecutionStage("PAPER", WITHOUT_NETWORK["PAPER"], RiskBook(limits), Channel(4), Channel(4), counters, lambda: None)
+    stage = ExecutionStage(
+        "PAPER", WITHOUT_NETWORK["PAPER"], RiskBook(limits), Channel(4), Channel(4), counters, lambda: None
+    )
     net: dict[str, float] = dict.fromkeys(SYMBOLS, 0.0)
     last: dict[str, float] = dict.fromkeys(SYMBOLS, 0.0)
     vetoes = trades = 0
