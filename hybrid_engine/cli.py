@@ -132,8 +132,8 @@ def _config(args: argparse.Namespace) -> int:
     for name, value in loaded.values.items():
         print(f"{name:<{width}} = {json.dumps(value):<32} # {loaded.origins[name]}")
     for source in loaded.sources:
-        symbol = source.symbol or "(own symbols)"
-        print(f"source {source.name}: {source.kind} {symbol} priority {source.priority} {source.url}")
+        symbols = ", ".join(source.symbols) or "(own symbols)"
+        print(f"source {source.name}: {source.kind} {symbols} priority {source.priority} {source.url}")
     print(f"config digest {loaded.digest}")
     return 0
 

@@ -219,7 +219,7 @@ def _cross_checks(settings: Settings, file: Path) -> tuple[Source, ...]:
     if engine.ingest_mode == "MOCK_WS":
         if not is_ws_url(engine.ws_url):
             raise ConfigError(f"{file}: engine.ws_url = {_show(engine.ws_url)}: MOCK_WS needs a ws:// or wss:// URL")
-        return (Source("mock", engine.ws_url, "auto", "", 1, engine.ca_file),)
+        return (Source("mock", engine.ws_url, "auto", (), 1, engine.ca_file),)
     if engine.ingest_mode == "REPLAY":
         if not engine.replay_from.database or engine.replay_from.run < 1:
             raise ConfigError(

@@ -7,25 +7,29 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from hybrid_engine.exits import ConfigError
+from hybrid_engine.ingest.exchanges import EXCHANGES, plain
 
-# The protocols a source can speak; ingest.frames decodes each.
-KINDS = ("binance", "gemini_v1", "gemini_v2")
+# The protocols a source can speak. "auto" is for MOCK_WS alone.
+KINDS = tuple(kind for kind in EXCHANGES if kind != "auto")
 _REQUIRED = ("name", "url", "kind", "priority")
-_OPTIONAL = ("symbol", "ca_file")
+_TEXTS = ("name", "url", "kind", "symbol", "ca_file")
+_ALLOWED = (*_REQUIRED, "symbol", "symbols", "ca_file")
+_MAX_SYMBOLS = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
     """One WebSocket to read trades from.
 
-    `symbol` is what its ticks are called here ("" keeps the exchange's name); `priority` 1 is tried first; `ca_file`
-    replaces the system's certificates. `kind` "auto" (MOCK_WS only) tells the protocol by each frame's shape.
+    `symbols` is what its ticks are called here (none keeps the exchange's names), and what is subscribed to where the
+    exchange wants to be asked; `priority` 1 is tried first; `ca_file` replaces the system's certificates. `kind` "auto"
+    (MOCK_WS only) tells the protocol by each frame's shape.
     """
 
     name: str
     url: str
     kind: str
-    symbol: str
+    symbols: tuple[str, ...]
     priority: int
     ca_file: str
 
@@ -35,12 +39,9 @@ class Source:
 
 def guess_kind(url: str) -> str:
     """The protocol that `url` is known for, "" when it tells none."""
-    path = urlsplit(url).path
-    if path.startswith("/v1/marketdata"):
-        return "gemini_v1"
-    if path.startswith("/v2/marketdata"):
-        return "gemini_v2"
-    return "binance" if path.startswith(("/ws/", "/stream")) else ""
+    parts = urlsplit(url)
+    host, path = parts.hostname or "", parts.path
+    return next((kind for kind, exchange in EXCHANGES.items() if exchange.serves(host, path)), "")
 
 
 def is_ws_url(url: str) -> bool:
@@ -89,12 +90,12 @@ def _source(where: str, entry: Any, default_ca_file: str) -> Source:
     if not isinstance(entry, dict):
         raise ConfigError(f"{where}: must be a [[source]] table")
     for name in entry:
-        if name not in _REQUIRED + _OPTIONAL:
-            raise ConfigError(f"{where}.{name}: unknown key; allowed are {', '.join(_REQUIRED + _OPTIONAL)}")
+        if name not in _ALLOWED:
+            raise ConfigError(f"{where}.{name}: unknown key; allowed are {', '.join(_ALLOWED)}")
     for name in _REQUIRED:
         if name not in entry:
             raise ConfigError(f"{where}.{name}: is missing")
-    for name in ("name", "url", "kind", *_OPTIONAL):
+    for name in _TEXTS:
         if not isinstance(entry.get(name, ""), str):
             raise ConfigError(f"{where}.{name} = {entry[name]!r}: must be a text in quotes")
     if not entry["name"]:
@@ -114,10 +115,27 @@ def _source(where: str, entry: Any, default_ca_file: str) -> Source:
         hint = f'; for this url it is "{guess}"' if guess else ""
         replaced = ' (what the first system called "ticker")' if kind == "ticker" else ""
         raise ConfigError(f'{where}.kind = "{entry["kind"]}"{replaced}: must be one of {", ".join(KINDS)}{hint}')
-    symbol = entry.get("symbol", "")
-    if kind == "gemini_v2" and not symbol:
-        raise ConfigError(f"{where}.symbol: gemini_v2 subscribes by symbol, so it must be named")
+    symbols = _symbols(where, entry)
+    if EXCHANGES[kind].must_subscribe and not symbols:
+        raise ConfigError(f"{where}.symbol: {kind} subscribes by symbol, so it must be named")
     ca_file = entry.get("ca_file", "") or default_ca_file
     if ca_file and not is_file(ca_file):
         raise ConfigError(f'{where}.ca_file = "{ca_file}": there is no such file')
-    return Source(entry["name"], url, kind, symbol, priority, ca_file)
+    return Source(entry["name"], url, kind, symbols, priority, ca_file)
+
+
+def _symbols(where: str, entry: dict[str, Any]) -> tuple[str, ...]:
+    """What `symbol` or `symbols` names, not both."""
+    if "symbols" not in entry:
+        return (entry["symbol"],) if entry.get("symbol") else ()
+    if "symbol" in entry:
+        raise ConfigError(f"{where}.symbols: beside .symbol; name all of them in symbols = [...] and remove symbol")
+    names = entry["symbols"]
+    good = isinstance(names, list) and all(isinstance(name, str) and name for name in names)
+    if not good or not 1 <= len(names) <= _MAX_SYMBOLS:
+        raise ConfigError(
+            f'{where}.symbols = {names!r}: must be a list of 1 to {_MAX_SYMBOLS} texts, such as ["BTC/USD", "ETH/USD"]'
+        )
+    if len({plain(name) for name in names}) < len(names):
+        raise ConfigError(f"{where}.symbols = {names!r}: two of them are the same symbol")
+    return tuple(names)

@@ -7,7 +7,6 @@ the library does not, and tells when the socket is empty, so that whatever came 
 import socket
 import ssl
 import time
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from websocket import (
     ABNF,
@@ -22,6 +21,7 @@ from websocket._abnf import frame_buffer
 from websocket._http import read_headers
 
 from hybrid_engine.channel import BEAT_S
+from hybrid_engine.ingest.exchanges import EXCHANGES
 from hybrid_engine.sources import Source, guess_kind
 
 MAX_MESSAGE_BYTES = 8 * 1024 * 1024
@@ -30,8 +30,6 @@ READ_BYTES = 64 * 1024
 REFUSED_HOLD_S = 900.0
 LIMITED_HOLD_S = 60.0
 MAX_HOLD_S = 3600.0
-
-_GEMINI_V1_QUERY = {"heartbeat": "true", "trades": "true", "bids": "false", "offers": "false"}
 
 
 class SourceFailed(Exception):
@@ -100,14 +98,15 @@ class Connection:
     """An open connection. Raises SourceFailed from every method once it is of no use."""
 
     def __init__(self, source: Source, app_symbol: str, timeout_s: float) -> None:
-        kind = guess_kind(source.url) if source.kind == "auto" else source.kind
+        # A mock exchange is asked as its URL tells, and each of its frames is decoded by its shape.
+        exchange = EXCHANGES[(guess_kind(source.url) or "auto") if source.kind == "auto" else source.kind]
         self._socket = _Socket(_tls(source))
         self._socket.settimeout(timeout_s)
         try:
             # No extensions are offered, so a frame with a reserved bit is a protocol error, which fails the source.
-            self._socket.connect(url_of(source.url, kind), redirect_limit=0)
-            if kind == "gemini_v2":
-                self._socket.send(_gemini_v2_subscription(source.symbol or app_symbol))
+            self._socket.connect(exchange.ask(source.url), redirect_limit=0)
+            for text in exchange.subscribe(source.symbols or (app_symbol,)):
+                self._socket.send(text)
             self._socket.settimeout(BEAT_S)
         except WebSocketBadStatusException as error:
             raise SourceFailed(f"answered HTTP {error.status_code}", _hold_s(error)) from error
@@ -184,24 +183,6 @@ class Connection:
             code = int.from_bytes(data[:2]) if len(data) >= 2 else 1005
             raise SourceFailed(f"closed by the exchange (code {code})")
         return None
-
-
-def url_of(url: str, kind: str) -> str:
-    """The URL to ask for: Gemini v1 sends what it is asked for only when each part is asked for by name."""
-    if kind != "gemini_v1":
-        return url
-    parts = urlsplit(url)
-    query = {**_GEMINI_V1_QUERY, **dict(parse_qsl(parts.query, keep_blank_values=True))}
-    return urlunsplit(parts._replace(query=urlencode(query)))
-
-
-def plain(symbol: str) -> str:
-    """A symbol as exchanges write it: BTC/USD -> BTCUSD."""
-    return "".join(c for c in symbol if c.isalnum()).upper()
-
-
-def _gemini_v2_subscription(symbol: str) -> str:
-    return f'{{"type":"subscribe","subscriptions":[{{"name":"l2","symbols":["{plain(symbol)}"]}}]}}'
 
 
 def _tls(source: Source) -> dict[str, object]:

@@ -16,7 +16,7 @@ from hybrid_engine.exits import NetworkError, ParseError
 from hybrid_engine.front_door import FrontDoor
 from hybrid_engine.ingest.base import IngestStage
 from hybrid_engine.ingest.connection import Connection, SourceFailed
-from hybrid_engine.ingest.frames import decode
+from hybrid_engine.ingest.exchanges import decode
 from hybrid_engine.ingest.session import Session
 from hybrid_engine.journal import Journal, Throttle
 from hybrid_engine.metrics import FeedState
@@ -115,7 +115,7 @@ class FeedIngest(IngestStage):
             self._hold_until[source.name] = time.monotonic() + error.hold_s
             self.feed.source_failures += 1
             log.warn("source failed", source=source.name, url=source.url, reason=str(error))
-            for symbol in session.symbols or {source.symbol or self._app_symbol}:
+            for symbol in session.symbols or source.symbols or (self._app_symbol,):
                 self.door.silence_begins(source.name, symbol, session.heard_ms or session.began_ms)
         finally:
             self.feed.source = ""
@@ -186,7 +186,7 @@ class FeedIngest(IngestStage):
         limit = self.settings.parse_error_limit
         good = False
         for message in messages:
-            decoded = decode(session.decoder, message)
+            decoded = decode(session.exchange, message)
             good = good or not decoded.rejections
             for item in decoded.prints:
                 prints.append(session.named(item))

@@ -5,10 +5,11 @@ import time
 from contextlib import closing
 from pathlib import Path
 
+from hybrid_engine.database import Locked, is_lock, open_reader
 from hybrid_engine.exits import ConfigError, OverloadError, StorageError
 from hybrid_engine.ingest.base import IngestStage
 from hybrid_engine.settings import EngineSettings, ReplayFrom
-from hybrid_engine.store import Locked, Store, is_lock, now_ms, open_reader, ticks_of_run
+from hybrid_engine.store import Store, now_ms, ticks_of_run
 
 CHUNK = 256
 

@@ -3,8 +3,7 @@
 import time
 from urllib.parse import parse_qs, urlsplit
 
-from hybrid_engine.ingest.connection import plain
-from hybrid_engine.ingest.frames import DECODERS
+from hybrid_engine.ingest.exchanges import EXCHANGES, plain
 from hybrid_engine.journal import Journal
 from hybrid_engine.model import Print
 from hybrid_engine.sources import Source
@@ -18,11 +17,14 @@ class Session:
 
     def __init__(self, source: Source, app_symbol: str) -> None:
         self.source = source
-        self.decoder = DECODERS[source.kind]
+        self.exchange = EXCHANGES[source.kind]
         url_symbol = _url_symbol(source.url)
-        self._canonical = source.symbol or app_symbol
-        self._expected = {plain(self._canonical), url_symbol} if source.symbol else {plain(app_symbol)}
-        self.default_symbol = self._canonical if not url_symbol or url_symbol in self._expected else url_symbol
+        configured = source.symbols or (app_symbol,)
+        # theirs, spelled plainly -> ours
+        self._expected = {plain(symbol): symbol for symbol in configured}
+        if url_symbol and len(source.symbols) == 1:
+            self._expected[url_symbol] = configured[0]
+        self.default_symbol = self._expected.get(url_symbol, url_symbol) if url_symbol else configured[0]
         self.symbols: set[str] = set()
         self.began_ms = now_ms()
         self.heard_ms: int | None = None
@@ -45,9 +47,9 @@ class Session:
         """The print under the symbol it has here. A symbol this source was not configured for keeps its own name."""
         name = self._names.get(item.symbol)
         if name is None:
-            expected = plain(item.symbol) in self._expected
-            name = self._names[item.symbol] = self._canonical if expected else item.symbol
-            if self.source.symbol and not expected:
+            known = self._expected.get(plain(item.symbol))
+            name = self._names[item.symbol] = known or item.symbol
+            if self.source.symbols and not known:
                 log.warn("unexpected symbol, kept under its own name", source=self.source.name, symbol=item.symbol)
         self.symbols.add(name)
         return item if name == item.symbol else item._replace(symbol=name)

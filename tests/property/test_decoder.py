@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from hybrid_engine.ingest.frames import DECODERS, Decoded, decode
+from hybrid_engine.ingest.exchanges import EXCHANGES, Decoded, decode
 from hybrid_engine.schema import MIGRATIONS
 
 FRAMES = Path(__file__).parents[1] / "data" / "frames"
@@ -82,7 +82,7 @@ def check(decoded: object) -> None:
 
 
 @pytest.mark.holds("BYTES")
-@pytest.mark.parametrize("name", DECODERS)
+@pytest.mark.parametrize("name", EXCHANGES)
 def test_any_bytes(name: str) -> None:
     @settings(max_examples=150)
     @given(st.one_of(st.binary(max_size=60), st.text(max_size=60).map(str.encode), spoiled(), spoiled(), damaged()))
@@ -96,6 +96,6 @@ def test_any_bytes(name: str) -> None:
     @example(b'{"type":"trade","symbol":"\\udfff\\ud800","price":"1","quantity":"1","timestamp":1}')
     @example(b'{"type":"update","events":[1,null,[],{"type":"trade"}],"timestampms":1}')
     def holds(payload: bytes) -> None:
-        check(decode(DECODERS[name], payload))
+        check(decode(EXCHANGES[name], payload))
 
     holds()

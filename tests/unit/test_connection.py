@@ -41,6 +41,6 @@ def test_a_refusal_is_taken_at_its_first_line(status: str, hold_s: float) -> Non
     head = f"HTTP/1.1 {status}\r\nContent-Length: 5000\r\nRetry-After: 7\r\n\r\nhi".encode()
     with answering(head) as url, pytest.raises(SourceFailed) as caught:
         # The time-out is long: whoever waits for the body meets pytest's patience, not this one.
-        Connection(Source("s", url, "binance", "", 1, ""), "BTC/USD", timeout_s=60)
+        Connection(Source("s", url, "binance", (), 1, ""), "BTC/USD", timeout_s=60)
     assert str(caught.value) == f"answered HTTP {status[:3]}"
     assert caught.value.hold_s == hold_s

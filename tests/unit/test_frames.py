@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from hybrid_engine.ingest.frames import DECODERS, Decoded, decode
+from hybrid_engine.ingest.exchanges import EXCHANGES, Decoded, decode
 from hybrid_engine.model import Print
 
 FRAMES = Path(__file__).parents[1] / "data" / "frames"
@@ -57,23 +57,23 @@ ONE = [
 
 @pytest.mark.parametrize(("kind", "frame", "wanted"), ONE)
 def test_a_trade(kind: str, frame: str, wanted: Print) -> None:
-    assert decode(DECODERS[kind], frame.encode()) == Decoded([wanted], [])
-    assert decode(DECODERS["auto"], frame.encode()) == Decoded([wanted], [])
+    assert decode(EXCHANGES[kind], frame.encode()) == Decoded([wanted], [])
+    assert decode(EXCHANGES["auto"], frame.encode()) == Decoded([wanted], [])
 
 
 def test_microseconds_are_read_as_milliseconds() -> None:
     frame = json.loads(BINANCE_TRADE)
-    (item,) = decode(DECODERS["binance"], json.dumps({**frame, "T": T * 1000 + 999}).encode()).prints
+    (item,) = decode(EXCHANGES["binance"], json.dumps({**frame, "T": T * 1000 + 999}).encode()).prints
     assert item.exchange_ms == T
     del frame["T"]
-    (item,) = decode(DECODERS["binance"], json.dumps(frame).encode()).prints
+    (item,) = decode(EXCHANGES["binance"], json.dumps(frame).encode()).prints
     assert item.exchange_ms == T + 5  # the event's time, where the trade's is missing
 
 
 def test_numbers_and_a_missing_id_are_taken() -> None:
     frame = {**V2_TRADE, "price": 53.5, "quantity": 1}
     del frame["event_id"]
-    assert decode(DECODERS["gemini_v2"], json.dumps(frame).encode()).prints == [Print("BTCUSD", 53.5, 1.0, None, T)]
+    assert decode(EXCHANGES["gemini_v2"], json.dumps(frame).encode()).prints == [Print("BTCUSD", 53.5, 1.0, None, T)]
 
 
 IGNORED: list[tuple[str, Any]] = [
@@ -102,8 +102,8 @@ IGNORED: list[tuple[str, Any]] = [
 
 @pytest.mark.parametrize(("kind", "frame"), IGNORED)
 def test_what_is_no_trade_costs_nothing(kind: str, frame: object) -> None:
-    assert decode(DECODERS[kind], json.dumps(frame).encode()) == Decoded([], [])
-    assert decode(DECODERS["auto"], json.dumps(frame).encode()) == Decoded([], [])
+    assert decode(EXCHANGES[kind], json.dumps(frame).encode()) == Decoded([], [])
+    assert decode(EXCHANGES["auto"], json.dumps(frame).encode()) == Decoded([], [])
 
 
 BAD_AMOUNTS = [
@@ -131,7 +131,7 @@ BAD_AMOUNTS_JSON: list[Any] = [*BAD_AMOUNTS, None, True, [], {}, 0, -1, 0.0, 10*
 @pytest.mark.parametrize("field", ["p", "q"])
 def test_a_trade_without_a_price_or_a_size_is_rejected_and_says_so(field: str, bad: object) -> None:
     frame = {**json.loads(BINANCE_TRADE), field: bad}
-    decoded = decode(DECODERS["binance"], json.dumps(frame).encode())
+    decoded = decode(EXCHANGES["binance"], json.dumps(frame).encode())
     assert decoded.prints == []
     assert [reason.partition(":")[0] for reason in decoded.rejections] == [field]
 
@@ -156,7 +156,7 @@ def test_a_trade_without_a_price_or_a_size_is_rejected_and_says_so(field: str, b
     ],
 )
 def test_other_broken_trades_are_rejected_once(kind: str, frame: object) -> None:
-    decoded = decode(DECODERS[kind], json.dumps(frame).encode())
+    decoded = decode(EXCHANGES[kind], json.dumps(frame).encode())
     assert (len(decoded.prints), len(decoded.rejections)) == (0, 1)
 
 
@@ -164,14 +164,14 @@ def test_other_broken_trades_are_rejected_once(kind: str, frame: object) -> None
     "payload", [b"", b"nonsense", b"\xff\xfe", b'{"e":"trade",', b"NaN", b'{"p":Infinity}', b"[" * 99_999]
 )
 def test_what_is_no_json_is_rejected(payload: bytes) -> None:
-    decoded = decode(DECODERS["binance"], payload)
+    decoded = decode(EXCHANGES["binance"], payload)
     assert decoded.prints == []
     assert decoded.rejections[0].startswith("not JSON")
 
 
 def test_one_message_may_hold_good_trades_and_bad_ones_in_order() -> None:
     frame = v1({**V1_TRADE, "tid": 1}, {**V1_TRADE, "price": ""}, 7, V1_CHANGE, {**V1_TRADE, "tid": 2})
-    decoded = decode(DECODERS["gemini_v1"], frame.encode())
+    decoded = decode(EXCHANGES["gemini_v1"], frame.encode())
     assert [item.exchange_id for item in decoded.prints] == [1, 2]
     assert decoded.rejections == ["price: not a number", "events: not objects"]
 
@@ -196,7 +196,7 @@ def test_recorded_frames_give_their_trades_and_nothing_else(name: str, kind: str
             wanted.append((data.get("s") or data["symbol"], data["t"] if "t" in data else data["event_id"]))
         elif what == "aggTrade":
             wanted.append((data["s"], data["a"]))
-    got = [decode(DECODERS[kind], text.encode()) for text in recorded(name)]
+    got = [decode(EXCHANGES[kind], text.encode()) for text in recorded(name)]
     assert [(p.symbol, p.exchange_id) for decoded in got for p in decoded.prints] == wanted
     assert [reason for decoded in got for reason in decoded.rejections] == []
     # The excerpt must hold trades and noise, or this shows nothing.

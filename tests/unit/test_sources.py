@@ -8,7 +8,8 @@ import pytest
 from websocket import WebSocketBadStatusException
 
 from hybrid_engine.exits import ConfigError
-from hybrid_engine.ingest.connection import _hold_s, url_of
+from hybrid_engine.ingest.connection import _hold_s
+from hybrid_engine.ingest.exchanges import EXCHANGES
 from hybrid_engine.ingest.session import Session
 from hybrid_engine.model import Print
 from hybrid_engine.sources import Source, guess_kind, load_sources
@@ -50,7 +51,7 @@ def test_a_private_authority_is_the_sources_own_or_the_default(tmp_path: Path) -
         ({"priority": "-1"}, ".priority = -1: must be a whole number from 0 to 1000; the least is tried first"),
         ({"priority": "true"}, ".priority = True: must be a whole number"),
         ({"ca_file": '"/none.pem"'}, '.ca_file = "/none.pem": there is no such file'),
-        ({"wieght": "1"}, ".wieght: unknown key; allowed are name, url, kind, priority, symbol, ca_file"),
+        ({"wieght": "1"}, ".wieght: unknown key; allowed are name, url, kind, priority, symbol, symbols, ca_file"),
     ],
 )
 def test_a_refusal_names_the_file_the_source_and_the_key(tmp_path: Path, change: dict[str, str], said: str) -> None:
@@ -93,7 +94,7 @@ def test_two_of_one_name_are_refused(tmp_path: Path) -> None:
 
 
 def source(url: str, symbol: str = "", kind: str = "binance") -> Source:
-    return Source("s", url, kind, symbol, 1, "")
+    return Source("s", url, kind, (symbol,) if symbol else (), 1, "")
 
 
 @pytest.mark.parametrize(
@@ -122,9 +123,9 @@ def test_the_protocol_is_known_by_the_path() -> None:
 
 
 def test_gemini_v1_is_asked_for_each_part_by_name() -> None:
-    asked = url_of("wss://h/v1/marketdata/btcusd?bids=true", "gemini_v1")
+    asked = EXCHANGES["gemini_v1"].ask("wss://h/v1/marketdata/btcusd?bids=true")
     assert asked.partition("?")[2].split("&") == ["heartbeat=true", "trades=true", "bids=true", "offers=false"]
-    assert url_of("wss://h/ws/x@trade", "binance") == "wss://h/ws/x@trade"
+    assert EXCHANGES["binance"].ask("wss://h/ws/x@trade") == "wss://h/ws/x@trade"
 
 
 @pytest.mark.parametrize(

@@ -18,10 +18,14 @@ ENGINE = ROOT / "hybrid_engine"
 FLOORS = [
     {"exits", "model", "metrics", "journal", "systemd", "__init__"},
     {"settings", "schema", "release"},
+    {"ingest.exchanges.base", "ingest.__init__"},
+    {f"ingest.exchanges.{name}" for name in ("binance", "gemini_v1", "gemini_v2")},
+    {"ingest.exchanges.auto"},
+    {"ingest.exchanges", "ingest.exchanges.__init__"},
     {"sources", "channel", "risk", "adapter"},
     {"config", "store"},
-    {"ingest.frames", "live_gate", "front_door", "pressure", "health", "stage"},
-    {"ingest.base", "ingest.connection", "ingest.__init__"},
+    {"live_gate", "front_door", "pressure", "health", "stage"},
+    {"ingest.base", "ingest.connection"},
     {"ingest.session"},
     {"ingest.synthetic", "ingest.replay", "ingest.feed", "strategy", "execution", "persist"},
     {"street"},
@@ -29,7 +33,7 @@ FLOORS = [
     {"cli"},
     {"__main__"},
 ]
-SAME_FLOOR = {("metrics", "exits"), ("ingest.base", "ingest.__init__")}
+SAME_FLOOR = {("metrics", "exits")}
 
 
 def modules() -> dict[str, Path]:
