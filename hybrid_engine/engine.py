@@ -17,10 +17,11 @@ from hybrid_engine import journal
 from hybrid_engine.adapter import ExecutionAdapter
 from hybrid_engine.channel import BEAT_S
 from hybrid_engine.config import KEYS, Config
+from hybrid_engine.database import Locked
 from hybrid_engine.exits import ConfigError, EngineError, Exit, OverloadError, StorageError
 from hybrid_engine.journal import Journal
 from hybrid_engine.release import this_release
-from hybrid_engine.store import Locked, RunInfo, Store, now_ms
+from hybrid_engine.store import RunInfo, Store, now_ms
 from hybrid_engine.strategy import load
 from hybrid_engine.street import Street
 from hybrid_engine.systemd import Notifier

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hybrid_engine.config import Config
+from hybrid_engine.database import Locked, open_reader
 from hybrid_engine.exits import StorageError
 from hybrid_engine.schema import APPLICATION_ID
-from hybrid_engine.store import Locked, now_ms, open_reader
+from hybrid_engine.store import now_ms
 
 # A heartbeat may come late, and one commit may take its time.
 GRACE_MS = 15_000

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 
 from hybrid_engine.channel import BEAT_S, Channel
+from hybrid_engine.database import Locked
 from hybrid_engine.exits import StorageError
 from hybrid_engine.front_door import FrontDoor
 from hybrid_engine.journal import Journal, Throttle
@@ -16,7 +17,7 @@ from hybrid_engine.metrics import Counters, FeedState, Gap
 from hybrid_engine.model import Event, Order, Signal, Tick
 from hybrid_engine.settings import EngineSettings
 from hybrid_engine.stage import Stage
-from hybrid_engine.store import Batch, Locked, Store
+from hybrid_engine.store import Batch, Store
 
 log = Journal("hybrid_engine.persist")
 

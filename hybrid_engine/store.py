@@ -1,35 +1,20 @@
-"""The database: one writer, many readers, whole chains.
+"""What is written: whole chains, the run's row, the gaps. One writer, many readers.
 
-Raises `Locked` when somebody else holds the database (that is waited for, never an error by itself) and `StorageError`
-for everything else: cannot be opened, is not ours, is corrupt, is full.
+Raises `Locked` when somebody else holds the database, and `StorageError` for everything else.
 """
 
-import fcntl
 import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from hybrid_engine.database import claim, open_writer, transaction, translated
 from hybrid_engine.exits import StorageError
 from hybrid_engine.metrics import Books, Counters, FeedState, Gap
 from hybrid_engine.model import Order, Signal, Tick, Trade
-from hybrid_engine.schema import APPLICATION_ID, MIGRATIONS, refuse_foreign
-
-# busy_timeout as promised and verified, and as the writer then uses it: short tries, so that each is a sign of life.
-BUSY_TIMEOUT_MS = 5000
-TRY_MS = 250
-
-SMALLEST = 512  # bytes of the smallest page: what is smaller and not empty, SQLite would write over
-
-_LOCKS = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-
-
-class Locked(Exception):
-    """Another connection holds the database."""
 
 
 class RunInfo(NamedTuple):
@@ -65,41 +50,6 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def is_lock(error: Exception) -> bool:
-    """Whether somebody else holding a database is what went wrong."""
-    return isinstance(error, Locked) or getattr(error, "sqlite_errorcode", 0) & 0xFF in _LOCKS
-
-
-@contextmanager
-def _translated(path: str) -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.Error as error:
-        if is_lock(error):
-            raise Locked(f"{path}: {error}") from error
-        name = getattr(error, "sqlite_errorname", type(error).__name__)
-        raise StorageError(f"{path}: {error} ({name})") from error
-    except OSError as error:
-        raise StorageError(f"{path}: {error.strerror or error}") from error
-
-
-def open_reader(path: Path) -> sqlite3.Connection:
-    """A connection that cannot write. Raises StorageError or Locked."""
-    with _translated(str(path)):
-        return sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_MS / 1000)
-
-
-def _as_it_lies(path: Path) -> str:
-    """The URI that reads a database and leaves nothing behind.
-
-    Opened otherwise, if only for reading, one in WAL mode gets its -wal and -shm files. One that has a -wal is in use,
-    or its newest rows are in there after a crash.
-    """
-    file = path.resolve()
-    used = Path(f"{file}-wal").exists()
-    return f"{file.as_uri()}?mode=ro" + ("" if used else "&immutable=1")
-
-
 class Store:
     """The writer's connection: opened once, used by one thread at a time."""
 
@@ -108,82 +58,23 @@ class Store:
         self._path = str(path)
         self.run_id = 0
         self.first_ids = (1, 1)
-        with _translated(self._path):
-            self._lock_fd = self._claim(path)
+        self._lock_fd = claim(path)
         try:
-            with _translated(self._path):
-                size = path.stat().st_size
-                if 0 < size < SMALLEST:
-                    raise StorageError(f"{path}: its {size} bytes are no database; name another app.db_path")
-                if size:
-                    with closing(sqlite3.connect(_as_it_lies(path), uri=True, timeout=TRY_MS / 1000)) as con:
-                        refuse_foreign(con, self._path)
-                # The three threads that use it take turns: main before the street runs, persist, main after it ended.
-                self._con = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=TRY_MS / 1000)
-                try:
-                    self._prepare(durability)
-                except BaseException:
-                    self._con.close()
-                    raise
+            self._con, self.pragmas = open_writer(path, durability)
         except BaseException:
             os.close(self._lock_fd)
             raise
 
-    def _claim(self, path: Path) -> int:
-        """Be the only writer. flock does not meet SQLite's own locks, and is gone with the process."""
-        if not path.parent.is_dir():
-            raise StorageError(
-                f"{path}: the directory {path.parent} does not exist; make it, or name another app.db_path"
-            )
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(fd)
-            raise StorageError(f"{path}: another engine writes to this database; one writer at a time") from error
-        return fd
-
-    def _prepare(self, durability: str) -> None:
-        synchronous = 2 if durability == "power" else 1
-        wanted = {"journal_mode": "wal", "synchronous": synchronous, "busy_timeout": BUSY_TIMEOUT_MS, "temp_store": 2}
-        # WAL first, and under the short timeout: it is the one that can meet a lock.
-        for pragma, value in {**wanted, "foreign_keys": 1}.items():
-            self._con.execute(f"PRAGMA {pragma} = {value}")
-        for pragma, value in {**wanted, "foreign_keys": 1}.items():
-            found = self._con.execute(f"PRAGMA {pragma}").fetchone()[0]
-            if found != value:
-                raise StorageError(f"{self._path}: PRAGMA {pragma} is {found!r} where {value!r} was set")
-        self.pragmas = wanted
-        self._con.execute(f"PRAGMA busy_timeout = {TRY_MS}")
-        (version,) = self._con.execute("PRAGMA user_version").fetchone()
-        for number, script in enumerate(MIGRATIONS[version:], version + 1):
-            with self._transaction():
-                for statement in script.split(";\n"):
-                    self._con.execute(statement)
-                self._con.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-                self._con.execute(f"PRAGMA user_version = {number}")
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._con.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._con.execute("COMMIT")
-        except BaseException:
-            if self._con.in_transaction:
-                self._con.execute("ROLLBACK")
-            raise
-
     def next_ids(self) -> tuple[int, int]:
         """The next free tick id and gap id. Raises Locked or StorageError."""
-        with _translated(self._path):
+        with translated(self._path):
             (tick,) = self._con.execute("SELECT coalesce(max(id), 0) + 1 FROM ticks").fetchone()
             (gap,) = self._con.execute("SELECT coalesce(max(id), 0) + 1 FROM gaps").fetchone()
             return tick, gap
 
     def begin_run(self, info: RunInfo, started_ms: int) -> int:
         """A row in `runs`, and its id. Runs that a crash left open are closed, with a gap `crash` up to now."""
-        with _translated(self._path), self._transaction():
+        with translated(self._path), transaction(self._con):
             crashed = self._con.execute("SELECT id, updated_ms FROM runs WHERE ended_ms IS NULL").fetchall()
             for run_id, updated_ms in crashed:
                 self._con.execute("UPDATE runs SET ended_ms = ?1 WHERE id = ?2", (updated_ms, run_id))
@@ -212,7 +103,7 @@ class Store:
         """
         run = self.run_id
         try:
-            with _translated(self._path), self._transaction():
+            with translated(self._path), transaction(self._con):
                 self._refuse_moved()
                 self._insert(batch)
                 self._con.executemany(
@@ -268,20 +159,20 @@ class Store:
 
     def end_run(self, exit_code: int, ended_ms: int) -> None:
         """The run is over. Raises Locked or StorageError."""
-        with _translated(self._path), self._transaction():
+        with translated(self._path), transaction(self._con):
             self._con.execute(
                 "UPDATE runs SET ended_ms = ?, exit_code = ? WHERE id = ?", (ended_ms, exit_code, self.run_id)
             )
 
     def holds_any_of(self, first_id: int, last_id: int) -> bool:
         """Whether any tick has an id in this range (both inclusive)."""
-        with _translated(self._path):
+        with translated(self._path):
             query = "SELECT EXISTS (SELECT 1 FROM ticks WHERE id BETWEEN ? AND ?)"
             return bool(self._con.execute(query, (first_id, last_id)).fetchone()[0])
 
     def close(self) -> None:
         """Close the connection; the last one to close folds the write-ahead log into the database."""
-        with _translated(self._path):
+        with translated(self._path):
             self._con.close()
         os.close(self._lock_fd)
 

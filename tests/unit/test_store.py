@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from hybrid_engine.database import Locked, open_reader
 from hybrid_engine.exits import Exit, StorageError
 from hybrid_engine.metrics import Books, Counters, FeedState, Gap
 from hybrid_engine.model import Order, Signal, Tick, Trade
 from hybrid_engine.schema import APPLICATION_ID, MIGRATIONS
-from hybrid_engine.store import Batch, Locked, Store, open_reader, ticks_of_run
+from hybrid_engine.store import Batch, Store, ticks_of_run
 from tests.support.books import rows
 from tests.support.street import INFO
 

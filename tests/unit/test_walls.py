@@ -22,7 +22,7 @@ FLOORS = [
     {f"ingest.exchanges.{name}" for name in ("binance", "gemini_v1", "gemini_v2")},
     {"ingest.exchanges.auto"},
     {"ingest.exchanges", "ingest.exchanges.__init__"},
-    {"sources", "channel", "risk", "adapter"},
+    {"sources", "channel", "risk", "adapter", "database"},
     {"config", "store"},
     {"live_gate", "front_door", "pressure", "health", "stage"},
     {"ingest.base", "ingest.connection"},
