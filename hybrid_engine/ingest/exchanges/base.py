@@ -20,7 +20,8 @@ class Mark(NamedTuple):
     """Consecutive numbers that a frame covers, so that a hole between two frames can be seen.
 
     `symbol` "" numbers the whole socket. `lasting`: the numbers go on across connections, as trade ids do; otherwise
-    they start anew with each socket.
+    they start anew with each socket. Empty, `last` being `first` - 1, it says that the numbers below `first` exist: an
+    exchange tells so with history and heartbeats, which bring no trades.
     """
 
     symbol: str
@@ -32,13 +33,15 @@ class Mark(NamedTuple):
 class Decoded(NamedTuple):
     """Trades in order, with the exchange's own symbol ("" where frames name none); and why others failed.
 
-    `moving`: why the exchange will close this connection soon, "" when it said nothing of the kind.
+    `moving`: why the exchange will close this connection soon; `refused`: why it will not send what was subscribed to.
+    Both are "" when it said nothing of the kind.
     """
 
     prints: Sequence[Print]
     rejections: Sequence[str]
     marks: Sequence[Mark] = ()
     moving: str = ""
+    refused: str = ""
 
 
 NOTHING = Decoded([], [])
