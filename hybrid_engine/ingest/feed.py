@@ -15,8 +15,9 @@ from hybrid_engine.channel import BEAT_S
 from hybrid_engine.exits import NetworkError, ParseError
 from hybrid_engine.front_door import FrontDoor
 from hybrid_engine.ingest.base import IngestStage
-from hybrid_engine.ingest.connection import Connection, SourceFailed
+from hybrid_engine.ingest.connection import Connection
 from hybrid_engine.ingest.exchanges import decode
+from hybrid_engine.ingest.failure import Garbage, SourceFailed
 from hybrid_engine.ingest.session import Session
 from hybrid_engine.journal import Journal, Throttle
 from hybrid_engine.metrics import FeedState
@@ -31,10 +32,6 @@ FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
 
 log = Journal("hybrid_engine.ingest")
-
-
-class Garbage(SourceFailed):
-    """The source answers, but its trades do not decode."""
 
 
 class FeedIngest(IngestStage):

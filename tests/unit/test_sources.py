@@ -8,8 +8,8 @@ import pytest
 from websocket import WebSocketBadStatusException
 
 from hybrid_engine.exits import ConfigError
-from hybrid_engine.ingest.connection import _hold_s
 from hybrid_engine.ingest.exchanges import EXCHANGES
+from hybrid_engine.ingest.failure import _hold_s
 from hybrid_engine.ingest.session import Session
 from hybrid_engine.model import Print
 from hybrid_engine.sources import Source, guess_kind, load_sources
