@@ -88,7 +88,7 @@ restore: setup ## bring a drop-in back that was rolled back, byte for byte (DROP
 	@$(PLAY) $(DROPIN:%=-e dropin=%) playbooks/restore.yml
 
 # Without INVENTORY a disposable NUC is booted and deployed to first; a host of yours is proven as it was deployed.
-# PROOF=exit12,stall names some, PROOF=all every one there is. The evidence goes to evidence/HOST/RUN/.
+# All of them, or PROOF=exit12,stall names some. The evidence goes to evidence/HOST/RUN/.
 SOME = $(if $(PROOF),-e '{"proof_names": ["$(subst $(comma),"$(comma) ",$(PROOF))"]}')
 
 prove: setup ## boot a disposable NUC, deploy, prove, print the verdicts (INVENTORY=... for your own host, PROOF=a,b)

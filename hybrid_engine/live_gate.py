@@ -24,7 +24,10 @@ PREDICATE_TYPE = "urn:hybrid-engine:proofs:v1"
 NAMESPACE = "hybrid-engine-proofs"  # what the signature must be made for (ssh-keygen -Y sign -n)
 ADAPTERS = "hybrid_engine.adapters"  # the entry point group of live adapters; none ships
 # Proofs without which nothing goes LIVE, whatever a statement says it required.
-REQUIRED = ("exit12", "stall", "sampling", "failover")
+REQUIRED = (
+    "exit12", "stall", "sampling", "failover", "crash", "overload", "network", "parse", "storage", "stop", "shadow",
+    "gate", "rollback", "hardening",
+)  # fmt: skip
 CLOCK_SLACK_S = 300.0
 
 Json = Any

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from proofs import boot, bundle, evidence, lease
-from proofs.catalog import ALL, PROOFS, REQUIRED
+from proofs.catalog import PROOFS, REQUIRED
 from proofs.checks import kind_of_host, prerequisites, systemd_version
 from proofs.conduct import Run, run_proof
 from proofs.evidence import Recorder
@@ -48,8 +48,6 @@ def _complain(text: str) -> None:
 
 def chosen_proofs(names: Sequence[str], host: Host) -> list[str] | None:
     """The proofs that these names mean, the host's required set for none; None, and a line, for a name of none."""
-    if list(names) == [ALL]:
-        return list(PROOFS)
     unknown = [name for name in names if name not in PROOFS]
     if unknown:
         _complain(f"no proof is called {unknown[0]!r}: there are {', '.join(PROOFS)}")

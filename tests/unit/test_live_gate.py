@@ -135,7 +135,7 @@ def without_a_proof(bundle: Bundle) -> None:
 
 
 def requires_more_than_it_ran(bundle: Bundle) -> None:
-    bundle.predicate["required"].append("crash")
+    bundle.predicate["required"].append("tomorrow")
 
 
 def inconclusive(bundle: Bundle) -> None:
@@ -167,7 +167,7 @@ REFUSED: list[tuple[Callable[[Bundle], None], str]] = [
     (lambda bundle: age(bundle, hours=169), "169.0 h old"),
     (lambda bundle: age(bundle, hours=-1), "from the future"),
     (without_a_proof, "stall is required and was not run"),
-    (requires_more_than_it_ran, "crash is required and was not run"),
+    (requires_more_than_it_ran, "tomorrow is required and was not run"),
     (inconclusive, "stall is required and says INCONCLUSIVE"),
     (not_restored, "stall did not put the host back"),
     (mutant_passes, "stall is void"),

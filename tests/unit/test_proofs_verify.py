@@ -67,6 +67,7 @@ def test_a_good_bundle_is_allowed(signed: Path) -> None:
 
 def test_gate_and_verifier_mean_the_same_by_their_words() -> None:
     assert signature.NAMESPACE == live_gate.NAMESPACE
+    assert REQUIRED["nuc"] == live_gate.REQUIRED
     assert (bundle.STATEMENT_TYPE, bundle.PREDICATE_TYPE) == (live_gate.STATEMENT_TYPE, live_gate.PREDICATE_TYPE)
 
 
