@@ -48,9 +48,9 @@ def _parser() -> argparse.ArgumentParser:
 
     command("list", "the proofs: claim, bound, fault, duration", _list)
     plan = command("plan", "what `run` would do here; looks, and does nothing", _plan)
-    plan.add_argument("names", nargs="*", metavar="NAME", help="proofs (default: all that this kind of host has to show)")
+    plan.add_argument("names", nargs="*", metavar="NAME", help="proofs (default: all that this host has to show)")
     run = command("run", "run proofs on this host, as root", _run)
-    run.add_argument("names", nargs="*", metavar="NAME", help="proofs (default: all that this kind of host has to show)")
+    run.add_argument("names", nargs="*", metavar="NAME", help="proofs (default: all that this host has to show)")
     run.add_argument("--run", default="", metavar="ID", help="the run's id; one that exists is added to")
     run.add_argument("--git", default="", metavar="REV", help="revision of the checkout, for the record")
     run.add_argument("--cap", type=float, default=0.0, metavar="S", help="take all back after S s (default: see plan)")
