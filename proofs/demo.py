@@ -16,7 +16,44 @@ from pathlib import Path
 
 from proofs.mock_exchange import MockExchange
 
-COUNTERS = ("received", "sampled_out", "dropped", "ticks_stored", "signal_count", "shadow_orders", "risk_vetoes")
+# Counter -> what the line calls it: a line that is longer than the terminal is wide cannot be written over.
+COUNTERS = {
+    "received": "received", "ticks_stored": "stored", "signal_count": "signals", "shadow_orders": "orders",
+    "risk_vetoes": "vetoes", "dropped": "dropped", "sampled_out": "sampled",
+}  # fmt: skip
+_STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Demo:
+    """The engine's process, and whether somebody asked for its end. Ctrl-C is ours: the engine and the exchange are in
+    sessions of their own, and the engine gets the stop that a service gets, while its exchange goes on."""
+
+    def __init__(self) -> None:
+        self._asked = False
+        self._engine: subprocess.Popen[str] | None = None
+
+    def ask(self, *_signal: object) -> None:
+        self._asked = True
+        if self._engine:
+            self._engine.terminate()
+
+    def run(self, environment: dict[str, str]) -> int:
+        """Show what the engine says until it ends. Returns its exit code; 0 when it was not wanted any more."""
+        if self._asked:
+            return 0
+        self._engine = subprocess.Popen(
+            _engine(), env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True
+        )
+        if self._asked:  # between the look and the name
+            self._engine.terminate()
+        try:
+            assert self._engine.stdout is not None
+            for line in self._engine.stdout:
+                _show(line, live=sys.stdout.isatty())
+        except OSError:  # the terminal is gone
+            self._engine.terminate()
+        code = self._engine.wait()
+        return 0 if self._asked and -code in _STOPS else code  # asked before it could answer, or had a session
 
 
 def _engine() -> list[str]:
@@ -33,13 +70,14 @@ def _show(line: str, live: bool) -> None:
     except (ValueError, KeyError):
         print(line, end="")
         return
-    message = fields["message"]
+    message, width = fields["message"], shutil.get_terminal_size().columns - 3  # the last are for ^C
+    before = f"\r{'':<{width}}\r" if live else ""
     if message in ("HEARTBEAT", "FINAL METRICS"):
-        text = "  ".join(f"{name} {fields[name]}" for name in COUNTERS)
-        ending = "\n" if message == "FINAL METRICS" or not live else ""
-        print(f"{chr(13) if live else ''}{text:<100}", end=ending, flush=True)
+        text = "  ".join(f"{word} {fields[name]}" for name, word in COUNTERS.items())
+        lasting = message == "FINAL METRICS" or not live
+        print(f"{before}{text if lasting else text[:width]}", end="\n" if lasting else "", flush=True)
     elif message in ("connected", "source failed"):
-        print(f"{chr(13) if live else ''}{message}: {fields['source']} {fields.get('reason', '')}")
+        print(f"{before}{message}: {fields['source']} {fields.get('reason', '')}".rstrip(" "))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,24 +86,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rate", type=float, default=200, help="trades a second the exchange sends (default 200)")
     parser.add_argument("--seconds", type=float, default=0, help="stop after so long (default: until Ctrl-C)")
     options = parser.parse_args(arguments)
+    demo = Demo()
+    for number in _STOPS:
+        signal.signal(number, demo.ask)
     with tempfile.TemporaryDirectory(prefix="hybrid-demo-") as scratch, MockExchange(rate=options.rate) as exchange:
-        environment = {
+        print(f"mock exchange at {exchange.url('binance', 'btcusdt')}, database in {scratch}; Ctrl-C ends it")
+        code = demo.run({
             **os.environ,
             "HYBRID_ENGINE__ENGINE__INGEST_MODE": "MOCK_WS",
             "HYBRID_ENGINE__ENGINE__WS_URL": exchange.url("binance", "btcusdt"),
             "HYBRID_ENGINE__ENGINE__HEARTBEAT_INTERVAL_SECS": "1",
             "HYBRID_ENGINE__ENGINE__RUN_SECONDS": str(options.seconds),
             "HYBRID_ENGINE__APP__DB_PATH": f"{scratch}/demo.db",
-        }
-        print(f"mock exchange at {exchange.url('binance', 'btcusdt')}, database in {scratch}; Ctrl-C ends it")
-        # A process group of its own: Ctrl-C is ours, and we pass it on as the stop that a service gets.
-        engine = subprocess.Popen(_engine(), env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True)
-        signal.signal(signal.SIGINT, lambda *_: engine.send_signal(signal.SIGTERM))
-        signal.signal(signal.SIGTERM, lambda *_: engine.send_signal(signal.SIGTERM))
-        assert engine.stdout is not None
-        for line in engine.stdout:
-            _show(line, live=sys.stdout.isatty())
-        code = engine.wait()
+        })  # fmt: skip
     print(f"engine ended with exit code {code}")
     return code
 

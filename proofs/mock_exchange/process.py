@@ -64,6 +64,7 @@ class MockExchange:
             stderr=subprocess.PIPE,
             text=True,
             env={**os.environ, "PYTHONPATH": path},
+            start_new_session=True,  # Ctrl-C at a terminal is for whoever started it: it ends with that, not before
         )
         assert self._process.stdout is not None
         readable, _, _ = select.select([self._process.stdout], [], [], START_TIMEOUT)

@@ -1,0 +1,132 @@
+"""`make demo` at a terminal: Ctrl-C goes to the whole foreground process group, and all of it ends well."""
+
+from __future__ import annotations
+
+import errno
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+COLUMNS = 80
+
+
+class Terminal:
+    """The demo in the foreground of a terminal of 80 columns."""
+
+    def __init__(self, scratch: Path) -> None:
+        environment = {**os.environ, "TMPDIR": str(scratch), "COLUMNS": str(COLUMNS), "LINES": "24"}
+        argv = [sys.executable, "-m", "proofs.demo", "--rate", "50"]
+        self.pid, self._fd = pty.fork()
+        if self.pid == 0:
+            os.execve(argv[0], argv, environment)
+        self.said = ""
+
+    def until(self, text: str, times: int = 1, timeout_s: float = 30) -> None:
+        deadline = time.monotonic() + timeout_s
+        while self.said.count(text) < times:
+            assert time.monotonic() < deadline, f"{text!r} {times} times: not within {timeout_s} s:\n{self.said}"
+            assert self._read(), f"{text!r} {times} times: it ended:\n{self.said}"
+
+    def type(self, keys: bytes) -> None:
+        os.write(self._fd, keys)
+
+    def end(self) -> int:
+        """Read until everybody has closed the terminal; the demo's exit status."""
+        while self._read():
+            pass
+        os.close(self._fd)
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+    def hang_up(self) -> int:
+        os.close(self._fd)
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+    def _read(self) -> bool:
+        try:
+            new = os.read(self._fd, 65536)
+        except OSError as error:
+            if error.errno != errno.EIO:  # how a terminal says that nobody has it open any more
+                raise
+            return False
+        self.said += new.decode()
+        return bool(new)
+
+
+@pytest.fixture
+def terminal(tmp_path: Path) -> Iterator[Terminal]:
+    made = Terminal(tmp_path)
+    yield made
+    with suppress(ProcessLookupError, ChildProcessError):
+        os.kill(made.pid, signal.SIGKILL)
+        os.waitpid(made.pid, 0)
+
+
+def processes(scratch: Path) -> dict[int, str]:
+    """Those that were started with this directory for temporary files, with their command lines."""
+    found, mark = {}, f"TMPDIR={scratch}\0".encode()
+    for entry in os.scandir("/proc"):
+        with suppress(OSError):
+            if entry.name.isdigit() and mark in Path(entry.path, "environ").read_bytes():
+                found[int(entry.name)] = Path(entry.path, "cmdline").read_text().replace("\0", " ")
+    return found
+
+
+def left(scratch: Path) -> list[str]:
+    return [*(path.name for path in scratch.iterdir()), *processes(scratch).values()]
+
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+
+
+def shown(said: str) -> list[str]:
+    """What each line of the terminal showed in the end, and while it lived: each text between two carriage returns."""
+    return [text.rstrip() for line in said.split("\r\n") for text in line.split("\r") if text.strip()]
+
+
+def test_ctrl_c_ends_all_of_it_and_leaves_nothing(terminal: Terminal, tmp_path: Path) -> None:
+    terminal.until("stored ", times=3)
+    exchange, engine = (pid for pid in processes(tmp_path) if pid != terminal.pid)
+    groups = {os.getpgid(exchange), os.getpgid(engine)}
+    assert not groups & {terminal.pid}, "Ctrl-C is the demo's alone: an exchange that hears it closes on the engine"
+    terminal.type(b"\x03")
+    assert terminal.end() == 0
+    assert "source failed" not in terminal.said
+    assert "Traceback" not in terminal.said
+    *_, final, ended = shown(terminal.said)
+    assert ended == "engine ended with exit code 0"
+    counted = dict(zip(final.split()[::2], map(int, final.split()[1::2]), strict=True))
+    assert counted["received"] == counted["stored"] > 0
+    counters = [line for line in shown(terminal.said)[:-2] if line.startswith("received ")]
+    assert all(len(line) < COLUMNS for line in counters), "a longer one could not be written over"
+    assert left(tmp_path) == []
+
+
+def test_ctrl_c_before_there_is_anything(terminal: Terminal, tmp_path: Path) -> None:
+    terminal.until("Ctrl-C ends it")
+    terminal.type(b"\x03\x03")
+    assert terminal.end() == 0
+    assert "Traceback" not in terminal.said
+    assert left(tmp_path) == []
+
+
+def test_a_terminal_that_is_closed_ends_it_too(terminal: Terminal, tmp_path: Path) -> None:
+    terminal.until("stored ")
+    terminal.hang_up()
+    assert left(tmp_path) == []
+
+
+def test_without_a_terminal_it_is_one_line_a_second(tmp_path: Path) -> None:
+    argv = [sys.executable, "-m", "proofs.demo", "--rate", "50", "--seconds", "2"]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    done = subprocess.run(argv, capture_output=True, text=True, env=environment, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "\r" not in done.stdout
+    assert left(tmp_path) == []
