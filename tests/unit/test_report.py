@@ -24,7 +24,7 @@ PAPER = {"light": (0xFF, 0xFF, 0xFF), "dark": (0x12, 0x16, 0x1C)}
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    assert shutil.which("chromium"), "no chromium: `make setup` as root installs it"
+    assert shutil.which("chromium"), "no chromium: `make browser` as root installs it"
     return report.write(record(tmp_path_factory.mktemp("run")))
 
 
