@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 comma := ,
 
-.PHONY: help setup lint test test-quick test-lab bench demo browser lab-ready lab-up lab-down lab-shell
+.PHONY: help setup lint test test-quick test-lab test-long bench demo browser lab-ready lab-up lab-down lab-shell
 .PHONY: deploy verify rollback restore prove
 
 help: ## list the targets
@@ -40,11 +40,17 @@ test-quick: setup browser ## the tests that need neither root nor a lab
 
 # A file's tests share one host. The root file system is built before several workers want it at the same time.
 test-lab: setup lab-ready ## the tests that need a disposable NUC (root)
-	$(BIN)/pytest -m lab -n 4 --dist loadfile
+	$(BIN)/pytest -m 'lab and not long' -n 4 --dist loadfile
+
+# ONLY='stall and host' takes a part of it (pytest -k), PROOF_SEED=N draws again what a run drew that printed it.
+test-long: setup lab-ready ## kill every proof, who waits for it and its host at every step: hours (ONLY=, PROOF_SEED=)
+	$(BIN)/pytest -m long -n 4 -v $(if $(ONLY),-k '$(ONLY)')
 
 browser:
 	@command -v chromium >/dev/null || { echo "installing chromium, to look at the report in"; \
-	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; }
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; \
+	  command -v chromium >/dev/null || { \
+	  echo "make: no chromium, and apt-get did not bring it: install it as root, the tests look at the report" >&2; exit 1; }; }
 
 bench: setup ## start, memory and throughput, beside a bare interpreter
 	$(BIN)/python -m tests.benchmarks.bench

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import re
 import signal
 import sys
@@ -12,6 +13,15 @@ from pathlib import Path
 import pytest
 
 from tests.lab.labs import STATE, SUITE, Lab, MakeLab, lab_py
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """One seed for every worker: they inherit it."""
+    os.environ.setdefault("PROOF_SEED", str(random.randrange(10**6)))
+
+
+def pytest_report_header() -> str:
+    return f"PROOF_SEED={os.environ['PROOF_SEED']} (at which steps proofs are killed)"
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,10 @@ CONFIG = "/etc/hybrid-engine/config.toml"
 ROOT = "/opt/hybrid-engine"
 CURRENT = f"{ROOT}/current"
 HISTORY = "/var/lib/hybrid-deploy/releases.json"
+FINGERPRINT = (
+    'find "$@" -xdev \\( -type f -o -type l -o -type d \\) -printf "%p %y %U:%G %m %l\\n" 2>/dev/null | sort; '
+    'find "$@" -xdev -type f -print0 2>/dev/null | sort -z | xargs -0 -r sha256sum'
+)
 
 
 @dataclass(frozen=True)
@@ -81,11 +85,7 @@ def live(lab: Lab) -> str:
 
 def fingerprint(lab: Lab, *places: str) -> str:
     """Every path below the places with its owner, mode, size, link and contents: equal when nothing changed."""
-    script = (
-        'find "$@" -xdev \\( -type f -o -type l -o -type d \\) -printf "%p %y %U:%G %m %l\\n" 2>/dev/null | sort; '
-        'find "$@" -xdev -type f -print0 2>/dev/null | sort -z | xargs -0 -r sha256sum'
-    )
-    return lab.root("sh", "-c", script, "sh", *places).stdout
+    return lab.root("sh", "-c", FINGERPRINT, "sh", *places).stdout
 
 
 def checkout_with(folder: Path, **appended: str) -> Path:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
-from tests.lab.deploying import UNIT, fingerprint
+from proofs import evidence
+from tests.lab.deploying import FINGERPRINT, UNIT
 from tests.lab.labs import Lab, wait_for
 
 PROGRAM = "/opt/hybrid-proofs/current/bin/hybrid-proofs"
@@ -36,21 +38,26 @@ def install(lab: Lab) -> None:
     lab.ansible("prove.yml", "--tags=install")
 
 
+# Everything that a proof has to leave as it found it, and how it is asked for.
+_LOOKS = {
+    "cat": f"systemctl cat {UNIT}",
+    "etc": f"set /etc; {FINGERPRINT}",
+    "release": f"set /opt; {FINGERPRINT}",
+    "run": "find /run/systemd/system* /run/systemd/transient ! -type d",
+    "active": f"systemctl is-active {UNIT}",
+    "units": "systemctl list-units --all --plain --no-legend 'hybrid*' 'proof*' | awk '{ print $1, $2, $3, $4 }'",
+    "scratch": "ls /run/hybrid-proofs 2>/dev/null | grep -v lock",
+    "exchanges": "pgrep -f '[m]ock_exchange'",
+    "mounts": "grep hybrid-proof /proc/self/mountinfo",
+    "failed": "systemctl --failed --plain --no-legend",
+}
+
+
 def picture(lab: Lab) -> dict[str, str]:
-    """Everything that a proof has to leave as it found it."""
-    units = lab.root("systemctl", "list-units", "--all", "--plain", "--no-legend", "hybrid*", "proof*").stdout
-    return {
-        "cat": lab.root("systemctl", "cat", UNIT).stdout,
-        "etc": fingerprint(lab, "/etc"),
-        "release": fingerprint(lab, "/opt"),
-        "run": lab.root("sh", "-c", "find /run/systemd/system* /run/systemd/transient ! -type d", check=False).stdout,
-        "active": lab.root("systemctl", "is-active", UNIT, check=False).stdout,
-        "units": "\n".join(" ".join(line.split()[:4]) for line in units.splitlines()),
-        "scratch": lab.root("sh", "-c", "ls /run/hybrid-proofs 2>/dev/null | grep -v lock", check=False).stdout,
-        "exchanges": lab.root("pgrep", "-f", "mock_exchange", check=False).stdout,
-        "mounts": lab.root("sh", "-c", "grep hybrid-proof /proc/self/mountinfo", check=False).stdout,
-        "failed": lab.root("systemctl", "--failed", "--plain", "--no-legend").stdout,
-    }
+    """The host as it is now, in one look."""
+    script = "; ".join(f"printf '\\036'; {look}" for look in _LOOKS.values())
+    told = lab.root("sh", "-c", script, check=False).stdout.split("\x1e")[1:]
+    return dict(zip(_LOOKS, told, strict=True))
 
 
 def strike(lab: Lab, name: str, run: str, events: int, how: str = "KILL", *flags: str) -> int:
@@ -64,6 +71,45 @@ def strike(lab: Lab, name: str, run: str, events: int, how: str = "KILL", *flags
     return seen
 
 
+_ROWS = """
+import hashlib, json, sqlite3, sys
+con = sqlite3.connect("file:/var/lib/hybrid-engine/hybrid.db?mode=ro", uri=True, timeout=10)
+con.execute("BEGIN")
+top = lambda table: con.execute(f"SELECT COALESCE(MAX(id), 0) FROM {table}").fetchone()[0]
+tables = ("runs", "ticks", "signals", "orders", "trades")
+tops = json.loads(sys.argv[1]) or {table: top(table) - (table == "runs") for table in tables}
+bounds = {**{table: f"id <= {tops[table]}" for table in tables}, "gaps": f"run_id <= {tops['runs']}"}
+whole = hashlib.sha256()
+for table, bound in bounds.items():
+    for row in con.execute(f"SELECT * FROM {table} WHERE {bound} ORDER BY id"):
+        whole.update(repr((table, row)).encode())
+sound = [con.execute("PRAGMA integrity_check").fetchone()[0], con.execute("PRAGMA foreign_key_check").fetchall()]
+modes = [mode for mode, in con.execute("SELECT DISTINCT ingest_mode FROM runs")]
+print(json.dumps({"tops": tops, "rows": whole.hexdigest(), "sound": sound, "modes": modes}))
+"""
+
+
+def rows(lab: Lab, tops: dict[str, int] | None = None) -> dict[str, Any]:
+    """The operator's database while its engine writes to it: a digest of every row up to `tops` (now: all that will
+    not change any more, that is all but the run that goes on), whether it is sound, and what was ever fed to it."""
+    found: dict[str, Any] = json.loads(lab.root("python3", "-c", _ROWS, json.dumps(tops)).stdout)
+    return found
+
+
+def files(lab: Lab) -> str:
+    """The operator's database at rest, bit by bit."""
+    return lab.root("sh", "-c", "cd /var/lib/hybrid-engine && sha256sum *").stdout
+
+
 def events(lab: Lab, run: str) -> list[dict[str, Any]]:
     text = lab.root("cat", f"{EVIDENCE}/{run}/events.jsonl").stdout
     return [json.loads(line) for line in text.splitlines()]
+
+
+def recorded_verdict(lab: Lab, run: str, folder: Path) -> str:
+    """The statement's verdict, and on the way: that the chain of the recording is whole."""
+    copy = folder / "events.jsonl"
+    copy.write_text(lab.root("cat", f"{EVIDENCE}/{run}/events.jsonl").stdout)
+    evidence.read(copy)
+    statement = json.loads(lab.root("cat", f"{EVIDENCE}/{run}/statement.json").stdout)
+    return str(statement["predicate"]["verdict"])

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
-import random
 from pathlib import Path
 
 import pytest
 
-from proofs import evidence
-from proofs.catalog import PROOFS
 from tests.lab.deploying import UNIT
 from tests.lab.labs import Lab, wait_for
-from tests.lab.proving import EVIDENCE, PROGRAM, events, install, picture, strike
+from tests.lab.proving import EVIDENCE, PROGRAM, events, install, picture, recorded_verdict, strike
 
 pytestmark = pytest.mark.lab
-SEED = int(os.environ.get("PROOF_SEED") or random.randrange(10**6))
-# Events of a proof's first seconds, in which it arms its lease, disturbs the unit and injects its first fault.
-FIRST, LAST = 6, 60
 
 
 @pytest.fixture(scope="module")
@@ -30,25 +22,6 @@ def installed(lab: Lab) -> Lab:
 @pytest.fixture(scope="module")
 def before(installed: Lab) -> dict[str, str]:
     return picture(installed)
-
-
-def recorded_verdict(lab: Lab, run: str, tmp_path: Path) -> str:
-    """The statement's verdict, and on the way: that the chain of the recording is whole."""
-    copy = tmp_path / "events.jsonl"
-    copy.write_text(lab.root("cat", f"{EVIDENCE}/{run}/events.jsonl").stdout)
-    evidence.read(copy)
-    statement = json.loads(lab.root("cat", f"{EVIDENCE}/{run}/statement.json").stdout)
-    return str(statement["predicate"]["verdict"])
-
-
-@pytest.mark.parametrize("name", PROOFS)
-def test_killed_at_a_random_moment(installed: Lab, before: dict[str, str], tmp_path: Path, name: str) -> None:
-    moment = random.Random(f"{SEED} {name}").randint(FIRST, LAST)
-    print(f"PROOF_SEED={SEED}: {name} is killed after {moment} events")
-    seen = strike(installed, name, f"killed-{name}", moment)
-    assert seen >= moment
-    assert picture(installed) == before
-    assert recorded_verdict(installed, f"killed-{name}", tmp_path) in ("ERROR", "INCONCLUSIVE")
 
 
 def test_killed_with_the_fault_in_force(installed: Lab, before: dict[str, str], tmp_path: Path) -> None:
