@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from proofs import decision, live
@@ -81,7 +82,7 @@ def _asked(args: argparse.Namespace, signers: Path | None) -> Asked:
     if args.skip_live or (signers and not (args.live or any(given) or live.ENGINE.exists())):
         current = None
     elif any(given):
-        current = lambda: live.Live(*given)  # noqa: E731 - one of three ways to know it, side by side
+        current = partial(live.Live, *given)
     return Asked(signers, current, args.max_age_h, args.required)
 
 

@@ -32,6 +32,20 @@ SCRATCH = config(
 )
 
 
+def _kill(subject: Subject, number: int, last: int, after_s: float) -> int:
+    """Kill run `number` so long after it began to store, and wait for its end. Returns when, in ms UTC."""
+    host = subject.host
+    host.wait(f"run {number} to store ticks", 15, lambda: subject.store.last_tick() > last, every=0.02)
+    due = time.monotonic() + after_s
+    host.wait("its moment", _MOST_S + 1, lambda: time.monotonic() >= due, every=0.005)
+    pid = subject.unit.state().pid
+    host.recorder.intent(f"kill -KILL {pid}", scope=host.scope)
+    at_ms = time.time_ns() // 1_000_000
+    os.kill(pid, signal.SIGKILL)
+    host.wait("the end of the process", 5, lambda: not os.path.exists(f"/proc/{pid}"), every=0.005)
+    return at_ms
+
+
 class Killed(Case):
     name = "SIGKILL"
 
@@ -52,20 +66,12 @@ class Killed(Case):
         subject.host.wait("ticks being stored", 15, subject.store.last_tick, every=0.02)
 
     def inject(self, subject: Subject) -> None:
-        host, unit = subject.host, subject.unit
         self.seed = random.SystemRandom().randrange(10**6)
         moments, self.killed_ms = random.Random(self.seed), []
-        host.note("seed", {"seed": self.seed})
+        subject.host.note("seed", {"seed": self.seed})
         last = 0
         for number in range(1, self.n_min + 1):
-            host.wait(f"run {number} to store ticks", 15, lambda: subject.store.last_tick() > last, every=0.02)  # noqa: B023
-            due = time.monotonic() + moments.uniform(0, _MOST_S)
-            host.wait("its moment", _MOST_S + 1, lambda: time.monotonic() >= due, every=0.005)  # noqa: B023
-            pid = unit.state().pid
-            host.recorder.intent(f"kill -KILL {pid}", scope=host.scope)
-            self.killed_ms.append(time.time_ns() // 1_000_000)
-            os.kill(pid, signal.SIGKILL)
-            host.wait("the end of the process", 5, lambda: not os.path.exists(f"/proc/{pid}"), every=0.005)  # noqa: B023
+            self.killed_ms.append(_kill(subject, number, last, moments.uniform(0, _MOST_S)))
             last = subject.store.last_tick()
 
     def witness(self, subject: Subject) -> Json:

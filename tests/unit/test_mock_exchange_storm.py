@@ -30,9 +30,11 @@ class Returning(threading.Thread):
         while len(self.ids) < TRADES and time.monotonic() < deadline:
             with suppress(websocket.WebSocketException, OSError), Client(self._url, timeout=5) as client:
                 self.connections += 1
-                had = len(self.ids)
-                client.read_until(lambda c: len(news(c.ids)) + had >= TRADES)  # noqa: B023
+                client.read_until(self._has_all)
                 self.ids += news(client.ids)
+
+    def _has_all(self, client: Client) -> bool:
+        return len(self.ids) + len(news(client.ids)) >= TRADES
 
 
 def news(ids: list[int]) -> list[int]:
