@@ -45,6 +45,10 @@ def checks(config: Config) -> list[Check]:
     else:
         age_ms = now_ms() - run["updated_ms"]
         found.append(Check("running", age_ms <= allowed_ms, f"run {run['id']}, counters {age_ms / 1000:.1f} s old"))
+    # What the writer read back of its own connection; runs of earlier releases do not say.
+    asked, in_force = engine.durability, run["durability"] if "durability" in run.keys() else None  # noqa: SIM118
+    detail = f"{in_force or 'not told by this release'}, configured {asked}"
+    found.append(Check("durability", in_force in (None, asked), detail))
     terms = ("sampled_out", "rejected", "duplicate", "dropped", "waiting", "admitted")
     total = sum(run[term] for term in terms)
     found.append(Check("books", run["received"] == total, f"received {run['received']}, accounted for {total}"))

@@ -4,10 +4,10 @@
 received == sampled_out + rejected + duplicate + dropped + waiting + admitted. No term is computed from the others.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import NamedTuple
 
-SILENCES = frozenset({"down", "crash"})
+SILENCES = frozenset({"down", "stale", "crash"})
 
 
 class Gap(NamedTuple):
@@ -48,10 +48,10 @@ class GapLedger:
         self._dirty: set[Key] = set()
         self._closed: list[Gap] = []
 
-    def lose(self, kind: str, source: str, symbol: str, at_ms: int, count: int = 1) -> None:
-        """Count a loss into the open gap of its key, opening one when there is none."""
+    def lose(self, kind: str, source: str, symbol: str, at_ms: int, count: int = 1, from_ms: int | None = None) -> None:
+        """Count a loss into the open gap of its key, opening one, from `from_ms` on, when there is none."""
         key = (kind, source, symbol)
-        gap = self._open.get(key) or self._begin(key, at_ms, 0)
+        gap = self._open.get(key) or self._begin(key, at_ms if from_ms is None else from_ms, 0)
         gap.count = (gap.count or 0) + count
         gap.last_ms = at_ms
         self._dirty.add(key)
@@ -107,6 +107,7 @@ class Books:
     dropped: int = 0
     waiting: int = 0
     admitted: int = 0
+    missed: int = 0  # no term: numbers that the exchange gave and that never came
 
 
 @dataclass(slots=True)
@@ -125,15 +126,22 @@ class Counters:
     signals_stored: int = 0  # persist
     orders_stored: int = 0  # persist
     trades_stored: int = 0  # persist
+    rows_expired: int = 0  # persist: rows deleted because they are older than retention_days
 
 
 @dataclass(slots=True)
 class FeedState:
     """What ingest knows of its sources; written by ingest, read by the heartbeat and the writer."""
 
-    source: str = ""  # the source in use, "" when none
+    source: str = ""  # the source in use, several where they lead different symbols, "" when none
     last_frame_ms: int | None = None
     source_failures: int = 0
+    sources_connected: int = 0
+    dead_count: int = 0  # times a source was left because nothing came at all
+    stale_count: int = 0  # times one was left because it did not trade while another did
+    quiet_count: int = 0  # times a symbol's market was found quiet: no fault, nobody moved
+    moves: int = 0  # planned: to a new connection before the old one ends, back to a better source
+    sources: dict[str, str] = field(default_factory=dict)  # the state of each; replaced as a whole
 
 
 def report(books: Books, counters: Counters, feed: FeedState) -> dict[str, object]:
@@ -149,5 +157,5 @@ def report(books: Books, counters: Counters, feed: FeedState) -> dict[str, objec
     }
     for part in (counters, books):
         names.update({f.name: getattr(part, f.name) for f in fields(part)})
-    names.update(source=feed.source, last_frame_ms=feed.last_frame_ms, source_failures=feed.source_failures)
+    names.update((f.name, getattr(feed, f.name)) for f in fields(feed))
     return names

@@ -19,6 +19,9 @@ from hybrid_engine.settings import EngineSettings
 from hybrid_engine.stage import Stage
 from hybrid_engine.store import Batch, Store
 
+# Between two slices of what is too old: at most 20,000 ticks a second go, more than the house can take in.
+SLICE_EVERY_S = 0.05
+
 log = Journal("hybrid_engine.persist")
 
 
@@ -53,6 +56,7 @@ class PersistStage(Stage):
         self._gaps: dict[int, Gap] = {}
         self._first_row_at = 0.0
         self._written_at = time.monotonic()
+        self._expire_at = self._written_at
         self._throttle = Throttle()
 
     def work(self) -> None:
@@ -68,6 +72,8 @@ class PersistStage(Stage):
                 return
             if self._due():
                 self._flush()
+            if self._expires and time.monotonic() >= self._expire_at and not self._inbox.qsize():
+                self._expire()
 
     def _add(self, event: Event) -> None:
         if not self._batch:
@@ -88,7 +94,8 @@ class PersistStage(Stage):
         return self._written_at + self.settings.heartbeat_interval_secs
 
     def _wait_s(self) -> float:
-        return min(BEAT_S, max(0.0, self._due_at() - time.monotonic()))
+        next_at = min(self._due_at(), self._expire_at) if self._expires else self._due_at()
+        return min(BEAT_S, max(0.0, next_at - time.monotonic()))
 
     def _due(self) -> bool:
         return time.monotonic() >= self._due_at()
@@ -129,6 +136,25 @@ class PersistStage(Stage):
         self._batch = Batch.empty()
         self._gaps.clear()
         self._written_at = time.monotonic()
+
+    @property
+    def _expires(self) -> bool:
+        # A replay's rows carry the times of the earlier run: they would be gone as soon as they are stored.
+        return self.settings.retention_days > 0 and self.settings.ingest_mode != "REPLAY"
+
+    def _expire(self) -> None:
+        """One slice of what is too old, while nothing waits; trouble with it ends nothing."""
+        pause_s = self.settings.heartbeat_interval_secs
+        try:
+            gone = self._store.expire(self.settings.retention_days)
+            self._counters.rows_expired += gone.rows
+            pause_s = SLICE_EVERY_S if gone.more else pause_s
+        except Locked as error:
+            self._complain("the database is locked, nothing old is deleted for now", error)
+        except StorageError as error:
+            self._counters.persist_errors += 1
+            self._complain("cannot delete what is older than retention_days", error)
+        self._expire_at = time.monotonic() + pause_s
 
     def _complain(self, message: str, error: Exception) -> None:
         held = self._throttle.ready()

@@ -95,8 +95,16 @@ CREATE TABLE gaps (
 ) STRICT;
 """
 
+# The indexes hold a row or a few: a start finds what a crash left open without reading what is closed.
+_V2 = """
+ALTER TABLE runs ADD COLUMN durability TEXT /* normal or power, as its writer read it back; NULL in older runs */;
+ALTER TABLE runs ADD COLUMN ticks_expired INTEGER NOT NULL DEFAULT 0 /* of ticks_stored, deleted by retention_days */;
+CREATE INDEX runs_open ON runs (id) WHERE ended_ms IS NULL;
+CREATE INDEX gaps_open ON gaps (run_id) WHERE to_ms IS NULL;
+"""
+
 # Entry n brings a database from user_version n to n + 1.
-MIGRATIONS = (_V1,)
+MIGRATIONS = (_V1, _V2)
 
 
 def _shape(con: sqlite3.Connection) -> dict[str, set[str]]:

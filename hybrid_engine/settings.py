@@ -70,6 +70,27 @@ class EngineSettings:
         high=3600,
         reloadable=True,
     )
+    stale_after_s: float = key(
+        60.0,
+        "a source that does not trade for so long while another one of the symbol does is left; where none does, the "
+        "market is quiet",
+        low=0.5,
+        high=86400,
+        reloadable=True,
+    )
+    standby: str = key(
+        "cold",
+        "hot: the next source is connected as well and takes over with its newest trades",
+        choices=("cold", "hot"),
+        reloadable=True,
+    )
+    failback_after_s: float = key(
+        60.0,
+        "a better source is gone back to once it was useful for so long beside the one in use",
+        low=0.5,
+        high=86400,
+        reloadable=True,
+    )
     network_deadline_s: float = key(
         120.0,
         "no usable source for so long: exit 10, or 11 when all sent garbage",
@@ -95,6 +116,9 @@ class EngineSettings:
     )
     durability: str = key(
         "normal", "normal: survives a crash of the process; power: survives a power cut", choices=("normal", "power")
+    )
+    retention_days: float = key(
+        0.0, "delete what is older, when idle; 0 keeps everything; not in REPLAY", low=0, high=36_500, reloadable=True
     )
 
 

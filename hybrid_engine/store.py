@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from hybrid_engine.database import claim, open_writer, transaction, translated
+from hybrid_engine.database import SYNCHRONOUS, claim, open_writer, transaction, translated
 from hybrid_engine.exits import StorageError
 from hybrid_engine.metrics import Books, Counters, FeedState, Gap
 from hybrid_engine.model import Order, Signal, Tick, Trade
+from hybrid_engine.retention import Slice, expire
 
 
 class RunInfo(NamedTuple):
@@ -61,6 +62,8 @@ class Store:
         self._lock_fd = claim(path)
         try:
             self._con, self.pragmas = open_writer(path, durability)
+            # what is in force, not what was asked for
+            self.durability = next(name for name, sync in SYNCHRONOUS.items() if sync == self.pragmas["synchronous"])
         except BaseException:
             os.close(self._lock_fd)
             raise
@@ -87,8 +90,8 @@ class Store:
                 )
             cursor = self._con.execute(
                 "INSERT INTO runs (started_ms, updated_ms, version, release_digest, config_digest, mode, ingest_mode,"
-                " sample_every) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (started_ms, started_ms, *info),
+                " sample_every, durability) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (started_ms, started_ms, *info, self.durability),
             )
             assert cursor.lastrowid is not None
             self.run_id = cursor.lastrowid
@@ -156,6 +159,12 @@ class Store:
             " VALUES (?1, ?1, ?2, ?3, ?4, ?5, ?6, ?7)",
             batch.trades,
         )
+
+    def expire(self, days: float) -> Slice:
+        """Delete a slice of what is older than so many days, in its own transaction. Raises Locked or StorageError."""
+        with translated(self._path):
+            self._refuse_moved()
+            return expire(self._con, self.run_id, days, now_ms())
 
     def end_run(self, exit_code: int, ended_ms: int) -> None:
         """The run is over. Raises Locked or StorageError."""

@@ -56,6 +56,8 @@ PROMISES = {
         "One stuck thread is seen by systemd and killed with its stacks; a busy house is not", ("stall",)
     ),
     "REPLAY": Promise("Replaying a run gives the same signals, orders and trades, byte for byte"),
+    "RETENTION": Promise("What is older than retention_days goes, whole chains and nothing else; 0 keeps everything"),
+    "GROWTH": Promise("Starts, commits and health cost the same however much is stored"),
     "CONFIG12": Promise(
         "Any configuration is valid, or exit 12 with one line that names file, key, found and allowed", ("exit12",)
     ),

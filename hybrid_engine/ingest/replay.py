@@ -15,7 +15,7 @@ CHUNK = 256
 
 
 def check_target(settings: EngineSettings, target: Path, store: Store) -> None:
-    """Raises ConfigError when the run does not exist or the target database already holds ticks with its ids.
+    """Raises ConfigError when the run does not exist or is not whole, or the target already holds ticks with its ids.
 
     A lock on the earlier run's database is waited for; OverloadError when it stays for `overload_after_s`.
     """
@@ -23,7 +23,7 @@ def check_target(settings: EngineSettings, target: Path, store: Store) -> None:
     deadline = time.monotonic() + settings.overload_after_s
     while True:
         try:
-            known, first, last = _range_of(source)
+            first, last = _range_of(source)
             break
         except (sqlite3.Error, StorageError, Locked) as error:
             if not is_lock(error):
@@ -31,20 +31,31 @@ def check_target(settings: EngineSettings, target: Path, store: Store) -> None:
                 raise ConfigError(f"{where}: cannot be replayed: {error}") from error
             if time.monotonic() >= deadline:
                 raise OverloadError(f"{source.database}: {error}; for {settings.overload_after_s:g} s") from error
-    if not known:
-        raise ConfigError(f"engine.replay_from.run = {source.run}: {source.database} has no such run")
     if first is not None and last is not None and store.holds_any_of(first, last):
         raise ConfigError(
             f"app.db_path = {target}: holds ticks with ids {first} to {last}, which REPLAY keeps; name an empty file"
         )
 
 
-def _range_of(source: ReplayFrom) -> tuple[bool, int | None, int | None]:
-    """Whether the run exists, and its first and last tick id."""
+def _range_of(source: ReplayFrom) -> tuple[int | None, int | None]:
+    """The run's first and last tick id. Raises ConfigError when it cannot be replayed."""
     with closing(open_reader(Path(source.database))) as con:
-        known = con.execute("SELECT 1 FROM runs WHERE id = ?", (source.run,)).fetchone()
         first, last = con.execute("SELECT min(id), max(id) FROM ticks WHERE run_id = ?", (source.run,)).fetchone()
-    return known is not None, first, last
+        _refuse_cut(con, source)
+    return first, last
+
+
+def _refuse_cut(con: sqlite3.Connection, source: ReplayFrom) -> None:
+    """A run without its beginning would give other signals than it gave then."""
+    con.row_factory = sqlite3.Row
+    run = con.execute("SELECT * FROM runs WHERE id = ?", (source.run,)).fetchone()
+    con.row_factory = None
+    where = f"engine.replay_from.run = {source.run}"
+    if run is None:
+        raise ConfigError(f"{where}: {source.database} has no such run")
+    expired = run["ticks_expired"] if "ticks_expired" in run.keys() else 0  # noqa: SIM118 - an earlier release's
+    if expired:
+        raise ConfigError(f"{where}: its first {expired} ticks were deleted by retention_days; name a younger run")
 
 
 class ReplayIngest(IngestStage):
@@ -55,6 +66,8 @@ class ReplayIngest(IngestStage):
         self.feed.source = "replay"
         try:
             with closing(open_reader(Path(source.database))) as con:
+                con.execute("BEGIN")  # one state of it, whatever an engine on it deletes meanwhile
+                _refuse_cut(con, source)
                 for ticks in ticks_of_run(con, source.run, CHUNK):
                     self.beat()
                     self.feed.last_frame_ms = now_ms()

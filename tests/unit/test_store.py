@@ -14,10 +14,11 @@ import pytest
 from hybrid_engine.database import Locked, open_reader
 from hybrid_engine.exits import Exit, StorageError
 from hybrid_engine.metrics import Books, Counters, FeedState, Gap
-from hybrid_engine.model import Order, Signal, Tick, Trade
+from hybrid_engine.model import Tick
 from hybrid_engine.schema import APPLICATION_ID, MIGRATIONS
 from hybrid_engine.store import Batch, Store, ticks_of_run
 from tests.support.books import rows
+from tests.support.rows import chains
 from tests.support.street import INFO
 
 
@@ -35,14 +36,7 @@ def picture(folder: Path) -> dict[str, bytes]:
 
 def batch(first: int, count: int = 1) -> Batch:
     """`count` whole chains."""
-    made = Batch.empty()
-    for number in range(first, first + count):
-        tick = Tick(number, "s", "X", 1.5, 2.0, number, 10, 11)
-        made.ticks.append(tick)
-        made.signals.append(Signal.of(tick, "BUY", 0.1, "R", 0.5))
-        made.orders.append(Order(number, "X", "BUY", 0.1, 1.5, "FILLED", "R", "SHADOW", 11))
-        made.trades.append(Trade(number, "X", "BUY", 0.1, 1.5, 0.00015, 11))
-    return made
+    return chains(first, count, received_ms=11, exchange_ms=10)
 
 
 def write(store: Store, made: Batch, *gaps: Gap) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from hybrid_engine.ingest.exchanges import EXCHANGES
 from tests.support.process import ROOT, clean_environment
 
 ENGINE = ROOT / "hybrid_engine"
@@ -19,15 +20,17 @@ FLOORS = [
     {"exits", "model", "metrics", "journal", "systemd", "__init__"},
     {"settings", "schema", "release"},
     {"ingest.exchanges.base", "ingest.__init__"},
-    {f"ingest.exchanges.{name}" for name in ("binance", "gemini_v1", "gemini_v2")},
+    {f"ingest.exchanges.{kind}" for kind in EXCHANGES if kind != "auto"},
     {"ingest.exchanges.auto"},
     {"ingest.exchanges", "ingest.exchanges.__init__", "ingest.failure"},
     {"sources", "channel", "risk", "adapter", "database"},
     {"retention"},
     {"config", "store"},
     {"live_gate", "front_door", "pressure", "health", "stage"},
-    {"ingest.base", "ingest.connection"},
-    {"ingest.session"},
+    {"ingest.base", "ingest.connection", "ingest.names", "ingest.choice", "ingest.patience", "ingest.sequence"},
+    {"ingest.session", "ingest.connecting"},
+    {"ingest.link"},
+    {"ingest.booking"},
     {"ingest.synthetic", "ingest.replay", "ingest.feed", "strategy", "execution", "persist"},
     {"street"},
     {"engine"},

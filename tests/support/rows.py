@@ -1,0 +1,19 @@
+"""Rows for a store, made without the stages that would make them."""
+
+from __future__ import annotations
+
+from hybrid_engine.model import Order, Signal, Tick, Trade
+from hybrid_engine.store import Batch
+
+
+def chains(first: int, count: int, received_ms: int, exchange_ms: int, every: int = 1) -> Batch:
+    """`count` ticks from id `first` on; each `every`-th caused a signal, an order and a trade."""
+    made = Batch.empty()
+    for number in range(first, first + count):
+        tick = Tick(number, "s", "X", 1.5, 2.0, number, exchange_ms, received_ms)
+        made.ticks.append(tick)
+        if number % every == 0:
+            made.signals.append(Signal.of(tick, "BUY", 0.1, "R", 0.5))
+            made.orders.append(Order(number, "X", "BUY", 0.1, 1.5, "FILLED", "R", "SHADOW", received_ms))
+            made.trades.append(Trade(number, "X", "BUY", 0.1, 1.5, 0.00015, received_ms))
+    return made

@@ -1,0 +1,307 @@
+"""retention_days: whole chains, oldest first, in slices, and never what is still needed."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from hybrid_engine import retention
+from hybrid_engine.channel import BEAT_S, Channel
+from hybrid_engine.exits import StorageError
+from hybrid_engine.front_door import FrontDoor
+from hybrid_engine.metrics import Books, Counters, FeedState, Gap
+from hybrid_engine.model import Event
+from hybrid_engine.persist import PersistStage
+from hybrid_engine.retention import DAY_MS, SLICE
+from hybrid_engine.settings import EngineSettings
+from hybrid_engine.store import Store, now_ms
+from tests.support.books import check_chains, rows
+from tests.support.process import wait_until
+from tests.support.rows import chains
+from tests.support.street import INFO, nothing
+
+NOW = now_ms()
+OLD = NOW - 10 * DAY_MS
+TABLES = ("ticks", "signals", "orders", "trades", "gaps", "runs")
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Path:
+    return tmp_path / "hybrid.db"
+
+
+def fill(store: Store, first: int, count: int, at_ms: int, *gaps: Gap, exchange_ms: int | None = None) -> None:
+    batch = chains(first, count, at_ms, at_ms if exchange_ms is None else exchange_ms)
+    store.write(batch, Books(received=count, admitted=count), Counters(), FeedState(), gaps)
+
+
+def lost(number: int, at_ms: int, to_ms: int | None = None) -> Gap:
+    return Gap(number, "dropped", "s", "X", at_ms, at_ms if to_ms is None else to_ms, 1)
+
+
+def run(store: Store, started_ms: int) -> int:
+    return store.begin_run(INFO, started_ms)
+
+
+def expire_all(store: Store, days: float = 7) -> int:
+    """Slice after slice until nothing is left that is old."""
+    total, more = 0, True
+    while more:
+        rows_gone, more = store.expire(days)
+        assert rows_gone <= 4 * SLICE + SLICE + SLICE
+        total += rows_gone
+    return total
+
+
+def counts(db: Path) -> dict[str, int]:
+    return {name: rows(db, f"SELECT count(*) FROM {name}")[0][0] for name in TABLES}
+
+
+def check(db: Path) -> None:
+    """What is left hangs together, and each run knows how many of its ticks went."""
+    with closing(sqlite3.connect(db)) as con:
+        assert con.execute("PRAGMA foreign_key_check").fetchall() == []
+        assert con.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        assert check_chains(con) == []
+        counted = "(SELECT count(*) FROM ticks WHERE run_id = runs.id)"
+        assert con.execute(f"SELECT id FROM runs WHERE ticks_stored - ticks_expired <> {counted}").fetchall() == []
+
+
+@pytest.mark.holds("RETENTION")
+def test_what_is_old_goes_with_all_it_caused_and_what_is_young_stays(db: Path) -> None:
+    store = Store(db)
+    run(store, OLD)
+    fill(store, 1, 30, OLD, lost(1, OLD))
+    store.end_run(0, OLD + 1)
+    run(store, OLD + 2)
+    fill(store, 31, 10, OLD + 3, lost(2, OLD + 3))
+    fill(store, 41, 5, NOW, lost(3, NOW))
+    assert expire_all(store, days=11) == 0
+    assert expire_all(store, days=7) == 4 * 40 + 2 + 1
+    assert counts(db) == {"ticks": 5, "signals": 5, "orders": 5, "trades": 5, "gaps": 1, "runs": 1}
+    assert rows(db, "SELECT id, ticks_stored, ticks_expired FROM runs") == [(2, 15, 10)]
+    check(db)
+    assert store.next_ids() == (46, 4)
+    fill(store, 46, 5, NOW)
+    store.end_run(0, NOW)
+    store.close()
+    check(db)
+
+
+def test_the_newest_tick_and_gap_stay_because_the_next_ids_are_counted_from_them(db: Path) -> None:
+    store = Store(db)
+    run(store, OLD)
+    fill(store, 1, 9, OLD, lost(1, OLD), lost(2, OLD))
+    fill(store, 10, 1, OLD, exchange_ms=NOW)
+    store.end_run(0, OLD)
+    run(store, NOW)
+    expire_all(store, days=1)
+    assert store.next_ids() == (11, 3)
+    assert rows(db, "SELECT id FROM runs") == [(1,), (2,)]  # one still has a tick
+    check(db)
+    store.close()
+
+
+def test_a_run_stays_as_long_as_a_tick_of_it_does(db: Path) -> None:
+    store = Store(db)
+    run(store, OLD)
+    fill(store, 1, 2, OLD)
+    fill(store, 3, 1, OLD, exchange_ms=NOW)
+    store.end_run(0, OLD)
+    run(store, NOW)
+    assert store.expire(7) == (4 * 2, False)
+    assert rows(db, "SELECT id FROM runs") == [(1,), (2,)]
+    check(db)
+    fill(store, 4, 1, NOW)
+    assert store.expire(7) == (4 + 1, False)
+    assert rows(db, "SELECT id FROM runs") == [(2,)]
+    store.close()
+
+
+def test_nothing_is_ever_taken_from_behind_a_young_tick(db: Path) -> None:
+    """A clock that was set back for a while makes no tick old that came after a young one."""
+    store = Store(db)
+    run(store, NOW)
+    fill(store, 1, 3, OLD)
+    fill(store, 4, 2, NOW)
+    fill(store, 6, 3, OLD, exchange_ms=NOW)
+    expire_all(store)
+    assert rows(db, "SELECT id FROM ticks ORDER BY id") == [(4,), (5,), (6,), (7,), (8,)]
+    store.close()
+
+
+def test_a_clock_that_leaps_ahead_makes_nothing_old(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(db)
+    run(store, NOW)
+    fill(store, 1, 5, NOW)
+    monkeypatch.setattr("hybrid_engine.store.now_ms", lambda: NOW + 4000 * DAY_MS)
+    fill(store, 6, 5, NOW + 4000 * DAY_MS, exchange_ms=NOW)
+    assert expire_all(store) == 0
+    fill(store, 11, 5, NOW + 4000 * DAY_MS)  # the exchange says so too
+    assert expire_all(store) == 4 * 5
+    store.close()
+
+
+def test_an_open_gap_stays_and_so_does_the_run_that_it_is_of(db: Path) -> None:
+    store = Store(db)
+    run(store, OLD)
+    fill(store, 1, 3, OLD, lost(1, OLD), Gap(2, "down", "s", "X", OLD, None, None), lost(3, OLD), lost(4, OLD))
+    store.end_run(0, OLD)
+    run(store, NOW)
+    fill(store, 4, 2, NOW)
+    assert expire_all(store) == 4 * 3 + 1
+    assert rows(db, "SELECT id FROM gaps") == [(2,), (3,), (4,)]
+    assert rows(db, "SELECT id FROM runs") == [(1,), (2,)]
+    store.close()
+
+
+def test_a_slice_is_small_and_a_crash_in_the_middle_of_it_undoes_it(db: Path) -> None:
+    store = Store(db)
+    run(store, OLD)
+    fill(store, 1, 2 * SLICE + 10, OLD)
+    fill(store, 2 * SLICE + 11, 1, NOW)
+    assert store.expire(7) == (4 * SLICE, True)
+    before = counts(db)
+    steps = 0
+
+    def interrupt() -> bool:
+        nonlocal steps
+        steps += 1
+        return steps == 3  # some hundred instructions into it
+
+    store._con.set_progress_handler(interrupt, 2000)
+    with pytest.raises(StorageError, match="interrupted"):
+        store.expire(7)
+    store._con.set_progress_handler(None, 0)
+    assert counts(db) == before
+    check(db)
+    store.close()  # without end_run: killed
+    store = Store(db)
+    run(store, NOW)
+    assert expire_all(store) == 4 * (SLICE + 10)  # the next start goes on where it was
+    check(db)
+    store.close()
+
+
+def test_pages_of_what_went_are_used_again(db: Path) -> None:
+    store = Store(db)
+    run(store, OLD)
+    sizes = []
+    for day in range(12):
+        fill(store, 1 + day * 1500, 1500, NOW - (11 - day) * DAY_MS)
+        expire_all(store, days=2)
+        store._con.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        sizes.append(db.stat().st_size)
+    assert sizes[2] > 2.5 * sizes[0]  # it grows until the first ones go
+    assert sizes[-1] <= 1.02 * sizes[4]
+    assert rows(db, "SELECT count(*) FROM ticks") == [(4_500,)]
+    store.close()
+
+
+def steps_of(con: sqlite3.Connection, action: Callable[[], object]) -> int:
+    """How many instructions of SQLite's an action takes: what a plan does not show (foreign keys), this does."""
+    steps = 0
+
+    def count() -> bool:
+        nonlocal steps
+        steps += 1
+        return False
+
+    con.set_progress_handler(count, 1)
+    action()
+    con.set_progress_handler(None, 0)
+    return steps
+
+
+@pytest.mark.holds("GROWTH")
+def test_what_it_costs_does_not_grow_with_what_is_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start, a commit, a look for what is old, a slice, and a run that goes: the same on any size of database."""
+    monkeypatch.setattr(retention, "SLICE", 100)
+    taken = []
+    for young in (400, 20_000):
+        db = tmp_path / f"{young}.db"
+        store = Store(db)
+        run(store, OLD)
+        fill(store, 1, 100, OLD, lost(1, OLD))
+        store.end_run(0, OLD)
+        run(store, NOW)
+        fill(store, 101, young, NOW, *(lost(2 + n, NOW) for n in range(young)))
+        store.close()  # a crash, to be closed by the next start
+        store = Store(db)
+        con = store._con
+        steps = [
+            steps_of(con, lambda s=store: run(s, NOW)),  # type: ignore[misc]
+            steps_of(con, lambda s=store, n=young: fill(s, 101 + n, 10, NOW)),  # type: ignore[misc]
+            steps_of(con, lambda s=store: s.expire(7)),  # type: ignore[misc] # a full slice of ticks
+            steps_of(con, lambda s=store: s.expire(7)),  # type: ignore[misc] # the gap and the run
+            steps_of(con, lambda s=store: s.expire(7)),  # type: ignore[misc] # nothing
+            steps_of(con, lambda s=store: s.holds_any_of(1, 50)),  # type: ignore[misc]
+        ]
+        assert rows(db, "SELECT min(id) FROM runs") == [(2,)]
+        taken.append(steps)
+        store.close()
+    for small, large in zip(*taken, strict=True):
+        assert small <= large + 20
+        assert large <= small + 20, taken
+
+
+@pytest.fixture
+def aged(db: Path) -> Store:
+    """2500 old ticks and a young one, and a run that begins."""
+    store = Store(db)
+    run(store, OLD)
+    fill(store, 1, 2500, OLD)
+    fill(store, 2501, 1, NOW)
+    store.end_run(0, NOW)
+    run(store, NOW)
+    return store
+
+
+def writer(store: Store, inbox: Channel, ingest_mode: str) -> PersistStage:
+    settings = EngineSettings(retention_days=1.0, heartbeat_interval_secs=0.05, ingest_mode=ingest_mode)
+    door = FrontDoor(1, sample_every=1, admit_wait_ms=0)
+    return PersistStage(store, door, inbox, Counters(), FeedState(), settings, nothing)
+
+
+def test_old_rows_go_only_while_nothing_waits(aged: Store, db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A house that has work to do keeps what is old; one that is idle lets it go by slices."""
+    inbox = Channel(10)
+    inbox.hand_over(chains(3000, 1, NOW, NOW).ticks, nothing)
+    calls = []
+    taken = inbox.take
+
+    def take(timeout_s: float = BEAT_S) -> Sequence[Event]:
+        # There is always one more, until the hundredth time.
+        calls.append(len(rows(db, "SELECT id FROM ticks WHERE id <= 2500")))
+        events = taken(timeout_s)
+        if len(calls) < 100:
+            inbox.hand_over(chains(3000 + len(calls), 1, NOW, NOW).ticks, nothing)
+        return events
+
+    monkeypatch.setattr(inbox, "take", take)
+    persist = writer(aged, inbox, "SYNTHETIC")
+    persist.start()
+    wait_until(lambda: rows(db, "SELECT min(id) FROM ticks") == [(2501,)], "the old ones' end")
+    assert calls[:100] == [2500] * 100
+    assert {1500, 500, 0} <= set(calls)
+    wait_until(lambda: persist._counters.rows_expired == 4 * 2500, "the count")
+    inbox.close()
+    persist.join(5)
+    aged.close()
+
+
+def test_a_replay_deletes_nothing(aged: Store, db: Path) -> None:
+    inbox = Channel(10)
+    persist = writer(aged, inbox, "REPLAY")
+    persist.start()
+    for _ in range(3):
+        (before,) = rows(db, "SELECT max(updated_ms) FROM runs")
+        wait_until(lambda b=before: rows(db, "SELECT max(updated_ms) FROM runs") != [b], "the next heartbeat")  # type: ignore[misc]
+    inbox.close()
+    persist.join(5)
+    aged.close()
+    assert rows(db, "SELECT min(id) FROM ticks") == [(1,)]
