@@ -5,7 +5,9 @@ from the raw events is the verifier's work on the controller, and what that woul
 """
 
 import json
+import os
 import shutil
+import stat
 import subprocess
 import time
 from collections.abc import Callable
@@ -29,6 +31,7 @@ REQUIRED = (
     "gate", "rollback", "hardening",
 )  # fmt: skip
 CLOCK_SLACK_S = 300.0
+MAX_BYTES = 16 * 1024 * 1024
 
 Json = Any
 
@@ -85,22 +88,37 @@ def _check(config: Config) -> None:
     body = _bytes(bundle / "statement.json")
     _check_signature(body, bundle / "statement.sig", config.path.parent / "allowed_signers")
     try:
-        statement: Json = json.loads(body)
+        statement: Json = json.loads(body, object_pairs_hook=_without_doubles)
         _check_statement(statement, config)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _Refused(f"statement.json is not a statement of proofs: {type(error).__name__}: {error}") from None
 
 
+def _without_doubles(pairs: list[tuple[str, Json]]) -> Json:
+    """Of a key that is there twice each reader believes another one."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key is there twice")
+    return found
+
+
 def _bytes(path: Path) -> bytes:
+    """A regular file of sane size: a pipe would hold up the start for ever."""
     try:
-        return path.read_bytes()
-    except OSError as error:
-        raise _Refused(f"{path} cannot be read: {error.strerror or error}") from None
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            about = os.fstat(file.fileno())
+            if not stat.S_ISREG(about.st_mode) or about.st_size > MAX_BYTES:
+                raise _Refused(f"{path} is not a file of at most {MAX_BYTES} bytes")
+            return file.read(MAX_BYTES)
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        raise _Refused(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
 
 
 def _check_signature(body: bytes, signature: Path, signers: Path) -> None:
     _bytes(signature)
     _bytes(signers)
+    if signers.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise _Refused(f"{signers} can be written by others than its owner, so it vouches for nobody")
     keygen = shutil.which("ssh-keygen")
     if keygen is None:
         raise _Refused("ssh-keygen, which checks the signature, is not installed")
@@ -144,7 +162,10 @@ def _check_statement(statement: Json, config: Config) -> None:
 
 
 def _check_age(finished: str, max_age_h: float, now: Callable[[], float] = time.time) -> None:
-    age_s = now() - datetime.fromisoformat(finished).timestamp()
+    ended = datetime.fromisoformat(finished)
+    if ended.tzinfo is None:
+        raise _Refused(f"the proof ended {finished}, of no time zone")
+    age_s = now() - ended.timestamp()
     if age_s < -CLOCK_SLACK_S:
         raise _Refused(f"the proof is from the future: it ended {finished}")
     if age_s > max_age_h * 3600:
@@ -153,6 +174,10 @@ def _check_age(finished: str, max_age_h: float, now: Callable[[], float] = time.
 
 def _check_required(predicate: Json) -> None:
     proofs = {proof["name"]: proof for proof in predicate["proofs"]}
+    if len(proofs) != len(predicate["proofs"]):
+        raise _Refused("a proof is there twice")
+    if predicate["verdict"] != "PASS":
+        raise _Refused(f"the run as a whole says {predicate['verdict']}")
     for name in dict.fromkeys((*REQUIRED, *predicate["required"])):
         proof = proofs.get(name)
         if proof is None:

@@ -1,6 +1,7 @@
 """LIVE's gate: every way to be refused is a row, one row is allowed. Signed with real keys by the real ssh-keygen."""
 
 import json
+import os
 import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -34,6 +35,7 @@ class Bundle:
         self.key = self.make_key("operator")
         self.signers.write_text(f"operator {self.key.with_suffix('.pub').read_text()}")
         self.statement: Json = {}
+        self.text = ""  # of the statement, where JSON would not be written so
         self.after_signing: Callable[[], object] = lambda: None
 
     def make_key(self, name: str) -> Path:
@@ -53,6 +55,7 @@ class Bundle:
             "predicateType": live_gate.PREDICATE_TYPE,
             "subject": [{"digest": {"sha256": RELEASE.digest}}, {"digest": {"sha256": self.load().digest}}],
             "predicate": {
+                "verdict": "PASS",
                 "finished": datetime.now(UTC).isoformat(),
                 "host": {"machine_id": Path("/etc/machine-id").read_text().strip(), "hostname": "nuc"},
                 "required": list(live_gate.REQUIRED),
@@ -69,7 +72,7 @@ class Bundle:
 
     def sign(self) -> None:
         path = self.bundle / "statement.json"
-        path.write_text(json.dumps(self.statement))
+        path.write_text(self.text or json.dumps(self.statement))
         command = ["ssh-keygen", "-q", "-Y", "sign", "-f", str(self.key), "-n", self.namespace, str(path)]
         subprocess.run(command, check=True, capture_output=True)
         (self.bundle / "statement.json.sig").rename(self.bundle / "statement.sig")
@@ -150,6 +153,39 @@ def mutant_passes(bundle: Bundle) -> None:
     bundle.predicate["proofs"][1]["mutant"]["verdict"] = "PASS"
 
 
+def make_a_pipe(bundle: Bundle) -> None:
+    def replace() -> None:
+        path = bundle.bundle / "statement.json"
+        path.unlink()
+        os.mkfifo(path)
+
+    bundle.after_signing = replace
+
+
+def make_it_huge(bundle: Bundle) -> None:
+    bundle.after_signing = lambda: os.truncate(bundle.bundle / "statement.json", live_gate.MAX_BYTES + 1)
+
+
+def let_others_write_the_signers(bundle: Bundle) -> None:
+    bundle.signers.chmod(0o664)
+
+
+def say_a_key_twice(bundle: Bundle) -> None:
+    bundle.text = json.dumps(bundle.statement).replace('"verdict": "PASS"', '"verdict": "FAIL", "verdict": "PASS"', 1)
+
+
+def without_time_zone(bundle: Bundle) -> None:
+    bundle.predicate["finished"] = datetime.now(UTC).replace(tzinfo=None).isoformat()
+
+
+def say_a_proof_twice(bundle: Bundle) -> None:
+    bundle.predicate["proofs"].insert(0, {**bundle.predicate["proofs"][0], "verdict": "FAIL"})
+
+
+def fail_as_a_whole(bundle: Bundle) -> None:
+    bundle.predicate["verdict"] = "FAIL"
+
+
 REFUSED: list[tuple[Callable[[Bundle], None], str]] = [
     (disarm, "live_armed is false"),
     (name_nothing, "proof_bundle names no directory"),
@@ -171,6 +207,13 @@ REFUSED: list[tuple[Callable[[Bundle], None], str]] = [
     (inconclusive, "stall is required and says INCONCLUSIVE"),
     (not_restored, "stall did not put the host back"),
     (mutant_passes, "stall is void"),
+    (make_a_pipe, "is not a file of at most"),
+    (make_it_huge, "is not a file of at most"),
+    (let_others_write_the_signers, "can be written by others"),
+    (say_a_key_twice, "is not a statement of proofs: ValueError: a key is there twice"),
+    (without_time_zone, "of no time zone"),
+    (say_a_proof_twice, "a proof is there twice"),
+    (fail_as_a_whole, "the run as a whole says FAIL"),
 ]
 
 
