@@ -106,10 +106,16 @@ class FrontDoor(Channel):
             self._books.rejected += 1
             self._gaps.lose("rejected", source, symbol, received_ms)
 
-    def silence_begins(self, source: str, symbol: str, from_ms: int) -> None:
-        """`source` went down: the market was last heard at `from_ms`."""
+    def miss(self, source: str, symbol: str, count: int, from_ms: int, at_ms: int) -> None:
+        """Book so many of the exchange's numbers that never came; they are no term of the books."""
         with self.mutex:
-            self._gaps.silence_begins("down", source, symbol, from_ms)
+            self._books.missed += count
+            self._gaps.lose("missed", source, symbol, at_ms, count, from_ms)
+
+    def silence_begins(self, source: str, symbol: str, from_ms: int, kind: str = "down") -> None:
+        """`source` went down, or stale: the market was last heard at `from_ms`."""
+        with self.mutex:
+            self._gaps.silence_begins(kind, source, symbol, from_ms)
 
     def silence_ends(self, to_ms: int, symbol: str | None = None) -> None:
         with self.mutex:

@@ -1,41 +1,40 @@
-"""MOCK_WS and REAL_WS: trades from the best source that works.
+"""MOCK_WS and REAL_WS: for each symbol the trades of the best source that works, all read by this one thread.
 
-A source that closes, refuses, answers an HTTP error, is dead or sends garbage is left at once for the next one. When
-all failed, a pause with full jitter, then from the top. Only a connection that was useful for a while resets the pause:
-a server that accepts and closes must not be hammered.
+`choice` decides who leads and who is connected, `patience` when one may be tried, `booking` what is booked; here the
+connections are read, and what was decided is carried out.
 """
 
-import queue
-import random
-import threading
+import selectors
+import socket
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
 
 from hybrid_engine.channel import BEAT_S
 from hybrid_engine.exits import NetworkError, ParseError
 from hybrid_engine.front_door import FrontDoor
 from hybrid_engine.ingest.base import IngestStage
-from hybrid_engine.ingest.connection import Connection
-from hybrid_engine.ingest.exchanges import decode
-from hybrid_engine.ingest.failure import Garbage, SourceFailed
+from hybrid_engine.ingest.booking import Booking
+from hybrid_engine.ingest.choice import Change, Choice, Rules
+from hybrid_engine.ingest.failure import Dead, SourceFailed
+from hybrid_engine.ingest.link import Link
+from hybrid_engine.ingest.overview import Overview
 from hybrid_engine.ingest.session import Session
-from hybrid_engine.journal import Journal, Throttle
+from hybrid_engine.journal import Journal
 from hybrid_engine.metrics import FeedState
-from hybrid_engine.model import Print
 from hybrid_engine.settings import EngineSettings
 from hybrid_engine.sources import Source
 from hybrid_engine.store import now_ms
 
-CONNECT_TIMEOUT_S = 8.0
-USEFUL_AFTER_S = 5.0
-FIRST_PAUSE_S = 0.5
-LONGEST_PAUSE_S = 30.0
+# How often health and choice are looked at. What fails, connects or is to stop is seen at once.
+TEND_S = 0.1
 
 log = Journal("hybrid_engine.ingest")
 
 
 class FeedIngest(IngestStage):
-    """One connection at a time, to the best source that works."""
+    """Reads every connection there is, one `select` a batch."""
 
     def __init__(
         self,
@@ -47,173 +46,227 @@ class FeedIngest(IngestStage):
         on_end: Callable[[], None],
     ) -> None:
         super().__init__(door, feed, settings, on_end)
-        self._sources = tuple(sources)
-        self._app_symbol = app_symbol
-        self._hold_until: dict[str, float] = {}
-        self._garbage: dict[str, bool] = {}
-        self._usable_at = time.monotonic()
-        self._rejections = Throttle()
+        self._links = {source.name: Link(source, app_symbol) for source in sources}
+        self._choice = Choice([link.standing for link in self._links.values()])
+        self._overview = Overview(feed, self._links, self._choice)
+        self._booking = Booking(door, feed, self._choice.leads, self.beat)
+        self._selector = selectors.DefaultSelector()
+        self._bell, self._rope = socket.socketpair()
+        self._more: dict[Session, Link] = {}  # connections that hold more than their socket shows
+        self._tend_at = 0.0
+
+    def stop(self) -> None:
+        super().stop()
+        self._wake()
+
+    def _wake(self) -> None:
+        with suppress(OSError):  # a connection that comes late finds nobody to wake
+            self._rope.send(b".", socket.MSG_DONTWAIT)
 
     def work(self) -> None:
-        self._usable_at = time.monotonic()
-        last_useful: Source | None = None
-        empty_rounds = 0
-        while not self.stopping:
-            useful = False
-            for source in self._candidates(last_useful):
-                useful = self._use(source)
-                if useful:
-                    last_useful, empty_rounds = source, 0
-                    break
-                if self.stopping:
-                    return
-            if not useful:
-                last_useful = None
-                pause_s = random.uniform(0, min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(empty_rounds, 16)))
-                empty_rounds += 1
-                self._pause(pause_s)
+        self._booking.usable_at = time.monotonic()
+        self._bell.setblocking(False)
+        self._selector.register(self._bell, selectors.EVENT_READ)
+        try:
+            while not self.stopping:
+                self.beat()
+                for session, link in self._ready():
+                    self._read(link, session)
+                if time.monotonic() >= self._tend_at:
+                    self._tend()
+        finally:
+            for link in self._links.values():
+                self._let_go(link)
+            self.feed.source = ""
+            for end in (self._selector, self._bell, self._rope):
+                end.close()
 
-    def _candidates(self, last_useful: Source | None) -> list[Source]:
-        """Best first; one that just broke down after good service comes last."""
-        now = time.monotonic()
-        ready = [s for s in self._sources if self._hold_until.get(s.name, 0.0) <= now]
-        return sorted(ready, key=lambda source: source is last_useful)
+    # Reading ----------------------------------------------------------------------------------------------------
 
-    def _pause(self, seconds: float) -> None:
-        due = time.monotonic() + seconds
-        while not self.stopping and time.monotonic() < due:
-            self._check_deadline()
-            self.wait_until(min(due, time.monotonic() + BEAT_S))
+    def _ready(self) -> list[tuple[Session, Link]]:
+        """Connections with something to read; waits for one as long as nothing else is due."""
+        wait_s = 0.0 if self._more else max(0.0, min(BEAT_S, self._tend_at - time.monotonic()))
+        ready, self._more = self._more, {}
+        for key, _ in self._selector.select(wait_s):
+            if key.data is None:
+                self._bell.recv(4096)
+                self._tend_at = 0.0
+            else:
+                session, link = key.data
+                ready[session] = link
+        return list(ready.items())
+
+    def _read(self, link: Link, session: Session) -> None:
+        if not session.open:
+            return  # gone since it was found ready
+        try:
+            messages = session.connection.take()
+            if session.connection.pending:
+                self._more[session] = link
+            if messages:
+                self._booking.deliver(link, session, messages, self.settings.parse_error_limit)
+        except SourceFailed as error:
+            self._fail(link, session, error)
+
+    def _open(self, link: Link, session: Session) -> None:
+        self._selector.register(session.connection.fileno(), selectors.EVENT_READ, (session, link))
+
+    def _drop(self, session: Session) -> None:
+        session.open = False
+        self._more.pop(session, None)
+        self._selector.unregister(session.connection.fileno())
+        session.connection.close()
+
+    # Tending ----------------------------------------------------------------------------------------------------
+
+    def _tend(self) -> None:
+        """Look after each connection, decide, and say how things stand."""
+        self._tend_at = time.monotonic() + TEND_S
+        for link in self._links.values():
+            self._look_after(link)
+        self._decide()
+        self._overview.look()
         self._check_deadline()
+
+    def _look_after(self, link: Link) -> None:
+        now = time.monotonic()
+        try:
+            made = link.connected(now)
+        except SourceFailed as error:
+            if link.session is None:
+                self._failed(link, None, error)
+            else:
+                link.move_failed(now, error, self.settings.failback_after_s)
+            made = None
+        if made is not None:
+            if made is link.session:
+                link.numbers.new_socket(partial(self._overview.last_heard_from, link))
+            self._open(link, made)
+        for session in link.sessions():
+            try:
+                session.connection.check_alive(self.settings.dead_after_s)
+            except SourceFailed as error:
+                self._fail(link, session, error)
+                continue
+            if session.connection.control_at and not session.errors_in_a_row:
+                self._heard_pong(link, session, session.connection.control_at)
+        if link.move_ready:
+            self._move(link)
+        elif why := link.move_due(now):
+            link.connect(now, why, self._wake)
+
+    def _heard_pong(self, link: Link, session: Session, at: float) -> None:
+        """A quiet market: nobody trades, and the exchange answers."""
+        if session is link.successor:
+            session.sensible_at = session.sensible_at or at
+        elif at > link.standing.heard_at:
+            self._booking.alive(link, session, now_ms())
+
+    def _fail(self, link: Link, session: Session, error: SourceFailed) -> None:
+        """A connection is of no use any more."""
+        self._drop(session)
+        if session is link.successor:
+            link.move_failed(time.monotonic(), error, self.settings.failback_after_s)
+        elif link.successor is not None:
+            self._move(link)  # as it was said it would
+        else:
+            self._failed(link, session, error)
+            self._decide()
+
+    def _failed(self, link: Link, session: Session | None, error: SourceFailed) -> None:
+        """A source cannot be used now."""
+        self.feed.source_failures += 1
+        self.feed.dead_count += isinstance(error, Dead)
+        log.warn("source failed", source=link.source.name, url=link.source.url, reason=str(error))
+        leaders = {symbol: self._choice.leads[symbol].leader for symbol in link.names.own}
+        silent = [symbol for symbol, leader in leaders.items() if leader is None or leader is link.standing]
+        if silent and session is not None and session.strangers and not link.source.symbols:
+            silent = sorted(session.strangers)
+        from_ms = link.began_ms if session is None else session.heard_ms or session.began_ms
+        for symbol in silent:
+            self._booking.silence_begins("down", link.source.name, symbol, from_ms)
+        link.failed(time.monotonic(), error, self.settings.failback_after_s)
+
+    def _let_go(self, link: Link) -> None:
+        for session in link.let_go(time.monotonic(), self.settings.failback_after_s):
+            self._drop(session)
+
+    # Carrying out -----------------------------------------------------------------------------------------------
+
+    def _decide(self) -> None:
+        now, settings = time.monotonic(), self.settings
+        for link in self._links.values():
+            link.standing.ready_at, link.standing.beside_at = link.patience.ready_at, link.patience.beside_at
+        rules = Rules(settings.stale_after_s, settings.failback_after_s, settings.standby == "hot")
+        for change in self._choice.decide(now, rules):
+            self._lead(change)
+        for link in self._links.values():
+            why = self._choice.wanted.get(link.source.name)
+            if why is None and not link.idle:
+                log.info("disconnecting", source=link.source.name, was=link.why)
+                self._let_go(link)
+            elif why is not None:
+                link.why = why
+                if link.idle and link.standing.ready_at <= now:
+                    link.connect(now, why, self._wake)
+
+    def _lead(self, change: Change) -> None:
+        """Another source leads a symbol from now on."""
+        symbol, old, new = change.symbol, change.old, self._links[change.new.name]
+        session = new.session
+        assert session is not None
+        if old is not None:
+            self._leave(symbol, self._links[old.name], change)
+        if len(self._links) > 1:
+            log.info("leads", source=new.source.name, symbol=symbol, why=change.why)
+        symbols = {symbol} if session.leads else {symbol, *session.strangers}
+        session.leads.add(symbol)
+        for one in symbols:
+            self._booking.offer_kept(new, session, one)
+        if new.standing.useful_from is not None:
+            self._booking.end_silences(session, now_ms())
+        self._overview.name_leaders()
+
+    def _leave(self, symbol: str, link: Link, change: Change) -> None:
+        """A source that still works leads a symbol no more."""
+        if link.session is not None:
+            link.session.leads.discard(symbol)
+        if change.why == "better":
+            self.feed.moves += 1
+            return
+        self.feed.stale_count += 1
+        self.feed.source_failures += 1
+        reason = f"stale: no trade of {symbol} for {self.settings.stale_after_s:g} s while {change.new.name} trades"
+        log.warn("source failed", source=link.source.name, url=link.source.url, reason=reason)
+        now = time.monotonic()
+        from_ms = now_ms() - round((now - change.silent_since) * 1000)
+        self._booking.silence_begins("stale", link.source.name, symbol, from_ms)
+        link.left_as_stale(now, self.settings.failback_after_s)
+
+    def _move(self, link: Link) -> None:
+        """The new connection of a source takes over from its old one: nothing is lost, nothing comes twice."""
+        old = link.session
+        assert old is not None
+        if old.open:
+            with suppress(SourceFailed):
+                self._booking.deliver(link, old, old.connection.take(), self.settings.parse_error_limit)
+            self._drop(old)
+        received_ms = now_ms()
+        new = link.moved(time.monotonic())
+        new.leads = set(old.leads)
+        link.numbers.new_socket(lambda theirs: True)
+        self._booking.observe(link, new, new.marks, link.heard_ms or received_ms, received_ms)
+        for symbol in new.leads | new.strangers:
+            self._booking.offer_missing(link, new, symbol)
+        link.seen_twice.clear()
+        self.feed.moves += 1
+        log.info("moved to a new connection", source=link.source.name)
 
     def _check_deadline(self) -> None:
         deadline_s = self.settings.network_deadline_s
-        if self.stopping or time.monotonic() - self._usable_at < deadline_s:
+        if self.stopping or time.monotonic() - self._booking.usable_at < deadline_s:
             return
-        names = ", ".join(source.name for source in self._sources)
-        if self._garbage and all(self._garbage.get(source.name) for source in self._sources):
+        names = ", ".join(self._links)
+        if all(link.garbage for link in self._links.values()):
             raise ParseError(f"every source sent frames that do not decode for {deadline_s:g} s: {names}")
         raise NetworkError(f"no source could be used for {deadline_s:g} s: {names}")
-
-    def _use(self, source: Source) -> bool:
-        """Connect and read until the source fails or a stop comes. True when it was useful for a while."""
-        log.info("connecting", source=source.name, url=source.url)
-        session = Session(source, self._app_symbol)
-        connection: Connection | None = None
-        try:
-            connection = self._connect(source)
-            if connection is None:
-                return False
-            log.info("connected", source=source.name)
-            self.feed.source = source.name
-            self._read(connection, session)
-        except SourceFailed as error:
-            self._garbage[source.name] = isinstance(error, Garbage)
-            self._hold_until[source.name] = time.monotonic() + error.hold_s
-            self.feed.source_failures += 1
-            log.warn("source failed", source=source.name, url=source.url, reason=str(error))
-            for symbol in session.symbols or source.symbols or (self._app_symbol,):
-                self.door.silence_begins(source.name, symbol, session.heard_ms or session.began_ms)
-        finally:
-            self.feed.source = ""
-            if connection is not None:
-                connection.close()
-        self._check_deadline()
-        return session.useful_s >= USEFUL_AFTER_S and not self._garbage.get(source.name)
-
-    def _connect(self, source: Source) -> Connection | None:
-        """Connect beside this thread, which goes on beating: a resolver may hang for longer than the watchdog waits."""
-        answer: queue.SimpleQueue[Connection | SourceFailed] = queue.SimpleQueue()
-        abandoned = threading.Event()
-
-        def connect() -> None:
-            try:
-                connection = Connection(source, self._app_symbol, CONNECT_TIMEOUT_S)
-            except SourceFailed as error:
-                answer.put(error)
-            except Exception as error:  # noqa: BLE001 - a library's surprise is a failed source, not a dead engine
-                answer.put(SourceFailed(f"{type(error).__name__}: {error}"))
-            else:
-                answer.put(connection)
-                if abandoned.is_set():
-                    connection.close()
-
-        threading.Thread(target=connect, name=f"connect-{source.name}", daemon=True).start()
-        due = time.monotonic() + CONNECT_TIMEOUT_S
-        while not self.stopping:
-            self.beat()
-            try:
-                result = answer.get(timeout=BEAT_S)
-            except queue.Empty:
-                self._check_deadline()
-                if time.monotonic() < due:
-                    continue
-                _abandon(answer, abandoned)
-                raise SourceFailed(f"no connection within {CONNECT_TIMEOUT_S:g} s") from None
-            if isinstance(result, SourceFailed):
-                raise result
-            return result
-        _abandon(answer, abandoned)
-        return None
-
-    def _read(self, connection: Connection, session: Session) -> None:
-        while not self.stopping:
-            self.beat()
-            messages = connection.read()
-            connection.check_alive(self.settings.dead_after_s)
-            if connection.control_at > self._usable_at and not session.errors_in_a_row:
-                self._alive(session, now_ms())  # a quiet market: nobody trades, and the exchange answers
-            if messages:
-                self._deliver(messages, session)
-
-    def _alive(self, session: Session, received_ms: int, *, traded: bool = False) -> None:
-        """The source said something that makes sense; `traded`: a trade."""
-        self.feed.last_frame_ms = received_ms
-        session.hear(received_ms)
-        if self._garbage.get(session.source.name) and not traded:
-            return  # it was left for trades that do not decode: its heartbeats do not make it usable again
-        self._usable_at = time.monotonic()
-        self._garbage[session.source.name] = False
-        self.door.silence_ends(received_ms)
-
-    def _deliver(self, messages: Sequence[bytes], session: Session) -> None:
-        """Decode, and offer everything that came in one go."""
-        received_ms = now_ms()
-        prints: list[Print] = []
-        limit = self.settings.parse_error_limit
-        good = False
-        for message in messages:
-            decoded = decode(session.exchange, message)
-            good = good or not decoded.rejections
-            for item in decoded.prints:
-                prints.append(session.named(item))
-                session.errors_in_a_row = 0
-            for reason in decoded.rejections:
-                self.door.reject(session.source.name, session.default_symbol, received_ms)
-                self._complain(session.source, reason, message)
-                session.errors_in_a_row += 1
-            if session.errors_in_a_row >= limit:
-                break
-        if good:
-            self._alive(session, received_ms, traded=bool(prints))
-        if prints:
-            self.door.offer(session.source.name, prints, received_ms, self.beat)
-        if session.errors_in_a_row >= limit:
-            raise Garbage(f"{limit} undecodable trade frames in a row")
-
-    def _complain(self, source: Source, reason: str, message: bytes) -> None:
-        held = self._rejections.ready()
-        if held is not None:
-            excerpt = message[:200].decode("utf-8", "replace")
-            log.warn("frame rejected", source=source.name, reason=reason, frame=excerpt, held_back=held)
-
-
-def _abandon(answer: "queue.SimpleQueue[Connection | SourceFailed]", abandoned: threading.Event) -> None:
-    """Whoever comes later closes by itself; whoever came at this very moment is closed here."""
-    abandoned.set()
-    try:
-        late = answer.get_nowait()
-    except queue.Empty:
-        return
-    if isinstance(late, Connection):
-        late.close()

@@ -1,63 +1,115 @@
-"""What one connection to a source is called and when it was heard."""
+"""One connection to a source: what it leads, what it said, and what it heard of symbols that others lead."""
 
-import time
-from urllib.parse import parse_qs, urlsplit
+from collections import deque
+from collections.abc import Iterator, Sequence
 
-from hybrid_engine.ingest.exchanges import EXCHANGES, plain
-from hybrid_engine.journal import Journal
+from hybrid_engine.ingest.connection import Connection
+from hybrid_engine.ingest.exchanges import EXCHANGES, Mark, decode
+from hybrid_engine.ingest.names import Names
 from hybrid_engine.model import Print
 from hybrid_engine.sources import Source
 from hybrid_engine.store import now_ms
 
-log = Journal("hybrid_engine.ingest")
+# So many trades of a symbol are kept of a source that stands by: the newest.
+KEPT = 2048
+KEPT_SYMBOLS = 128
+
+
+class Heard:
+    """What came in one go: trades of symbols the connection leads, numbers that were left out, complaints."""
+
+    __slots__ = ("marks", "moving", "prints", "refused", "rejected", "sensible", "traded")
+
+    def __init__(self) -> None:
+        self.prints: list[Print] = []
+        self.marks: list[Sequence[Mark]] = []
+        self.rejected: list[tuple[str, bytes]] = []
+        self.traded: set[str] = set()
+        self.sensible = False
+        self.moving = self.refused = ""
 
 
 class Session:
-    """One connection's worth of names and times."""
+    """A connection and what is known of it; times in monotonic seconds, those named `_ms` of the wall clock.
 
-    def __init__(self, source: Source, app_symbol: str) -> None:
+    `leads`: symbols whose trades are wanted from it; the others are kept for when it has to take over.
+    """
+
+    def __init__(self, source: Source, names: Names, connection: Connection) -> None:
         self.source = source
+        self.names = names
+        self.connection = connection
         self.exchange = EXCHANGES[source.kind]
-        url_symbol = _url_symbol(source.url)
-        configured = source.symbols or (app_symbol,)
-        # theirs, spelled plainly -> ours
-        self._expected = {plain(symbol): symbol for symbol in configured}
-        if url_symbol and len(source.symbols) == 1:
-            self._expected[url_symbol] = configured[0]
-        self.default_symbol = self._expected.get(url_symbol, url_symbol) if url_symbol else configured[0]
-        self.symbols: set[str] = set()
+        self.open = True
         self.began_ms = now_ms()
         self.heard_ms: int | None = None
+        self.sensible_at: float | None = None  # the first frame that made sense, or pong
+        self.marks: deque[Sequence[Mark]] = deque(maxlen=KEPT)  # of a connection that is to take another one's place
         self.errors_in_a_row = 0
-        self._first_heard = self._last_heard = 0.0
-        self._names: dict[str, str] = {"": self.default_symbol}
+        self.moving = ""
+        self.leads: set[str] = set()
+        self.strangers: set[str] = set()  # symbols it was not configured for
+        self._kept: dict[str, deque[tuple[float, int, Print]]] = {}
 
-    def hear(self, received_ms: int) -> None:
-        """A frame came that says something."""
-        self._last_heard = time.monotonic()
-        self._first_heard = self._first_heard or self._last_heard
-        self.heard_ms = received_ms
+    def sort(self, messages: Sequence[bytes], now: float, received_ms: int, limit: int) -> Heard:
+        """Decode, up to the message that makes `limit` undecodable ones in a row; set aside what others lead."""
+        heard, name_of = Heard(), self.names.of
+        prints, leads, exchange = heard.prints, self.leads, self.exchange
+        for message in messages:
+            decoded = decode(exchange, message)
+            if decoded.prints:
+                self.errors_in_a_row = 0
+                for item in decoded.prints:
+                    name = name_of(item.symbol)
+                    if name != item.symbol:
+                        item = Print(name, item.price, item.size, item.exchange_id, item.exchange_ms)
+                    if name in leads:
+                        prints.append(item)
+                    else:
+                        self._set_aside(item, now, received_ms, heard)
+            if decoded.marks:
+                heard.marks.append(decoded.marks)
+            if decoded.rejections:
+                for reason in decoded.rejections:
+                    heard.rejected.append((reason, message))
+                    self.errors_in_a_row += 1
+                if self.errors_in_a_row >= limit:
+                    break
+            else:
+                heard.sensible = True
+            if decoded.moving:
+                heard.moving = decoded.moving
+            if decoded.refused:
+                heard.refused = decoded.refused
+        heard.traded.update({item.symbol for item in prints})
+        return heard
 
-    @property
-    def useful_s(self) -> float:
-        """Seconds between the first and the last frame that said something."""
-        return self._last_heard - self._first_heard
+    def _set_aside(self, item: Print, now: float, received_ms: int, heard: Heard) -> None:
+        name = item.symbol
+        if name not in self.names.own:
+            self.strangers.add(name)
+            if self.leads:  # nobody is told to lead it: it comes with the rest
+                heard.prints.append(item)
+                return
+        heard.traded.add(name)
+        kept = self._kept.get(name)
+        if kept is None:
+            if len(self._kept) >= KEPT_SYMBOLS:
+                return
+            kept = self._kept[name] = deque(maxlen=KEPT)
+        kept.append((now, received_ms, item))
 
-    def named(self, item: Print) -> Print:
-        """The print under the symbol it has here. A symbol this source was not configured for keeps its own name."""
-        name = self._names.get(item.symbol)
-        if name is None:
-            known = self._expected.get(plain(item.symbol))
-            name = self._names[item.symbol] = known or item.symbol
-            if self.source.symbols and not known:
-                log.warn("unexpected symbol, kept under its own name", source=self.source.name, symbol=item.symbol)
-        self.symbols.add(name)
-        return item if name == item.symbol else item._replace(symbol=name)
-
-
-def _url_symbol(url: str) -> str:
-    """The one symbol that a URL names (/ws/btcusdt@trade, ?streams=btcusdt@trade, /v1/marketdata/btcusd), or ""."""
-    parts = urlsplit(url)
-    streams = parse_qs(parts.query).get("streams", [""])[0] or parts.path.removeprefix("/ws/").removeprefix("/stream")
-    last = streams.removeprefix("/v1/marketdata/")
-    return "" if "/" in last.strip("/") else plain(last.split("@")[0])
+    def kept(self, symbol: str, after: float) -> Iterator[tuple[int, list[Print]]]:
+        """What was kept of `symbol` and heard after that moment, as it came: (received_ms, trades). Kept no longer."""
+        group: list[Print] = []
+        group_ms = 0
+        for at, received_ms, item in self._kept.pop(symbol, ()):
+            if at <= after:
+                continue
+            if group and received_ms != group_ms:
+                yield group_ms, group
+                group = []
+            group_ms = received_ms
+            group.append(item)
+        if group:
+            yield group_ms, group

@@ -72,7 +72,7 @@ def cases(deployed: Deployed) -> Sequence[Case]:
 
 
 def _patient(copy: Copy) -> None:
-    copy.patch("session.errors_in_a_row += 1", "session.errors_in_a_row += 0")
+    copy.patch("self.errors_in_a_row += 1", "self.errors_in_a_row += 0")
 
 
 PROOF = Proof(

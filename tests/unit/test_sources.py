@@ -10,8 +10,7 @@ from websocket import WebSocketBadStatusException
 from hybrid_engine.exits import ConfigError
 from hybrid_engine.ingest.exchanges import EXCHANGES
 from hybrid_engine.ingest.failure import _hold_s
-from hybrid_engine.ingest.session import Session
-from hybrid_engine.model import Print
+from hybrid_engine.ingest.names import Names
 from hybrid_engine.sources import Source, guess_kind, load_sources
 
 GOOD = {"name": '"a"', "url": '"ws://h/ws/btcusdt@trade"', "kind": '"binance"', "priority": "1"}
@@ -112,7 +111,7 @@ def source(url: str, symbol: str = "", kind: str = "binance") -> Source:
     ],
 )
 def test_a_tick_is_called_what_the_operator_calls_it(src: Source, app_symbol: str, theirs: str, ours: str) -> None:
-    assert Session(src, app_symbol).named(Print(theirs, 1.0, 1.0, 1, 1)).symbol == ours
+    assert Names(src, app_symbol).of(theirs) == ours
 
 
 def test_the_protocol_is_known_by_the_path() -> None:

@@ -30,7 +30,7 @@ FLOORS = [
     {"ingest.base", "ingest.connection", "ingest.names", "ingest.choice", "ingest.patience", "ingest.sequence"},
     {"ingest.session", "ingest.connecting"},
     {"ingest.link"},
-    {"ingest.booking"},
+    {"ingest.booking", "ingest.overview"},
     {"ingest.synthetic", "ingest.replay", "ingest.feed", "strategy", "execution", "persist"},
     {"street"},
     {"engine"},

@@ -1,0 +1,127 @@
+"""What is booked of what the connections said: trades, numbers that were left out, silences."""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+
+from hybrid_engine.front_door import FrontDoor
+from hybrid_engine.ingest.exchanges import Mark
+from hybrid_engine.ingest.failure import Garbage, SourceFailed
+from hybrid_engine.ingest.link import Link
+from hybrid_engine.ingest.session import Session
+from hybrid_engine.journal import Journal, Throttle
+from hybrid_engine.metrics import FeedState
+from hybrid_engine.store import now_ms
+
+log = Journal("hybrid_engine.ingest")
+
+
+class Booking:
+    """`usable_at`: when a source was last found usable (monotonic seconds)."""
+
+    def __init__(self, door: FrontDoor, feed: FeedState, symbols: Iterable[str], beat: Callable[[], None]) -> None:
+        self.usable_at = time.monotonic()
+        self._door = door
+        self._feed = feed
+        self._symbols = set(symbols)
+        self._beat = beat
+        self._taken_at: dict[str, float] = {}  # when the newest trade of a symbol was taken
+        self._silent: set[str] = set()
+        self._rejections, self._holes = Throttle(), Throttle()
+
+    def deliver(self, link: Link, session: Session, messages: Sequence[bytes], limit: int) -> None:
+        """Decode, and offer everything that came in one go. Raises SourceFailed when it is of no use."""
+        now, received_ms, name = time.monotonic(), now_ms(), link.source.name
+        heard = session.sort(messages, now, received_ms, limit)
+        for reason, message in heard.rejected:
+            if session.leads:
+                self._door.reject(name, link.names.default, received_ms)
+            self._complain(name, reason, message)
+        if heard.moving and not session.moving:
+            session.moving = heard.moving
+            log.info("the exchange will close this connection", source=name, reason=heard.moving)
+        if session is link.successor:
+            session.marks += heard.marks
+            if heard.sensible and session.sensible_at is None:
+                session.sensible_at = now
+        else:
+            before_ms = link.heard_ms or received_ms
+            for symbol in heard.traded:
+                link.standing.traded_at[symbol] = now
+            if heard.sensible:
+                self.alive(link, session, received_ms, traded=bool(heard.traded))
+            if heard.marks:
+                self.observe(link, session, heard.marks, before_ms, received_ms)
+            if heard.prints:
+                for symbol in heard.traded:
+                    if symbol in session.leads:
+                        self._taken_at[symbol] = now
+                if link.successor is not None:
+                    link.seen_twice.update(heard.prints)
+                self._door.offer(name, heard.prints, received_ms, self._beat)
+        if session.errors_in_a_row >= limit:
+            raise Garbage(f"{limit} undecodable trade frames in a row")
+        if heard.refused:
+            raise SourceFailed(f"refused: {heard.refused}")
+
+    def alive(self, link: Link, session: Session, received_ms: int, *, traded: bool = False) -> None:
+        """The source said something that makes sense; `traded`: a trade."""
+        now = time.monotonic()
+        self._feed.last_frame_ms = session.heard_ms = link.heard_ms = received_ms
+        link.standing.heard_at = now
+        if link.standing.useful_from is None:
+            link.standing.useful_from = now
+        if link.garbage and not traded:
+            return  # it was left for trades that do not decode: its heartbeats do not make it usable again
+        self.usable_at = now
+        link.recovered()
+        if self._silent and session.leads:
+            self.end_silences(session, received_ms)
+
+    def observe(
+        self, link: Link, session: Session, marks: Iterable[Sequence[Mark]], before_ms: int, received_ms: int
+    ) -> None:
+        """Book the numbers that were left out, of what this connection leads."""
+        for of_message in marks:
+            for theirs, count in link.numbers.observe(of_message):
+                symbol = link.names.of(theirs) if theirs or len(link.names.own) == 1 else ""
+                if not session.leads or (symbol in link.names.own and symbol not in session.leads):
+                    continue
+                self._door.miss(link.source.name, symbol, count, before_ms, received_ms)
+                held = self._holes.ready()
+                if held is not None:
+                    fields = {"source": link.source.name, "symbol": symbol, "missed": count, "held_back": held}
+                    log.warn("the exchange's numbers leave some out", **fields)
+
+    def offer_kept(self, link: Link, session: Session, symbol: str) -> None:
+        """What `session` heard of `symbol` since the last trade that was taken, for it leads now."""
+        for received_ms, prints in session.kept(symbol, self._taken_at.get(symbol, 0.0)):
+            self._end(symbol, received_ms)
+            self._door.offer(link.source.name, prints, received_ms, self._beat)
+            self._taken_at[symbol] = time.monotonic()
+
+    def offer_missing(self, link: Link, session: Session, symbol: str) -> None:
+        """What `session` heard of `symbol` and the connection that it takes the place of did not."""
+        for received_ms, prints in session.kept(symbol, 0.0):
+            missing = [item for item in prints if item not in link.seen_twice]
+            self._door.offer(link.source.name, missing, received_ms, self._beat)
+
+    def silence_begins(self, kind: str, source: str, symbol: str, from_ms: int) -> None:
+        self._silent.add(symbol)
+        self._door.silence_begins(source, symbol, from_ms, kind)
+
+    def end_silences(self, session: Session, to_ms: int) -> None:
+        """The market of what `session` leads is heard again; that of symbols that nobody is told to lead as well."""
+        for symbol in list(self._silent):
+            if symbol in session.leads or symbol not in self._symbols:
+                self._end(symbol, to_ms)
+
+    def _end(self, symbol: str, to_ms: int) -> None:
+        if symbol in self._silent:
+            self._silent.remove(symbol)
+            self._door.silence_ends(to_ms, symbol)
+
+    def _complain(self, source: str, reason: str, message: bytes) -> None:
+        held = self._rejections.ready()
+        if held is not None:
+            excerpt = message[:200].decode("utf-8", "replace")
+            log.warn("frame rejected", source=source, reason=reason, frame=excerpt, held_back=held)
