@@ -143,6 +143,27 @@ def test_interrupted_up_leaves_nothing(moment: str, number: signal.Signals, lab_
     wait_for("everything being gone", lambda: remains(name) == [], 10)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_interrupted_up_ends_a_machine_that_is_none_yet(
+    number: signal.Signals, tmp_path: Path, lab_names: Callable[[], str]
+) -> None:
+    """What was started and cannot be found by its command line, which a process has only once it is itself."""
+    name, nap = lab_names(), f"{10**6 + os.getpid()}"
+    (tmp_path / "unshare").write_text(f"#!/bin/sh\nsleep {nap} & exec sleep {nap}\n")
+    (tmp_path / "unshare").chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    argv = [sys.executable, str(LAB_PY), "up", name, "--suite", SUITE]
+
+    def asleep() -> list[str]:
+        return subprocess.run(["pgrep", "-x", "-f", f"sleep {nap}"], capture_output=True, text=True).stdout.split()
+
+    with subprocess.Popen(argv, env=environment, stderr=subprocess.PIPE, text=True) as up:
+        wait_for("what is not yet a machine", lambda: len(asleep()) == 2)
+        up.send_signal(number)
+        assert up.wait(timeout=30) == 130
+    wait_for("everything being gone", lambda: remains(name) == [] and not asleep(), 10)
+
+
 def test_interrupted_playbook_leaves_nothing(lab_names: Callable[[], str]) -> None:
     name = lab_names()
     argv = [str(Path(sys.executable).with_name("ansible-playbook")), "playbooks/lab_up.yml"]
