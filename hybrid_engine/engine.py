@@ -20,6 +20,7 @@ from hybrid_engine.config import KEYS, Config
 from hybrid_engine.database import Locked
 from hybrid_engine.exits import ConfigError, EngineError, Exit, OverloadError, StorageError
 from hybrid_engine.journal import Journal
+from hybrid_engine.pressure import Pressure
 from hybrid_engine.release import this_release
 from hybrid_engine.store import RunInfo, Store, now_ms
 from hybrid_engine.strategy import load
@@ -38,6 +39,7 @@ class Engine:
         self._config = config
         self._adapter = adapter
         self._reload = reload
+        self._pressure = Pressure(config.settings.engine)
         # Not an Event: a signal handler runs in the thread that waits, which may hold the Event's lock just then.
         self._wakes: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._stop_asked = False
@@ -142,6 +144,7 @@ class Engine:
         while True:
             now = time.monotonic()
             self._ping(street)
+            self._look_at_pressure(street, now)
             if now >= next_heartbeat:
                 self._heartbeat(street)
                 next_heartbeat = max(next_heartbeat + engine.heartbeat_interval_secs, now)
@@ -171,9 +174,21 @@ class Engine:
     def _heartbeat(self, street: Street) -> None:
         street.door.close_gaps(now_ms())
         fields = street.report()
-        log.info("HEARTBEAT", **fields, sample_every=self._config.settings.engine.sample_every)
+        log.info("HEARTBEAT", **fields, **self._pressure.report())
         source, stored, dropped = fields["source"] or "no source", fields["ticks_stored"], fields["dropped"]
         self._notifier.status(f"{self._config.settings.mode} {source}: {stored} ticks stored, {dropped} dropped")
+
+    def _look_at_pressure(self, street: Street, now: float) -> None:
+        before = self._pressure.sample_every
+        decision = self._pressure.look(now)
+        if decision is None:
+            return
+        in_force, received = self._pressure.sample_every, None
+        if in_force != before:
+            # No tick is lost: the count starts anew with the next trade, at this `received`.
+            received = street.door.resample(in_force, self._config.settings.engine.admit_wait_ms, now_ms())
+        write = log.error if decision["action"] == "ABORT" else log.warn
+        write("pressure decision", **decision, current_sample_every=in_force, received=received)
 
     def _check_overload(self, street: Street) -> None:
         limit_s = self._config.settings.engine.overload_after_s
@@ -204,8 +219,10 @@ class Engine:
         engine = replace(self._config.settings.engine, **taken)
         self._config = replace(self._config, settings=replace(self._config.settings, engine=engine))
         journal.set_level(engine.log_level)
-        received = street.reload(engine)
-        log.info("reloaded", received=received, sample_every=engine.sample_every, changed=now)
+        self._pressure.reload(engine)
+        in_force = self._pressure.sample_every
+        received = street.reload(engine, in_force)
+        log.info("reloaded", received=received, sample_every=in_force, changed=now)
         if later:
             log.warn("these changes need a restart", keys=later)
         self._notifier.ready("running")
@@ -213,8 +230,7 @@ class Engine:
     def _finish(self, store: Store, street: Street | None, failure: BaseException | None) -> None:
         code = failure.code if isinstance(failure, EngineError) else Exit.BUG if failure else Exit.COMPLETE
         if street is not None:
-            sample_every = self._config.settings.engine.sample_every
-            log.info("FINAL METRICS", **street.report(), sample_every=sample_every, exit_code=int(code))
+            log.info("FINAL METRICS", **street.report(), **self._pressure.report(), exit_code=int(code))
             if street.persist.is_alive():
                 return  # it still holds the connection; the process ends without it
         for tries_left in (2, 1, 0):

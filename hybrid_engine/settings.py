@@ -110,6 +110,40 @@ class EngineSettings:
     storage_deadline_s: float = key(
         30.0, "the database cannot be opened or written for so long: exit 14", low=0, high=60, reloadable=True
     )
+    psi_actions: str = key(
+        "on",
+        "pressure: on throttles, logonly says what it would do, off reads nothing",
+        choices=("on", "logonly", "off"),
+        reloadable=True,
+    )
+    psi_path: str = key(
+        "",
+        "pressure: directory of cpu.pressure, memory.pressure, io.pressure; empty for the unit's own cgroup",
+        reloadable=True,
+    )
+    psi_cpu_limit: float = key(
+        20.0, "pressure: percent of time stalled for CPU (avg10) that is borne", low=1, high=100, reloadable=True
+    )
+    psi_memory_limit: float = key(
+        10.0, "pressure: percent of time stalled for memory (avg10) that is borne", low=1, high=100, reloadable=True
+    )
+    psi_io_limit: float = key(
+        15.0, "pressure: percent of time stalled for I/O (avg10) that is borne", low=1, high=100, reloadable=True
+    )
+    psi_trip_s: float = key(
+        10.0, "pressure: over a limit for so long, one step up the ladder", low=0, high=3600, reloadable=True
+    )
+    psi_calm_s: float = key(
+        60.0, "pressure: all under half their limit for so long, one step down", low=0, high=86400, reloadable=True
+    )
+    psi_cooldown_s: float = key(30.0, "pressure: no step so soon after another", low=0, high=3600, reloadable=True)
+    psi_give_up_s: float = key(
+        300.0,
+        "pressure: at the top and still over a limit for so long, the decision ABORT is logged; the engine goes on",
+        low=0,
+        high=86400,
+        reloadable=True,
+    )
     batch_rows: int = key(100, "commit when so many rows wait", low=1, high=100_000, reloadable=True)
     flush_interval_ms: float = key(
         1000.0, "commit at the latest so long after a row came", low=1, high=60_000, reloadable=True

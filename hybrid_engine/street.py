@@ -92,10 +92,13 @@ class Street:
         since = self.persist.blocked_since
         return 0.0 if since is None else time.monotonic() - since
 
-    def reload(self, engine: EngineSettings) -> int:
-        """Take over the reloadable settings, losing no tick. Returns `received` where the sampling count restarts."""
+    def reload(self, engine: EngineSettings, sample_every: int) -> int:
+        """Take over the reloadable settings, losing no tick; `sample_every` is what pressure makes of theirs.
+
+        Returns `received` where the sampling count restarts.
+        """
         self.ingest.settings = self.persist.settings = engine
-        return self.door.resample(engine.sample_every, engine.admit_wait_ms, now_ms())
+        return self.door.resample(sample_every, engine.admit_wait_ms, now_ms())
 
     def drain(self, alive: Callable[[], None]) -> StorageError | None:
         """Stop ingest and run dry within DRAIN_S + LAST_S, calling `alive` meanwhile.

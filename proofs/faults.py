@@ -226,7 +226,11 @@ def _unset_overrides(unit: Unit) -> list[str]:
 
 
 def config(mode: str = "SHADOW", **engine: str | int | float) -> str:
-    """The text of a scratch config.toml: a mode and keys of [engine]; everything else is the engine's default."""
+    """The text of a scratch config.toml: a mode and keys of [engine]; everything else is the engine's default.
+
+    But pressure moves nothing unless a proof asks for it: a busy host would thin out what the others count.
+    """
+    engine.setdefault("psi_actions", "off")
 
     def toml(value: str | int | float) -> str:
         return f'"{value}"' if isinstance(value, str) else str(value)

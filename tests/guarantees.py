@@ -34,6 +34,9 @@ PROMISES = {
     "G1": Promise(
         "LIVE fails closed: it needs a signed, fresh proof of this release, configuration and host", ("gate", "exit12")
     ),
+    "G2": Promise(
+        "Pressure of the unit's own cgroup thins the ticks out step by step, and lets go when it is over", ("pressure",)
+    ),
     "G3": Promise("A database whose PRAGMAs do not hold is refused with exit 14"),
     "G4": Promise("HEARTBEAT and FINAL METRICS carry every counter, as one JSON line", ("sampling",)),
     "G5": Promise(

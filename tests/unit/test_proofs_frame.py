@@ -203,5 +203,5 @@ def test_a_scratch_config_is_toml() -> None:
     import tomllib
 
     assert tomllib.loads(config(ingest_mode="SYNTHETIC", tick_interval_ms=5)) == {
-        "mode": "SHADOW", "engine": {"ingest_mode": "SYNTHETIC", "tick_interval_ms": 5},
+        "mode": "SHADOW", "engine": {"ingest_mode": "SYNTHETIC", "tick_interval_ms": 5, "psi_actions": "off"},
     }  # fmt: skip
