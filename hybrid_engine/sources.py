@@ -118,6 +118,11 @@ def _source(where: str, entry: Any, default_ca_file: str) -> Source:
     symbols = _symbols(where, entry)
     if EXCHANGES[kind].must_subscribe and not symbols:
         raise ConfigError(f"{where}.symbol: {kind} subscribes by symbol, so it must be named")
+    if symbols:
+        try:
+            EXCHANGES[kind].check(url, symbols)
+        except ValueError as error:
+            raise ConfigError(f"{where}.{'symbols' if 'symbols' in entry else 'symbol'}: {error}") from error
     ca_file = entry.get("ca_file", "") or default_ca_file
     if ca_file and not is_file(ca_file):
         raise ConfigError(f'{where}.ca_file = "{ca_file}": there is no such file')

@@ -33,8 +33,21 @@ _SOURCES = """
 ## `ws_sources.toml`
 
 One `[[source]]` table for each exchange: `name`, `url` (ws:// or wss://), `kind` ({kinds}), `priority` (0 to 1000, the
-least is tried first), and if wanted `symbol` (what its ticks are called here) and `ca_file` (a private CA). `gemini_v2`
-needs `symbol`, because it subscribes by it.
+least is tried first), and if wanted `symbol` or `symbols = [...]` (what its ticks are called here) and `ca_file` (a
+private CA).
+
+| `kind` | its URL | symbols |
+|---|---|---|
+| `binance` | `wss://stream.binance.com:9443/stream?streams=btcusdt@trade/ethusdt@aggTrade` | the URL names them |
+| `coinbase` | `wss://ws-feed.exchange.coinbase.com` | required, base and quote apart (`BTC/USD`) |
+| `gemini` | `wss://ws.gemini.com` | required |
+| `gemini_v1` | `wss://api.gemini.com/v1/marketdata/btcusd` | the URL names the one there is |
+| `gemini_v2` | `wss://api.gemini.com/v2/marketdata` | required |
+| `kraken` | `wss://ws.kraken.com/v2` | required, base and quote apart (`BTC/USD`) |
+
+Symbols are written as you like them; each exchange is asked in its own spelling (`BTC/USD` is `btcusd`, `BTC-USD` or
+`BTCUSD` there). Where the URL names a single symbol, it may be called anything (`BTC/USD` for `btcusdt`); where it
+names several, they are called as there (`BTC/USDT`).
 
 ```toml
 [[source]]
@@ -50,6 +63,13 @@ url = "wss://stream.binance.com:9443/ws/btcusdt@trade"
 kind = "binance"
 symbol = "BTC/USD"
 priority = 2
+
+[[source]]
+name = "coinbase"
+url = "wss://ws-feed.exchange.coinbase.com"
+kind = "coinbase"
+symbols = ["BTC/USD", "ETH/USD"]
+priority = 3
 ```
 """
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from hybrid_engine.config import KEYS, Config, load
 from hybrid_engine.exits import ConfigError
-from hybrid_engine.sources import load_sources
+from hybrid_engine.ingest.exchanges import EXCHANGES
+from hybrid_engine.sources import KINDS, load_sources
 
 names = st.sampled_from([*KEYS, *(name.rpartition(".")[0] for name in KEYS if "." in name)])
 texts = st.text(max_size=12) | st.sampled_from(
@@ -119,14 +120,15 @@ def test_any_environment_and_command_line(environ: dict[str, str], overrides: di
 
 
 entry = st.dictionaries(
-    st.sampled_from(["name", "url", "kind", "symbol", "priority", "ca_file", "other"]),
+    st.sampled_from(["name", "url", "kind", "symbol", "symbols", "priority", "ca_file", "other"]),
     st.one_of(
         st.sampled_from(
-            ["x", "", "binance", "ticker", "gemini_v2", "ws://h", "wss://h:99999/x", "ws://", "ftp://h", "ws://["]
+            ["x", "", *KINDS, "ticker", "ws://h", "ws://h/ws/a@trade", "wss://h:99999/x", "ws://", "ftp://h", "ws://["]
         ),
         st.text(max_size=5),
         st.integers(-1, 1001),
-        st.sampled_from([True, 1.5, [], {}]),
+        st.sampled_from([True, 1.5, [], {}, 1]),
+        st.lists(st.sampled_from(["BTC/USD", "btc-usd", "A", "", 5]) | st.text(max_size=4), max_size=3),
     ),
 )
 
@@ -150,5 +152,6 @@ def test_any_sources(entries: list[dict[str, Any]]) -> None:
     assert [s.priority for s in sources] == sorted(s.priority for s in sources)
     for source in sources:
         assert source.name
-        assert source.kind in ("binance", "gemini_v1", "gemini_v2")
+        assert source.kind in KINDS
+        assert all(isinstance(text, str) for text in EXCHANGES[source.kind].subscribe(source.symbols or ("A/B",)))
         assert source.url.startswith(("ws://", "wss://"))

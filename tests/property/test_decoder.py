@@ -11,17 +11,17 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from hybrid_engine.ingest.exchanges import EXCHANGES, Decoded, decode
+from hybrid_engine.ingest.exchanges import EXCHANGES, Decoded, Mark, decode
 from hybrid_engine.schema import MIGRATIONS
+from tests.exchanges.table import TABLES
 
 FRAMES = Path(__file__).parents[1] / "data" / "frames"
 REAL = [json.loads(line)["frame"] for path in sorted(FRAMES.glob("*.jsonl")) for line in path.read_text().splitlines()]
-BINANCE = {"e": "trade", "E": 1, "s": "BTCUSDT", "t": 1, "p": "1.5", "q": "2", "T": 1_700_000_000_000, "m": True}
-AGG = {"e": "aggTrade", "E": 1, "s": "BTCUSDT", "a": 1, "p": "1.5", "q": "2", "f": 1, "l": 2, "T": 1_700_000_000_000}
-V1_EVENT = {"type": "trade", "tid": 5, "price": "1.5", "amount": "2", "makerSide": "ask"}
-V1 = {"type": "update", "eventId": 5, "timestampms": 1_700_000_000_000, "socket_sequence": 1, "events": [V1_EVENT]}
-V2 = {"type": "trade", "symbol": "BTCUSD", "event_id": 1, "timestamp": 1_700_000_000_000, "price": "1", "quantity": "1"}
-TEMPLATES: list[Any] = [BINANCE, AGG, V1, V2, {"stream": "x@trade", "data": BINANCE}, {"stream": "x", "data": {"e": 1}}]
+TEMPLATES: list[Any] = [
+    frame if isinstance(frame, dict) else json.loads(frame)
+    for table in TABLES.values()
+    for frame in [*(row[0] for row in table.trades), *(row[0] for row in table.told), *table.nothing]
+]
 
 strange = st.one_of(
     st.none(),
@@ -70,6 +70,12 @@ def damaged(draw: st.DrawFn) -> bytes:
 def check(decoded: object) -> None:
     assert isinstance(decoded, Decoded)
     assert all(isinstance(reason, str) and reason for reason in decoded.rejections)
+    for mark in decoded.marks:
+        assert isinstance(mark, Mark)
+        assert type(mark.symbol) is str
+        assert 0 <= mark.first <= mark.last + 1 < 2**63  # holes are counted in a column of the store
+        assert mark.symbol or not mark.lasting
+    assert all(isinstance(said, str) and len(said) <= 200 for said in (decoded.moving, decoded.refused))
     with sqlite3.connect(":memory:") as con:
         con.executescript(MIGRATIONS[0])
         for number, item in enumerate(decoded.prints, 1):
@@ -95,6 +101,10 @@ def test_any_bytes(name: str) -> None:
     @example(b'{"e":"trade","s":"\\ud800","p":"1","q":"1","T":1,"t":1}')
     @example(b'{"type":"trade","symbol":"\\udfff\\ud800","price":"1","quantity":"1","timestamp":1}')
     @example(b'{"type":"update","events":[1,null,[],{"type":"trade"}],"timestampms":1}')
+    @example(b'{"type":"heartbeat","product_id":"X","last_trade_id":9223372036854775807}')
+    @example(b'{"type":"update","socket_sequence":9223372036854775807}')
+    @example(b'{"channel":"trade","type":"snapshot","data":[{"symbol":{},"trade_id":1}]}')
+    @example(b'{"type":"match","time":"9999-12-31T23:59:60-23:59","price":1,"size":1}')
     def holds(payload: bytes) -> None:
         check(decode(EXCHANGES[name], payload))
 

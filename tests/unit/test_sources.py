@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from hybrid_engine.exits import ConfigError
 from hybrid_engine.ingest.exchanges import EXCHANGES
 from hybrid_engine.ingest.failure import _hold_s
 from hybrid_engine.ingest.names import Names
-from hybrid_engine.sources import Source, guess_kind, load_sources
+from hybrid_engine.sources import Source, load_sources
 
 GOOD = {"name": '"a"', "url": '"ws://h/ws/btcusdt@trade"', "kind": '"binance"', "priority": "1"}
 
@@ -42,6 +43,25 @@ def test_a_private_authority_is_the_sources_own_or_the_default(tmp_path: Path) -
         ({"kind": '"ticker"'}, '; for this url it is "binance"'),
         ({"kind": '"ticker"', "url": '"wss://api.gemini.com/v1/marketdata/btcusd"'}, 'for this url it is "gemini_v1"'),
         ({"kind": '"gemini_v2"'}, ".symbol: gemini_v2 subscribes by symbol, so it must be named"),
+        ({"symbol": '"A"', "symbols": '["A"]'}, ".symbols: beside .symbol; name all of them in symbols = [...]"),
+        ({"symbols": "[]"}, ".symbols = []: must be a list of 1 to 100 texts, such as"),
+        ({"symbols": '["A", ""]'}, ".symbols = ['A', '']: must be a list of 1 to 100 texts"),
+        ({"symbols": '"A"'}, ".symbols = 'A': must be a list"),
+        ({"symbols": "[1]"}, ".symbols = [1]: must be a list"),
+        ({"symbols": '["A/B", "a-b"]'}, ".symbols = ['A/B', 'a-b']: two of them are the same symbol"),
+        (
+            {"symbols": '["BTC/USD", "X"]'},
+            '"BTC/USD" is not among the streams of the url (BTCUSDT); name it as the url',
+        ),
+        (
+            {"kind": '"coinbase"', "symbol": '"BTCUSD"'},
+            '.symbol: "BTCUSD": base and quote must be told apart, as in "BTC',
+        ),
+        ({"kind": '"kraken"', "symbols": '["A/B", "/"]'}, '.symbols: "/": base and quote must be told apart, as in'),
+        (
+            {"kind": '"gemini_v1"', "symbols": '["A", "B"]'},
+            ".symbols: the url names the one symbol it sends; give each",
+        ),
         ({"kind": "5"}, ".kind = 5: must be a text in quotes"),
         ({"name": '""'}, '.name = "": must not be empty'),
         ({"url": '"http://h"'}, '.url = "http://h": must be a ws:// or wss:// URL'),
@@ -92,6 +112,23 @@ def test_two_of_one_name_are_refused(tmp_path: Path) -> None:
         load_sources(write(tmp_path, GOOD, GOOD))
 
 
+@pytest.mark.parametrize(
+    ("kind", "url", "symbols"),
+    [
+        ("binance", "ws://h/stream?streams=btcusdt@trade/ethusdt@aggTrade", '["ETH/USDT", "BTC/USDT"]'),
+        ("binance", "ws://h/proxy/ws/btcusdt@trade/ethusdt@trade", '["BTC/USDT", "ETH/USDT"]'),
+        ("binance", "ws://h/some/proxy", '["BTC/USD", "ETH/USD"]'),  # who knows what that sends
+        ("coinbase", "wss://h", '["BTC-USD", "ETH/USD"]'),
+        ("kraken", "wss://h/v2", '["BTC/USD", "ETH/USD"]'),
+        ("gemini", "wss://h", '["BTCUSD", "ETH/USD"]'),
+    ],
+)
+def test_a_source_has_as_many_symbols_as_it_sends(tmp_path: Path, kind: str, url: str, symbols: str) -> None:
+    table = {**GOOD, "kind": f'"{kind}"', "url": f'"{url}"', "symbols": symbols}
+    (found,) = load_sources(write(tmp_path, table))
+    assert list(found.symbols) == json.loads(symbols)
+
+
 def source(url: str, symbol: str = "", kind: str = "binance") -> Source:
     return Source("s", url, kind, (symbol,) if symbol else (), 1, "")
 
@@ -112,13 +149,6 @@ def source(url: str, symbol: str = "", kind: str = "binance") -> Source:
 )
 def test_a_tick_is_called_what_the_operator_calls_it(src: Source, app_symbol: str, theirs: str, ours: str) -> None:
     assert Names(src, app_symbol).of(theirs) == ours
-
-
-def test_the_protocol_is_known_by_the_path() -> None:
-    kinds = {
-        path: guess_kind(f"wss://h{path}") for path in ("/ws/x@trade", "/stream?streams=x", "/v1/marketdata/x", "/x")
-    }
-    assert list(kinds.values()) == ["binance", "binance", "gemini_v1", ""]
 
 
 def test_gemini_v1_is_asked_for_each_part_by_name() -> None:

@@ -1,17 +1,27 @@
-"""MOCK_WS: whichever protocol a frame has the shape of. The trade frames of the exchanges have no shape in common."""
+"""MOCK_WS: whichever protocol a frame has the shape of. What the exchanges send of trades has no shape in common."""
 
 from hybrid_engine.ingest.exchanges.base import Decoded, Exchange, Frame
 from hybrid_engine.ingest.exchanges.binance import Binance
+from hybrid_engine.ingest.exchanges.coinbase import Coinbase
+from hybrid_engine.ingest.exchanges.gemini import Gemini
 from hybrid_engine.ingest.exchanges.gemini_v1 import GeminiV1
 from hybrid_engine.ingest.exchanges.gemini_v2 import GeminiV2
+from hybrid_engine.ingest.exchanges.kraken import Kraken
 
-_BINANCE = Binance()
-_BY_TYPE: dict[str, Exchange] = {"update": GeminiV1(), "trade": GeminiV2()}
+_BINANCE, _COINBASE, _KRAKEN = Binance(), Coinbase(), Kraken()
+_GEMINI, _GEMINI_V1, _GEMINI_V2 = Gemini(), GeminiV1(), GeminiV2()
 
 
 class Auto(Exchange):
     kind = "auto"
 
     def decode(self, frame: Frame) -> Decoded:
-        kind = frame.get("type")
-        return (_BY_TYPE.get(kind, _BINANCE) if isinstance(kind, str) else _BINANCE).decode(frame)
+        if "e" in frame or "stream" in frame:
+            return _BINANCE.decode(frame)
+        if "channel" in frame or "success" in frame:
+            return _KRAKEN.decode(frame)
+        if "type" not in frame:
+            return _GEMINI.decode(frame)
+        if "socket_sequence" in frame or frame["type"] == "update":
+            return _GEMINI_V1.decode(frame)
+        return _GEMINI_V2.decode(frame) if frame["type"] == "trade" else _COINBASE.decode(frame)

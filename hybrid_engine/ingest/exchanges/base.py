@@ -5,13 +5,18 @@ frame that claims to be a trade and cannot be decoded is a rejection.
 """
 
 import json
+import re
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from hybrid_engine.model import Print
 
 _MAX_INT = 2**63 - 1  # what a column of the store holds
-_MICROSECONDS = 10**14  # a Unix time above it is not in milliseconds: that would be the year 5138
+# A Unix time above it is not in milliseconds (that would be the year 5138), or not in microseconds.
+_MICROSECONDS = 10**14
+_NANOSECONDS = 10**17
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Frame = dict[str, Any]
 
@@ -63,8 +68,15 @@ class Exchange:
         return url
 
     def subscribe(self, symbols: Sequence[str]) -> list[str]:
-        """The texts to send after connecting, so that trades of `symbols` come."""
+        """The texts to send after connecting, so that trades of `symbols` come.
+
+        Raises ValueError, with what to write instead, for a symbol that cannot be spelled as the exchange wants it.
+        """
         return []
+
+    def check(self, url: str, symbols: Sequence[str]) -> None:
+        """Raise ValueError, with what to write instead, where `symbols` cannot be had from `url`."""
+        self.subscribe(symbols)
 
     def serves(self, host: str, path: str) -> bool:
         """Whether a URL of this host and path is known to be this exchange's."""
@@ -78,7 +90,11 @@ class Undecodable(ValueError):
 def decode(exchange: Exchange, payload: bytes) -> Decoded:
     """Decode one frame. Never raises, whatever the bytes."""
     try:
-        frame = json.loads(payload.decode("utf-8"), parse_constant=_refuse_constant)
+        text = payload.decode("utf-8")
+        # json.loads would make a decoder for each frame, and look for spaces around it, which takes as long again
+        frame, end = _JSON.raw_decode(text) if text[:1] == "{" else (None, -1)
+        if end != len(text):
+            frame = _JSON.decode(text)
     except (ValueError, RecursionError) as error:
         return Decoded([], [f"not JSON: {type(error).__name__}"])
     return exchange.decode(frame) if isinstance(frame, dict) else NOTHING
@@ -87,6 +103,14 @@ def decode(exchange: Exchange, payload: bytes) -> Decoded:
 def plain(symbol: str) -> str:
     """A symbol as most exchanges write it: BTC/USD -> BTCUSD."""
     return "".join(c for c in symbol if c.isalnum()).upper()
+
+
+def pair(symbol: str, separator: str) -> str:
+    """A symbol with base and quote apart: BTC/USD -> BTC-USD. Raises ValueError where it cannot tell them apart."""
+    parts = [plain(part) for part in re.split(r"[/_-]", symbol)]
+    if len(parts) != 2 or not all(parts):
+        raise ValueError(f'{json.dumps(symbol)}: base and quote must be told apart, as in "BTC/USD"')
+    return separator.join(parts)
 
 
 def symbol_of(frame: Frame, key: str) -> str:
@@ -124,12 +148,62 @@ def id_of(frame: Frame, key: str) -> int | None:
     return value
 
 
+def number_of(frame: Frame, key: str) -> int | None:
+    """A number that may be missing or odd without harm to the trade beside it."""
+    value = frame.get(key)
+    return value if type(value) is int and 0 <= value < _MAX_INT else None
+
+
 def unix_ms(frame: Frame, key: str) -> int:
     value = frame.get(key)
     if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= _MAX_INT:
         raise Undecodable(f"{key}: not a time")
-    return value // 1000 if value >= _MICROSECONDS else value
+    if value < _MICROSECONDS:
+        return value
+    return value // 1_000 if value < _NANOSECONDS else value // 1_000_000
+
+
+def rfc3339_ms(frame: Frame, key: str) -> int:
+    """The time in integer milliseconds, rounded down; computed in integers, for a float would lose some of them."""
+    value = frame.get(key)
+    try:
+        time_ms = _rfc3339_ms(value)
+        if time_ms <= 0:
+            raise ValueError
+    except (TypeError, ValueError, OverflowError):
+        raise Undecodable(f"{key}: not a time") from None
+    return time_ms
+
+
+def _rfc3339_ms(text: Any) -> int:
+    # fromisoformat takes more than RFC 3339: dates alone, weeks, no separators
+    if not isinstance(text, str) or text[4:5] + text[7:8] + text[13:14] + text[16:17] != "--::":
+        raise ValueError
+    leap = 0
+    if text[17:19] == "60":  # a leap second, which datetime does not know
+        text, leap = f"{text[:17]}59{text[19:]}", 1000
+    since = datetime.fromisoformat(text.upper()) - _EPOCH
+    return since.days * 86_400_000 + since.seconds * 1000 + since.microseconds // 1000 + leap
+
+
+def counted(symbol: str, number: int | None) -> tuple[Mark, ...]:
+    """The mark of one trade whose id counts the trades of its symbol."""
+    return (Mark(symbol, number, number, True),) if symbol and number is not None else ()
+
+
+def known(frame: Frame, symbol_key: str, number_key: str) -> tuple[Mark, ...]:
+    """The empty mark of a frame that tells of the newest trade and does not bring it. Odd ones tell nothing."""
+    symbol, number = frame.get(symbol_key), number_of(frame, number_key)
+    return (Mark(symbol, number + 1, number, True),) if number and isinstance(symbol, str) and symbol else ()
+
+
+def refusal(*parts: object) -> str:
+    """What an exchange says of why, short enough for a log line."""
+    return ": ".join(["the exchange refused", *(str(part) for part in parts if part)])[:200]
 
 
 def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is not JSON")
+
+
+_JSON = json.JSONDecoder(parse_constant=_refuse_constant)

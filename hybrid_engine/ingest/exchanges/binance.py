@@ -1,13 +1,25 @@
-"""Binance spot: `trade` and `aggTrade`, raw or in a combined stream. The URL names what is sent."""
+"""Binance spot: `trade` and `aggTrade`, raw or in a combined stream. The URL names what is sent.
+
+The ids of trades count up by one per symbol. An aggTrade tells those of the trades in it, `f` to `l`. On futures, whose
+frames lack `M`, trades against the insurance fund are left out of them, so there only its own id `a` has no holes.
+"""
+
+import json
+from collections.abc import Sequence
+from urllib.parse import parse_qs, urlsplit
 
 from hybrid_engine.ingest.exchanges.base import (
     NOTHING,
     Decoded,
     Exchange,
     Frame,
+    Mark,
     Undecodable,
     amount,
+    counted,
     id_of,
+    number_of,
+    plain,
     symbol_of,
     unix_ms,
 )
@@ -21,27 +33,54 @@ class Binance(Exchange):
     def decode(self, frame: Frame) -> Decoded:
         if "stream" in frame and "data" in frame:
             data, stream = frame["data"], frame["stream"]
-            if isinstance(data, dict):
-                return self.decode(data) if "stream" not in data else NOTHING
-            claims = isinstance(stream, str) and stream.endswith(("@trade", "@aggTrade"))
-            return Decoded([], ["data: not an object"]) if claims else NOTHING
+            if not isinstance(data, dict):
+                claims = isinstance(stream, str) and stream.endswith(("@trade", "@aggTrade"))
+                return Decoded([], ["data: not an object"]) if claims else NOTHING
+            frame = data
         kind = frame.get("e")
         if kind == "trade":
             return _one(frame, "t")
         if kind == "aggTrade":
             return _one(frame, "a")
+        if kind == "serverShutdown":
+            return Decoded([], [], moving="the exchange announced that it shuts this server down")
         return NOTHING
+
+    def check(self, url: str, symbols: Sequence[str]) -> None:
+        streamed = _streamed(url)
+        strange = [symbol for symbol in symbols if plain(symbol) not in streamed]
+        # One symbol for one stream may be named as the operator likes: BTC/USD for btcusdt.
+        if strange and streamed and not len(symbols) == len(streamed) == 1:
+            names = ", ".join(sorted(streamed))
+            raise ValueError(
+                f"{json.dumps(strange[0])} is not among the streams of the url ({names}); name it as "
+                "the url does, or give each stream a [[source]] of its own"
+            )
 
     def serves(self, host: str, path: str) -> bool:
         return path.startswith(("/ws/", "/stream"))
 
 
 def _one(frame: Frame, id_key: str) -> Decoded:
-    time_key = "T" if "T" in frame else "E"
+    marks: tuple[Mark, ...] = ()
     try:
-        time_ms = unix_ms(frame, time_key)
-        return Decoded(
-            [Print(symbol_of(frame, "s"), amount(frame, "p"), amount(frame, "q"), id_of(frame, id_key), time_ms)], []
-        )
+        symbol, number = symbol_of(frame, "s"), id_of(frame, id_key)
+        marks = _trades_in(frame, symbol) if id_key == "a" and "M" in frame else counted(symbol, number)
+        time_ms = unix_ms(frame, "T" if "T" in frame else "E")
+        return Decoded([Print(symbol, amount(frame, "p"), amount(frame, "q"), number, time_ms)], [], marks)
     except Undecodable as error:
-        return Decoded([], [str(error)])
+        return Decoded([], [str(error)], marks)
+
+
+def _trades_in(frame: Frame, symbol: str) -> tuple[Mark, ...]:
+    first, last = number_of(frame, "f"), number_of(frame, "l")
+    if not symbol or first is None or last is None or last < first:
+        return ()
+    return (Mark(symbol, first, last, True),)
+
+
+def _streamed(url: str) -> set[str]:
+    """The symbols that `url` asks for, spelled plainly; none where it does not say."""
+    parts = urlsplit(url)
+    streams = "/".join(parse_qs(parts.query).get("streams", [])) or parts.path.rpartition("/ws/")[2]
+    return {plain(stream.partition("@")[0]) for stream in streams.split("/") if "@" in stream}

@@ -1,15 +1,20 @@
-"""Gemini v1 market data: `update` messages hold events, some of them trades. The symbol is in the URL only."""
+"""Gemini v1 market data: `update` messages hold events, some of them trades. The symbol is in the URL only.
 
+`socket_sequence` counts every message of a socket, heartbeats included. The ids of trades count all of Gemini's.
+"""
+
+from collections.abc import Sequence
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from hybrid_engine.ingest.exchanges.base import (
-    NOTHING,
     Decoded,
     Exchange,
     Frame,
+    Mark,
     Undecodable,
     amount,
     id_of,
+    number_of,
     unix_ms,
 )
 from hybrid_engine.model import Print
@@ -22,11 +27,13 @@ class GeminiV1(Exchange):
     kind = "gemini_v1"
 
     def decode(self, frame: Frame) -> Decoded:
+        number = number_of(frame, "socket_sequence")
+        marks = () if number is None else (Mark("", number, number, False),)
         if frame.get("type") != "update":
-            return NOTHING
+            return Decoded([], [], marks)
         events = frame.get("events")
         if not isinstance(events, list):
-            return Decoded([], ["events: not a list"])
+            return Decoded([], ["events: not a list"], marks)
         prints: list[Print] = []
         rejections: list[str] = []
         for event in events:
@@ -34,18 +41,20 @@ class GeminiV1(Exchange):
                 rejections.append("events: not objects")
             elif event.get("type") == "trade":
                 try:
-                    time_ms = unix_ms(frame, "timestampms")
-                    prints.append(
-                        Print("", amount(event, "price"), amount(event, "amount"), id_of(event, "tid"), time_ms)
-                    )
+                    time_ms, number = unix_ms(frame, "timestampms"), id_of(event, "tid")
+                    prints.append(Print("", amount(event, "price"), amount(event, "amount"), number, time_ms))
                 except Undecodable as error:
                     rejections.append(str(error))
-        return Decoded(prints, rejections)
+        return Decoded(prints, rejections, marks)
 
     def ask(self, url: str) -> str:
         parts = urlsplit(url)
         query = {**_QUERY, **dict(parse_qsl(parts.query, keep_blank_values=True))}
         return urlunsplit(parts._replace(query=urlencode(query)))
+
+    def check(self, url: str, symbols: Sequence[str]) -> None:
+        if len(symbols) > 1:
+            raise ValueError("the url names the one symbol it sends; give each symbol a [[source]] of its own")
 
     def serves(self, host: str, path: str) -> bool:
         return path.startswith("/v1/marketdata")

@@ -1,4 +1,7 @@
-"""Gemini v2 market data: `trade` messages. The `trades` inside `l2_updates` are history, not news."""
+"""Gemini v2 market data: `trade` messages. The `trades` inside `l2_updates` are history, not news.
+
+No marks: `event_id` counts what happens at all of Gemini, so it has holes where nothing is missed.
+"""
 
 import json
 from collections.abc import Sequence

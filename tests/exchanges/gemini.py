@@ -1,0 +1,38 @@
+import json
+
+from hybrid_engine.ingest.exchanges import Decoded
+from hybrid_engine.model import Print
+from tests.exchanges.table import Table
+
+T = 1_700_000_000_123
+TRADE = {"E": T * 1_000_000 + 999_999, "s": "btcusd", "t": 2840140956529623, "p": "43210.01", "q": "0.0015", "m": True}
+PRINT = Print("btcusd", 43210.01, 0.0015, 2840140956529623, T)
+
+TABLE = Table(
+    trades=[(json.dumps(TRADE), PRINT, [])],
+    price="p",
+    size="q",
+    told=[
+        (
+            {"id": "trades", "status": 400, "error": {"code": -1121, "msg": "Invalid symbol."}},
+            Decoded([], [], refused="the exchange refused: 400: {'code': -1121, 'msg': 'Invalid symbol.'}"),
+        ),
+        ({"id": "trades"}, Decoded([], [], refused="the exchange refused")),
+    ],
+    nothing=[
+        {"id": "trades", "status": 200},
+        {"id": "somebody else's", "status": 400},
+        {"u": 1, "E": T, "s": "btcusd", "b": "1", "B": "1", "a": "1", "A": "1"},
+        {"lastUpdateId": 1, "bids": [], "asks": []},
+        {"e": "depthUpdate", "E": T, "s": "btcusd", "U": 1, "u": 2, "b": [], "a": []},
+        {"status": 200},
+        {},
+    ],
+    broken=[
+        ({**TRADE, "E": "now"}, "E: not a time"),
+        ({"t": 5}, "p: missing"),
+        ({"p": "5"}, "q: missing"),
+        ({**TRADE, "t": 1.5}, "t: not a trade id"),
+    ],
+    subscribed=[{"id": "trades", "method": "subscribe", "params": ["btcusd@trade", "ethusd@trade"]}],
+)

@@ -1,0 +1,52 @@
+"""What a module of this package tells: TABLE."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
+
+from hybrid_engine.ingest.exchanges import EXCHANGES, Decoded, Mark
+from hybrid_engine.model import Print
+
+
+@dataclass(frozen=True)
+class Table:
+    """Frames of one exchange; texts as they are sent, or objects where only the content matters.
+
+    `trades`: with the print and the marks of each, one trade a frame. `told`: no trade, but something. `nothing`: what
+    costs nothing. `broken`: claims to be one trade and is none, with the start of what is said of it; the marks of
+    those do not matter. `price` and `size`: their fields in the first trade. `subscribed`: what is sent for the symbols
+    BTC/USD and ETH/USD. `recorded`: for each file of tests/data/frames its trades by symbol, as (count, first price,
+    first id, last price, last id).
+    """
+
+    trades: Sequence[tuple[str, Print, Sequence[Mark]]]
+    price: str
+    size: str
+    told: Sequence[tuple[Any, Decoded]] = ()
+    nothing: Sequence[Any] = ()
+    broken: Sequence[tuple[Any, str]] = ()
+    subscribed: Sequence[Any] = ()
+    recorded: Mapping[str, Mapping[str, tuple[int, float, int, float, int]]] = field(default_factory=dict)
+
+
+KINDS = [kind for kind in EXCHANGES if kind != "auto"]
+TABLES: dict[str, Table] = {kind: import_module(f"tests.exchanges.{kind}").TABLE for kind in KINDS}
+
+
+def text(frame: Any) -> bytes:
+    return (frame if isinstance(frame, str) else json.dumps(frame)).encode()
+
+
+def put(frame: Any, name: str, value: Any) -> int:
+    """Set every field `name`, however deep, to `value`. Returns how many there are."""
+    count = 0
+    for key, inner in list(frame.items() if isinstance(frame, dict) else enumerate(frame)):
+        if key == name:
+            frame[key], count = value, count + 1
+        elif isinstance(inner, dict | list):
+            count += put(inner, name, value)
+    return count
