@@ -146,13 +146,13 @@ def _check_statement(statement: Json, config: Config) -> None:
     if statement["_type"] != STATEMENT_TYPE or statement["predicateType"] != PREDICATE_TYPE:
         raise _Refused(f"the statement is of another type: {statement['_type']}, {statement['predicateType']}")
     predicate = statement["predicate"]
-    digests = {subject["digest"]["sha256"] for subject in statement["subject"]}
+    of_release, of_config = (subject["digest"]["sha256"] for subject in statement["subject"])
     release = this_release()
     if release.digest == UNRELEASED:
         raise _Refused("this process runs from no release; a proof is of a release")
-    if release.digest not in digests:
+    if release.digest != of_release:
         raise _Refused(f"the proof is of another release than this one, {release.name}")
-    if config.digest not in digests:
+    if config.digest != of_config:
         raise _Refused(f"the proof is of another configuration than this one, digest {config.digest}")
     machine_id = _bytes(Path("/etc/machine-id")).decode().strip()
     if not machine_id or predicate["host"]["machine_id"] != machine_id:

@@ -127,6 +127,10 @@ def of_another_config(bundle: Bundle) -> None:
     bundle.statement["subject"][1]["digest"]["sha256"] = "b" * 64
 
 
+def of_two_configs(bundle: Bundle) -> None:
+    bundle.statement["subject"].append(bundle.statement["subject"][1])
+
+
 def of_another_host(bundle: Bundle) -> None:
     bundle.predicate["host"]["machine_id"] = "0" * 32
 
@@ -199,6 +203,7 @@ REFUSED: list[tuple[Callable[[Bundle], None], str]] = [
     (no_statement, "is not a statement of proofs"),
     (of_another_release, "of another release"),
     (of_another_config, "of another configuration"),
+    (of_two_configs, "is not a statement of proofs: ValueError: too many values"),
     (of_another_host, "of another host"),
     (lambda bundle: age(bundle, hours=169), "169.0 h old"),
     (lambda bundle: age(bundle, hours=-1), "from the future"),
