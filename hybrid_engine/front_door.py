@@ -5,33 +5,20 @@ of `sample_every` falls between two trades, never into one.
 """
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from hybrid_engine.channel import BEAT_S, Channel
+from hybrid_engine.journal import Journal, Throttle
 from hybrid_engine.metrics import Books, Gap, GapLedger
 from hybrid_engine.model import Print, Tick
+from hybrid_engine.recent import Recent
 
-# How many trade ids a source and symbol are remembered by: more than any exchange repeats after a reconnect.
-REMEMBERED_IDS = 4096
+# Symbols that a source may have: as many as Binance streams on one connection. An exchange that invents more must not
+# take the memory of the house; what is kept of a symbol is bounded (recent.REMEMBERED_IDS).
+MAX_SYMBOLS = 1024
 
-
-class _Recent:
-    """The last ids of one source and symbol. Exchanges do not promise order inside a message, so a set, not a mark."""
-
-    def __init__(self) -> None:
-        self._ids: set[int] = set()
-        self._order: deque[int] = deque()
-
-    def __contains__(self, exchange_id: int | None) -> bool:
-        return exchange_id in self._ids
-
-    def add(self, exchange_id: int) -> None:
-        self._ids.add(exchange_id)
-        self._order.append(exchange_id)
-        if len(self._order) > REMEMBERED_IDS:
-            self._ids.discard(self._order.popleft())
+log = Journal("hybrid_engine.front_door")
 
 
 class FrontDoor(Channel):
@@ -50,7 +37,8 @@ class FrontDoor(Channel):
         self._sample_every = sample_every
         self._admit_wait_s = admit_wait_ms / 1000
         self._seen: dict[str, int] = {}
-        self._recent: dict[tuple[str, str], _Recent] = {}
+        self._recent: dict[str, dict[str, Recent]] = {}  # by source, then by symbol
+        self._strangers = Throttle()
         self._next_id = first_tick_id
         self._evicting_since = self._last_eviction = float("-inf")
 
@@ -59,29 +47,55 @@ class FrontDoor(Channel):
     def offer(self, source: str, prints: Iterable[Print], received_ms: int, beat: Callable[[], None]) -> None:
         """Book trades as they came off the wire: duplicates and sampled-out ones are counted, the rest wait or evict.
 
-        All of one hand-over share one wait of `admit_wait_ms`: they arrived together.
+        All of one hand-over share one wait of `admit_wait_ms`: they arrived together. A trade of a symbol beyond
+        MAX_SYMBOLS is rejected, under no symbol's name.
         """
+        stranger: str | None = None
         with self.mutex:
             deadline: float | None = None
+            books, waiting, seen_of = self._books, self._events, self._seen
+            recent_of = self._recent.setdefault(source, {})
             for item in prints:
-                recent = self._recent_of(source, item)
-                if recent is not None and item.exchange_id in recent:
-                    self._books.received += 1
-                    self._books.duplicate += 1
-                    self._gaps.lose("duplicate", source, item.symbol, received_ms)
+                symbol, number = item.symbol, item.exchange_id
+                recent = recent_of.get(symbol)
+                if recent is None:
+                    if len(recent_of) >= MAX_SYMBOLS:
+                        books.received += 1
+                        books.rejected += 1
+                        self._gaps.lose("rejected", source, "", received_ms)
+                        stranger = symbol
+                        continue
+                    recent = recent_of[symbol] = Recent()
+                if number is not None and number in recent:
+                    books.received += 1
+                    books.duplicate += 1
+                    self._gaps.lose("duplicate", source, symbol, received_ms)
                     continue
-                # The wait releases the lock, and a reload may change the sampling meanwhile: so ask again after it.
-                while self._passes(item.symbol) and self._qsize() >= self.maxsize:
+                seen = seen_of.get(symbol, 0) + 1
+                while seen % self._sample_every == 0 and len(waiting) >= self.maxsize:
                     now = time.monotonic()
                     deadline = now + self._admit_wait_s if deadline is None else deadline
                     if now < deadline:
                         self.not_empty.notify()
                         self.not_full.wait(min(BEAT_S, deadline - now))
                         beat()
+                        # The wait releases the lock, and a reload may change the sampling meanwhile: so ask again.
+                        seen = seen_of.get(symbol, 0) + 1
                     else:
                         self._evict_oldest(received_ms, now)
-                self._settle(source, item, received_ms, recent)
+                seen_of[symbol] = seen
+                books.received += 1
+                if number is not None:
+                    recent.add(number)
+                if seen % self._sample_every:
+                    books.sampled_out += 1
+                    self._gaps.lose("sampled_out", source, symbol, received_ms)
+                    continue
+                waiting.append(Tick(self._next_id, source, *item, received_ms))
+                self._next_id += 1
             self.not_empty.notify()
+        if stranger is not None and (held := self._strangers.ready()) is not None:
+            log.warn("rejected: too many symbols", source=source, symbol=stranger, allowed=MAX_SYMBOLS, held_back=held)
 
     def offer_replayed(self, ticks: Sequence[Tick], beat: Callable[[], None], stopping: Callable[[], bool]) -> None:
         """Admit ticks of an earlier run as they are: not sampled, never evicted, for no market presses."""
@@ -120,41 +134,6 @@ class FrontDoor(Channel):
     def silence_ends(self, to_ms: int, symbol: str | None = None) -> None:
         with self.mutex:
             self._gaps.silence_ends(to_ms, symbol)
-
-    def _recent_of(self, source: str, item: Print) -> _Recent | None:
-        if item.exchange_id is None:
-            return None
-        key = (source, item.symbol)
-        recent = self._recent.get(key)
-        if recent is None:
-            recent = self._recent[key] = _Recent()
-        return recent
-
-    def _passes(self, symbol: str) -> bool:
-        return (self._seen.get(symbol, 0) + 1) % self._sample_every == 0
-
-    def _settle(self, source: str, item: Print, received_ms: int, recent: _Recent | None) -> None:
-        passes = self._passes(item.symbol)
-        self._seen[item.symbol] = self._seen.get(item.symbol, 0) + 1
-        self._books.received += 1
-        if recent is not None and item.exchange_id is not None:
-            recent.add(item.exchange_id)
-        if not passes:
-            self._books.sampled_out += 1
-            self._gaps.lose("sampled_out", source, item.symbol, received_ms)
-            return
-        tick = Tick(
-            self._next_id,
-            source,
-            item.symbol,
-            item.price,
-            item.size,
-            item.exchange_id,
-            item.exchange_ms,
-            received_ms,
-        )
-        self._next_id += 1
-        self._events.append(tick)
 
     def _evict_oldest(self, at_ms: int, now: float) -> None:
         tick = self._events.popleft()

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
+import tracemalloc
 from collections.abc import Sequence
 
 import pytest
 
-from hybrid_engine.front_door import REMEMBERED_IDS, FrontDoor
+from hybrid_engine.front_door import MAX_SYMBOLS, FrontDoor
 from hybrid_engine.metrics import Gap
 from hybrid_engine.model import Event, Print, Tick
+from hybrid_engine.recent import REMEMBERED_IDS
 from tests.support.street import nothing
 
 
@@ -57,6 +59,52 @@ def test_ids_are_remembered_for_thousands_of_trades_and_not_for_ever() -> None:
     d.offer("one", prints(REMEMBERED_IDS), 1, nothing)  # the oldest is forgotten for it
     d.offer("one", prints(1, 0), 1, nothing)
     assert d.snapshot().duplicate == 2
+
+
+@pytest.mark.holds("MEMORY")
+def test_an_exchange_that_invents_symbols_takes_no_more_than_its_share(capsys: pytest.CaptureFixture[str]) -> None:
+    d = door(capacity=2 * MAX_SYMBOLS + 10, every=1)
+    d.offer("one", prints(1, symbol="X"), 1, nothing)
+    for number in range(50_000):
+        d.offer("one", prints(number, symbol=f"made up {number}"), 5 + number, nothing)
+    books, gaps = d.ledger()
+    assert books.rejected == 50_000 + 1 - MAX_SYMBOLS
+    assert books.received == books.rejected + MAX_SYMBOLS
+    assert books.waiting == MAX_SYMBOLS
+    # One row for all of them, and not under a name that they chose.
+    assert [gap[1:4] + gap[6:] for gap in gaps] == [("rejected", "one", "", books.rejected)]
+    assert len(d._seen) == MAX_SYMBOLS
+    assert [len(symbols) for symbols in d._recent.values()] == [MAX_SYMBOLS]
+    said = capsys.readouterr().out.splitlines()
+    assert 1 <= len(said) <= 3  # once in 5 s
+    assert "too many symbols" in said[0]
+    # Those that it had before are as well as ever, and so is another source.
+    d.offer("one", prints(2, 1, symbol="X"), 9, nothing)
+    d.offer("two", prints(1, symbol="new"), 9, nothing)
+    after = d.snapshot()
+    assert (after.waiting, after.duplicate) == (MAX_SYMBOLS + 2, 1)
+
+
+@pytest.mark.holds("MEMORY")
+def test_what_is_kept_of_a_symbol_is_small_however_long_it_trades() -> None:
+    d = door(capacity=64)
+
+    def trade(first: int) -> None:
+        for start in range(first, first + 2 * REMEMBERED_IDS, 64):
+            d.offer("one", prints(*range(start, start + 64)), 1, nothing)
+            d.take(0)
+
+    trade(10**15)
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        trade(2 * 10**15)
+        d.offer("one", prints(1, symbol="Y"), 1, nothing)
+        d.take(0)
+        kept = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert kept < 10_000  # bytes, most of them the test's
 
 
 @pytest.mark.holds("S6", "I6")
