@@ -1,12 +1,14 @@
 """After a boot: undo what a run left when the host went down in the middle of it, and say so in its recording.
 
-The faults themselves lay under /run and are gone. What is left to do is to see that the unit is as it was, to bring it
-there where it is not, and to end the recording: a run without an end would look like one that still goes on.
+The faults themselves lay under /run and are gone, but for those in a lab's own files. What is left to do is to see
+that the unit is as it was, to bring it there where it is not, and to end the recording: a run without an end would look
+like one that still goes on.
 """
 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,6 +38,8 @@ def prepare(left: Lease) -> None:
     """Make an undo of this lease possible in this boot, with the unit in the state that it had before the proof."""
     # The clock of the boot in which it was disturbed is gone, and so is whatever it wrote and copied under /run.
     left.disturbed_mono, left.files, left.copies = 0.0, [], []
+    if left.originals:  # these were in /etc and are there still: whatever the boot started has to be started anew
+        left.disturbed_mono = time.monotonic()
     left.save()
     if left.before["active"] == "inactive":  # enabled, it was started by the boot; its operator had stopped it
         host = Host(Recorder(Path(left.evidence)), f"{left.proof}/undo")

@@ -13,6 +13,7 @@ from pathlib import Path
 from proofs import lease
 from proofs.faults import CONFIG_DIR, RELEASE, STATE_DIR
 from proofs.host import Host, read_text
+from proofs.in_place import not_a_lab
 from proofs.unit import Unit
 
 ALLOWED_UNITS = ("hybrid-engine.service",)
@@ -95,5 +96,5 @@ def operators_mode(unit: Unit, config_dir: Path = CONFIG_DIR) -> str:
 
 
 def kind_of_host(host: Host) -> str:
-    """ "lab" in a container, "nuc" otherwise: what a kind cannot show at all is not in its required set."""
-    return "lab" if host.look("systemd-detect-virt", "--container", quiet=True).rc == 0 else "nuc"
+    """ "lab" or "nuc": what a kind cannot show at all is not in its required set."""
+    return "nuc" if not_a_lab(host) else "lab"

@@ -60,7 +60,11 @@ def _parser() -> argparse.ArgumentParser:
     follow = command("follow", "how a run begun with --no-wait goes, as JSON", _follow)
     follow.add_argument("run", metavar="RUN", help="the run's id")
     follow.add_argument("--from", dest="offset", type=int, default=0, help="byte to go on from (its `next`)")
+    follow.add_argument("--answers", action="store_true", help="show what the proof asks for, and see to it")
     follow.add_argument("--seconds", type=float, default=5.0, help="how long to wait for news (default: %(default)s)")
+    answer = command("answer", "what came of a proof's ask, as JSON on stdin", _answer)
+    answer.add_argument("run", metavar="RUN", help="the run's id")
+    answer.add_argument("number", metavar="ASK", type=int, help="its number")
     show = command("show", "the verdicts of a run", _show)
     show.add_argument("dir", type=Path, help="directory with statement.json")
     render = command("render", "make BUGLOG.md from events.jsonl (needs Jinja2)", _render)
@@ -105,7 +109,13 @@ def _run(args: argparse.Namespace) -> int:
 def _follow(args: argparse.Namespace) -> int:
     from proofs import runner
 
-    return runner.follow(args.run, args.offset, args.seconds)
+    return runner.follow(args.run, args.offset, args.seconds, args.answers)
+
+
+def _answer(args: argparse.Namespace) -> int:
+    from proofs import runner
+
+    return runner.answer(args.run, args.number)
 
 
 def _inside(args: argparse.Namespace) -> int:

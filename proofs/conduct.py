@@ -15,6 +15,7 @@ from proofs import verdict as verdicts
 from proofs.experiment import Deployed, Mutant, Proof, run_case
 from proofs.faults import CONFIG_DIR, STATE_DIR, Copy, Real, Subject
 from proofs.host import Host, Interrupted, Waited, facts, pressure
+from proofs.in_place import InPlace
 from proofs.lease import Lease
 from proofs.unit import Unit
 from proofs.verdict import Json, Result, Verdict
@@ -66,11 +67,14 @@ def run_proof(proof: Proof, run: Run) -> dict[str, Json]:
     results: list[Result] = []
     reason = ""
     try:
-        for mutant in proof.mutants:
-            beside.append(_start_mutant(proof, mutant, run, lease, deployed, mutants))
-        results = _run_cases(proof, run, Real(host, run.unit, lease, deployed.owner), deployed)
-        for thread in beside:
-            thread.join()
+        if proof.in_place:
+            results = _run_in_place(proof, run, lease, deployed, mutants)
+        else:
+            for mutant in proof.mutants:
+                beside.append(_start_mutant(proof, mutant, run, lease, deployed, mutants))
+            results = _run_cases(proof, run, Real(host, run.unit, lease, deployed.owner), deployed)
+            for thread in beside:
+                thread.join()
     except Interrupted:
         host.stop.ask()
         raise
@@ -105,6 +109,21 @@ def _run_cases(proof: Proof, run: Run, subject: Subject, deployed: Deployed) -> 
     return results
 
 
+def _run_in_place(
+    proof: Proof, run: Run, lease: Lease, deployed: Deployed, mutants: dict[str, dict[str, Json]]
+) -> list[Result]:
+    """The cases on the deployed unit, then each mutant's on the same; none when there is no PASS for them to void."""
+    results = _run_cases(proof, run, InPlace(run.host.scoped(proof.name), run.unit, lease, deployed.owner), deployed)
+    if verdicts.merge(result.verdict for result in results) is Verdict.PASS:
+        for mutant in proof.mutants:
+            host = run.host.scoped(f"{proof.name}/mutant {mutant.name}")
+            subject = InPlace(host, run.unit, lease, deployed.owner, mutant=True)
+            mutants[mutant.name] = _run_mutant(proof, mutant, run, subject, deployed)
+            if host.stop.asked:
+                raise Interrupted(f"stopped in mutant {mutant.name}")
+    return results
+
+
 def _start_mutant(
     proof: Proof, mutant: Mutant, run: Run, lease: Lease, deployed: Deployed, into: dict[str, dict[str, Json]]
 ) -> threading.Thread:
@@ -112,27 +131,34 @@ def _start_mutant(
     copy = Copy(host, Unit(host, run.unit), f"{proof.name}-{mutant.name}", lease, deployed.owner)
 
     def work() -> None:
-        results: list[Result] = []
-        try:
-            host.note("mutant", {"name": mutant.name, "what": mutant.what})
-            mutant.make(copy)
-            copy.install()
-            host.note("in force", {"cat": copy.unit.cat()})
-            results = [run_case(case, copy) for case in mutant.cases(deployed)]
-            said, why = verdicts.of_mutant(results)
-        except Interrupted:
-            said, why = Verdict.ERROR, "interrupted"
-        except Exception as error:  # noqa: BLE001 - a mutant that cannot be made shows nothing: void, never FAIL
-            said, why = Verdict.ERROR, f"{type(error).__name__}: {error}"
-        finally:
-            copy.stop()
-        into[mutant.name] = entries.of_mutant(mutant.name, mutant.what, said, why, results)
-        host.note("mutant judged", into[mutant.name])
-        run.say(f"{proof.name}: mutant {mutant.name}: {said}: {why}")
+        into[mutant.name] = _run_mutant(proof, mutant, run, copy, deployed)
 
     thread = threading.Thread(target=work, name=host.scope)
     thread.start()
     return thread
+
+
+def _run_mutant(proof: Proof, mutant: Mutant, run: Run, subject: Copy | InPlace, deployed: Deployed) -> dict[str, Json]:
+    host = subject.host
+    results: list[Result] = []
+    try:
+        host.note("mutant", {"name": mutant.name, "what": mutant.what})
+        if isinstance(subject, Copy):
+            mutant.make(subject)
+        subject.install()
+        host.note("in force", {"cat": subject.unit.cat()})
+        results = [run_case(case, subject) for case in mutant.cases(deployed)]
+        said, why = verdicts.of_mutant(results)
+    except Interrupted:
+        said, why = Verdict.ERROR, "interrupted"
+    except Exception as error:  # noqa: BLE001 - a mutant that cannot be made shows nothing: void, never FAIL
+        said, why = Verdict.ERROR, f"{type(error).__name__}: {error}"
+    finally:
+        subject.stop()
+    entry = entries.of_mutant(mutant.name, mutant.what, said, why, results)
+    host.note("mutant judged", entry)
+    run.say(f"{proof.name}: mutant {mutant.name}: {said}: {why}")
+    return entry
 
 
 def _observe(run: Run, host: Host, unit: Unit, when: str) -> bool:

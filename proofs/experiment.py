@@ -66,7 +66,10 @@ class Case:
 
 @dataclass(frozen=True)
 class Mutant:
-    """How to take the guard out of a copy of the unit; `cases` narrows which cases it has to fail."""
+    """How to take the guard out of a copy of the unit; `cases` narrows which cases it has to fail.
+
+    Where the proof is in place there is no copy: the guard is the controller's, and the cases ask it to go without.
+    """
 
     name: str
     what: str
@@ -85,8 +88,9 @@ class Proof:
     seconds: float
     cases: Callable[[Deployed], Sequence[Case]]
     mutants: Sequence[Mutant]
+    in_place: bool = False  # on the deployed unit itself; its mutants take their turn after it, on the same
     notes: str = ""  # what else of the unit under test is not as deployed, and why
-    not_applicable: Callable[[Host], str] = lambda host: ""
+    not_applicable: Callable[[Host], str] = lambda host: ""  # why this host cannot show it at all
     headline: Callable[[Sequence[Result]], str] = lambda results: ""
 
     @property

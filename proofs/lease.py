@@ -2,7 +2,8 @@
 
 The same `undo` runs at the proof's own end, from ExecStopPost= of its transient unit when it was killed, and from the
 timer when that is gone too. It is idempotent, takes turns with itself, and records itself. Everything it removes lies
-under /run, so a reboot does the rest.
+under /run, so a reboot does the rest; but for what a lab's files were before they were edited, which lies in the run's
+evidence and is put back after the boot.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from proofs import originals
 from proofs.evidence import Recorder
 from proofs.host import Host, Waited
 from proofs.unit import State, Unit, tree_digest
@@ -28,6 +30,8 @@ SYSTEMD_RUN = Path("/run/systemd/system")
 SYSTEMD_CONTROL = Path("/run/systemd/system.control")  # outranks /etc: where a drop-in of the same name masks one
 _saving = threading.Lock()  # a proof and its mutants announce their files from several threads
 _BACK_S = 30.0  # how long the operator's unit may take to be back as it was
+_DEPLOYING = Path("/run/hybrid-deploy")
+_DEPLOYED_S = 40.0  # how long the end of a deployment is waited for that a proof had asked for
 
 
 class Busy(Exception):
@@ -69,6 +73,7 @@ class Lease:
     files: list[str] = field(default_factory=list)
     copies: list[str] = field(default_factory=list)
     mounts: list[str] = field(default_factory=list)
+    originals: dict[str, Json] = field(default_factory=dict)  # the operator's files that are edited: see originals.py
     disturbed_mono: float = 0.0  # CLOCK_MONOTONIC seconds at which the operator's process was first touched; 0: never
 
     @property
@@ -118,6 +123,13 @@ class Lease:
         self.mounts.append(str(place))
         self.save()
 
+    def will_edit(self, host: Host, *paths: Path) -> None:
+        """Keep what these files of the operator's are now, where it outlives a power cut; the recording says where."""
+        new = [path for path in paths if str(path) not in self.originals]  # not again: by now it may be another
+        self.originals |= originals.keep(new, Path(self.evidence).parent / originals.FOLDER)
+        self.save()
+        host.recorder.intent("what will be edited, and where it is kept", scope=host.scope, data=asdict(self))
+
     def will_disturb(self) -> None:
         if not self.disturbed_mono:
             self.disturbed_mono = time.monotonic()
@@ -163,6 +175,8 @@ def undo(run: str, by: str, config_dir: Path, host: Host | None = None) -> dict[
             shell.do("systemctl", "kill", "--kill-whom=all", "--signal=KILL", lease.proof_unit, check=False)
         report = _take_back(lease, shell, by, config_dir)
         recorder.write("undone", scope=shell.scope, data=report, sync=True)
+        if report["restored"]:
+            originals.forget(lease.originals)
         lease.path.unlink()
         shutil.rmtree(lease.path.parent)  # with the draft of a lease that was being saved when it was killed
         shell.do("systemctl", "stop", lease.timer, check=False)
@@ -171,7 +185,10 @@ def undo(run: str, by: str, config_dir: Path, host: Host | None = None) -> dict[
 
 def _take_back(lease: Lease, shell: Host, by: str, config_dir: Path) -> dict[str, Json]:
     unit = Unit(shell, lease.unit)
-    running = [lease.unit] if lease.disturbed_mono else []
+    if lease.originals:
+        _put_back(lease, shell)
+    # A scratch engine; on its real database it is stopped as its operator would.
+    running = [lease.unit] if lease.disturbed_mono and not lease.originals else []
     for name in [*lease.copies, *running]:  # stopped, wedged or healthy: a scratch engine has nothing to drain
         shell.do("systemctl", "kill", "--kill-whom=all", "--signal=KILL", name, check=False)
     for name in lease.copies:
@@ -211,4 +228,22 @@ def _take_back(lease: Lease, shell: Host, by: str, config_dir: Path) -> dict[str
     ]
     problems += [f"{name} is still there" for name in lease.files if os.path.lexists(name)]
     problems += [f"{name} is still mounted" for name in lease.mounts if os.path.ismount(name)]
+    problems += [f"{name} is not what it was" for name in originals.changed(lease.originals)]
     return {"by": by, "restored": not problems, "away_s": away_s, "problems": problems, "after": after}
+
+
+def _put_back(lease: Lease, shell: Host) -> None:
+    """Put the operator's files back, not under the hands of a deployment that the proof had asked for.
+
+    One that goes on puts back what *it* found, should the engine end under it now: so it is let finish, unless whoever
+    ran it is gone.
+    """
+    under_way = _DEPLOYING / f"{lease.unit}.json"
+    while True:
+        try:
+            shell.wait("no deployment under way", _DEPLOYED_S, lambda: not under_way.exists())
+        except Waited:
+            under_way.unlink(missing_ok=True)
+        originals.put_back(lease.originals)
+        if not under_way.exists():
+            return

@@ -23,15 +23,25 @@ def plan(names: Sequence[str], unit: str) -> int:
         if chosen is None:
             return 2
         found = prerequisites(host, unit)
+        why_not = {name: why for name in chosen if (why := PROOFS[name].not_applicable(host))}
     print("prerequisites:")
     for item in found:
         print(f"  {'ok ' if item.ok else 'NO '} {item.name}: {item.found}{'' if item.ok else ' -> ' + item.remedy}")
+    for name, why in why_not.items():
+        print(f"\n{name}: not applicable on this host: {why}")
+    chosen = [name for name in chosen if name not in why_not]
     for name in chosen:
         print("\n" + "\n".join(_steps(PROOFS[name], unit)))
     away = sum(PROOFS[name].seconds for name in chosen)
     print(f"\nin all the engine is away from its real work for about {away:.0f} s, in {len(chosen)} stretches.")
-    print("never touched: /etc, the operator's database, the installed release. Nothing was done.")
+    edited = any(PROOFS[name].in_place for name in chosen)
+    never = "" if edited else "/etc, the installed release, "
+    print(f"never touched: {never}the operator's database. Nothing was done.")
     return 0 if all(item.ok for item in found) else 2
+
+
+def _where(proof: Proof) -> str:
+    return "after the proof, in the same place" if proof.in_place else "beside the proof, on a copy"
 
 
 def _steps(proof: Proof, unit: str) -> list[str]:
@@ -41,15 +51,21 @@ def _steps(proof: Proof, unit: str) -> list[str]:
         f"  bound    {proof.bound}",
         f"  fault    {proof.fault}",
         f"  lease    a timer that takes all of it back after {proof.cap_s:.0f} s, whatever becomes of the proof",
-        f"  writes   /run/systemd/system/{unit}.d/zz-proof.conf, which binds {scratch}/unit/{{etc,state}}",
-        "           over the config and state directories; then restarts the unit on them, in SHADOW mode",
     ]
+    if proof.in_place:
+        lines.append("  writes   the deployed files themselves, in a lab alone; the originals lie by the evidence")
+    else:
+        lines += [
+            f"  writes   /run/systemd/system/{unit}.d/zz-proof.conf, which binds {scratch}/unit/{{etc,state}}",
+            "           over the config and state directories; then restarts the unit on them, in SHADOW mode",
+        ]
     if proof.notes:
         lines.append(f"  note     {proof.notes}")
     for mutant in proof.mutants:
-        lines.append(f"  mutant   {mutant.name}: {mutant.what}; must FAIL. It runs beside the proof, on a copy")
-        lines.append(
-            f"           of the unit: /run/systemd/system/hybrid-proof-mutant-{proof.name}-{mutant.name}.service"
-        )
+        lines.append(f"  mutant   {mutant.name}: {mutant.what}; must FAIL. It runs {_where(proof)}")
+        if not proof.in_place:
+            lines.append(
+                f"           of the unit: /run/systemd/system/hybrid-proof-mutant-{proof.name}-{mutant.name}.service"
+            )
     lines.append(f"  engine   away from its real work for about {proof.seconds:.0f} s, then restarted as it was")
     return lines

@@ -192,7 +192,8 @@ class _Attempt:
         if not said:
             return None
         recorded, cases = said[-1]["data"], mutant.cases(deployed)
-        results = self._results(scope, f"hybrid-proof-mutant-{self.proof.name}-{mutant.name}.service", cases)
+        copy = f"hybrid-proof-mutant-{self.proof.name}-{mutant.name}.service"
+        results = self._results(scope, self.unit if self.proof.in_place else copy, cases)
         if recorded["verdict"] == Verdict.ERROR and not recorded["cases"]:  # it could not be made, or not be run
             made = entry.of_mutant(mutant.name, mutant.what, Verdict.ERROR, str(recorded["reason"]), [])
         elif len(results) < len(cases):

@@ -16,7 +16,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from proofs import boot, bundle, evidence, lease
+from proofs import asks, boot, bundle, evidence, lease
 from proofs.catalog import PROOFS, REQUIRED
 from proofs.checks import kind_of_host, prerequisites, systemd_version
 from proofs.conduct import Run, run_proof
@@ -53,6 +53,11 @@ def chosen_proofs(names: Sequence[str], host: Host) -> list[str] | None:
         _complain(f"no proof is called {unknown[0]!r}: there are {', '.join(PROOFS)}")
         return None
     return list(dict.fromkeys(names)) or list(REQUIRED[kind_of_host(host)])
+
+
+def applicable(names: Sequence[str], host: Host) -> list[str]:
+    """Those of these proofs that this host can show; all of them when it can show none, for it was asked to."""
+    return [name for name in names if not PROOFS[name].not_applicable(host)] or list(names)
 
 
 def start(names: Sequence[str], unit: str, run_id: str, git: str, cap_s: float = 0, wait: bool = True) -> int:
@@ -102,8 +107,10 @@ def start(names: Sequence[str], unit: str, run_id: str, git: str, cap_s: float =
         return 130
 
 
-def follow(run_id: str, offset: int, seconds: float) -> int:
+def follow(run_id: str, offset: int, seconds: float, answers: bool = False) -> int:
     """Print {"text", "next", "ended"} as JSON: what a run begun without waiting has said from that byte on.
+
+    answers: whoever follows plays what the proof asks for; "ask" is then what it waits for (see asks.py).
 
     Comes back at once when there is something to say, after that many seconds at the latest.
     """
@@ -114,11 +121,23 @@ def follow(run_id: str, offset: int, seconds: float) -> int:
         state = subprocess.run(["systemctl", "is-active", "--quiet", f"hybrid-proof-{run_id}.service"], check=False)
         said = log.read_bytes()[offset:] if log.exists() else b""
         said = said[: said.rfind(b"\n") + 1]
-        if said or state.returncode != 0 or time.monotonic() >= deadline:
-            ended = state.returncode != 0
-            print(json.dumps({"text": said.decode(errors="replace"), "next": offset + len(said), "ended": ended}))
+        ended = state.returncode != 0
+        asked = asks.open_ask(run_id) if answers and not ended else None
+        if said or asked or ended or time.monotonic() >= deadline:
+            news = {"text": said.decode(errors="replace"), "next": offset + len(said), "ended": ended}
+            print(json.dumps(news | ({"ask": asked} if asked else {})))
             return 0
         time.sleep(0.2)
+
+
+def answer(run_id: str, number: int) -> int:
+    """Take what came of a proof's ask from stdin: {argv, rc, stdout, stderr} as JSON."""
+    try:
+        asks.answer(run_id, number, sys.stdin.read())
+    except (OSError, ValueError) as error:
+        _complain(f"not taken: {error}")
+        return 2
+    return 0
 
 
 def _python_path(command: Sequence[str]) -> list[str]:
@@ -213,7 +232,7 @@ def _header(host: Host, unit: Unit, names: Sequence[str], run_id: str, git: str)
     digest = re.search(r"\b[0-9a-f]{64}\b", shown.stdout)
     ours = Path(__file__).resolve().parents[2] / "release.json"
     return {
-        "run": run_id, "unit": unit.name, "kind": kind, "required": list(names),
+        "run": run_id, "unit": unit.name, "kind": kind, "required": applicable(names, host),
         "required_of_host": list(REQUIRED[kind]), "git": git, "host": facts(),
         "systemd": systemd_version(host), "cat": unit.cat(), "release_name": about.get("release_name", "?"),
         "release_digest": about.get("release_digest", ""), "config_digest": digest[0] if digest else "",

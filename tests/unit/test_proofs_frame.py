@@ -150,7 +150,9 @@ def test_a_patch_fits_at_exactly_one_place_or_not_at_all(tmp_path: Path, monkeyp
     assert any(line.startswith("BindReadOnlyPaths=") for line in copy.directives)
 
 
-@pytest.mark.parametrize(("name", "mutant"), [(name, m) for name, p in PROOFS.items() for m in p.mutants])
+@pytest.mark.parametrize(
+    ("name", "mutant"), [(name, m) for name, p in PROOFS.items() for m in p.mutants if not p.in_place]
+)
 def test_every_mutant_can_be_made_of_this_engine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, mutant: Mutant
 ) -> None:

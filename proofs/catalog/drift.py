@@ -1,0 +1,244 @@
+"""drift: what somebody changes on a host by hand is named by verify, each by its name, and put right by deploy."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from proofs.asks import Answer, Unanswered
+from proofs.experiment import Case, Deployed, Mutant, NotSteady, Proof
+from proofs.faults import CONFIG_DIR, RELEASE, Subject
+from proofs.host import read_text
+from proofs.in_place import InPlace, not_a_lab
+from proofs.verdict import Check, Json, Result
+
+UNITS = Path("/etc/systemd/system")
+CONFIG = CONFIG_DIR / "config.toml"
+MODULE = "lib/hybrid_engine/model.py"
+DESCRIPTION = "changed by hand"
+OOM = "200"  # more likely to be killed: anybody may raise it, also where root has not all capabilities
+
+
+class Drift(NamedTuple):
+    """One change by hand. assertion: that of verify which is there to see it; names: what it has to say (a pattern)."""
+
+    assertion: str
+    names: str
+
+
+FILE_IS = r": sha256 [0-9a-f]{64} where [0-9a-f]{64} was deployed"
+DRIFTS = {
+    "the unit edited": Drift(
+        "test_release.py::test_deployed_files_are_as_deployed", rf"{UNITS}/hybrid-engine\.service{FILE_IS}"
+    ),
+    "a drop-in added": Drift(
+        "test_dropins.py::test_nobody_else_changes_the_unit",
+        rf"unmanaged drop-ins are in force: {UNITS}/hybrid-engine\.service\.d/60-added\.conf",
+    ),
+    "WorkingDirectory emptied": Drift(
+        "test_unit.py::test_works_in_its_canonical_directory",
+        r"the process works elsewhere than in its state directory",
+    ),
+    "a file of the release changed": Drift(
+        "test_release.py::test_release_is_what_its_name_says", rf"{re.escape(MODULE)} is not as it was built"
+    ),
+    "the config changed": Drift(
+        "test_release.py::test_deployed_files_are_as_deployed", rf"{re.escape(str(CONFIG))}{FILE_IS}"
+    ),
+}
+ASSERTIONS = sorted({f"tests/verify/{drift.assertion}" for drift in DRIFTS.values()})
+
+
+class Changed(Case):
+    """Everything changed by hand at once, and in force."""
+
+    fault = f"by hand: {', '.join(DRIFTS)}; daemon-reload, restart"
+    n_min = len(DRIFTS)
+
+    def inject(self, subject: Subject) -> None:
+        place = _in_place(subject)
+        self._paths = _paths(subject)
+        unit, added, module, config = self._paths
+        texts = {path: read_text(path) for path in self._paths}
+        self._before = _digests(self._paths)
+        self._invocation = subject.unit.state().invocation
+        changes = (
+            (unit, r"^Description=.*$", f"Description={DESCRIPTION}"),
+            (unit, r"^WorkingDirectory=.*$", "WorkingDirectory="),
+            (config, r"^sample_every = (\d+)", r"sample_every = 1\1"),
+        )
+        for path, old, new in changes:
+            texts[path], found = re.subn(old, new, texts[path], count=1, flags=re.M)
+            if not found:
+                raise ValueError(f"{path} has no line like {old}")
+        texts[added] = f"[Service]\nOOMScoreAdjust={OOM}\n"
+        texts[module] += "# changed by hand\n"
+        place.edit(texts)
+
+    def witness(self, subject: Subject) -> Json:
+        """What systemd, the process and the files say for themselves; all five, or it is no witness."""
+        state = subject.unit.state()
+        after = _digests(self._paths)
+        other = {path.name: [self._before[path][:12], after[path][:12]] for path in self._paths}
+        cwd = os.readlink(f"/proc/{state.pid}/cwd")
+        seen: dict[str, Json] = {
+            "Description": subject.unit.properties("Description").get("Description"),
+            "oom_score_adj": read_text(f"/proc/{state.pid}/oom_score_adj").strip(), "cwd": cwd, "files": other,
+            "invocation": [self._invocation, state.invocation],
+        }  # fmt: skip
+        same = [name for name, (before, now) in other.items() if before == now]
+        in_force = seen["Description"] == DESCRIPTION and seen["oom_score_adj"] == OOM and cwd == "/"
+        return seen if in_force and not same and self._invocation != state.invocation else None
+
+    def release(self, subject: Subject) -> None:
+        _in_place(subject).put_back()
+
+
+class Named(Changed):
+    """verify names each of them. without: assertions that it is asked to leave out (the mutant)."""
+
+    name = "named"
+
+    def __init__(self, deployed: Deployed, without: Sequence[str] = ()) -> None:
+        super().__init__(deployed)
+        self._without = tuple(without)
+
+    def steady(self, subject: Subject) -> None:
+        """Verify is clean, and a deploy would change nothing: else the one below would change more than the drift."""
+        if self._without:  # the mutant's turn comes after the proof, which ended as it began
+            return
+        look = _in_place(subject).ask("verify", "deploy", check=True)
+        if look.rc != 0:
+            raise NotSteady(f"verify is not clean, or deploy --check fails: {_last_line(look)}")
+        changes = sum(int(found) for found in re.findall(r"\bchanged=(\d+)", look.stdout))
+        if changes or "changed=" not in look.stdout:
+            raise NotSteady(f"a deployment from this checkout would change {changes} things here: deploy first")
+
+    def measure(self, subject: Subject) -> dict[str, Json]:
+        said = _ask(subject, "verify", without=self._without)
+        return {"verify": said.rc, "red": sorted(_red(said)), "named": _named(said), "n": len(DRIFTS)}
+
+    def judge(self, measured: dict[str, Json]) -> Sequence[Check]:
+        told = measured["verify"] is not None
+        each = [
+            Check(
+                f"verify names {drift}", "named" if named else "not named", DRIFTS[drift].assertion.partition("::")[2],
+                bool(named) if told else None, guard=True,
+            )
+            for drift, named in measured["named"].items()
+        ]  # fmt: skip
+        return (
+            *each,
+            Check("verify", _exit(measured["verify"]), "not 0", measured["verify"] != 0 if told else None, guard=True),
+        )
+
+
+class Healed(Changed):
+    """A deployment puts right what it had deployed; what it never knew, its owner takes away. plays: the mutant's."""
+
+    name = "healed"
+
+    def __init__(self, deployed: Deployed, plays: Sequence[str] = ("deploy", "verify")) -> None:
+        super().__init__(deployed)
+        self._plays = tuple(plays)
+
+    def steady(self, subject: Subject) -> None:
+        """As it was found clean before: every edited file has been put back."""
+        changed = _in_place(subject).changed()
+        if changed:
+            raise NotSteady(f"{', '.join(changed)} is not what it was")
+
+    def measure(self, subject: Subject) -> dict[str, Json]:
+        place = _in_place(subject)
+        place.remove(self._paths[1])
+        said = _ask(subject, *self._plays)
+        return {"rc": said.rc, "red": sorted(_red(said)), "left": place.changed(), "n": len(DRIFTS)}
+
+    def judge(self, measured: dict[str, Json]) -> Sequence[Check]:
+        rc = measured["rc"]
+        told = rc is not None
+        left, red = ", ".join(measured["left"]), ", ".join(measured["red"])
+        return (
+            Check("left by the deploy", left or "nothing", "nothing", not left if told else None, guard=True),
+            Check("red in the verify after it", red or "nothing", "nothing", not red if told else None, guard=True),
+            Check("deploy, then verify", _exit(rc), "exit 0", rc == 0 if told else None, guard=True),
+        )
+
+
+def _in_place(subject: Subject) -> InPlace:
+    if not isinstance(subject, InPlace):
+        raise TypeError(f"{subject.unit.name} is not the deployed unit in its place")
+    return subject
+
+
+def _paths(subject: Subject) -> tuple[Path, Path, Path, Path]:
+    """The unit, the drop-in to come, a module of the live release by its real path, the config."""
+    unit = UNITS / subject.unit.name
+    return unit, unit.with_name(f"{unit.name}.d") / "60-added.conf", (RELEASE / MODULE).resolve(), CONFIG
+
+
+def _digests(paths: Sequence[Path]) -> Mapping[Path, str]:
+    return {path: hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else "none" for path in paths}
+
+
+def _ask(subject: Subject, *plays: str, without: Sequence[str] = ()) -> Answer:
+    """As InPlace.ask; an answer that nobody gave is one without an exit status, of which nothing follows."""
+    try:
+        return _in_place(subject).ask(*plays, without=without)
+    except Unanswered as error:
+        return Answer((), None, "", str(error))
+
+
+def _red(said: Answer) -> set[str]:
+    """The assertions that verify says failed."""
+    return set(re.findall(r"\b(?:FAILED|ERROR) tests/verify/(\w+\.py::\w+)", said.stdout))
+
+
+def _named(said: Answer) -> dict[str, Json]:
+    """Of each drift, whether its assertion is red and says what it has to."""
+    red, words = _red(said), re.sub(r"\s+", " ", said.stdout)
+    return {name: drift.assertion in red and bool(re.search(drift.names, words)) for name, drift in DRIFTS.items()}
+
+
+def _exit(rc: Json) -> str:
+    return "no controller answered" if rc is None else f"exit {rc}"
+
+
+def _last_line(said: Answer) -> str:
+    lines = [line.strip() for line in (said.stdout + said.stderr).splitlines() if "fatal:" in line or "ERROR" in line]
+    return f"exit {said.rc}: {lines[0][:300] if lines else 'see its output'}"
+
+
+def headline(results: Sequence[Result]) -> str:
+    named = [check for result in results for check in result.checks if check.name.startswith("verify names")]
+    healed = [result for result in results if result.case == Healed.name and result.verdict == "PASS"]
+    told = f"{sum(check.ok is True for check in named)} of {len(DRIFTS)} named by verify"
+    return f"{told}{', healed by deploy, verify clean' if healed else ''}"
+
+
+PROOF = Proof(
+    name="drift",
+    claim="what is changed on the host by hand is named by verify, and healed by deploy",
+    bound=f"{len(DRIFTS)} of {len(DRIFTS)} named; after the deploy every file as before, and verify clean",
+    fault=Changed.fault,
+    seconds=60,
+    cases=lambda deployed: [Named(deployed), Healed(deployed)],
+    mutants=[
+        Mutant(
+            "blind", "verify without the assertions that see them", lambda copy: None,
+            lambda deployed: [Named(deployed, ASSERTIONS)],
+        ),
+        Mutant(
+            "idle", "no deploy before the verify", lambda copy: None, lambda deployed: [Healed(deployed, ["verify"])],
+        ),
+    ],
+    in_place=True,
+    notes="the added drop-in is taken away by its owner, the proof: a deployment tells of what it did not install, and "
+    "leaves it",
+    not_applicable=not_a_lab,
+    headline=headline,
+)  # fmt: skip

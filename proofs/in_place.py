@@ -1,0 +1,96 @@
+"""The operator's unit as it was deployed: no scratch config, no copy. For faults that have to be where a deployment is.
+
+What is deployed lies in /etc and /opt, so drift can be made nowhere else. That is for a lab alone, which is told by
+what systemd-nspawn was given to start it with, not by anything on its disk; a container that serves as a NUC has none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from proofs import asks, originals
+from proofs.asks import Answer
+from proofs.faults import Subject
+from proofs.host import Host
+from proofs.lease import Lease
+
+_UP_S = 20.0
+_HEALTH = ("/opt/hybrid-engine/current/bin/hybrid-engine", "health", "--json")
+
+
+class NotALab(Exception):
+    """The operator's files are not edited on a host that somebody may depend on."""
+
+
+def not_a_lab(host: Host, quiet: bool = True) -> str:
+    """Why this host is none of roles/lab_nuc's; empty when it is one. quiet: do not record the look."""
+    kind = host.look("systemd-detect-virt", "--container", quiet=quiet).stdout.strip()
+    if kind != "systemd-nspawn":
+        return f"it edits /etc and the release, and this is no lab ({kind or 'no container'})"
+    marked = host.look("grep", "--null-data", "--quiet", "^HYBRID_ENGINE_LAB=", "/proc/1/environ", quiet=quiet)
+    if marked.rc != 0:
+        return "it edits /etc and the release, and this container was not started as a lab"
+    return ""
+
+
+class InPlace(Subject):
+    """The deployed unit on its real config and database; its files are edited, and put back by the lease."""
+
+    def __init__(self, host: Host, name: str, lease: Lease, owner: tuple[int, int], mutant: bool = False) -> None:
+        super().__init__(host, name, lease.scratch / "unit", owner)
+        self._lease = lease
+        self.mutant = mutant
+
+    def install(self) -> None:
+        """There is nothing to install: it is what is deployed."""
+
+    def stop(self) -> None:
+        """Nothing was started beside it."""
+
+    def ask(self, *plays: str, check: bool = False, without: Sequence[str] = ()) -> Answer:
+        """Have the controller play these against this host. Raises asks.Unanswered."""
+        return asks.ask(self.host, self._lease.run, plays, check=check, without=without)
+
+    def edit(self, texts: Mapping[Path, str]) -> None:
+        """Write these texts over the operator's files, and run what they say. Whatever happens now, they come back.
+
+        Raises:
+            NotALab: this is not a host whose files may be edited.
+        """
+        why_not = not_a_lab(self.host, quiet=False)
+        if why_not:
+            raise NotALab(why_not)
+        self._lease.will_edit(self.host, *texts)
+        self._lease.will_disturb()
+        for path, text in texts.items():
+            self.host.recorder.intent(f"write {path}", scope=self.host.scope, data={"text": text})
+            path.write_text(text)
+        self.reload()
+
+    def remove(self, path: Path) -> None:
+        """Take an edited file away again that had not been there before."""
+        self.host.recorder.intent(f"remove {path}", scope=self.host.scope)
+        path.unlink(missing_ok=True)
+        self.reload()
+
+    def changed(self) -> list[str]:
+        """The edited files that are not now what they were."""
+        return originals.changed(self._lease.originals)
+
+    def put_back(self) -> None:
+        """What the lease would do in the end: every edited file as it was, and in force."""
+        if self.changed():
+            self.host.recorder.intent("put back what was edited", scope=self.host.scope, data=self.changed())
+            originals.put_back(self._lease.originals)
+            self.reload()
+
+    def reload(self) -> None:
+        """Run the unit as its files say now. Raises host.Waited when its engine does not get well."""
+        self.host.do("systemctl", "daemon-reload")
+        self.restart()
+        self.host.wait("the engine healthy", _UP_S, self._healthy)
+
+    def _healthy(self) -> bool:
+        # Asked while it runs only: root opening a database at rest would leave files beside it.
+        return self.unit.state().running and self.host.look(*_HEALTH, quiet=True).rc == 0
