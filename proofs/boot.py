@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from proofs import lease
+from proofs.bundle import STATEMENT
 from proofs.evidence import EVENTS, Recorder
 from proofs.host import Host
 from proofs.lease import Lease
@@ -52,6 +53,12 @@ def pending(evidence_root: Path) -> Iterator[str]:
         if not (lease.RUN_ROOT / left.run / "lease.json").exists():
             prepare(left)
             yield left.run
+
+
+def unended(evidence_root: Path) -> list[Path]:
+    """The recordings of which nobody made a statement."""
+    recordings = sorted(path.parent for path in evidence_root.glob(f"*/{EVENTS}"))
+    return [folder for folder in recordings if not (folder / STATEMENT).exists()]
 
 
 def _events(path: Path) -> Iterator[dict[str, Json]]:

@@ -196,8 +196,7 @@ def undo(run_id: str, by: str) -> int:
     report = lease.undo(run_id, by, CONFIG_DIR)
     folder = EVIDENCE_ROOT / run_id
     if report or not (folder / bundle.STATEMENT).exists():
-        with suppress(OSError, evidence.ChainBroken):  # of a run that was cut short: what it says is ERROR
-            bundle.write(folder)
+        _end(folder, by)
     if report is None:
         if by == "hand":
             print(f"run {run_id}: nothing to undo")
@@ -209,7 +208,20 @@ def undo(run_id: str, by: str) -> int:
 def after_boot() -> int:
     """Undo what runs left that a reboot or a power cut ended. 0 when the host is as it was before them."""
     codes = [undo(run_id, "boot") for run_id in boot.pending(EVIDENCE_ROOT)]
+    with suppress(Busy), lease.locked(lease.RUN_ROOT / "lock", "the end of recordings", wait=False):
+        for folder in boot.unended(EVIDENCE_ROOT):  # it went down when there was nothing (more) to undo
+            _end(folder, "boot")
     return max(codes, default=0)
+
+
+def _end(folder: Path, by: str) -> None:
+    """Make the statement of a run that was cut short: what it had no time for is an ERROR."""
+    if not (folder / evidence.EVENTS).is_file():
+        return
+    with suppress(OSError, evidence.ChainBroken):
+        # Also cuts off the line that its writer did not live to finish.
+        Recorder(folder / evidence.EVENTS).write("progress", stdout=f"cut short; ended by {by}", sync=True)
+        bundle.write(folder)
 
 
 def _speaker(recorder: Recorder) -> Callable[[str], None]:

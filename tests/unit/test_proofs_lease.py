@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
-from proofs import lease
+from proofs import lease, runner
+from proofs.bundle import STATEMENT
+from proofs.evidence import EVENTS, Recorder, read
 from proofs.host import Output
 from proofs.lease import Lease
 
@@ -41,3 +44,26 @@ def test_nothing_but_a_run_is_removed(root: Path, tmp_path: Path) -> None:
     (tmp_path / "else").mkdir()
     assert lease.undo("../else", "hand", tmp_path) is None
     assert (tmp_path / "else").is_dir()
+
+
+@pytest.mark.parametrize("torn", [b"", b'{"seq": 1, "prev": "'])
+def test_a_recording_that_a_power_cut_ended_after_its_undo_gets_its_statement_at_the_boot(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, torn: bytes
+) -> None:
+    monkeypatch.setattr(runner, "EVIDENCE_ROOT", tmp_path / "evidence")
+    folder = tmp_path / "evidence" / "r1"
+    recorder = Recorder(folder / EVENTS)
+    recorder.write("proof", scope="stall", data={"name": "stall", "claim": "", "bound": "", "fault": ""})
+    recorder.close()
+    with (folder / EVENTS).open("ab") as file:
+        file.write(torn)
+    with lease.locked(root / "lock", "a run that goes on", wait=False):
+        assert runner.after_boot() == 0
+        assert not (folder / STATEMENT).exists()
+    assert runner.after_boot() == 0
+    last = read(folder / EVENTS)[-1]
+    assert last["stdout"] == "cut short; ended by boot"
+    assert json.loads((folder / STATEMENT).read_text())["predicate"]["proofs"][0]["verdict"] == "ERROR"
+    made = (folder / STATEMENT).read_bytes()
+    assert runner.after_boot() == 0
+    assert (folder / STATEMENT).read_bytes() == made
