@@ -92,15 +92,17 @@ def _wait_for_step(recording: Recording, tracker: Tracker, step: str, more: int)
     while True:
         due = False
         for event in recording.new():
-            began = tracker.feed(event)
+            began, here = tracker.feed(event), event["scope"].removesuffix("/undo")
             if began == step:
-                scope = event["scope"]
+                scope = here
                 due = left == 0
-            elif scope == event["scope"]:
+            elif scope == here:
                 left -= 1
                 due = left <= 0 or began is not None
-            if event["kind"] == "verdict" and not (scope or due):
-                raise NotReached(f"{step!r} is no step of this run: it came to {event['data']['verdict']} without")
+            if event["kind"] == "verdict" and not due:  # the last there is
+                if scope is None:
+                    raise NotReached(f"{step!r} is no step of this run: it came to {event['data']['verdict']} without")
+                due = True
             if due:
                 break
         yield due
