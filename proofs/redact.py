@@ -18,24 +18,27 @@ _WORDS = (
     r"secret|token|passw(?:or)?d|passphrase|credentials?|authorization|cookie"
     r"|(?:api|access|private|secret|session|signing|encryption|auth|master|account)[-_.]?key"
 )
-_NAME = rf"[\w.-]*(?:{_WORDS})(?:[-_]\w+)*"
-_SECRET_NAME = re.compile(_NAME, re.I)
+# A recording may hold a word of any length, so a name is looked for from where a word begins (or, in a very long one,
+# from its own beginning), and neither of its ends in more than one way: the time stays linear in the text.
+_END = r"(?:[-_]++[^\W_]{1,60}+){0,16}+"
+_NAME = rf"(?:(?<![\w.-])[\w.-]{{0,200}}?|(?={_WORDS})(?<=[\w.-]{{200}}))(?:{_WORDS}){_END}"
+_SECRET_NAME = re.compile(rf"[\w.-]*(?:{_WORDS}){_END}", re.I)
 # Names that sound like it and hold paths, switches and figures: systemd's own settings among them.
 _HARMLESS = re.compile(
     r"(?:Load|Import|Set)Credential(?:Encrypted)?|.*(?:_file|_path|_digest|_sha256|_count|_ms|_s)", re.I
 )
 _NOT_YET = re.escape(MARK)
 _SHAPES = (
-    (re.compile(r"(\bSetCredential(?:Encrypted)?=[^:\s]+:)(?:[^\\\n]|\\.)*", re.S), rf"\1{MARK}"),
+    (re.compile(r"(\bSetCredential(?:Encrypted)?=[^:\s]{1,255}:)(?:[^\\\n]|\\.)*", re.S), rf"\1{MARK}"),
     (re.compile(r"(\b(?:Bearer|Basic)\s+)[\w.~+/=-]{8,}"), rf"\1{MARK}"),
-    (re.compile(r"(\b[a-z][\w+.-]*://[^\s/:@]*:)[^\s/@]+(?=@)", re.I), rf"\1{MARK}"),
+    (re.compile(r"((?<![\w+.-])[a-z][\w+.-]{0,60}://[^\s/:@]*:)[^\s/@]+(?=@)", re.I), rf"\1{MARK}"),
     (re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.S), MARK),
 )
 # NAME=value, name = "value", "name": "value" (also inside a JSON string), and "NAME=value with spaces".
 _ASSIGNED = (
     re.compile(rf"(?P<before>[\"'](?P<name>{_NAME})=)(?:(?![\"'\n]).)*", re.I),
     re.compile(
-        rf"(?P<before>\b(?P<name>{_NAME})\\*[\"']?\s*[=:]\s*)"
+        rf"(?P<before>(?P<name>{_NAME})\\*[\"']?\s*[=:]\s*)"
         rf"(?!{_NOT_YET}|(?:Bearer|Basic) )(?:(?P<quote>\\*[\"'])(?:(?!(?P=quote))[^\n])*(?P=quote)|[^\s\"',;}}\\]+)",
         re.I,
     ),
