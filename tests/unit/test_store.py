@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import struct
+import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -15,7 +16,7 @@ from hybrid_engine.database import Locked, open_reader
 from hybrid_engine.exits import Exit, StorageError
 from hybrid_engine.metrics import Books, Counters, FeedState, Gap
 from hybrid_engine.model import Tick
-from hybrid_engine.schema import APPLICATION_ID, MIGRATIONS
+from hybrid_engine.schema import APPLICATION_ID, MIGRATIONS, refuse_foreign
 from hybrid_engine.store import Batch, Store, ticks_of_run
 from tests.support.books import rows
 from tests.support.rows import chains
@@ -288,6 +289,28 @@ def test_an_index_that_disagrees_is_corrupt(made: Path) -> None:
         file.write(struct.pack(">H", 9999))  # that many cells do not fit into a page
     with pytest.raises(StorageError, match=r"corrupt|malformed"):
         Store(made)
+
+
+@pytest.mark.holds("GROWTH")
+def test_the_check_at_a_start_takes_its_time_and_no_more(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with closing(sqlite3.connect(made)) as con:
+        con.execute(
+            "WITH RECURSIVE n (id) AS (SELECT 51 UNION ALL SELECT id + 1 FROM n WHERE id < 200000)"
+            " INSERT INTO ticks SELECT id, 1, 's', 'X', 1.0, 1.0, id, 1, 1 FROM n"
+        )
+        con.commit()
+
+    def quickest(limit_s: float) -> float:
+        monkeypatch.setattr("hybrid_engine.schema.CHECK_S", limit_s)
+        found = []
+        for _ in range(5):
+            with closing(open_reader(made)) as con:
+                began = time.perf_counter()
+                refuse_foreign(con, str(made))
+                found.append(time.perf_counter() - began)
+        return min(found)
+
+    assert quickest(0.001) < 0.5 * quickest(60.0)
 
 
 @pytest.fixture

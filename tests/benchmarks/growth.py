@@ -1,0 +1,161 @@
+"""Whether a store that holds 10 million ticks is slower than an empty one: `python -m tests.benchmarks.growth`.
+
+Commits as the writer makes them (`Store.write`, batches of 100 ticks, each tenth with its signal, order and trade),
+starts (exec to READY) and `hybrid-engine health`, each on a fresh database and on the grown one in turn, so that the
+machine's noise meets both alike. Medians and their ratio; the pairs' own ratios show how noisy it was.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from hybrid_engine.metrics import Books, Counters, FeedState, Gap
+from hybrid_engine.retention import DAY_MS
+from hybrid_engine.store import Store, now_ms
+from tests.support.process import as_toml, clean_environment
+from tests.support.rows import chains
+from tests.support.street import INFO
+
+EVERY = 10
+BATCH = 100
+ENGINE = [sys.executable, "-m", "hybrid_engine"]
+
+
+def grow(path: Path, ticks: int) -> None:
+    """`ticks` of a month, a gap for each hundredth, all of a run that ended."""
+    store = Store(path)
+    began = now_ms() - 30 * DAY_MS
+    store.begin_run(INFO, began)
+    part = 20_000
+    for first in range(1, ticks, part):
+        at_ms = began + 29 * DAY_MS * first // ticks
+        numbers = range(first // 100, (first + part) // 100)
+        gaps = [Gap(n + 1, "sampled_out", "s", "X", at_ms, at_ms, 9) for n in numbers]
+        books = Books(received=first, admitted=first)
+        store.write(
+            chains(first, min(part, ticks - first + 1), at_ms, at_ms, EVERY), books, Counters(), FeedState(), gaps
+        )
+    store.end_run(0, now_ms())
+    store.close()
+
+
+def insert_rate(path: Path, ticks: int) -> float:
+    """Ticks a second that the writer commits, without the time to make them."""
+    store = Store(path)
+    store.begin_run(INFO, now_ms())
+    first, at_ms = store.first_ids[0], now_ms()
+    batches = [chains(first + n, BATCH, at_ms, at_ms, EVERY) for n in range(0, ticks, BATCH)]
+    began = time.perf_counter()
+    for batch in batches:
+        store.write(batch, Books(), Counters(), FeedState(), ())
+    took = time.perf_counter() - began
+    store.end_run(0, now_ms())
+    store.close()
+    return ticks / took
+
+
+def write_config(path: Path) -> Path:
+    config = path.with_suffix(".toml")
+    settings = {"ingest_mode": "SYNTHETIC", "heartbeat_interval_secs": 3600}
+    config.write_text(as_toml({"app": {"db_path": str(path)}, "engine": settings}))
+    return config
+
+
+def start_s(path: Path) -> float:
+    """From exec to the line `ready`."""
+    config = write_config(path)
+    began = time.perf_counter()
+    process = subprocess.Popen(
+        [*ENGINE, "run", "--config", str(config)], stdout=subprocess.PIPE, text=True, env=clean_environment()
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if json.loads(line)["fields"]["message"] == "ready":
+            break
+    took = time.perf_counter() - began
+    process.terminate()
+    process.communicate()
+    return took
+
+
+def health_s(path: Path) -> float:
+    """The whole command; it says that no engine runs, and that is an answer too."""
+    config = write_config(path)
+    began = time.perf_counter()
+    subprocess.run([*ENGINE, "health", "--config", str(config)], stdout=subprocess.DEVNULL, env=clean_environment())
+    return time.perf_counter() - began
+
+
+def pairs(ask: Callable[[Path], float], small: Callable[[], Path], large: Path, count: int) -> dict[str, float]:
+    """Medians on a fresh and on the grown database, in turn; `ratio` is that of the medians."""
+    ask(small())  # what is cold is nobody's figure
+    ask(large)
+    fresh: list[float] = []
+    grown: list[float] = []
+    for number in range(count):
+        for path, found in [(small(), fresh), (large, grown)][:: 1 if number % 2 else -1]:
+            found.append(ask(path))
+    ratios = sorted(one / other for one, other in zip(grown, fresh, strict=True))
+    middle = (statistics.median(fresh), statistics.median(grown))
+    names = ("fresh", "grown", "ratio", "least_ratio", "greatest_ratio")
+    return dict(zip(names, (*middle, middle[1] / middle[0], ratios[0], ratios[-1]), strict=True))
+
+
+def slices_ms(path: Path, count: int) -> dict[str, float]:
+    """How long a slice of retention takes on the grown database, milliseconds."""
+    store = Store(path)
+    store.begin_run(INFO, now_ms())
+    found = []
+    for _ in range(count):
+        began = time.perf_counter()
+        gone = store.expire(15.0)
+        found.append((time.perf_counter() - began) * 1000)
+        assert gone.more, "nothing old is left"
+    store.end_run(0, now_ms())
+    store.close()
+    found.sort()
+    return {"median": statistics.median(found), "p99": found[len(found) * 99 // 100], "max": found[-1]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--ticks", type=int, default=10_000_000, help="how many the grown database holds")
+    parser.add_argument("--pairs", type=int, default=7)
+    parser.add_argument("--insert", type=int, default=30_000, help="ticks a measurement of the insert rate writes")
+    parser.add_argument("--folder", help="where the databases lie; about 150 bytes a tick")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="growth-", dir=given.folder) as folder:
+        large = Path(folder) / "grown.db"
+        began = time.perf_counter()
+        grow(large, given.ticks)
+        print(f"{given.ticks} ticks, {large.stat().st_size / 1e6:.0f} MB, in {time.perf_counter() - began:.0f} s")
+        made = iter(range(10**6))
+
+        def fresh() -> Path:
+            path = Path(folder) / f"fresh{next(made)}.db"
+            insert_rate(path, BATCH)  # the tables, and a run that ended
+            return path
+
+        result: dict[str, object] = {"ticks": given.ticks, "bytes": large.stat().st_size}
+        asked: dict[str, Callable[[Path], float]] = {
+            "insert_ticks_s": lambda path: insert_rate(path, given.insert),
+            "start_s": start_s,
+            "health_s": health_s,
+        }
+        for name, ask in asked.items():
+            found = pairs(ask, fresh, large, given.pairs)
+            result[name] = found
+            print(f"{name:<15}", "  ".join(f"{key} {value:.4g}" for key, value in found.items()), flush=True)
+        result["retention_slice_ms"] = slices_ms(large, min(300, given.ticks // 4000))
+        print("retention slice of 1000 ticks, ms:", result["retention_slice_ms"])
+        print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
