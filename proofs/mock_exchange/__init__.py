@@ -1,4 +1,4 @@
-"""A stand-in for the exchanges: Binance spot and Gemini v1 and v2 on one port, counted and obedient."""
+"""A stand-in for the exchanges: Binance, Gemini, Coinbase and Kraken on one port, counted and obedient."""
 
 from .client import Control, ControlError
 from .process import PATHS, MockExchange, StartError

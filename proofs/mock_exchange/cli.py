@@ -17,17 +17,21 @@ from .settings import TYPES, Settings, SettingsError, from_mapping, read_script
 from .tape import TapeError
 
 HELP = """\
-A mock exchange on one port of the loopback: Binance spot, Gemini v1 and Gemini v2, told apart by path.
+A mock exchange on one port of the loopback: Binance spot, Gemini, Coinbase, Kraken, told apart by path.
 
   /ws/btcusdt@trade   /ws/btcusdt@aggTrade   several joined by /      Binance, raw
   /stream?streams=btcusdt@trade/ethusdt@aggTrade                      Binance, combined
   /v1/marketdata/btcusd?heartbeat=true&bids=true&offers=true&trades=true
   /v2/marketdata      then {"type":"subscribe","subscriptions":[{"name":"l2","symbols":["BTCUSD"]}]}
+  /gemini             then {"id":"1","method":"subscribe","params":["btcusd@trade"]}
+  /coinbase           then {"type":"subscribe","product_ids":["BTC-USD"],"channels":["matches","heartbeat"]}
+  /v2                 then {"method":"subscribe","params":{"channel":"trade","symbol":["BTC/USD"]}}      Kraken
 
 It plays recorded trades (or made-up ones) among real noise, numbered 1, 2, 3 ... across all connections: the
-number is the trade's id (Binance t or a, Gemini v1 tid, v2 event_id). A client that comes back gets the next
-number; none is sent twice, none is left out, unless it is told so. A trade counts as sent once the kernel has
-taken it for a socket that was open.
+number is the trade's id (Binance t or a; Gemini v1 tid, v2 event_id, now t; Coinbase and Kraken trade_id). A client
+that comes back gets the next number; none is sent twice, none is left out, unless it is told so. A trade counts as
+sent once the kernel has taken it for a socket that was open. A file recorded by `hybrid-engine capture` is played with
+--capture, to whichever protocol asks.
 
 The first line on stdout is {"event":"ready","port":...,"control":...}; SIGTERM ends it, with a last line
 {"event":"final","stats":{...}}. Exit codes: 0 told to stop, 1 cannot start (one line says why), 2 usage.
@@ -102,8 +106,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--hold", action="store_true", help="start paused, until the command resume or burst")
     add("--close-after", type=int, metavar="N", help="close each connection after it was sent N trades")
     add("--close-times", type=int, metavar="K", help="... but only the first K times (always)")
-    add("--trades-per-frame", type=int, metavar="K", help="Gemini v1: up to K trades in one message (1)")
-    add("--heartbeat", type=float, metavar="S", help=f"seconds between Gemini heartbeats ({d.heartbeat:g})")
+    add("--trades-per-frame", type=int, metavar="K", help="Gemini v1, Kraken: up to K trades in one message (1)")
+    add("--heartbeat", type=float, metavar="S", help=f"seconds between heartbeats ({d.heartbeat:g})")
     add("--ping", type=float, metavar="S", help=f"seconds between WebSocket pings; 0 for none ({d.ping:g})")
     add("--tls-cert", metavar="PEM", help="serve wss with this certificate chain ...")
     add("--tls-key", metavar="PEM", help="... and its key")

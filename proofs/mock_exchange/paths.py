@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from urllib.parse import urlsplit
 
 from .binance import Binance
+from .coinbase import PATH as COINBASE_PATH
+from .coinbase import Coinbase
 from .gemini import V1_PATH, V2_PATH, GeminiV1, GeminiV2
+from .gemini_streams import PATH as GEMINI_PATH
+from .gemini_streams import GeminiStreams
+from .kraken import PATH as KRAKEN_PATH
+from .kraken import Kraken
 from .wire import UnknownPathError, Wire
 
 
@@ -16,6 +24,12 @@ def open_wire(target: str, trades_per_frame: int = 1) -> Wire:
         return Binance(target)
     if path.startswith(V1_PATH):
         return GeminiV1(target, trades_per_frame)
-    if path.rstrip("/") == V2_PATH:
-        return GeminiV2()
+    asked: dict[str, Callable[[], Wire]] = {
+        V2_PATH: GeminiV2,
+        COINBASE_PATH: Coinbase,
+        KRAKEN_PATH: partial(Kraken, trades_per_frame),
+        GEMINI_PATH: GeminiStreams,
+    }
+    if path.rstrip("/") in asked:
+        return asked[path.rstrip("/")]()
     raise UnknownPathError(f"no such path: {path!r}")

@@ -33,6 +33,9 @@ PATHS = {
     "binance_combined": "/stream?streams={s}@trade/{s}@aggTrade",
     "gemini_v1": "/v1/marketdata/{s}?heartbeat=true&bids=true&offers=true&trades=true",
     "gemini_v2": "/v2/marketdata",
+    "gemini": "/gemini",
+    "coinbase": "/coinbase",
+    "kraken": "/v2",
 }
 
 

@@ -57,7 +57,7 @@ class Session:
     async def run(self) -> None:
         """Serve until the socket is closed."""
         self.market.sessions.add(self)
-        helpers = [asyncio.ensure_future(one) for one in (self._listen(), self._beat(), self._ping())]
+        helpers = [asyncio.ensure_future(one) for one in (self._listen(), self._beat(), self._ping(), self._hurry())]
         try:
             if self.wire.subscribed:
                 await self._open()
@@ -101,7 +101,8 @@ class Session:
         for text in self.wire.opening(history, now_ms()):
             await self._say("history", partial(str, text))
         self.count.symbols = list(self.wire.symbols)
-        self.count.subscribed_ms = self.count.subscribed_ms or now_ms()
+        if self.wire.subscribed:
+            self.count.subscribed_ms = self.count.subscribed_ms or now_ms()
         market.notify()
 
     async def _trade(self) -> None:
@@ -202,7 +203,15 @@ class Session:
     async def _beat(self) -> None:
         while True:
             await asyncio.sleep(self.market.settings.heartbeat)
-            await self._say("heartbeats", lambda: self.wire.heartbeat(now_ms()))
+            for _ in range(self.wire.beats):
+                await self._say("heartbeats", lambda: self.wire.heartbeat(now_ms()))
+
+    async def _hurry(self) -> None:
+        """Send away who does not say in time what it wants."""
+        if self.wire.subscribe_within is not None:
+            await asyncio.sleep(self.wire.subscribe_within)
+            if not self.wire.subscribed:
+                await self.ws.close(1008, "no subscription")
 
     async def _ping(self) -> None:
         if not self.market.settings.ping:

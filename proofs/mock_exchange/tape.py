@@ -12,13 +12,21 @@ import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 DATA = Path(__file__).resolve().parent.parent / "data"
-BUILTIN = tuple(DATA / f"{name}.jsonl" for name in ("binance", "binance_spot", "gemini_v2"))
-#: Where a family's noise comes from: v1 book changes are made of v2's.
-NOISE_OF = {"binance": "binance", "gemini_v1": "gemini_v2", "gemini_v2": "gemini_v2"}
+BUILTIN = tuple(DATA / f"{name}.jsonl" for name in ("binance", "binance_spot", "gemini_v2", "coinbase"))
+#: Where a family's noise comes from: v1 book changes are made of v2's, and so on.
+NOISE_OF = {
+    "binance": "binance",
+    "gemini": "binance",
+    "gemini_v1": "gemini_v2",
+    "gemini_v2": "gemini_v2",
+    "coinbase": "coinbase",
+    "kraken": "coinbase",
+}
 
 Noise = tuple[str, Mapping[str, Any]]  # family, recorded frame
 
@@ -79,10 +87,17 @@ def classify(frame: Mapping[str, Any]) -> tuple[str, list[tuple[str, str, str, s
 
     None: of no use here (snapshots and heartbeats, which the exchange makes itself; unknown formats).
     """
+    if frame.get("channel") == "trade" and frame.get("type") == "update":
+        found = [(_decimal(t["price"]), _decimal(t["qty"]), t["side"], t["symbol"]) for t in frame["data"]]
+        return "kraken", [(price, size, taker, symbol.replace("/", "")) for price, size, taker, symbol in found]
+    if "channel" in frame or "method" in frame:
+        return None
     data = frame.get("data", frame)
     kind = data.get("e")
     if kind in ("trade", "aggTrade"):
         return "binance", [(data["p"], data["q"], "sell" if data["m"] else "buy", data["s"])]
+    if kind is None and {"E", "s", "t", "p", "q"} <= data.keys():
+        return "gemini", [(data["p"], data["q"], "sell" if data["m"] else "buy", data["s"].upper())]
     if kind is not None or {"u", "s", "b", "a"} <= data.keys():
         return "binance", []
     match data.get("type"):
@@ -90,6 +105,8 @@ def classify(frame: Mapping[str, Any]) -> tuple[str, list[tuple[str, str, str, s
             return "gemini_v2", [(data["price"], data["quantity"], data["side"], data["symbol"])]
         case "l2_updates" if "trades" not in data:
             return "gemini_v2", []
+        case "ticker" | "l2update":
+            return "coinbase", []
         case "match":  # Coinbase names the maker's side
             taker = "sell" if data["side"] == "buy" else "buy"
             return "coinbase", [(data["price"], data["size"], taker, data["product_id"].replace("-", ""))]
@@ -98,6 +115,11 @@ def classify(frame: Mapping[str, Any]) -> tuple[str, list[tuple[str, str, str, s
             trades = [event for event in data["events"] if event["type"] == "trade"]
             return "gemini_v1", [(t["price"], t["amount"], takers.get(t["makerSide"], "buy"), "") for t in trades]
     return None
+
+
+def _decimal(number: float) -> str:
+    """A JSON number as the other exchanges write it, without an exponent."""
+    return format(Decimal(str(number)), "f")
 
 
 def read_captures(paths: Sequence[Path]) -> Tape:

@@ -44,16 +44,18 @@ class Trade:
 
 
 class Wire:
-    """One connection's protocol. Subclasses: `binance.Binance`, `gemini.GeminiV1`, `gemini.GeminiV2`."""
+    """One connection's protocol. Each exchange's module has its own, and `paths` tells which is meant."""
 
     family = ""
     #: How many trades one frame may hold.
     trades_per_frame = 1
+    #: Seconds within which a client must subscribe, or it is sent away; None for as long as it likes.
+    subscribe_within: float | None = None
 
     def __init__(self) -> None:
         #: Exchange's spelling of the symbols whose trades this connection asked for.
         self.symbols: list[str] = []
-        #: False while nothing has been asked for yet (Gemini v2 before its subscribe message).
+        #: False while nothing has been asked for yet (where a subscribe message does that).
         self.subscribed = True
 
     @property
@@ -113,6 +115,11 @@ class Wire:
     def heartbeat(self, now_ms: int) -> str | None:
         """The protocol's own heartbeat, if it has one and the client asked for it."""
         return None
+
+    @property
+    def beats(self) -> int:
+        """How many heartbeats are due at a time."""
+        return 1
 
     def lost(self) -> None:
         """Forget to send a message: whatever the protocol counts per socket moves on all the same."""

@@ -7,14 +7,23 @@ import ssl
 import time
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 import websocket
 
-SUBSCRIBE = {"type": "subscribe", "subscriptions": [{"name": "l2", "symbols": ["BTCUSD"]}]}
+SUBSCRIBE: dict[str, dict[str, Any]] = {
+    "/v2/marketdata": {"type": "subscribe", "subscriptions": [{"name": "l2", "symbols": ["BTCUSD"]}]},
+    "/gemini": {"id": "1", "method": "subscribe", "params": ["btcusd@trade"]},
+    "/coinbase": {"type": "subscribe", "product_ids": ["BTC-USD"], "channels": ["matches", "heartbeat"]},
+    "/v2": {"method": "subscribe", "params": {"channel": "trade", "symbol": ["BTC/USD"]}},
+}
 
 
 def trades_in(frame: dict[str, Any]) -> list[dict[str, Any]]:
     """The news in a frame as {id, price, size, symbol}; empty for noise, snapshots and history."""
+    if "channel" in frame:
+        news = frame["data"] if (frame["channel"], frame.get("type")) == ("trade", "update") else []
+        return [{"id": t["trade_id"], "price": t.get("price"), "size": t["qty"], "symbol": t["symbol"]} for t in news]
     data = frame.get("data", frame)
     if data.get("e") in ("trade", "aggTrade"):
         found = [(data["t" if data["e"] == "trade" else "a"], data.get("p"), data["q"], data["s"])]
@@ -23,6 +32,10 @@ def trades_in(frame: dict[str, Any]) -> list[dict[str, Any]]:
         found = [(event["tid"], event.get("price"), event["amount"], "") for event in events]
     elif data.get("type") == "trade":
         found = [(data["event_id"], data.get("price"), data["quantity"], data["symbol"])]
+    elif data.get("type") == "match":
+        found = [(data["trade_id"], data.get("price"), data["size"], data["product_id"])]
+    elif {"t", "q", "s"} <= data.keys():
+        found = [(data["t"], data.get("p"), data["q"], data["s"])]
     else:
         found = []
     return [dict(zip(("id", "price", "size", "symbol"), one, strict=True)) for one in found]
@@ -37,8 +50,9 @@ class Client:
         self.frames: list[str] = []
         self.ids: list[int] = []
         self.close_code: int | None = None
-        if subscribe and url.endswith("/v2/marketdata"):
-            self.ws.send(json.dumps(SUBSCRIBE))
+        request = SUBSCRIBE.get(urlsplit(url).path)
+        if subscribe and request is not None:
+            self.ws.send(json.dumps(request))
 
     def read(self) -> bool:
         """One frame; False once the exchange has closed."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import socket
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
 from proofs.mock_exchange import PATHS, MockExchange
-from tests.support.exchange_client import Client, trades_in
+from tests.support.exchange_client import SUBSCRIBE, Client, trades_in
 
 FRAMES = Path(__file__).resolve().parents[1] / "data" / "frames"
 
@@ -244,3 +247,76 @@ def test_the_frames_are_the_same_for_the_same_seed() -> None:
             return client.read_until(lambda c: len(c.ids) == 50).frames
 
     assert play() == play()
+
+
+@pytest.mark.parametrize(
+    ("kind", "bad", "refused", "first", "history"),
+    [
+        (
+            "coinbase",
+            {"type": "subscribe", "product_ids": ["BTCUSD"], "channels": ["matches"]},
+            {"type": "error", "message": "Failed to subscribe", "reason": "BTCUSD is not a valid product"},
+            lambda frame: frame["type"] == "subscriptions",
+            lambda frame: frame["type"] == "last_match" and frame["trade_id"] == 0,
+        ),
+        (
+            "kraken",
+            {"method": "subscribe", "params": {"channel": "trade", "symbol": ["BTCUSD"]}},
+            {
+                "error": "Currency pair not supported BTCUSD",
+                "method": "subscribe",
+                "success": False,
+                "symbol": "BTCUSD",
+            },
+            lambda frame: frame["channel"] == "status",
+            lambda frame: frame.get("type") == "snapshot" and [t["trade_id"] for t in frame["data"]][-1] == 0,
+        ),
+        (
+            "gemini",
+            {"id": "1", "method": "subscribe", "params": ["btcusd"]},
+            {"id": "1", "status": 400, "error": {"code": -1102, "msg": "Parameter 'params' was malformed."}},
+            lambda frame: frame == {"id": "1", "status": 200},
+            None,
+        ),
+    ],
+)
+def test_who_has_to_ask_is_answered_and_what_was_before_is_no_news(
+    kind: str, bad: object, refused: object, first: Callable[[Any], bool], history: Callable[[Any], bool] | None
+) -> None:
+    with MockExchange(count=20, rate=0, noise=0) as exchange:
+        url = exchange.url(kind)
+        with Client(url, subscribe=False) as client:
+            client.ws.send("not even JSON")
+            client.ws.send("[]")
+            client.ws.send(json.dumps(bad))
+            client.read_until(lambda c: refused in c.parsed)
+            assert exchange.stats()["sent"] == 0
+            heard = len(client.frames)
+            client.ws.send(json.dumps(SUBSCRIBE[urlsplit(url).path]))
+            client.read_until(lambda c: len(c.ids) == 20)
+        news = client.parsed[heard:]
+        assert first(news[0]) or kind == "kraken"
+        assert client.ids == list(range(1, 21))
+        assert history is None or any(history(frame) for frame in news)
+
+
+def test_coinbase_sends_away_who_does_not_say_what_it_wants() -> None:
+    with MockExchange(count=1) as exchange, Client(exchange.url("coinbase"), subscribe=False) as client:
+        client.read_until(lambda c: False)
+        assert (client.frames, client.close_code) == ([], 1008)
+
+
+def test_coinbase_beats_for_each_product_and_names_the_newest_trade() -> None:
+    wanted = {"type": "subscribe", "product_ids": ["BTC-USD", "ETH-USD"], "channels": ["matches", "heartbeat"]}
+    beats: dict[str, int] = {}
+
+    def beaten(c: Client) -> bool:
+        news = [frame for frame in c.parsed if frame.get("type") == "heartbeat"]
+        beats.update((frame["product_id"], frame["last_trade_id"]) for frame in news)
+        return beats == {"BTC-USD": 3, "ETH-USD": 2}
+
+    with MockExchange(count=3, rate=0, heartbeat=0.05) as exchange:
+        with Client(exchange.url("coinbase"), subscribe=False) as client:
+            client.ws.send(json.dumps(wanted))
+            client.read_until(beaten)
+        assert exchange.stats()["sent_by_symbol"] == {"BTCUSD": 2, "ETHUSD": 1}

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proofs.mock_exchange.asked import plain
 from proofs.mock_exchange.numbers import Numbers
 from proofs.mock_exchange.paths import open_wire
 from proofs.mock_exchange.rules import Rules
@@ -26,6 +27,14 @@ TARGETS = [
     "/stream?streams=btcusdt@trade/ethusdt@aggTrade",
     "/v1/marketdata/btcusd?heartbeat=true&bids=true&offers=true&trades=true",
     "/v2/marketdata",
+    "/gemini",
+    "/coinbase",
+    "/v2",
+]
+REQUESTS = [
+    {"id": "1", "method": "subscribe", "params": ["btcusd@trade", "ethusd@trade"]},
+    {"type": "subscribe", "product_ids": ["BTC-USD", "ETH-USD"], "channels": ["matches", "heartbeat"]},
+    {"method": "subscribe", "params": {"channel": "trade", "symbol": ["BTC/USD", "ETH/USD"]}},
 ]
 SUBSCRIBE = '{"type":"subscribe","subscriptions":[{"name":"l2","symbols":["BTCUSD","ETHUSD"]}]}'
 
@@ -33,6 +42,8 @@ SUBSCRIBE = '{"type":"subscribe","subscriptions":[{"name":"l2","symbols":["BTCUS
 def wire_of(target: str) -> Wire:
     wire = open_wire(target)
     wire.heard(SUBSCRIBE)
+    for request in REQUESTS:
+        wire.heard(json.dumps(request))
     return wire
 
 
@@ -143,8 +154,9 @@ TRADES = st.builds(
 def test_a_frame_gives_back_the_trade_it_was_made_of(target: str, trade: Trade) -> None:
     wire = wire_of(target)
     (found,) = trades_in(json.loads(wire.trades([trade])))
-    assert (found["id"], found["price"], found["size"]) == (trade.trade_id, trade.price, trade.size)
-    assert found["symbol"] in ("", wire.symbol_for(trade))
+    assert found["id"] == trade.trade_id
+    assert (float(found["price"]), float(found["size"])) == (float(trade.price), float(trade.size))
+    assert plain(found["symbol"]) in ("", wire.symbol_for(trade))
     assert wire.symbol_for(replace(trade, symbol=wire.symbols[-1])) == wire.symbols[-1]
 
 

@@ -1,0 +1,88 @@
+"""Kraken v2: `/v2`, then a subscribe message. Prices and quantities are JSON numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .asked import Asked, texts
+from .coinbase import rfc3339
+from .wire import Frame, Trade, dump
+
+PATH = "/v2"
+STATUS = {"api_version": "v2", "connection_id": 1, "system": "online", "version": "2.0.10"}
+
+
+class Kraken(Asked):
+    """The channel `trade`, acknowledged symbol by symbol, with a snapshot of history unless that is declined."""
+
+    family = "kraken"
+
+    def __init__(self, trades_per_frame: int = 1) -> None:
+        super().__init__()
+        self.trades_per_frame = trades_per_frame
+        self._snapshots = True
+
+    def answer(self, request: dict[str, Any]) -> None:
+        method, params = request.get("method"), request.get("params")
+        if method == "ping":
+            self.reply({"method": "pong"})
+        if method not in ("subscribe", "unsubscribe") or not isinstance(params, dict):
+            return
+        symbols = texts(params.get("symbol"))
+        if params.get("channel") != "trade" or not symbols:
+            self.reply({"error": "Channel field missing", "method": method, "success": False})
+            return
+        good = [symbol for symbol in symbols if symbol.count("/") == 1]
+        self._snapshots = params.get("snapshot") is not False
+        if not self.subscribed:
+            self.reply({"channel": "status", "type": "update", "data": [STATUS]})
+        for symbol in symbols:
+            if symbol in good:
+                result = {"channel": "trade", "snapshot": self._snapshots, "symbol": symbol}
+                self.reply({"method": method, "result": result, "success": True})
+            else:
+                error = f"Currency pair not supported {symbol}"
+                self.reply({"error": error, "method": method, "success": False, "symbol": symbol})
+        if method == "unsubscribe":
+            self.drop(good)
+        elif good:
+            self.ask(good)
+
+    def shown(self, spelled: str, history: Sequence[Trade]) -> list[Frame]:
+        if not self._snapshots or not history:
+            return []
+        return [{"channel": "trade", "type": "snapshot", "data": [self._trade(trade, spelled) for trade in history]}]
+
+    @staticmethod
+    def _trade(trade: Trade, symbol: str) -> Frame:
+        return {
+            "symbol": symbol,
+            "side": trade.taker,
+            "price": float(trade.price),
+            "qty": float(trade.size),
+            "ord_type": "market",
+            "trade_id": trade.trade_id,
+            "timestamp": rfc3339(trade.time_ms),
+        }
+
+    def message(self, trades: Sequence[Trade]) -> tuple[Frame, Frame]:
+        data = [self._trade(trade, self.spelling(trade)) for trade in trades]
+        return {"channel": "trade", "type": "update", "data": data}, data[0]
+
+    def noise(self, recorded: Mapping[str, Any], now_ms: int) -> str | None:
+        """Coinbase's book changes and tickers, as Kraken would put them."""
+        if not self.spelled:
+            return None
+        symbol = next(iter(self.spelled.values()))
+        if "changes" not in recorded:
+            ticker = {"symbol": symbol, "last": float(recorded["price"])}
+            return dump({"channel": "ticker", "type": "update", "data": [ticker]})
+        sides: dict[str, list[Frame]] = {"buy": [], "sell": []}
+        for side, price, left in recorded["changes"]:
+            sides[side].append({"price": float(price), "qty": float(left)})
+        book = {"symbol": symbol, "bids": sides["buy"], "asks": sides["sell"], "checksum": 0}
+        return dump({"channel": "book", "type": "update", "data": [{**book, "timestamp": rfc3339(now_ms)}]})
+
+    def heartbeat(self, now_ms: int) -> str | None:
+        return dump({"channel": "heartbeat"}) if self.subscribed else None
