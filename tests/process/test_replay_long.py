@@ -1,0 +1,92 @@
+"""A flood of 50,000 stored ticks, killed in the middle and begun again, replayed byte for byte by the real command."""
+
+from __future__ import annotations
+
+import signal
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from proofs.mock_exchange import MockExchange
+from tests.support.books import TABLES, check_finished, check_snapshot, rows
+from tests.support.process import Launcher, wait_until
+
+TICKS = 50_000
+EVERY = 2
+CAPS = {"max_exposure_usd": 25.0, "max_symbol_exposure_usd": 25.0}
+
+# Ten dollars up or down with the price, so that both the caps and the trades are met all the way.
+STRATEGY = """
+from hybrid_engine.model import Signal
+
+class Greedy:
+    def __init__(self):
+        self.seen = 0
+        self.last = 0.0
+
+    def on_tick(self, tick):
+        self.seen += 1
+        side = "BUY" if tick.price >= self.last else "SELL"
+        self.last = tick.price
+        if self.seen % 3 == 0:
+            return Signal.of(tick, side, 10.0 / tick.price, "UP_OR_DOWN", 1.0 / (1 + self.seen % 7))
+
+def make(settings):
+    return Greedy()
+"""
+
+
+def stored(db: Path) -> int:
+    """The newest tick's id; 0 before there is a database."""
+    try:
+        return int(rows(db, "SELECT coalesce(max(id), 0) FROM ticks")[0][0])
+    except sqlite3.OperationalError:
+        return 0
+
+
+def as_bytes(db: Path, table: str, run: int) -> Iterator[bytes]:
+    """Each row, its floats by their bits."""
+    with closing(sqlite3.connect(f"{db.as_uri()}?mode=ro", uri=True)) as con:
+        query = f"SELECT t.* FROM {table} t JOIN ticks k ON k.id = t.id WHERE k.run_id = ? ORDER BY t.id"
+        for row in con.execute(query, (run,)):
+            values = [value.hex() if isinstance(value, float) else repr(value) for value in row]
+            if table == "ticks":
+                del values[1]  # the run's own number
+            yield "|".join(values).encode()
+
+
+@pytest.mark.holds("REPLAY")
+def test_50_000_ticks_with_a_crash_in_the_middle_come_again_byte_for_byte(engine: Launcher) -> None:
+    (engine.folder / "greedy.py").write_text(STRATEGY)
+    calm = {"strategy": "greedy:make", "heartbeat_interval_secs": 1, "batch_rows": 1000, "flush_interval_ms": 50}
+    with MockExchange(rate=0, seed=7) as exchange:
+        live = {**calm, "ingest_mode": "MOCK_WS", "ws_url": exchange.url("binance", "btcusdt"), "sample_every": EVERY}
+        process = engine.start(engine=live, risk_caps=CAPS)
+        wait_until(lambda: stored(engine.db) > TICKS // 2, "half of the ticks", 60)
+        process.send(signal.SIGKILL)
+        assert process.code() == -signal.SIGKILL
+        process = engine.start(engine=live, risk_caps=CAPS)
+        wait_until(lambda: stored(engine.db) > TICKS, "all of the ticks", 60)
+        assert process.stop() == 0
+    with closing(sqlite3.connect(engine.db, isolation_level=None)) as con:
+        crashed, finished = check_snapshot(con, 1), check_finished(engine.db, 2)
+    assert crashed["exit_code"] is None
+    assert crashed["ticks_stored"] + finished["ticks_stored"] > TICKS
+    for run in (crashed, finished):
+        assert run["sampled_out"] > 10_000
+        assert run["orders_stored"] > run["trades_stored"] > 1000  # vetoes, and trades
+    original = engine.folder / "original.db"
+    engine.db.rename(original)
+    for number in (1, 2):  # into one database: their ids do not meet
+        again = {**calm, "ingest_mode": "REPLAY", "replay_from": {"database": str(original), "run": number}}
+        # Other batches than then.
+        assert engine.start(engine={**again, "batch_rows": 777}, risk_caps=CAPS).code(60) == 0
+        replayed = check_finished(engine.db, number)
+        assert replayed["ticks_stored"] == (crashed, finished)[number - 1]["ticks_stored"]
+        for table in TABLES:
+            wanted, found = list(as_bytes(original, table, number)), list(as_bytes(engine.db, table, number))
+            assert found == wanted, (number, table)
+            assert len(found) == replayed[f"{table}_stored"]
