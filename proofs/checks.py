@@ -51,10 +51,7 @@ def prerequisites(host: Host, unit_name: str) -> list[Prerequisite]:
     )
     for path in (RELEASE / "lib" / "hybrid_engine", STATE_DIR, CONFIG_DIR):
         found.append(_of(f"{path} is there", path.is_dir(), "directory" if path.is_dir() else "missing", remedy))
-    mode = operators_mode(unit)
-    found.append(
-        _of("mode is not LIVE", mode in ("SHADOW", "PAPER"), mode, "proofs never run on an engine that trades")
-    )
+    found.append(mode_allows(unit))
     free = shutil.disk_usage("/run").free >> 20
     found.append(_of(f"{_SPACE_MB} MB free in /run", free >= _SPACE_MB, f"{free} MB", "free memory"))
     writable = os.access("/run/systemd/system", os.W_OK)
@@ -63,9 +60,17 @@ def prerequisites(host: Host, unit_name: str) -> list[Prerequisite]:
     found.append(
         _of("no deployment is under way", not unfinished.exists(), str(unfinished), "let playbooks/deploy.yml finish")
     )
-    due = lease.pending()
+    holder = lease.holder(lease.RUN_ROOT / "lock")
+    found.append(_of("no other proof runs", not holder, holder or "none", "wait for its end, or stop its unit"))
+    # What runs has its lease: nobody may take the host from under it.
+    due = [run for run in lease.pending() if not holder.startswith(f"run {run},")]
     found.append(_of("no undo is due", not due, ", ".join(due) or "none", "hybrid-proofs undo RUN"))
     return found
+
+
+def mode_allows(unit: Unit) -> Prerequisite:
+    mode = operators_mode(unit)
+    return _of("mode is not LIVE", mode in ("SHADOW", "PAPER"), mode, "proofs never run on an engine that trades")
 
 
 def _of(name: str, ok: bool, found: str, remedy: str) -> Prerequisite:
@@ -82,13 +87,27 @@ def systemd_version(host: Host) -> str:
 
 
 def operators_mode(unit: Unit, config_dir: Path = CONFIG_DIR) -> str:
-    """The mode that the operator's engine runs in, by its environment or config; "?" when that cannot be told."""
-    environment = unit.properties("Environment").get("Environment", "")
-    match = re.search(r"\bHYBRID_ENGINE__MODE=\"?(\w+)", environment)
-    if match:
-        return match[1].upper()
+    """The mode of the operator's engine: LIVE if that is what runs, or what the next start would run; "?" unknown.
+
+    What runs says so in its status. The next start reads, the later over the earlier: config, environment, its words.
+    """
+    got = unit.properties("StatusText", "Environment", "EnvironmentFiles", "ExecStart")
+    runs = [word for word in got.get("StatusText", "").split()[:1] if word in ("SHADOW", "PAPER", "LIVE")]
+    texts = [got.get("Environment", "")]
+    texts += [read_text(path) for path in re.findall(r"(/\S+) \(ignore_errors", got.get("EnvironmentFiles", ""))]
+    asked = re.findall(r"\bHYBRID_ENGINE__MODE=[\"']?(\w+)", "\n".join(texts))
+    asked += re.findall(r"--mode[= ](\w+)", got.get("ExecStart", ""))
+    modes = runs + [mode.upper() for mode in asked]
+    if "LIVE" in modes:
+        return "LIVE"
+    configured = _configured_mode(config_dir / "config.toml")
+    # What the environment or the command line says is over the file: then the file is not asked.
+    return modes[-1] if asked else configured
+
+
+def _configured_mode(path: Path) -> str:
     try:
-        return str(tomllib.loads((config_dir / "config.toml").read_text()).get("mode", "SHADOW")).upper()
+        return str(tomllib.loads(path.read_text()).get("mode", "SHADOW")).upper()
     except FileNotFoundError:
         return "SHADOW"  # the engine's default
     except (OSError, ValueError):

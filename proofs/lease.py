@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import shutil
 import threading
 import time
@@ -51,13 +52,27 @@ def locked(path: Path, owner: str, wait: bool) -> Iterator[None]:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            age = time.time() - path.stat().st_mtime
-            raise Busy(f"another proof runs on this host: {path.read_text().strip()}, for {age:.0f} s") from None
+            raise Busy(f"another proof runs on this host: {holder(path)}") from None
         os.ftruncate(fd, 0)
         os.pwrite(fd, owner.encode(), 0)
         yield
     finally:
         os.close(fd)
+
+
+def holder(path: Path) -> str:
+    """Who holds a lock now and for how long, as "run R, pid N, for 12 s"; empty when nobody does."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return ""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return f"{path.read_text().strip()}, for {time.time() - path.stat().st_mtime:.0f} s"
+    finally:
+        os.close(fd)
+    return ""
 
 
 @dataclass
@@ -107,9 +122,18 @@ class Lease:
         self.save()
         host.recorder.intent("what will be undone, and what it was before", scope=host.scope, data=asdict(self))
         host.do(
-            "systemd-run", "--quiet", f"--unit={self.timer.removesuffix('.timer')}", f"--on-active={self.cap_s:.0f}",
+            "systemd-run", "--quiet", f"--unit={self.timer.removesuffix('.timer')}", self._when(host),
             "--timer-property=AccuracySec=100ms", *undo_command, "undo", self.run, "--by=timer",
         )  # fmt: skip
+
+    def _when(self, host: Host) -> str:
+        """The flag that sets the timer, counted from systemd's own start: every daemon-reload, of which a proof makes
+        many, has systemd 252 count an OnActiveSec= from its beginning again."""
+        shown = host.look("systemctl", "show", "--property=UserspaceTimestampMonotonic", quiet=True).stdout
+        began = re.search(r"^UserspaceTimestampMonotonic=(\d+)$", shown, re.M)
+        if began is None:
+            return f"--on-active={self.cap_s:.0f}"
+        return f"--on-startup={time.monotonic() - int(began[1]) / 1e6 + self.cap_s:.0f}"
 
     def will_write(self, *paths: Path) -> None:
         self.files += [str(path) for path in paths if str(path) not in self.files]

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shlex
 import subprocess
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 ENGINE = Path("/opt/hybrid-engine/current/bin/hybrid-engine")
 MACHINE_ID = Path("/etc/machine-id")
+SHOW_ENVIRONMENT = ("systemctl", "show", "hybrid-engine.service", "--property=Environment", "--value")
+_MODE = "HYBRID_ENGINE__MODE"
 _SECONDS = 30
 
 
@@ -39,7 +43,8 @@ def read(engine: Path = ENGINE, machine_id: Path = MACHINE_ID) -> Live:
         release = json.loads(_say(engine, "version", "--json"))["release_digest"]
     except (ValueError, KeyError, TypeError):
         raise NotLive(f"{engine} version: no release_digest") from None
-    config = re.search(r"\bconfig digest ([0-9a-f]{64})\b", _say(engine, "config", "check"))
+    shown = subprocess.run(SHOW_ENVIRONMENT, capture_output=True, text=True, check=False).stdout
+    config = re.search(r"\bconfig digest ([0-9a-f]{64})\b", _say(engine, "config", "check", **settings(shown)))
     if config is None:
         raise NotLive(f"{engine} config check: no digest")
     try:
@@ -48,11 +53,21 @@ def read(engine: Path = ENGINE, machine_id: Path = MACHINE_ID) -> Live:
         raise NotLive(f"{machine_id}: {error.strerror}") from None
 
 
-def _say(engine: Path, *arguments: str) -> str:
+def settings(shown: str) -> dict[str, str]:
+    """The engine's settings among what SHOW_ENVIRONMENT says of the unit, as the engine reads them, but in SHADOW.
+
+    The mode is no part of the digest, and an engine that is armed would first ask the gate.
+    """
+    pairs = (word.partition("=") for word in shlex.split(shown))
+    return {name: value for name, _, value in pairs if name.startswith("HYBRID_ENGINE__")} | {_MODE: "SHADOW"}
+
+
+def _say(engine: Path, *arguments: str, **environment: str) -> str:
     try:
         done = subprocess.run(
-            [str(engine), *arguments], capture_output=True, text=True, check=False, timeout=_SECONDS, errors="replace"
-        )
+            [str(engine), *arguments], capture_output=True, text=True, check=False, timeout=_SECONDS, errors="replace",
+            env={**os.environ, **environment},
+        )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired) as error:
         raise NotLive(f"{engine}: {getattr(error, 'strerror', None) or 'no answer'}") from None
     if done.returncode != 0:

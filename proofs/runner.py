@@ -16,9 +16,9 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from proofs import asks, boot, bundle, evidence, lease
+from proofs import asks, boot, bundle, evidence, lease, live
 from proofs.catalog import PROOFS, REQUIRED
-from proofs.checks import kind_of_host, prerequisites, systemd_version
+from proofs.checks import kind_of_host, mode_allows, prerequisites, systemd_version
 from proofs.conduct import Run, run_proof
 from proofs.evidence import Recorder
 from proofs.faults import CONFIG_DIR, RELEASE
@@ -73,6 +73,10 @@ def start(names: Sequence[str], unit: str, run_id: str, git: str, cap_s: float =
         failed = [item for item in prerequisites(host, unit) if not item.ok]
     if run_id and not _RUN_ID.fullmatch(run_id):
         _complain(f"--run {run_id!r}: letters, digits, dots and dashes only, at most 64")
+        return 2
+    longest = max(PROOFS[name].cap_s for name in chosen)
+    if cap_s and not 1 <= cap_s <= longest:
+        _complain(f"--cap {cap_s:g}: seconds, from 1 to the {longest:g} that these proofs have by themselves")
         return 2
     if failed:
         for item in failed:
@@ -152,10 +156,21 @@ def inside(names: Sequence[str], unit_name: str, run_id: str, git: str, cap_s: f
         signal.signal(number, stop.ask)
     try:
         with lease.locked(lease.RUN_ROOT / "lock", f"run {run_id}, pid {os.getpid()}", wait=False):
+            refused = _trades_now(unit_name)
+            if refused:
+                _complain(refused)
+                return 2
             return _all(names, unit_name, run_id, git, cap_s, stop)
     except Busy as error:
         _complain(f"refused: {error}")
         return 2
+
+
+def _trades_now(unit_name: str) -> str:
+    """Why not, when the operator's engine went LIVE since it was looked at."""
+    with tempfile.TemporaryDirectory() as scratch:
+        mode = mode_allows(Unit(Host(Recorder(Path(scratch) / evidence.EVENTS)), unit_name))
+    return "" if mode.ok else f"refused: {mode.name}: {mode.found}: {mode.remedy}"
 
 
 def _all(names: Sequence[str], unit_name: str, run_id: str, git: str, cap_s: float, stop: Stop) -> int:
@@ -239,15 +254,17 @@ def _header(host: Host, unit: Unit, names: Sequence[str], run_id: str, git: str)
     """What identifies this run: host, systemd, unit, releases and config as they are now."""
     kind = kind_of_host(host)
     version = host.look(str(RELEASE / "bin" / "hybrid-engine"), "version", "--json")
-    shown = host.look(str(RELEASE / "bin" / "hybrid-engine"), "config", "check")
+    of_unit = live.settings(host.look(*live.SHOW_ENVIRONMENT).stdout)
+    given = [f"{name}={value}" for name, value in of_unit.items()]
+    shown = host.look("env", *given, str(RELEASE / "bin" / "hybrid-engine"), "config", "check")
     about = json.loads(version.stdout) if version.rc == 0 else {}
-    digest = re.search(r"\b[0-9a-f]{64}\b", shown.stdout)
+    digest = re.search(r"\bconfig digest ([0-9a-f]{64})\b", shown.stdout)
     ours = Path(__file__).resolve().parents[2] / "release.json"
     return {
         "run": run_id, "unit": unit.name, "kind": kind, "required": applicable(names, host),
         "required_of_host": list(REQUIRED[kind]), "git": git, "host": facts(),
         "systemd": systemd_version(host), "cat": unit.cat(), "release_name": about.get("release_name", "?"),
-        "release_digest": about.get("release_digest", ""), "config_digest": digest[0] if digest else "",
+        "release_digest": about.get("release_digest", ""), "config_digest": digest[1] if digest else "",
         "proofs_release": json.loads(ours.read_text())["name"] if ours.exists() else "a checkout",
     }  # fmt: skip
 
