@@ -43,7 +43,11 @@ def test_killed_with_a_full_disk_mounted(installed: Lab, before: dict[str, str],
 
 
 def test_frozen_until_its_lease_ends(installed: Lab, before: dict[str, str], tmp_path: Path) -> None:
+    # Others' daemon-reloads must not put off its end.
+    reloading = "while sleep 0.5; do systemctl daemon-reload; done"
+    installed.root("sh", "-c", f"timeout 60 sh -c '{reloading}' >/dev/null 2>&1 </dev/null &")
     strike(installed, "failover", "frozen", 50, "STOP", "--cap=5")
+    installed.root("pkill", "-f", "^timeout 60 sh")
     done = [event["data"] for event in events(installed, "frozen") if event["kind"] == "undone"]
     assert [(report["by"], report["restored"]) for report in done] == [("timer", True)]
     assert picture(installed) == before
