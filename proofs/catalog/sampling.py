@@ -119,7 +119,7 @@ def cases(deployed: Deployed) -> Sequence[Case]:
 
 
 def _off_by_one(copy: Copy) -> None:
-    copy.patch("self._seen.get(symbol, 0) + 1) % self._sample_every", "self._seen.get(symbol, 0)) % self._sample_every")
+    copy.patch("if seen % self._sample_every:", "if (seen - 1) % self._sample_every:")
 
 
 def headline(results: Sequence[Result]) -> str:
