@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -13,8 +14,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from proofs.catalog import PROOFS
 from tests.lab.labs import CHECKOUT, LAB_PY, Lab
 from tests.lab.proving import EVIDENCE, PROGRAM
+from tests.lab.stand_in import stand_in
 from tests.lab.steps import Tracker
 
 PROOF, PARENT, HOST = "proof", "parent", "host"
@@ -30,7 +33,8 @@ class Recording:
     """A run's events as they are written, read from outside through its init's root."""
 
     def __init__(self, lab: Lab, run: str) -> None:
-        self.path = Path(f"/proc/{lab.pid()}/root{EVIDENCE}/{run}/events.jsonl")
+        self.run = run
+        self._path = Path(f"/proc/{lab.pid()}/root{EVIDENCE}/{run}/events.jsonl")
         self._read = 0
 
     @property
@@ -39,7 +43,7 @@ class Recording:
 
     def new(self) -> Iterator[dict[str, Any]]:
         """Whole lines that were not there at the last call."""
-        with suppress(FileNotFoundError), self.path.open("rb") as file:
+        with suppress(FileNotFoundError), self._path.open("rb") as file:
             file.seek(self._read)
             for line in file:
                 if not line.endswith(b"\n"):
@@ -50,40 +54,47 @@ class Recording:
 
 def begin(lab: Lab, proof: str, run: str, wait: bool) -> subprocess.Popen[str]:
     """Begin a run and come back at once. wait: by a command that waits for its end, as an operator's does."""
+    if PROOFS[proof].in_place:
+        stand_in(lab)
     argv = [sys.executable, str(LAB_PY), "exec", lab.name, "--", PROGRAM, "run", proof, "--run", run]
+    argv += [] if wait else ["--no-wait"]
     return subprocess.Popen(
-        argv if wait else [*argv, "--no-wait"], cwd=CHECKOUT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
+        argv, cwd=CHECKOUT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
 
 
-def strike(lab: Lab, proof: str, run: str, step: str, more: int, victim: str) -> None:
-    """Begin `run`, and SIGKILL the victim when it has got to the step and `more` events into it (or to the next).
+def strike(lab: Lab, proof: str, step: str, more: int, victim: str) -> str:
+    """Begin a run, and SIGKILL the victim when it has got to the step and `more` events into it (or to the next).
+
+    Returns the run's id.
 
     Raises:
         NotReached: it never got there.
     """
-    recording = Recording(lab, run)
-    starter = begin(lab, proof, run, wait=victim == PARENT)
+    recording = Recording(lab, f"k{random.randrange(16**8):08x}")
+    starter = begin(lab, proof, recording.run, victim == PARENT)
     victims = [_outermost(lab)] if victim == HOST else []
     at_step = _wait_for_step(recording, Tracker(proof), step, more)
     deadline = time.monotonic() + _REACHED_S
     while not next(at_step):
         if not victims and victim == PROOF and recording.begun:
-            victims = _pids(run, victim)
+            victims = _workers(recording.run)
         if time.monotonic() > deadline:
             raise NotReached(f"{proof} did not get to {step!r} in {_REACHED_S:.0f} s")
-        time.sleep(0.001)
-    for pid in victims or _pids(run, victim):
+        time.sleep(0.003)
+    if victim == PARENT:
+        victims = _waiting(recording.run)
+    for pid in victims or _workers(recording.run):
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+    if victim == HOST:
+        lab.kill()
     if starter.stdout and victim == PARENT:
         starter.stdout.close()  # nobody reads what the proof still says
-    elif victim == HOST:
-        lab.kill()
-    starter.wait(timeout=60)
-    if starter.stdout:
-        starter.stdout.close()
+        starter.wait(timeout=60)
+    else:
+        starter.communicate(timeout=_REACHED_S)
+    return recording.run
 
 
 def _wait_for_step(recording: Recording, tracker: Tracker, step: str, more: int) -> Iterator[bool]:
@@ -116,19 +127,29 @@ def _outermost(lab: Lab) -> int:
     return pid
 
 
-def _pids(run: str, victim: str) -> list[int]:
-    """The proof's main process; or whoever waits for it: the command, the shell that it was typed in, systemd-run."""
-    found = []
+def _processes() -> Iterator[tuple[int, list[str]]]:
     for entry in os.scandir("/proc"):
-        if not entry.name.isdigit():
-            continue
         with suppress(OSError):
-            words = Path(entry.path, "cmdline").read_bytes().decode(errors="replace").split("\0")
-            waits = (words[0] == "systemd-run" and f"--run={run}" in words) or ("run" in words and run in words)
-            works = "inside" in words and f"--run={run}" in words and not waits
-            if waits if victim == PARENT else works:
-                found.append(int(entry.name))
-    return found
+            if entry.name.isdigit():
+                yield int(entry.name), Path(entry.path, "cmdline").read_bytes().decode(errors="replace").split("\0")
+
+
+def _workers(run: str) -> list[int]:
+    """The proof's main process."""
+    return [
+        pid
+        for pid, words in _processes()
+        if "inside" in words and f"--run={run}" in words and words[0] != "systemd-run"
+    ]
+
+
+def _waiting(run: str) -> list[int]:
+    """Who waits for it: the command, the shell that it was typed in, systemd-run."""
+    return [
+        pid
+        for pid, words in _processes()
+        if (words[0] == "systemd-run" and f"--run={run}" in words) or ("run" in words and run in words)
+    ]
 
 
 def ended(lab: Lab, run: str, timeout_s: float = 120) -> None:

@@ -84,15 +84,15 @@ def attempt(ground: Ground, cell: Cell, folder: Path, to_the_end: bool) -> None:
     seed = os.environ["PROOF_SEED"]
     draw = random.Random(f"{seed} {cell.id}")
     more, runs = cell.more or (0 if cell.step == UNDO else draw.randint(0, _MOST)), draw.random() < 0.7
+    runs |= PROOFS[cell.proof].in_place  # which makes no copy of what does not run, but runs it
     print(f"PROOF_SEED={seed}: {cell.proof}: {cell.victim} killed {more} events into {cell.step!r}, {runs=}")
     lab, clean = ground.clean()
-    run = f"k{random.randrange(16**8):08x}"
     if not runs:
         lab.root("systemctl", "stop", UNIT)
     try:
         before, bits, stored = picture(lab), "" if runs else files(lab), rows(lab) if runs else None
         assert before == {**clean, "active": "active\n" if runs else "inactive\n", "units": before["units"]}
-        strike(lab, cell.proof, run, cell.step, more, cell.victim)
+        run = strike(lab, cell.proof, cell.step, more, cell.victim)
         if cell.victim == HOST:
             lab.boot()  # which waits until systemd has nothing more to do
         elif cell.victim == PARENT and not to_the_end:
