@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from hybrid_engine import __version__, config, journal
 from hybrid_engine.adapter import WITHOUT_NETWORK, ExecutionAdapter
-from hybrid_engine.exits import ConfigError, EngineError, Exit
+from hybrid_engine.exits import ConfigError, EngineError, Exit, NetworkError, StorageError
 
 _OVERRIDES = {
     "mode": "mode",
@@ -39,6 +39,23 @@ examples:
 """
 
 
+_CAPTURE = """Each line of FILE is {"received_at": seconds UTC, "frame": the text as it came}. NAME is a [[source]] of
+ws_sources.toml beside the configuration, or "mock" for engine.ws_url in MOCK_WS. Nothing is decoded into the file and
+nothing left out; no database is touched, so the engine may run meanwhile. Ctrl-C ends it, and keeps what was recorded.
+
+exit codes:
+  0   the time is over, or it was asked to stop
+  10  the source failed; what came before is kept
+  12  the command line or the configuration is wrong, or FILE is there already
+  14  FILE cannot be written any more; what is whole in it is kept
+
+examples:
+  hybrid-engine capture --source coinbase --seconds 60 --out coinbase.jsonl
+  hybrid-engine capture --config ./config.toml --source gemini --seconds 3600 --out night.jsonl
+  python -m proofs.mock_exchange --capture coinbase.jsonl --speed 10      (plays it, from a checkout)
+"""
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         # argparse's own 2 would be restarted for ever; a wrong command line is the operator's mistake.
@@ -52,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EXITS,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="run | config | health | version")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="run | config | health | capture | version")
     file = _Parser(add_help=False)
     file.add_argument(
         "--config", metavar="FILE", help=f"configuration file (default: {config.DEFAULT_PATH}, if it exists)"
@@ -80,6 +97,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     health = commands.add_parser("health", parents=[file], help="exit 0 when the engine is healthy, 1 when it is not")
     health.add_argument("--json", action="store_true", help="print the checks as JSON")
+    capture = commands.add_parser(
+        "capture",
+        parents=[file],
+        help="record the frames of a source as they come",
+        description="Record the frames of one source, over the same connection as the engine's.",
+        epilog=_CAPTURE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    capture.add_argument("--source", metavar="NAME", required=True, help="which of the configured sources")
+    capture.add_argument("--seconds", metavar="N", required=True, help="for how long")
+    capture.add_argument("--out", metavar="FILE", required=True, help="a new file; one that exists is not overwritten")
     version = commands.add_parser("version", help="print the version and the release")
     version.add_argument("--json", action="store_true", help="print it as JSON")
     return parser
@@ -167,6 +195,20 @@ def _health(args: argparse.Namespace) -> int:
     return 0 if healthy else 1
 
 
+def _capture(args: argparse.Namespace) -> int:
+    from hybrid_engine.ingest.capture import Capture, seconds_of, source_of
+
+    loaded = config.load(Path(args.config) if args.config is not None else None)
+    source, out = source_of(loaded, args.source), Path(args.out)
+    settings = loaded.settings
+    try:
+        Capture(source, settings.app.symbol, settings.engine.dead_after_s, seconds_of(args.seconds), out).run()
+    except (NetworkError, StorageError) as error:
+        print(f"hybrid-engine: {error}", file=sys.stderr)
+        return int(error.code)
+    return int(Exit.COMPLETE)
+
+
 def _version(args: argparse.Namespace) -> int:
     from hybrid_engine.release import this_release
 
@@ -192,7 +234,7 @@ def _open_standard_streams() -> None:
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """The command `hybrid-engine`."""
-    commands = {"run": _run, "config": _config, "health": _health, "version": _version}
+    commands = {"run": _run, "config": _config, "health": _health, "capture": _capture, "version": _version}
     _open_standard_streams()
     code = 0
     try:

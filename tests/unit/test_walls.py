@@ -31,7 +31,7 @@ FLOORS = [
     {"ingest.session", "ingest.connecting"},
     {"ingest.link"},
     {"ingest.booking", "ingest.overview"},
-    {"ingest.synthetic", "ingest.replay", "ingest.feed", "strategy", "execution", "persist"},
+    {"ingest.synthetic", "ingest.replay", "ingest.feed", "ingest.capture", "strategy", "execution", "persist"},
     {"street"},
     {"engine"},
     {"cli"},
