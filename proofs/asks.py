@@ -19,7 +19,7 @@ from proofs.host import Host, Waited
 from proofs.verdict import Json
 
 PLAYS = ("deploy", "verify")
-_SEEN_S = 30.0  # a follower asks every few seconds, and its connection may be a bad one
+_SEEN_S = 20.0  # a follower asks every few seconds, and its connection may be a bad one
 _ANSWER_S = 240.0
 
 

@@ -37,14 +37,15 @@ DRIFTS = {
     ),
     "a drop-in added": Drift(
         "test_dropins.py::test_nobody_else_changes_the_unit",
-        rf"unmanaged drop-ins are in force: {UNITS}/hybrid-engine\.service\.d/60-added\.conf",
+        rf"AssertionError: unmanaged drop-ins are in force: {UNITS}/hybrid-engine\.service\.d/60-added\.conf",
     ),
     "WorkingDirectory emptied": Drift(
         "test_unit.py::test_works_in_its_canonical_directory",
-        r"the process works elsewhere than in its state directory",
+        r"AssertionError: the process works elsewhere than in its state directory",
     ),
     "a file of the release changed": Drift(
-        "test_release.py::test_release_is_what_its_name_says", rf"{re.escape(MODULE)} is not as it was built"
+        "test_release.py::test_release_is_what_its_name_says",
+        rf"AssertionError: {re.escape(MODULE)} is not as it was built",
     ),
     "the config changed": Drift(
         "test_release.py::test_deployed_files_are_as_deployed", rf"{re.escape(str(CONFIG))}{FILE_IS}"
