@@ -55,6 +55,12 @@ PROMISES = {
     ),
     "FAILOVER": Promise("The next source takes over, and what was missed is in gaps", ("failover",)),
     "QUIET": Promise("A quiet market is no fault"),
+    "STALE": Promise("A source that says things and does not trade, while another one of the symbol does, is left"),
+    "STANDBY": Promise("A hot standby takes over without connecting, with all it heard since the leader's last trade"),
+    "FAILBACK": Promise("A better source is gone back to once it is proven; one that flaps is tried ever more rarely"),
+    "MOVES": Promise("A connection that the exchange is about to end is replaced before, and nothing is lost or twice"),
+    "PACE": Promise("No source is asked more than 12 times in any minute, or sooner than it asked to be"),
+    "MISSED": Promise("What an exchange's own numbers leave out is in gaps, exactly; nothing else is"),
     "WATCHDOG": Promise(
         "One stuck thread is seen by systemd and killed with its stacks; a busy house is not", ("stall",)
     ),

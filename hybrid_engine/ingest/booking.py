@@ -57,6 +57,8 @@ class Booking:
                         self._taken_at[symbol] = now
                 if link.successor is not None:
                     link.seen_twice.update(heard.prints)
+                elif link.seen_twice:
+                    heard.prints = link.unseen(heard.prints, now)
                 self._door.offer(name, heard.prints, received_ms, self._beat)
         if session.errors_in_a_row >= limit:
             raise Garbage(f"{limit} undecodable trade frames in a row")
@@ -102,8 +104,7 @@ class Booking:
     def offer_missing(self, link: Link, session: Session, symbol: str) -> None:
         """What `session` heard of `symbol` and the connection that it takes the place of did not."""
         for received_ms, prints in session.kept(symbol, 0.0):
-            missing = [item for item in prints if item not in link.seen_twice]
-            self._door.offer(link.source.name, missing, received_ms, self._beat)
+            self._door.offer(link.source.name, link.unseen(prints, 0.0), received_ms, self._beat)
 
     def silence_begins(self, kind: str, source: str, symbol: str, from_ms: int) -> None:
         self._silent.add(symbol)

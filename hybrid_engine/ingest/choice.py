@@ -16,22 +16,26 @@ GRACE_S = 1.0
 # How long a rival is listened to before a silence is called quiet.
 PROBE_S = 15.0
 LONGEST_PROBE_WAIT_S = 3600.0
-# Probes begin to come sooner again after so many stale_after_s without one.
+# Probes begin to come sooner again after so many stale_after_s in which the market was never quiet.
 CALM = 10
 # A connection that takes longer than this to be made does not hold up the next source.
 SLOW_CONNECT_S = 1.0
+# Where nobody leads, who failed so shortly ago comes after those who did not.
+RECENT_S = 30.0
 
 
 @dataclass(slots=True, eq=False)
 class Standing:
     """One source as it stands. Of its connection: since when it is there, when it first and last said something that
-    makes sense, when each symbol last traded; `ready_at` and `beside_at` as Patience says."""
+    makes sense, when each symbol last traded. `ready_at` and `beside_at` as Patience says; `failed_at`: the last time.
+    """
 
     name: str
     priority: int
     symbols: tuple[str, ...]
     ready_at: float = 0.0
     beside_at: float = 0.0
+    failed_at: float = -RECENT_S
     connecting_at: float | None = None
     connected_at: float | None = None
     useful_from: float | None = None
@@ -75,6 +79,7 @@ class Lead:
     leader: Standing | None = None
     since: float = 0.0
     quiet: bool = False
+    quiet_at: float = 0.0
     left: dict[str, float] = field(default_factory=dict)
     fresh_from: dict[str, float] = field(default_factory=dict)
     suspect_since: float | None = None
@@ -120,7 +125,9 @@ class Choice:
         old = lead.leader
         if old is not None and old.connected_at is None:
             old = lead.leader = None
-        new, why = (self._first(symbol, lead), "first") if old is None else self._other(symbol, lead, old, now, rules)
+        new, why = (
+            (self._first(symbol, lead, now), "first") if old is None else self._other(symbol, lead, old, now, rules)
+        )
         if new is None:
             return []
         silent_since = lead.since
@@ -131,9 +138,17 @@ class Choice:
         lead.leader, lead.since, lead.quiet, lead.suspect_since, lead.probe = new, now, False, None, None
         return [Change(symbol, old, new, why, silent_since)]
 
-    def _first(self, symbol: str, lead: Lead) -> Standing | None:
-        """The best that is connected: rather one that was not left as stale, rather one that has said something."""
-        able = [source for source in self._of[symbol] if source.connected_at is not None]
+    def _first(self, symbol: str, lead: Lead, now: float) -> Standing | None:
+        """The best that is connected: rather one that was not left as stale, rather one that has said something.
+
+        At the very first a better one that is just being connected is waited for.
+        """
+        able = []
+        for source in self._of[symbol]:
+            if source.connected_at is not None:
+                able.append(source)
+            elif not lead.since and not able and now - (source.connecting_at or -1e9) < SLOW_CONNECT_S:
+                return None
         return min(able, key=lambda s: (s.name in lead.left, s.useful_from is None), default=None)
 
     def _other(self, symbol: str, lead: Lead, old: Standing, now: float, rules: Rules) -> tuple[Standing | None, str]:
@@ -147,11 +162,11 @@ class Choice:
                 if now - lead.suspect_since >= GRACE_S:
                     return trading, "stale"
             else:
-                lead.quiet, lead.suspect_since = True, None
+                lead.quiet, lead.quiet_at, lead.suspect_since = True, now, None
                 self._ask_a_rival(symbol, lead, old, bool(rivals), now, rules)
         else:
             lead.suspect_since = lead.probe = None
-            if now - lead.probe_until >= CALM * rules.stale_after_s:
+            if now - lead.quiet_at >= CALM * rules.stale_after_s:
                 lead.probe_wait_s = lead.next_probe_at = 0.0
         for source in self._of[symbol]:
             if source.priority >= old.priority:
@@ -187,37 +202,53 @@ class Choice:
         return newest <= source.connected_at
 
     def _wants(self, symbol: str, lead: Lead, now: float, rules: Rules) -> list[tuple[str, str]]:
-        found: list[tuple[str, str]] = []
         if lead.leader is None:
-            for source in self._of[symbol]:
-                if source.connecting_at is None and source.ready_at > now:
-                    continue
-                found.append((source.name, "needed"))
-                if source.connecting_at is None or now - source.connecting_at < SLOW_CONNECT_S:
-                    break
-            return found
+            return [(name, "needed") for name in self._needed(symbol, now)]
+        found: list[tuple[str, str]] = []
         found.append((lead.leader.name, "leads"))
         trial_s = 1.25 * rules.failback_after_s + rules.stale_after_s
         for source in self._of[symbol]:
-            if source.priority >= lead.leader.priority or lead.leader.useful_from is None:
+            if source.priority >= lead.leader.priority:
                 break
             if source.connected_at is not None:
-                wanted = now - source.connected_at < trial_s
+                wanted = now - source.connected_at < trial_s and source.connected_at > lead.left.get(source.name, 0.0)
+            elif source.connecting_at is not None:
+                wanted = True
             else:
-                wanted = source.connecting_at is not None or source.beside_at <= now
+                wanted = source.beside_at <= now and lead.leader.useful_from is not None
             if wanted:
                 found.append((source.name, "better"))
         if rules.hot and lead.leader.useful_from is not None:
-            for source in self._of[symbol]:
-                if source is lead.leader or not (_there(source) or source.ready_at <= now):
-                    continue
-                if source.priority < lead.leader.priority and not _there(source):
-                    continue  # it is tried as the better one, at that pace
-                found.append((source.name, "standby"))
-                if source.useful_from is not None and source.name not in lead.left:
-                    break
+            found += [(name, "standby") for name in self._standbys(symbol, lead, lead.leader, now)]
         if lead.probe is not None:
             found.append((lead.probe.name, "probe"))
+        return found
+
+    def _needed(self, symbol: str, now: float) -> list[str]:
+        """Nobody leads: whoever is on the way, and another one where those take their time."""
+        coming = [source for source in self._of[symbol] if source.connecting_at is not None]
+        if any(now - (source.connecting_at or 0.0) < SLOW_CONNECT_S for source in coming):
+            return [source.name for source in coming]
+        ready = [source for source in self._of[symbol] if source not in coming and source.ready_at <= now]
+        # Best first, and in turn those that failed just now.
+        ready.sort(key=lambda source: source.failed_at if now - source.failed_at < RECENT_S else -RECENT_S)
+        return [source.name for source in coming + ready[:1]]
+
+    def _standbys(self, symbol: str, lead: Lead, leader: Standing, now: float) -> list[str]:
+        """The next source, and until that one is of use whoever stands by already."""
+        found: list[str] = []
+        coming = False
+        for source in self._of[symbol]:
+            if source is leader:
+                continue
+            of_use = source.useful_from is not None and source.name not in lead.left
+            # A better one is tried at the pace that is meant for those.
+            may_come = source.ready_at <= now and source.priority >= leader.priority and not coming
+            if of_use or may_come or (_there(source) and not coming):
+                found.append(source.name)
+                coming = coming or source.name not in lead.left
+            if of_use:
+                break
         return found
 
 

@@ -258,7 +258,6 @@ class FeedIngest(IngestStage):
         self._booking.observe(link, new, new.marks, link.heard_ms or received_ms, received_ms)
         for symbol in new.leads | new.strangers:
             self._booking.offer_missing(link, new, symbol)
-        link.seen_twice.clear()
         self.feed.moves += 1
         log.info("moved to a new connection", source=link.source.name)
 

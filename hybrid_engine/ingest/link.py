@@ -19,6 +19,8 @@ from hybrid_engine.store import now_ms
 
 # The old connection and the new one are read side by side for so long before the old one is left.
 OVERLAP_S = 1.0
+# How far the new one may be behind the old one.
+ECHO_S = 5.0
 # A connection whose life is limited is replaced after this part of it, drawn so that many do not move together.
 MOVE_AFTER = (0.9, 0.98)
 
@@ -28,7 +30,7 @@ log = Journal("hybrid_engine.ingest")
 class Link:
     """A source with at most one connection in use (`session`) and at most one to come (`successor`).
 
-    `why`: what it is connected for. `seen_twice`: trades of the old connection while the new one is read as well.
+    `why`: what it is connected for. `seen_twice`: trades of the old connection that the new one may bring as well.
     """
 
     def __init__(self, source: Source, app_symbol: str) -> None:
@@ -47,7 +49,7 @@ class Link:
         self._app_symbol = app_symbol
         self._connecting: Connecting | None = None
         self._lifetime_s = EXCHANGES[source.kind].lifetime_s
-        self._move_at = self._next_move_at = 0.0
+        self._move_at = self._next_move_at = self._seen_until = 0.0
         self._trouble = ""
 
     @property
@@ -98,6 +100,7 @@ class Link:
         self._trouble = "dead" if isinstance(error, Dead) else "failed"
         self.patience.failed(now, 0.0 if self.garbage else self.standing.useful_s, error.hold_s, failback_after_s)
         self.session = None
+        self.standing.failed_at = now
         self.standing.gone()
 
     def left_as_stale(self, now: float, failback_after_s: float) -> None:
@@ -151,8 +154,16 @@ class Link:
         self.session, self.successor = self.successor, None
         # One that says at once that it will be closed, too, must not make a storm.
         self._next_move_at = now + MINUTE_S
+        self._seen_until = now + ECHO_S
         self._plan_move(now)
         return self.session
+
+    def unseen(self, prints: list[Print], now: float) -> list[Print]:
+        """Those that the connection that was replaced did not bring before."""
+        found = [item for item in prints if item not in self.seen_twice]
+        if now > self._seen_until:
+            self.seen_twice.clear()
+        return found
 
     def state(self, leads: bool, quiet: bool, stale: bool) -> str:
         """For the heartbeat: trading, quiet, stale or standby when connected; else connecting, dead, failed or off."""
