@@ -6,6 +6,8 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 NAMESPACE = "hybrid-engine-proofs"  # what live_gate asks for: a signature made for anything else is none of ours
@@ -36,19 +38,34 @@ def check(body: bytes, armored: bytes, allowed_signers: Path) -> str:
     """
     if len(armored) > _LARGEST:
         raise BadSignature(f"{SIGNATURE} is no signature: {len(armored)} bytes")
-    with tempfile.TemporaryDirectory(prefix="hybrid-proofs-") as scratch:
-        signature = Path(scratch, SIGNATURE)  # the bytes that were read, whatever becomes of the file
-        signature.write_bytes(armored)
-        found = _keygen(b"", "find-principals", "-s", str(signature), "-f", str(allowed_signers))
+    with _in_memory(armored) as signature:  # the bytes that were read, whatever becomes of the file
+        found = _keygen(b"", "find-principals", "-s", signature, "-f", str(allowed_signers))
         names = [name for name in found.stdout.decode(errors="replace").splitlines() if name and name[0] != "!"]
         if found.returncode != 0 or not names:
             raise BadSignature(f"made by nobody whom {allowed_signers} names: {_why(found)}")
         for name in names:
-            flags = ("-f", str(allowed_signers), "-I", name, "-n", NAMESPACE, "-s", str(signature))
+            flags = ("-f", str(allowed_signers), "-I", name, "-n", NAMESPACE, "-s", signature)
             verified = _keygen(body, "verify", *flags)
             if verified.returncode == 0:
                 return name
     raise BadSignature(f"does not hold for these bytes and the namespace {NAMESPACE}: {_why(verified)}")
+
+
+@contextmanager
+def _in_memory(content: bytes) -> Iterator[str]:
+    """A name under which other programs can read these bytes: a host that is only looked at is not written to."""
+    if not hasattr(os, "memfd_create"):  # a controller that is no Linux
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(content)
+            file.flush()
+            yield file.name
+        return
+    fd = os.memfd_create(SIGNATURE, 0)
+    try:
+        os.write(fd, content)
+        yield f"/proc/{os.getpid()}/fd/{fd}"
+    finally:
+        os.close(fd)
 
 
 def sign(body: bytes, key: Path, directory: Path) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -177,3 +178,10 @@ def test_diff_shows_what_differs(there: Path, recorded: Path, capsys: pytest.Cap
         assert f"{line}\n" in said
     assert call("diff", recorded, recorded.parent) == 2
     assert capsys.readouterr().err.startswith("hybrid-proofs: no statements that can be compared: ")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a temporary file is needed")
+def test_looking_needs_no_room_to_write(there: Path, recorded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert sign(there, recorded) == 0
+    monkeypatch.setattr("tempfile.tempdir", "/nowhere")
+    assert verify(there, recorded, *ALL_THREE) == 0
