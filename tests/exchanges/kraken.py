@@ -41,7 +41,7 @@ TABLE = Table(
         # History: no trades, but the next has a number.
         (
             update(ONE, TWO, kind="snapshot"),
-            Decoded([], [], [Mark("MATIC/USD", 4665906, 4665905, True), Mark("MATIC/USD", 4665907, 4665906, True)]),
+            Decoded([], [], [Mark("MATIC/USD", 4665907, 4665906, True)]),
         ),
         (
             {"method": "subscribe", "success": False, "symbol": "X/Y", "error": "Currency pair not supported X/Y"},

@@ -190,7 +190,8 @@ class Launcher:
         """ws_sources.toml beside the configuration, first come first tried."""
         tables = []
         for number, source in enumerate(sources, 1):
-            full = {"kind": "binance", "symbol": "BTC/USD", "priority": number, **source}
+            named = {} if "symbols" in source else {"symbol": "BTC/USD"}
+            full = {"kind": "binance", "priority": number, **named, **source}
             tables.append("[[source]]\n" + as_toml(full))
         (self.folder / "ws_sources.toml").write_text("\n".join(tables) + "\n")
 

@@ -68,9 +68,9 @@ class Kraken(Exchange):
 
 
 def _history(trades: Any) -> Decoded:
-    """What a snapshot tells: trades up to its newest, of each symbol."""
-    marks: list[Mark] = []
+    """What a snapshot tells: that there are trades up to its newest, symbol by symbol."""
+    newest: dict[str, Mark] = {}
     for trade in trades if isinstance(trades, list) else []:
-        if isinstance(trade, dict):
-            marks += known(trade, "symbol", "trade_id")
-    return Decoded([], [], sorted(marks))
+        for mark in known(trade, "symbol", "trade_id") if isinstance(trade, dict) else ():
+            newest[mark.symbol] = max(mark, newest.get(mark.symbol, mark))
+    return Decoded([], [], list(newest.values()))

@@ -1,0 +1,65 @@
+"""The engine reads every exchange there is: each trade once, and what never came is told where numbers tell it."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from proofs.mock_exchange import PATHS, MockExchange
+from tests.support.books import check_finished, rows
+from tests.support.process import Launcher
+
+COUNT = 400
+# What each path's trades count: every trade of a symbol, or (v1) every message of a socket, or nothing.
+COUNTED = {"binance", "binance_agg", "binance_combined", "coinbase", "gemini_v1", "kraken"}
+
+
+def kind_of(path: str) -> str:
+    return "binance" if path.startswith("binance") else path
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_each_trade_is_stored_once_across_a_reconnect(engine: Launcher, path: str) -> None:
+    with MockExchange(count=COUNT, rate=0, close_after=150, close_times=1, heartbeat=0.1) as exchange:
+        engine.write_sources({"name": "one", "url": exchange.url(path, "btcusd"), "kind": kind_of(path)})
+        process = engine.start(engine={"ingest_mode": "REAL_WS"})
+        process.heartbeat(lambda fields: fields["ticks_stored"] == COUNT, after=0)
+        process.send(signal.SIGTERM)
+        assert process.popen.wait(20) == 0
+    run = check_finished(engine.db)
+    assert (run["received"], run["rejected"], run["duplicate"]) == (COUNT, 0, 0)
+    assert rows(engine.db, "SELECT exchange_id, symbol FROM ticks ORDER BY id") == [
+        (number, "BTC/USD") for number in range(1, COUNT + 1)
+    ]
+    assert rows(engine.db, "SELECT * FROM gaps WHERE kind = 'missed'") == []
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_what_never_came_is_counted_where_the_exchange_counts(engine: Launcher, path: str) -> None:
+    lost = [{"command": "lose", "n": 7, "after_sent": 100}]
+    with MockExchange(count=COUNT, rate=0, do=lost) as exchange:
+        engine.write_sources({"name": "one", "url": exchange.url(path, "btcusd"), "kind": kind_of(path)})
+        process = engine.start(engine={"ingest_mode": "REAL_WS"})
+        process.heartbeat(lambda fields: fields["ticks_stored"] == COUNT - 7, after=0)
+        process.send(signal.SIGTERM)
+        assert process.popen.wait(20) == 0
+    check_finished(engine.db)
+    missed = rows(engine.db, "SELECT source, symbol, sum(count) FROM gaps WHERE kind = 'missed' GROUP BY 1, 2")
+    assert missed == ([("one", "BTC/USD", 7)] if path in COUNTED else [])
+
+
+@pytest.mark.parametrize("kind", ["coinbase", "gemini", "gemini_v2", "kraken"])
+def test_several_symbols_of_one_source_are_told_apart(engine: Launcher, kind: str) -> None:
+    symbols = ["BTC/USD", "eth-usd", "LTC/EUR"]
+    with MockExchange(count=300, rate=0) as exchange:
+        source = {"name": "one", "url": exchange.url(kind), "kind": kind, "symbols": symbols}
+        engine.write_sources(source)
+        process = engine.start(engine={"ingest_mode": "REAL_WS"})
+        process.heartbeat(lambda fields: fields["ticks_stored"] == 300, after=0)
+        sent = exchange.stats()["sent_by_symbol"]
+        process.send(signal.SIGTERM)
+        assert process.popen.wait(20) == 0
+    assert sent == {"BTCUSD": 100, "ETHUSD": 100, "LTCEUR": 100}
+    stored = rows(engine.db, "SELECT symbol, count(*) FROM ticks GROUP BY symbol ORDER BY 1")
+    assert stored == [(symbol, 100) for symbol in sorted(symbols)]
