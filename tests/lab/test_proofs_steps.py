@@ -142,6 +142,7 @@ def some(name: str) -> Cell:
     return draw.choice([cell for cell in every_cell() if cell.proof == name])
 
 
+@pytest.mark.holds("RESTORED")
 @pytest.mark.parametrize("name", PROOFS)
 def test_killed_at_a_random_step(ground: Ground, tmp_path: Path, name: str) -> None:
     attempt(ground, some(name), tmp_path, to_the_end=False)
