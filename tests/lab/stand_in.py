@@ -30,7 +30,8 @@ def drifted():
     return found + [added] * os.path.exists(added)
 def verify(ask):
     said = [pair for path in drifted() for pair in says[path] if "tests/verify/" + pair[0] not in ask["without"]]
-    return 2 * bool(said), "".join(f"AssertionError: {words}\\nFAILED tests/verify/{name} - \\n" for name, words in said)
+    lines = [f"AssertionError: {words}\\nFAILED tests/verify/{name} - \\n" for name, words in said]
+    return 2 * bool(said), "".join(lines)
 def deploy(ask):
     due = [path for path in drifted() if path in was]
     if due and not ask["check"]:
