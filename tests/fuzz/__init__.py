@@ -1,0 +1,1 @@
+"""Coverage-guided runs, by hand: atheris is no dependency of the project."""

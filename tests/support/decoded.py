@@ -1,0 +1,33 @@
+"""What must hold of anything a decoder gives, whatever it was fed."""
+
+from __future__ import annotations
+
+from hybrid_engine.ingest.exchanges import Decoded, Mark
+from hybrid_engine.model import Print
+
+MAX_INT = 2**63 - 1  # what a column of the store holds
+
+
+def check(decoded: object) -> Decoded:
+    """The prints can be stored, the marks counted, and what is said fits in a log line."""
+    assert isinstance(decoded, Decoded)
+    for item in decoded.prints:
+        assert isinstance(item, Print)
+        assert [type(part) for part in item[:3]] == [str, float, float]
+        assert 0 < item.price < float("inf")
+        assert 0 < item.size < float("inf")
+        assert len(item.symbol) <= 64
+        assert item.symbol.isprintable()
+        assert type(item.exchange_ms) is int
+        assert 0 < item.exchange_ms <= MAX_INT
+        assert item.exchange_id is None or type(item.exchange_id) is int
+        assert 0 <= (item.exchange_id or 0) <= MAX_INT
+    for mark in decoded.marks:
+        assert isinstance(mark, Mark)
+        assert type(mark.symbol) is str
+        assert 0 <= mark.first <= mark.last + 1
+        assert max(mark.first, mark.last) <= MAX_INT
+        assert mark.symbol or not mark.lasting
+    assert all(isinstance(reason, str) and 0 < len(reason) < 200 for reason in decoded.rejections)
+    assert all(isinstance(said, str) and len(said) <= 200 for said in (decoded.moving, decoded.refused))
+    return decoded
