@@ -52,8 +52,8 @@ def translated(path: str) -> Iterator[None]:
 @contextmanager
 def transaction(con: sqlite3.Connection) -> Iterator[None]:
     """All of it, or nothing."""
-    con.execute("BEGIN IMMEDIATE")
     try:
+        con.execute("BEGIN IMMEDIATE")  # in here: interrupted at its end, it has begun all the same
         yield
         con.execute("COMMIT")
     except BaseException:

@@ -1,0 +1,188 @@
+"""The real street on a real file, driven by a test: it feeds, locks, breaks, reloads, stops and kills it."""
+
+from __future__ import annotations
+
+import queue
+import shutil
+import sqlite3
+import threading
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from hybrid_engine import street as street_module
+from hybrid_engine.adapter import FillAtLast
+from hybrid_engine.config import Config
+from hybrid_engine.ingest.base import IngestStage
+from hybrid_engine.model import Print, Signal, Tick
+from hybrid_engine.settings import AppSettings, ChannelSizes, EngineSettings, RiskCaps, Settings
+from hybrid_engine.store import Store, now_ms
+from hybrid_engine.strategy import Periodic
+from hybrid_engine.street import Street
+from tests.support.process import wait_until
+from tests.support.street import INFO, CheckedStore, nothing
+
+Item = tuple[str, int | None]  # symbol, and the trade's number at the exchange
+Flood = tuple[str, list[Item]]  # of one source
+
+
+@dataclass
+class Told:
+    """What was given to a run, in order, and what must have become of it, counted in the simplest way there is."""
+
+    sample_every: int
+    log: list[tuple[str, str, int | None]] = field(default_factory=list)  # source, symbol ("" rejected), number
+    reloads: list[tuple[int, int]] = field(default_factory=list)  # at which received, from then on each n-th
+
+    def fates(self) -> Counter[str]:
+        known: set[tuple[str, str, int]] = set()
+        seen: Counter[str] = Counter()
+        every, reloads, found = self.sample_every, list(self.reloads), Counter[str]()
+        for position, (source, symbol, number) in enumerate(self.log):
+            while reloads and reloads[0][0] <= position:
+                every = reloads.pop(0)[1]
+                seen.clear()
+            if not symbol:
+                found["rejected"] += 1
+            elif number is not None and (source, symbol, number) in known:
+                found["duplicate"] += 1
+            else:
+                if number is not None:
+                    known.add((source, symbol, number))
+                seen[symbol] += 1
+                found["sampled_out" if seen[symbol] % every else "passed"] += 1
+        return found
+
+
+class Feeder(IngestStage):
+    """An ingest of its own thread that offers what it is handed."""
+
+    told: Told
+    floods: queue.SimpleQueue[Flood]
+
+    def work(self) -> None:
+        while not self.stopping:
+            self.beat()
+            try:
+                source, items = self.floods.get(timeout=0.005)
+            except queue.Empty:
+                continue
+            if not items:
+                self.told.log.append((source, "", None))
+                self.door.reject(source, "BTC/USD", now_ms())
+                continue
+            self.told.log += [(source, symbol, number) for symbol, number in items]
+            prints = [Print(symbol, 1.0 + at, 1.0, number, now_ms()) for at, (symbol, number) in enumerate(items)]
+            self.door.offer(source, prints, now_ms(), self.beat)
+
+
+class Moody:
+    """A strategy that can be held up, and that can break."""
+
+    def __init__(self, every: int) -> None:
+        self._inner = Periodic(every)
+        self.free, self.broken = threading.Event(), threading.Event()
+        self.free.set()
+
+    def on_tick(self, tick: Tick) -> Signal | None:
+        self.free.wait()
+        if self.broken.is_set():
+            raise ZeroDivisionError("broken for good")
+        return self._inner.on_tick(tick)
+
+
+class FaultyStore(CheckedStore):
+    """One write is interrupted by SQLite itself, after so many of its instructions."""
+
+    fail_after = 0
+
+    def write(self, *args: Any) -> None:
+        left, self.fail_after = self.fail_after, 0
+
+        def step() -> bool:
+            nonlocal left
+            left -= 1
+            return left == 0
+
+        if left:
+            self._con.set_progress_handler(step, 1)
+        try:
+            super().write(*args)
+        finally:
+            self._con.set_progress_handler(None, 0)
+
+
+class DrivenStreet(Street):
+    def _make_ingest(self, config: Config, store: Store, wake: Callable[[], None]) -> IngestStage:
+        return Feeder(self.door, self.feed, config.settings.engine, wake)
+
+
+class Driven:
+    """One run after the other on one database. `ended` is called with each run that is over."""
+
+    def __init__(self, db: Path, sizes: tuple[int, int, int], sample_every: int, signal_every: int) -> None:
+        self.db = db
+        self.settings = Settings(
+            app=AppSettings(db_path=str(db)),
+            engine=EngineSettings(sample_every=sample_every, admit_wait_ms=1.0, batch_rows=3, flush_interval_ms=2.0),
+            channels=ChannelSizes(tick=sizes[0], signal=sizes[1], persist=sizes[2]),
+            risk_caps=RiskCaps(max_exposure_usd=1.0, max_symbol_exposure_usd=0.6),
+        )
+        self._signal_every = signal_every
+        self._lock: sqlite3.Connection | None = None
+        self.copies = 0
+        self.begin()
+
+    def begin(self) -> None:
+        """The next run, as the engine begins one."""
+        self.store = FaultyStore(self.db)
+        self.store.begin_run(INFO, now_ms())
+        self.strategy = Moody(self._signal_every)
+        engine = self.settings.engine
+        Feeder.told, Feeder.floods = Told(engine.sample_every), queue.SimpleQueue()
+        self.told, self.floods = Feeder.told, Feeder.floods
+        config = Config(self.settings, {}, (), self.db)
+        adapter = FillAtLast(self.settings.mode)
+        self.street = DrivenStreet(config, self.store, self.strategy, adapter, nothing)
+
+    def reload(self, every: int, wait_ms: float, batch_rows: int) -> None:
+        engine = replace(self.settings.engine, sample_every=every, admit_wait_ms=wait_ms, batch_rows=batch_rows)
+        self.settings = replace(self.settings, engine=engine)
+        self.told.reloads.append((self.street.reload(engine, every), every))
+
+    def lock(self) -> None:
+        """Somebody else holds the database from here on."""
+        if self._lock is None:
+            self._lock = sqlite3.connect(self.db, isolation_level=None, timeout=20)
+            self._lock.execute("BEGIN IMMEDIATE")
+
+    def unlock(self) -> None:
+        if self._lock is not None:
+            self._lock.execute("ROLLBACK")
+            self._lock.close()
+            self._lock = None
+
+    def stop(self) -> bool:
+        """A stop as the engine does it, in a hurry when the database is held. Whether everything was stored."""
+        self.strategy.free.set()
+        street_module.DRAIN_S = street_module.LAST_S = 20.0 if self._lock is None else 0.05
+        error = self.street.drain(nothing)
+        self.unlock()
+        wait_until(lambda: not any(stage.is_alive() for stage in self.street.stages), "the stages' end")
+        failure = self.street.failure
+        clean = error is None and failure is None
+        self.store.end_run(0 if clean else 14, now_ms())
+        self.store.close()
+        return clean
+
+    def kill(self) -> Path:
+        """What a SIGKILL at this moment leaves behind, as another file: the writer stands in front of its lock."""
+        self.lock()
+        self.copies += 1
+        copy = self.db.with_name(f"copy{self.copies}.db")
+        for suffix in ("", "-wal"):
+            shutil.copy(f"{self.db}{suffix}", f"{copy}{suffix}")
+        self.unlock()
+        return copy
