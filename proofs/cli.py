@@ -107,15 +107,15 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _follow(args: argparse.Namespace) -> int:
-    from proofs import runner
+    from proofs import follow
 
-    return runner.follow(args.run, args.offset, args.seconds, args.answers)
+    return follow.follow(args.run, args.offset, args.seconds, args.answers)
 
 
 def _answer(args: argparse.Namespace) -> int:
-    from proofs import runner
+    from proofs import follow
 
-    return runner.answer(args.run, args.number)
+    return follow.answer(args.run, args.number)
 
 
 def _inside(args: argparse.Namespace) -> int:

@@ -16,7 +16,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from proofs import asks, boot, bundle, evidence, lease, live
+from proofs import boot, bundle, evidence, lease, live
 from proofs.catalog import PROOFS, REQUIRED
 from proofs.checks import kind_of_host, mode_allows, prerequisites, systemd_version
 from proofs.conduct import Run, run_proof
@@ -109,39 +109,6 @@ def start(names: Sequence[str], unit: str, run_id: str, git: str, cap_s: float =
         subprocess.run(["systemctl", "stop", name], check=False)
         process.wait()
         return 130
-
-
-def follow(run_id: str, offset: int, seconds: float, answers: bool = False) -> int:
-    """Print {"text", "next", "ended"} as JSON: what a run begun without waiting has said from that byte on.
-
-    answers: whoever follows plays what the proof asks for; "ask" is then what it waits for (see asks.py).
-
-    Comes back at once when there is something to say, after that many seconds at the latest.
-    """
-    log = EVIDENCE_ROOT / run_id / PROGRESS
-    deadline = time.monotonic() + seconds
-    while True:
-        # Asked first: what was said before the end is then in the file.
-        state = subprocess.run(["systemctl", "is-active", "--quiet", f"hybrid-proof-{run_id}.service"], check=False)
-        said = log.read_bytes()[offset:] if log.exists() else b""
-        said = said[: said.rfind(b"\n") + 1]
-        ended = state.returncode != 0
-        asked = asks.open_ask(run_id) if answers and not ended else None
-        if said or asked or ended or time.monotonic() >= deadline:
-            news = {"text": said.decode(errors="replace"), "next": offset + len(said), "ended": ended}
-            print(json.dumps(news | ({"ask": asked} if asked else {})))
-            return 0
-        time.sleep(0.2)
-
-
-def answer(run_id: str, number: int) -> int:
-    """Take what came of a proof's ask from stdin: {argv, rc, stdout, stderr} as JSON."""
-    try:
-        asks.answer(run_id, number, sys.stdin.read())
-    except (OSError, ValueError) as error:
-        _complain(f"not taken: {error}")
-        return 2
-    return 0
 
 
 def _python_path(command: Sequence[str]) -> list[str]:
