@@ -22,7 +22,14 @@ _SYSTEMD = (
     ("Stopped", "stopped"),
     ("Failed to start", "start failed"),
 )
-_ENGINE = ("connected", "source failed", "ready", "reloaded", "the database is locked, waiting for it")
+_ENGINE = (
+    "connected",
+    "source failed",
+    "ready",
+    "reloaded",
+    "the database is locked, waiting for it",
+    "pressure decision",
+)
 
 
 class Timeline:
@@ -65,8 +72,8 @@ def marks(entries: Iterable[Entry]) -> list[dict[str, Json]]:
         if fields:
             said = str(fields.get("message", ""))
             if said in _ENGINE:
-                source = f" {fields['source']}" if "source" in fields else ""
-                found.append({"ms": int(entry.wall_s * 1000), "what": said + source, "by": "engine"})
+                of = fields.get("source") or fields.get("state")  # of a connection, of the ladder
+                found.append({"ms": int(entry.wall_s * 1000), "what": f"{said} {of or ''}".strip(), "by": "engine"})
             continue
         for start, name in _SYSTEMD:
             if start in entry.message:

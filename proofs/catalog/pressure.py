@@ -1,0 +1,243 @@
+"""pressure: short of CPU in its own cgroup the engine keeps fewer trades, step by step, and all again when calm."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from proofs.exchange import Exchange
+from proofs.experiment import Case, Deployed, Mutant, NotSteady, Proof
+from proofs.faults import Copy, Subject, config
+from proofs.host import Host, pressure, read_text
+from proofs.load import Burners, cgroup, some_avg10
+from proofs.spans import due, spacings, spans
+from proofs.unit import Entry, engine_lines
+from proofs.verdict import Check, Json, Result
+
+RATE = 100  # trades a second: few enough that their own traffic is no pressure on a busy host
+LEAST = 1500  # trades sent over the whole case
+AT_TOP = 100  # trades sent at the top step
+LIMIT = 50.0  # percent of the last 10 s: above what a busy host alone makes of the engine's own cgroup
+UP, DOWN = [5, 10, 20], [10, 5, 1]
+FIRST_S = 5.0  # psi_trip_s and two looks, on a host that is busy
+STEPS_S = 12.0  # three steps
+_OVER_S, _CALM_S = 30.0, 60.0
+_BOOKS = ("received", "sampled_out", "rejected", "duplicate", "dropped", "waiting", "admitted", "ticks_stored")
+_KINDS = ("cpu", "memory", "io")
+_DECISION = "pressure decision"
+
+
+class Pressed(Case):
+    name = "CPU"
+    fault = "processes that burn CPU in the unit's own cgroup, more than there are CPUs for, and later their end"
+    n_min = LEAST
+
+    def __init__(self, deployed: Deployed) -> None:
+        super().__init__(deployed)
+        self.exchange: Exchange | None = None
+        self.burners: Burners | None = None
+
+    def steady(self, subject: Subject) -> None:
+        """Every trade is kept, and what the kernel says of the unit's cgroup is calm."""
+        host, unit = subject.host, subject.unit
+        self.exchange = exchange = Exchange(host, "mock", rate=RATE, first_id=1)
+        subject.fresh()
+        subject.put(
+            "config.toml",
+            config(ingest_mode="MOCK_WS", ws_url=exchange.url(), heartbeat_interval_secs=0.5, flush_interval_ms=200,
+                   psi_actions="on", psi_cpu_limit=LIMIT, psi_trip_s=1, psi_calm_s=1, psi_cooldown_s=1),
+        )  # fmt: skip
+        self.cursor = unit.cursor()
+        subject.restart()
+        host.wait("ticks being stored", 15, subject.store.last_tick, every=0.05)
+        self.old = unit.state(quiet=False)
+        folder = cgroup(self.old.control_group)
+        if folder is None or some_avg10(folder, "cpu") is None:
+            raise NotSteady(f"the pressure of {self.old.control_group} cannot be read")
+        self.folder: Path = folder
+        host.wait("calm", 30, self._calm, every=0.2)
+        if self._decisions(subject):
+            raise NotSteady("the host alone presses the unit: it throttled before there was a fault")
+
+    def inject(self, subject: Subject) -> None:
+        self.t0 = time.monotonic()
+        self.burners = Burners(subject.host, self.folder)
+
+    def witness(self, subject: Subject) -> Json:
+        """The kernel's word, read from outside: they run in the unit's cgroup, and it is stalled more than is borne."""
+        assert self.burners
+        subject.host.wait("pressure over the limit", _OVER_S, lambda: self._avg10() > LIMIT, every=0.1)
+        self.over = time.monotonic()
+        at_work = self.burners.at_work()
+        if len(at_work) < len(self.burners.pids):
+            return None
+        text = read_text(self.folder / "cpu.pressure")
+        return {"burning": at_work, "cgroup": str(self.folder), "cpu.pressure": text.splitlines()}
+
+    def measure(self, subject: Subject) -> dict[str, Json]:
+        host, unit, store, exchange = subject.host, subject.unit, subject.store, self.exchange
+        assert exchange
+        assert self.burners
+
+        def kept() -> int:
+            return self._spans(subject)[-1][1]
+
+        host.hold("the top step", STEPS_S, lambda: kept() == UP[-1], every=0.2)
+        # What the operator asks for meanwhile does not undo it.
+        host.do("systemctl", "reload", unit.name)
+        host.hold("the reload", 5, lambda: self._lines(subject, "reloaded"), every=0.1)
+        reloaded = [fields["sample_every"] for _, fields in self._lines(subject, "reloaded")]
+        sent = int(exchange.stats(quiet=True)["sent"])
+        host.wait("trades at that step", 20, lambda: exchange.stats(quiet=True)["sent"] >= sent + AT_TOP, every=0.1)
+        host.note("pressure", pressure(self.old.control_group))
+        self.burners.end()
+        calm = time.monotonic() if host.hold("calm again", _CALM_S, self._calm, every=0.1) else None
+        again: list[float] = [0.0]  # pressure after that: no fault of ours
+
+        def all_kept() -> bool:
+            again.append(self._avg10())
+            return kept() == DOWN[-1]
+
+        if calm is not None:
+            host.hold("all trades kept", STEPS_S, all_kept, every=0.2)
+        sent = int(exchange.stats(quiet=True)["sent"])
+        host.wait("trades after it", 20, lambda: exchange.stats(quiet=True)["sent"] >= sent + AT_TOP, every=0.1)
+        exchange.tell("pause")
+        sent = int(exchange.stats()["sent"])
+
+        def settled() -> bool:
+            beats = self._lines(subject, "HEARTBEAT")
+            last = beats[-1][1] if beats else {}
+            return last.get("received", 0) >= sent and last.get("admitted") == last.get("ticks_stored")
+
+        host.hold("a heartbeat that has seen it all", 6, settled, every=0.2)
+        state = unit.state(quiet=False)
+        host.do("systemctl", "stop", unit.name)
+        run = store.runs()[-1]
+        ids = [number for number in store.exchange_ids(int(run["id"])) if number is not None]
+        decisions = [self._told(entry, fields) for entry, fields in self._decisions(subject, quiet=False)]
+        return {
+            "n": sent, "stored": len(ids), "ids_match": ids == due(self._spans(subject), sent), "kept": spacings(ids),
+            "spans": self._spans(subject), "decisions": decisions, "after_reload": reloaded,
+            "over_s": round(self.over - self.t0, 3), "calm_s": round(calm - self.t0, 3) if calm else None,
+            "pressed_again": max(again), "restarted": state.invocation != self.old.invocation,
+            "exit_code": run["exit_code"], "store": {name: run.get(name) for name in _BOOKS},
+        }  # fmt: skip
+
+    def judge(self, measured: dict[str, Json]) -> Sequence[Check]:
+        store, told = measured["store"], measured["decisions"]
+        applied = [one for one in told if one["received"] is not None]
+        ups = [one for one in applied if one["action"] == "THROTTLE_UP"]
+        downs = [one for one in applied if one["action"] == "THROTTLE_DOWN"]
+        up, down = ([one["sample_every"] for one in steps] for steps in (ups, downs))
+        first, last = _after(ups[:1], measured["over_s"]), _after(downs[-1:], measured["calm_s"])
+        kept, whole = measured["kept"], [1, *UP, *DOWN]
+        losses = [store.get(name) for name in ("dropped", "rejected", "duplicate")]
+        balance = store["received"] == sum(store[name] for name in _BOOKS[1:-1])
+        unproven = [one["after_s"] for one in told if not borne_out(one)]
+        # Without calm, or with somebody else's pressure after it, nothing can be said of the way down.
+        calm = measured["calm_s"] is not None and measured["pressed_again"] <= LIMIT
+        reloaded = measured["after_reload"]
+        return (
+            Check("steps up", up, UP, up == UP, guard=True),
+            Check("first step (s)", first, f"<= {FIRST_S:g}", first is not None and first <= FIRST_S, guard=True),
+            Check("in force after a reload", reloaded, UP[-1:], reloaded == UP[-1:], guard=True),
+            Check("steps down", down, DOWN, down == DOWN if calm else None, guard=True),
+            Check("last step down (s)", last, f"<= {STEPS_S:g}",
+                  (last is not None and last <= STEPS_S) if calm else None, guard=True),
+            Check("kept one of", kept, whole, kept == whole if calm else None, guard=True),
+            Check("which trades", f"{measured['stored']} of {measured['n']}", f"by {measured['spans']}",
+                  bool(measured["ids_match"]), guard=True),
+            Check("decisions without their pressure", unproven, [], unproven == []),
+            Check("decisions", len(told), f">= {len(UP)}", len(told) >= len(UP)),
+            Check("received", store["received"], measured["n"], store["received"] == measured["n"]),
+            Check("dropped, rejected, duplicate", losses, [0, 0, 0], losses == [0, 0, 0]),
+            Check("books balance", balance, True, balance),
+            Check("restarted", measured["restarted"], False, not measured["restarted"]),
+            Check("exit code", measured["exit_code"], 0, measured["exit_code"] == 0),
+        )  # fmt: skip
+
+    def release(self, subject: Subject) -> None:
+        if self.burners:
+            self.burners.end()
+        if self.exchange:
+            self.exchange.end()
+
+    def _avg10(self) -> float:
+        return some_avg10(self.folder, "cpu") or 0.0
+
+    def _calm(self) -> bool:
+        value = some_avg10(self.folder, "cpu")
+        return value is not None and value < LIMIT / 2
+
+    def _lines(self, subject: Subject, message: str, quiet: bool = True) -> list[tuple[Entry, dict[str, Json]]]:
+        return engine_lines(subject.unit.journal(self.cursor, quiet=quiet), message, self.old.invocation)
+
+    def _decisions(self, subject: Subject, quiet: bool = True) -> list[tuple[Entry, dict[str, Json]]]:
+        return self._lines(subject, _DECISION, quiet)
+
+    def _spans(self, subject: Subject) -> list[tuple[int, int]]:
+        return spans(subject.unit.journal(self.cursor, quiet=True), self.old.invocation, 1)
+
+    def _told(self, entry: Entry, fields: dict[str, Json]) -> dict[str, Json]:
+        names = ("action", "would", "state", "received", "reason", "psi", "host_psi")
+        return {
+            "after_s": round(entry.mono_s - self.t0, 3), "sample_every": fields.get("current_sample_every"),
+            **{name: fields.get(name) for name in names},
+        }  # fmt: skip
+
+
+def borne_out(decision: dict[str, Json]) -> bool:
+    """Its raw lines are there, the unit's and the host's, and the unit's say what it decided by."""
+    psi, host = decision["psi"] or {}, decision["host_psi"] or {}
+    if not all(psi.get(kind) and host.get(kind) for kind in _KINDS):
+        return False
+    cpu = float(psi["cpu"][0].split()[1].removeprefix("avg10="))
+    down = "THROTTLE_DOWN" in (decision["action"], decision["would"])
+    return cpu < LIMIT / 2 if down else cpu > LIMIT
+
+
+def _after(step: Sequence[dict[str, Json]], since_s: float | None) -> float | None:
+    """Seconds from then to that step; None when either was not."""
+    return None if since_s is None or not step else round(step[0]["after_s"] - since_s, 3)
+
+
+def _not_applicable(host: Host) -> str:
+    return "" if read_text("/proc/pressure/cpu") else "the kernel of this host knows no pressure (CONFIG_PSI, psi=1)"
+
+
+def _logonly(copy: Copy) -> None:
+    copy.directives.append("Environment=HYBRID_ENGINE__ENGINE__PSI_ACTIONS=logonly")
+
+
+def _latched(copy: Copy) -> None:
+    copy.patch("if lasted_s >= engine.psi_calm_s:", 'if lasted_s >= float("inf"):')
+
+
+def headline(results: Sequence[Result]) -> str:
+    said = {check.name: check.measured for result in results for check in result.checks}
+    kept = " ".join(f"1/{every}" for every in said.get("kept one of") or ["?"])
+    first, last = said.get("first step (s)"), said.get("last step down (s)")
+    return f"kept {kept}; first step {first} s after the limit, all kept {last} s after calm"
+
+
+def cases(deployed: Deployed) -> Sequence[Case]:
+    return [Pressed(deployed)]
+
+
+PROOF = Proof(
+    name="pressure",
+    claim="pressure of the unit's own cgroup thins the trades out step by step, exactly, and lets go when it is over",
+    bound=f"first step in {FIRST_S:g} s, one of {', '.join(map(str, UP))} exactly, all again {STEPS_S:g} s after calm",
+    fault=Pressed.fault,
+    seconds=55,
+    cases=cases,
+    mutants=[
+        Mutant("logonly", "psi_actions = logonly: it says what it would do", _logonly, cases),
+        Mutant("latched", "a ladder that only goes up, as the first system's did", _latched, cases),
+    ],
+    notes=f"psi_cpu_limit is {LIMIT:g} and the ladder's times are a second each in the scratch config",
+    not_applicable=_not_applicable,
+    headline=headline,
+)
