@@ -55,7 +55,7 @@ class Booking:
                 for symbol in heard.traded:
                     if symbol in session.leads:
                         self._taken_at[symbol] = now
-                if link.successor is not None:
+                if link.moving:
                     link.seen_twice.update(heard.prints)
                 elif link.seen_twice:
                     heard.prints = link.unseen(heard.prints, now)

@@ -172,6 +172,7 @@ class FeedIngest(IngestStage):
         else:
             self._failed(link, session, error)
             self._decide()
+            self._check_deadline()
 
     def _failed(self, link: Link, session: Session | None, error: SourceFailed) -> None:
         """A source cannot be used now."""
@@ -265,6 +266,8 @@ class FeedIngest(IngestStage):
         deadline_s = self.settings.network_deadline_s
         if self.stopping or time.monotonic() - self._booking.usable_at < deadline_s:
             return
+        if any(link.session is not None for link in self._links.values()):
+            return  # it may be a quiet one; if it is dead or makes no sense, it fails
         names = ", ".join(self._links)
         if all(link.garbage for link in self._links.values()):
             raise ParseError(f"every source sent frames that do not decode for {deadline_s:g} s: {names}")

@@ -56,6 +56,11 @@ class Link:
     def idle(self) -> bool:
         return self.session is None and self._connecting is None
 
+    @property
+    def moving(self) -> bool:
+        """A new connection is being made, or read, beside the one in use: both may bring the same."""
+        return self.session is not None and (self._connecting is not None or self.successor is not None)
+
     def sessions(self) -> Iterator[Session]:
         """The open connections."""
         if self.session is not None:

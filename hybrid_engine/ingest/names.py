@@ -4,6 +4,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from hybrid_engine.ingest.exchanges import plain
 from hybrid_engine.journal import Journal
+from hybrid_engine.recent import MAX_STRANGERS
 from hybrid_engine.sources import Source
 
 log = Journal("hybrid_engine.ingest")
@@ -23,12 +24,17 @@ class Names:
             self._expected[only] = self.own[0]
         self.default = self._expected.get(only, only) or self.own[0]
         self._known: dict[str, str] = {"": self.default}
+        self._strangers = 0
 
     def of(self, theirs: str) -> str:
-        """Our name. A symbol that this source was not configured for keeps its own."""
+        """Our name. A symbol that this source was not configured for keeps its own; too many of them have none ("")."""
         name = self._known.get(theirs)
         if name is None:
             expected = self._expected.get(plain(theirs))
+            if not expected:
+                if self._strangers >= MAX_STRANGERS:
+                    return ""
+                self._strangers += 1
             name = self._known[theirs] = expected or theirs
             if self._source.symbols and not expected:
                 log.warn("unexpected symbol, kept under its own name", source=self._source.name, symbol=theirs)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 
 from hybrid_engine.ingest.exchanges import Mark
+from hybrid_engine.recent import MAX_SYMBOLS
 
 # Numbers that come again: an exchange repeats some after a reconnect. What falls back further was numbered anew.
 REPEATED = 4096
@@ -33,6 +34,8 @@ class Numbers:
         for symbol, first, last, lasting in sorted(marks):  # exchanges do not promise order inside a message
             due = self._due[lasting]
             next_due = due.get(symbol)
+            if next_due is None and len(due) >= MAX_SYMBOLS:
+                continue  # an exchange that invents symbols
             if next_due is not None and next_due - REPEATED <= last + 1 <= next_due:
                 continue  # a repetition, or what came late
             if next_due is not None and 0 < first - next_due <= PLAUSIBLE:

@@ -56,10 +56,10 @@ class Session:
         heard, name_of = Heard(), self.names.of
         prints, leads, exchange = heard.prints, self.leads, self.exchange
         for message in messages:
-            decoded = decode(exchange, message)
-            if decoded.prints:
+            trades, rejections, marks, moving, refused = decode(exchange, message)
+            if trades:
                 self.errors_in_a_row = 0
-                for item in decoded.prints:
+                for item in trades:
                     name = name_of(item.symbol)
                     if name != item.symbol:
                         item = Print(name, item.price, item.size, item.exchange_id, item.exchange_ms)
@@ -67,20 +67,18 @@ class Session:
                         prints.append(item)
                     else:
                         self._set_aside(item, now, received_ms, heard)
-            if decoded.marks:
-                heard.marks.append(decoded.marks)
-            if decoded.rejections:
-                for reason in decoded.rejections:
-                    heard.rejected.append((reason, message))
-                    self.errors_in_a_row += 1
-                if self.errors_in_a_row >= limit:
-                    break
-            else:
+            if marks:
+                heard.marks.append(marks)
+            if moving or refused:
+                heard.moving, heard.refused = moving or heard.moving, refused or heard.refused
+            if not rejections:
                 heard.sensible = True
-            if decoded.moving:
-                heard.moving = decoded.moving
-            if decoded.refused:
-                heard.refused = decoded.refused
+                continue
+            for reason in rejections:
+                heard.rejected.append((reason, message))
+                self.errors_in_a_row += 1
+            if self.errors_in_a_row >= limit:
+                break
         heard.traded.update({item.symbol for item in prints})
         return heard
 

@@ -349,3 +349,14 @@ def test_a_hand_over_larger_than_a_read_is_whole_over_tls(tmp_path: Path) -> Non
                 talker.say(*(trade(number) for number in range(sent - 3000, sent)))
                 feeding.until(partial(lambda wanted: len(feeding.ids()) == wanted, sent))
             assert feeding.ids() == list(range(6000))
+
+
+@pytest.mark.holds("QUIET")
+def test_a_connection_that_is_not_dead_yet_is_no_reason_to_give_up(one: Talker) -> None:
+    one.mute = True
+    with Feeding(source("first", one, "BTC/USD"), network_deadline_s=0.4) as feeding:
+        feeding.leads("first")
+        feeding.until(lambda: one.open)
+        feeding.rest(1.0)
+        assert feeding.ingest.failure is None
+        assert feeding.ingest.is_alive()
