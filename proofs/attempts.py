@@ -24,7 +24,7 @@ from pathlib import Path
 MARK = "proof_probe: "
 _NEW_USER = 0x10000000  # CLONE_NEWUSER
 _INIT_MODULE = {"x86_64": 175, "aarch64": 105}  # the system call's number
-_STATUS = ("Uid", "Gid", "CapEff", "CapBnd", "NoNewPrivs", "Seccomp", "Seccomp_filters")
+STATUS = ("Uid", "Gid", "CapEff", "CapBnd", "NoNewPrivs", "Seccomp", "Seccomp_filters")
 
 
 class Refused(Exception):
@@ -100,7 +100,7 @@ def status(pid: int | str = "self") -> dict[str, str]:
         text = Path(f"/proc/{pid}/status").read_text()
     except OSError:
         return {}
-    return {key: " ".join(value.split()) for key, value in re.findall(r"^(\w+):\s*(.*)$", text, re.M) if key in _STATUS}
+    return {key: " ".join(value.split()) for key, value in re.findall(r"^(\w+):\s*(.*)$", text, re.M) if key in STATUS}
 
 
 def interfaces(pid: int | str = "self") -> list[str]:

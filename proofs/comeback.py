@@ -10,6 +10,7 @@ from itertools import pairwise
 
 from proofs.experiment import Case
 from proofs.faults import Subject
+from proofs.figures import BadFigure, Figures
 from proofs.unit import Entry, exits, starts
 from proofs.verdict import Check, Json, Result
 
@@ -81,24 +82,35 @@ class ComesBack(Case):
     def _enough(self, subject: Subject, entries: Sequence[Entry]) -> bool:
         return len(starts(entries)) >= self.restarts or subject.unit.state().active == "failed"
 
-    def judge(self, measured: dict[str, Json]) -> Sequence[Check]:
-        ends, first = measured["ends"], f"{self.deadline_s:g} to {self.deadline_s + self.late_s:g}"
+    def judge(self, measured: Figures) -> Sequence[Check]:
+        ends = [_end(end) for end in measured.all("ends")]
+        first = f"{self.deadline_s:g} to {self.deadline_s + self.late_s:g}"
         if not ends:
             return (Check("ended with", None, self.code, False, guard=True),)
-        after, codes = ends[0]["after_s"], sorted({end["status"] for end in ends})
+        after, codes = ends[0][0], sorted({status for _, status in ends})
         in_time = self.deadline_s - _EARLY_S <= after <= self.deadline_s + self.late_s
-        apart = [round(b["after_s"] - a["after_s"], 3) for a, b in pairwise(ends)]
+        apart = [round(later - earlier, 3) for (earlier, _), (later, _) in pairwise(ends)]
         pace = self.deployed.restart_s + self.deadline_s - _EARLY_S
-        back, bound, begun = measured["back_s"], self.back_bound_s, measured["starts"]
+        back, bound, begun = measured.maybe("back_s"), self.back_bound_s, measured.count("starts")
+        state, integrity = measured.text("state"), measured.text("integrity")
         return (
             Check("ended with", codes, [self.code], codes == [self.code]),
             Check("ended after (s)", after, first, in_time, guard=True),
             Check("seconds between its ends", apart, f">= {pace:g}", all(one >= pace for one in apart)),
             Check("restarted into the fault", begun, f">= {self.restarts}", begun >= self.restarts, guard=True),
-            Check("not left down", measured["state"], "anything but failed", measured["state"] != "failed", guard=True),
+            Check("not left down", state, "anything but failed", state != "failed", guard=True),
             Check("seconds to recover", back, f"<= {bound:g}", back is not None and back <= bound, guard=True),
-            Check("integrity_check", measured.get("integrity"), "ok", measured.get("integrity") == "ok"),
+            Check("integrity_check", integrity, "ok", integrity == "ok"),
         )
+
+
+def _end(told: Json) -> tuple[float, int]:
+    """After how many seconds, and with which status (of a signal: negative)."""
+    end = Figures(told)
+    status = end.status("status")
+    if status is None:
+        raise BadFigure("an end without a status")
+    return end.number("after_s"), status
 
 
 def headline(results: Sequence[Result]) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from proofs import verdict as verdicts
 from proofs.faults import Copy, Subject
+from proofs.figures import Figures
 from proofs.host import Host, Interrupted, Waited
 from proofs.timeline import Timeline
 from proofs.verdict import Check, Json, Result, Verdict
@@ -57,7 +58,15 @@ class Case:
         """The figures, as JSON; "n" is the number of samples."""
         raise NotImplementedError
 
-    def judge(self, measured: dict[str, Json]) -> Sequence[Check]:
+    def witnessed(self, seen: Figures) -> bool:
+        """Whether what `witness` told shows that the fault took place: its own condition, asked of what was recorded.
+
+        A figure that is missing or of another kind (BadFigure) shows nothing either.
+        """
+        raise NotImplementedError
+
+    def judge(self, measured: Figures) -> Sequence[Check]:
+        """Its checks, by the catalogue's bounds alone: what was measured never says how much it may be."""
         raise NotImplementedError
 
     def release(self, subject: Subject) -> None:
@@ -132,10 +141,19 @@ def run_case(case: Case, subject: Subject) -> Result:
 def judge(case: Case, witness: Json, measured: dict[str, Json]) -> Result:
     """A case's result by its own rules, from what was recorded and nothing else: on the host, and at the verifier's."""
     try:
-        checks = case.judge(measured)
-        return verdicts.of_checks(case.name, checks, witness, int(measured.get("n", 0)), case.n_min)
+        if witness and not _shows(case, witness):
+            return Result(case.name, Verdict.INCONCLUSIVE, "what was witnessed does not show the fault", (), witness)
+        found = Figures(measured)
+        return verdicts.of_checks(case.name, case.judge(found), witness, found.count("n"), case.n_min)
     except Exception as error:  # noqa: BLE001 - a checker that throws could not tell: never a PASS
         return Result(case.name, Verdict.ERROR, f"{type(error).__name__}: {error}", witness=witness)
+
+
+def _shows(case: Case, witness: Json) -> bool:
+    try:
+        return case.witnessed(Figures(witness))
+    except ValueError:  # a figure that is none (BadFigure), or more or fewer of them than there have to be
+        return False
 
 
 def _judged(host: Host, result: Result) -> Result:

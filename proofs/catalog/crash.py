@@ -10,10 +10,12 @@ import random
 import signal
 import time
 from collections.abc import Sequence
+from math import inf
 
 from proofs.exchange import Exchange
 from proofs.experiment import Case, Deployed, Mutant, Proof
 from proofs.faults import Copy, Subject, config
+from proofs.figures import Figures, count_of, number_of
 from proofs.store import Row, torn_chains
 from proofs.unit import exits
 from proofs.verdict import Check, Json, Result
@@ -85,6 +87,9 @@ class Killed(Case):
             return None
         return {"killed": killed, "sent": self.stats["sent"], "seed": self.seed}
 
+    def witnessed(self, seen: Figures) -> bool:
+        return seen.count("killed") >= self.n_min and seen.count("sent") > 0
+
     def measure(self, subject: Subject) -> dict[str, Json]:
         store = subject.store
         runs = store.runs()
@@ -109,17 +114,19 @@ class Killed(Case):
         lost = [sum(number not in have for number in range(first, last + 1)) for first, last in ranges]
         return lost[: self.n_min]
 
-    def judge(self, measured: dict[str, Json]) -> Sequence[Check]:
-        torn, broken, lost = measured["torn"], measured["broken_references"], measured["lost"]
-        gaps, moments = measured["crash_gaps"], measured["killed_ms"]
+    def judge(self, measured: Figures) -> Sequence[Check]:
+        torn, broken, lost = measured.counts("torn"), measured.count("broken_references"), measured.counts("lost")
+        gaps, moments = [_span(gap) for gap in measured.all("crash_gaps")], measured.counts("killed_ms")
         covered = sum(any(a - _SLACK_MS <= at <= b + _SLACK_MS for a, b in gaps) for at in moments)
-        stored, sent = measured["stored"], measured["sent"]
-        most, late = max(lost, default=None), max(measured["late_ms"], default=None)
+        stored, sent, integrity = measured.count("stored"), measured.count("sent"), measured.text("integrity")
+        booked, balance = measured.flag("booked"), measured.flag("balance")
+        each_late = [number_of(ms, "late_ms", -inf) for ms in measured.all("late_ms")]
+        most, late = max(lost, default=None), max(each_late, default=None)
         in_time = late is not None and late <= _LATE_MS
         return (
             Check("chains that are not whole", torn, [], torn == [], guard=True),
             Check("broken references", broken, 0, broken == 0),
-            Check("integrity_check", measured["integrity"], "ok", measured["integrity"] == "ok"),
+            Check("integrity_check", integrity, "ok", integrity == "ok"),
             Check("kills", len(moments), self.n_min, len(moments) == self.n_min),
             Check("gaps `crash`", len(gaps), self.n_min, len(gaps) == self.n_min, guard=True),
             Check("kills inside a gap", covered, self.n_min, covered == self.n_min, guard=True),
@@ -127,13 +134,18 @@ class Killed(Case):
             Check("most lost in a kill", most, f"<= {LOST_BOUND}", most is not None and most <= LOST_BOUND),
             Check("connections looked at", len(lost), f">= {self.n_min}", len(lost) >= self.n_min),
             Check("stored", stored, f"0 < n <= {sent}, all sent", 0 < stored <= sent),
-            Check("counters of each run", measured["booked"], "its rows", bool(measured["booked"]), guard=True),
-            Check("books balance", measured["balance"], True, bool(measured["balance"])),
+            Check("counters of each run", booked, "its rows", booked, guard=True),
+            Check("books balance", balance, True, balance),
         )
 
     def release(self, subject: Subject) -> None:
         if self.exchange:
             self.exchange.end()
+
+
+def _span(gap: Json) -> tuple[int, int]:
+    begin, end = gap
+    return count_of(begin, "crash_gaps"), count_of(end, "crash_gaps")
 
 
 def _balance(run: Row) -> bool:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from proofs.asks import Answer, Unanswered
 from proofs.experiment import Case, Deployed, Mutant, NotSteady, Proof
 from proofs.faults import CONFIG_DIR, RELEASE, Subject
+from proofs.figures import Figures
 from proofs.host import read_text
 from proofs.in_place import InPlace, not_a_lab
 from proofs.verdict import Check, Json, Result
@@ -95,6 +96,13 @@ class Changed(Case):
         in_force = seen["Description"] == DESCRIPTION and seen["oom_score_adj"] == OOM and cwd == "/"
         return seen if in_force and not same and self._invocation != state.invocation else None
 
+    def witnessed(self, seen: Figures) -> bool:
+        files = seen.below("files")
+        changed = [before != now for before, now in (files.texts(name) for name in files)]
+        begun, then = seen.texts("invocation")
+        in_force = seen.text("Description") == DESCRIPTION and seen.text("oom_score_adj") == OOM
+        return in_force and seen.text("cwd") == "/" and all(changed) and len(changed) == 4 and begun != then
+
     def release(self, subject: Subject) -> None:
         _in_place(subject).put_back()
 
@@ -123,18 +131,19 @@ class Named(Changed):
         said = _ask(subject, "verify", without=self._without)
         return {"verify": said.rc, "red": sorted(_red(said)), "named": _named(said), "n": len(DRIFTS)}
 
-    def judge(self, measured: dict[str, Json]) -> Sequence[Check]:
-        told = measured["verify"] is not None
+    def judge(self, measured: Figures) -> Sequence[Check]:
+        rc, named_of = measured.status("verify"), measured.below("named")
+        told = rc is not None
         each = [
             Check(
                 f"verify names {drift}", "named" if named else "not named", DRIFTS[drift].assertion.partition("::")[2],
                 bool(named) if told else None, guard=True,
             )
-            for drift, named in measured["named"].items()
+            for drift, named in ((drift, named_of.flag(drift)) for drift in DRIFTS)
         ]  # fmt: skip
         return (
             *each,
-            Check("verify", _exit(measured["verify"]), "not 0", measured["verify"] != 0 if told else None, guard=True),
+            Check("verify", _exit(rc), "not 0", rc != 0 if told else None, guard=True),
         )
 
 
@@ -159,10 +168,10 @@ class Healed(Changed):
         said = _ask(subject, *self._plays)
         return {"rc": said.rc, "red": sorted(_red(said)), "left": place.changed(), "n": len(DRIFTS)}
 
-    def judge(self, measured: dict[str, Json]) -> Sequence[Check]:
-        rc = measured["rc"]
+    def judge(self, measured: Figures) -> Sequence[Check]:
+        rc = measured.status("rc")
         told = rc is not None
-        left, red = ", ".join(measured["left"]), ", ".join(measured["red"])
+        left, red = ", ".join(measured.texts("left")), ", ".join(measured.texts("red"))
         return (
             Check("left by the deploy", left or "nothing", "nothing", not left if told else None, guard=True),
             Check("red in the verify after it", red or "nothing", "nothing", not red if told else None, guard=True),

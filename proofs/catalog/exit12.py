@@ -8,7 +8,8 @@ import signal
 from collections.abc import Sequence
 
 from proofs.experiment import Case, Deployed, Mutant, Proof
-from proofs.faults import Copy, Subject, config
+from proofs.faults import CONFIG_DIR, Copy, Subject, config
+from proofs.figures import Figures
 from proofs.unit import starts
 from proofs.verdict import Check, Json, Result
 
@@ -59,6 +60,10 @@ class BadConfig(Case):
         digest = hashlib.sha256((subject.etc / "config.toml").read_bytes()).hexdigest()
         return {"invocation": after, "bound": bound, "config_sha256": digest}
 
+    def witnessed(self, seen: Figures) -> bool:
+        seen.digest("config_sha256")
+        return bool(seen.invocation("invocation")) and f"/etc:{CONFIG_DIR}" in seen.text("bound")
+
     def measure(self, subject: Subject) -> dict[str, Json]:
         unit, host = subject.unit, subject.host
         seen = host.wait("its end", _UP_S, lambda: _ended(subject), every=0.05)
@@ -77,20 +82,16 @@ class BadConfig(Case):
             "watched_s": watch_s if seen == "failed" and not broken else 0.0, "said": said[:3], "n": 1,
         }  # fmt: skip
 
-    def judge(self, measured: dict[str, Json]) -> Sequence[Check]:
+    def judge(self, measured: Figures) -> Sequence[Check]:
         watched = 3 * self.deployed.restart_s
+        status, active = measured.count("exec_main_status"), measured.text("active")
+        restarts, begun, seconds = measured.count("restarts"), measured.count("starts"), measured.number("watched_s")
         return (
-            Check("ExecMainStatus", measured["exec_main_status"], 12, measured["exec_main_status"] == 12),
-            Check("state", measured["active"], "failed", measured["active"] == "failed", guard=True),
-            Check(f"restarts in {watched:g} s", measured["restarts"], 0, measured["restarts"] == 0, guard=True),
-            Check("starts", measured["starts"], 1, measured["starts"] == 1, guard=True),
-            Check(
-                "seconds watched",
-                measured["watched_s"],
-                f">= {watched:g}",
-                measured["watched_s"] >= watched,
-                guard=True,
-            ),
+            Check("ExecMainStatus", status, 12, status == 12),
+            Check("state", active, "failed", active == "failed", guard=True),
+            Check(f"restarts in {watched:g} s", restarts, 0, restarts == 0, guard=True),
+            Check("starts", begun, 1, begun == 1, guard=True),
+            Check("seconds watched", seconds, f">= {watched:g}", seconds >= watched, guard=True),
         )
 
 
@@ -114,6 +115,9 @@ class Control(Case):
         subject.host.wait("the end of the process", 5, lambda: not os.path.exists(f"/proc/{pid}"), every=0.02)
         return {"pid": pid, "gone": True, "invocation": self._state.invocation}
 
+    def witnessed(self, seen: Figures) -> bool:
+        return seen.count("pid") > 1 and seen.flag("gone") and bool(seen.invocation("invocation"))
+
     def measure(self, subject: Subject) -> dict[str, Json]:
         limit = self.deployed.restart_s + 5
 
@@ -125,10 +129,11 @@ class Control(Case):
         now = subject.unit.state(quiet=False)
         return {"restarts": now.restarts - self._state.restarts, "active": now.active, "n": 1}
 
-    def judge(self, measured: dict[str, Json]) -> Sequence[Check]:
+    def judge(self, measured: Figures) -> Sequence[Check]:
+        restarts, active = measured.count("restarts"), measured.text("active")
         return (
-            Check("restarts after SIGKILL", measured["restarts"], 1, measured["restarts"] == 1),
-            Check("state after SIGKILL", measured["active"], "active", measured["active"] == "active"),
+            Check("restarts after SIGKILL", restarts, 1, restarts == 1),
+            Check("state after SIGKILL", active, "active", active == "active"),
         )
 
 

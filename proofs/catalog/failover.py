@@ -12,6 +12,7 @@ from pathlib import Path
 from proofs.exchange import Exchange, refuses
 from proofs.experiment import Case, Deployed, Mutant, Proof
 from proofs.faults import Copy, Subject, config
+from proofs.figures import Figures
 from proofs.host import process_state
 from proofs.unit import Entry, engine_lines
 from proofs.verdict import Check, Json, Result
@@ -33,9 +34,11 @@ class How:
     fault: str
     inject: Callable[[Exchange], dict[str, Json]]
     happened: Callable[[Exchange, dict[str, Json]], Json]
+    shows: Callable[[Figures], bool]  # of what `happened` told: whether it is so
     at_connect: bool = False
     bound_s: float = BOUND_S
     tls: bool = False
+    gap_kind: str = "down"
 
 
 class Failover(Case):
@@ -84,6 +87,9 @@ class Failover(Case):
         primary = self.exchanges["primary"]
         return subject.host.wait("the fault to bite", 5, lambda: self.how.happened(primary, self.answer), every=0.02)
 
+    def witnessed(self, seen: Figures) -> bool:
+        return self.how.shows(seen)
+
     def measure(self, subject: Subject) -> dict[str, Json]:
         store, host, bound = subject.store, subject.host, self.how.bound_s
         start_s = _START_S if self.how.at_connect else 0.0
@@ -100,7 +106,7 @@ class Failover(Case):
         last = store.last_of("primary", int(row["id"]))
         # The row may be committed a moment before the counters' heartbeat closes its gaps: ask until both are there.
         run = subject.run_id()
-        kind = "rejected" if self.how.name == "sends garbage" else "down"
+        kind = self.how.gap_kind
         host.hold("its gap", 2, lambda: _of(store.gaps(run), kind), every=0.1)
         gaps = _of(store.gaps(run), kind)
         return {
@@ -114,25 +120,26 @@ class Failover(Case):
             "said": [fields for _, fields in engine_lines(entries, "source failed")][-1:],
         }  # fmt: skip
 
-    def judge(self, measured: dict[str, Json]) -> Sequence[Check]:
-        stored, bound = measured["stored_s"], self.how.bound_s
+    def judge(self, measured: Figures) -> Sequence[Check]:
+        stored, bound = measured.maybe("stored_s"), self.how.bound_s
         checks = [
             Check("secondary stored (s)", stored, f"<= {bound:g}", stored is not None and stored <= bound, guard=True)
         ]
         if stored is None:
             return checks
-        if measured["gap_kind"] == "rejected":
-            sent, rejected = measured["garbage_sent"], measured["rejected"]
+        if self.how.gap_kind == "rejected":
+            sent, rejected = measured.count("garbage_sent"), measured.count("rejected")
             checks.append(
                 Check("rejected in gaps", rejected, f"{sent}, all garbage sent", rejected == sent >= PARSE_LIMIT)
             )
             return checks
         # The silence on the books has to span all from the last that was heard before the fault to the first after it.
-        begin = max(measured["fault_ms"], measured["last_primary_ms"] or 0) + _SLACK_MS
-        end = measured["first_secondary_ms"]
-        spans = [(gap["from_ms"], gap["to_ms"]) for gap in measured["gaps"]]
+        fault, heard = measured.count("fault_ms"), measured.maybe("last_primary_ms")
+        begin, end = max(fault, heard or 0) + _SLACK_MS, measured.count("first_secondary_ms")
+        gaps = [Figures(gap) for gap in measured.all("gaps")]
+        spans = [(gap.count("from_ms"), gap.maybe("to_ms")) for gap in gaps]
         covered = any(start <= begin and (stop is None or stop >= end - _SLACK_MS) for start, stop in spans)
-        if measured["last_primary_ms"] is None:  # it never spoke: the gap begins when it was first tried
+        if heard is None:  # it never spoke: the gap begins when it was first tried
             covered = any(start <= end and (stop is None or stop >= end - _SLACK_MS) for start, stop in spans)
         checks.append(Check("gap", spans, f"from <= {begin}, to >= {end} (ms)", covered))
         return checks
@@ -187,14 +194,19 @@ def _saw_hello(exchange: Exchange, _: dict[str, Json]) -> Json:
 
 
 HOWS = (
-    How("closes", "the primary closes the connection", lambda e: e.tell("close"), _closed),
-    How("refuses", "the primary's port refuses", lambda e: e.tell("refuse"), _refused, at_connect=True),
+    How("closes", "the primary closes the connection", lambda e: e.tell("close"), _closed,
+        lambda seen: seen.count("connection") > 0 and seen.count("closed_ms") > 0),
+    How("refuses", "the primary's port refuses", lambda e: e.tell("refuse"), _refused,
+        lambda seen: seen.count("port") > 0 and seen.text("probe") == "connection refused", at_connect=True),
     How("answers 451", "the primary answers HTTP 451", lambda e: e.tell("http", status=451, times=-1), _answered_451,
-        at_connect=True),
-    How("goes silent", "SIGSTOP of the primary", _freeze, _frozen, bound_s=DEAD_AFTER_S + BOUND_S),
+        lambda seen: seen.below("answered").count("451") > 0, at_connect=True),
+    How("goes silent", "SIGSTOP of the primary", _freeze, _frozen,
+        lambda seen: seen.count("pid") > 1 and seen.text("state") == "T", bound_s=DEAD_AFTER_S + BOUND_S),
     How("sends garbage", f"the primary sends {PARSE_LIMIT} undecodable trade frames",
-        lambda e: e.tell("garbage", n=PARSE_LIMIT, scope="open"), _spoiled),
+        lambda e: e.tell("garbage", n=PARSE_LIMIT, scope="open"), _spoiled,
+        lambda seen: seen.count("garbage") >= PARSE_LIMIT, gap_kind="rejected"),
     How("bad certificate", "the primary presents a certificate nobody vouches for", lambda e: {}, _saw_hello,
+        lambda seen: seen.count("tls_hellos") > 0,
         at_connect=True, tls=True),
 )  # fmt: skip
 

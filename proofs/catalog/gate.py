@@ -12,6 +12,7 @@ from proofs.armed import Kit
 from proofs.catalog.exit12 import GOOD, steady
 from proofs.experiment import Case, Deployed, Mutant, NotSteady, Proof
 from proofs.faults import Copy, Subject
+from proofs.figures import Figures
 from proofs.unit import engine_lines, starts
 from proofs.verdict import Check, Json, Result
 
@@ -131,6 +132,12 @@ class Live(Case):
             "config_sha256": hashlib.sha256(text).hexdigest(),
         }  # fmt: skip
 
+    def witnessed(self, seen: Figures) -> bool:
+        seen.digest("config_sha256")
+        holds = seen.flag("signature_holds") is self._way.holds
+        what = seen.of("seen")
+        return holds and bool(seen.invocation("invocation")) and isinstance(what, str | list) and bool(what)
+
     def measure(self, subject: Subject) -> dict[str, Json]:
         unit, host = subject.unit, subject.host
         host.hold("its end", _UP_S, lambda: unit.state().active == "failed", every=0.05)
@@ -147,12 +154,13 @@ class Live(Case):
             "ready": len(engine_lines(entries, "ready")), "runs": len(subject.store.runs()) - self._runs, "n": 1,
         }  # fmt: skip
 
-    def judge(self, measured: dict[str, Json]) -> Sequence[Check]:
-        said, status, begun = measured["said"], measured["exec_main_status"], measured["runs"] + measured["ready"]
+    def judge(self, measured: Figures) -> Sequence[Check]:
+        said, status, active = measured.text("said"), measured.count("exec_main_status"), measured.text("active")
+        begun, starts_begun = measured.count("runs") + measured.count("ready"), measured.count("starts")
         return (
             Check("ExecMainStatus", status, 12, status == 12),
-            Check("state", measured["active"], "failed", measured["active"] == "failed"),
-            Check("starts", measured["starts"], 1, measured["starts"] == 1),
+            Check("state", active, "failed", active == "failed"),
+            Check("starts", starts_begun, 1, starts_begun == 1),
             Check("runs begun", begun, 0, begun == 0, guard=True),
             Check("said", said, f"... {self._due}", self._due in said, guard=True),
         )

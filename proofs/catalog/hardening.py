@@ -13,11 +13,17 @@ from proofs.catalog.shadow import probed
 from proofs.checks import kind_of_host
 from proofs.experiment import Case, Mutant, NotSteady, Proof
 from proofs.faults import CONFIG_DIR, RELEASE, Copy, Subject
+from proofs.figures import Figures
 from proofs.host import read_text
 from proofs.verdict import Check, Json, Result
 
 EXPOSURE = 1.1  # the deployment's own threshold for a unit that may reach exchanges; with loopback alone it is lower
 DROP_IN = "40-hardening.conf"
+# Why not even root loads modules somewhere: for these reasons, and for no other that somebody may write down.
+NO_MODULES = (
+    "a container's root may not", "the kernel knows no modules", "kernel.modules_disabled is 1",
+    "the kernel is locked down: integrity", "the kernel is locked down: confidentiality",
+)  # fmt: skip
 MODULE = "load a module"
 _PROBE = Path(attempts.__file__).read_text()
 # What is tried, and what the probe calls it.
@@ -62,6 +68,9 @@ class Sandbox(Case):
             return None
         return {"pid": pid, "confined": engine}
 
+    def witnessed(self, seen: Figures) -> bool:
+        return seen.count("pid") > 1 and set(seen.below("confined")) == set(attempts.STATUS)
+
     def measure(self, subject: Subject) -> dict[str, Json]:
         """refused_inside, refused_outside: what stood in the way of each, "" for nothing."""
         host = subject.host
@@ -78,16 +87,17 @@ class Sandbox(Case):
             "n": len(inside),
         }  # fmt: skip
 
-    def judge(self, measured: dict[str, Json]) -> Sequence[Check]:
-        exposure = measured["exposure"]
+    def judge(self, measured: Figures) -> Sequence[Check]:
+        exposure, no_modules = measured.maybe("exposure"), measured.text("no_modules")
+        inside_of, outside_of = measured.below("refused_inside"), measured.below("refused_outside")
         within = None if exposure is None else exposure <= EXPOSURE
         checks = [Check("exposure", exposure, f"<= {EXPOSURE:g}", within, guard=True)]
         for name in TRIED:
-            inside, outside = measured["refused_inside"][name], measured["refused_outside"][name]
+            inside, outside = inside_of.text(name), outside_of.text(name)
             if outside and not inside:  # whatever root could not do there, from inside it could be done
                 checks.append(Check(name, "done", "refused", False, guard=True))
             elif outside:
-                if not (name == MODULE and measured["no_modules"]):  # then it is not applicable, and not counted
+                if not (name == MODULE and no_modules in NO_MODULES):  # then it is not applicable, and not counted
                     checks.append(Check(name, f"root outside cannot either: {outside}", "root outside can", None))
             else:
                 checks.append(Check(name, inside or "done", "refused; root outside can", bool(inside), guard=True))
@@ -97,11 +107,11 @@ class Sandbox(Case):
 def _no_modules(kind: str) -> str:
     """Why not even root loads modules on this host; empty where it does."""
     if kind == "lab":
-        return "a container's root may not"
+        return NO_MODULES[0]
     if not Path("/proc/modules").exists():
-        return "the kernel knows no modules"
+        return NO_MODULES[1]
     if read_text("/proc/sys/kernel/modules_disabled").strip() == "1":
-        return "kernel.modules_disabled is 1"
+        return NO_MODULES[2]
     locked = re.search(r"\[(integrity|confidentiality)\]", read_text("/sys/kernel/security/lockdown"))
     return f"the kernel is locked down: {locked[1]}" if locked else ""
 

@@ -9,6 +9,7 @@ from proofs.comeback import DEADLINE_S, ComesBack, headline
 from proofs.exchange import Exchange, refuses
 from proofs.experiment import Case, Deployed, Mutant, Proof
 from proofs.faults import Copy, Subject, config
+from proofs.figures import Figures
 from proofs.verdict import Check, Json
 
 RATE = 50  # trades a second of each exchange
@@ -66,6 +67,9 @@ class Refused(Sources):
         subject.host.wait("the secondary to be asked", 5, answered, every=0.05)
         return {"probe": "connection refused", "port": primary.port} if refuses(primary.port) else None
 
+    def witnessed(self, seen: Figures) -> bool:
+        return seen.text("probe") == "connection refused" and seen.count("port") > 0
+
     def more(self, subject: Subject, seconds: float) -> dict[str, Json]:
         """What the secondary counted itself, and the span in which it did."""
         tries = self.exchanges["secondary"].stats()["rejected_by_status"].get("503", 0)
@@ -82,16 +86,17 @@ class Refused(Sources):
             "back_by": "secondary" if subject.store.first_of("secondary") else None,
         }
 
-    def judge(self, measured: dict[str, Json]) -> Sequence[Check]:
+    def judge(self, measured: Figures) -> Sequence[Check]:
         checks = list(super().judge(measured))
-        tries = measured["tries_a_s"]
+        tries = measured.number("tries_a_s")
         checks.append(Check("connections tried a second", tries, f"0 < n <= {_TRIES_A_S:g}", 0 < tries <= _TRIES_A_S))
-        if measured["back_s"] is not None:
-            both, stored, ends = measured["down_of"], measured["stored_10"], len(measured["ends"])
+        if measured.maybe("back_s") is not None:
+            both, stored, ends = measured.texts("down_of"), measured.count("stored_10"), len(measured.all("ends"))
+            back_by = measured.of("back_by")
             checks += [
                 Check("gaps `down` of", both, ["primary", "secondary"], both == ["primary", "secondary"]),
                 Check("runs stored as ended with 10", stored, f">= {ends}", stored >= ends),
-                Check("new ticks by", measured["back_by"], "secondary", measured["back_by"] == "secondary"),
+                Check("new ticks by", back_by, "secondary", back_by == "secondary"),
             ]
         return checks
 

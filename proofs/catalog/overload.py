@@ -14,6 +14,7 @@ from proofs.comeback import headline as comes_back
 from proofs.exchange import Exchange
 from proofs.experiment import Case, Deployed, Mutant, Proof
 from proofs.faults import Copy, Subject, config
+from proofs.figures import Figures
 from proofs.host import Host, process_state
 from proofs.store import torn_chains
 from proofs.unit import engine_lines
@@ -103,6 +104,9 @@ class Locked(Case):
             return None
         return {"holder": self.lock.pid, "another try": refused, "sent": self.sent_at_lock}
 
+    def witnessed(self, seen: Figures) -> bool:
+        return seen.count("holder") > 1 and "locked" in seen.text("another try") and seen.count("sent") >= 0
+
     def release(self, subject: Subject) -> None:
         if self.lock:
             self.lock.let_go()
@@ -146,22 +150,25 @@ class Short(Locked):
             "torn": torn_chains(store), "integrity": store.integrity(),
         }  # fmt: skip
 
-    def judge(self, measured: dict[str, Json]) -> Sequence[Check]:
-        books, back, holes = measured["books"], measured["back_s"], measured["holes"]
-        balance = books["received"] - sum(books[part] for part in _PARTS)
-        counted, gaps, stored = books["dropped"], measured["dropped_in_gaps"], measured["stored"]
+    def judge(self, measured: Figures) -> Sequence[Check]:
+        books, back, holes = measured.below("books"), measured.maybe("back_s"), measured.count("holes")
+        received, newest, code = books.count("received"), measured.count("newest"), books.status("exit_code")
+        balance = received - sum(books.count(part) for part in _PARTS)
+        counted, gaps, stored = books.count("dropped"), measured.count("dropped_in_gaps"), measured.count("stored")
+        admitted, restarted, in_order = books.count("admitted"), measured.flag("restarted"), measured.flag("in_order")
+        torn, integrity = measured.counts("torn"), measured.text("integrity")
         return (
             Check("books out of balance by", balance, 0, balance == 0, guard=True),
             Check("dropped, counted", counted, f"{holes}, the trades missing", counted == holes > 0, guard=True),
             Check("dropped, in gaps", gaps, holes, gaps == holes),
-            Check("received", books["received"], measured["newest"], books["received"] == measured["newest"]),
-            Check("admitted", books["admitted"], f"{stored}, all stored", books["admitted"] == stored),
+            Check("received", received, newest, received == newest),
+            Check("admitted", admitted, f"{stored}, all stored", admitted == stored),
             Check("seconds to recover", back, f"<= {RECOVER_S:g}", back is not None and back <= RECOVER_S),
-            Check("restarted", measured["restarted"], False, not measured["restarted"]),
-            Check("exit code", books["exit_code"], 0, books["exit_code"] == 0),
-            Check("each trade once, in order", measured["in_order"], True, bool(measured["in_order"])),
-            Check("chains that are not whole", measured["torn"], [], measured["torn"] == []),
-            Check("integrity_check", measured["integrity"], "ok", measured["integrity"] == "ok"),
+            Check("restarted", restarted, False, not restarted),
+            Check("exit code", code, 0, code == 0),
+            Check("each trade once, in order", in_order, True, in_order),
+            Check("chains that are not whole", torn, [], torn == []),
+            Check("integrity_check", integrity, "ok", integrity == "ok"),
         )
 
 
@@ -182,10 +189,10 @@ class Long(Locked, ComesBack):
         assert self.lock
         self.lock.let_go()
 
-    def judge(self, measured: dict[str, Json]) -> Sequence[Check]:
+    def judge(self, measured: Figures) -> Sequence[Check]:
         checks = list(super().judge(measured))
-        if measured["ends"]:
-            gave_up, bound = measured["gave_up_s"], self.deadline_s + 3
+        if measured.all("ends"):
+            gave_up, bound = measured.maybe("gave_up_s"), self.deadline_s + 3
             in_time = gave_up is not None and self.deadline_s <= gave_up <= bound
             checks.append(Check("gave up after (s)", gave_up, f"{self.deadline_s:g} to {bound:g}", in_time))
         return checks

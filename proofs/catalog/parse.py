@@ -8,6 +8,7 @@ from proofs.catalog.network import Sources
 from proofs.comeback import DEADLINE_S, headline
 from proofs.experiment import Case, Deployed, Mutant, Proof
 from proofs.faults import Copy, Subject
+from proofs.figures import Figures
 from proofs.verdict import Check, Json
 
 PARSE_LIMIT = 20  # the engine's default: so many in a row make a source useless
@@ -32,6 +33,9 @@ class Spoiled(Sources):
 
         return {"garbage": subject.host.wait("garbage to be sent", 5, sent, every=0.05)}
 
+    def witnessed(self, seen: Figures) -> bool:
+        return seen.below("garbage").count("primary") >= PARSE_LIMIT
+
     def more(self, subject: Subject, seconds: float) -> dict[str, Json]:
         stats = {name: one.stats() for name, one in self.exchanges.items()}
         accepted = sum(one["accepted"] for one in stats.values())
@@ -50,14 +54,16 @@ class Spoiled(Sources):
             "stored_11": [run["exit_code"] for run in runs].count(11),
         }
 
-    def judge(self, measured: dict[str, Json]) -> Sequence[Check]:
+    def judge(self, measured: Figures) -> Sequence[Check]:
         checks = list(super().judge(measured))
-        if not measured["ends"]:
+        ends = len(measured.all("ends"))
+        if not ends:
             return checks
-        tries, ends = measured["tries_a_s"], len(measured["ends"])
+        tries = measured.number("tries_a_s")
         checks.append(Check("connections tried a second", tries, f"0 < n <= {_TRIES_A_S:g}", 0 < tries <= _TRIES_A_S))
-        if measured["back_s"] is not None:
-            rejected, sent, stored = measured["rejected"], measured["garbage"], measured["stored_11"]
+        if measured.maybe("back_s") is not None:
+            rejected, stored = measured.count("rejected"), measured.count("stored_11")
+            sent = {name: measured.below("garbage").count(name) for name in ("primary", "secondary")}
             least = PARSE_LIMIT * 2 * ends  # each run that ended so had to leave both sources for it
             checks += [
                 Check("rejected, booked", rejected, f">= {least}", rejected >= least),

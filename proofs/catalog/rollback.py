@@ -14,6 +14,7 @@ from proofs import attempts
 from proofs.catalog.exit12 import steady
 from proofs.experiment import Case, Deployed, Mutant, NotSteady, Proof
 from proofs.faults import Copy, Subject
+from proofs.figures import Figures
 from proofs.host import read_text
 from proofs.verdict import Check, Json, Result
 
@@ -93,6 +94,10 @@ class OutOfForce(Case):
             return None
         return {"in_force": now, "invocation": invocation}
 
+    def witnessed(self, seen: Figures) -> bool:
+        in_force = seen.texts("in_force")
+        return bool(seen.invocation("invocation")) and bool(in_force) and self.name not in in_force
+
     def measure(self, subject: Subject) -> dict[str, Json]:
         masked = subject.unit.cat()
         subject.unmask(self.name)
@@ -103,11 +108,12 @@ class OutOfForce(Case):
             "cat_sha256": [hashlib.sha256(text.encode()).hexdigest() for text in (self._cat, masked, after)],
         }  # fmt: skip
 
-    def judge(self, measured: dict[str, Json]) -> Sequence[Check]:
-        before, masked, after = measured["before"], measured["masked"], measured["after"]
-        changed = [key for key in CHANGES[self.name] if before.get(key) != masked.get(key)]
+    def judge(self, measured: Figures) -> Sequence[Check]:
         wanted = list(CHANGES[self.name])
-        cats = measured["cat_sha256"]
+        looks = (measured.below(when) for when in ("before", "masked", "after"))
+        before, masked, after = ({key: look.of(key) for key in wanted} for look in looks)
+        changed = [key for key in wanted if before[key] != masked[key]]
+        cats = measured.texts("cat_sha256")
         equal, between = cats[0] == cats[2], cats[0] != cats[1]
         cat = f"{cats[0][:12]}, {cats[1][:12]}, {cats[2][:12]}"
         return (

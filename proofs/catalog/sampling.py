@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from proofs.exchange import Exchange
 from proofs.experiment import Case, Deployed, Mutant, Proof
 from proofs.faults import Copy, Subject, config
+from proofs.figures import Figures, count_of
 from proofs.unit import engine_lines
 from proofs.verdict import Check, Json, Result
 
@@ -55,9 +56,12 @@ class Sampling(Case):
         subject.host.wait("the feed to end", _FEED_S, lambda: exchange.stats(quiet=True)["complete"], every=0.1)
         self.stats = stats = exchange.stats()
         sent = [one["sent"] for one in stats["connections"]]
-        if stats["sent"] != TRADES or len(sent) < 2 or sent[0] != RECONNECT_AFTER:
-            return None
-        return {"sent": stats["sent"], "by_connection": sent, "repeats": stats["repeats"], "lost": stats["lost"]}
+        seen = {"sent": stats["sent"], "by_connection": sent, "repeats": stats["repeats"], "lost": stats["lost"]}
+        return seen if self.witnessed(Figures(seen)) else None
+
+    def witnessed(self, seen: Figures) -> bool:
+        sent = seen.counts("by_connection")
+        return seen.count("sent") == TRADES == sum(sent) and len(sent) >= 2 and sent[0] == RECONNECT_AFTER
 
     def measure(self, subject: Subject) -> dict[str, Json]:
         unit, host, invocation = subject.unit, subject.host, subject.unit.state().invocation
@@ -89,29 +93,38 @@ class Sampling(Case):
             "store": {name: run.get(name) for name in _BOOKS},
         }  # fmt: skip
 
-    def judge(self, measured: dict[str, Json]) -> Sequence[Check]:
+    def judge(self, measured: Figures) -> Sequence[Check]:
         due = TRADES // self.every
-        final, heartbeat, store = measured["final"], measured["heartbeat"], measured["store"]
-        losses = [store.get(name) for name in ("dropped", "rejected", "duplicate")]
-        balance = store["received"] == sum(store[name] for name in _BOOKS[1:-1])
+        final, heartbeat, store = (books(measured.below(name)) for name in ("final", "heartbeat", "store"))
+        kept, sent, code = measured.count("stored"), measured.count("sent"), measured.status("exit_code")
+        losses = [store[name] for name in ("dropped", "rejected", "duplicate")]
+        received = count_of(store["received"], "received")
+        balance = received == sum(count_of(store[name], name) for name in _BOOKS[1:-1])
+        match = measured.flag("ids_match")
         which = f"{self.every}, {2 * self.every}, ... {due * self.every}"
-        stored = f"{measured['first_ids']} ... {measured['last_id']}"
+        stored = f"{measured.all('first_ids')} ... {measured.of('last_id')}"
         booked = store["ticks_stored"]
         return (
-            Check("trades stored", measured["stored"], due, measured["stored"] == due, guard=True),
-            Check("which trades", stored, which, bool(measured["ids_match"]), guard=True),
-            Check("received", store["received"], measured["sent"], store["received"] == measured["sent"] == TRADES),
+            Check("trades stored", kept, due, kept == due, guard=True),
+            Check("which trades", stored, which, match, guard=True),
+            Check("received", received, sent, received == sent == TRADES),
             Check("dropped, rejected, duplicate", losses, [0, 0, 0], losses == [0, 0, 0]),
-            Check("ticks_stored by the books", booked, measured["stored"], booked == measured["stored"]),
+            Check("ticks_stored by the books", booked, kept, booked == kept),
             Check("FINAL METRICS", final, "as in the store", final == store),
             Check("heartbeat after the feed", heartbeat, "as in the store", heartbeat == store),
             Check("books balance", balance, True, balance),
-            Check("exit code", measured["exit_code"], 0, measured["exit_code"] == 0),
+            Check("exit code", code, 0, code == 0),
         )  # fmt: skip
 
     def release(self, subject: Subject) -> None:
         if self.exchange:
             self.exchange.end()
+
+
+def books(told: Figures) -> dict[str, Json]:
+    """The counters as they were told; none that was told may be anything but a count."""
+    found = {name: told.of(name) if list(told) else None for name in _BOOKS}
+    return {name: None if value is None else count_of(value, name) for name, value in found.items()}
 
 
 def cases(deployed: Deployed) -> Sequence[Case]:

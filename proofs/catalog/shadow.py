@@ -11,6 +11,7 @@ from proofs import attempts
 from proofs.catalog.exit12 import steady
 from proofs.experiment import Case, Mutant, Proof
 from proofs.faults import Copy, Subject, config
+from proofs.figures import Figures
 from proofs.verdict import Check, Json, Result
 
 ORDERS = 20
@@ -56,9 +57,13 @@ class Sealed(Case):
         seen = subject.host.wait("a look at the sealed process", 8, lambda: _network(subject), every=0.02)
         inside = probed(subject, self.cursor)
         refused = inside.get("refused", {}).get("inet-socket")
-        if seen["interfaces"] != ["lo"] or seen["netns"] == seen["netns_of_host"] or not refused:
-            return None
-        return {**seen, "inet_socket": refused, "inet_socket_before": self.before.get("refused", {}).get("inet-socket")}
+        before = self.before.get("refused", {}).get("inet-socket")
+        witness = {**seen, "inet_socket": refused, "inet_socket_before": before}
+        return witness if refused and self.witnessed(Figures(witness)) else None
+
+    def witnessed(self, seen: Figures) -> bool:
+        apart = seen.text("netns") != seen.text("netns_of_host")
+        return apart and seen.texts("interfaces") == ["lo"] and bool(seen.text("inet_socket"))
 
     def measure(self, subject: Subject) -> dict[str, Json]:
         def done() -> bool:
@@ -81,17 +86,15 @@ class Sealed(Case):
             return []
         return found if len(found) >= at_least else []
 
-    def judge(self, measured: dict[str, Json]) -> Sequence[Check]:
-        orders, trades, modes = measured["orders"], measured["trades"], measured["modes"]
-        restarts = measured["restarts"]
+    def judge(self, measured: Figures) -> Sequence[Check]:
+        orders, trades, modes = measured.count("orders"), measured.count("trades"), measured.texts("modes")
+        restarts, filled, active = measured.count("restarts"), measured.count("filled"), measured.text("active")
         return (
             Check(f"orders stored in {WITHIN_S:g} s", orders, f">= {ORDERS}", orders >= ORDERS, guard=True),
-            Check(
-                "trades", trades, f"{measured['filled']}, each filled order's", 0 < trades == measured["filled"], True
-            ),
+            Check("trades", trades, f"{filled}, each filled order's", 0 < trades == filled, True),
             Check("modes of the orders", modes, "SHADOW alone", set(modes) <= {"SHADOW"}),
             Check("restarts", restarts, 0, restarts == 0, guard=True),
-            Check("state", measured["active"], "active", measured["active"] == "active", guard=True),
+            Check("state", active, "active", active == "active", guard=True),
         )
 
 

@@ -10,12 +10,14 @@ from collections.abc import Sequence
 from proofs.catalog.exit12 import STEADY_TICKS, steady
 from proofs.experiment import Case, Mutant, Proof
 from proofs.faults import Copy, Subject, config
+from proofs.figures import Figures
 from proofs.host import process_state
 from proofs.unit import Entry, State, engine_lines
 from proofs.verdict import Check, Json, Result
 
 _SEEN_S = 2.0  # on top of WatchdogSec
 _TICK_S = 5.0  # from the restart to its first stored tick
+_BEATS = 3  # heartbeats of a process whose one stage is blocked
 _WEDGED = "the_strategy_is_wedged_here"
 WEDGE = f'''"""A strategy that works for a while, then waits for what never comes. Its thread sleeps; all others run."""
 import sys
@@ -85,23 +87,26 @@ class Stall(Case):
     def more(self, entries: Sequence[Entry], old: State) -> dict[str, Json]:
         return {}
 
-    def judge(self, measured: dict[str, Json]) -> Sequence[Check]:
-        seen, bound = measured["seen_s"], measured["seen_bound_s"]
+    def judge(self, measured: Figures) -> Sequence[Check]:
+        seen, bound = measured.maybe("seen_s"), self.deployed.watchdog_s + _SEEN_S
         checks = [Check("seen (s)", seen, f"<= {bound:g}", seen is not None and seen <= bound, guard=True)]
-        if "new_invocation" not in measured:
+        if seen is None and "new_invocation" not in measured:
             return checks
-        new, tick = measured["new_invocation"], measured.get("tick_after_s")
+        result, new, old = measured.text("result"), measured.of("new_invocation"), measured.invocation("old_invocation")
         checks += [
-            Check("Result", measured["result"], "watchdog", measured["result"] == "watchdog"),
-            Check("new InvocationID", new, "another", bool(new) and new != measured["old_invocation"]),
+            Check("Result", result, "watchdog", result == "watchdog"),
+            Check("new InvocationID", new, "another", bool(new) and new != old),
         ]
-        if not new:
+        if new is None:
             return checks
+        measured.invocation("new_invocation")
+        tick, integrity = measured.maybe("tick_after_s"), measured.text("integrity")
+        kept, before, equal = measured.count("ticks_kept"), measured.count("ticks_before"), measured.flag("rows_equal")
         return [
             *checks,
             Check("first new tick (s)", tick, f"<= {_TICK_S:g}", tick is not None and tick <= _TICK_S),
-            Check("ticks kept", measured["ticks_kept"], measured["ticks_before"], bool(measured["rows_equal"])),
-            Check("integrity_check", measured["integrity"], "ok", measured["integrity"] == "ok"),
+            Check("ticks kept", kept, before, equal and kept == before > 0),
+            Check("integrity_check", integrity, "ok", integrity == "ok"),
         ]
 
 
@@ -121,6 +126,9 @@ class Frozen(Stall):
         pid = self.old.pid
         subject.host.wait("state T", 2, lambda: process_state(pid) == "T", every=0.02)
         return {"pid": pid, "state": process_state(pid), "invocation": self.old.invocation}
+
+    def witnessed(self, seen: Figures) -> bool:
+        return seen.count("pid") > 1 and seen.text("state") == "T" and bool(seen.invocation("invocation"))
 
 
 class Wedged(Stall):
@@ -161,19 +169,24 @@ class Wedged(Stall):
         def alive() -> list[float]:
             lines = engine_lines(subject.unit.journal(self.cursor, quiet=True), "HEARTBEAT", invocation)
             later = [entry.mono_s for entry, _ in lines if entry.mono_s > self.t0 + 0.3]
-            return later if len(later) >= 3 else []
+            return later if len(later) >= _BEATS else []
 
         host.wait("stored ticks to stop", 3, lambda: time.monotonic() > self.t0 + 0.5)
         stuck_at = subject.store.last_tick()
         beats = host.wait("heartbeats after the fault", 6, alive, every=0.2)
         state = process_state(self.old.pid)
         still = subject.store.last_tick() == stuck_at
-        if not still or state == "T":
+        if not still or state not in ("R", "S"):
             return None
         return {
             "heartbeats_after_fault": len(beats), "last_tick": stuck_at, "ticks_stopped": still, "process_state": state,
             "threads": self.threads, "invocation": invocation,
         }  # fmt: skip
+
+    def witnessed(self, seen: Figures) -> bool:
+        alive = seen.count("heartbeats_after_fault") >= _BEATS and seen.text("process_state") in ("R", "S")
+        seen.invocation("invocation")
+        return alive and seen.flag("ticks_stopped") and seen.count("threads") > 1 and seen.count("last_tick") > 0
 
     def more(self, entries: Sequence[Entry], old: State) -> dict[str, Json]:
         text = [entry.message for entry in entries if entry.invocation == old.invocation]
@@ -183,14 +196,12 @@ class Wedged(Stall):
             "wedge_named": any(_WEDGED in line and "proof_wedge.py" in line for line in text),
         }
 
-    def judge(self, measured: dict[str, Json]) -> Sequence[Check]:
+    def judge(self, measured: Figures) -> Sequence[Check]:
         checks = list(super().judge(measured))
-        if "stacks" in measured:
-            stacks, threads = measured["stacks"], measured["threads"]
+        if any(check.name == "integrity_check" for check in checks):
+            stacks, threads, named = measured.count("stacks"), measured.count("threads"), measured.flag("wedge_named")
             checks.append(Check("stacks in the journal", stacks, f"{threads}, all threads", stacks >= threads > 1))
-            checks.append(
-                Check("the blocked line is named", measured["wedge_named"], True, bool(measured["wedge_named"]))
-            )
+            checks.append(Check("the blocked line is named", named, True, named))
         return checks
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from proofs.exchange import Exchange
 from proofs.experiment import Case, Deployed, Mutant, Proof
 from proofs.faults import Copy, Subject, config
+from proofs.figures import Figures, count_of
 from proofs.store import torn_chains
 from proofs.unit import Entry, engine_lines, exits
 from proofs.verdict import Check, Json, Result
@@ -64,6 +65,10 @@ class Stopped(Case):
             return None
         return {"pid": self.old.pid, "invocation": self.old.invocation, "sent": [self.sent_before, self.sent]}
 
+    def witnessed(self, seen: Figures) -> bool:
+        before, after = seen.counts("sent")
+        return seen.count("pid") > 1 and bool(seen.invocation("invocation")) and after > before
+
     def measure(self, subject: Subject) -> dict[str, Json]:
         unit, host, store = subject.unit, subject.host, subject.store
         host.hold("its end", BOUND_S + 7, lambda: _end(unit.journal(self.cursor, quiet=True)), every=0.1)
@@ -82,30 +87,35 @@ class Stopped(Case):
             "persist_count": final.get("persist_count"), "torn": torn_chains(store), "integrity": store.integrity(),
         }  # fmt: skip
 
-    def judge(self, measured: dict[str, Json]) -> Sequence[Check]:
-        took, final, store = measured["took_s"], measured["final"], measured["store"]
+    def judge(self, measured: Figures) -> Sequence[Check]:
+        took, final, store = measured.maybe("took_s"), measured.of("final"), measured.of("store")
         if took is None:
             return (Check("ended after (s)", None, f"<= {BOUND_S:g}", False, guard=True),)
+        for name in _COUNTS:
+            count_of(store[name], name)
         balance = store["received"] == sum(store[name] for name in _BOOKS[1:-1])
         rows = sum(store[name] for name in ("ticks_stored", "signals_stored", "orders_stored", "trades_stored"))
-        lost, dropped = sum(measured["lost"].values()), store["dropped"]
-        stored, admitted = measured["stored"], final["admitted"]
-        by_store, in_order = measured["exit_code"], bool(measured["once_and_in_order"])
+        losses = measured.below("lost")
+        lost, dropped = sum(losses.count(kind) for kind in losses), store["dropped"]
+        stored, admitted, persisted = measured.count("stored"), final["admitted"], measured.of("persist_count")
+        by_store, status = measured.status("exit_code"), measured.status("status")
+        in_order, active = measured.flag("once_and_in_order"), measured.text("active")
+        torn, integrity = measured.counts("torn"), measured.text("integrity")
         return (
             Check("ended after (s)", took, f"<= {BOUND_S:g}", took <= BOUND_S, guard=True),
-            Check("exit status", measured["status"], 0, measured["status"] == 0, guard=True),
+            Check("exit status", status, 0, status == 0, guard=True),
             Check("exit status by the store", by_store, 0, by_store == 0, guard=True),
             Check("ticks stored", stored, f"{admitted}, all admitted", stored == admitted, guard=True),
             Check("FINAL METRICS", final, "as in the store", final == store, guard=True),
-            Check("persist_count", measured["persist_count"], rows, measured["persist_count"] == rows, guard=True),
+            Check("persist_count", persisted, rows, persisted == rows, guard=True),
             Check("waiting", final["waiting"], 0, final["waiting"] == 0, guard=True),
-            Check("state", measured["active"], "inactive", measured["active"] == "inactive", guard=True),
+            Check("state", active, "inactive", active == "inactive", guard=True),
             Check("ticks by the books", store["ticks_stored"], stored, store["ticks_stored"] == stored),
             Check("each trade once, in order", in_order, True, in_order),
             Check("books balance", balance, True, balance),
             Check("dropped, in gaps", lost, dropped, lost == dropped),
-            Check("chains that are not whole", measured["torn"], [], measured["torn"] == []),
-            Check("integrity_check", measured["integrity"], "ok", measured["integrity"] == "ok"),
+            Check("chains that are not whole", torn, [], torn == []),
+            Check("integrity_check", integrity, "ok", integrity == "ok"),
         )
 
     def release(self, subject: Subject) -> None:

@@ -11,6 +11,7 @@ from proofs.catalog.exit12 import STEADY_TICKS
 from proofs.comeback import DEADLINE_S, ComesBack, headline
 from proofs.experiment import Case, Deployed, Mutant, Proof
 from proofs.faults import Copy, Subject, config
+from proofs.figures import Figures
 from proofs.verdict import Check, Json
 
 SIZE_KB = 4096
@@ -49,6 +50,10 @@ class Full(ComesBack):
         kb = about.f_frsize >> 10
         return {"errno": "ENOSPC", "free_kb": about.f_bavail * kb, "size_kb": about.f_blocks * kb, "last": self.last}
 
+    def witnessed(self, seen: Figures) -> bool:
+        full = seen.text("errno") == "ENOSPC" and seen.count("free_kb") == 0
+        return full and seen.count("size_kb") == SIZE_KB and seen.count("last") > 0
+
     def still(self, subject: Subject) -> None:
         _fill(subject)
 
@@ -64,11 +69,12 @@ class Full(ComesBack):
         kept = subject.store.ticks(self.last)
         return {"ticks_before": len(self.rows), "ticks_kept": len(kept), "rows_equal": kept == self.rows}
 
-    def judge(self, measured: dict[str, Json]) -> Sequence[Check]:
+    def judge(self, measured: Figures) -> Sequence[Check]:
         checks = list(super().judge(measured))
-        if measured["back_s"] is not None:
-            kept, before = measured["ticks_kept"], measured["ticks_before"]
-            checks.append(Check("committed ticks kept", kept, before, bool(measured["rows_equal"]) and kept == before))
+        if measured.maybe("back_s") is not None:
+            kept, before = measured.count("ticks_kept"), measured.count("ticks_before")
+            equal = measured.flag("rows_equal")
+            checks.append(Check("committed ticks kept", kept, before, equal and kept == before > 0))
         return checks
 
 

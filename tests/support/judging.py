@@ -6,6 +6,7 @@ from typing import Any
 
 from proofs.experiment import Case, Deployed, judge
 from proofs.verdict import Result
+from tests.support.witnesses import genuine
 
 DEPLOYED = Deployed(10.0, 2.0, (0, 0))
 
@@ -23,8 +24,9 @@ def with_changes(measured: dict[str, Any], changes: dict[str, Any]) -> dict[str,
     return changed
 
 
-def said(case: Case, measured: dict[str, Any], changes: dict[str, Any] | None = None, witness: object = True) -> Result:
-    return judge(case, witness, with_changes(measured, changes or {}))
+def said(case: Case, measured: dict[str, Any], changes: dict[str, Any] | None = None, witness: object = ...) -> Result:
+    """witness: a genuine one, where none is given."""
+    return judge(case, genuine(case) if witness is ... else witness, with_changes(measured, changes or {}))
 
 
 def says(case: Case, measured: dict[str, Any], changes: dict[str, Any]) -> str:

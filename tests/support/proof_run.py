@@ -19,6 +19,7 @@ from proofs import bundle, conduct, evidence, faults, lease, runner, signature
 from proofs.catalog import PROOFS, REQUIRED
 from proofs.experiment import Case, Deployed, Mutant, Proof
 from proofs.faults import Subject
+from proofs.figures import Figures
 from proofs.host import Output, Stop
 from proofs.live import Live
 from proofs.verdict import Check, Json
@@ -54,11 +55,14 @@ class Toy(Case):
             "restart_s": self.deployed.restart_s,
         }
 
-    def judge(self, measured: dict[str, Json]) -> Sequence[Check]:
+    def witnessed(self, seen: Figures) -> bool:
+        return seen.text("state") == "T"
+
+    def judge(self, measured: Figures) -> Sequence[Check]:
         return (
-            Check("value", measured["value"], 1, measured["value"] == 1, guard=True),
-            Check("seen (s)", measured["seen_s"], "<= 2", measured["seen_s"] <= 2),
-            Check("span", [tuple(span) for span in measured["spans"]], "any", len(measured["spans"]) == 1),
+            Check("value", measured.count("value"), 1, measured.count("value") == 1, guard=True),
+            Check("seen (s)", measured.number("seen_s"), "<= 2", measured.number("seen_s") <= 2),
+            Check("span", [tuple(span) for span in measured.all("spans")], "any", len(measured.all("spans")) == 1),
         )
 
 

@@ -25,7 +25,7 @@ def case() -> crash.Killed:
 
 
 def test_good_figures_pass() -> None:
-    result = said(case(), GOOD, witness={"seed": 7})
+    result = said(case(), GOOD, witness={"killed": KILLS, "sent": 900, "seed": 7})
     assert (str(result.verdict), result.reason) == ("PASS", "")
     assert "3 kills (seed [7]), at most 30 trades lost" in crash.headline([result])
 

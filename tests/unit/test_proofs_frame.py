@@ -13,6 +13,7 @@ from proofs.catalog import PROOFS, REQUIRED
 from proofs.evidence import Recorder, read
 from proofs.experiment import Case, Deployed, Mutant, NotSteady, run_case
 from proofs.faults import CannotMutate, Copy, Subject, config
+from proofs.figures import Figures
 from proofs.host import Host, Interrupted, Output, Stop, Waited
 from proofs.unit import seconds
 from proofs.verdict import Check, Json, Verdict
@@ -27,10 +28,10 @@ class Script(Case):
     fault = "none at all"
 
     def __init__(
-        self, witness: Json = "seen", ok: bool | None = True, raises: dict[str, BaseException] | None = None
+        self, witness: Json = ..., ok: bool | None = True, raises: dict[str, BaseException] | None = None
     ) -> None:
         super().__init__(DEPLOYED)
-        self._witness, self._ok, self._raises = witness, ok, raises or {}
+        self._witness, self._ok, self._raises = {"seen": 1} if witness is ... else witness, ok, raises or {}
         self.steps: list[str] = []
 
     def _step(self, name: str) -> None:
@@ -52,7 +53,10 @@ class Script(Case):
         self._step("measure")
         return {"n": 1}
 
-    def judge(self, measured: dict[str, Json]) -> Sequence[Check]:
+    def witnessed(self, seen: Figures) -> bool:
+        return True
+
+    def judge(self, measured: Figures) -> Sequence[Check]:
         self._step("judge")
         return [Check("c", 1, 1, self._ok)]
 

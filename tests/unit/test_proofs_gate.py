@@ -16,6 +16,7 @@ from proofs.experiment import Deployed, judge
 from proofs.faults import Subject
 from proofs.host import Host
 from proofs.verdict import Result
+from tests.support.witnesses import genuine
 
 DEPLOYED = Deployed(10.0, 2.0, (0, 0))
 CASES = [case for case in PROOF.cases(DEPLOYED) if isinstance(case, Live)]
@@ -25,7 +26,7 @@ STARTED = {"release_digest": "a" * 64, "config_digest": "c" * 64}
 def of(case: Live, **measured: Any) -> Result:
     due = next((way.reason for way in WAYS if way.name == case.name), OPEN)
     found = {"exec_main_status": 12, "active": "failed", "starts": 1, "said": f"refused, {due}", "ready": 0, "runs": 0}
-    return judge(case, {"seen": "it"}, found | {"n": 1} | measured)
+    return judge(case, genuine(case), found | {"n": 1} | measured)
 
 
 def test_each_way_is_a_case_and_a_sound_bundle_is_the_last() -> None:

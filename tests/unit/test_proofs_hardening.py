@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from proofs import attempts
-from proofs.catalog.hardening import EXPOSURE, PROOF, TRIED, Sandbox
+from proofs.catalog.hardening import EXPOSURE, NO_MODULES, PROOF, TRIED, Sandbox
 from proofs.experiment import Deployed, judge
 from proofs.verdict import Result
+from tests.support.witnesses import genuine
 
 CASE = Sandbox(Deployed(10.0, 2.0, (0, 0)))
 REFUSED = dict.fromkeys(TRIED, "EPERM")
@@ -26,7 +27,7 @@ def of(inside: dict[str, str], outside: dict[str, str], no_modules: str = "", ex
         "refused_inside": REFUSED | inside, "refused_outside": DONE | outside, "no_modules": no_modules,
         "exposure": exposure, "n": len(TRIED),
     }  # fmt: skip
-    return judge(CASE, {"pid": 1}, measured)
+    return judge(CASE, genuine(CASE), measured)
 
 
 def test_all_refused_inside_and_done_outside_passes() -> None:
@@ -38,7 +39,7 @@ def test_all_refused_inside_and_done_outside_passes() -> None:
 @pytest.mark.parametrize("name", TRIED)
 @pytest.mark.parametrize("outside", ["", "EPERM"])
 def test_one_that_comes_through_inside_fails_at_the_guard(name: str, outside: str) -> None:
-    assert of({name: ""}, {name: outside}, no_modules="a container").failed_at_guard
+    assert of({name: ""}, {name: outside}, no_modules=NO_MODULES[0]).failed_at_guard
 
 
 @pytest.mark.parametrize("name", TRIED)
@@ -47,13 +48,13 @@ def test_one_that_root_cannot_either_could_not_tell(name: str) -> None:
 
 
 def test_loading_a_module_is_left_out_where_root_cannot_either_and_said_so() -> None:
-    result = of({}, {"load a module": "EPERM"}, no_modules="a container")
+    result = of({}, {"load a module": "EPERM"}, no_modules=NO_MODULES[0])
     assert result.verdict == "PASS"
     assert PROOF.headline([result]).endswith("9 of 9 attempts refused; not applicable here: load a module")
 
 
 def test_no_other_attempt_is_left_out_where_root_cannot_either() -> None:
-    assert of({}, {"see another process": "ENOENT"}, no_modules="a container").verdict == "INCONCLUSIVE"
+    assert of({}, {"see another process": "ENOENT"}, no_modules=NO_MODULES[0]).verdict == "INCONCLUSIVE"
 
 
 def test_exposure_has_its_threshold() -> None:

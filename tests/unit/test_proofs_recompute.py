@@ -56,7 +56,7 @@ def test_other_measurements_make_another_verdict_and_each_place_that_says_otherw
 
 
 def test_a_mutant_that_was_seen_voids_the_proof(events: list[Event]) -> None:
-    measured(events, "stall/mutant no-watchdog")[0]["seen_s"] = 9.0
+    measured(events, "stall/mutant no-watchdog")[0].update(measured(events)[0])
     proof, complaints = entry(events)
     assert proof["verdict"] == "INCONCLUSIVE"
     assert "void, a mutant was not caught: no-watchdog said PASS" in proof["reason"]

@@ -16,6 +16,7 @@ from proofs.faults import Subject
 from proofs.host import Host
 from proofs.unit import State
 from proofs.verdict import Result
+from tests.support.witnesses import genuine
 
 DEPLOYED = Deployed(10.0, 2.0, (0, 0))
 BEFORE: dict[str, dict[str, Any]] = {
@@ -30,7 +31,7 @@ def of(name: str, masked: dict[str, Any] | None = None, **measured: Any) -> Resu
     plain = dict.fromkeys(CHANGES[name], "another")
     found = {"before": BEFORE[name], "masked": plain | (masked or {}), "after": BEFORE[name], "n": 1}
     case = OutOfForce(DEPLOYED, name)
-    return judge(case, {"in_force": []}, found | {"cat_sha256": ["a", "b", "a"]} | measured)
+    return judge(case, genuine(case), found | {"cat_sha256": ["a", "b", "a"]} | measured)
 
 
 @pytest.mark.parametrize("name", CHANGES)

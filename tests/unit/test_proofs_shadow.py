@@ -8,6 +8,7 @@ import pytest
 
 from proofs.catalog.shadow import ORDERS, PROOF, Sealed
 from proofs.experiment import Deployed, judge
+from tests.support.witnesses import genuine
 
 GOOD = {
     "orders": ORDERS,
@@ -22,7 +23,7 @@ CASE = Sealed(Deployed(10.0, 2.0, (0, 0)))
 
 
 def test_orders_and_trades_without_a_network_pass() -> None:
-    result = judge(CASE, {"interfaces": ["lo"]}, GOOD)
+    result = judge(CASE, genuine(CASE), GOOD)
     assert result.verdict == "PASS"
     assert PROOF.headline([result]) == f"without a network: {ORDERS} orders, {ORDERS} trades"
 
@@ -38,13 +39,13 @@ def test_orders_and_trades_without_a_network_pass() -> None:
     ],
 )
 def test_what_a_network_would_be_needed_for_fails_at_the_guard(measured: dict[str, Any], failed: str) -> None:
-    result = judge(CASE, {"interfaces": ["lo"]}, GOOD | measured)
+    result = judge(CASE, genuine(CASE), GOOD | measured)
     assert result.failed_at_guard
     assert any(check.name.startswith(failed) for check in result.checks if check.ok is False)
 
 
 def test_orders_of_another_mode_fail_elsewhere() -> None:
-    result = judge(CASE, {"interfaces": ["lo"]}, GOOD | {"modes": ["PAPER", "SHADOW"]})
+    result = judge(CASE, genuine(CASE), GOOD | {"modes": ["PAPER", "SHADOW"]})
     assert result.verdict == "FAIL"
     assert not result.failed_at_guard
 

@@ -1,0 +1,62 @@
+"""What a fault leaves to be seen when it took place, of each case of the catalogue: in the shape that hosts record."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from proofs import attempts
+from proofs.catalog.drift import DESCRIPTION, OOM
+from proofs.experiment import Case
+
+_INVOCATION = "ab" * 16
+_SENT = {"sent": 2003, "by_connection": [1007, 996], "repeats": 0, "lost": 0}
+_BY_CLASS: dict[str, dict[str, Any]] = {
+    "BadConfig": {
+        "invocation": _INVOCATION, "config_sha256": "0" * 64,
+        "bound": "/run/hybrid-proofs/r/exit12/unit/etc:/etc/hybrid-engine:rbind",
+    },
+    "Control": {"pid": 42, "gone": True, "invocation": _INVOCATION},
+    "Frozen": {"pid": 42, "state": "T", "invocation": _INVOCATION},
+    "Wedged": {
+        "heartbeats_after_fault": 3, "last_tick": 151, "ticks_stopped": True, "process_state": "S", "threads": 5,
+        "invocation": _INVOCATION,
+    },
+    "Sampling": _SENT,
+    "Killed": {"killed": 30, "sent": 900, "seed": 7},
+    "Short": {"holder": 42, "another try": "database is locked", "sent": 700},
+    "Long": {"holder": 42, "another try": "database is locked", "sent": 700},
+    "Refused": {"probe": "connection refused", "port": 4242},
+    "Spoiled": {"garbage": {"primary": 20, "secondary": 0}},
+    "Full": {"errno": "ENOSPC", "free_kb": 0, "size_kb": 4096, "last": 33},
+    "Stopped": {"pid": 42, "invocation": _INVOCATION, "sent": [500, 510]},
+    "Sealed": {
+        "pid": 42, "interfaces": ["lo"], "netns": "net:[2]", "netns_of_host": "net:[1]", "inet_socket": "EAFNOSUPPORT",
+        "inet_socket_before": "",
+    },
+    "Live": {"invocation": _INVOCATION, "seen": ["it"], "signature_holds": True, "config_sha256": "0" * 64},
+    "OutOfForce": {"in_force": ["hybrid-engine.service", "zz-proof.conf"], "invocation": _INVOCATION},
+    "Sandbox": {"pid": 42, "confined": dict.fromkeys(attempts.STATUS, "0")},
+    "Changed": {
+        "Description": DESCRIPTION, "oom_score_adj": OOM, "cwd": "/", "invocation": [_INVOCATION, "cd" * 16],
+        "files": {name: ["before", "after"] for name in ("unit", "60-added.conf", "model.py", "config.toml")},
+    },
+}  # fmt: skip
+_OF_FAILOVER: dict[str, dict[str, Any]] = {
+    "closes": {"connection": 1, "closed_ms": 1795228935415},
+    "refuses": {"port": 4242, "probe": "connection refused"},
+    "answers 451": {"answered": {"451": 1}},
+    "goes silent": {"pid": 42, "state": "T"},
+    "sends garbage": {"garbage": 20},
+    "bad certificate": {"tls_hellos": 1, "accepted": 0},
+}
+
+
+def genuine(case: Case) -> dict[str, Any]:
+    """A witness of this case as its host would have recorded it."""
+    kinds = [kind.__name__ for kind in type(case).__mro__]
+    if "Failover" in kinds:
+        return dict(_OF_FAILOVER[case.name])
+    found = dict(next(_BY_CLASS[kind] for kind in kinds if kind in _BY_CLASS))
+    if kinds[0] == "Live":
+        found["signature_holds"] = case._way.holds  # type: ignore[attr-defined]
+    return found

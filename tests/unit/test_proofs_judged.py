@@ -1,0 +1,118 @@
+"""Judged by the catalogue alone: bounds are never measured, a figure left out or of another kind is an ERROR, and a
+witness that does not show its fault is none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from proofs.catalog import PROOFS
+from proofs.catalog.exit12 import BadConfig, Control
+from proofs.catalog.failover import HOWS, Failover
+from proofs.catalog.hardening import Sandbox
+from proofs.catalog.sampling import Sampling
+from proofs.catalog.stall import Frozen
+from proofs.experiment import Case, judge
+from proofs.figures import Figures
+from tests.support.judging import DEPLOYED, said
+from tests.support.witnesses import genuine
+
+CASES = [case for proof in PROOFS.values() for case in proof.cases(DEPLOYED)]
+STALL: dict[str, Any] = {
+    "n": 12, "seen_s": 9.8, "result": "watchdog", "old_invocation": "ab" * 16, "new_invocation": "cd" * 16,
+    "restarts": 1, "tick_after_s": 0.5, "ticks_before": 12, "ticks_kept": 12, "rows_equal": True, "integrity": "ok",
+    "watchdog_in_force_s": 10.0,
+}  # fmt: skip
+CLOSES: dict[str, Any] = {
+    "n": 1, "stored_s": 0.2, "fault_ms": 1000, "last_primary_ms": 990, "first_secondary_ms": 1200, "rejected": 0,
+    "gaps": [{"from_ms": 990, "to_ms": 1200, "count": None}], "garbage_sent": 0,
+}  # fmt: skip
+BOOKS = {"received": 2003, "sampled_out": 1603, "rejected": 0, "duplicate": 0, "dropped": 0, "waiting": 0,
+         "admitted": 400, "ticks_stored": 400}  # fmt: skip
+SAMPLED: dict[str, Any] = {
+    "n": 2003, "sent": 2003, "stored": 400, "ids_match": True, "first_ids": [5, 10, 15], "last_id": 2000,
+    "exit_code": 0, "final": BOOKS, "heartbeat": BOOKS, "store": BOOKS,
+}  # fmt: skip
+STALLED, CLOSED, EVERY_5 = Frozen(DEPLOYED), Failover(DEPLOYED, HOWS[0]), Sampling(DEPLOYED, 5)
+BROKEN = BadConfig(DEPLOYED, "x", "x", "x")
+REFUSED: dict[str, Any] = {
+    "n": 1, "exec_main_status": 12, "active": "failed", "restarts": 0, "starts": 1, "watched_s": 6.0,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("case", "figures"), [(STALLED, STALL), (CLOSED, CLOSES), (EVERY_5, SAMPLED), (BROKEN, REFUSED)]
+)
+def test_good_figures_pass(case: Case, figures: dict[str, Any]) -> None:
+    assert (said(case, figures).verdict, said(case, figures).reason) == ("PASS", "")
+
+
+@pytest.mark.holds("EVIDENCE")
+@pytest.mark.parametrize(
+    ("case", "figures", "changes", "verdict"),
+    [
+        (STALLED, STALL, {"seen_s": 100.0, "seen_bound_s": 1000.0}, "FAIL"),
+        (CLOSED, CLOSES, {"stored_s": 50.0, "bound_s": 100.0}, "FAIL"),
+        (CLOSED, CLOSES, {"gap_kind": "rejected", "gaps": [], "garbage_sent": 20, "rejected": 20}, "FAIL"),
+        (STALLED, STALL, {"new_invocation": ...}, "ERROR"),
+        (STALLED, STALL, {"integrity": ...}, "ERROR"),
+        (STALLED, STALL, {"tick_after_s": ...}, "ERROR"),
+        (STALLED, STALL, {"seen_s": -5.0}, "ERROR"),
+        (STALLED, STALL, {"seen_s": True}, "ERROR"),
+        (STALLED, STALL, {"seen_s": float("nan")}, "ERROR"),
+        (STALLED, STALL, {"rows_equal": "no"}, "ERROR"),
+        (STALLED, STALL, {"rows_equal": 1}, "ERROR"),
+        (STALLED, STALL, {"ticks_kept": 7}, "FAIL"),
+        (STALLED, STALL, {"n": True}, "ERROR"),
+        (STALLED, STALL, {"n": "12"}, "ERROR"),
+        (STALLED, STALL, {"new_invocation": "another"}, "ERROR"),
+        (EVERY_5, SAMPLED, {"ids_match": "yes"}, "ERROR"),
+        (EVERY_5, SAMPLED, {"final": dict.fromkeys(BOOKS, True)}, "ERROR"),
+        (EVERY_5, SAMPLED, {"heartbeat": ...}, "ERROR"),
+        (BROKEN, REFUSED, {"starts": True}, "ERROR"),
+        (BROKEN, REFUSED, {"watched_s": "6"}, "ERROR"),
+        (Control(DEPLOYED), {"n": 1, "restarts": 1, "active": "active"}, {"restarts": True}, "ERROR"),
+    ],
+)  # fmt: skip
+def test_no_figure_moves_its_own_bound_and_none_is_left_out(
+    case: Case, figures: dict[str, Any], changes: dict[str, Any], verdict: str
+) -> None:
+    assert said(case, figures, changes).verdict == verdict
+
+
+def test_the_reasons_for_which_no_module_is_loaded_are_the_catalogues() -> None:
+    case = Sandbox(DEPLOYED)
+    tried = [check.name for check in judge(case, genuine(case), _sandbox("a container's root may not")).checks]
+    assert "load a module" not in tried
+    assert judge(case, genuine(case), _sandbox("because I say so")).verdict == "INCONCLUSIVE"
+
+
+def _sandbox(no_modules: str) -> dict[str, Any]:
+    from proofs.catalog.hardening import TRIED
+
+    outside = {name: "EPERM" if name == "load a module" else "" for name in TRIED}
+    inside = dict.fromkeys(TRIED, "EPERM")
+    return {"n": 10, "refused_inside": inside, "refused_outside": outside, "no_modules": no_modules, "exposure": 1.0}
+
+
+@pytest.mark.holds("EVIDENCE")
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{type(case).__name__}-{case.name}")
+def test_a_witness_shows_its_fault_or_is_none(case: Case) -> None:
+    seen = genuine(case)
+    assert case.witnessed(Figures(seen))
+    for forged in ("yes", True, {"seen": "it"}, [1], {"state": "R"}, {"sent": 5}):
+        result = judge(case, forged, {"n": 1})
+        assert (result.verdict, result.reason) == ("INCONCLUSIVE", "what was witnessed does not show the fault")
+
+
+FOR_PEOPLE = {"repeats", "lost", "seed", "inet_socket_before", "accepted", "pid"}  # of a process that is gone by then
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{type(case).__name__}-{case.name}")
+def test_each_of_a_witness_counts(case: Case) -> None:
+    seen = genuine(case)
+    for name in seen.keys() - FOR_PEOPLE:
+        for spoiled in ({key: seen[key] for key in seen if key != name}, {**seen, name: None}, {**seen, name: -1}):
+            said_of = "what was witnessed does not show the fault"
+            assert not spoiled or judge(case, spoiled, {"n": 1}).reason == said_of, name
