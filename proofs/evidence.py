@@ -63,6 +63,7 @@ class Recorder:
         self.path = path
         self._lock = threading.Lock()
         self._redact = Redactor()
+        self.learn = self._redact.learn
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         self._size = -1  # not the size seen last: the tail has to be read

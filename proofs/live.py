@@ -10,9 +10,11 @@ import subprocess
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from proofs.redact import is_secret
+
 ENGINE = Path("/opt/hybrid-engine/current/bin/hybrid-engine")
 MACHINE_ID = Path("/etc/machine-id")
-SHOW_ENVIRONMENT = ("systemctl", "show", "hybrid-engine.service", "--property=Environment", "--value")
+SHOW_ENVIRONMENT = ("systemctl", "show", "hybrid-engine.service", "--property=Environment")
 _MODE = "HYBRID_ENGINE__MODE"
 _SECONDS = 30
 
@@ -43,8 +45,8 @@ def read(engine: Path = ENGINE, machine_id: Path = MACHINE_ID) -> Live:
         release = json.loads(_say(engine, "version", "--json"))["release_digest"]
     except (ValueError, KeyError, TypeError):
         raise NotLive(f"{engine} version: no release_digest") from None
-    shown = subprocess.run(SHOW_ENVIRONMENT, capture_output=True, text=True, check=False).stdout
-    config = re.search(r"\bconfig digest ([0-9a-f]{64})\b", _say(engine, "config", "check", **settings(shown)))
+    of_unit = settings(environment())
+    config = re.search(r"\bconfig digest ([0-9a-f]{64})\b", _say(engine, "config", "check", **of_unit))
     if config is None:
         raise NotLive(f"{engine} config check: no digest")
     try:
@@ -53,13 +55,31 @@ def read(engine: Path = ENGINE, machine_id: Path = MACHINE_ID) -> Live:
         raise NotLive(f"{machine_id}: {error.strerror}") from None
 
 
+def environment() -> str:
+    """What SHOW_ENVIRONMENT says; nothing where no systemd is."""
+    try:
+        return subprocess.run(SHOW_ENVIRONMENT, capture_output=True, text=True, check=False, timeout=_SECONDS).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+
+
 def settings(shown: str) -> dict[str, str]:
     """The engine's settings among what SHOW_ENVIRONMENT says of the unit, as the engine reads them, but in SHADOW.
 
     The mode is no part of the digest, and an engine that is armed would first ask the gate.
     """
-    pairs = (word.partition("=") for word in shlex.split(shown))
+    pairs = (word.partition("=") for word in shlex.split(shown.removeprefix("Environment=")))
     return {name: value for name, _, value in pairs if name.startswith("HYBRID_ENGINE__")} | {_MODE: "SHADOW"}
+
+
+def credentials(shown: str, given: Path) -> list[str]:
+    """Values that the unit was given and no recording may hold: its variables but the settings, and its credentials."""
+    pairs = (word.partition("=") for word in shlex.split(shown.removeprefix("Environment=")))
+    found = [value for name, _, value in pairs if is_secret(name)]
+    for path in sorted(given.glob("*")):
+        text = path.read_bytes().decode(errors="replace")
+        found += [text, *text.splitlines()]
+    return [value for value in map(str.strip, found) if value]
 
 
 def _say(engine: Path, *arguments: str, **environment: str) -> str:

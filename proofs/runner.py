@@ -148,6 +148,8 @@ def _all(names: Sequence[str], unit_name: str, run_id: str, git: str, cap_s: flo
     host = Host(recorder, "", stop)
     say = _speaker(recorder)
     unit = Unit(host, unit_name)
+    given = Path("/run/credentials", unit_name)  # LoadCredential=, of the unit that runs
+    recorder.learn(live.credentials(live.environment(), given))
     recorder.write("run", data=_header(host, unit, names, run_id, git), sync=True)
     command = self_command()
     undo_command = (
