@@ -20,7 +20,7 @@ from tests.lab.proving import EVIDENCE, PROGRAM
 from tests.lab.stand_in import stand_in
 from tests.lab.steps import Tracker
 
-PROOF, PARENT, HOST = "proof", "parent", "host"
+PROOF, PARENT, HOST = "main", "parent", "host"
 VICTIMS = (PROOF, PARENT, HOST)
 _REACHED_S = 180.0
 
