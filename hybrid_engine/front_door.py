@@ -12,11 +12,7 @@ from hybrid_engine.channel import BEAT_S, Channel
 from hybrid_engine.journal import Journal, Throttle
 from hybrid_engine.metrics import Books, Gap, GapLedger
 from hybrid_engine.model import Print, Tick
-from hybrid_engine.recent import Recent
-
-# Symbols that a source may have: as many as Binance streams on one connection. An exchange that invents more must not
-# take the memory of the house; what is kept of a symbol is bounded (recent.REMEMBERED_IDS).
-MAX_SYMBOLS = 1024
+from hybrid_engine.recent import MAX_SYMBOLS, Recent
 
 log = Journal("hybrid_engine.front_door")
 
@@ -47,8 +43,8 @@ class FrontDoor(Channel):
     def offer(self, source: str, prints: Iterable[Print], received_ms: int, beat: Callable[[], None]) -> None:
         """Book trades as they came off the wire: duplicates and sampled-out ones are counted, the rest wait or evict.
 
-        All of one hand-over share one wait of `admit_wait_ms`: they arrived together. A trade of a symbol beyond
-        MAX_SYMBOLS is rejected, under no symbol's name.
+        All of one hand-over share one wait of `admit_wait_ms`: they arrived together. A trade of a symbol too many (its
+        name is "", or beyond MAX_SYMBOLS) is rejected, under no symbol's name.
         """
         stranger: str | None = None
         with self.mutex:
@@ -59,7 +55,7 @@ class FrontDoor(Channel):
                 symbol, number = item.symbol, item.exchange_id
                 recent = recent_of.get(symbol)
                 if recent is None:
-                    if len(recent_of) >= MAX_SYMBOLS:
+                    if not symbol or len(recent_of) >= MAX_SYMBOLS:
                         books.received += 1
                         books.rejected += 1
                         self._gaps.lose("rejected", source, "", received_ms)

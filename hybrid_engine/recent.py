@@ -1,14 +1,21 @@
-"""The last trade ids of one source and symbol."""
+"""What is remembered of a source, and how much of it at most: an exchange must not take the memory of the house."""
 
 from array import array
 from bisect import bisect_left
 
-# More than any exchange repeats after a reconnect.
+# Symbols of a source: as many as Binance streams on one connection. Those that it was not configured for are fewer, so
+# that an exchange which invents some leaves room for those that it was.
+MAX_SYMBOLS = 1024
+MAX_STRANGERS = 256
+
+# Trade ids of a symbol: more than any exchange repeats after a reconnect.
 REMEMBERED_IDS = 4096
 
 
 class Recent:
-    """Exchanges do not promise order inside a message, so the ids themselves, not a mark.
+    """The last trade ids of one source and symbol.
+
+    Exchanges do not promise order inside a message, so the ids themselves, not a mark.
 
     They mostly ascend: one above all others is new without a look, and others are found by bisection. So they can lie
     in a ring of 32 kB; a set takes ten times that. Out of order, it is looked through as a whole.

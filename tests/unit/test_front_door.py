@@ -9,10 +9,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from hybrid_engine.front_door import MAX_SYMBOLS, FrontDoor
+from hybrid_engine.front_door import FrontDoor
 from hybrid_engine.metrics import Gap
 from hybrid_engine.model import Event, Print, Tick
-from hybrid_engine.recent import REMEMBERED_IDS
+from hybrid_engine.recent import MAX_SYMBOLS, REMEMBERED_IDS
 from tests.support.street import nothing
 
 

@@ -1,0 +1,51 @@
+"""An exchange that invents symbols without end: what a source keeps of names and numbers stays bounded."""
+
+from __future__ import annotations
+
+import pytest
+
+from hybrid_engine.front_door import FrontDoor
+from hybrid_engine.ingest.exchanges import Mark
+from hybrid_engine.ingest.names import Names
+from hybrid_engine.ingest.sequence import Numbers
+from hybrid_engine.model import Print
+from hybrid_engine.recent import MAX_STRANGERS, MAX_SYMBOLS
+from hybrid_engine.sources import Source
+from tests.support.street import nothing
+
+
+@pytest.fixture
+def names() -> Names:
+    symbols = ("BTC/USD", "ETH/USD")
+    return Names(Source("one", "ws://x/stream", "binance", symbols, 1, ""), "BTC/USD")
+
+
+@pytest.mark.holds("MEMORY")
+def test_strangers_beyond_some_have_no_name_and_leave_room_for_those_it_was_configured_for(
+    names: Names, capsys: pytest.CaptureFixture[str]
+) -> None:
+    called = [names.of(f"MADEUP{number}") for number in range(10_000)]
+    assert called[:MAX_STRANGERS] == [f"MADEUP{number}" for number in range(MAX_STRANGERS)]
+    assert set(called[MAX_STRANGERS:]) == {""}
+    assert names.of("MADEUP3") == "MADEUP3"
+    assert (names.of("BTCUSD"), names.of("ETHUSD")) == ("BTC/USD", "ETH/USD")
+    assert len(names._known) <= MAX_STRANGERS + 3
+    assert len(capsys.readouterr().out.splitlines()) == MAX_STRANGERS  # said once of each, and of no more
+
+
+def test_a_trade_without_a_name_is_rejected() -> None:
+    door = FrontDoor(8, sample_every=1, admit_wait_ms=0)
+    door.offer("one", [Print("", 1.0, 1.0, 1, 1), Print("X", 1.0, 1.0, 1, 1)], 5, nothing)
+    books, gaps = door.ledger()
+    assert (books.received, books.rejected, books.waiting) == (2, 1, 1)
+    assert [gap[1:4] for gap in gaps] == [("rejected", "one", "")]
+
+
+@pytest.mark.holds("MEMORY")
+def test_numbers_are_followed_of_so_many_symbols() -> None:
+    numbers = Numbers()
+    assert list(numbers.observe([Mark("X", 1, 1, True)])) == []
+    for number in range(5000):
+        numbers.observe([Mark(f"MADEUP{number}", 1, 1, True)])
+    assert max(len(due) for due in numbers._due.values()) <= MAX_SYMBOLS
+    assert list(numbers.observe([Mark("X", 4, 4, True)])) == [("X", 2)]
