@@ -18,7 +18,7 @@ Command = Callable[[str, str, object], argparse.ArgumentParser]
 
 def add(command: Command) -> None:
     """Add these commands. command: makes a subparser from a name, what it does, and what does it."""
-    verify = command("verify", "ALLOW (0) or DENY (1) a bundle, with every reason; 2: it could not be asked", _verify)
+    verify = command("verify", "ALLOW (0) or DENY (1) a bundle, with every reason; 2: no sense in the call", _verify)
     verify.add_argument("dir", type=Path, help="directory with statement.json, statement.sig, events.jsonl")
     verify.add_argument(
         "--allowed-signers", type=Path, required=True, metavar="FILE", help="whose signature counts (ssh-keygen(1))"
@@ -90,9 +90,13 @@ def _verify(args: argparse.Namespace) -> int:
     from proofs import verify
 
     try:
-        report = verify.verify(args.dir, _asked(args, args.allowed_signers))
+        asked = _asked(args, args.allowed_signers)
     except Unusable as error:
         return _complain(str(error))
+    try:
+        report = verify.verify(args.dir, asked)
+    except Unusable as error:  # what cannot be looked at is not allowed either
+        report = Report(args.dir, {"signature": [str(error)]})
     _tell(report, args.json)
     return 0 if report.allowed else 1
 

@@ -66,9 +66,9 @@ def _signature(report: Report, body: bytes, asked: Asked) -> None:
         report.skipped["signature"] = "about to be made"
         return
     try:
-        asked.signers.read_bytes()
-    except OSError as error:
-        raise Unusable(f"{asked.signers}: {error.strerror}") from None
+        blobs.slurp(asked.signers.resolve())  # ssh-keygen would wait for ever for what a pipe says
+    except blobs.Unreadable as error:
+        raise Unusable(f"{asked.signers.parent}: {error}") from None
     armored = _slurp(report.directory / signature.SIGNATURE, reasons)
     if not (body and armored):
         reasons.append("the statement is not signed")

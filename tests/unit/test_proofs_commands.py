@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -148,13 +149,18 @@ def test_a_bad_call_has_its_own_code(
     assert said in capsys.readouterr().err
 
 
-def test_nothing_to_verify_is_one_clear_line(
+def test_nothing_to_verify_is_denied_with_one_clear_line(
     recorded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert verify(tmp_path / "none", recorded, "--skip-live") == 2
-    assert capsys.readouterr().err == f"hybrid-proofs: {tmp_path / 'none'}: no such directory\n"
-    assert call("verify", recorded, "--allowed-signers", tmp_path / "none", "--skip-live") == 2
-    assert capsys.readouterr().err == f"hybrid-proofs: {tmp_path / 'none'}: No such file or directory\n"
+    assert verify(tmp_path / "none", recorded, "--skip-live") == 1
+    first, reason, *_ = capsys.readouterr().out.splitlines()
+    assert (first[:5], reason) == ("DENY:", f"  signature: {tmp_path / 'none'}: no such directory")
+    os.mkfifo(tmp_path / "pipe")
+    for name, why in {"none": "No such file or directory", "pipe": "is no plain file"}.items():
+        assert call("verify", recorded, "--allowed-signers", tmp_path / name, "--skip-live", "--json") == 1
+        said = json.loads(capsys.readouterr().out)
+        assert said["decision"] == "DENY"
+        assert why in said["reasons"][0]
 
 
 def test_diff_shows_what_differs(there: Path, recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
