@@ -109,12 +109,12 @@ class FeedIngest(IngestStage):
             self._fail(link, session, error)
 
     def _open(self, link: Link, session: Session) -> None:
-        self._selector.register(session.connection.fileno(), selectors.EVENT_READ, (session, link))
+        self._selector.register(session.fileno, selectors.EVENT_READ, (session, link))
 
     def _drop(self, session: Session) -> None:
         session.open = False
         self._more.pop(session, None)
-        self._selector.unregister(session.connection.fileno())
+        self._selector.unregister(session.fileno)
         session.connection.close()
 
     # Tending ----------------------------------------------------------------------------------------------------
@@ -257,8 +257,9 @@ class FeedIngest(IngestStage):
         new.leads = set(old.leads)
         link.numbers.new_socket(lambda theirs: True)
         self._booking.observe(link, new, new.marks, link.heard_ms or received_ms, received_ms)
-        for symbol in new.leads | new.strangers:
+        for symbol in new.leads | new.strangers if new.leads else ():
             self._booking.offer_missing(link, new, symbol)
+        new.inherit(old)
         self.feed.moves += 1
         log.info("moved to a new connection", source=link.source.name)
 

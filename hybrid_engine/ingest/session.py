@@ -10,8 +10,9 @@ from hybrid_engine.model import Print
 from hybrid_engine.sources import Source
 from hybrid_engine.store import now_ms
 
-# So many trades of a symbol are kept of a source that stands by: the newest.
-KEPT = 2048
+# So many trades of a source that stands by are kept, the newest: of each symbol, and in all.
+KEPT = 4096
+KEPT_IN_ALL = 16384
 KEPT_SYMBOLS = 128
 
 
@@ -41,6 +42,7 @@ class Session:
         self.connection = connection
         self.exchange = EXCHANGES[source.kind]
         self.open = True
+        self.fileno = connection.fileno()
         self.began_ms = now_ms()
         self.heard_ms: int | None = None
         self.sensible_at: float | None = None  # the first frame that made sense, or pong
@@ -50,6 +52,7 @@ class Session:
         self.leads: set[str] = set()
         self.strangers: set[str] = set()  # symbols it was not configured for
         self._kept: dict[str, deque[tuple[float, int, Print]]] = {}
+        self._most = max(KEPT_IN_ALL // KEPT_SYMBOLS, min(KEPT, KEPT_IN_ALL // len(names.own)))
 
     def sort(self, messages: Sequence[bytes], now: float, received_ms: int, limit: int) -> Heard:
         """Decode, up to the message that makes `limit` undecodable ones in a row; set aside what others lead."""
@@ -94,8 +97,15 @@ class Session:
         if kept is None:
             if len(self._kept) >= KEPT_SYMBOLS:
                 return
-            kept = self._kept[name] = deque(maxlen=KEPT)
+            kept = self._kept[name] = deque(maxlen=self._most)
         kept.append((now, received_ms, item))
+
+    def inherit(self, old: "Session") -> None:
+        """It takes the place of `old`, which stood by: what that one kept, and what came here alone."""
+        for symbol, entries in old._kept.items():
+            known = {item for _, _, item in entries}
+            news = [entry for entry in self._kept.get(symbol, ()) if entry[2] not in known]
+            self._kept[symbol] = deque([*entries, *news], maxlen=self._most)
 
     def kept(self, symbol: str, after: float) -> Iterator[tuple[int, list[Print]]]:
         """What was kept of `symbol` and heard after that moment, as it came: (received_ms, trades). Kept no longer."""

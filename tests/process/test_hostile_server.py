@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import re
 import socket
 import struct
 import threading
@@ -16,35 +13,11 @@ import pytest
 from tests.support.books import check_finished, rows
 from tests.support.notify import Manager
 from tests.support.process import Launcher
-
-GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-
-
-def frame(opcode: int, payload: bytes, *, fin: bool = True, rsv: int = 0, length: int | None = None) -> bytes:
-    """A frame as a server sends it; `length` lies about the payload's."""
-    size = len(payload) if length is None else length
-    head = bytes([(0x80 if fin else 0) | rsv << 4 | opcode])
-    if size < 126:
-        return head + bytes([size]) + payload
-    return head + (struct.pack(">BH", 126, size) if size < 2**16 else struct.pack(">BQ", 127, size)) + payload
+from tests.support.talker import accept, frame
 
 
 def trade(number: int) -> bytes:
     return b'{"e":"trade","s":"BTCUSDT","t":%d,"p":"10.5","q":"1","T":1700000000000}' % number
-
-
-def accept(peer: socket.socket) -> None:
-    """The server's half of the handshake."""
-    request = b""
-    while b"\r\n\r\n" not in request:
-        request += peer.recv(4096)
-    found = re.search(rb"(?i)sec-websocket-key: (\S+)", request)
-    assert found
-    answer = base64.b64encode(hashlib.sha1(found[1] + GUID).digest())
-    peer.sendall(
-        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Accept: " + answer + b"\r\n\r\n"
-    )
 
 
 def drip(peer: socket.socket) -> None:

@@ -252,6 +252,27 @@ def test_an_old_connection_that_ends_in_the_middle_of_a_move_is_no_failure(
         assert feeding.feed.source_failures == 0
 
 
+def test_a_standby_that_moves_keeps_what_it_heard(one: Talker, two: Talker) -> None:
+    pair = source("first", one, "BTC/USD"), source("second", two, "BTC/USD", priority=2)
+    with Feeding(*pair, standby="hot") as feeding:
+        feeding.leads("first")
+        feeding.until(lambda: one.open)
+        one.say(trade(1))
+        feeding.until(lambda: feeding.ids() == [1] and two.open)
+        two.say(trade(101), trade(102), SHUTDOWN)
+        feeding.until(lambda: len(two.peers) == 2)
+        two.say(trade(103))
+        feeding.until(lambda: feeding.feed.moves == 1)
+        two.say(trade(104))
+        feeding.until(lambda: len(two.open) == 1)
+        feeding.rest(0.1)
+        assert feeding.ids() == [1]
+        one.open[0].close()
+        feeding.leads("second")
+        feeding.until(lambda: len(feeding.ids("second")) == 4)
+        assert feeding.ids("second") == [101, 102, 103, 104]
+
+
 @pytest.mark.holds("PACE")
 def test_a_server_that_accepts_and_closes_sees_so_many_attempts_a_minute_and_no_more(
     one: Talker, monkeypatch: pytest.MonkeyPatch
