@@ -67,6 +67,7 @@ PROMISES = {
     "REPLAY": Promise("Replaying a run gives the same signals, orders and trades, byte for byte"),
     "RETENTION": Promise("What is older than retention_days goes, whole chains and nothing else; 0 keeps everything"),
     "GROWTH": Promise("Starts, commits and health cost the same however much is stored"),
+    "RELOAD": Promise("A reload under load loses no tick and takes effect at the trade that it says"),
     "MEMORY": Promise("What is kept of a source and of a symbol is bounded, whatever an exchange sends"),
     "CONFIG12": Promise(
         "Any configuration is valid, or exit 12 with one line that names file, key, found and allowed", ("exit12",)
