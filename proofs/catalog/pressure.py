@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 from proofs.exchange import Exchange
 from proofs.experiment import Case, Deployed, Mutant, NotSteady, Proof
 from proofs.faults import Copy, Subject, config
+from proofs.figures import Figures
 from proofs.host import Host, pressure, read_text
 from proofs.load import Burners, cgroup, some_avg10
 from proofs.spans import due, spacings, spans
@@ -125,20 +127,28 @@ class Pressed(Case):
             "exit_code": run["exit_code"], "store": {name: run.get(name) for name in _BOOKS},
         }  # fmt: skip
 
-    def judge(self, measured: dict[str, Json]) -> Sequence[Check]:
-        store, told = measured["store"], measured["decisions"]
+    def witnessed(self, seen: Figures) -> bool:
+        stalled = avg10_of(seen.texts("cpu.pressure"))
+        burning = seen.counts("burning")
+        return len(burning) > 0 and bool(seen.text("cgroup")) and stalled is not None and stalled > LIMIT
+
+    def judge(self, measured: Figures) -> Sequence[Check]:
+        store, told = measured.below("store"), measured.all("decisions")
+        spans_said, restarted, match = measured.of("spans"), measured.flag("restarted"), measured.flag("ids_match")
+        stored, sent, code = measured.count("stored"), measured.count("n"), measured.status("exit_code")
         applied = [one for one in told if one["received"] is not None]
         ups = [one for one in applied if one["action"] == "THROTTLE_UP"]
         downs = [one for one in applied if one["action"] == "THROTTLE_DOWN"]
         up, down = ([one["sample_every"] for one in steps] for steps in (ups, downs))
-        first, last = _after(ups[:1], measured["over_s"]), _after(downs[-1:], measured["calm_s"])
-        kept, whole = measured["kept"], [1, *UP, *DOWN]
-        losses = [store.get(name) for name in ("dropped", "rejected", "duplicate")]
-        balance = store["received"] == sum(store[name] for name in _BOOKS[1:-1])
+        first, last = _after(ups[:1], measured.maybe("over_s")), _after(downs[-1:], measured.maybe("calm_s"))
+        kept, whole = measured.counts("kept"), [1, *UP, *DOWN]
+        losses = [store.count(name) for name in ("dropped", "rejected", "duplicate")]
+        received = store.count("received")
+        balance = received == sum(store.count(name) for name in _BOOKS[1:-1])
         unproven = [one["after_s"] for one in told if not borne_out(one)]
         # Without calm, or with somebody else's pressure after it, nothing can be said of the way down.
-        calm = measured["calm_s"] is not None and measured["pressed_again"] <= LIMIT
-        reloaded = measured["after_reload"]
+        calm = measured.maybe("calm_s") is not None and measured.number("pressed_again") <= LIMIT
+        reloaded = measured.counts("after_reload")
         return (
             Check("steps up", up, UP, up == UP, guard=True),
             Check("first step (s)", first, f"<= {FIRST_S:g}", first is not None and first <= FIRST_S, guard=True),
@@ -147,15 +157,14 @@ class Pressed(Case):
             Check("last step down (s)", last, f"<= {STEPS_S:g}",
                   (last is not None and last <= STEPS_S) if calm else None, guard=True),
             Check("kept one of", kept, whole, kept == whole if calm else None, guard=True),
-            Check("which trades", f"{measured['stored']} of {measured['n']}", f"by {measured['spans']}",
-                  bool(measured["ids_match"]), guard=True),
+            Check("which trades", f"{stored} of {sent}", f"by {spans_said}", match, guard=True),
             Check("decisions without their pressure", unproven, [], unproven == []),
             Check("decisions", len(told), f">= {len(UP)}", len(told) >= len(UP)),
-            Check("received", store["received"], measured["n"], store["received"] == measured["n"]),
+            Check("received", received, sent, received == sent),
             Check("dropped, rejected, duplicate", losses, [0, 0, 0], losses == [0, 0, 0]),
             Check("books balance", balance, True, balance),
-            Check("restarted", measured["restarted"], False, not measured["restarted"]),
-            Check("exit code", measured["exit_code"], 0, measured["exit_code"] == 0),
+            Check("restarted", restarted, False, not restarted),
+            Check("exit code", code, 0, code == 0),
         )  # fmt: skip
 
     def release(self, subject: Subject) -> None:
@@ -196,6 +205,12 @@ def borne_out(decision: dict[str, Json]) -> bool:
     cpu = float(psi["cpu"][0].split()[1].removeprefix("avg10="))
     down = "THROTTLE_DOWN" in (decision["action"], decision["would"])
     return cpu < LIMIT / 2 if down else cpu > LIMIT
+
+
+def avg10_of(lines: Sequence[str]) -> float | None:
+    """Of the kernel's lines of a pressure file: `some`, in percent of the last 10 s."""
+    found = [re.match(r"some avg10=([0-9.]+) ", line) for line in lines]
+    return next((float(match[1]) for match in found if match), None)
 
 
 def _after(step: Sequence[dict[str, Json]], since_s: float | None) -> float | None:

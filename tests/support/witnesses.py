@@ -22,6 +22,10 @@ _BY_CLASS: dict[str, dict[str, Any]] = {
         "invocation": _INVOCATION,
     },
     "Sampling": _SENT,
+    "Pressed": {
+        "burning": [42, 43], "cgroup": "/sys/fs/cgroup/x",
+        "cpu.pressure": ["some avg10=55.10 avg60=20.00 avg300=5.00 total=1", "full avg10=0.00 avg60=0.00"],
+    },
     "Killed": {"killed": 30, "sent": 900, "seed": 7},
     "Short": {"holder": 42, "another try": "database is locked", "sent": 700},
     "Long": {"holder": 42, "another try": "database is locked", "sent": 700},
