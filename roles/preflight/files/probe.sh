@@ -25,4 +25,10 @@ done
 say cgroup2 "$(awk '$0 ~ / - cgroup2 / { print $5; exit }' /proc/self/mountinfo)"
 say controllers "$(cat "$(awk '$0 ~ / - cgroup2 / { print $5; exit }' /proc/self/mountinfo)/cgroup.controllers" 2>/dev/null)"
 say psi "$(test -r /proc/pressure/cpu && echo yes || echo no)"
+# Who holds the lock of the proofs, if anybody does; the file stays behind. Trying the lock would take it for a moment.
+lock=/run/hybrid-proofs/lock
+if [ -e "$lock" ] && grep -q "FLOCK.* $(printf '%02x:%02x:%s' $(stat -c '%Hd %Ld %i' "$lock")) " /proc/locks; then
+    say proof "$(head -n 1 "$lock")"
+    say proof_age_s "$(($(date +%s) - $(stat -c %Y "$lock")))"
+fi
 say container "$(systemd-detect-virt --container 2>/dev/null)"
