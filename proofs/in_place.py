@@ -74,6 +74,11 @@ class InPlace(Subject):
         path.unlink(missing_ok=True)
         self.reload()
 
+    @property
+    def edited(self) -> bool:
+        """Something was edited in this proof; it may have been put back since."""
+        return bool(self._lease.originals)
+
     def changed(self) -> list[str]:
         """The edited files that are not now what they were."""
         return originals.changed(self._lease.originals)

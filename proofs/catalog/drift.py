@@ -157,8 +157,11 @@ class Healed(Changed):
         self._plays = tuple(plays)
 
     def steady(self, subject: Subject) -> None:
-        """As it was found clean before: every edited file has been put back."""
-        changed = _in_place(subject).changed()
+        """As it was found clean before, which nothing is edited without: every edited file has been put back."""
+        place = _in_place(subject)
+        if not place.edited:
+            raise NotSteady("verify was not seen to be clean here, or a deploy to change nothing")
+        changed = place.changed()
         if changed:
             raise NotSteady(f"{', '.join(changed)} is not what it was")
 

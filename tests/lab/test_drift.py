@@ -1,61 +1,146 @@
-"""Drift: what is changed on a host by hand is named by verify, each thing in words of its own, and deploy heals it."""
+"""Drift, proven: verify names what was changed by hand, deploy heals it, and however the proof ends it leaves nothing.
+
+The proof asks its controller, which is this test's playbook, for both; where nobody answers it says nothing.
+"""
 
 from __future__ import annotations
 
-import re
+import json
+import shutil
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.lab.deploying import CONFIG, CURRENT, DROPINS, UNIT, fingerprint, play
-from tests.lab.labs import Lab
+from proofs import evidence, recompute
+from proofs.catalog.drift import DRIFTS
+from tests.lab.deploying import CONFIG, UNIT, checkout_with, play
+from tests.lab.labs import CHECKOUT, Lab, wait_for
+from tests.lab.proving import EVIDENCE, PROGRAM, events, picture, recorded_verdict
+from tests.lab.stand_in import stand_in
 
 pytestmark = pytest.mark.lab
-FILE = f"/etc/systemd/system/{UNIT}"
-ADDED = f"{DROPINS}/60-added.conf"
-RELOAD = f"systemctl daemon-reload; systemctl restart {UNIT}"
-# What somebody does by hand; the assertion that has to go red for it; and what that has to name.
-DRIFTS = {
-    "the unit edited by hand": (
-        f"sed -i 's/^Description=.*/Description=mine now/' {FILE}",
-        "test_deployed_files_are_as_deployed",
-        FILE,
-    ),
-    "a drop-in added": (
-        f"printf '[Service]\\nOOMScoreAdjust=5\\n' > {ADDED}",
-        "test_nobody_else_changes_the_unit",
-        ADDED,
-    ),
-    "WorkingDirectory emptied": (
-        f"sed -i 's/^WorkingDirectory=.*/WorkingDirectory=/' {FILE}",
-        "test_works_in_its_canonical_directory",
-        "works elsewhere than in its state directory",
-    ),
-    "a file of the release changed": (
-        f"echo '# altered' >> {CURRENT}/lib/hybrid_engine/model.py",
-        "test_release_is_what_its_name_says",
-        "lib/hybrid_engine/model.py is not as it was built",
-    ),
-    "the config changed outside of the deployment": (
-        f"sed -i 's/sample_every = 1/sample_every = 2/' {CONFIG}",
-        "test_deployed_files_are_as_deployed",
-        CONFIG,
-    ),
-}
+ADDED = f"/etc/systemd/system/{UNIT}.d/60-added.conf"
 
 
-def test_verify_names_each_and_deploy_heals_them(lab: Lab) -> None:
-    play(lab, "deploy")
-    places = ("/etc/systemd/system", CONFIG, f"{CURRENT}/")
-    before = fingerprint(lab, *places)
-    lab.root("sh", "-c", "; ".join([*(script for script, _, _ in DRIFTS.values()), RELOAD]))
-    said = play(lab, "verify", check=False)
-    assert said.rc != 0
-    red = set(re.findall(r"(?:FAILED|ERROR) tests/verify/\S+::(\w+)", said.out))
-    for drift, (_, assertion, named) in DRIFTS.items():
-        assert assertion in red, drift
-        assert named in said.said, drift
-    # What the deployment does not know it tells of and leaves: that is its owner's to take away again.
-    lab.root("rm", ADDED)
-    play(lab, "deploy")
-    assert fingerprint(lab, *places) == before
-    assert play(lab, "verify").rc == 0
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sources as they are now: what the proof has deployed must be what was deployed before it."""
+    folder = tmp_path_factory.mktemp("checkout")
+    shutil.copytree(CHECKOUT / "proofs", folder / "proofs", ignore=shutil.ignore_patterns("__pycache__"))
+    return checkout_with(folder)
+
+
+@pytest.fixture(scope="module")
+def installed(lab: Lab, checkout: Path) -> Lab:
+    play(lab, "deploy", release_checkout=checkout)
+    play(lab, "prove", "--tags=install", release_checkout=checkout)
+    return lab
+
+
+@pytest.fixture(scope="module")
+def before(installed: Lab) -> dict[str, str]:
+    return picture(installed)
+
+
+@pytest.fixture(scope="module")
+def home(installed: Lab, before: object, checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The evidence of one run."""
+    root = tmp_path_factory.mktemp("evidence")
+    play(installed, "prove_drift", release_checkout=checkout, proof_evidence=root)
+    (found,) = (root / installed.name).iterdir()
+    return found
+
+
+def test_verify_names_each_and_deploy_heals_them(home: Path, installed: Lab, before: dict[str, str]) -> None:
+    (proof,) = json.loads((home / "statement.json").read_text())["predicate"]["proofs"]
+    assert (proof["name"], proof["verdict"], proof["restored"]) == ("drift", "PASS", True), proof["reason"]
+    named = {check["name"]: check["ok"] for case in proof["cases"] for check in case["checks"]}
+    assert all(named[f"verify names {drift}"] for drift in DRIFTS)
+    assert picture(installed) == before
+
+
+@pytest.mark.holds("MUTANTS")
+def test_its_mutants_are_caught_by_what_they_lack(home: Path) -> None:
+    (proof,) = json.loads((home / "statement.json").read_text())["predicate"]["proofs"]
+    red = {
+        mutant["name"]: {check["name"] for case in mutant["cases"] for check in case["checks"] if check["ok"] is False}
+        for mutant in proof["mutant"]["each"]
+    }
+    assert red["blind"] == {*(f"verify names {drift}" for drift in DRIFTS), "verify"}
+    assert red["idle"] == {"left by the deploy", "red in the verify after it", "deploy, then verify"}
+
+
+def test_the_controllers_answers_are_in_the_recording_that_is_judged_again(home: Path) -> None:
+    seen = evidence.read(home / "events.jsonl")
+    asked = [
+        event["data"]["plays"] for event in seen if event["kind"] == "intent" and event["stdout"].startswith("ask")
+    ]
+    answers = [event for event in seen if event["kind"] == "answer"]
+    assert asked == [["verify", "deploy"], ["verify"], ["deploy", "verify"], ["verify"], ["verify"]]
+    assert [answer["rc"] for answer in answers] == [0, 2, 0, 0, 2]
+    assert all(answer["argv"][0] == "ansible-playbook" for answer in answers)
+    statement, complaints = recompute.rebuild(seen)
+    assert complaints == []
+    assert statement["predicate"]["proofs"] == json.loads((home / "statement.json").read_text())["predicate"]["proofs"]
+
+
+def test_nobody_answers_and_nobody_else_deploys_meanwhile(
+    installed: Lab, before: dict[str, str], checkout: Path, tmp_path: Path
+) -> None:
+    installed.root(PROGRAM, "run", "drift", "--run", "alone", "--no-wait")
+    wait_for("its ask", lambda: installed.root("ls", "/run/hybrid-proofs/alone/asks", check=False).stdout, 60)
+    # One that has no end in sight: the ask is not given up while the playbooks are looked at.
+    installed.root("systemctl", "kill", "--kill-whom=main", "--signal=STOP", "hybrid-proof-alone.service")
+    try:
+        for playbook, words in (("deploy", {}), ("rollback", {"dropin": "40-hardening"}), ("restore", {"dropin": "x"})):
+            said = play(installed, playbook, check=False, release_checkout=checkout, **words)
+            assert said.rc != 0
+            assert said.changes == []
+            assert "A proof holds it: run alone, pid " in said.said
+            assert "systemctl stop hybrid-proof-alone.service" in said.said
+    finally:
+        installed.root("systemctl", "kill", "--kill-whom=main", "--signal=CONT", "hybrid-proof-alone.service")
+    wait_for("its end", lambda: picture(installed) == before, 120)
+    assert recorded_verdict(installed, "alone", tmp_path) == "INCONCLUSIVE"
+    statement: dict[str, Any] = json.loads(installed.root("cat", f"{EVIDENCE}/alone/statement.json").stdout)
+    (proof,) = statement["predicate"]["proofs"]
+    assert "no controller answered" in proof["reason"]
+    assert not [event for event in events(installed, "alone") if event["stdout"].startswith("fault: ")]
+
+
+def begun(lab: Lab, run: str) -> None:
+    """A run that has edited everything by now."""
+    stand_in(lab)
+    lab.root(PROGRAM, "run", "drift", "--run", run, "--no-wait")
+    path = f"{EVIDENCE}/{run}/events.jsonl"
+    wait_for("the fault", lambda: '"kind": "witness"' in lab.root("cat", path, check=False).stdout, 60)
+
+
+def undone(lab: Lab, run: str) -> list[tuple[str, bool, list[str]]]:
+    reports = [event["data"] for event in events(lab, run) if event["kind"] == "undone"]
+    return [(report["by"], report["restored"], report["problems"]) for report in reports]
+
+
+@pytest.mark.holds("RESTORED")
+def test_killed_with_etc_edited(installed: Lab, before: dict[str, str], tmp_path: Path) -> None:
+    begun(installed, "killed")
+    installed.root("systemctl", "kill", "--kill-whom=main", "--signal=KILL", "hybrid-proof-killed.service")
+    wait_for("the undo", lambda: undone(installed, "killed"), 60)
+    wait_for("its end", lambda: picture(installed) == before, 30)
+    assert undone(installed, "killed") == [("ExecStopPost", True, [])]
+    assert recorded_verdict(installed, "killed", tmp_path) == "ERROR"
+
+
+@pytest.mark.holds("RESTORED")
+def test_a_power_cut_with_etc_edited(installed: Lab, before: dict[str, str], tmp_path: Path) -> None:
+    begun(installed, "cut")
+    installed.kill()
+    installed.boot()
+    wait_for("the undo after the boot", lambda: undone(installed, "cut"), 60)
+    wait_for("its end", lambda: picture(installed) == before, 30)
+    assert undone(installed, "cut") == [("boot", True, [])]
+    assert installed.root("test", "-e", ADDED, check=False).returncode != 0
+    assert "changed by hand" not in installed.root("systemctl", "show", UNIT).stdout
+    assert installed.root("grep", "-c", "sample_every = 1$", CONFIG).stdout.strip() == "1"
+    assert recorded_verdict(installed, "cut", tmp_path) == "ERROR"

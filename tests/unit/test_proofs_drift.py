@@ -18,7 +18,7 @@ from proofs.asks import Answer, Unanswered
 from proofs.catalog import PROOFS, REQUIRED
 from proofs.catalog.drift import ASSERTIONS, DRIFTS, Healed, Named, _named
 from proofs.evidence import Recorder
-from proofs.experiment import Deployed
+from proofs.experiment import Deployed, NotSteady
 from proofs.host import Host, Output
 from proofs.in_place import InPlace, NotALab
 from proofs.lease import Lease
@@ -104,6 +104,15 @@ def test_no_host_but_a_lab_has_its_files_edited(host: Host, tmp_path: Path, monk
         assert runner.applicable(["stall", "drift"], host) == ["stall"]
         assert runner.applicable(["drift"], host) == ["drift"]
     assert "drift" not in REQUIRED["nuc"]
+
+
+def test_nothing_is_edited_where_no_controller_answered(host: Host, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(asks, "_SEEN_S", 0.0)
+    place = InPlace(host, "x.service", armed(tmp_path), (0, 0))
+    with pytest.raises(Unanswered, match="no controller answered"):
+        Named(DEPLOYED).steady(place)
+    with pytest.raises(NotSteady):
+        Healed(DEPLOYED).steady(place)
 
 
 def armed(tmp_path: Path) -> Lease:
