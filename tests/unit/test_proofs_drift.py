@@ -19,6 +19,7 @@ from proofs.catalog import PROOFS, REQUIRED
 from proofs.catalog.drift import ASSERTIONS, DRIFTS, Healed, Named, _named
 from proofs.evidence import Recorder
 from proofs.experiment import Deployed, NotSteady
+from proofs.figures import Figures
 from proofs.host import Host, Output
 from proofs.in_place import InPlace, NotALab
 from proofs.lease import Lease
@@ -70,7 +71,7 @@ def test_its_assertions_are_there() -> None:
 
 
 def judged(case: Any, **measured: object) -> tuple[str, bool]:
-    result = of_checks(case.name, case.judge({"n": 5, **measured}), {"w": 1}, 5, case.n_min)
+    result = of_checks(case.name, case.judge(Figures({"n": 5, **measured})), {"w": 1}, 5, case.n_min)
     return str(result.verdict), result.failed_at_guard
 
 
