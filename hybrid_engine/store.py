@@ -167,8 +167,11 @@ class Store:
             return expire(self._con, self.run_id, days, now_ms())
 
     def end_run(self, exit_code: int, ended_ms: int) -> None:
-        """The run is over. Raises Locked or StorageError."""
+        """The run is over, and so is every gap that its last commit left open. Raises Locked or StorageError."""
         with translated(self._path), transaction(self._con):
+            self._con.execute(
+                "UPDATE gaps SET to_ms = max(from_ms, ?1) WHERE run_id = ?2 AND to_ms IS NULL", (ended_ms, self.run_id)
+            )
             self._con.execute(
                 "UPDATE runs SET ended_ms = ?, exit_code = ? WHERE id = ?", (ended_ms, exit_code, self.run_id)
             )

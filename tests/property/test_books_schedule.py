@@ -17,6 +17,8 @@ from tests.support.process import wait_until
 
 SYMBOLS = ("BTC/USD", "ETH/USD")
 numbers = st.none() | st.integers(0, 60)
+# Enough to fill any house, some of it twice.
+PRESSING: list[tuple[str, int | None]] = [(symbol, n if n < 5 else None) for n in range(20) for symbol in SYMBOLS]
 floods = st.lists(st.tuples(st.sampled_from(SYMBOLS), numbers), min_size=1, max_size=30)
 flood = st.tuples(st.just("flood"), st.sampled_from(("one", "two")), floods, st.integers(1, 3))
 steps = st.one_of(
@@ -85,10 +87,15 @@ def play(driven: Driven, what: str, *args: object) -> None:
         driven.strategy.free.set()
     elif what == "lock":
         driven.lock()
+        before = driven.street.counters.lock_waits
+        driven.floods.put(("one", PRESSING))
+        wait_until(lambda: driven.idle or driven.street.counters.lock_waits > before, "a try that meets the lock")
     elif what == "unlock":
         driven.unlock()
     elif what == "fail":
         driven.store.fail_after = args[0]  # type: ignore[assignment]
+        driven.floods.put(("two", PRESSING))
+        wait_until(lambda: driven.idle or driven.locked or not driven.store.fail_after, "a write that is interrupted")
     elif what == "break":
         driven.strategy.broken.set()
     elif what == "settle":
@@ -119,7 +126,7 @@ def look(driven: Driven) -> None:
 def end(driven: Driven) -> None:
     """A stop, and what must be in the file then."""
     run, told = driven.store.run_id, driven.told
-    locked, broken = driven._lock is not None, driven.strategy.broken.is_set()
+    locked, broken = driven.locked, driven.strategy.broken.is_set()
     clean = driven.stop()
     assert clean or locked or broken, driven.street.failure
     books, counters, fates = driven.street.door.snapshot(), driven.street.counters, told.fates()

@@ -146,16 +146,28 @@ def test_a_clock_that_leaps_ahead_makes_nothing_old(db: Path, monkeypatch: pytes
     store.close()
 
 
-def test_an_open_gap_stays_and_so_does_the_run_that_it_is_of(db: Path) -> None:
+def test_an_open_gap_stays_and_what_is_behind_it(db: Path) -> None:
     store = Store(db)
     run(store, OLD)
     fill(store, 1, 3, OLD, lost(1, OLD), Gap(2, "down", "s", "X", OLD, None, None), lost(3, OLD), lost(4, OLD))
-    store.end_run(0, OLD)
-    run(store, NOW)
     fill(store, 4, 2, NOW)
     assert expire_all(store) == 4 * 3 + 1
     assert rows(db, "SELECT id FROM gaps") == [(2,), (3,), (4,)]
+    store.close()
+
+
+def test_a_run_stays_as_long_as_a_gap_of_it_does(db: Path) -> None:
+    store = Store(db)
+    run(store, OLD)
+    fill(store, 1, 3, OLD, lost(1, OLD), lost(2, OLD), lost(3, OLD))
+    store.end_run(0, OLD)
+    run(store, NOW)
+    fill(store, 4, 2, NOW)
+    assert expire_all(store) == 4 * 3 + 2
     assert rows(db, "SELECT id FROM runs") == [(1,), (2,)]
+    fill(store, 6, 2, NOW, lost(4, NOW))
+    assert expire_all(store) == 1 + 1
+    assert rows(db, "SELECT id FROM runs") == [(2,)]
     store.close()
 
 

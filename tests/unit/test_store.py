@@ -123,6 +123,19 @@ def test_a_run_that_crashed_is_closed_by_the_next_with_a_gap(db: Path) -> None:
     assert len(rows(db, "SELECT 1 FROM gaps WHERE kind = 'crash'")) == 1  # a clean end is none
 
 
+def test_a_run_that_ends_leaves_no_gap_open(db: Path) -> None:
+    """Its writer gave up: what it would have closed last, the end of the run closes."""
+    store = Store(db)
+    store.begin_run(INFO, 1000)
+    write(store, batch(1), Gap(1, "down", "s", "X", 5, None, None), Gap(2, "dropped", "s", "X", 9000, None, 4))
+    store.end_run(14, 2000)
+    store.close()
+    assert rows(db, "SELECT id, from_ms, to_ms, count FROM gaps ORDER BY id") == [
+        (1, 5, 2000, None),
+        (2, 9000, 9000, 4),
+    ]
+
+
 def test_a_second_writer_is_refused_in_time_and_readers_are_not(made: Path) -> None:
     first = Store(made)
     with pytest.raises(StorageError, match="another engine writes to this database"):
