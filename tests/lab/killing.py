@@ -111,9 +111,11 @@ def _wait_for_step(recording: Recording, tracker: Tracker, step: str, more: int)
                 left -= 1
                 due = left <= 0 or began is not None
             if event["kind"] == "verdict" and not due:  # the last there is
-                if scope is None:
-                    raise NotReached(f"{step!r} is no step of this run: it came to {event['data']['verdict']} without")
-                due = True
+                verdict, due = event["data"]["verdict"], True
+                if scope is None and verdict != "INCONCLUSIVE":
+                    raise NotReached(f"{step!r} is no step of this run: it came to {verdict} without")
+                if scope is None:  # this machine was too busy for it, or cannot show it
+                    print(f"struck at its end, before {step!r}: {event['data']['reason']}")
             if due:
                 break
         yield due
