@@ -184,6 +184,22 @@ def test_health_of_an_engine_that_runs_stops_and_dies(engine: Launcher) -> None:
     assert "ok   database: " in text.stdout
 
 
+@pytest.mark.holds("S1")
+def test_health_tells_which_durability_is_in_force(engine: Launcher) -> None:
+    process = engine.start(engine={"durability": "power"})
+    assert process.wait("store verified")["synchronous"] == 2
+    process.heartbeat(lambda f: f["ticks_stored"] > 0)
+    assert health(engine) == (0, dict.fromkeys(CHECKS, True))
+    engine.write_config({"engine": {"durability": "normal"}})
+    assert health(engine) == (1, {**dict.fromkeys(CHECKS, True), "durability": False})
+    text = engine.command("health", "--config", str(process.config)).stdout
+    assert "FAIL durability: power, configured normal" in text
+    assert process.stop() == 0
+    with closing(sqlite3.connect(engine.db, isolation_level=None)) as con:
+        con.execute("UPDATE runs SET durability = NULL")  # of an earlier release, which does not say
+    assert health(engine)[1]["durability"] is True
+
+
 @pytest.mark.parametrize("kind", ["garbage", "empty", "foreign", "foreign with runs", "name too long", "a directory"])
 def test_health_of_what_is_no_database_of_ours_is_1(engine: Launcher, kind: str) -> None:
     db = engine.db

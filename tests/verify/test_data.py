@@ -44,6 +44,12 @@ def test_books_balance_in_the_last_heartbeat(seen: dict[str, Any], told: list[st
     assert last["bp_drops_signal"] == last["bp_drops_persist"] == 0, last
 
 
+def test_durability_is_what_is_configured(seen: dict[str, Any]) -> None:
+    """As the writer read it back of its own connection; a release before that check says nothing of it."""
+    found = [entry for entry in seen["health"].get("checks", []) if entry["name"] == "durability"]
+    assert all(entry["ok"] for entry in found), found
+
+
 def test_counters_are_fresh(seen: dict[str, Any]) -> None:
     running = check(seen, "running")
     assert running["ok"], running["detail"]
