@@ -139,7 +139,8 @@ def judge(lab: Lab, run: str, cell: Cell, folder: Path, to_the_end: bool) -> Non
 def some(name: str) -> Cell:
     """A random step of the proof, and who dies at it."""
     draw = random.Random(f"{os.environ.get('PROOF_SEED')} {name}")
-    return draw.choice([cell for cell in every_cell() if cell.proof == name])
+    step = draw.choice(steps(PROOFS[name]))
+    return Cell(name, draw.choice(VICTIMS), step, draw.choice(_UNDO) if step == UNDO else 0)
 
 
 @pytest.mark.holds("RESTORED")
