@@ -191,10 +191,15 @@ def counted(symbol: str, number: int | None) -> tuple[Mark, ...]:
     return (Mark(symbol, number, number, True),) if symbol and number is not None else ()
 
 
-def known(frame: Frame, symbol_key: str, number_key: str) -> tuple[Mark, ...]:
-    """The empty mark of a frame that tells of the newest trade and does not bring it. Odd ones tell nothing."""
+def known(frame: Frame, symbol_key: str, number_key: str, on_its_way: int = 0) -> tuple[Mark, ...]:
+    """The empty mark of a frame that tells of the newest trade and does not bring it. Odd ones tell nothing.
+
+    `on_its_way`: so many of the newest may still come, in other frames.
+    """
     symbol, number = frame.get(symbol_key), number_of(frame, number_key)
-    return (Mark(symbol, number + 1, number, True),) if number and isinstance(symbol, str) and symbol else ()
+    if not isinstance(symbol, str) or not symbol or not number or number < on_its_way:
+        return ()
+    return (Mark(symbol, number + 1 - on_its_way, number - on_its_way, True),)
 
 
 def refusal(*parts: object) -> str:
