@@ -114,6 +114,6 @@ def _configured_mode(path: Path) -> str:
         return "?"
 
 
-def kind_of_host(host: Host) -> str:
-    """ "lab" or "nuc": what a kind cannot show at all is not in its required set."""
-    return "nuc" if not_a_lab(host) else "lab"
+def kind_of_host(host: Host, quiet: bool = True) -> str:
+    """ "lab" or "nuc": what a kind cannot show at all is not in its required set. quiet: do not record the look."""
+    return "nuc" if not_a_lab(host, quiet) else "lab"

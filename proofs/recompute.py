@@ -205,11 +205,19 @@ class _Attempt:
 
     def _report(self) -> dict[str, Json]:
         """The undo's report, its claim looked up: in how the host was before and after, and in the engine's health."""
-        undone = [e for e in self._of("undone", f"{self.proof.name}/undo") if e["data"]["by"] == "the proof itself"]
+        every = self._of("undone", f"{self.proof.name}/undo")
+        undone = [e for e in every if e["data"]["by"] == "the proof itself"]
         leases = [
             e["data"]["before"] for e in self._of("intent") if isinstance(e["data"], dict) and "before" in e["data"]
         ]
         if not undone or not leases:
+            return entry.taken()
+        for other in every:  # whoever undid: one that could not is what this proof left behind
+            if other is not undone[-1]:
+                self._complain(other, f"undone by {other['data']['by']} beside the proof itself")
+                return entry.taken()
+        if [e["data"]["when"] for e in self._of("observed")] != ["before", "after"]:
+            self._complain(undone[-1], "the host was not observed before and after")
             return entry.taken()
         report = {**undone[-1]["data"], "problems": list(undone[-1]["data"]["problems"])}
         changed = [key for key in _AS_BEFORE if report["after"][key] != leases[-1][key]]

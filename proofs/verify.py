@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from proofs import blobs, bundle, evidence, live, recompute, signature
-from proofs.catalog import REQUIRED
+from proofs import blobs, bundle, course, evidence, live, recompute, signature
+from proofs.catalog import PROOFS, REQUIRED
 from proofs.decision import Asked, Report, Unusable
 from proofs.verdict import Json, Verdict
 
@@ -44,7 +44,7 @@ def verify(directory: Path, asked: Asked) -> Report:
     if statement is not None and events is not None:
         try:
             made, complaints = recompute.rebuild(events)
-            report.steps["required"] = _required(made, asked.required)
+            report.steps["required"] = _required(made, asked.required, course.kind_shown(events))
             report.steps["verdicts"] = complaints + _same(body, statement, made)
             _buglog(report, events)
         except Exception as error:  # noqa: BLE001 - events that break the rules they are judged by are denied as well
@@ -114,7 +114,7 @@ def _recording(report: Report) -> list[dict[str, Json]] | None:
     try:
         events = list(evidence.checked(raw))
         reasons += blobs.problems(report.directory / blobs.FOLDER, events)
-        reasons += _one_subject(events)
+        reasons += course.problems(events, PROOFS)
     except evidence.ChainBroken as error:
         reasons.append(f"{evidence.EVENTS}: {error}")
         return None
@@ -122,20 +122,6 @@ def _recording(report: Report) -> list[dict[str, Json]] | None:
         reasons.append(f"{evidence.EVENTS}: not a run of proofs: {type(error).__name__}: {error}")
         return None
     return events
-
-
-def _one_subject(events: Sequence[dict[str, Json]]) -> list[str]:
-    """Release, config, unit and host were one and the same, from before the first proof until after the last."""
-    about = [event for event in events if event["kind"] in ("run", "run ended")]
-    if [event["kind"] for event in about] != ["run", "run ended"]:
-        return [f"not one run from its beginning to its end: {', '.join(e['kind'] for e in about) or 'neither'}"]
-    begin, end = about
-    verdicts = [event["seq"] for event in events if event["kind"] in ("proof", "verdict")]
-    found = [f"line {end['seq'] + 1}: {d}" for d in recompute.differences(begin["data"], end["data"])]
-    if verdicts and not begin["seq"] < min(verdicts) < max(verdicts) < end["seq"]:
-        found.append(f"line {end['seq'] + 1}: a proof lies outside of the run")
-    clock = [event for event, before in zip(events[1:], events, strict=False) if event["mono_ns"] < before["mono_ns"]]
-    return found + [f"line {event['seq'] + 1}: the clock goes backwards" for event in clock[:1]]
 
 
 def _live(report: Report, statement: dict[str, Json], asked: Asked) -> None:
@@ -174,13 +160,17 @@ def _age(finished: str, asked: Asked) -> list[str]:
     return []
 
 
-def _required(made: dict[str, Json], names: Sequence[str] | None) -> list[str]:
-    """Every required proof says PASS, put the host back, and caught its mutants; by the recomputed entries."""
+def _required(made: dict[str, Json], names: Sequence[str] | None, shown: str) -> list[str]:
+    """Every required proof says PASS, put the host back, and caught its mutants; by the recomputed entries.
+
+    shown: the kind of host that the recording shows; where it is not the one that is claimed, all of them are due.
+    """
     predicate = made["predicate"]
     kind = predicate["kind_of_host"]
     if names is None and kind not in REQUIRED:
         return [f"it does not say what has to be shown: no kind of host is called {kind!r}"]
-    due = dict.fromkeys([*(REQUIRED[kind] if names is None else names), *predicate["required"]])
+    of_host = REQUIRED[kind] if kind == shown else [name for each in REQUIRED.values() for name in each]
+    due = dict.fromkeys([*(of_host if names is None else names), *predicate["required"]])
     entries = {proof["name"]: proof for proof in predicate["proofs"]}
     found = [] if due else ["nothing is required"]
     for name in due:

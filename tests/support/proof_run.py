@@ -81,7 +81,7 @@ def answer(argv: tuple[str, ...]) -> Output:
         "show": SHOWN, "cat": "[Service]\nExecStart=/x\nEnvironment=A_TOKEN=hunter2\n", "--version": "systemd 252\n",
         "check": f"config digest {LIVE.config_digest}\n", "--big": "".join(f"entry {n}\n" for n in range(3000)),
         "--container": "systemd-nspawn\n",
-        "version": json.dumps({"release_name": "0.1.0-aaa", "release_digest": LIVE.release_digest}),
+        "version": json.dumps({"release_name": f"0.1.0-{'a' * 12}", "release_digest": LIVE.release_digest}),
     }  # fmt: skip
     return Output(0, next((text for word, text in said.items() if word in argv[1:]), ""), "")
 

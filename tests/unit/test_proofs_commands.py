@@ -178,7 +178,7 @@ def test_diff_shows_what_differs(there: Path, recorded: Path, capsys: pytest.Cap
     assert call("diff", recorded, there) == 1
     said = capsys.readouterr().out
     for line in (
-        f"release: 0.1.0-aaa sha256 {'a' * 64} -> 0.1.0-aaa sha256 {'f' * 64}", "toy: PASS -> FAIL",
+        f"release: 0.1.0-aaaaaaaaaaaa sha256 {'a' * 64} -> 0.1.0-aaaaaaaaaaaa sha256 {'f' * 64}", "toy: PASS -> FAIL",
         "toy2/first: value: 1 -> 2", "-ExecStart=/x", "+ExecStart=/y", "verdicts: different",
     ):  # fmt: skip
         assert f"{line}\n" in said
