@@ -92,6 +92,11 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="ID",
         help="exchange's id of trade 1; the history has ids below it (1)",
     )
+    add(
+        "--ids",
+        choices=["run", "symbol"],
+        help="what ids count: the trades of the run, or those of each symbol, as exchanges do; then no history (run)",
+    )
     add("--clock", choices=["now", "recorded"], help="times in the frames (now)")
     add(
         "--keep-symbols",

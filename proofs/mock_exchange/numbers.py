@@ -7,6 +7,8 @@ socket was gone): then it is the next to be taken again, by whoever is connected
 from __future__ import annotations
 
 import heapq
+from collections import Counter
+from collections.abc import Callable
 
 
 class Numbers:
@@ -56,3 +58,19 @@ class Numbers:
     def give_back(self, numbers: list[int]) -> None:
         for number in numbers:
             heapq.heappush(self._back, number)
+
+
+class Ordinals:
+    """The how many-eth of its symbol each trade is, 1 for the first; `symbol_of` tells the symbol of a number."""
+
+    def __init__(self, symbol_of: Callable[[int], str]) -> None:
+        self._symbol_of = symbol_of
+        self._so_far: Counter[str] = Counter()
+        self._known: list[int] = []
+
+    def of(self, number: int) -> int:
+        while len(self._known) < number:
+            symbol = self._symbol_of(len(self._known) + 1)
+            self._so_far[symbol] += 1
+            self._known.append(self._so_far[symbol])
+        return self._known[number - 1]

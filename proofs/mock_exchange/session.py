@@ -8,6 +8,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -16,10 +17,10 @@ from websockets.protocol import State
 
 from .ledger import now_ms
 from .market import Market
-from .numbers import Numbers
+from .numbers import Numbers, Ordinals
 from .tape import NoisePlan
 from .transport import Socket
-from .wire import SPOILS, Wire
+from .wire import SPOILS, Trade, Wire
 
 #: A flood lets the event loop breathe after so many frames, so that pings and commands are answered.
 BREATH = 32
@@ -45,6 +46,7 @@ class Session:
         self._tape = market.tape
         self._plan = NoisePlan(market.tape, wire.family, market.noise_per_trade, market.builtin)
         self._noise_number = 0
+        self._ordinals = Ordinals(lambda number: wire.symbol_for(market.trade(number, self._tape)))
 
     @property
     def open(self) -> bool:
@@ -97,7 +99,8 @@ class Session:
         market = self.market
         if market.settings.keep_symbols:
             self._tape = market.tape.only(self.wire.symbols) or market.tape
-        history = market.history(self.numbers, self._tape)
+        by_run = market.settings.ids == "run"
+        history = market.history(self.numbers, self._tape) if by_run else []
         for text in self.wire.opening(history, now_ms()):
             await self._say("history", partial(str, text))
         self.count.symbols = list(self.wire.symbols)
@@ -144,7 +147,7 @@ class Session:
             self.numbers.lose(len(numbers))
             market.ledger.totals["lost"] += len(numbers)
             return
-        trades = [market.trade(number, self._tape) for number in numbers]
+        trades = [self._trade_of(number) for number in numbers]
         handed = await self._send(self.wire.trades(trades))
         if kind == "repeat":
             if handed:
@@ -158,6 +161,12 @@ class Session:
         for trade in trades:
             market.ledger.sent(self.count, trade.number, self.wire.symbol_for(trade))
         await self._after()
+
+    def _trade_of(self, number: int) -> Trade:
+        trade = self.market.trade(number, self._tape)
+        if self.market.settings.ids == "run":
+            return trade
+        return replace(trade, trade_id=self._ordinals.of(number) + self.market.settings.first_id - 1)
 
     async def _after(self) -> None:
         """What is due after a trade: steps of the script, and the close after so many trades."""

@@ -28,6 +28,7 @@ class Settings:
     speed: float | None = None
     noise: float | None = None
     first_id: int = 1
+    ids: str = "run"
     clock: str = "now"
     keep_symbols: bool = False
     each: bool = False
@@ -53,6 +54,7 @@ class Settings:
         need(self.speed is None or self.speed > 0, "speed", "a factor above 0")
         need(self.noise is None or self.noise >= 0, "noise", "frames a trade, 0 or more")
         need(self.clock in ("now", "recorded"), "clock", "now or recorded")
+        need(self.ids in ("run", "symbol"), "ids", "run or symbol")
         need(self.close_after is None or self.close_after > 0, "close_after", "1 or more trades")
         need(self.trades_per_frame > 0, "trades_per_frame", "1 or more")
         need(self.heartbeat > 0, "heartbeat", "seconds above 0")

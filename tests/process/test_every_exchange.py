@@ -49,11 +49,14 @@ def test_what_never_came_is_counted_where_the_exchange_counts(engine: Launcher, 
     assert missed == ([("one", "BTC/USD", 7)] if path in COUNTED else [])
 
 
-@pytest.mark.parametrize("kind", ["coinbase", "gemini", "gemini_v2", "kraken"])
+@pytest.mark.parametrize("kind", ["binance", "coinbase", "gemini", "gemini_v2", "kraken"])
 def test_several_symbols_of_one_source_are_told_apart(engine: Launcher, kind: str) -> None:
     symbols = ["BTC/USD", "eth-usd", "LTC/EUR"]
-    with MockExchange(count=300, rate=0) as exchange:
-        source = {"name": "one", "url": exchange.url(kind), "kind": kind, "symbols": symbols}
+    with MockExchange(count=300, rate=0, ids="symbol", close_after=100, close_times=1) as exchange:
+        url = exchange.url(kind)
+        if kind == "binance":
+            url = url.replace("/ws/btcusdt@trade", "/stream?streams=btcusd@trade/ethusd@aggTrade/ltceur@trade")
+        source = {"name": "one", "url": url, "kind": kind, "symbols": symbols}
         engine.write_sources(source)
         process = engine.start(engine={"ingest_mode": "REAL_WS"})
         process.heartbeat(lambda fields: fields["ticks_stored"] == 300, after=0)
@@ -61,5 +64,7 @@ def test_several_symbols_of_one_source_are_told_apart(engine: Launcher, kind: st
         process.send(signal.SIGTERM)
         assert process.popen.wait(20) == 0
     assert sent == {"BTCUSD": 100, "ETHUSD": 100, "LTCEUR": 100}
-    stored = rows(engine.db, "SELECT symbol, count(*) FROM ticks GROUP BY symbol ORDER BY 1")
-    assert stored == [(symbol, 100) for symbol in sorted(symbols)]
+    # Each symbol's ids count from 1 by themselves, as exchanges' do: none is missing, and none taken for missing.
+    stored = rows(engine.db, "SELECT symbol, exchange_id FROM ticks ORDER BY symbol, id")
+    assert stored == [(symbol, number) for symbol in sorted(symbols) for number in range(1, 101)]
+    assert rows(engine.db, "SELECT * FROM gaps WHERE kind = 'missed'") == []
