@@ -45,7 +45,7 @@ def test_reloads_under_load_lose_nothing_and_fall_between_two_trades(engine: Lau
             assert set(reloaded["changed"]) >= {f"engine.{name}" for name in changed if name != "log_level"}
             # There are more to come, of the new count.
             process.heartbeat(lambda f, n=reloaded["received"]: f["received"] > n + 100)  # type: ignore[misc]
-        sent = exchange.wait(sent=COUNT, timeout=60)
+        sent = exchange.wait(sent=COUNT, timeout=180)
         process.heartbeat(lambda f: f["received"] >= COUNT)
         assert process.stop() == 0
     assert sent["sent"] == COUNT

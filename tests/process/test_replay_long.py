@@ -65,11 +65,11 @@ def test_50_000_ticks_with_a_crash_in_the_middle_come_again_byte_for_byte(engine
     with MockExchange(rate=0, seed=7) as exchange:
         live = {**calm, "ingest_mode": "MOCK_WS", "ws_url": exchange.url("binance", "btcusdt"), "sample_every": EVERY}
         process = engine.start(engine=live, risk_caps=CAPS)
-        wait_until(lambda: stored(engine.db) > TICKS // 2, "half of the ticks", 60)
+        wait_until(lambda: stored(engine.db) > TICKS // 2, "half of the ticks", 180)
         process.send(signal.SIGKILL)
         assert process.code() == -signal.SIGKILL
         process = engine.start(engine=live, risk_caps=CAPS)
-        wait_until(lambda: stored(engine.db) > TICKS, "all of the ticks", 60)
+        wait_until(lambda: stored(engine.db) > TICKS, "all of the ticks", 180)
         assert process.stop() == 0
     with closing(sqlite3.connect(engine.db, isolation_level=None)) as con:
         crashed, finished = check_snapshot(con, 1), check_finished(engine.db, 2)
@@ -83,7 +83,7 @@ def test_50_000_ticks_with_a_crash_in_the_middle_come_again_byte_for_byte(engine
     for number in (1, 2):  # into one database: their ids do not meet
         again = {**calm, "ingest_mode": "REPLAY", "replay_from": {"database": str(original), "run": number}}
         # Other batches than then.
-        assert engine.start(engine={**again, "batch_rows": 777}, risk_caps=CAPS).code(60) == 0
+        assert engine.start(engine={**again, "batch_rows": 777}, risk_caps=CAPS).code(180) == 0
         replayed = check_finished(engine.db, number)
         assert replayed["ticks_stored"] == (crashed, finished)[number - 1]["ticks_stored"]
         for table in TABLES:
