@@ -155,3 +155,11 @@ def test_pressure_that_the_kernel_does_not_say_is_none(tmp_path: Path) -> None:
     assert load.some_avg10(tmp_path, "cpu") == 12.5
     assert load.cgroup("") is None
     assert load.cgroup("/no/such.service") is None
+
+
+def test_a_kernel_without_pressure_has_nothing_to_show(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    host = Host(Recorder(tmp_path / "events.jsonl"))
+    monkeypatch.setattr(pressure, "read_text", lambda path: "some avg10=0.00 avg60=0.00 avg300=0.00 total=0\n")
+    assert pressure.PROOF.not_applicable(host) == ""
+    monkeypatch.setattr(pressure, "read_text", lambda path: "")
+    assert "knows no pressure" in pressure.PROOF.not_applicable(host)

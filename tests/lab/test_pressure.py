@@ -1,0 +1,48 @@
+"""Pressure on a host: the deployed engine can read its own, and the ladder is proven with real load."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.lab.deploying import UNIT
+from tests.lab.labs import Lab
+from tests.lab.proving import EVIDENCE, PROGRAM, install, picture
+
+pytestmark = pytest.mark.lab
+MUTANTS = {"logonly", "latched"}
+
+
+@pytest.fixture(scope="module")
+def installed(lab: Lab) -> Lab:
+    install(lab)
+    return lab
+
+
+def test_pressure_is_known_inside_the_deployed_sandbox(installed: Lab) -> None:
+    """The same lines that root reads outside it: ProtectControlGroups= hides nothing that has to be read."""
+    state = "--property=MainPID,ControlGroup"
+    shown = dict(
+        line.split("=", 1) for line in installed.root("systemctl", "show", UNIT, state).stdout.split() if "=" in line
+    )
+    said = installed.root("journalctl", "-u", UNIT, "-o", "cat", "_PID=" + shown["MainPID"]).stdout
+    assert '"message":"ready"' in said
+    assert "pressure is unknown" not in said
+    mount = "awk '$0 ~ / - cgroup2 / { print $5; exit }' /proc/self/mountinfo"
+    inside = ("nsenter", "-t", shown["MainPID"], "-m", "setpriv", "--reuid=nobody", "--clear-groups", "sh", "-c")
+    for kind in ("cpu", "memory", "io"):
+        read = f'cat "$({mount}){shown["ControlGroup"]}/{kind}.pressure"'
+        assert installed.root(*inside, read).stdout.startswith("some avg10="), kind
+
+
+@pytest.mark.holds("G2")
+def test_it_is_proven_with_real_load_and_the_host_is_as_it_was(installed: Lab) -> None:
+    before = picture(installed)
+    done = installed.root(PROGRAM, "run", "pressure", "--run", "pressed", check=False, timeout=400)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (proof,) = json.loads(installed.root("cat", f"{EVIDENCE}/pressed/statement.json").stdout)["predicate"]["proofs"]
+    assert (proof["verdict"], proof["mutant"]["verdict"]) == ("PASS", "FAIL")
+    assert {mutant["name"] for mutant in proof["mutant"]["each"] if mutant["verdict"] == "FAIL"} == MUTANTS
+    assert proof["restored"]
+    assert picture(installed) == before
