@@ -1,59 +1,93 @@
-"""The proofs on a host that Ansible deployed to: they PASS, their mutants FAIL, and the evidence bears it out."""
+"""The proofs on hosts that Ansible deployed to: they PASS, their mutants FAIL, and the evidence bears it out.
+
+It is signed on the controller and verified there, and on the host, which reads off itself what is live.
+"""
 
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from proofs import bundle, evidence
-from proofs.catalog import PROOFS
-from tests.lab.deploying import fingerprint
-from tests.lab.labs import Lab
-from tests.lab.proving import EVIDENCE, PROGRAM, install, picture
+from proofs.catalog import PROOFS, REQUIRED
+from tests.lab.labs import Lab, MakeLab
+from tests.lab.proving import PROGRAM, install, picture, rows
+from tests.lab.same_verdict import shares
 
 pytestmark = pytest.mark.lab
 Entry = dict[str, Any]
+# What any host has to show. What only a lab can is proven in test_drift.py.
+SHOWN = REQUIRED["nuc"]
+
+
+@dataclass
+class Site:
+    """A host, the proofs that it ran, what the playbook said of them, and the evidence as that brought it home."""
+
+    lab: Lab
+    names: list[str]
+    root: Path
+    before: dict[str, str] = field(default_factory=dict)
+    rc: int = -1
+    told: str = ""
+
+    @property
+    def home(self) -> Path:
+        assert (self.root / self.lab.name).is_dir(), self.told
+        (found,) = (self.root / self.lab.name).iterdir()
+        return found
+
+    @property
+    def wanted(self) -> list[str]:
+        """What verifier and signer are told to require of it."""
+        return [f"--required={','.join(self.names)}"]
+
+    @property
+    def statement(self) -> Entry:
+        found: Entry = json.loads((self.home / "statement.json").read_text())
+        return found
+
+    def prove(self) -> None:
+        install(self.lab)
+        self.before = picture(self.lab)
+        words = {"proof_names": self.names, "proof_evidence": str(self.root)}
+        key = {"prove_signing_key": f"{self.root}/key", "prove_signing_key_make": True}
+        done = self.lab.ansible("prove.yml", "-e", json.dumps(words | key), check=False, timeout=1200)
+        self.rc, self.told = done.returncode, done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")
-def installed(lab: Lab) -> Lab:
-    install(lab)
-    return lab
-
-
-@pytest.fixture(scope="module")
-def before(installed: Lab) -> dict[str, str]:
-    return picture(installed)
-
-
-@pytest.fixture(scope="module")
-def home(installed: Lab, before: object, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The evidence of one run of everything, as the playbook brought it home."""
-    root = tmp_path_factory.mktemp("evidence")
-    done = installed.ansible("prove.yml", f"-eproof_evidence={root}", check=False)
-    (found,) = (root / installed.name).iterdir()
-    assert done.returncode == 0, done.stdout + done.stderr
+def sites(make_lab: MakeLab, tmp_path_factory: pytest.TempPathFactory) -> list[Site]:
+    """Two hosts that share the proofs out among themselves and run them side by side, as each takes minutes."""
+    found = [Site(make_lab(), names, tmp_path_factory.mktemp("evidence")) for names in shares(SHOWN, 2)]
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(Site.prove, found))
     return found
 
 
-@pytest.fixture(scope="module")
-def statement(home: Path) -> Entry:
-    found: Entry = json.loads((home / "statement.json").read_text())
-    return found
+@pytest.fixture(scope="module", params=[0, 1])
+def site(sites: list[Site], request: pytest.FixtureRequest) -> Site:
+    chosen: Site = sites[request.param]
+    return chosen
 
 
-def entry(statement: Entry, name: str) -> Entry:
-    (found,) = (proof for proof in statement["predicate"]["proofs"] if proof["name"] == name)
+def entry(sites: list[Site], name: str) -> Entry:
+    (found,) = (p for site in sites for p in site.statement["predicate"]["proofs"] if p["name"] == name)
     assert isinstance(found, dict)
     return found
 
 
-@pytest.mark.parametrize("name", PROOFS)
-def test_passes(statement: Entry, name: str) -> None:
-    proof = entry(statement, name)
+@pytest.mark.parametrize("name", SHOWN)
+def test_passes(sites: list[Site], name: str) -> None:
+    proof = entry(sites, name)
     assert proof["verdict"] == "PASS", proof["reason"]
     assert {case["verdict"] for case in proof["cases"]} == {"PASS"}
     assert proof["restored"]
@@ -63,10 +97,14 @@ def test_passes(statement: Entry, name: str) -> None:
     assert all(proof["witness"].values())
 
 
+def test_the_playbook_says_that_all_is_well(site: Site) -> None:
+    assert site.rc == 0, site.told
+
+
 @pytest.mark.holds("MUTANTS")
-@pytest.mark.parametrize(("name", "mutant"), [(name, m.name) for name, p in PROOFS.items() for m in p.mutants])
-def test_mutant_is_caught_at_the_guard(statement: Entry, name: str, mutant: str) -> None:
-    proof = entry(statement, name)
+@pytest.mark.parametrize(("name", "mutant"), [(name, m.name) for name in SHOWN for m in PROOFS[name].mutants])
+def test_mutant_is_caught_at_the_guard(sites: list[Site], name: str, mutant: str) -> None:
+    proof = entry(sites, name)
     (said,) = (each for each in proof["mutant"]["each"] if each["name"] == mutant)
     assert said["verdict"] == "FAIL", said["reason"]
     failed = [case for case in said["cases"] if case["verdict"] == "FAIL"]
@@ -77,13 +115,14 @@ def test_mutant_is_caught_at_the_guard(statement: Entry, name: str, mutant: str)
     assert proof["mutant"]["verdict"] == "FAIL"
 
 
-def test_statement_is_an_intoto_statement_of_the_whole_required_set(statement: Entry) -> None:
+def test_statement_is_an_intoto_statement_of_all_that_was_asked_for(site: Site) -> None:
+    statement = site.statement
     assert statement["_type"] == "https://in-toto.io/Statement/v1"
     release, config = statement["subject"]
     assert len(release["digest"]["sha256"]) == len(config["digest"]["sha256"]) == 64
     predicate = statement["predicate"]
     assert predicate["verdict"] == "PASS"
-    assert sorted(predicate["required"]) == sorted(PROOFS)
+    assert sorted(predicate["required"]) == sorted(site.names)
     assert predicate["host"]["boot_id"]
     assert predicate["git_revision"]
     assert "ExecStart=" in predicate["unit"]
@@ -91,13 +130,13 @@ def test_statement_is_an_intoto_statement_of_the_whole_required_set(statement: E
         assert {"name", "verdict", "measured", "bound", "n", "witness", "restored", "mutant"} <= proof.keys()
 
 
-def test_statement_follows_from_the_recording_alone(home: Path, statement: Entry) -> None:
-    assert bundle.build(evidence.read(home / "events.jsonl")) == statement
+def test_statement_follows_from_the_recording_alone(site: Site) -> None:
+    assert bundle.build(evidence.read(site.home / "events.jsonl")) == site.statement
 
 
-def test_every_change_of_the_host_was_announced(home: Path) -> None:
+def test_every_change_of_the_host_was_announced(site: Site) -> None:
     announced: list[list[str]] = []
-    for event in evidence.read(home / "events.jsonl"):
+    for event in evidence.read(site.home / "events.jsonl"):
         if event["kind"] == "intent":
             announced.append(event["argv"])
         changes = {"restart", "stop", "kill", "daemon-reload", "reset-failed"} & set(event["argv"])
@@ -105,9 +144,9 @@ def test_every_change_of_the_host_was_announced(home: Path) -> None:
             assert event["argv"] in announced
 
 
-def test_buglog_opens_with_what_identifies_the_run(home: Path) -> None:
-    text = (home / "BUGLOG.md").read_text()
-    opening = text[: text.index("### exit12")]
+def test_buglog_opens_with_what_identifies_the_run(site: Site) -> None:
+    text = (site.home / "BUGLOG.md").read_text()
+    opening = text[: text.index(f"### {site.names[0]}")]
     for word in (
         "host",
         "kernel",
@@ -121,63 +160,80 @@ def test_buglog_opens_with_what_identifies_the_run(home: Path) -> None:
         assert f"| {word} |" in opening
     for when in ("before", "after"):
         assert f"| pressure {when}" in opening
-    for name in PROOFS:
+    for name in site.names:
         assert f"| {name} | **PASS** |" in opening
     assert "$ systemctl daemon-reload" in text
 
 
 @pytest.mark.holds("RESTORED")
-def test_host_is_as_it_was(installed: Lab, before: dict[str, str], statement: Entry) -> None:
-    assert picture(installed) == before
+def test_host_is_as_it_was(site: Site) -> None:
+    assert picture(site.lab) == site.before
 
 
-def test_scratch_ticks_never_reach_the_operators_database(installed: Lab, statement: Entry) -> None:
-    script = (
-        "import sqlite3; c = sqlite3.connect('file:/var/lib/hybrid-engine/hybrid.db?mode=ro', uri=True);"
-        'print(c.execute("SELECT group_concat(DISTINCT ingest_mode) FROM runs").fetchone()[0])'
+def test_scratch_ticks_never_reach_the_operators_database(site: Site) -> None:
+    assert rows(site.lab)["modes"] == ["SYNTHETIC"]
+
+
+def proofs(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "proofs.cli", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def live(lab: Lab) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(lab.root(PROGRAM, "live").stdout)
+    return found
+
+
+def options(lab: Lab) -> list[str]:
+    return [f"--{name.replace('_', '-')}={value}" for name, value in live(lab).items()]
+
+
+def test_part_of_what_has_to_be_shown_is_not_signed(sites: list[Site]) -> None:
+    one, other = sites
+    for name in other.names:
+        assert f"required: {name} was not run" in one.told
+    assert not (one.home / "statement.sig").exists()
+
+
+def test_the_key_is_the_labs_own_and_named_among_the_allowed_signers(site: Site) -> None:
+    root = site.root
+    (line,) = (root / "allowed_signers").read_text().splitlines()
+    assert line.startswith('lab namespaces="hybrid-engine-proofs" ssh-ed25519 ')
+    assert (root / "key").stat().st_mode & 0o777 == 0o600
+
+
+def test_every_blob_came_home_with_the_events(site: Site) -> None:
+    said = proofs("verify", site.home, "--allowed-signers", site.root / "allowed_signers", "--skip-live")
+    assert said.returncode == 1
+    assert "recording: " not in said.stdout
+    assert "verdicts: " not in said.stdout
+
+
+@pytest.fixture(scope="module")
+def signed(sites: list[Site]) -> Site:
+    site = sites[0]
+    said = proofs("sign", site.home, "--key", site.root / "key", *site.wanted, *options(site.lab))
+    assert said.returncode == 0, said.stdout + said.stderr
+    return site
+
+
+def test_allowed_on_the_controller_and_on_the_host_until_the_config_is_another(signed: Site) -> None:
+    lab, root = signed.lab, signed.root
+    signers = root / "allowed_signers"
+    said = proofs("verify", signed.home, "--allowed-signers", signers, *signed.wanted, *options(lab))
+    assert said.returncode == 0, said.stdout
+    shutil.copytree(root, f"/proc/{lab.pid()}/root/root/evidence")
+    there = "/root/evidence"
+    words = (
+        PROGRAM,
+        "verify",
+        f"{there}/{signed.home.relative_to(root)}",
+        f"--allowed-signers={there}/allowed_signers",
     )
-    assert installed.root("python3", "-c", script).stdout.strip() == "SYNTHETIC"
-
-
-def test_plan_looks_and_does_nothing(installed: Lab) -> None:
-    places = ("/etc", "/opt", "/run/systemd", EVIDENCE, "/run/hybrid-proofs", "/var/lib/hybrid-deploy")
-    still, process = fingerprint(installed, *places), installed.root("pgrep", "-f", "hybrid-engine").stdout
-    said = installed.root(PROGRAM, "plan").stdout
-    for name, proof in PROOFS.items():
-        assert f"{name}: {proof.claim}" in said
-    assert "away from its real work" in said
-    assert "NO " not in said
-    assert fingerprint(installed, *places) == still
-    assert installed.root("pgrep", "-f", "hybrid-engine").stdout == process
-
-
-def test_one_proof_at_a_time(installed: Lab) -> None:
-    installed.root(PROGRAM, "run", "stall", "--run", "first", "--no-wait")
-    try:
-        second = installed.root(PROGRAM, "run", "sampling", "--run", "second", check=False)
-    finally:
-        installed.root("systemctl", "stop", "hybrid-proof-first.service")
-    assert second.returncode == 2
-    assert "refused: " in second.stdout + second.stderr
-
-
-@pytest.mark.parametrize("name", ["nonsense", "exit12,stall"])
-def test_unknown_proof_is_refused_by_name(installed: Lab, name: str) -> None:
-    said = installed.root(PROGRAM, "run", name, check=False)
-    assert said.returncode == 2
-    assert name in said.stderr
-    assert "failover" in said.stderr
-
-
-def test_refused_while_live(installed: Lab) -> None:
-    place = "/run/systemd/system/hybrid-engine.service.d"
-    script = f"mkdir -p {place} && printf '[Service]\\nEnvironment=HYBRID_ENGINE__MODE=LIVE\\n' > {place}/live.conf"
-    installed.root("sh", "-c", f"{script} && systemctl daemon-reload")
-    try:
-        said = installed.root(PROGRAM, "run", "exit12", check=False)
-        planned = installed.root(PROGRAM, "plan", "exit12", check=False)
-    finally:
-        installed.root("sh", "-c", f"rm -r {place} && systemctl daemon-reload")
-    assert said.returncode == planned.returncode == 2
-    assert "mode is not LIVE" in said.stderr
-    assert "NO  mode is not LIVE" in planned.stdout
+    said_there = lab.root(*words, *signed.wanted, "--json", check=False)
+    assert said_there.returncode == 0, said_there.stdout
+    assert json.loads(said_there.stdout)["steps"]["live"] is True
+    lab.ansible("deploy.yml", "-eengine_sample_every=3")
+    said_there = lab.root(*words, *signed.wanted, check=False)
+    assert said_there.returncode == 1
+    assert "live: the proof is of another configuration" in said_there.stdout

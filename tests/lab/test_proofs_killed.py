@@ -1,4 +1,6 @@
-"""A proof that is killed, frozen or told to stop leaves the host as it was, and its evidence says ERROR, never PASS."""
+"""A proof that is refused has done nothing; one that is killed, frozen or told to stop leaves the host as it was, and
+its evidence says ERROR, never PASS.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.deploying import UNIT
+from proofs.catalog import PROOFS, REQUIRED
+from tests.lab.deploying import UNIT, fingerprint
 from tests.lab.labs import Lab, wait_for
 from tests.lab.proving import EVIDENCE, PROGRAM, events, install, picture, recorded_verdict, strike
 
@@ -22,6 +25,50 @@ def installed(lab: Lab) -> Lab:
 @pytest.fixture(scope="module")
 def before(installed: Lab) -> dict[str, str]:
     return picture(installed)
+
+
+def test_plan_looks_and_does_nothing(installed: Lab) -> None:
+    places = ("/etc", "/opt", "/run/systemd", EVIDENCE, "/run/hybrid-proofs", "/var/lib/hybrid-deploy")
+    still, process = fingerprint(installed, *places), installed.root("pgrep", "-f", "hybrid-engine").stdout
+    said = installed.root(PROGRAM, "plan").stdout
+    for name in REQUIRED["lab"]:
+        assert f"{name}: {PROOFS[name].claim}" in said
+    assert "away from its real work" in said
+    assert "NO " not in said
+    assert fingerprint(installed, *places) == still
+    assert installed.root("pgrep", "-f", "hybrid-engine").stdout == process
+
+
+def test_one_proof_at_a_time(installed: Lab) -> None:
+    installed.root(PROGRAM, "run", "stall", "--run", "first", "--no-wait")
+    try:
+        second = installed.root(PROGRAM, "run", "sampling", "--run", "second", check=False)
+    finally:
+        installed.root("systemctl", "stop", "hybrid-proof-first.service")
+    assert second.returncode == 2
+    assert "refused: " in second.stdout + second.stderr
+
+
+@pytest.mark.parametrize("name", ["nonsense", "exit12,stall"])
+def test_unknown_proof_is_refused_by_name(installed: Lab, name: str) -> None:
+    said = installed.root(PROGRAM, "run", name, check=False)
+    assert said.returncode == 2
+    assert name in said.stderr
+    assert "failover" in said.stderr
+
+
+def test_refused_while_live(installed: Lab) -> None:
+    place = "/run/systemd/system/hybrid-engine.service.d"
+    script = f"mkdir -p {place} && printf '[Service]\\nEnvironment=HYBRID_ENGINE__MODE=LIVE\\n' > {place}/live.conf"
+    installed.root("sh", "-c", f"{script} && systemctl daemon-reload")
+    try:
+        said = installed.root(PROGRAM, "run", "exit12", check=False)
+        planned = installed.root(PROGRAM, "plan", "exit12", check=False)
+    finally:
+        installed.root("sh", "-c", f"rm -r {place} && systemctl daemon-reload")
+    assert said.returncode == planned.returncode == 2
+    assert "mode is not LIVE" in said.stderr
+    assert "NO  mode is not LIVE" in planned.stdout
 
 
 def test_killed_with_the_fault_in_force(installed: Lab, before: dict[str, str], tmp_path: Path) -> None:
@@ -46,7 +93,7 @@ def test_frozen_until_its_lease_ends(installed: Lab, before: dict[str, str], tmp
     # Others' daemon-reloads must not put off its end.
     reloading = "while sleep 0.5; do systemctl daemon-reload; done"
     installed.root("sh", "-c", f"timeout 60 sh -c '{reloading}' >/dev/null 2>&1 </dev/null &")
-    strike(installed, "failover", "frozen", 50, "STOP", "--cap=5")
+    strike(installed, "failover", "frozen", 30, "STOP", "--cap=8")
     installed.root("pkill", "-f", "^timeout 60 sh")
     done = [event["data"] for event in events(installed, "frozen") if event["kind"] == "undone"]
     assert [(report["by"], report["restored"]) for report in done] == [("timer", True)]
