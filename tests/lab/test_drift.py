@@ -52,6 +52,7 @@ def home(installed: Lab, before: object, checkout: Path, tmp_path_factory: pytes
     return found
 
 
+@pytest.mark.holds("DRIFT")
 def test_verify_names_each_and_deploy_heals_them(home: Path, installed: Lab, before: dict[str, str]) -> None:
     (proof,) = json.loads((home / "statement.json").read_text())["predicate"]["proofs"]
     assert (proof["name"], proof["verdict"], proof["restored"]) == ("drift", "PASS", True), proof["reason"]
