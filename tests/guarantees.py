@@ -79,7 +79,7 @@ PROMISES = {
     "IDEMPOTENT": Promise(
         "A second deploy changes nothing; after an altered byte the next puts right exactly that", ("drift",)
     ),
-    "DRIFT": Promise("What is changed on a host by hand is named by verify, each thing, and healed by deploy", ("drift",)),
+    "DRIFT": Promise("What is changed on a host by hand is named by verify and healed by deploy", ("drift",)),
     "ROLLBACK": Promise(
         "A drop-in comes back byte for byte; its rollback is remembered until it is restored by name", ("rollback",)
     ),
