@@ -147,7 +147,7 @@ class Choice:
         for source in self._of[symbol]:
             if source.connected_at is not None:
                 able.append(source)
-            elif not lead.since and not able and now - (source.connecting_at or -1e9) < SLOW_CONNECT_S:
+            elif not (lead.since or able) and now - (source.connecting_at or -1e9) < SLOW_CONNECT_S:
                 return None
         return min(able, key=lambda s: (s.name in lead.left, s.useful_from is None), default=None)
 
@@ -226,8 +226,8 @@ class Choice:
 
     def _needed(self, symbol: str, now: float) -> list[str]:
         """Nobody leads: whoever is on the way, and another one where those take their time."""
-        coming = [source for source in self._of[symbol] if source.connecting_at is not None]
-        if any(now - (source.connecting_at or 0.0) < SLOW_CONNECT_S for source in coming):
+        coming = [source for source in self._of[symbol] if _there(source)]
+        if any(now - (source.connecting_at or -1e9) < SLOW_CONNECT_S for source in coming):
             return [source.name for source in coming]
         ready = [source for source in self._of[symbol] if source not in coming and source.ready_at <= now]
         # Best first, and in turn those that failed just now.

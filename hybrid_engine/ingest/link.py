@@ -107,6 +107,8 @@ class Link:
         self.session = None
         self.standing.failed_at = now
         self.standing.gone()
+        if self._connecting is not None:  # it was about to move: what is on its way comes as the next connection
+            self.standing.connecting_at = now
 
     def left_as_stale(self, now: float, failback_after_s: float) -> None:
         self._trouble = "stale"

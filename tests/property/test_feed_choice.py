@@ -268,7 +268,7 @@ def test_pauses_grow_are_capped_and_obey(tries: list[tuple[float, float, float]]
         ceiling = 0.5 if useful_s >= 5.0 else ceiling
         assert patience.ready_at >= now + hold_s
         if len(at) < ATTEMPTS_A_MINUTE:
-            assert patience.ready_at <= now + max(hold_s, min(ceiling, LONGEST_PAUSE_S))
+            assert patience.ready_at == pytest.approx(now + max(hold_s, luck * min(ceiling, LONGEST_PAUSE_S)))
         assert patience.beside_at >= patience.ready_at
         ceiling *= 2
     for earlier, later in zip(at, at[ATTEMPTS_A_MINUTE:], strict=False):
@@ -324,3 +324,38 @@ def test_numbers_that_begin_anew_or_jump_beyond_reason_are_no_hole() -> None:
     assert list(numbers.observe([Mark("X", 10**15 + 4, 10**15 + 4, True)])) == []
     # Two symbols, and the socket's own numbers, do not meet.
     assert list(numbers.observe([Mark("Y", 5, 5, True), Mark("", 0, 0, False)])) == []
+
+
+def test_at_the_very_first_a_better_one_on_its_way_is_waited_for_and_never_again() -> None:
+    rules = Rules(60.0, 60.0, False)
+    better, next_one = Standing("better", 1, ("X",)), Standing("next", 2, ("X",))
+    choice = Choice([better, next_one])
+    better.connecting_at = 100.0
+    next_one.connected(100.1)
+    assert choice.decide(100.2, rules) == []
+    assert set(choice.wanted) == {"better", "next"}
+    (change,) = choice.decide(101.1, rules)
+    assert change.new is next_one
+    next_one.gone()
+    choice.decide(200.0, rules)
+    better.connecting_at = 300.0
+    next_one.connected(300.1)
+    (change,) = choice.decide(300.2, rules)
+    assert change.new is next_one
+
+
+@pytest.mark.holds("STANDBY")
+def test_of_three_the_next_one_stands_by_and_who_stood_in_for_it_is_let_go_then() -> None:
+    world = World([("BTC/USD",)] * 3, [1, 2, 3], Rules(60.0, 60.0, True))
+    world.down.add("s1")
+    for _ in range(20):
+        world.step()
+    assert world.choice.wanted["s2"] == "standby"
+    world.down.clear()
+    stood_by = True
+    for _ in range(round(60 / STEP_S)):
+        world.step()
+        there = [source.name for source in world.sources if source.useful_from is not None]
+        stood_by = stood_by and len(there) >= 2
+    assert stood_by
+    assert there == ["s0", "s1"]

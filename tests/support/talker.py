@@ -87,7 +87,7 @@ class Talker:
     """`peers`: every connection there was, in order; `tried`: when each was asked for (monotonic seconds).
 
     `answer`: bytes that refuse the next requests, instead of the handshake; `hang_up`: connections are closed as soon
-    as they are made.
+    as they are made; `slow_s`: how long it takes over the handshake.
     """
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
@@ -96,6 +96,7 @@ class Talker:
         self.tried: list[float] = []
         self.answer = b""
         self.mute = self.hang_up = False
+        self.slow_s = 0.0
         self._server = socket.create_server(("127.0.0.1", 0))
         self.port = self._server.getsockname()[1]
         threading.Thread(target=self._serve, daemon=True).start()
@@ -126,6 +127,7 @@ class Talker:
                         sock.sendall(self.answer)
                         sock.close()
                         continue
+                    time.sleep(self.slow_s)
                     accept(sock)
                     if self.hang_up:
                         sock.sendall(frame(CLOSE, struct.pack(">H", 1001)))

@@ -13,12 +13,13 @@ from pathlib import Path
 import pytest
 import trustme
 
-from hybrid_engine.ingest import choice, feed, link, patience
+from hybrid_engine.ingest import choice, connection, feed, link, patience
 from hybrid_engine.sources import Source
 from tests.support.feeding import Feeding, source
 from tests.support.talker import Talker, trade
 
 NOISE = '{"e":"24hrTicker"}'
+SHUTDOWN = json.dumps({"e": "serverShutdown", "E": 1_770_123_456_789})
 
 
 @pytest.fixture(autouse=True)
@@ -113,6 +114,21 @@ def test_a_hot_standby_takes_over_at_once_with_all_it_heard_since(one: Talker, t
         assert down.to_ms <= max(down.from_ms, by_id[102].received_ms)
 
 
+def test_an_end_that_comes_before_the_new_connection_is_a_failure_that_this_one_mends(one: Talker) -> None:
+    with Feeding(source("first", one, "BTC/USD")) as feeding:
+        feeding.leads("first")
+        feeding.until(lambda: one.open)
+        one.slow_s = 0.5
+        one.say(trade(1), SHUTDOWN)
+        feeding.until(lambda: len(one.tried) == 2)
+        one.peers[0].close()
+        feeding.until(lambda: feeding.feed.source_failures == 1)
+        feeding.until(lambda: len(one.peers) == 2)
+        one.peers[1].say(trade(2))
+        feeding.until(lambda: feeding.ids() == [1, 2])
+        assert len(one.tried) == 2
+
+
 @pytest.mark.holds("STALE")
 @pytest.mark.parametrize("standby", ["hot", "cold"])
 def test_a_source_that_only_beats_while_a_rival_trades_is_left(one: Talker, two: Talker, standby: str) -> None:
@@ -193,9 +209,6 @@ def test_a_better_source_is_gone_back_to_once_it_has_been_useful(one: Talker, tw
         assert ids == list(range(int(ids[0] or 0), int(ids[0] or 0) + len(ids)))
         assert feeding.ids("second")[-1] in (int(ids[0] or 0) - 1000, int(ids[0] or 0) - 1001)
         assert {gap.source for gap in feeding.gaps("down")} == {"first"}
-
-
-SHUTDOWN = json.dumps({"e": "serverShutdown", "E": 1_770_123_456_789})
 
 
 @pytest.mark.holds("MOVES")
@@ -354,8 +367,9 @@ def test_a_source_that_takes_its_time_to_connect_does_not_hold_up_the_next(one: 
             assert time.monotonic() - began < 5  # its own time-out comes after 8
 
 
-def test_a_hand_over_larger_than_a_read_is_whole_over_tls(tmp_path: Path) -> None:
+def test_a_hand_over_larger_than_a_read_is_whole_over_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What lies decrypted in the TLS layer is seen by no selector."""
+    monkeypatch.setattr(connection, "READ_BYTES", 5000)  # less than a record of TLS holds
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
