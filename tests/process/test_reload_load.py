@@ -21,6 +21,7 @@ def test_reloads_under_load_lose_nothing_and_fall_between_two_trades(engine: Lau
         "admit_wait_ms": 1000,  # the market can wait here: whatever is missing in the end was lost by a reload
         "sample_every": 2,
         "batch_rows": 20,
+        "run_seconds": 600,
     }
     with MockExchange(rate=1500, seed=11, count=COUNT, heartbeat=0.2) as exchange:
         settings["ws_url"] = exchange.url("binance", "btcusdt")

@@ -61,7 +61,13 @@ def as_bytes(db: Path, table: str, run: int) -> Iterator[bytes]:
 @pytest.mark.holds("REPLAY")
 def test_50_000_ticks_with_a_crash_in_the_middle_come_again_byte_for_byte(engine: Launcher) -> None:
     (engine.folder / "greedy.py").write_text(STRATEGY)
-    calm = {"strategy": "greedy:make", "heartbeat_interval_secs": 1, "batch_rows": 1000, "flush_interval_ms": 50}
+    calm = {
+        "strategy": "greedy:make",
+        "run_seconds": 600,
+        "heartbeat_interval_secs": 1,
+        "batch_rows": 1000,
+        "flush_interval_ms": 50,
+    }
     with MockExchange(rate=0, seed=7) as exchange:
         live = {**calm, "ingest_mode": "MOCK_WS", "ws_url": exchange.url("binance", "btcusdt"), "sample_every": EVERY}
         process = engine.start(engine=live, risk_caps=CAPS)
