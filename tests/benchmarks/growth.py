@@ -94,7 +94,7 @@ def health_s(path: Path) -> float:
 
 
 def pairs(ask: Callable[[Path], float], small: Callable[[], Path], large: Path, count: int) -> dict[str, float]:
-    """Medians on a fresh and on the grown database, in turn; `ratio` is that of the medians."""
+    """Medians on a fresh and on the grown database, in turn; `ratio` is the median of the pairs' own."""
     ask(small())  # what is cold is nobody's figure
     ask(large)
     fresh: list[float] = []
@@ -103,9 +103,8 @@ def pairs(ask: Callable[[Path], float], small: Callable[[], Path], large: Path, 
         for path, found in [(small(), fresh), (large, grown)][:: 1 if number % 2 else -1]:
             found.append(ask(path))
     ratios = sorted(one / other for one, other in zip(grown, fresh, strict=True))
-    middle = (statistics.median(fresh), statistics.median(grown))
     names = ("fresh", "grown", "ratio", "least_ratio", "greatest_ratio")
-    return dict(zip(names, (*middle, middle[1] / middle[0], ratios[0], ratios[-1]), strict=True))
+    return dict(zip(names, (*map(statistics.median, (fresh, grown, ratios)), ratios[0], ratios[-1]), strict=True))
 
 
 def slices_ms(path: Path, count: int) -> dict[str, float]:
