@@ -6,22 +6,17 @@ the buglog, on the controller, with matplotlib and Jinja2.
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from proofs import bundle, evidence
+from proofs import bundle, chart, evidence
 from proofs.verdict import Json
 
 REPORT = "report.html"
 _TEMPLATE = Path(__file__).with_name("templates") / "report.html.j2"
 Event = dict[str, Json]
-# Drawn in these, and then said in the page's own variables: one picture serves light and dark.
-_INK = {"#010101": "var(--ink)", "#020202": "var(--ticks)", "#030303": "var(--fault)", "#040404": "var(--systemd)",
-        "#050505": "var(--engine)", "#060606": "var(--bound)", "#070707": "var(--measured)"}  # fmt: skip
-_TEXT, _TICKS, _FAULT, _SYSTEMD, _ENGINE, _BOUND, _MEASURED = _INK
 
 
 def render(events: Sequence[Event]) -> str:
@@ -48,7 +43,7 @@ def write(run_dir: Path) -> Path:
 
 
 def _charts(events: Sequence[Event], proof: Json) -> list[dict[str, Json]]:
-    """One chart a case of the real unit: {case, verdict, reason, svg, marks}."""
+    """One chart a case of the real unit: {case, verdict, reason, course, svg}."""
     scope = proof["name"]
     judged = {case["case"]: case for case in proof["cases"]}
     charts = []
@@ -57,22 +52,26 @@ def _charts(events: Sequence[Event], proof: Json) -> list[dict[str, Json]]:
         if event["kind"] != "timeline" or event["scope"] != scope or line["case"] not in judged:
             continue
         case = judged[line["case"]]
-        fault_ms = _fault_ms(events, scope, line)
-        spans = _spans(case["checks"])
         slug = re.sub(r"[^a-z0-9]+", "-", f"{scope} {line['case']}".lower())
-        charts.append({**case, "slug": slug, "fault": fault_ms is not None, "spans": spans, "marks": line["marks"],
-                       "svg": _draw(line, fault_ms, spans, slug)})  # fmt: skip
+        course = chart.course(slug, line, _fault_ms(events, scope, line), _spans(case["checks"]))
+        charts.append({**case, "course": course, "svg": chart.draw(course)})
     return charts
 
 
 def _fault_ms(events: Sequence[Event], scope: str, line: Json) -> int | None:
-    """When the fault was announced, on the wall clock, within this case's time."""
+    """When the fault began, on the wall clock, within this case's time: as measured, else as announced."""
+    announced = None
     for event in events:
-        if event["kind"] == "intent" and event["scope"] == scope and event["stdout"].startswith("fault: "):
+        if event["scope"] != scope:
+            continue
+        if event["kind"] == "intent" and event["stdout"].startswith("fault: "):
             at_ms = int(datetime.fromisoformat(event["utc"]).timestamp() * 1000)
+            announced = at_ms if line["began_ms"] <= at_ms <= line["ended_ms"] else announced
+        if event["kind"] == "measured" and isinstance(event["data"].get("fault_ms"), int):
+            at_ms = event["data"]["fault_ms"]
             if line["began_ms"] <= at_ms <= line["ended_ms"]:
-                return at_ms
-    return None
+                return int(at_ms)
+    return announced
 
 
 def _spans(checks: Sequence[Json]) -> list[dict[str, Json]]:
@@ -83,53 +82,3 @@ def _spans(checks: Sequence[Json]) -> list[dict[str, Json]]:
         if check["name"].endswith("(s)") and limit:
             spans.append({"name": check["name"][:-4], "measured": check["measured"], "bound": float(limit[1])})
     return spans
-
-
-def _draw(line: Json, fault_ms: int | None, spans: Sequence[Json], slug: str) -> str:
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
-    zero = fault_ms or line["began_ms"]
-    width = line["bucket_ms"] / 1000
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": slug, "font.size": 9, "text.color": _TEXT,
-                         "axes.labelcolor": _TEXT, "xtick.color": _TEXT, "ytick.color": _TEXT,
-                         "axes.edgecolor": _TEXT}):  # fmt: skip
-        figure = Figure(figsize=(7.2, 2.0 + 0.45 * len(spans)), layout="constrained")
-        axes = figure.subplots()
-        starts = [(line["began_ms"] + at - zero) / 1000 for at, _ in line["ticks"]]
-        rates = [count / width for _, count in line["ticks"]]
-        for number, bar in enumerate(axes.bar(starts, rates, width=width, align="edge", color=_TICKS)):
-            bar.set_gid(f"{slug}-ticks-{number}")
-        top = max(rates, default=1.0)
-        left = (line["began_ms"] - zero) / 1000
-        right = max([(line["ended_ms"] - zero) / 1000, left + 0.1, *(1.03 * span["bound"] for span in spans)])
-        late = -left / (right - left)  # where on the axis the fault is, 0 to 1: words go where there is room
-        for number, mark in enumerate(line["marks"]):
-            colour = _SYSTEMD if mark["by"] == "systemd" else _ENGINE
-            axes.axvline((mark["ms"] - zero) / 1000, color=colour, linewidth=1.2, gid=f"{slug}-mark-{number}")
-        if fault_ms is not None:
-            axes.axvline(0, color=_FAULT, linewidth=2.4, gid=f"{slug}-fault")
-            axes.text(0, top * 1.04, " fault", color=_FAULT, ha="left", va="bottom")
-        for row, span in enumerate(spans):
-            y = -top * (0.42 + 0.42 * row)
-            axes.plot(
-                [0, span["bound"]], [y, y], color=_BOUND, linewidth=6, solid_capstyle="butt", gid=f"{slug}-bound-{row}"
-            )
-            if span["measured"] is not None:
-                axes.plot([0, span["measured"]], [y, y], color=_MEASURED, linewidth=2.5, gid=f"{slug}-measured-{row}")
-            said = "never" if span["measured"] is None else f"{span['measured']:.2f} s"
-            text = f"{span['name']}: {said}, bound {span['bound']:g} s"
-            axes.text(0, y + top * 0.1, text, va="bottom", ha="left" if late < 0.5 else "right", in_layout=False)
-        axes.set_xlim(left, right)
-        axes.set_ylim(-top * (0.15 + 0.42 * len(spans)), top * 1.05)
-        axes.set_xlabel("seconds from the fault" if fault_ms else "seconds from the start of the case")
-        axes.set_ylabel("ticks stored / s")
-        axes.set_yticks([tick for tick in axes.get_yticks() if 0 <= tick <= top * 1.2])
-        axes.spines[["top", "right"]].set_visible(False)
-        out = io.StringIO()
-        figure.savefig(out, format="svg", transparent=True, metadata={"Date": None})
-    svg = out.getvalue()
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
-    for drawn, said_as in _INK.items():
-        svg = svg.replace(drawn, said_as)
-    return svg

@@ -68,6 +68,7 @@ class Stall(Case):
             "seen_s": round(seen[0].mono_s - self.t0, 3) if seen else None, "seen_bound_s": bound, "n": len(rows),
             "result": seen[0].unit_result if seen else unit.state().result, "old_invocation": old.invocation,
             "watchdog_in_force_s": old.watchdog_s,
+            "fault_ms": round((time.time() - time.monotonic() + self.t0) * 1000),
         }  # fmt: skip
         if not replaced and not seen:
             return measured

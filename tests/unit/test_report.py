@@ -10,7 +10,7 @@ from pathlib import Path
 import matplotlib.image
 import pytest
 
-from proofs import report
+from proofs import chart, report
 from tests.support.proof_run import record
 
 CHROMIUM = [
@@ -55,3 +55,59 @@ def test_the_fault_is_painted_on_a_phone(page: Path, tmp_path: Path, scheme: str
     colours = {tuple(round(float(part) * 255) for part in pixel) for row in pixels for pixel in row}
     assert PAPER[scheme] in colours
     assert FAULT[scheme] in colours
+
+
+LINE = {
+    "began_ms": 10_000, "ended_ms": 20_000, "bucket_ms": 250,
+    "ticks": [[0, 5], [250, 5], [1750, 4], [7000, 3], [7250, 5]],
+    "marks": [
+        {"ms": 11_990, "by": "engine", "what": "connected primary"},
+        {"ms": 12_010, "by": "engine", "what": "heartbeat"},
+        {"ms": 14_000, "by": "systemd", "what": "watchdog timeout"},
+        {"ms": 14_100, "by": "systemd", "what": "main process exited"},
+        {"ms": 16_500, "by": "systemd", "what": "started"},
+    ],
+}  # fmt: skip
+SPANS = [{"name": "seen", "measured": 2.0, "bound": 4.0}, {"name": "first new tick", "measured": 0.5, "bound": 2.0}]
+
+
+def test_a_picture_tells_fault_detection_restart_and_recovery_apart() -> None:
+    course = chart.course("x", LINE, 12_000, SPANS)
+    assert course.roles == {"detection": 2.0, "restart": 4.5, "recovery": 5.0}
+    told = [(mark["number"], round(mark["at_s"], 2), mark["what"]) for mark in course.numbered]
+    assert told == [
+        (1, -0.01, "engine: connected primary"),
+        (2, 0.01, "engine: heartbeat"),
+        (3, 2.0, "systemd: watchdog timeout (detection), systemd: main process exited"),
+        (4, 4.5, "systemd: started (restart)"),
+    ]
+    svg = chart.draw(course)
+    for what in (
+        "fault",
+        "detection",
+        "restart",
+        "recovery",
+        "mark-0",
+        "mark-3",
+        "bound-0",
+        "measured-0",
+        "measured-1",
+    ):
+        assert f'id="x-{what}"' in svg
+    # Each bar begins where it is counted from: the new tick's at the restart.
+    lines = {
+        name: re.search(rf'id="x-{name}">\s*<path d="M ([\d.]+) ', svg) for name in ("bound-0", "bound-1", "restart")
+    }
+    begins = {name: float(found[1]) for name, found in lines.items() if found}
+    assert begins["bound-1"] == pytest.approx(begins["restart"], abs=0.1)
+    assert begins["bound-0"] < begins["bound-1"]
+
+
+def test_nothing_is_wider_than_a_phone(page: Path, tmp_path: Path) -> None:
+    measured = tmp_path / "measured.html"
+    tell = "<script>document.body.dataset.wide = document.documentElement.scrollWidth</script></body>"
+    measured.write_text(page.read_text().replace("</body>", tell))
+    wide = re.search(r'data-wide="(\d+)"', browse(measured, tmp_path, "--dump-dom", "--window-size=390,1600"))
+    assert wide
+    assert int(wide[1]) <= 500  # headless Chromium lays out no narrower than this
+    assert 'data-label="measured"' in page.read_text()
