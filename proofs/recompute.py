@@ -30,8 +30,8 @@ def rebuild(events: Sequence[Event], catalogue: Mapping[str, Proof] = PROOFS) ->
     complaints: list[str] = []
     entries = []
     unit = next((str(event["data"]["unit"]) for event in events if event["kind"] == "run"), "")
-    for name, attempts in _attempts(events).items():
-        rebuilt = [_one(catalogue.get(name), name, unit, attempt, complaints) for attempt in attempts]
+    for name, times in attempts(events).items():
+        rebuilt = [_one(catalogue.get(name), name, unit, one, complaints) for one in times]
         if any(made["verdict"] != Verdict.PASS for made in rebuilt[:-1]):
             complaints.append(f"{name}: begun {len(rebuilt)} times, and not every time it said PASS")
         entries.append(_AS_WRITTEN.data(rebuilt[-1]))
@@ -64,7 +64,7 @@ def _short(value: Json) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def _attempts(events: Sequence[Event]) -> dict[str, list[list[Event]]]:
+def attempts(events: Sequence[Event]) -> dict[str, list[list[Event]]]:
     """The events of each time a proof was begun, by its name: those of its own scope and of the scopes below it."""
     found: dict[str, list[list[Event]]] = {}
     for event in events:

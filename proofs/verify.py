@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from proofs import blobs, bundle, course, evidence, live, recompute, signature
+from proofs import blobs, bundle, course, deeds, evidence, live, recompute, signature
 from proofs.catalog import PROOFS, REQUIRED
 from proofs.decision import Asked, Report, Unusable
 from proofs.verdict import Json, Verdict
@@ -45,7 +45,7 @@ def verify(directory: Path, asked: Asked) -> Report:
         try:
             made, complaints = recompute.rebuild(events)
             report.steps["required"] = _required(made, asked.required, course.kind_shown(events))
-            report.steps["verdicts"] = complaints + _same(body, statement, made)
+            report.steps["verdicts"] = complaints + _deeds(events) + _same(body, statement, made)
             _buglog(report, events)
         except Exception as error:  # noqa: BLE001 - events that break the rules they are judged by are denied as well
             report.steps["verdicts"] = [f"the events cannot be judged: {type(error).__name__}: {error}"]
@@ -185,6 +185,18 @@ def _required(made: dict[str, Json], names: Sequence[str] | None, shown: str) ->
             if proof["mutant"]["verdict"] != Verdict.FAIL:
                 found.append(f"{name} is void: its mutants say {proof['mutant']['verdict']}")
     return found
+
+
+def _deeds(events: Sequence[dict[str, Json]]) -> list[str]:
+    """What the proofs did to the host and to their mutants, each time that one of them was begun."""
+    header = next(event["data"] for event in events if event["kind"] == "run")
+    return [
+        problem
+        for name, times in recompute.attempts(events).items()
+        for one in times
+        if name in PROOFS
+        for problem in deeds.problems(one, PROOFS[name], header)
+    ]
 
 
 def _same(body: bytes, statement: dict[str, Json], made: dict[str, Json]) -> list[str]:

@@ -18,7 +18,7 @@ import pytest
 from proofs import bundle, conduct, evidence, faults, lease, runner, signature
 from proofs.catalog import PROOFS, REQUIRED
 from proofs.experiment import Case, Deployed, Mutant, Proof
-from proofs.faults import Subject
+from proofs.faults import Copy, Subject
 from proofs.figures import Figures
 from proofs.host import Output, Stop
 from proofs.live import Live
@@ -26,6 +26,12 @@ from proofs.verdict import Check, Json
 
 Event = dict[str, Any]
 LIVE = Live("a" * 64, "b" * 64, "c" * 32)
+UNITS = "/run/systemd/system"
+DEPLOYED = {
+    "/etc/systemd/system/hybrid-engine.service": "[Service]\nExecStart=/x\nEnvironment=A_TOKEN=hunter2\n",
+    "/etc/systemd/system/hybrid-engine.service.d/40-hardening.conf": "[Service]\nNoNewPrivileges=yes\n",
+}
+IN_FORCE: dict[str, dict[str, str]] = {}  # what `systemctl cat` shows of a unit that a proof installed
 SHOWN = "ActiveState=active\nSubState=running\nResult=success\nMainPID=1\nRestartUSec=2s\nWatchdogUSec=10s\n"
 FACTS = {"hostname": "nuc", "machine_id": LIVE.machine_id, "boot_id": "d", "kernel": "6.1", "os": "Debian"}
 
@@ -40,13 +46,13 @@ class Toy(Case):
         self.name, self.fault = name, f"the {name} fault"
 
     def inject(self, subject: Subject) -> None:
-        subject.host.do("toy", "break", self.name)
+        subject.host.do("systemctl", "kill", "--signal=STOP", subject.unit.name)
 
     def witness(self, subject: Subject) -> Json:
         return {"state": "T"}
 
     def measure(self, subject: Subject) -> dict[str, Json]:
-        subject.host.look("journalctl", "--big")
+        subject.host.look("journalctl", "-u", subject.unit.name, "--big")
         return {
             "n": 3,
             "value": 0 if subject.mutant else 1,
@@ -70,20 +76,56 @@ def _cases(deployed: Deployed) -> Sequence[Case]:
     return [Toy(deployed, "first"), Toy(deployed, "second")]
 
 
+def _no_guard(copy: Copy) -> None:
+    copy.directives.append("WatchdogSec=0")
+    copy.instead["40-hardening.conf"] = "# nothing\n"
+    copy.patch("guard = True", "guard = False")
+
+
 def toy(name: str) -> Proof:
-    mutant = Mutant("no-guard", "the guard is gone", lambda copy: None, _cases)
+    mutant = Mutant("no-guard", "the guard is gone", _no_guard, _cases)
     return Proof(name, "toys break as told", "value 1", "two of them", 1.0, _cases, [mutant])
 
 
 def answer(argv: tuple[str, ...]) -> Output:
     """What the host says to a command."""
+    if "daemon-reload" in argv:  # after an undo: nothing is left of what a proof installed
+        IN_FORCE.clear()
     said = {
-        "show": SHOWN, "cat": "[Service]\nExecStart=/x\nEnvironment=A_TOKEN=hunter2\n", "--version": "systemd 252\n",
+        "show": SHOWN, "cat": shown(argv[-1]), "--version": "systemd 252\n",
         "check": f"config digest {LIVE.config_digest}\n", "--big": "".join(f"entry {n}\n" for n in range(3000)),
         "--container": "systemd-nspawn\n",
         "version": json.dumps({"release_name": f"0.1.0-{'a' * 12}", "release_digest": LIVE.release_digest}),
     }  # fmt: skip
     return Output(0, next((text for word, text in said.items() if word in argv[1:]), ""), "")
+
+
+def shown(unit: str) -> str:
+    return "\n".join(f"# {path}\n{text}" for path, text in IN_FORCE.get(unit, DEPLOYED).items())
+
+
+def _install(self: faults.Real) -> None:
+    path = f"{UNITS}/{self.unit.name}.d/zz-proof.conf"
+    self.host.recorder.intent(f"write {path}", scope=self.host.scope, data={"text": self.drop_in()})
+    IN_FORCE[self.unit.name] = {**DEPLOYED, path: self.drop_in()}
+
+
+def _install_copy(self: Copy) -> None:
+    """As it really is, but for the writing."""
+    unit, hardening = DEPLOYED.values()
+    path = f"{UNITS}/{self.unit.name}"
+    files = {
+        path: unit, f"{path}.d/40-hardening.conf": self.instead.get("40-hardening.conf", hardening),
+        f"{path}.d/zz-proof.conf": "\n".join(["[Service]", *self.binds(), ""]),
+    }  # fmt: skip
+    self.host.recorder.intent(f"copy hybrid-engine.service to {self.unit.name}", scope=self.host.scope, data=files)
+    IN_FORCE[self.unit.name] = files
+
+
+def _patch(self: Copy, old: str, new: str) -> None:
+    self.directives.append(f"BindReadOnlyPaths={self.scratch / 'lib'}:/opt/x/lib")
+    self.host.note("copied", {"from": "/opt/x/lib", "to": str(self.scratch / "lib")})
+    self.host.note("patched", {"module": "x.py", "old": old, "new": new})
 
 
 def record(root: Path, names: Sequence[str] = ("toy", "toy2")) -> Path:
@@ -96,8 +138,9 @@ def record(root: Path, names: Sequence[str] = ("toy", "toy2")) -> Path:
         patch.setattr(conduct, "STATE_DIR", root)
         patch.setattr(lease, "RUN_ROOT", root / "run")
         patch.setattr(lease, "tree_digest", lambda paths: "e" * 64)
-        for subject in (faults.Real, faults.Copy):
-            patch.setattr(subject, "install", lambda self: None)
+        patch.setattr(faults.Real, "install", _install)
+        patch.setattr(faults.Copy, "install", _install_copy)
+        patch.setattr(faults.Copy, "patch", _patch)
         enlist(patch)
         runner._all(names, "hybrid-engine.service", "r1", "abc", 0, Stop())
     return root / "r1"
