@@ -10,7 +10,7 @@ import os
 import re
 import stat
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from proofs.verdict import Json
@@ -68,6 +68,16 @@ def keep(folder: Path, text: str) -> tuple[str, Json]:
 
 def shown(text: str, digest: str, size: int) -> str:
     return f"{text[:_SHOWN]}\n[{size} bytes in all: {FOLDER}/{digest}]"
+
+
+def reader(folder: Path) -> Callable[[dict[str, Json]], str]:
+    """Reads an event's whole stdout. What it gives raises Unreadable for a blob that is not what was recorded."""
+
+    def whole(event: dict[str, Json]) -> str:
+        reference = event["blobs"].get("stdout")
+        return _content(folder, str(reference["sha256"])) if reference else str(event["stdout"])
+
+    return whole
 
 
 def problems(folder: Path, events: Iterable[dict[str, Json]]) -> list[str]:

@@ -21,7 +21,7 @@ _LOOKS = ("show", "cat", "--version", "is-active")
 _JOURNAL = ("-u", "--sync", "-n0")
 _ENGINE = (["health", "--json"], ["version", "--json"], ["config", "check"])
 _VERBS = ("daemon-reload", "kill", "reload", "reset-failed", "restart", "stop")
-_DOES = ("systemd-run", "mount", "umount", "/usr/bin/python3")
+_DOES = ("systemd-run", "mount", "umount", "/usr/bin/python3", "ssh-keygen")
 _SECTION = re.compile(r"^# (/\S+)\n", re.M)
 _SOURCES: Sequence[Source] = ({"name": "primary"}, {"name": "secondary"})
 
@@ -52,6 +52,8 @@ def problems(events: Sequence[Event], proof: Proof, header: Mapping[str, Json]) 
     subject = by_scope.get(proof.name, [])
     if not any(event["kind"] == "deployed" for event in subject):
         return  # nothing was done
+    if [event["data"]["when"] for event in subject if event["kind"] == "observed"] != ["before", "after"]:
+        yield f"{_line(subject[0])}: the host was not observed before and after"
     deployed = sections(header["cat"])
     yield from _subject(subject, proof, header, deployed)
     for mutant in proof.mutants:

@@ -7,7 +7,7 @@ nothing else: the verdict can be computed again from the recording alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from proofs import verdict as verdicts
@@ -15,6 +15,7 @@ from proofs.faults import Copy, Subject
 from proofs.figures import Figures
 from proofs.host import Host, Interrupted, Waited
 from proofs.timeline import Timeline
+from proofs.trace import Between, Trace
 from proofs.verdict import Check, Json, Result, Verdict
 
 
@@ -68,6 +69,14 @@ class Case:
     def judge(self, measured: Figures) -> Sequence[Check]:
         """Its checks, by the catalogue's bounds alone: what was measured never says how much it may be."""
         raise NotImplementedError
+
+    def traced(self, measured: Figures, trace: Trace) -> Mapping[str, Json | Between]:
+        """Of what was measured, that which the recorded outputs come to when they are read once more.
+
+        Raises:
+            Untraced: the recording does not have what was read.
+        """
+        return {}
 
     def release(self, subject: Subject) -> None:
         """End what this case started (exchanges); called whatever happened."""

@@ -142,8 +142,13 @@ class Unit:
         argv = ["journalctl", "-u", self.name, "-o", "json", f"--output-fields={_FIELDS}", "-q", "--no-pager"]
         # Not --after-cursor=: where the marked entry is another unit's, systemd 252 skips this one's first instead.
         out = self.host.look(*argv, f"--cursor={cursor}", quiet=quiet)
-        raw = [json.loads(line) for line in out.stdout.splitlines()]
-        return [_entry(entry) for entry in raw if entry["__CURSOR"] != cursor]
+        return entries_of(out.stdout, cursor)
+
+
+def entries_of(text: str, cursor: str) -> list[Entry]:
+    """What `journalctl -o json` said, without the entry that the cursor marks."""
+    raw = [json.loads(line) for line in text.splitlines()]
+    return [_entry(entry) for entry in raw if entry["__CURSOR"] != cursor]
 
 
 def _entry(raw: dict[str, Json]) -> Entry:

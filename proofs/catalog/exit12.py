@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from proofs.experiment import Case, Deployed, Mutant, Proof
 from proofs.faults import CONFIG_DIR, Copy, Subject, config
 from proofs.figures import Figures
+from proofs.trace import Between, Trace, Untraced
 from proofs.unit import starts
 from proofs.verdict import Check, Json, Result
 
@@ -82,6 +83,18 @@ class BadConfig(Case):
             "watched_s": watch_s if seen == "failed" and not broken else 0.0, "said": said[:3], "n": 1,
         }  # fmt: skip
 
+    def traced(self, measured: Figures, trace: Trace) -> Mapping[str, Json | Between]:
+        if hashlib.sha256(trace.written("config.toml").encode()).hexdigest() != trace.witness.digest("config_sha256"):
+            raise Untraced("the configuration that was witnessed is not the one that was written")
+        at_end, last, watch_s = trace.shown(0), trace.shown(-1), 3 * self.deployed.restart_s
+        failed = measured.text("first_seen") == "failed"
+        waits = [wait for wait in trace.waits("a restart") if wait["data"]["came"] is False] if failed else []
+        return {
+            "exec_main_status": int(at_end["ExecMainStatus"]), "active": last["ActiveState"],
+            "restarts": int(last["NRestarts"]) - int(at_end["NRestarts"]), "starts": len(starts(trace.journal())),
+            "watched_s": watch_s if any(wait["data"]["seconds"] >= watch_s for wait in waits) else 0.0,
+        }  # fmt: skip
+
     def judge(self, measured: Figures) -> Sequence[Check]:
         watched = 3 * self.deployed.restart_s
         status, active = measured.count("exec_main_status"), measured.text("active")
@@ -128,6 +141,10 @@ class Control(Case):
         subject.host.hold("a restart", limit, back)
         now = subject.unit.state(quiet=False)
         return {"restarts": now.restarts - self._state.restarts, "active": now.active, "n": 1}
+
+    def traced(self, measured: Figures, trace: Trace) -> Mapping[str, Json | Between]:
+        before, now = trace.shown(0), trace.shown(-1)
+        return {"restarts": int(now["NRestarts"]) - int(before["NRestarts"]), "active": now["ActiveState"]}
 
     def judge(self, measured: Figures) -> Sequence[Check]:
         restarts, active = measured.count("restarts"), measured.text("active")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +14,7 @@ from proofs.experiment import Case, Deployed, Mutant, Proof
 from proofs.faults import Copy, Subject, config
 from proofs.figures import Figures
 from proofs.host import process_state
+from proofs.trace import Between, Trace
 from proofs.unit import Entry, engine_lines
 from proofs.verdict import Check, Json, Result
 
@@ -119,6 +120,34 @@ class Failover(Case):
             "secondary_sent": self.exchanges["secondary"].stats()["sent"],
             "said": [fields for _, fields in engine_lines(entries, "source failed")][-1:],
         }  # fmt: skip
+
+    def traced(self, measured: Figures, trace: Trace) -> Mapping[str, Json | Between]:
+        stored = trace.waits("a stored tick of the secondary")[-1]
+        least, most = self._began(trace)
+        if not stored["data"]["came"]:
+            return {"stored_s": None}
+        now = stored["mono_ns"] / 1e9
+        found: dict[str, Json | Between] = {
+            "stored_s": Between(now - most, trace.after(stored)["mono_ns"] / 1e9 - least),
+            "fault_ms": Between(trace.wall_ms(stored, least) - _SLACK_MS, trace.wall_ms(stored, most) + _SLACK_MS),
+            "secondary_sent": trace.stats("secondary")["sent"],
+        }  # fmt: skip
+        if self.how.gap_kind == "rejected":
+            found["garbage_sent"] = trace.stats("primary")["garbage"]
+        return found
+
+    def _began(self, trace: Trace) -> tuple[float, float]:
+        """When the fault was met, on CLOCK_MONOTONIC: by the exchange, by the engine's journal, or by two events."""
+        if self.how.at_connect:
+            met = [entry.mono_s for entry in _connecting(trace.journal())]
+            begun = min(met, default=int(trace.shown(-1)["ExecMainStartTimestampMonotonic"]) / 1e6)
+            return begun, begun
+        said = trace.notes("exchange said", "primary")
+        if said:
+            at = said[-1]["mono_ns"] / 1e9
+            return at, at
+        announced = trace.intent("kill -STOP ")
+        return trace.intent("fault: ")["mono_ns"] / 1e9, announced["mono_ns"] / 1e9
 
     def judge(self, measured: Figures) -> Sequence[Check]:
         stored, bound = measured.maybe("stored_s"), self.how.bound_s

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from proofs.exchange import Exchange
 from proofs.experiment import Case, Deployed, Mutant, Proof
 from proofs.faults import Copy, Subject, config
 from proofs.figures import Figures, count_of
+from proofs.trace import Between, Trace, Untraced
 from proofs.unit import engine_lines
 from proofs.verdict import Check, Json, Result
 
@@ -81,9 +82,7 @@ class Sampling(Case):
         finals = engine_lines(unit.journal(self.cursor), "FINAL METRICS", invocation)
         run = subject.store.runs()[-1]
         ids = subject.store.exchange_ids(int(run["id"]))
-        # The exchange numbers its trades from 1 and gives them these numbers as ids; which of them it sent is its word.
-        ranges = [(one["first_number"], one["last_number"]) for one in self.stats["connections"] if one["sent"]]
-        sent = [number for first, last in ranges for number in range(first, last + 1)]
+        sent = _numbers(self.stats)
         return {
             "n": self.stats["sent"], "sent": len(sent), "stored": len(ids),
             "ids_match": ids == sent[self.every - 1 :: self.every],
@@ -92,6 +91,24 @@ class Sampling(Case):
             "heartbeat": {name: heartbeat.get(name) for name in _BOOKS},
             "store": {name: run.get(name) for name in _BOOKS},
         }  # fmt: skip
+
+    def traced(self, measured: Figures, trace: Trace) -> Mapping[str, Json | Between]:
+        entries, stats = trace.journal(), trace.stats("mock")
+        finals = [fields for _, fields in engine_lines(entries, "FINAL METRICS")]
+        beats = [{name: told.get(name) for name in _BOOKS} for _, told in engine_lines(entries, "HEARTBEAT")]
+        if measured.of("heartbeat") not in [{}, *beats]:
+            raise Untraced("no heartbeat says what was measured of one")
+        sent = _numbers(stats)
+        due = sent[self.every - 1 :: self.every]
+        found: dict[str, Json | Between] = {
+            "n": stats["sent"], "sent": len(sent),
+            "final": {name: finals[-1].get(name) for name in _BOOKS} if finals else {},
+        }  # fmt: skip
+        if finals:
+            found["stored"] = finals[-1].get("ticks_stored")
+        if measured.flag("ids_match"):
+            found |= {"stored": len(due), "first_ids": due[:3], "last_id": due[-1]}
+        return found
 
     def judge(self, measured: Figures) -> Sequence[Check]:
         due = TRADES // self.every
@@ -119,6 +136,12 @@ class Sampling(Case):
     def release(self, subject: Subject) -> None:
         if self.exchange:
             self.exchange.end()
+
+
+def _numbers(stats: dict[str, Json]) -> list[int]:
+    """What the exchange sent, by its own word: it numbers its trades from 1, and these numbers are their ids."""
+    ranges = [(one["first_number"], one["last_number"]) for one in stats["connections"] if one["sent"]]
+    return [number for first, last in ranges for number in range(first, last + 1)]
 
 
 def books(told: Figures) -> dict[str, Json]:

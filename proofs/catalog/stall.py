@@ -5,18 +5,20 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from proofs.catalog.exit12 import STEADY_TICKS, steady
 from proofs.experiment import Case, Mutant, Proof
 from proofs.faults import Copy, Subject, config
 from proofs.figures import Figures
 from proofs.host import process_state
+from proofs.trace import Between, Trace, Untraced
 from proofs.unit import Entry, State, engine_lines
 from proofs.verdict import Check, Json, Result
 
 _SEEN_S = 2.0  # on top of WatchdogSec
 _TICK_S = 5.0  # from the restart to its first stored tick
+_BLOCKS = "proof_wedge: "
 _BEATS = 3  # heartbeats of a process whose one stage is blocked
 _WEDGED = "the_strategy_is_wedged_here"
 WEDGE = f'''"""A strategy that works for a while, then waits for what never comes. Its thread sleeps; all others run."""
@@ -88,6 +90,33 @@ class Stall(Case):
     def more(self, entries: Sequence[Entry], old: State) -> dict[str, Json]:
         return {}
 
+    def traced(self, measured: Figures, trace: Trace) -> Mapping[str, Json | Between]:
+        old, entries = trace.shown(0), trace.journal()
+        least, most = self.began(trace, entries)
+        seen = [e for e in entries if e.unit_result == "watchdog" and e.invocation == old["InvocationID"]]
+        at = seen[0].mono_s if seen else 0.0
+        found: dict[str, Json | Between] = {
+            "old_invocation": old["InvocationID"], "seen_s": Between(at - most, at - least) if seen else None,
+        }  # fmt: skip
+        if "integrity" not in measured:
+            return found
+        now, tick = trace.shown(-1), trace.waits("a new tick")[-1]
+        begun = int(now["ExecMainStartTimestampMonotonic"]) / 1e6
+        if tick["data"]["came"]:
+            found["tick_after_s"] = Between(tick["mono_ns"] / 1e9 - begun, trace.after(tick)["mono_ns"] / 1e9 - begun)
+        return {
+            **found, "result": seen[0].unit_result if seen else measured.of("result"),
+            "new_invocation": now["InvocationID"], "restarts": int(now["NRestarts"]) - int(old["NRestarts"]),
+            **self.traced_more(entries, old["InvocationID"]),
+        }  # fmt: skip
+
+    def began(self, trace: Trace, entries: Sequence[Entry]) -> tuple[float, float]:
+        """Between which moments on CLOCK_MONOTONIC the fault was made, by the recording."""
+        raise NotImplementedError
+
+    def traced_more(self, entries: Sequence[Entry], invocation: str) -> dict[str, Json]:
+        return {}
+
     def judge(self, measured: Figures) -> Sequence[Check]:
         seen, bound = measured.maybe("seen_s"), self.deployed.watchdog_s + _SEEN_S
         checks = [Check("seen (s)", seen, f"<= {bound:g}", seen is not None and seen <= bound, guard=True)]
@@ -131,6 +160,10 @@ class Frozen(Stall):
     def witnessed(self, seen: Figures) -> bool:
         return seen.count("pid") > 1 and seen.text("state") == "T" and bool(seen.invocation("invocation"))
 
+    def began(self, trace: Trace, entries: Sequence[Entry]) -> tuple[float, float]:
+        announced = trace.intent("kill -STOP ")
+        return announced["mono_ns"] / 1e9, trace.after(announced)["mono_ns"] / 1e9
+
 
 class Wedged(Stall):
     """One stage alone: its thread waits for ever, every other thread runs."""
@@ -157,11 +190,7 @@ class Wedged(Stall):
         self.threads = subject.unit.threads()
 
     def _marks(self, subject: Subject) -> list[Entry]:
-        return [
-            entry
-            for entry in subject.unit.journal(self.cursor, quiet=True)
-            if entry.message.startswith("proof_wedge: ")
-        ]
+        return [entry for entry in subject.unit.journal(self.cursor, quiet=True) if entry.message.startswith(_BLOCKS)]
 
     def witness(self, subject: Subject) -> Json:
         """Heartbeats go on and the process sleeps, is not stopped; but no tick is stored any more."""
@@ -190,12 +219,20 @@ class Wedged(Stall):
         return alive and seen.flag("ticks_stopped") and seen.count("threads") > 1 and seen.count("last_tick") > 0
 
     def more(self, entries: Sequence[Entry], old: State) -> dict[str, Json]:
-        text = [entry.message for entry in entries if entry.invocation == old.invocation]
+        return {"threads": self.threads, **self.traced_more(entries, old.invocation)}
+
+    def traced_more(self, entries: Sequence[Entry], invocation: str) -> dict[str, Json]:
+        text = [entry.message for entry in entries if entry.invocation == invocation]
         return {
-            "threads": self.threads,
             "stacks": sum(line.startswith(("Thread 0x", "Current thread 0x")) for line in text),
             "wedge_named": any(_WEDGED in line and "proof_wedge.py" in line for line in text),
         }
+
+    def began(self, trace: Trace, entries: Sequence[Entry]) -> tuple[float, float]:
+        said = [entry.mono_s for entry in entries if entry.message.startswith(_BLOCKS)]
+        if not said:
+            raise Untraced("the strategy did not say that it blocks")
+        return said[0], said[0]
 
     def judge(self, measured: Figures) -> Sequence[Check]:
         checks = list(super().judge(measured))
