@@ -326,8 +326,12 @@ def test_what_the_numbers_leave_out_is_missed_and_a_reconnect_tells_it_exactly(o
         assert feeding.door.snapshot().missed == 2 + 5
         assert feeding.door.snapshot().duplicate == 1
         assert feeding.ids() == [100, 101, 104, 103, 110, 111]
+        one.peers[1].close()
+        feeding.until(lambda: len(one.peers) == 3)
+        one.say(trade(120))
+        feeding.until(lambda: 120 in feeding.ids())
         feeding.door.close_gaps(feeding.ticks[-1].received_ms)
-        assert [(gap.symbol, gap.missed) for gap in feeding.gaps("missed")] == [("BTC/USD", 7)]
+        assert [(gap.symbol, gap.missed) for gap in feeding.gaps("missed")] == [("BTC/USD", 2 + 5 + 8)]
 
 
 @pytest.mark.holds("MISSED")
@@ -355,6 +359,48 @@ def test_what_another_source_covered_is_not_missed(one: Talker, two: Talker) -> 
         assert feeding.door.snapshot().missed == 0
         one.say(trade(number + 4))
         feeding.until(lambda: feeding.door.snapshot().missed == 3)
+
+
+@pytest.mark.holds("MISSED")
+def test_who_leads_again_after_another_did_has_missed_nothing(one: Talker, two: Talker) -> None:
+    pair = source("first", one, "BTC/USD"), source("second", two, "BTC/USD", priority=2)
+    with Feeding(*pair) as feeding:
+        feeding.leads("first")
+        feeding.until(lambda: one.open)
+        one.say(trade(1), trade(2))
+        feeding.until(lambda: 2 in feeding.ids())
+        one.open[0].close()
+        feeding.leads("second")
+        feeding.until(lambda: two.open)
+        two.say(trade(100))
+        feeding.until(lambda: 100 in feeding.ids() and feeding.ingest._overview.last_heard_from(second(feeding), ""))
+        two.stop()
+        feeding.leads("first")
+        feeding.until(lambda: one.open)
+        one.say(trade(50), trade(52))
+        feeding.until(lambda: 52 in feeding.ids())
+        assert feeding.door.snapshot().missed == 1
+
+
+def second(feeding: Feeding) -> link.Link:
+    return feeding.ingest._links["second"]
+
+
+@pytest.mark.holds("MISSED")
+def test_numbers_of_a_standby_are_followed_and_not_counted(one: Talker, two: Talker) -> None:
+    pair = source("first", one, "BTC/USD"), source("second", two, "BTC/USD", priority=2)
+    with Feeding(*pair, standby="hot") as feeding:
+        feeding.leads("first")
+        feeding.until(lambda: one.open)
+        one.say(trade(1))
+        feeding.until(lambda: feeding.ids() == [1] and two.open)
+        two.say(trade(101), trade(105))
+        feeding.until(lambda: second(feeding).standing.traded_at)
+        one.open[0].close()
+        feeding.leads("second")
+        two.say(trade(108))
+        feeding.until(lambda: 108 in feeding.ids())
+        assert feeding.door.snapshot().missed == 2
 
 
 def test_a_source_that_takes_its_time_to_connect_does_not_hold_up_the_next(one: Talker, two: Talker) -> None:
