@@ -45,6 +45,13 @@ class Trace:
                 raise Untraced(f"line {event['seq'] + 1}: {' '.join(words)} failed")
         return found
 
+    def text(self, *words: str) -> str:
+        """The whole of what the last command beginning with these words said."""
+        found = [event for event in self.outputs(*words) if event["kind"] == "command"]
+        if not found:
+            raise Untraced(f"no output of {' '.join(words)}")
+        return self._whole(found[-1])
+
     def shown(self, number: int) -> dict[str, str]:
         """What `systemctl show` said, the number-th of those that were recorded; from the end where it is negative."""
         found = [event for event in self.outputs("systemctl", "show") if event["kind"] == "command"]

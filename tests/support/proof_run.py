@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from proofs.faults import Copy, Subject
 from proofs.figures import Figures
 from proofs.host import Output, Stop
 from proofs.live import Live
+from proofs.trace import Between, Trace
 from proofs.verdict import Check, Json
 
 Event = dict[str, Any]
@@ -52,8 +53,9 @@ class Toy(Case):
         return {"state": "T"}
 
     def measure(self, subject: Subject) -> dict[str, Json]:
-        subject.host.look("journalctl", "-u", subject.unit.name, "--big")
+        said = subject.host.look("journalctl", "-u", subject.unit.name, "--big").stdout
         return {
+            "entries": said.count("entry"),
             "n": 3,
             "value": 0 if subject.mutant else 1,
             "spans": [(1, 2)],
@@ -63,6 +65,9 @@ class Toy(Case):
 
     def witnessed(self, seen: Figures) -> bool:
         return seen.text("state") == "T"
+
+    def traced(self, measured: Figures, trace: Trace) -> Mapping[str, Json | Between]:
+        return {"entries": trace.text("journalctl", "-u").count("entry")}
 
     def judge(self, measured: Figures) -> Sequence[Check]:
         return (

@@ -85,6 +85,13 @@ def long_wait(events: Events) -> None:
     next(event for event in events if event["kind"] == "waited")["data"]["seconds"] = 100.0
 
 
+def at_one_instant(events: Events) -> None:
+    for event in events:
+        event["mono_ns"] = 1
+        if event["kind"] == "waited":
+            event["data"]["seconds"] = 1.0
+
+
 def by_hand(events: Events) -> None:
     """A toy2 that begins while toy goes on."""
     event = of(events, "proof", "toy2")
@@ -108,7 +115,7 @@ ROWS: list[tuple[str, Edit, str]] = [
     ("no time of the day", lambda e: e[9].update(utc="yesterday"), "line 10: no time of the day: 'yesterday'"),
     ("a time without a zone", lambda e: e[-1].update(utc=e[-1]["utc"][:-1]), "no time of the day"),
     ("from the future", lambda e: e[9].update(utc="2031-01-01T00:00:00.000000Z"), "line 10: its two clocks have gone"),
-    ("at one instant", lambda e: [one.update(mono_ns=1) for one in e], "of waiting in 0.000 s"),
+    ("at one instant", at_one_instant, "1.0 s of waiting in 0.000 s"),
     ("waited longer than it took", long_wait, "100.0 s of waiting in"),
     ("unknown kind", said_by("lie", "toy"), "'lie' is nothing that toy would say"),
     ("verdict of the run itself", said_by("verdict", ""), "'verdict' is nothing that the run itself would say"),

@@ -136,6 +136,12 @@ ROWS: list[tuple[str, Edit, str]] = [
     ),
     ("guard put back", put_back, "its guard was put back"),
     ("mutant of another name", lambda e: of(e, "mutant", MUTANT)["data"].update(what="?"), "not told as the catalogue"),
+    (
+        "a figure that no output has",
+        lambda e: of(e, "measured")["data"].update(entries=2999),
+        "first: entries is '2999'",
+    ),
+    ("no output for a figure", only("command", "toy", "--big"), "first: Untraced: no output of journalctl -u"),
     ("of another run", of_another_run, "not put over the unit's own, or more was"),
 ]
 
