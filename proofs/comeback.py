@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 from proofs.experiment import Case
 from proofs.faults import Subject
 from proofs.figures import BadFigure, Figures
+from proofs.trace import Between, Trace, Untraced
 from proofs.unit import Entry, exits, starts
 from proofs.verdict import Check, Json, Result
 
@@ -81,6 +82,22 @@ class ComesBack(Case):
 
     def _enough(self, subject: Subject, entries: Sequence[Entry]) -> bool:
         return len(starts(entries)) >= self.restarts or subject.unit.state().active == "failed"
+
+    def began(self, trace: Trace) -> tuple[float, float]:
+        """Between which moments on CLOCK_MONOTONIC the fault was made, by the recording."""
+        raise NotImplementedError
+
+    def traced(self, measured: Figures, trace: Trace) -> Mapping[str, Json | Between]:
+        """Its ends and restarts by the journal; of a list of ends each is compared here."""
+        least, most = self.began(trace)
+        seen = trace.journal(0)
+        told = [_end(end) for end in measured.all("ends")]
+        read = [(Between(at - most, at - least), status) for at, status in exits(seen)]
+        if len(told) != len(read) or any(
+            status != again or not span.holds(after) for (after, status), (span, again) in zip(told, read, strict=True)
+        ):
+            raise Untraced(f"ends {told} are not those of the journal: {read}")
+        return {"starts": len(starts(seen)), "state": trace.shown(-1)["ActiveState"]}
 
     def judge(self, measured: Figures) -> Sequence[Check]:
         ends = [_end(end) for end in measured.all("ends")]

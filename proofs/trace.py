@@ -30,12 +30,16 @@ class Between:
     least: float
     most: float
 
+    def holds(self, told: Json) -> bool:
+        number = isinstance(told, int | float) and not isinstance(told, bool)
+        return number and self.least - _ROUNDED_S <= told <= self.most + _ROUNDED_S
+
 
 class Trace:
     """The events of one case, from its beginning to its end. whole: an event's stdout, also where it is a blob."""
 
     def __init__(self, events: Sequence[Event], whole: Callable[[Event], str]) -> None:
-        self._events, self._whole = list(events), whole
+        self._events, self.whole = list(events), whole
 
     def outputs(self, *words: str) -> list[Event]:
         """What commands beginning with these words said, the polls that decided among them; all have to have worked."""
@@ -50,13 +54,24 @@ class Trace:
         found = [event for event in self.outputs(*words) if event["kind"] == "command"]
         if not found:
             raise Untraced(f"no output of {' '.join(words)}")
-        return self._whole(found[-1])
+        return self.whole(found[-1])
+
+    def texts(self, *words: str) -> list[str]:
+        """The whole of what each command beginning with these words said."""
+        return [self.whole(event) for event in self.outputs(*words) if event["kind"] == "command"]
+
+    def text_of(self, *words: str) -> str:
+        """As `text`, of a command that need not have worked."""
+        found = [e for e in self._events if e["kind"] == "command" and e["argv"][: len(words)] == [*words]]
+        if not found:
+            raise Untraced(f"no output of {' '.join(words)}")
+        return self.whole(found[-1])
 
     def shown(self, number: int) -> dict[str, str]:
         """What `systemctl show` said, the number-th of those that were recorded; from the end where it is negative."""
         found = [event for event in self.outputs("systemctl", "show") if event["kind"] == "command"]
         try:
-            text = self._whole(found[number])
+            text = self.whole(found[number])
         except IndexError:
             raise Untraced("no systemctl show of the unit") from None
         return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
@@ -69,7 +84,7 @@ class Trace:
         except IndexError:
             raise Untraced("no journal of the unit") from None
         cursor = event["argv"][-1].removeprefix("--cursor=")
-        return entries_of(self._whole(event), cursor)
+        return entries_of(self.whole(event), cursor)
 
     @property
     def witness(self) -> Figures:
@@ -91,6 +106,19 @@ class Trace:
         found = [e for e in self._events if e["kind"] == "intent" and e["stdout"].startswith(beginning)]
         if not found:
             raise Untraced(f"no intent {beginning!r}")
+        return found[-1]
+
+    def intent_of(self, *words: str) -> Event:
+        """What announced the last command beginning with these words."""
+        found = [e for e in self._events if e["kind"] == "intent" and e["argv"][: len(words)] == [*words]]
+        if not found:
+            raise Untraced(f"no intent of {' '.join(words)}")
+        return found[-1]
+
+    def event(self, kind: str) -> Event:
+        found = [event for event in self._events if event["kind"] == kind]
+        if not found:
+            raise Untraced(f"no {kind} was noted")
         return found[-1]
 
     def after(self, event: Event) -> Event:
@@ -122,8 +150,7 @@ def differences(measured: Json, traced: Mapping[str, Json | Between]) -> list[st
     for name, again in traced.items():
         told = measured.get(name) if isinstance(measured, dict) else None
         if isinstance(again, Between):
-            number = isinstance(told, int | float) and not isinstance(told, bool)
-            if told is None or not (number and again.least - _ROUNDED_S <= told <= again.most + _ROUNDED_S):
+            if not again.holds(told):
                 found.append(f"{name} is {told!r}, the recorded outputs come to {again.least:.3f} to {again.most:.3f}")
         elif json.dumps(told, sort_keys=True) != json.dumps(again, sort_keys=True):
             found.append(f"{name} is {str(told)[:120]!r}, the recorded outputs come to {str(again)[:120]!r}")

@@ -189,7 +189,9 @@ def _required(made: dict[str, Json], names: Sequence[str] | None, shown: str) ->
 
 def _deeds(events: Sequence[dict[str, Json]]) -> list[str]:
     """What the proofs did to the host and to their mutants, each time that one of them was begun."""
-    header = next(event["data"] for event in events if event["kind"] == "run")
+    header = next((event["data"] for event in events if event["kind"] == "run"), None)
+    if header is None:
+        return []  # it was never begun, which the step `recording` says
     return [
         problem
         for name, times in recompute.attempts(events).items()

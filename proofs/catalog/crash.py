@@ -9,7 +9,7 @@ import os
 import random
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import inf
 
 from proofs.exchange import Exchange
@@ -17,6 +17,7 @@ from proofs.experiment import Case, Deployed, Mutant, Proof
 from proofs.faults import Copy, Subject, config
 from proofs.figures import Figures, count_of, number_of
 from proofs.store import Row, torn_chains
+from proofs.trace import Between, Trace, Untraced
 from proofs.unit import exits
 from proofs.verdict import Check, Json, Result
 
@@ -113,6 +114,12 @@ class Killed(Case):
         ranges = [(one["first_number"], one["last_number"]) for one in self.stats["connections"] if one["sent"]]
         lost = [sum(number not in have for number in range(first, last + 1)) for first, last in ranges]
         return lost[: self.n_min]
+
+    def traced(self, measured: Figures, trace: Trace) -> Mapping[str, Json | Between]:
+        killed = [status for _, status in exits(trace.journal())].count(-signal.SIGKILL)
+        if killed != trace.witness.count("killed"):
+            raise Untraced(f"{killed} kills are in the journal")
+        return {"sent": trace.stats("mock")["sent"], "seed": trace.notes("seed")[-1]["seed"]}
 
     def judge(self, measured: Figures) -> Sequence[Check]:
         torn, broken, lost = measured.counts("torn"), measured.count("broken_references"), measured.counts("lost")

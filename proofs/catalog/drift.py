@@ -15,6 +15,7 @@ from proofs.faults import CONFIG_DIR, RELEASE, Subject
 from proofs.figures import Figures
 from proofs.host import read_text
 from proofs.in_place import InPlace, not_a_lab
+from proofs.trace import Between, Trace
 from proofs.verdict import Check, Json, Result
 
 UNITS = Path("/etc/systemd/system")
@@ -131,6 +132,12 @@ class Named(Changed):
         said = _ask(subject, "verify", without=self._without)
         return {"verify": said.rc, "red": sorted(_red(said)), "named": _named(said), "n": len(DRIFTS)}
 
+    def traced(self, measured: Figures, trace: Trace) -> Mapping[str, Json | Between]:
+        if measured.status("verify") is None:
+            return {}
+        said = _answered(trace)
+        return {"verify": said.rc, "red": sorted(_red(said)), "named": _named(said)}
+
     def judge(self, measured: Figures) -> Sequence[Check]:
         rc, named_of = measured.status("verify"), measured.below("named")
         told = rc is not None
@@ -171,6 +178,12 @@ class Healed(Changed):
         said = _ask(subject, *self._plays)
         return {"rc": said.rc, "red": sorted(_red(said)), "left": place.changed(), "n": len(DRIFTS)}
 
+    def traced(self, measured: Figures, trace: Trace) -> Mapping[str, Json | Between]:
+        if measured.status("rc") is None:
+            return {}
+        said = _answered(trace)
+        return {"rc": said.rc, "red": sorted(_red(said))}
+
     def judge(self, measured: Figures) -> Sequence[Check]:
         rc = measured.status("rc")
         told = rc is not None
@@ -204,6 +217,12 @@ def _ask(subject: Subject, *plays: str, without: Sequence[str] = ()) -> Answer:
         return _in_place(subject).ask(*plays, without=without)
     except Unanswered as error:
         return Answer((), None, "", str(error))
+
+
+def _answered(trace: Trace) -> Answer:
+    """What the controller told last, as it was recorded."""
+    event = trace.event("answer")
+    return Answer(tuple(event["argv"]), event["rc"], trace.whole(event), event["stderr"])
 
 
 def _red(said: Answer) -> set[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -13,7 +13,8 @@ from proofs.catalog.exit12 import GOOD, steady
 from proofs.experiment import Case, Deployed, Mutant, NotSteady, Proof
 from proofs.faults import Copy, Subject
 from proofs.figures import Figures
-from proofs.unit import engine_lines, starts
+from proofs.trace import Between, Trace
+from proofs.unit import Entry, engine_lines, starts
 from proofs.verdict import Check, Json, Result
 
 OPEN = "the gate is open, but no live adapter installed"
@@ -146,12 +147,17 @@ class Live(Case):
             host.note("measuring", {"watching for a restart for seconds": self._watch_s})
             host.hold("a restart", self._watch_s, lambda: unit.state().active != "failed")
         last, entries = unit.state(quiet=False), unit.journal(self._cursor)
-        lines = [str(entry.fields().get("message", "")) for entry in entries]
-        said = [line.partition("mode = LIVE: ")[2] for line in lines if "mode = LIVE: " in line]
         return {
             "exec_main_status": at_end.exec_status, "active": last.active, "starts": len(starts(entries)),
-            "said": said[-1][:300] if said else "",
+            "said": _said(entries),
             "ready": len(engine_lines(entries, "ready")), "runs": len(subject.store.runs()) - self._runs, "n": 1,
+        }  # fmt: skip
+
+    def traced(self, measured: Figures, trace: Trace) -> Mapping[str, Json | Between]:
+        entries = trace.journal()
+        return {
+            "exec_main_status": int(trace.shown(0)["ExecMainStatus"]), "active": trace.shown(-1)["ActiveState"],
+            "starts": len(starts(entries)), "said": _said(entries), "ready": len(engine_lines(entries, "ready")),
         }  # fmt: skip
 
     def judge(self, measured: Figures) -> Sequence[Check]:
@@ -164,6 +170,13 @@ class Live(Case):
             Check("runs begun", begun, 0, begun == 0, guard=True),
             Check("said", said, f"... {self._due}", self._due in said, guard=True),
         )
+
+
+def _said(entries: Sequence[Entry]) -> str:
+    """Why LIVE was refused, by the engine's last line on it."""
+    lines = [str(entry.fields().get("message", "")) for entry in entries]
+    said = [line.partition("mode = LIVE: ")[2] for line in lines if "mode = LIVE: " in line]
+    return said[-1][:300] if said else ""
 
 
 def _refused(deployed: Deployed, *names: str) -> list[Case]:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from proofs import attempts
 from proofs.catalog.exit12 import steady
-from proofs.catalog.shadow import probed
+from proofs.catalog.shadow import probed, said_by_probe
 from proofs.checks import kind_of_host
 from proofs.experiment import Case, Mutant, NotSteady, Proof
 from proofs.faults import CONFIG_DIR, RELEASE, Copy, Subject
 from proofs.figures import Figures
 from proofs.host import read_text
+from proofs.trace import Between, Trace
 from proofs.verdict import Check, Json, Result
 
 EXPOSURE = 1.1  # the deployment's own threshold for a unit that may reach exchanges; with loopback alone it is lower
@@ -79,12 +80,21 @@ class Sandbox(Case):
         outside = json.loads(said)["refused"] if said else {}
         inside = self.inside["refused"]
         level = host.look("systemd-analyze", "security", "--no-pager", subject.unit.name).stdout
-        exposure = re.search(r"Overall exposure level[^:]*: ([0-9.]+)", level)
         return {
             "refused_inside": {name: inside[word] for name, word in TRIED.items()},
             "refused_outside": {name: outside.get(word, "not asked") for name, word in TRIED.items()},
-            "no_modules": _no_modules(kind_of_host(host)), "exposure": float(exposure[1]) if exposure else None,
+            "no_modules": _no_modules(kind_of_host(host)), "exposure": _exposure(level),
             "n": len(inside),
+        }  # fmt: skip
+
+    def traced(self, measured: Figures, trace: Trace) -> Mapping[str, Json | Between]:
+        inside = said_by_probe(trace.journal())["refused"]
+        outside = json.loads(trace.text_of("/usr/bin/python3", "-ISB").partition(attempts.MARK)[2])["refused"]
+        level = _exposure(trace.text("systemd-analyze", "security"))
+        return {
+            "refused_inside": {name: inside[word] for name, word in TRIED.items()},
+            "refused_outside": {name: outside.get(word, "not asked") for name, word in TRIED.items()},
+            "exposure": level,
         }  # fmt: skip
 
     def judge(self, measured: Figures) -> Sequence[Check]:
@@ -102,6 +112,11 @@ class Sandbox(Case):
             else:
                 checks.append(Check(name, inside or "done", "refused; root outside can", bool(inside), guard=True))
         return checks
+
+
+def _exposure(said: str) -> float | None:
+    found = re.search(r"Overall exposure level[^:]*: ([0-9.]+)", said)
+    return float(found[1]) if found else None
 
 
 def _no_modules(kind: str) -> str:

@@ -10,6 +10,7 @@ from proofs.exchange import Exchange, refuses
 from proofs.experiment import Case, Deployed, Mutant, Proof
 from proofs.faults import Copy, Subject, config
 from proofs.figures import Figures
+from proofs.trace import Trace
 from proofs.verdict import Check, Json
 
 RATE = 50  # trades a second of each exchange
@@ -69,6 +70,10 @@ class Refused(Sources):
 
     def witnessed(self, seen: Figures) -> bool:
         return seen.text("probe") == "connection refused" and seen.count("port") > 0
+
+    def began(self, trace: Trace) -> tuple[float, float]:
+        at = [said["mono_ns"] for said in trace.notes("exchange said", "primary") if said["command"] == "refuse"]
+        return at[0] / 1e9, at[0] / 1e9
 
     def more(self, subject: Subject, seconds: float) -> dict[str, Json]:
         """What the secondary counted itself, and the span in which it did."""

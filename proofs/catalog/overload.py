@@ -17,6 +17,7 @@ from proofs.faults import Copy, Subject, config
 from proofs.figures import Figures
 from proofs.host import Host, process_state
 from proofs.store import torn_chains
+from proofs.trace import Trace
 from proofs.unit import engine_lines
 from proofs.verdict import Check, Json, Result
 
@@ -179,6 +180,10 @@ class Long(Locked, ComesBack):
     patience_s = DEADLINE_S
     late_s = _DRAIN_S + 3.0
     restarts = 1
+
+    def began(self, trace: Trace) -> tuple[float, float]:
+        locked = trace.event("locker")
+        return locked["mono_ns"] / 1e9, trace.after(locked)["mono_ns"] / 1e9
 
     def more(self, subject: Subject, seconds: float) -> dict[str, Json]:
         """When it gave up, which is long before its end: the drain comes in between."""

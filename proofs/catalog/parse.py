@@ -9,6 +9,7 @@ from proofs.comeback import DEADLINE_S, headline
 from proofs.experiment import Case, Deployed, Mutant, Proof
 from proofs.faults import Copy, Subject
 from proofs.figures import Figures
+from proofs.trace import Trace
 from proofs.verdict import Check, Json
 
 PARSE_LIMIT = 20  # the engine's default: so many in a row make a source useless
@@ -35,6 +36,10 @@ class Spoiled(Sources):
 
     def witnessed(self, seen: Figures) -> bool:
         return seen.below("garbage").count("primary") >= PARSE_LIMIT
+
+    def began(self, trace: Trace) -> tuple[float, float]:
+        at = [said["mono_ns"] for said in trace.notes("exchange said", "primary") if said["command"] == "garbage"]
+        return at[0] / 1e9, at[0] / 1e9
 
     def more(self, subject: Subject, seconds: float) -> dict[str, Json]:
         stats = {name: one.stats() for name, one in self.exchanges.items()}

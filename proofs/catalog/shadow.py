@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from proofs import attempts
@@ -12,6 +12,8 @@ from proofs.catalog.exit12 import steady
 from proofs.experiment import Case, Mutant, Proof
 from proofs.faults import Copy, Subject, config
 from proofs.figures import Figures
+from proofs.trace import Between, Trace, Untraced
+from proofs.unit import Entry
 from proofs.verdict import Check, Json, Result
 
 ORDERS = 20
@@ -28,7 +30,11 @@ LEFT JOIN trades t ON t.order_id = o.id WHERE k.run_id > ? ORDER BY o.id LIMIT ?
 
 def probed(subject: Subject, cursor: str) -> dict[str, Json]:
     """What the probe said last since then; empty when nothing."""
-    said = [entry.message for entry in subject.unit.journal(cursor) if entry.message.startswith(attempts.MARK)]
+    return said_by_probe(subject.unit.journal(cursor))
+
+
+def said_by_probe(entries: Sequence[Entry]) -> dict[str, Json]:
+    said = [entry.message for entry in entries if entry.message.startswith(attempts.MARK)]
     found: dict[str, Json] = json.loads(said[-1].removeprefix(attempts.MARK)) if said else {}
     return found
 
@@ -85,6 +91,12 @@ class Sealed(Case):
         except sqlite3.OperationalError:
             return []
         return found if len(found) >= at_least else []
+
+    def traced(self, measured: Figures, trace: Trace) -> Mapping[str, Json | Between]:
+        refused = said_by_probe(trace.journal()).get("refused", {}).get("inet-socket")
+        if refused != trace.witness.text("inet_socket"):
+            raise Untraced(f"the probe in the sandbox said {refused!r} of an INET socket")
+        return {"active": trace.shown(-1)["ActiveState"]}
 
     def judge(self, measured: Figures) -> Sequence[Check]:
         orders, trades, modes = measured.count("orders"), measured.count("trades"), measured.texts("modes")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from proofs.exchange import Exchange
 from proofs.experiment import Case, Deployed, Mutant, Proof
 from proofs.faults import Copy, Subject, config
 from proofs.figures import Figures, count_of
 from proofs.store import torn_chains
+from proofs.trace import Between, Trace
 from proofs.unit import Entry, engine_lines, exits
 from proofs.verdict import Check, Json, Result
 
@@ -85,6 +86,18 @@ class Stopped(Case):
             "exit_code": run["exit_code"], "lost": lost,
             "final": {name: final.get(name) for name in _COUNTS}, "store": {name: run[name] for name in _COUNTS},
             "persist_count": final.get("persist_count"), "torn": torn_chains(store), "integrity": store.integrity(),
+        }  # fmt: skip
+
+    def traced(self, measured: Figures, trace: Trace) -> Mapping[str, Json | Between]:
+        entries, announced, before = trace.journal(), trace.intent_of("systemctl", "stop"), trace.intent("fault: ")
+        finals = engine_lines(entries, "FINAL METRICS", trace.shown(0)["InvocationID"])
+        final = finals[-1][1] if finals else {}
+        ended_s, status = _end(entries) or (None, None)
+        least, most = before["mono_ns"] / 1e9, announced["mono_ns"] / 1e9
+        return {
+            "took_s": Between(ended_s - most, ended_s - least) if ended_s else None, "status": status,
+            "active": trace.shown(-1)["ActiveState"], "persist_count": final.get("persist_count"),
+            "final": {name: final.get(name) for name in _COUNTS}, "n": trace.stats("mock")["sent"],
         }  # fmt: skip
 
     def judge(self, measured: Figures) -> Sequence[Check]:

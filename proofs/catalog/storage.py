@@ -12,6 +12,7 @@ from proofs.comeback import DEADLINE_S, ComesBack, headline
 from proofs.experiment import Case, Deployed, Mutant, Proof
 from proofs.faults import Copy, Subject, config
 from proofs.figures import Figures
+from proofs.trace import Trace
 from proofs.verdict import Check, Json
 
 SIZE_KB = 4096
@@ -53,6 +54,10 @@ class Full(ComesBack):
     def witnessed(self, seen: Figures) -> bool:
         full = seen.text("errno") == "ENOSPC" and seen.count("free_kb") == 0
         return full and seen.count("size_kb") == SIZE_KB and seen.count("last") > 0
+
+    def began(self, trace: Trace) -> tuple[float, float]:
+        announced = trace.intent("fill ")
+        return announced["mono_ns"] / 1e9, trace.after(announced)["mono_ns"] / 1e9
 
     def still(self, subject: Subject) -> None:
         _fill(subject)

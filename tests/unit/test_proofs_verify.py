@@ -285,7 +285,7 @@ def test_every_reason_is_told_at_once(there: Path, signed: Path, tmp_path: Path)
     blob_of(there).unlink()
     how = replace(asked(signed), current=lambda: live.Live("", "", ""), now=lambda: 0.0, required=["stall"])
     said = {reason.partition(":")[0] for reason in denied(there, how)}
-    assert said == {"signature", "recording", "live", "freshness", "required"}
+    assert said == {"signature", "recording", "live", "freshness", "required", "verdicts"}
 
 
 def test_nothing_to_verify_or_to_verify_it_with_is_no_verdict(
