@@ -113,10 +113,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _load(args: argparse.Namespace) -> config.Config:
+def _read(args: argparse.Namespace) -> config.Config:
     given = {key: getattr(args, name, None) for name, key in _OVERRIDES.items()}
     overrides = {key: value for key, value in given.items() if value is not None}
-    loaded = config.load(Path(args.config) if args.config is not None else None, overrides)
+    return config.load(Path(args.config) if args.config is not None else None, overrides)
+
+
+def _load(args: argparse.Namespace) -> config.Config:
+    """The configuration, if an engine may run with it."""
+    loaded = _read(args)
     if loaded.settings.mode == "LIVE":
         from hybrid_engine import live_gate  # what it needs to check a signature, no other mode loads
 
@@ -185,7 +190,7 @@ def _as_toml(loaded: config.Config) -> str:
 def _health(args: argparse.Namespace) -> int:
     from hybrid_engine.health import checks
 
-    found = checks(_load(args))
+    found = checks(_read(args))  # how an engine is, is no question for the gate
     healthy = all(check.ok for check in found)
     if args.json:
         print(json.dumps({"healthy": healthy, "checks": [check._asdict() for check in found]}))

@@ -169,6 +169,9 @@ def test_health_of_an_engine_that_runs_stops_and_dies(engine: Launcher) -> None:
     process = engine.start()
     process.heartbeat(lambda f: f["ticks_stored"] > 0)
     assert health(engine) == (0, dict.fromkeys(CHECKS, True))
+    engine.write_config({"mode": "LIVE"})  # what the gate says is for the next start
+    assert health(engine) == (0, dict.fromkeys(CHECKS, True))
+    engine.write_config({})
     assert process.stop() == 0
     assert health(engine) == (1, {**dict.fromkeys(CHECKS, True), "running": False})
     with closing(sqlite3.connect(engine.db, isolation_level=None)) as con:
