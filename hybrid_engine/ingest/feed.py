@@ -4,8 +4,6 @@
 connections are read, and what was decided is carried out.
 """
 
-import selectors
-import socket
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -16,11 +14,13 @@ from hybrid_engine.exits import NetworkError, ParseError
 from hybrid_engine.front_door import FrontDoor
 from hybrid_engine.ingest.base import IngestStage
 from hybrid_engine.ingest.booking import Booking
-from hybrid_engine.ingest.choice import Change, Choice, Rules
+from hybrid_engine.ingest.choice import Choice
 from hybrid_engine.ingest.failure import Dead, SourceFailed
 from hybrid_engine.ingest.link import Link
+from hybrid_engine.ingest.listening import Listener
 from hybrid_engine.ingest.overview import Overview
 from hybrid_engine.ingest.session import Session
+from hybrid_engine.ingest.standing import Change, Rules
 from hybrid_engine.journal import Journal
 from hybrid_engine.metrics import FeedState
 from hybrid_engine.settings import EngineSettings
@@ -50,51 +50,28 @@ class FeedIngest(IngestStage):
         self._choice = Choice([link.standing for link in self._links.values()])
         self._overview = Overview(feed, self._links, self._choice)
         self._booking = Booking(door, feed, self._choice.leads, self.beat)
-        self._selector = selectors.DefaultSelector()
-        self._bell, self._rope = socket.socketpair()
-        self._more: dict[Session, Link] = {}  # connections that hold more than their socket shows
+        self._listener = Listener()
         self._tend_at = 0.0
 
     def stop(self) -> None:
         super().stop()
-        self._wake()
-
-    def _wake(self) -> None:
-        with suppress(OSError):  # a connection that comes late finds nobody to wake
-            self._rope.send(b".", socket.MSG_DONTWAIT)
+        self._listener.ring()
 
     def work(self) -> None:
         self._booking.usable_at = time.monotonic()
-        self._bell.setblocking(False)
-        self._selector.register(self._bell, selectors.EVENT_READ)
         try:
             while not self.stopping:
                 self.beat()
-                for session, link in self._ready():
+                ready, rung = self._listener.ready(max(0.0, min(BEAT_S, self._tend_at - time.monotonic())))
+                for session, link in ready:
                     self._read(link, session)
-                if time.monotonic() >= self._tend_at:
+                if rung or time.monotonic() >= self._tend_at:
                     self._tend()
         finally:
             for link in self._links.values():
                 self._let_go(link)
             self.feed.source = ""
-            for end in (self._selector, self._bell, self._rope):
-                end.close()
-
-    # Reading ----------------------------------------------------------------------------------------------------
-
-    def _ready(self) -> list[tuple[Session, Link]]:
-        """Connections with something to read; waits for one as long as nothing else is due."""
-        wait_s = 0.0 if self._more else max(0.0, min(BEAT_S, self._tend_at - time.monotonic()))
-        ready, self._more = self._more, {}
-        for key, _ in self._selector.select(wait_s):
-            if key.data is None:
-                self._bell.recv(4096)
-                self._tend_at = 0.0
-            else:
-                session, link = key.data
-                ready[session] = link
-        return list(ready.items())
+            self._listener.close()
 
     def _read(self, link: Link, session: Session) -> None:
         if not session.open:
@@ -102,20 +79,11 @@ class FeedIngest(IngestStage):
         try:
             messages = session.connection.take()
             if session.connection.pending:
-                self._more[session] = link
+                self._listener.holds_more(session, link)
             if messages:
                 self._booking.deliver(link, session, messages, self.settings.parse_error_limit)
         except SourceFailed as error:
             self._fail(link, session, error)
-
-    def _open(self, link: Link, session: Session) -> None:
-        self._selector.register(session.fileno, selectors.EVENT_READ, (session, link))
-
-    def _drop(self, session: Session) -> None:
-        session.open = False
-        self._more.pop(session, None)
-        self._selector.unregister(session.fileno)
-        session.connection.close()
 
     # Tending ----------------------------------------------------------------------------------------------------
 
@@ -141,7 +109,7 @@ class FeedIngest(IngestStage):
         if made is not None:
             if made is link.session:
                 link.numbers.new_socket(partial(self._overview.last_heard_from, link))
-            self._open(link, made)
+            self._listener.open(made, link)
         for session in link.sessions():
             try:
                 session.connection.check_alive(self.settings.dead_after_s)
@@ -153,7 +121,7 @@ class FeedIngest(IngestStage):
         if link.move_ready:
             self._move(link)
         elif why := link.move_due(now):
-            link.connect(now, why, self._wake)
+            link.connect(now, why, self._listener.ring)
 
     def _heard_pong(self, link: Link, session: Session, at: float) -> None:
         """A quiet market: nobody trades, and the exchange answers."""
@@ -164,7 +132,7 @@ class FeedIngest(IngestStage):
 
     def _fail(self, link: Link, session: Session, error: SourceFailed) -> None:
         """A connection is of no use any more."""
-        self._drop(session)
+        self._listener.drop(session)
         if session is link.successor:
             link.move_failed(time.monotonic(), error, self.settings.failback_after_s)
         elif link.successor is not None:
@@ -176,6 +144,7 @@ class FeedIngest(IngestStage):
 
     def _failed(self, link: Link, session: Session | None, error: SourceFailed) -> None:
         """A source cannot be used now."""
+        self._overview.remember()
         self.feed.source_failures += 1
         self.feed.dead_count += isinstance(error, Dead)
         log.warn("source failed", source=link.source.name, url=link.source.url, reason=str(error))
@@ -190,7 +159,7 @@ class FeedIngest(IngestStage):
 
     def _let_go(self, link: Link) -> None:
         for session in link.let_go(time.monotonic(), self.settings.failback_after_s):
-            self._drop(session)
+            self._listener.drop(session)
 
     # Carrying out -----------------------------------------------------------------------------------------------
 
@@ -209,7 +178,7 @@ class FeedIngest(IngestStage):
             elif why is not None:
                 link.why = why
                 if link.idle and link.standing.ready_at <= now:
-                    link.connect(now, why, self._wake)
+                    link.connect(now, why, self._listener.ring)
 
     def _lead(self, change: Change) -> None:
         """Another source leads a symbol from now on."""
@@ -251,7 +220,7 @@ class FeedIngest(IngestStage):
         if old.open:
             with suppress(SourceFailed):
                 self._booking.deliver(link, old, old.connection.take(), self.settings.parse_error_limit)
-            self._drop(old)
+            self._listener.drop(old)
         received_ms = now_ms()
         new = link.moved(time.monotonic())
         new.leads = set(old.leads)

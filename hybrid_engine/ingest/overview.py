@@ -20,11 +20,17 @@ class Overview:
         self._quiet: set[str] = set()
         self._last_leader: dict[str, str] = {}
 
-    def look(self) -> None:
-        leads = self._choice.leads
-        for symbol, lead in leads.items():
+    def remember(self) -> None:
+        """Whom each symbol was last heard from. Also to be called before a source is gone."""
+        for symbol, lead in self._choice.leads.items():
             if lead.leader is not None and lead.leader.useful_from is not None:
                 self._last_leader[symbol] = lead.leader.name
+
+    def look(self) -> None:
+        """How things stand now."""
+        self.remember()
+        leads = self._choice.leads
+        for symbol, lead in leads.items():
             if lead.quiet and symbol not in self._quiet:
                 self._feed.quiet_count += 1
                 log.info("quiet: nobody trades", symbol=symbol)

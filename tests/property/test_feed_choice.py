@@ -10,10 +10,11 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from hybrid_engine.ingest.choice import GRACE_S, PROBE_S, Change, Choice, Rules, Standing
+from hybrid_engine.ingest.choice import GRACE_S, PROBE_S, Choice
 from hybrid_engine.ingest.exchanges import Mark
 from hybrid_engine.ingest.patience import ATTEMPTS_A_MINUTE, LONGEST_HOLD_S, LONGEST_PAUSE_S, Patience
 from hybrid_engine.ingest.sequence import Numbers
+from hybrid_engine.ingest.standing import Change, Rules, Standing
 
 SYMBOLS = ("BTC/USD", "ETH/USD")
 STEP_S = 0.25

@@ -423,7 +423,7 @@ def test_a_hand_over_larger_than_a_read_is_whole_over_tls(tmp_path: Path, monkey
     with Talker(tls=context) as talker:
         url = talker.url().replace("ws://127.0.0.1", "wss://localhost")
         src = Source("tls", url, "binance", ("BTC/USD",), 1, str(tmp_path / "ca.pem"))
-        with Feeding(src) as feeding:
+        with Feeding(src, dead_after_s=3600.0) as feeding:  # no pong is to wake it
             feeding.leads("tls")
             feeding.until(lambda: talker.open)
             for sent in (3000, 6000):
