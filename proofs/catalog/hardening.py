@@ -9,13 +9,14 @@ from pathlib import Path
 
 from proofs import attempts
 from proofs.catalog.exit12 import steady
-from proofs.catalog.shadow import probed, said_by_probe
+from proofs.catalog.shadow import probed
 from proofs.checks import kind_of_host
 from proofs.experiment import Case, Mutant, NotSteady, Proof
 from proofs.faults import CONFIG_DIR, RELEASE, Copy, Subject
 from proofs.figures import Figures
 from proofs.host import read_text
-from proofs.trace import Between, Trace
+from proofs.redact import MARK
+from proofs.trace import Between, Trace, Untraced
 from proofs.verdict import Check, Json, Result
 
 EXPOSURE = 1.1  # the deployment's own threshold for a unit that may reach exchanges; with loopback alone it is lower
@@ -88,14 +89,18 @@ class Sandbox(Case):
         }  # fmt: skip
 
     def traced(self, measured: Figures, trace: Trace) -> Mapping[str, Json | Between]:
-        inside = said_by_probe(trace.journal())["refused"]
-        outside = json.loads(trace.text_of("/usr/bin/python3", "-ISB").partition(attempts.MARK)[2])["refused"]
-        level = _exposure(trace.text("systemd-analyze", "security"))
-        return {
-            "refused_inside": {name: inside[word] for name, word in TRIED.items()},
-            "refused_outside": {name: outside.get(word, "not asked") for name, word in TRIED.items()},
-            "exposure": level,
+        probed_inside = [entry.message for entry in trace.journal() if entry.message.startswith(attempts.MARK)]
+        told = {
+            "refused_inside": probed_inside[-1] if probed_inside else "",
+            "refused_outside": trace.text_of("/usr/bin/python3", "-ISB"),
         }  # fmt: skip
+        found: dict[str, Json | Between] = {"exposure": _exposure(trace.text("systemd-analyze", "security"))}
+        for figure, text in told.items():
+            refused, then = _recorded(text), measured.below(figure)
+            # What is named /etc/passwd is left out of a recording: of that the host's word stays.
+            each = {name: refused.get(word, "not asked") for name, word in TRIED.items()}
+            found[figure] = {name: then.text(name) if said == MARK else said for name, said in each.items()}
+        return found
 
     def judge(self, measured: Figures) -> Sequence[Check]:
         exposure, no_modules = measured.maybe("exposure"), measured.text("no_modules")
@@ -112,6 +117,15 @@ class Sandbox(Case):
             else:
                 checks.append(Check(name, inside or "done", "refused; root outside can", bool(inside), guard=True))
         return checks
+
+
+def _recorded(text: str) -> dict[str, Json]:
+    """What stood in the way of each attempt, by the probe's line as it was recorded."""
+    try:
+        line = text.partition(attempts.MARK)[2].replace(f": {MARK}", f': "{MARK}"')
+        return dict(json.loads(line)["refused"])
+    except ValueError:
+        raise Untraced("the probe said nothing that can be read") from None
 
 
 def _exposure(said: str) -> float | None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from proofs import course, verify
-from proofs.catalog import PROOFS
+from proofs.catalog import PROOFS, REQUIRED
 from proofs.decision import Asked
 from tests.support import proof_run
 from tests.support.proof_run import LIVE, events_of, put, rechained
@@ -131,7 +131,6 @@ ROWS: list[tuple[str, Edit, str]] = [
     ("another unit", another_unit, "the unit was another than line"),
     ("lease of another run", leased("run"), "the lease is of another run: another"),
     ("lease of another unit", leased("unit"), "the lease is of another unit: another"),
-    ("a kind that nothing shows", at_both_ends(kind="nuc"), "required: sampling was not run"),
 ]
 
 
@@ -147,6 +146,18 @@ def test_a_course_that_no_run_takes_is_refused(honest: Path, tmp_path: Path, edi
     put(there, events)
     said = verify.verify(there, Asked(None, lambda: LIVE)).reasons
     assert any(reason in line for line in said), said
+
+
+def test_a_kind_that_nothing_shows_has_to_show_what_any_kind_does(
+    honest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(REQUIRED, "nuc", ("toy",))
+    monkeypatch.setitem(REQUIRED, "lab", ("toy", "stall"))
+    events = events_of(honest)
+    at_both_ends(kind="nuc")(events)
+    (tmp_path / "blobs").symlink_to(honest / "blobs")
+    put(tmp_path, rechained(events))
+    assert "required: stall was not run" in verify.verify(tmp_path, Asked(None, lambda: LIVE)).reasons
 
 
 def test_an_honest_course_has_nothing_against_it(honest: Path) -> None:
