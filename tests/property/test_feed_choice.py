@@ -360,3 +360,24 @@ def test_of_three_the_next_one_stands_by_and_who_stood_in_for_it_is_let_go_then(
         stood_by = stood_by and len(there) >= 2
     assert stood_by
     assert there == ["s0", "s1"]
+
+
+@pytest.mark.holds("FAILOVER")
+def test_who_takes_over_is_rather_one_that_was_not_left_and_has_said_something() -> None:
+    rules = Rules(60.0, 60.0, True)
+    sources = leader, left, mute, speaks = [Standing(f"s{n}", n, ("X",)) for n in range(4)]
+    choice = Choice(sources)
+    leader.connected(1.0)
+    choice.decide(1.0, rules)
+    for source in (left, mute, speaks):
+        source.connected(2.0)
+    left.useful_from = speaks.useful_from = 2.0
+    choice.leads["X"].left["s1"] = 3.0
+    order = []
+    for now in (4.0, 5.0, 6.0, 7.0):
+        taken = choice.leads["X"].leader
+        assert taken is not None
+        order.append(taken.name)
+        taken.gone()
+        choice.decide(now, rules)
+    assert order == ["s0", "s3", "s2", "s1"]
