@@ -139,9 +139,8 @@ def _header(begin: Event, events: Sequence[Event]) -> Iterator[str]:
     for event in events:
         data = event["data"]
         if event["kind"] == "observed":
-            for key in ("boot_id", "machine_id"):
-                if data["host"][key] != about["host"][key]:
-                    yield f"line {_line(event)}: {key} {data['host'][key]} is not the run's: {about['host'][key]}"
+            for key in _differing(data["host"], about["host"]):
+                yield f"line {_line(event)}: {key} {data['host'].get(key)} is not the run's: {about['host'].get(key)}"
         if event["kind"] == "intent" and isinstance(data, dict) and "before" in data:
             name = event["scope"].partition("/")[0]
             for key, of_run in (("run", about["run"]), ("unit", about["unit"]), ("proof", name)):

@@ -173,6 +173,8 @@ def _required(made: dict[str, Json], names: Sequence[str] | None, shown: str) ->
     due = dict.fromkeys([*(of_host if names is None else names), *predicate["required"]])
     entries = {proof["name"]: proof for proof in predicate["proofs"]}
     found = [] if due else ["nothing is required"]
+    if shown and shown != kind:
+        found.append(f"it says that the host is a {kind}, and shows a {shown}")
     for name in due:
         proof = entries.get(name)
         if proof is None:
