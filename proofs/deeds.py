@@ -11,6 +11,7 @@ from proofs.experiment import Mutant, Proof
 from proofs.faults import CONFIG_DIR, STATE_DIR, Copy, Source
 from proofs.lease import SYSTEMD_RUN
 from proofs.redact import Redactor
+from proofs.unit import seconds
 from proofs.verdict import Json
 
 Event = dict[str, Json]
@@ -54,12 +55,35 @@ def problems(events: Sequence[Event], proof: Proof, header: Mapping[str, Json]) 
         return  # nothing was done
     if [event["data"]["when"] for event in subject if event["kind"] == "observed"] != ["before", "after"]:
         yield f"{_line(subject[0])}: the host was not observed before and after"
+    yield from _health(subject)
+    yield from _promised(subject, str(header["cat"]))
     deployed = sections(header["cat"])
     yield from _subject(subject, proof, header, deployed)
     for mutant in proof.mutants:
         own = by_scope.get(f"{proof.name}/mutant {mutant.name}", [])
         if any(event["kind"] == "judged" for event in own):
             yield from _mutant(own, proof, mutant, header, deployed)
+
+
+def _health(events: Sequence[Event]) -> Iterator[str]:
+    """How the operator's engine was is what it said when it was asked."""
+    asked: Event | None = None
+    for event in events:
+        if event["kind"] == "command" and event["argv"][1:] == ["health", "--json"]:
+            asked = event
+        if event["kind"] == "observed":
+            if event["data"]["health_rc"] != (asked["rc"] if asked else -1):
+                yield f"{_line(event)}: its engine's health was another when it was asked"
+            asked = None
+
+
+def _promised(events: Sequence[Event], cat: str) -> Iterator[str]:
+    """What systemctl showed of the deployed unit is what its files set."""
+    noted = next(event for event in events if event["kind"] == "deployed")
+    for key, directive in (("watchdog_s", "WatchdogSec"), ("restart_s", "RestartSec")):
+        found = re.findall(rf"^{directive}=(.+)$", cat, re.M)
+        if found and seconds(found[-1].strip()) != noted["data"][key]:
+            yield f"{_line(noted)}: {key} {noted['data'][key]}, and the unit sets {directive}={found[-1]}"
 
 
 def sections(cat: str) -> Sections:

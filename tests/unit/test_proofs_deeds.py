@@ -142,6 +142,11 @@ ROWS: list[tuple[str, Edit, str]] = [
         "first: entries is '2999'",
     ),
     ("no output for a figure", only("command", "toy", "--big"), "first: Untraced: no output of journalctl -u"),
+    (
+        "unwell, it says",
+        lambda e: [o["data"].update(health_rc=1) for o in e if o["kind"] == "observed"],
+        "health was another",
+    ),
     ("of another run", of_another_run, "not put over the unit's own, or more was"),
 ]
 
@@ -170,6 +175,12 @@ def test_the_sources_that_a_unit_was_given_are_counted(sources: int, wrong: bool
         "data": {"text": text},
     }
     assert bool(list(deeds._sources([event], 2))) is wrong
+
+
+@pytest.mark.parametrize(("cat", "wrong"), [("WatchdogSec=10\n", False), ("WatchdogSec=5\nWatchdogSec=2\n", True)])
+def test_what_is_promised_is_what_the_unit_sets(cat: str, wrong: bool) -> None:
+    noted = {"seq": 1, "scope": "x", "kind": "deployed", "data": {"watchdog_s": 10.0, "restart_s": 2.0}}
+    assert bool(list(deeds._promised([noted], f"[Service]\n{cat}RestartSec=2s\n"))) is wrong
 
 
 def test_the_files_of_a_unit_are_read_off_what_systemctl_shows() -> None:
