@@ -131,15 +131,18 @@ def _check_signature(body: bytes, signature: Path, signers: Path) -> None:
         )  # fmt: skip
 
     try:
-        principals = run("find-principals", "-f", str(signers)).stdout.split()
+        principals = run("find-principals", "-f", str(signers)).stdout.splitlines()
+        principals = [name for name in principals if name and not name.startswith("!")]
         if not principals:
             raise _Refused(f"statement.sig was made by nobody that {signers} names")
-        verified = run("verify", "-f", str(signers), "-I", principals[0], "-n", NAMESPACE)
+        for name in principals:  # one line of several may allow it for our namespace
+            verified = run("verify", "-f", str(signers), "-I", name, "-n", NAMESPACE)
+            if verified.returncode == 0:
+                return
     except (OSError, subprocess.TimeoutExpired) as error:
         raise _Refused(f"the signature could not be checked: {error}") from None
-    if verified.returncode != 0:
-        said = (verified.stderr or verified.stdout).strip().splitlines()
-        raise _Refused(f"the signature does not hold: {said[-1] if said else 'ssh-keygen gives no reason'}")
+    said = (verified.stderr or verified.stdout).strip().splitlines()
+    raise _Refused(f"the signature does not hold: {said[-1] if said else 'ssh-keygen gives no reason'}")
 
 
 def _check_statement(statement: Json, config: Config) -> None:

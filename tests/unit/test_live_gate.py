@@ -14,6 +14,7 @@ from hybrid_engine import config, live_gate
 from hybrid_engine.exits import ConfigError
 from hybrid_engine.model import BUY, Signal
 from hybrid_engine.release import Release
+from proofs import signature
 
 SIGNAL = Signal(1, "BTC/USD", BUY, "TEST", 1.0, 0.1, 0)
 RELEASE = Release("0.1.0", "0.1.0-abc", "a" * 64)
@@ -249,6 +250,16 @@ def test_the_gate_stays_shut(bundle: Bundle, spoil: Callable[[Bundle], None], re
 @pytest.mark.holds("G1")
 def test_a_bundle_that_holds_opens_it_and_still_no_order_leaves(bundle: Bundle) -> None:
     assert refusal(bundle).endswith("the gate is open, but no live adapter installed (hybrid_engine.adapters)")
+
+
+@pytest.mark.parametrize("lines", ["!eve,operator {key}", '"two words" {key}', "operator {key}\nother {key}"])
+def test_signers_are_read_as_the_verifier_reads_them(bundle: Bundle, lines: str) -> None:
+    key = bundle.key.with_suffix(".pub").read_text().strip()
+    bundle.signers.write_text(lines.format(key=key) + "\n")
+    body = json.dumps(bundle.statement).encode()
+    bundle.sign()
+    signature.check(body, (bundle.bundle / "statement.sig").read_bytes(), bundle.signers)
+    assert "the gate is open" in refusal(bundle)
 
 
 ADAPTER = """
