@@ -52,8 +52,14 @@ browser:
 	  command -v chromium >/dev/null || { \
 	  echo "make: no chromium, and apt-get did not bring it: install it as root, the tests look at the report" >&2; exit 1; }; }
 
-bench: setup ## start, memory and throughput, beside a bare interpreter
+bench: setup .venv-bench/.stamp ## start, memory and throughput, beside a bare interpreter, a bare loop and cryptofeed
 	$(BIN)/python -m tests.benchmarks.bench
+
+# A peer, not a dependency: it has a virtual environment of its own.
+.venv-bench/.stamp:
+	@echo "installing cryptofeed 2.4.1, to run beside"
+	@python3 -m venv .venv-bench && .venv-bench/bin/pip install -q --disable-pip-version-check cryptofeed==2.4.1 uvloop
+	@touch $@
 
 demo: setup ## engine and mock exchange on loopback, a live line of counters; Ctrl-C ends it
 	@$(BIN)/python -m proofs.demo

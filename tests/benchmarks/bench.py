@@ -1,4 +1,5 @@
-"""Whole-process figures of the engine, each beside a bare interpreter measured in the same run.
+"""Whole-process figures of the engine, each beside a peer measured in the same run: start and memory beside a bare
+interpreter, throughput beside a bare loop and, where it is installed, cryptofeed.
 
 `make bench` prints them as a table and writes `bench.json`. Machines are noisy: quote medians and ratios. Nothing here
 is a test, and no test is timed.
@@ -18,10 +19,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from proofs.mock_exchange import MockExchange
+from tests.benchmarks.race import race
 
 ENGINE = [sys.executable, "-m", "hybrid_engine", "run"]
 RUNS = 7
 STEADY_S = 6.0
+FRAMES, ROUNDS = 300_000, 5
 
 
 def seconds(action: Callable[[], None]) -> float:
@@ -71,40 +74,6 @@ def peak_rss_mb(command: list[str], after_s: float) -> float:
     raise RuntimeError(f"{command} ended with {process.returncode} before it was measured")
 
 
-def throughput(count: int, directory: Path) -> dict[str, float]:
-    """Trades a second from the first frame sent to the last commit, with the drops it took."""
-    path = directory / "flood.db"
-    with MockExchange(count=count, rate=0) as exchange:
-        url = exchange.url("binance", "btcusdt")
-        process = subprocess.Popen(
-            [*ENGINE, "--ingest", "MOCK_WS", "--ws-url", url, "--db", str(path)],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        exchange.wait(sent=1, timeout=30)
-        began = time.perf_counter()
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline:
-            stored, dropped = books(path)
-            if stored + dropped >= count:
-                break
-            time.sleep(0.01)
-        took = time.perf_counter() - began
-        process.terminate()
-        process.communicate(timeout=20)
-    stored, dropped = books(path)
-    return {"trades": count, "stored": stored, "dropped": dropped, "seconds": took, "per_second": stored / took}
-
-
-def books(path: Path) -> tuple[int, int]:
-    try:
-        with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as con:
-            row = con.execute("SELECT ticks_stored, dropped FROM runs ORDER BY id DESC LIMIT 1").fetchone()
-    except sqlite3.OperationalError:
-        return 0, 0
-    return (row[0], row[1]) if row else (0, 0)
-
-
 def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
@@ -126,7 +95,9 @@ def main() -> None:
             url = exchange.url("binance", "btcusdt")
             arguments = ["--ingest", "MOCK_WS", "--ws-url", url, "--db", str(directory / "ws.db")]
             figures["rss_1000_per_s_mb"] = peak_rss_mb([*ENGINE, *arguments], STEADY_S)
-        figures["flood"] = throughput(100_000, directory)
+    cryptofeed = Path(".venv-bench/bin/python")
+    print("from the first frame sent to the last commit, each peer in turn:", flush=True)
+    figures["throughput"] = race(FRAMES, ROUNDS, cryptofeed if cryptofeed.exists() else None)
     for key, value in figures.items():
         print(f"{key:<20} {value if not isinstance(value, float) else format(value, '.3f')}")
     Path("bench.json").write_text(json.dumps(figures, indent=2) + "\n")
