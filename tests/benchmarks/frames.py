@@ -1,8 +1,8 @@
 """WebSocket frames as the sender sends them: Binance aggTrade in a combined stream, one trade a frame.
 
-`f` and `l` count from 1 without holes. `a`, the trade's
-id, is the CLOCK_MONOTONIC time of sending in nanoseconds where latency is measured: ids pass through every stage
-and into the database unchanged, so whoever sees one knows how long it took.
+`f` and `l` count from 1 without holes. `a`, the trade's id, is the CLOCK_MONOTONIC time of sending in nanoseconds where
+latency is measured: ids pass through every stage and into the database unchanged, so whoever sees one knows how long it
+took.
 """
 
 import struct
