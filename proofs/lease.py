@@ -13,6 +13,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -186,12 +187,19 @@ def undo(run: str, by: str, config_dir: Path, host: Host | None = None) -> dict[
 
     Returns {by, restored, away_s, problems, after}: restored is False when something is not as it was.
     """
-    with locked(RUN_ROOT / "undo.lock", f"undo of {run} by {by}", wait=True):
+    lock = RUN_ROOT / "undo.lock"
+    if by == "timer" and holder(lock):
+        _kill(run)  # whoever undoes it already may be frozen over it
+    with locked(lock, f"undo of {run} by {by}", wait=True):
         lease = load(run)
         if lease is None:  # killed before its lease was saved, it had touched nothing yet
             if run in os.listdir(RUN_ROOT):
                 shutil.rmtree(RUN_ROOT / run, ignore_errors=True)
             return None
+        if by == "timer":
+            _kill(
+                run
+            )  # frozen in the middle of a line, it holds the recording: before it is gone nothing can be written
         recorder = host.recorder if host else Recorder(Path(lease.evidence))
         shell = Host(recorder, f"{lease.proof}/undo")
         recorder.intent(f"undo, by {by}", scope=shell.scope, data=asdict(lease))
@@ -205,6 +213,12 @@ def undo(run: str, by: str, config_dir: Path, host: Host | None = None) -> dict[
         shutil.rmtree(lease.path.parent)  # with the draft of a lease that was being saved when it was killed
         shell.do("systemctl", "stop", lease.timer, check=False)
         return report
+
+
+def _kill(run: str) -> None:
+    """End a run's processes, whatever state they are in. It is recorded when it can be, a moment later."""
+    unit = f"hybrid-proof-{run}.service"
+    subprocess.run(["systemctl", "kill", "--kill-whom=all", "--signal=KILL", unit], check=False, capture_output=True)
 
 
 def _take_back(lease: Lease, shell: Host, by: str, config_dir: Path) -> dict[str, Json]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -67,3 +70,37 @@ def test_a_recording_that_a_power_cut_ended_after_its_undo_gets_its_statement_at
     made = (folder / STATEMENT).read_bytes()
     assert runner.after_boot() == 0
     assert (folder / STATEMENT).read_bytes() == made
+
+
+FROZEN = """
+import fcntl, os, signal, sys
+held = [open(path, "a") for path in sys.argv[1:]]
+for file in held:
+    fcntl.flock(file, fcntl.LOCK_EX)
+print("held", flush=True)
+os.kill(os.getpid(), signal.SIGSTOP)
+"""
+
+
+@pytest.mark.holds("RESTORED")
+@pytest.mark.parametrize("held", ["events.jsonl", "run/undo.lock"])
+def test_a_proof_that_is_frozen_over_a_lock_does_not_hold_up_its_lease(
+    root: Path, tmp_path: Path, held: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Recorder(tmp_path / "events.jsonl").write("progress")
+    armed(root, tmp_path).save()
+    command = [sys.executable, "-c", FROZEN, str(tmp_path / held)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as proof:
+        assert proof.stdout
+        assert proof.stdout.readline() == "held\n"
+        monkeypatch.setattr(lease, "_kill", lambda run: proof.kill())
+        undo = threading.Thread(target=lambda: lease.undo("r1", "timer", tmp_path), daemon=True)
+        undo.start()
+        undo.join(20)
+        hung = undo.is_alive()
+        proof.kill()
+    undo.join(20)
+    assert not hung
+    assert [event["data"] for event in read(tmp_path / "events.jsonl") if event["kind"] == "undone"] == [
+        {"restored": True}
+    ]
