@@ -197,9 +197,8 @@ def undo(run: str, by: str, config_dir: Path, host: Host | None = None) -> dict[
                 shutil.rmtree(RUN_ROOT / run, ignore_errors=True)
             return None
         if by == "timer":
-            _kill(
-                run
-            )  # frozen in the middle of a line, it holds the recording: before it is gone nothing can be written
+            # Frozen in the middle of a line it holds the recording: nothing can be written before it is gone.
+            _kill(run)
         recorder = host.recorder if host else Recorder(Path(lease.evidence))
         shell = Host(recorder, f"{lease.proof}/undo")
         recorder.intent(f"undo, by {by}", scope=shell.scope, data=asdict(lease))
