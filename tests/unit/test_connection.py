@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -17,8 +18,8 @@ from hybrid_engine.sources import Source
 
 
 @contextmanager
-def answering(head: bytes) -> Iterator[str]:
-    """A server that answers every request with `head`, and then keeps the connection open without another word."""
+def answering(head: bytes, more: bytes = b"") -> Iterator[str]:
+    """A server that answers every request with `head`, and then says `more` for as long as anybody listens."""
     held: list[socket.socket] = []
     with socket.create_server(("127.0.0.1", 0)) as server:
 
@@ -31,6 +32,10 @@ def answering(head: bytes) -> Iterator[str]:
                 held.append(client)
                 client.recv(65536)
                 client.sendall(head)
+                with suppress(OSError):
+                    while more:
+                        client.sendall(more)
+                        time.sleep(0.01)
 
         threading.Thread(target=serve, daemon=True).start()
         yield f"ws://127.0.0.1:{server.getsockname()[1]}/ws/btcusdt@trade"
@@ -50,6 +55,29 @@ def test_a_refusal_is_taken_at_its_first_line(status: str, hold_s: float) -> Non
         Connection(Source("s", url, "binance", (), 1, ""), "BTC/USD", timeout_s=60)
     assert str(caught.value) == f"answered HTTP {status[:3]}"
     assert caught.value.hold_s == hold_s
+
+
+@pytest.mark.holds("BYTES")
+@pytest.mark.parametrize(
+    ("more", "timeout_s"),
+    [(b"X-One: more\r\n", 0.3), (b"x", 0.3), (b"x" * 8192, 60), (b"X-One: more\r\n" * 999, 60)],
+    ids=["drops of lines", "drops of one line", "a line without an end", "lines without an end"],
+)
+def test_an_answer_without_an_end_is_a_failed_source(more: bytes, timeout_s: float) -> None:
+    """Whoever connects must not be kept by it: each try would keep another thread."""
+    failures: list[str] = []
+
+    def connect(url: str) -> None:
+        try:
+            Connection(Source("s", url, "binance", (), 1, ""), "BTC/USD", timeout_s)
+        except SourceFailed as error:
+            failures.append(str(error))
+
+    with answering(b"HTTP/1.1 101 Yes\r\n", more) as url:
+        one = threading.Thread(target=connect, args=(url,), daemon=True)
+        one.start()
+        one.join(20)
+        assert failures == ["answers the request without an end"]
 
 
 def test_a_retry_after_is_seconds_or_a_date_or_nothing() -> None:

@@ -134,6 +134,18 @@ def test_a_trade_in_many_pieces_is_a_trade(kind: str) -> None:
     assert list(decode(EXCHANGES[kind], messages[0]).prints) == [item]
 
 
+def test_a_great_many_small_pieces_take_no_long_time() -> None:
+    """Two bytes at a time behind three megabytes: who copies what it has for each of them takes minutes."""
+    head, pieces = b'{"e":"x","y":"' + b"y" * 3 * 2**20, 50_000
+    ending = frame(0, b"zz", fin=False) * pieces + frame(0, b'"}')
+    used = -time.thread_time()
+    with server(frame(1, head, fin=False), ending) as (_, url):
+        (message,) = read_all(Connection(source(url, "binance"), "X", 5), 1)
+    used += time.thread_time()
+    assert message == head + b"zz" * pieces + b'"}'
+    assert used < 2.5  # seconds of this thread's own; 0.3 at rest
+
+
 def test_sixteen_megabytes_in_one_frame_are_refused_before_they_are_taken() -> None:
     with server(frame(1, b" " * 16 * 1024 * 1024)) as (_, url):
         connection = Connection(source(url, "binance"), "X", 5)
