@@ -95,8 +95,19 @@ def _parser() -> argparse.ArgumentParser:
     shows.add_parser(
         "show", parents=[file, override], help="print the effective configuration as a commented TOML file"
     )
-    health = commands.add_parser("health", parents=[file], help="exit 0 when the engine is healthy, 1 when it is not")
-    health.add_argument("--json", action="store_true", help="print the checks as JSON")
+    health = commands.add_parser(
+        "health",
+        parents=[file],
+        help="exit 0 when the engine is healthy, 1 when it is not",
+        description="Is the engine well? Asked of its database and of systemd, in constant time.",
+        epilog="docs/operations.md says what each check means and what --json prints.",
+    )
+    health.add_argument("--json", action="store_true", help="print the checks and the newest run's counters as JSON")
+    health.add_argument(
+        "--unit",
+        metavar="NAME",
+        help="the unit that has to be active, none for '' (default: hybrid-engine.service; with --config none)",
+    )
     capture = commands.add_parser(
         "capture",
         parents=[file],
@@ -188,16 +199,18 @@ def _as_toml(loaded: config.Config) -> str:
 
 
 def _health(args: argparse.Namespace) -> int:
-    from hybrid_engine.health import checks
+    from hybrid_engine.health import look
 
-    found = checks(_read(args))  # how an engine is, is no question for the gate
-    healthy = all(check.ok for check in found)
+    unit = args.unit
+    if unit is None and args.config is None and Path("/run/systemd/system").is_dir():  # systemd runs this machine
+        unit = "hybrid-engine.service"
+    health = look(_read(args), unit or None)  # how an engine is, is no question for the gate
     if args.json:
-        print(json.dumps({"healthy": healthy, "checks": [check._asdict() for check in found]}))
+        print(json.dumps(health.as_json()))
     else:
-        for check in found:
+        for check in health.checks:
             print(f"{'ok  ' if check.ok else 'FAIL'} {check.name}: {check.detail}")
-    return 0 if healthy else 1
+    return 0 if health.healthy else 1
 
 
 def _capture(args: argparse.Namespace) -> int:

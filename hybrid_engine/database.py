@@ -68,6 +68,14 @@ def open_reader(path: Path) -> sqlite3.Connection:
         return sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_MS / 1000)
 
 
+def open_at_rest(path: Path) -> sqlite3.Connection:
+    """The same, and no file appears beside one that nobody uses, for whoever may not write there. It may be older than
+    the newest commit, by what an engine does that starts meanwhile: for a look, not for a copy.
+    """
+    with translated(str(path)):
+        return sqlite3.connect(_as_it_lies(path), uri=True, timeout=BUSY_TIMEOUT_MS / 1000)
+
+
 def claim(path: Path) -> int:
     """Be the only writer, for as long as the descriptor is open. Raises StorageError.
 

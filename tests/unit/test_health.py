@@ -1,0 +1,157 @@
+"""Health: what it asks costs the same on any database, leaves nothing behind, and believes systemd about the unit."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from hybrid_engine import config, health
+from hybrid_engine.database import open_at_rest
+from hybrid_engine.metrics import Books, Counters, FeedState, Gap
+from hybrid_engine.store import Store, now_ms
+from tests.support.rows import chains
+from tests.support.street import INFO
+
+UNIT = "some.service"
+
+
+def grown(db: Path, ticks: int, runs: int) -> None:
+    """A database with so many earlier runs and so many ticks, gaps and orders in the last, which is healthy."""
+    store, now = Store(db), now_ms()
+    for _ in range(runs):
+        store.begin_run(INFO, now)
+        store.end_run(0, now)
+    store.begin_run(INFO, now)
+    gaps = [Gap(n + 1, "dropped", "s", "X", now, now, 1) for n in range(ticks)]
+    feed = FeedState(last_frame_ms=now)
+    store.write(chains(1, ticks, now, now), Books(received=ticks, admitted=ticks), Counters(), feed, gaps)
+    store.close()
+
+
+def of(db: Path) -> config.Config:
+    return config.load(None, {"app.db_path": str(db)})
+
+
+@pytest.mark.holds("GROWTH")
+@pytest.mark.parametrize("at_rest", [True, False], ids=["at rest", "while it is written"])
+def test_what_it_asks_does_not_grow_with_what_is_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_rest: bool
+) -> None:
+    """SQLite's own steps and statements are counted, not the time, which says nothing on a busy machine."""
+    taken = []
+    for ticks, runs in ((10, 1), (20_000, 1_000)):
+        db = tmp_path / f"{ticks}.db"
+        grown(db, ticks, runs)
+        used = None if at_rest else Store(db)  # with a -wal beside it
+        steps, statements = list[None](), list[str]()
+
+        def opened(path: Path, steps: list[None] = steps, statements: list[str] = statements) -> sqlite3.Connection:
+            con = open_at_rest(path)
+            con.set_progress_handler(lambda: steps.append(None), 1)
+            con.set_trace_callback(statements.append)
+            return con
+
+        monkeypatch.setattr(health, "open_at_rest", opened)
+        found = health.look(of(db))
+        assert found.healthy, found
+        assert found.run is not None
+        assert (found.run["id"], found.run["admitted"]) == (runs + 1, ticks)
+        taken.append((len(steps), statements))
+        if used:
+            used.close()
+    (few, asked), (many, asked_again) = taken
+    assert asked == asked_again
+    assert len(asked) == 2
+    assert 0 < many <= few + 20, taken
+
+
+def test_a_database_that_nobody_uses_is_read_and_nothing_appears_beside_it(tmp_path: Path) -> None:
+    """Whoever asks may have no right to write there, or be root, whose files the engine could not open."""
+    folder = tmp_path / "state"
+    folder.mkdir()
+    grown(folder / "hybrid.db", 10, 0)
+    assert [path.name for path in folder.iterdir()] == ["hybrid.db"]
+    folder.chmod(0o500)
+    made = list[str]()
+    with closing(open_at_rest(folder / "hybrid.db")) as con:
+        con.execute("SELECT * FROM runs").fetchall()
+        made += [path.name for path in folder.iterdir()]
+    folder.chmod(0o700)
+    assert made == ["hybrid.db"]
+    assert health.look(of(folder / "hybrid.db")).healthy
+
+
+def test_what_is_committed_and_not_yet_folded_in_is_seen(tmp_path: Path) -> None:
+    store = Store(tmp_path / "hybrid.db")
+    store.begin_run(INFO, now_ms())
+    for total in (1, 2):
+        feed = FeedState(last_frame_ms=now_ms())
+        batch = chains(total, 1, now_ms(), now_ms())
+        store.write(batch, Books(received=total, admitted=total), Counters(), feed, ())
+        run = health.look(of(tmp_path / "hybrid.db")).run
+        assert run is not None
+        assert run["received"] == total
+    store.close()
+
+
+@pytest.fixture
+def systemctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """Makes a systemctl that does this, and notes how it was called."""
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+
+    def make(does: str) -> Path:
+        script = tmp_path / "systemctl"
+        script.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/called\n{does}\n')
+        script.chmod(0o755)
+        return tmp_path / "called"
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("active", "sub", "ok"),
+    [
+        ("active", "running", True),
+        ("reloading", "reload", True),
+        ("activating", "auto-restart", False),
+        ("failed", "failed", False),
+        ("inactive", "dead", False),
+        ("deactivating", "stop-sigterm", False),
+    ],
+)
+def test_the_unit_has_to_be_active(systemctl: Callable[[str], Path], active: str, sub: str, ok: bool) -> None:
+    called = systemctl(f"echo ActiveState={active}; echo SubState={sub}")
+    assert health.unit_check(UNIT) == ("unit", ok, f"{UNIT}: {active} ({sub})")
+    assert called.read_text() == f"show --property=ActiveState,SubState -- {UNIT}\n"
+
+
+def test_a_systemd_that_does_not_answer_is_not_called_active(
+    systemctl: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    systemctl("echo 'Failed to connect to bus: No such file or directory' >&2; exit 1")
+    check = health.unit_check(UNIT)
+    assert not check.ok
+    assert "systemctl does not say: Failed to connect to bus" in check.detail
+    systemctl("exec sleep 60")
+    monkeypatch.setattr(health, "SYSTEMCTL_S", 0.1)
+    assert not health.unit_check(UNIT).ok
+    monkeypatch.setenv("PATH", "/nonexistent")
+    assert not health.unit_check(UNIT).ok
+
+
+def test_it_is_healthy_only_with_its_unit(tmp_path: Path, systemctl: Callable[[str], Path]) -> None:
+    grown(tmp_path / "hybrid.db", 1, 0)
+    systemctl("echo ActiveState=inactive")
+    assert health.look(of(tmp_path / "hybrid.db")).healthy
+    found = health.look(of(tmp_path / "hybrid.db"), UNIT)
+    assert [check.name for check in found.checks if not check.ok] == ["unit"]
+    answer = json.loads(json.dumps(found.as_json()))
+    assert set(answer) == {"healthy", "checks", "run"}
+    assert answer["healthy"] is False
+    names = [check["name"] for check in answer["checks"]]
+    assert names == ["unit", "database", "running", "durability", "books", "frames"]
