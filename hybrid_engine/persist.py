@@ -1,12 +1,14 @@
 """Persist: the end of the street. Whole chains go into the store, in order, with the counters of the moment.
 
 A transaction ends only in front of a tick. That holds without looking at the rows: channels split a hand-over only in
-front of a tick, so whenever the inbox was taken empty the last chain is whole.
+front of a tick, so whenever the inbox was taken empty the last chain is whole. Whatever was taken in one go goes into
+one transaction.
 """
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from hybrid_engine.channel import BEAT_S, Channel
 from hybrid_engine.database import Locked
@@ -14,7 +16,7 @@ from hybrid_engine.exits import StorageError
 from hybrid_engine.front_door import FrontDoor
 from hybrid_engine.journal import Journal, Throttle
 from hybrid_engine.metrics import Counters, FeedState, Gap
-from hybrid_engine.model import Event, Order, Signal, Tick
+from hybrid_engine.model import Event, Order, Signal, Tick, Trade
 from hybrid_engine.settings import EngineSettings
 from hybrid_engine.stage import Stage
 from hybrid_engine.store import Batch, Store
@@ -63,29 +65,28 @@ class PersistStage(Stage):
         while True:
             events = self._inbox.take(self._wait_s())
             self.beat()
-            for event in events:
-                if isinstance(event, Tick) and len(self._batch) >= self.settings.batch_rows:
-                    self._flush()
-                self._add(event)
-            if not events and self._inbox.finished:
+            if events:
+                self._add(events)
+            elif self._inbox.finished:
                 self._flush()
                 return
-            if self._due():
+            if len(self._batch) >= self.settings.batch_rows or time.monotonic() >= self._due_at():
                 self._flush()
             if self._expires and time.monotonic() >= self._expire_at and not self._inbox.qsize():
                 self._expire()
 
-    def _add(self, event: Event) -> None:
+    def _add(self, events: Sequence[Event]) -> None:
         if not self._batch:
             self._first_row_at = time.monotonic()
-        if isinstance(event, Tick):
-            self._batch.ticks.append(event)
-        elif isinstance(event, Signal):
-            self._batch.signals.append(event)
-        elif isinstance(event, Order):
-            self._batch.orders.append(event)
-        else:
-            self._batch.trades.append(event)
+        batch = self._batch
+        put: dict[type[Event], Callable[[Any], None]] = {
+            Tick: batch.ticks.append,
+            Signal: batch.signals.append,
+            Order: batch.orders.append,
+            Trade: batch.trades.append,
+        }
+        for event in events:
+            put[type(event)](event)
 
     def _due_at(self) -> float:
         # Without rows the counters still go out at each heartbeat: they are how a reader sees a quiet engine alive.
@@ -96,9 +97,6 @@ class PersistStage(Stage):
     def _wait_s(self) -> float:
         next_at = min(self._due_at(), self._expire_at) if self._expires else self._due_at()
         return min(BEAT_S, max(0.0, next_at - time.monotonic()))
-
-    def _due(self) -> bool:
-        return time.monotonic() >= self._due_at()
 
     def _flush(self) -> None:
         """Commit what is pending, trying until it is done, the deadline has passed, or the stop cannot wait."""

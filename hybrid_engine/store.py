@@ -8,6 +8,8 @@ import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +18,16 @@ from hybrid_engine.exits import StorageError
 from hybrid_engine.metrics import Books, Counters, FeedState, Gap
 from hybrid_engine.model import Order, Signal, Tick, Trade
 from hybrid_engine.retention import Slice, expire
+
+# Rows that one statement inserts: few enough sizes that each statement is prepared once.
+_AT_ONCE = (100, 10, 1)
+
+
+@cache
+def _insert_statement(into: str, row: str, width: int, count: int) -> str:
+    """`row` names the `width` values of a row as {0}, {1} ..."""
+    places = [[f"?{first + k}" for k in range(width)] for first in range(1, count * width + 1, width)]
+    return f"INSERT INTO {into} VALUES " + ", ".join(row.format(*names) for names in places)
 
 
 class RunInfo(NamedTuple):
@@ -137,28 +149,28 @@ class Store:
             raise StorageError(f"{self._path}: is another file now than the one that was opened")
 
     def _insert(self, batch: Batch) -> None:
-        many = self._con.executemany
-        many(
-            "INSERT INTO ticks (id, run_id, source, symbol, price, size, exchange_id, exchange_ms, received_ms)"
-            f" VALUES (?1, {self.run_id}, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-            batch.ticks,
-        )
-        # Columns are named everywhere: a newer release may have added some.
-        many(
-            "INSERT INTO signals (id, tick_id, symbol, side, reason, confidence, size, created_ms)"
-            " VALUES (?1, ?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-            batch.signals,
-        )
-        many(
-            "INSERT INTO orders (id, signal_id, symbol, side, size, price, status, reason, mode, created_ms)"
-            " VALUES (?1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-            batch.orders,
-        )
-        many(
-            "INSERT INTO trades (id, order_id, symbol, side, size, price, fee, created_ms)"
-            " VALUES (?1, ?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-            batch.trades,
-        )
+        # Columns are named everywhere: a newer release may have added some. What a tick causes carries its number.
+        ticks = "ticks (run_id, id, source, symbol, price, size, exchange_id, exchange_ms, received_ms)"
+        self._many(ticks, f"({self.run_id}, {{}}, {{}}, {{}}, {{}}, {{}}, {{}}, {{}}, {{}})", batch.ticks)
+        signals = "signals (id, tick_id, symbol, side, reason, confidence, size, created_ms)"
+        self._many(signals, "({0}, {0}, {1}, {2}, {3}, {4}, {5}, {6})", batch.signals)
+        orders = "orders (id, signal_id, symbol, side, size, price, status, reason, mode, created_ms)"
+        self._many(orders, "({0}, {0}, {1}, {2}, {3}, {4}, {5}, {6}, {7}, {8})", batch.orders)
+        trades = "trades (id, order_id, symbol, side, size, price, fee, created_ms)"
+        self._many(trades, "({0}, {0}, {1}, {2}, {3}, {4}, {5}, {6})", batch.trades)
+
+    def _many(self, into: str, row: str, rows: Sequence[tuple[object, ...]]) -> None:
+        """Insert rows, up to a hundred by one statement.
+
+        `executemany` lets go of the interpreter's lock at each row and then waits for it, while every other stage
+        wants it as well.
+        """
+        start = 0
+        while start < len(rows):
+            size = next(size for size in _AT_ONCE if size <= len(rows) - start)
+            values = list(chain.from_iterable(rows[start : start + size]))
+            self._con.execute(_insert_statement(into, row, len(values) // size, size), values)
+            start += size
 
     def expire(self, days: float) -> Slice:
         """Delete a slice of what is older than so many days, in its own transaction. Raises Locked or StorageError."""

@@ -90,6 +90,8 @@ class StrategyStage(Transform):
 
 def _refuse_strange(signal: Signal, tick: Tick, strategy: str) -> None:
     """Raises ValueError for a signal that no order can be made of: a bug of the strategy's, before it is a row."""
+    if type(signal) is not Signal:
+        raise ValueError(f"strategy {strategy} made {signal} of {tick}: it must be a Signal")
     if (signal.id, signal.symbol, signal.created_ms) != (tick.id, tick.symbol, tick.received_ms):
         raise ValueError(f"strategy {strategy} made {signal} of {tick}: id, symbol and time must be the tick's")
     if signal.side not in (BUY, SELL) or not 0 < signal.size < float("inf") or not 0 <= signal.confidence <= 1:

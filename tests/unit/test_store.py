@@ -15,7 +15,7 @@ import pytest
 from hybrid_engine.database import Locked, open_reader
 from hybrid_engine.exits import Exit, StorageError
 from hybrid_engine.metrics import Books, Counters, FeedState, Gap
-from hybrid_engine.model import Tick
+from hybrid_engine.model import Order, Signal, Tick, Trade
 from hybrid_engine.schema import APPLICATION_ID, MIGRATIONS, refuse_foreign
 from hybrid_engine.store import Batch, Store, ticks_of_run
 from tests.support.books import rows
@@ -99,6 +99,30 @@ def test_rows_go_in_whole_and_the_counters_with_them(db: Path) -> None:
         write(store, orphan)
     assert rows(db, "SELECT max(id) FROM ticks") == [(3,)]
     write(store, batch(4, 2))
+    store.close()
+
+
+@pytest.mark.parametrize("count", [0, 1, 9, 10, 99, 100, 101, 345])
+def test_rows_are_stored_as_they_were_made_however_many_come_at_once(db: Path, count: int) -> None:
+    """One statement takes many rows; every value arrives in its own column, each float to its last bit."""
+    store = Store(db)
+    store.begin_run(INFO, 1000)
+    made = Batch.empty()
+    for number in range(1, count + 1):
+        price, size = 2500 / number, number / 7
+        tick = Tick(number, f"source {number}", f"S{number}", price, size, None if number % 3 else number, 5, 6)
+        made.ticks.append(tick)
+        made.signals.append(Signal.of(tick, "BUY", size, f"reason {number}", 1 / number))
+        made.orders.append(Order(number, tick.symbol, "SELL", size, price, "FILLED", f"why {number}", "PAPER", 7))
+        made.trades.append(Trade(number, tick.symbol, "SELL", size, price, price / 3, 8))
+    write(store, made)
+    assert rows(db, "SELECT id, source, symbol, price, size, exchange_id, exchange_ms, received_ms FROM ticks") == [
+        tuple(tick) for tick in made.ticks
+    ]
+    for table, cause, rest in (("signals", "tick_id", made.signals), ("orders", "signal_id", made.orders),
+                               ("trades", "order_id", made.trades)):  # fmt: skip
+        names = ", ".join(["id", cause, *type(rest[0])._fields[1:]] if rest else ["id"])
+        assert rows(db, f"SELECT {names} FROM {table}") == [(row[0], *row) for row in rest]
     store.close()
 
 
