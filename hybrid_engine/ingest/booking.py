@@ -7,6 +7,7 @@ from hybrid_engine.front_door import FrontDoor
 from hybrid_engine.ingest.exchanges import Mark
 from hybrid_engine.ingest.failure import Garbage, SourceFailed
 from hybrid_engine.ingest.link import Link
+from hybrid_engine.ingest.sequence import Hole, Holes
 from hybrid_engine.ingest.session import Session
 from hybrid_engine.journal import Journal, Throttle
 from hybrid_engine.metrics import FeedState
@@ -26,6 +27,7 @@ class Booking:
         self._beat = beat
         self._taken_at: dict[str, float] = {}  # when the newest trade of a symbol was taken
         self._silent: set[str] = set()
+        self._missing = Holes()
         self._rejections, self._holes = Throttle(), Throttle()
 
     def deliver(self, link: Link, session: Session, messages: Sequence[bytes], limit: int) -> None:
@@ -82,17 +84,30 @@ class Booking:
     def observe(
         self, link: Link, session: Session, marks: Iterable[Sequence[Mark]], before_ms: int, received_ms: int
     ) -> None:
-        """Book the numbers that were left out, of what this connection leads."""
+        """Note the numbers that were left out, of what this connection leads."""
+        name = link.source.name
         for of_message in marks:
-            for theirs, count in link.numbers.observe(of_message):
-                symbol = link.names.of(theirs) if theirs or len(link.names.own) == 1 else ""
-                if not session.leads or (symbol in link.names.own and symbol not in session.leads):
+            for theirs, first, last, lasting, came in link.numbers.observe(of_message):
+                key = (name, theirs, None if lasting else session)
+                if came:
+                    self._missing.came(key, first, last)
                     continue
-                self._door.miss(link.source.name, symbol, count, before_ms, received_ms)
-                held = self._holes.ready()
-                if held is not None:
-                    fields = {"source": link.source.name, "symbol": symbol, "missed": count, "held_back": held}
-                    log.warn("the exchange's numbers leave some out", **fields)
+                symbol = link.names.of(theirs) if theirs or len(link.names.own) == 1 else ""
+                if session.leads and (symbol in session.leads or symbol not in link.names.own):
+                    now = time.monotonic()
+                    self._missing.add(Hole(key, name, symbol, [(first, last)], before_ms, received_ms, now))
+
+    def settle(self, now: float) -> None:
+        """Book what was left out and did not come late either."""
+        for hole in self._missing.over(now):
+            missed = hole.count
+            if not missed:
+                continue
+            self._door.miss(hole.source, hole.symbol, missed, hole.from_ms, hole.at_ms)
+            held = self._holes.ready()
+            if held is not None:
+                fields = {"source": hole.source, "symbol": hole.symbol, "missed": missed, "held_back": held}
+                log.warn("the exchange's numbers leave some out", **fields)
 
     def offer_kept(self, link: Link, session: Session, symbol: str) -> None:
         """What `session` heard of `symbol` since the last trade that was taken, for it leads now."""

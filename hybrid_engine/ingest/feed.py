@@ -68,6 +68,7 @@ class FeedIngest(IngestStage):
                 if rung or time.monotonic() >= self._tend_at:
                     self._tend()
         finally:
+            self._booking.settle(float("inf"))
             for link in self._links.values():
                 self._let_go(link)
             self.feed.source = ""
@@ -93,6 +94,7 @@ class FeedIngest(IngestStage):
         for link in self._links.values():
             self._look_after(link)
         self._decide()
+        self._booking.settle(time.monotonic())
         self._overview.look()
         self._check_deadline()
 

@@ -1,6 +1,9 @@
-"""What the exchange's own numbers tell of frames that never came."""
+"""What the exchange's own numbers tell of frames that never came, or came late."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from hybrid_engine.ingest.exchanges import Mark
 from hybrid_engine.recent import MAX_SYMBOLS
@@ -9,6 +12,20 @@ from hybrid_engine.recent import MAX_SYMBOLS
 REPEATED = 4096
 # A jump beyond what a market can do in an outage: numbered anew as well.
 PLAUSIBLE = 10_000_000
+# What comes so many seconds after its turn was late and is not missed: exchanges promise no order between channels.
+LATE_S = 1.0
+# So many holes at a time wait for what is late, each in so many pieces.
+WAITING = 256
+
+
+class Told(NamedTuple):
+    """Numbers `first` to `last` were left out; or came, after others had that stand behind them."""
+
+    symbol: str
+    first: int
+    last: int
+    lasting: bool
+    came: bool
 
 
 class Numbers:
@@ -22,23 +39,65 @@ class Numbers:
         self._due[False].clear()
         self._due[True] = {symbol: number for symbol, number in self._due[True].items() if goes_on(symbol)}
 
-    def observe(self, marks: Sequence[Mark]) -> Iterable[tuple[str, int]]:
-        """The marks of one message: symbols with how many numbers were left out in front of them."""
+    def observe(self, marks: Sequence[Mark]) -> Sequence[Told]:
+        """What the marks of one message tell beside the numbers that were due."""
         if len(marks) == 1:
             symbol, first, last, lasting = marks[0]
             due = self._due[lasting]
             if due.get(symbol) == first <= last + 1:  # as nearly always
                 due[symbol] = last + 1
                 return ()
-        missed: list[tuple[str, int]] = []
+        told: list[Told] = []
         for symbol, first, last, lasting in sorted(marks):  # exchanges do not promise order inside a message
             due = self._due[lasting]
             next_due = due.get(symbol)
             if next_due is None and len(due) >= MAX_SYMBOLS:
                 continue  # an exchange that invents symbols
             if next_due is not None and next_due - REPEATED <= last + 1 <= next_due:
-                continue  # a repetition, or what came late
+                if first <= last:  # a repetition, or what came late
+                    told.append(Told(symbol, first, last, lasting, came=True))
+                continue
             if next_due is not None and 0 < first - next_due <= PLAUSIBLE:
-                missed.append((symbol, first - next_due))
+                told.append(Told(symbol, next_due, first - 1, lasting, came=False))
             due[symbol] = last + 1
-        return missed
+        return told
+
+
+@dataclass(slots=True)
+class Hole:
+    """Numbers that were left out; `pieces`: those that did not come since, as (first, last). `key`: of what they are
+    the numbers. `found_at` is in monotonic seconds, `_ms` of the wall clock."""
+
+    key: Hashable
+    source: str
+    symbol: str
+    pieces: list[tuple[int, int]]
+    from_ms: int
+    at_ms: int
+    found_at: float
+
+    @property
+    def count(self) -> int:
+        return sum(last - first + 1 for first, last in self.pieces)
+
+
+class Holes:
+    """Holes that may yet be filled."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[Hole] = deque()
+
+    def add(self, hole: Hole) -> None:
+        self._waiting.append(hole)
+
+    def came(self, key: Hashable, first: int, last: int) -> None:
+        """These numbers are here after all."""
+        for hole in self._waiting:
+            if hole.key == key and len(hole.pieces) < WAITING:
+                pieces = [piece for a, b in hole.pieces for piece in ((a, min(b, first - 1)), (max(a, last + 1), b))]
+                hole.pieces = [(a, b) for a, b in pieces if a <= b]
+
+    def over(self, now: float) -> Iterator[Hole]:
+        """Those that nothing will fill any more, oldest first; they are forgotten."""
+        while self._waiting and (now - self._waiting[0].found_at >= LATE_S or len(self._waiting) > WAITING):
+            yield self._waiting.popleft()

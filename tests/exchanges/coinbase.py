@@ -36,8 +36,7 @@ TABLE = Table(
     told=[
         # History: not a trade, but the next one has a number.
         ({**MATCH, "type": "last_match"}, only(Mark("SKL-BTC", 280233, 280232, True))),
-        # Trade 20 itself may still be on its way.
-        (HEARTBEAT, only(Mark("BTC-USD", 20, 19, True))),
+        (HEARTBEAT, only(Mark("BTC-USD", 21, 20, True))),
         (
             {"type": "error", "message": "Failed to subscribe", "reason": "BTC-UDS is not a valid product"},
             Decoded([], [], refused="the exchange refused: Failed to subscribe: BTC-UDS is not a valid product"),

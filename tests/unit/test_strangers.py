@@ -44,8 +44,8 @@ def test_a_trade_without_a_name_is_rejected() -> None:
 @pytest.mark.holds("MEMORY")
 def test_numbers_are_followed_of_so_many_symbols() -> None:
     numbers = Numbers()
-    assert list(numbers.observe([Mark("X", 1, 1, True)])) == []
+    assert not numbers.observe([Mark("X", 1, 1, True)])
     for number in range(5000):
         numbers.observe([Mark(f"MADEUP{number}", 1, 1, True)])
     assert max(len(due) for due in numbers._due.values()) <= MAX_SYMBOLS
-    assert list(numbers.observe([Mark("X", 4, 4, True)])) == [("X", 2)]
+    assert [told[:3] for told in numbers.observe([Mark("X", 4, 4, True)])] == [("X", 2, 3)]

@@ -16,6 +16,7 @@ _MAX_INT = 2**63 - 1  # what a column of the store holds
 # A Unix time above it is not in milliseconds (that would be the year 5138), or not in microseconds.
 _MICROSECONDS = 10**14
 _NANOSECONDS = 10**17
+_INFINITE = float("inf")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Frame = dict[str, Any]
@@ -124,17 +125,17 @@ def symbol_of(frame: Frame, key: str) -> str:
 def amount(frame: Frame, key: str) -> float:
     """A price or a size: a decimal text or a JSON number, finite and above zero."""
     value = frame.get(key)
-    if isinstance(value, str):
+    if type(value) is str:
         # float() is more generous than any exchange: "1_0", " 1", "infinity", digits of other scripts
         if not value.isascii() or "_" in value or value != value.strip():
             raise Undecodable(f"{key}: not a number")
-    elif isinstance(value, bool) or not isinstance(value, int | float):
+    elif type(value) is not float and type(value) is not int:
         raise Undecodable(f"{key}: missing" if value is None else f"{key}: not a number")
     try:
         number = float(value)
     except (ValueError, OverflowError):
         raise Undecodable(f"{key}: not a number") from None
-    if not 0 < number < float("inf"):
+    if not 0 < number < _INFINITE:
         raise Undecodable(f"{key}: not a positive number")
     return number
 
@@ -143,7 +144,7 @@ def id_of(frame: Frame, key: str) -> int | None:
     value = frame.get(key)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MAX_INT:
+    if type(value) is not int or not 0 <= value <= _MAX_INT:
         raise Undecodable(f"{key}: not a trade id")
     return value
 
@@ -156,7 +157,7 @@ def number_of(frame: Frame, key: str) -> int | None:
 
 def unix_ms(frame: Frame, key: str) -> int:
     value = frame.get(key)
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= _MAX_INT:
+    if type(value) is not int or not 0 < value <= _MAX_INT:
         raise Undecodable(f"{key}: not a time")
     if value < _MICROSECONDS:
         return value
@@ -191,15 +192,12 @@ def counted(symbol: str, number: int | None) -> tuple[Mark, ...]:
     return (Mark(symbol, number, number, True),) if symbol and number is not None else ()
 
 
-def known(frame: Frame, symbol_key: str, number_key: str, on_its_way: int = 0) -> tuple[Mark, ...]:
-    """The empty mark of a frame that tells of the newest trade and does not bring it. Odd ones tell nothing.
-
-    `on_its_way`: so many of the newest may still come, in other frames.
-    """
+def known(frame: Frame, symbol_key: str, number_key: str) -> tuple[Mark, ...]:
+    """The empty mark of a frame that tells of the newest trade and does not bring it. Odd ones tell nothing."""
     symbol, number = frame.get(symbol_key), number_of(frame, number_key)
-    if not isinstance(symbol, str) or not symbol or not number or number < on_its_way:
+    if not isinstance(symbol, str) or not symbol or not number:
         return ()
-    return (Mark(symbol, number + 1 - on_its_way, number - on_its_way, True),)
+    return (Mark(symbol, number + 1, number, True),)
 
 
 def refusal(*parts: object) -> str:

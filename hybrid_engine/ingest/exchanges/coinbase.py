@@ -3,7 +3,7 @@
 `trade_id` counts the trades of a product. `sequence` counts everything that happens to a product's book; who is not
 sent all of it, as with matches alone, sees holes between any two frames, so it says nothing about missed trades.
 Heartbeats come each second with `last_trade_id`, which has been 0 for whoever is not logged in; then it tells nothing.
-They are another channel and may overtake the trade they tell of, which is then no hole.
+They are another channel and may overtake the trades they tell of, which are then late and not missed.
 """
 
 import json
@@ -39,7 +39,7 @@ class Coinbase(Exchange):
         if kind == "last_match":
             return Decoded([], [], known(frame, "product_id", "trade_id"))
         if kind == "heartbeat":
-            return Decoded([], [], known(frame, "product_id", "last_trade_id", on_its_way=1))
+            return Decoded([], [], known(frame, "product_id", "last_trade_id"))
         if kind == "error":
             return Decoded([], [], refused=refusal(frame.get("message"), frame.get("reason")))
         return NOTHING
