@@ -7,7 +7,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from hybrid_engine.exits import ConfigError
-from hybrid_engine.ingest.exchanges import EXCHANGES, plain
+from hybrid_engine.ingest.exchanges import EXCHANGES, Exchange, plain
+from hybrid_engine.recent import MAX_STRANGERS, MAX_SYMBOLS
 
 # The protocols a source can speak. "auto" is for MOCK_WS alone.
 KINDS = tuple(kind for kind in EXCHANGES if kind != "auto")
@@ -32,6 +33,11 @@ class Source:
     symbols: tuple[str, ...]
     priority: int
     ca_file: str
+
+    @property
+    def exchange(self) -> Exchange:
+        """In whose words it is asked: of kind "auto", those that its URL is known for."""
+        return EXCHANGES[(guess_kind(self.url) or "auto") if self.kind == "auto" else self.kind]
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -115,6 +121,11 @@ def _source(where: str, entry: Any, default_ca_file: str) -> Source:
         hint = f'; for this url it is "{guess}"' if guess else ""
         replaced = ' (what the first system called "ticker")' if kind == "ticker" else ""
         raise ConfigError(f'{where}.kind = "{entry["kind"]}"{replaced}: must be one of {", ".join(KINDS)}{hint}')
+    asked, most = len(EXCHANGES[kind].named(url)), MAX_SYMBOLS - MAX_STRANGERS
+    if asked > most:
+        raise ConfigError(
+            f"{where}.url: names {asked} symbols; one source has at most {most}: give some a [[source]] of their own"
+        )
     symbols = _symbols(where, entry)
     if EXCHANGES[kind].must_subscribe and not symbols:
         raise ConfigError(f"{where}.symbol: {kind} subscribes by symbol, so it must be named")

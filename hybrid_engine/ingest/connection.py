@@ -20,10 +20,9 @@ from websocket import (
 from websocket._abnf import frame_buffer
 
 from hybrid_engine.channel import BEAT_S
-from hybrid_engine.ingest.exchanges import EXCHANGES
 from hybrid_engine.ingest.failure import Dead, SourceFailed, failure_of
 from hybrid_engine.ingest.handshake import read_bounded_heads
-from hybrid_engine.sources import Source, guess_kind
+from hybrid_engine.sources import Source
 
 # A hundred times what an exchange was seen to send. As JSON of the worst kind it takes 40 times that while it is read
 # (measured: 150 MB, 2 s), which the unit's memory limit and the watchdog leave room for.
@@ -91,14 +90,12 @@ class Connection:
     """An open connection. Raises SourceFailed from every method once it is of no use."""
 
     def __init__(self, source: Source, app_symbol: str, timeout_s: float) -> None:
-        # A mock exchange is asked as its URL tells, and each of its frames is decoded by its shape.
-        exchange = EXCHANGES[(guess_kind(source.url) or "auto") if source.kind == "auto" else source.kind]
         self._socket = _Socket(_tls(source))
         self._socket.settimeout(timeout_s)
         try:
             # No extensions are offered, so a frame with a reserved bit is a protocol error, which fails the source.
-            self._socket.connect(exchange.ask(source.url), redirect_limit=0)
-            for text in exchange.subscribe(source.symbols or (app_symbol,)):
+            self._socket.connect(source.exchange.ask(source.url), redirect_limit=0)
+            for text in source.exchange.subscribe(source.symbols or (app_symbol,)):
                 self._socket.send(text)
             self._socket.settimeout(0)
         except (SourceFailed, WebSocketException, OSError, ValueError) as error:

@@ -62,6 +62,10 @@ def test_a_private_authority_is_the_sources_own_or_the_default(tmp_path: Path) -
             {"kind": '"gemini_v1"', "symbols": '["A", "B"]'},
             ".symbols: the url names the one symbol it sends; give each",
         ),
+        (
+            {"url": '"ws://h/stream?streams=' + "/".join(f"c{n}@trade" for n in range(769)) + '"'},
+            ".url: names 769 symbols; one source has at most 768: give some a [[source]] of their own",
+        ),
         ({"kind": "5"}, ".kind = 5: must be a text in quotes"),
         ({"name": '""'}, '.name = "": must not be empty'),
         ({"url": '"http://h"'}, '.url = "http://h": must be a ws:// or wss:// URL'),
@@ -145,6 +149,13 @@ def source(url: str, symbol: str = "", kind: str = "binance") -> Source:
         (source("wss://h/v1/marketdata/btcusd", "", "gemini_v1"), "BTC/USD", "", "BTC/USD"),
         (source("wss://h/v1/marketdata/ethusd", "", "gemini_v1"), "BTC/USD", "", "ETHUSD"),
         (source("wss://h/v2/marketdata", "BTC/USD", "gemini_v2"), "X", "BTCUSD", "BTC/USD"),
+        (source("ws://h/proxy/ws/btcusdt@trade", "BTC/USD"), "X", "BTCUSDT", "BTC/USD"),
+        (source("ws://h/ws/btcusdt@trade?timeUnit=MICROSECOND", "BTC/USD"), "X", "BTCUSDT", "BTC/USD"),
+        (source("ws://h/proxy/v1/marketdata/btcusd/?trades=true", "", "gemini_v1"), "X", "", "BTCUSD"),
+        # A path that names an exchange names no symbol.
+        (source("ws://h/coinbase", "", "auto"), "BTC/USD", "", "BTC/USD"),
+        (source("ws://h/v2", "", "auto"), "BTC/USD", "", "BTC/USD"),
+        (source("ws://h/v1/marketdata/ethusd", "", "auto"), "BTC/USD", "", "ETHUSD"),
     ],
 )
 def test_a_tick_is_called_what_the_operator_calls_it(src: Source, app_symbol: str, theirs: str, ours: str) -> None:

@@ -33,6 +33,23 @@ def test_strangers_beyond_some_have_no_name_and_leave_room_for_those_it_was_conf
     assert len(capsys.readouterr().out.splitlines()) == MAX_STRANGERS  # said once of each, and of no more
 
 
+@pytest.mark.holds("MEMORY")
+def test_what_the_url_names_is_no_stranger_however_much_that_is() -> None:
+    asked = [f"COIN{number}" for number in range(MAX_SYMBOLS - MAX_STRANGERS)]
+    url = "ws://x/stream?streams=" + "/".join(f"{name.lower()}@trade" for name in asked)
+    names = Names(Source("one", url, "binance", (), 1, ""), "BTC/USD")
+    assert [names.of(name) for name in asked] == asked
+    called = [names.of(f"MADEUP{number}") for number in range(2 * MAX_STRANGERS)]
+    assert called.count("") == MAX_STRANGERS
+
+
+@pytest.mark.holds("MEMORY")
+def test_a_name_that_is_spelled_in_many_ways_takes_no_more_room(names: Names) -> None:
+    for number in range(10 * MAX_SYMBOLS):
+        assert names.of(f"BT{number:b}CUSD".translate({ord("0"): "-", ord("1"): "/"})) == "BTC/USD"
+    assert len(names._known) <= 2 * MAX_SYMBOLS
+
+
 def test_a_trade_without_a_name_is_rejected() -> None:
     door = FrontDoor(8, sample_every=1, admit_wait_ms=0)
     door.offer("one", [Print("", 1.0, 1.0, 1, 1), Print("X", 1.0, 1.0, 1, 1)], 5, nothing)

@@ -79,6 +79,10 @@ class Exchange:
         """Raise ValueError, with what to write instead, where `symbols` cannot be had from `url`."""
         self.subscribe(symbols)
 
+    def named(self, url: str) -> list[str]:
+        """The symbols that `url` itself asks for, spelled plainly; none where it does not say."""
+        return []
+
     def serves(self, host: str, path: str) -> bool:
         """Whether a URL of this host and path is known to be this exchange's."""
         return False

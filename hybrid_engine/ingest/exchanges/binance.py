@@ -47,15 +47,20 @@ class Binance(Exchange):
         return NOTHING
 
     def check(self, url: str, symbols: Sequence[str]) -> None:
-        streamed = _streamed(url)
+        streamed = self.named(url)
         strange = [symbol for symbol in symbols if plain(symbol) not in streamed]
         # One symbol for one stream may be named as the operator likes: BTC/USD for btcusdt.
         if strange and streamed and not len(symbols) == len(streamed) == 1:
-            names = ", ".join(sorted(streamed))
+            names = ", ".join(streamed)
             raise ValueError(
                 f"{json.dumps(strange[0])} is not among the streams of the url ({names}); name it as "
                 "the url does, or give each stream a [[source]] of its own"
             )
+
+    def named(self, url: str) -> list[str]:
+        parts = urlsplit(url)
+        streams = "/".join(parse_qs(parts.query).get("streams", [])) or parts.path.rpartition("/ws/")[2]
+        return list(dict.fromkeys(plain(stream.partition("@")[0]) for stream in streams.split("/") if "@" in stream))
 
     def serves(self, host: str, path: str) -> bool:
         return path.startswith(("/ws/", "/stream"))
@@ -77,10 +82,3 @@ def _trades_in(frame: Frame, symbol: str) -> tuple[Mark, ...]:
     if not symbol or first is None or last is None or last < first:
         return ()
     return (Mark(symbol, first, last, True),)
-
-
-def _streamed(url: str) -> set[str]:
-    """The symbols that `url` asks for, spelled plainly; none where it does not say."""
-    parts = urlsplit(url)
-    streams = "/".join(parse_qs(parts.query).get("streams", [])) or parts.path.rpartition("/ws/")[2]
-    return {plain(stream.partition("@")[0]) for stream in streams.split("/") if "@" in stream}

@@ -15,6 +15,7 @@ from hybrid_engine.ingest.exchanges.base import (
     amount,
     id_of,
     number_of,
+    plain,
     unix_ms,
 )
 from hybrid_engine.model import Print
@@ -55,6 +56,10 @@ class GeminiV1(Exchange):
     def check(self, url: str, symbols: Sequence[str]) -> None:
         if len(symbols) > 1:
             raise ValueError("the url names the one symbol it sends; give each symbol a [[source]] of its own")
+
+    def named(self, url: str) -> list[str]:
+        symbol = plain(urlsplit(url).path.rpartition("/v1/marketdata/")[2])
+        return [symbol] if symbol else []
 
     def serves(self, host: str, path: str) -> bool:
         return path.startswith("/v1/marketdata")
