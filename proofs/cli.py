@@ -1,4 +1,4 @@
-"""hybrid-proofs: list, plan, run, show, undo, render; verify, sign, live, diff."""
+"""hybrid-proofs: list, plan, run, show, undo, render; soak; verify, sign, live, diff."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from proofs import commands as bundles
+from proofs.soak import command as soak
 
 EPILOG = """\
 a proof is: steady state, fault, witness, measure, restore, steady state, verdict. Faults live under /run only; the
@@ -18,6 +20,7 @@ operator's config and database are covered by scratch ones, not touched. `plan` 
   hybrid-proofs plan stall               what `run stall` would do here
   sudo hybrid-proofs run exit12 stall    do it; exit 0 only if every required proof says PASS
   hybrid-proofs show evidence/HOST/RUN   the verdicts of an earlier run
+  sudo hybrid-proofs soak                watch the engine for two hours, and report
   hybrid-proofs verify evidence/HOST/RUN --allowed-signers evidence/allowed_signers
                                          may it be believed? the verdicts are recomputed from the events
 
@@ -34,8 +37,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One line, and not the whole usage before it."""
+        self.exit(2, f"{self.prog}: {message}; see `{self.prog} --help`\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="hybrid-proofs", description="Break the engine on purpose, and keep the evidence of how it failed.",
         epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
@@ -74,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     undo.add_argument("--by", default="hand", help=argparse.SUPPRESS)
     command("after-boot", "undo what runs left that a reboot ended; the host's own unit calls it", _after_boot)
     bundles.add(command)
+    soak.add(command)
     inside = commands.add_parser("inside")  # what the transient unit runs; not for typing
     inside.set_defaults(do=_inside)
     inside.add_argument("names", nargs="+")

@@ -62,12 +62,12 @@ def _hours(text: str) -> float:
 
 
 def _names(text: str) -> list[str]:
-    from proofs.catalog import PROOFS
+    from proofs.catalog import JUDGED
 
     names = [name.strip() for name in text.split(",")]
     for name in names:
-        if name not in PROOFS:
-            raise argparse.ArgumentTypeError(f"no proof is called {name!r}: there are {', '.join(PROOFS)}")
+        if name not in JUDGED:
+            raise argparse.ArgumentTypeError(f"no proof is called {name!r}: there are {', '.join(JUDGED)}")
     return names
 
 

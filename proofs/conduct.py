@@ -86,7 +86,7 @@ def run_proof(proof: Proof, run: Run) -> dict[str, Json]:
         for thread in beside:
             thread.join()
         report = leases.undo(run.id, "the proof itself", CONFIG_DIR, host) or entries.taken()
-    _steady_again(run, host, was_healthy, report)
+    _steady_again(run, host, was_healthy and lease.before["active"] == state.active, report)
     _observe(run, host, unit, "after")
     return _entry(proof, host, verdicts.merge(r.verdict for r in results), reason, results, mutants, report)
 

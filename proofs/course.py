@@ -20,9 +20,9 @@ _ROUNDED_S = 0.002  # what was waited is told in milliseconds, and taken a momen
 _TOP = {"command", "progress", "run", "run ended"}
 _UNDO = {"command", "intent", "waited", "undone"}
 _CASES = {
-    "answer", "burners", "case", "command", "copied", "exchange", "exchange said", "exchange stats", "in force",
-    "intent", "judged", "locker", "measured", "measuring", "pressure", "seed", "stood elsewhere", "timeline", "waited",
-    "witness",
+    "answer", "asked", "burners", "case", "command", "copied", "decision", "exchange", "exchange said",
+    "exchange stats", "in force", "intent", "judged", "locker", "measured", "measuring", "pressure", "seed",
+    "stood elsewhere", "timeline", "waited", "witness",
 }  # fmt: skip
 _PROOF = _CASES | {"proof", "deployed", "observed", "verdict"}
 _MUTANT = _CASES | {"mutant", "patched", "mutant judged"}

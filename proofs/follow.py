@@ -8,6 +8,7 @@ import sys
 import time
 
 from proofs import asks
+from proofs.lease import unit_of
 from proofs.runner import EVIDENCE_ROOT, PROGRESS
 
 
@@ -22,7 +23,7 @@ def follow(run_id: str, offset: int, seconds: float, answers: bool = False) -> i
     deadline = time.monotonic() + seconds
     while True:
         # Asked first: what was said before the end is then in the file.
-        state = subprocess.run(["systemctl", "is-active", "--quiet", f"hybrid-proof-{run_id}.service"], check=False)
+        state = subprocess.run(["systemctl", "is-active", "--quiet", unit_of(run_id)], check=False)
         ended = state.returncode != 0
         said = log.read_bytes()[offset:] if log.exists() else b""
         said = said[: said.rfind(b"\n") + 1]

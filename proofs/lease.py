@@ -30,6 +30,8 @@ from proofs.verdict import Json
 RUN_ROOT = Path("/run/hybrid-proofs")
 SYSTEMD_RUN = Path("/run/systemd/system")
 SYSTEMD_CONTROL = Path("/run/systemd/system.control")  # outranks /etc: where a drop-in of the same name masks one
+SOAK_UNIT = "hybrid-soak.service"
+_SOAK_RUN = re.compile(r"soak-[0-9a-f]{32}")
 _saving = threading.Lock()  # a proof and its mutants announce their files from several threads
 _BACK_S = 30.0  # how long the operator's unit may take to be back as it was
 _DEPLOYING = Path("/run/hybrid-deploy")
@@ -91,6 +93,7 @@ class Lease:
     mounts: list[str] = field(default_factory=list)
     originals: dict[str, Json] = field(default_factory=dict)  # the operator's files that are edited: see originals.py
     disturbed_mono: float = 0.0  # CLOCK_MONOTONIC seconds at which the operator's process was first touched; 0: never
+    at_work: bool = False  # the operator's engine goes on with its own work meanwhile: it is not away, and has to drain
 
     @property
     def path(self) -> Path:
@@ -104,9 +107,6 @@ class Lease:
     def timer(self) -> str:
         return f"hybrid-proof-lease-{self.run}.timer"
 
-    @property
-    def proof_unit(self) -> str:
-        return f"hybrid-proof-{self.run}.service"
 
     def save(self) -> None:
         with _saving:
@@ -155,10 +155,26 @@ class Lease:
         self.save()
         host.recorder.intent("what will be edited, and where it is kept", scope=host.scope, data=asdict(self))
 
+    def will_find(self, host: Host, active: str) -> None:
+        """The unit got into another state by itself, which is how it is to be left; the recording says so."""
+        self.before["active"] = active
+        self.save()
+        host.recorder.intent("what is to be left as it is", scope=host.scope, data=asdict(self))
+
+    def leave_work(self) -> None:
+        """From now on the operator's engine is away from its work, on something of ours."""
+        self.at_work, self.disturbed_mono = False, time.monotonic()
+        self.save()
+
     def will_disturb(self) -> None:
         if not self.disturbed_mono:
             self.disturbed_mono = time.monotonic()
             self.save()
+
+
+def unit_of(run: str) -> str:
+    """The unit that a run is in: one of its own, or the installed one of soaks, which names runs by its invocation."""
+    return SOAK_UNIT if _SOAK_RUN.fullmatch(run) else f"hybrid-proof-{run}.service"
 
 
 def load(run: str) -> Lease | None:
@@ -203,7 +219,7 @@ def undo(run: str, by: str, config_dir: Path, host: Host | None = None) -> dict[
         shell = Host(recorder, f"{lease.proof}/undo")
         recorder.intent(f"undo, by {by}", scope=shell.scope, data=asdict(lease))
         if by == "timer":
-            shell.do("systemctl", "kill", "--kill-whom=all", "--signal=KILL", lease.proof_unit, check=False)
+            shell.do("systemctl", "kill", "--kill-whom=all", "--signal=KILL", unit_of(lease.run), check=False)
         report = _take_back(lease, shell, by, config_dir)
         recorder.write("undone", scope=shell.scope, data=report, sync=True)
         if report["restored"]:
@@ -216,8 +232,8 @@ def undo(run: str, by: str, config_dir: Path, host: Host | None = None) -> dict[
 
 def _kill(run: str) -> None:
     """End a run's processes, whatever state they are in. It is recorded when it can be, a moment later."""
-    unit = f"hybrid-proof-{run}.service"
-    subprocess.run(["systemctl", "kill", "--kill-whom=all", "--signal=KILL", unit], check=False, capture_output=True)
+    kill = ["systemctl", "kill", "--kill-whom=all", "--signal=KILL", unit_of(run)]
+    subprocess.run(kill, check=False, capture_output=True)
 
 
 def _take_back(lease: Lease, shell: Host, by: str, config_dir: Path) -> dict[str, Json]:
@@ -225,7 +241,7 @@ def _take_back(lease: Lease, shell: Host, by: str, config_dir: Path) -> dict[str
     if lease.originals:
         _put_back(lease, shell)
     # A scratch engine; on its real database it is stopped as its operator would.
-    running = [lease.unit] if lease.disturbed_mono and not lease.originals else []
+    running = [lease.unit] if lease.disturbed_mono and not (lease.originals or lease.at_work) else []
     for name in [*lease.copies, *running]:  # stopped, wedged or healthy: a scratch engine has nothing to drain
         shell.do("systemctl", "kill", "--kill-whom=all", "--signal=KILL", name, check=False)
     for name in lease.copies:
@@ -257,7 +273,8 @@ def _take_back(lease: Lease, shell: Host, by: str, config_dir: Path) -> dict[str
         )  # fmt: skip
     except Waited as error:
         problems.append(str(error))
-    away_s = round(time.monotonic() - lease.disturbed_mono, 3) if lease.disturbed_mono else 0.0
+    away = lease.disturbed_mono and not lease.at_work
+    away_s = round(time.monotonic() - lease.disturbed_mono, 3) if away else 0.0
     shutil.rmtree(lease.scratch, ignore_errors=True)
     after = snapshot(unit, config_dir)
     problems += [

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from proofs import bundle, entry, verdict
-from proofs.catalog import PROOFS
+from proofs.catalog import JUDGED
 from proofs.evidence import canonical
 from proofs.experiment import Case, Deployed, Mutant, Proof, judge
 from proofs.figures import Figures
@@ -30,7 +30,7 @@ _AS_BEFORE = ("active", "cat_sha256", "etc_sha256")
 
 
 def rebuild(
-    events: Sequence[Event], catalogue: Mapping[str, Proof] = PROOFS, whole: Whole | None = None
+    events: Sequence[Event], catalogue: Mapping[str, Proof] = JUDGED, whole: Whole | None = None
 ) -> tuple[dict[str, Json], list[str]]:
     """The statement that these events amount to, and where what they say of themselves is not borne out by them.
 
@@ -251,6 +251,7 @@ class _Attempt:
             return {**report, "restored": False}
         before = [e["data"]["health_rc"] for e in self._of("observed") if e["data"]["when"] == "before"]
         waits = [e for e in self._of("waited") if e["data"]["for"] == _HEALTHY and e["seq"] > undone[-1]["seq"]]
-        if before[:1] == [0] and not (waits and waits[-1]["data"]["came"] is True and waits[-1]["rc"] == 0):
+        again = bool(waits) and waits[-1]["data"]["came"] is True and waits[-1]["rc"] == 0
+        if before[:1] == [0] and leases[-1]["active"] == "active" and not again:
             return {**report, "restored": False, "problems": [f"{_HEALTHY} did not happen in 20 s"]}
         return report

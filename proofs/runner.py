@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,9 +21,10 @@ from proofs.catalog import PROOFS, REQUIRED
 from proofs.checks import kind_of_host, mode_allows, prerequisites, systemd_version
 from proofs.conduct import Run, run_proof
 from proofs.evidence import Recorder
+from proofs.experiment import Proof
 from proofs.faults import CONFIG_DIR, RELEASE
 from proofs.host import Host, Interrupted, Stop, facts
-from proofs.lease import Busy
+from proofs.lease import Busy, unit_of
 from proofs.unit import Unit
 from proofs.verdict import Json
 
@@ -31,6 +32,7 @@ EVIDENCE_ROOT = Path("/var/lib/hybrid-proofs")
 KEPT_RUNS = 20
 PROGRESS = "progress.log"
 _STREAMS = ("StandardOutput", "StandardError")
+Catalogue = Mapping[str, Proof]
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,63}")
 
 
@@ -55,9 +57,9 @@ def chosen_proofs(names: Sequence[str], host: Host) -> list[str] | None:
     return list(dict.fromkeys(names)) or list(REQUIRED[kind_of_host(host)])
 
 
-def applicable(names: Sequence[str], host: Host) -> list[str]:
+def applicable(names: Sequence[str], host: Host, catalogue: Catalogue = PROOFS) -> list[str]:
     """Those of these proofs that this host can show; all of them when it can show none, for it was asked to."""
-    return [name for name in names if not PROOFS[name].not_applicable(host)] or list(names)
+    return [name for name in names if not catalogue[name].not_applicable(host)] or list(names)
 
 
 def start(names: Sequence[str], unit: str, run_id: str, git: str, cap_s: float = 0, wait: bool = True) -> int:
@@ -82,20 +84,28 @@ def start(names: Sequence[str], unit: str, run_id: str, git: str, cap_s: float =
         for item in failed:
             _complain(f"refused: {item.name}: {item.found}: {item.remedy}")
         return 2
-    run_id = run_id or f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
-    name, command = f"hybrid-proof-{run_id}.service", self_command()
+    words = ["inside", *chosen, f"--git={git}", f"--unit={unit}", f"--cap={cap_s}"]
+    return in_a_unit(run_id or new_run_id(), f"proofs {', '.join(chosen)}", words, wait)
+
+
+def new_run_id() -> str:
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
+
+
+def in_a_unit(run_id: str, what: str, words: Sequence[str], wait: bool) -> int:
+    """Run these words of ours and --run in a transient unit, which undoes the run however it ends."""
+    name, command = unit_of(run_id), self_command()
     log = EVIDENCE_ROOT / run_id / PROGRESS
     if not wait:
         log.parent.mkdir(parents=True, exist_ok=True)
     output = ["--pipe", "--wait"] if wait else [f"--property={kind}=append:{log}" for kind in _STREAMS]
     argv = [
         "systemd-run", f"--unit={name}", "--quiet", *output, "--collect", "--service-type=exec",
-        f"--description=proofs {', '.join(chosen)}",
+        f"--description={what}",
         f"--property=ExecStopPost={' '.join(command)} undo {run_id} --by=ExecStopPost",
         # mixed: when the proof is killed the undo runs at once, and what is left of its exchanges is killed after it.
         "--property=KillMode=mixed", "--property=TimeoutStopSec=90", "--property=Delegate=no",
-        "--setenv=PYTHONUNBUFFERED=1", *_python_path(command),
-        *command, "inside", *chosen, f"--run={run_id}", f"--git={git}", f"--unit={unit}", f"--cap={cap_s}",
+        "--setenv=PYTHONUNBUFFERED=1", *_python_path(command), *command, *words, f"--run={run_id}",
     ]  # fmt: skip
     if not wait:
         print(run_id)
@@ -116,7 +126,9 @@ def _python_path(command: Sequence[str]) -> list[str]:
     return [f"--setenv=PYTHONPATH={Path(__file__).resolve().parents[1]}"] if len(command) > 1 else []
 
 
-def inside(names: Sequence[str], unit_name: str, run_id: str, git: str, cap_s: float) -> int:
+def inside(
+    names: Sequence[str], unit_name: str, run_id: str, git: str, cap_s: float, catalogue: Catalogue = PROOFS
+) -> int:
     """The proofs themselves, one after the other."""
     stop = Stop()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -127,7 +139,7 @@ def inside(names: Sequence[str], unit_name: str, run_id: str, git: str, cap_s: f
             if refused:
                 _complain(refused)
                 return 2
-            return _all(names, unit_name, run_id, git, cap_s, stop)
+            return _all(names, unit_name, run_id, git, cap_s, stop, catalogue)
     except Busy as error:
         _complain(f"refused: {error}")
         return 2
@@ -140,17 +152,20 @@ def _trades_now(unit_name: str) -> str:
     return "" if mode.ok else f"refused: {mode.name}: {mode.found}: {mode.remedy}"
 
 
-def _all(names: Sequence[str], unit_name: str, run_id: str, git: str, cap_s: float, stop: Stop) -> int:
+def _all(
+    names: Sequence[str], unit_name: str, run_id: str, git: str, cap_s: float, stop: Stop,
+    catalogue: Catalogue = PROOFS,
+) -> int:  # fmt: skip
     folder = EVIDENCE_ROOT / run_id
     recorder = Recorder(folder / evidence.EVENTS)
     folder.chmod(0o750)
     _forget_old_runs(run_id)
     host = Host(recorder, "", stop)
-    say = _speaker(recorder)
+    say = speaker(recorder)
     unit = Unit(host, unit_name)
     given = Path("/run/credentials", unit_name)  # LoadCredential=, of the unit that runs
     recorder.learn(live.credentials(live.environment(), given))
-    recorder.write("run", data=_header(host, unit, names, run_id, git), sync=True)
+    recorder.write("run", data=_header(host, unit, names, run_id, git, catalogue), sync=True)
     command = self_command()
     undo_command = (
         ["env", f"PYTHONPATH={Path(__file__).resolve().parents[1]}", *command] if len(command) > 1 else command
@@ -158,16 +173,16 @@ def _all(names: Sequence[str], unit_name: str, run_id: str, git: str, cap_s: flo
     run = Run(run_id, unit_name, recorder.path, host, undo_command, say, cap_s)
     interrupted = False
     for name in names:
-        say(f"{name}: begins, about {PROOFS[name].seconds:.0f} s; evidence in {folder}")
+        say(f"{name}: begins, about {catalogue[name].seconds:.0f} s; evidence in {folder}")
         try:
-            entry = run_proof(PROOFS[name], run)
+            entry = run_proof(catalogue[name], run)
         except Interrupted:
             interrupted = True
             say(f"{name}: interrupted; the host is back as it was")
             break
         say(f"{name}: {entry['verdict']}, engine away {entry['away_s']:.1f} s. {entry['measured']}")
     if not interrupted:  # the same once more: what was proven is what was there from the first proof to the last
-        recorder.write("run ended", data=_header(host, unit, names, run_id, git), sync=True)
+        recorder.write("run ended", data=_header(host, unit, names, run_id, git, catalogue), sync=True)
     statement = bundle.write(folder)
     with suppress(OSError):  # who waited for it is gone; the evidence is complete
         print(bundle.table(statement), flush=True)
@@ -209,7 +224,7 @@ def _end(folder: Path, by: str) -> None:
         bundle.write(folder)
 
 
-def _speaker(recorder: Recorder) -> Callable[[str], None]:
+def speaker(recorder: Recorder) -> Callable[[str], None]:
     began = time.monotonic()
 
     def say(text: str) -> None:
@@ -220,7 +235,9 @@ def _speaker(recorder: Recorder) -> Callable[[str], None]:
     return say
 
 
-def _header(host: Host, unit: Unit, names: Sequence[str], run_id: str, git: str) -> dict[str, Json]:
+def _header(
+    host: Host, unit: Unit, names: Sequence[str], run_id: str, git: str, catalogue: Catalogue
+) -> dict[str, Json]:
     """What identifies this run: host, systemd, unit, releases and config as they are now."""
     kind = kind_of_host(host, quiet=False)  # a verifier believes what was recorded of it
     version = host.look(str(RELEASE / "bin" / "hybrid-engine"), "version", "--json")
@@ -231,7 +248,7 @@ def _header(host: Host, unit: Unit, names: Sequence[str], run_id: str, git: str)
     digest = re.search(r"\bconfig digest ([0-9a-f]{64})\b", shown.stdout)
     ours = Path(__file__).resolve().parents[2] / "release.json"
     return {
-        "run": run_id, "unit": unit.name, "kind": kind, "required": applicable(names, host),
+        "run": run_id, "unit": unit.name, "kind": kind, "required": applicable(names, host, catalogue),
         "required_of_host": list(REQUIRED[kind]), "git": git, "host": facts(),
         "systemd": systemd_version(host), "cat": unit.cat(), "release_name": about.get("release_name", "?"),
         "release_digest": about.get("release_digest", ""), "config_digest": digest[1] if digest else "",

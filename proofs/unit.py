@@ -72,6 +72,7 @@ class Entry:
     invocation: str
     unit_result: str
     message_id: str
+    cursor: str = ""
 
     def fields(self) -> dict[str, Json]:
         """`fields` of an engine's JSON line; empty for anything else."""
@@ -158,7 +159,7 @@ def _entry(raw: dict[str, Json]) -> Entry:
     return Entry(
         int(raw["__MONOTONIC_TIMESTAMP"]) / 1e6, int(raw["__REALTIME_TIMESTAMP"]) / 1e6, message or "",
         raw.get("INVOCATION_ID") or raw.get("_SYSTEMD_INVOCATION_ID") or "", raw.get("UNIT_RESULT") or "",
-        raw.get("MESSAGE_ID") or "",
+        raw.get("MESSAGE_ID") or "", raw["__CURSOR"],
     )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from datetime import datetime
 from pathlib import Path
 
 from proofs import blobs, bundle, course, deeds, evidence, live, recompute, signature
-from proofs.catalog import PROOFS, REQUIRED
+from proofs.catalog import JUDGED, REQUIRED
 from proofs.decision import Asked, Report, Unusable
 from proofs.verdict import Json, Verdict
 
@@ -114,7 +114,7 @@ def _recording(report: Report) -> list[dict[str, Json]] | None:
     try:
         events = list(evidence.checked(raw))
         reasons += blobs.problems(report.directory / blobs.FOLDER, events)
-        reasons += course.problems(events, PROOFS)
+        reasons += course.problems(events, JUDGED)
     except evidence.ChainBroken as error:
         reasons.append(f"{evidence.EVENTS}: {error}")
         return None
@@ -184,7 +184,8 @@ def _required(made: dict[str, Json], names: Sequence[str] | None, shown: str) ->
         else:
             if proof["restored"] is not True:
                 found.append(f"{name} did not put the host back")
-            if proof["mutant"]["verdict"] != Verdict.FAIL:
+            guarded = name not in JUDGED or JUDGED[name].mutants
+            if guarded and proof["mutant"]["verdict"] != Verdict.FAIL:
                 found.append(f"{name} is void: its mutants say {proof['mutant']['verdict']}")
     return found
 
@@ -198,8 +199,8 @@ def _deeds(events: Sequence[dict[str, Json]]) -> list[str]:
         problem
         for name, times in recompute.attempts(events).items()
         for one in times
-        if name in PROOFS
-        for problem in deeds.problems(one, PROOFS[name], header)
+        if name in JUDGED
+        for problem in deeds.problems(one, JUDGED[name], header)
     ]
 
 

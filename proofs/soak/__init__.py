@@ -1,0 +1,1 @@
+"""The soak: hours of ordinary work under watch. systemd restarts, the engine throttles, the soak decides the rest."""

@@ -1,0 +1,44 @@
+"""Figures of a soak out of its samples. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def percentiles(values: Sequence[float]) -> dict[str, float | None]:
+    """The middle one, the 99th of a hundred and the last, by nearest rank.
+
+    >>> percentiles([3, 1, 2]), percentiles([])
+    ({'p50': 2, 'p99': 3, 'max': 3}, {'p50': None, 'p99': None, 'max': None})
+    """
+    ranked = sorted(values)
+
+    def at(part: float) -> float | None:
+        return ranked[min(len(ranked) - 1, int(part * len(ranked)))] if ranked else None
+
+    return {"p50": at(0.50), "p99": at(0.99), "max": ranked[-1] if ranked else None}
+
+
+def slope(points: Sequence[Sequence[float]]) -> float | None:
+    """Of the line through points [x, y] with the least squares; None where they are no two.
+
+    >>> slope([[0, 10], [10, 20], [20, 30]])
+    1.0
+    """
+    n = len(points)
+    if n < 2:
+        return None
+    mean_x, mean_y = sum(x for x, _ in points) / n, sum(y for _, y in points) / n
+    spread = sum((x - mean_x) ** 2 for x, _ in points)
+    return sum((x - mean_x) * (y - mean_y) for x, y in points) / spread if spread else None
+
+
+def thinned(points: Sequence[list[float]], most: int = 240) -> list[list[float]]:
+    """At most so many of them, evenly, with the first and the last.
+
+    >>> thinned([[n, n] for n in range(10)], 4)
+    [[0, 0], [3, 3], [6, 6], [9, 9]]
+    """
+    if len(points) <= most:
+        return list(points)
+    return [points[round(number * (len(points) - 1) / (most - 1))] for number in range(most)]
