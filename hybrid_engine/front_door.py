@@ -116,6 +116,13 @@ class FrontDoor(Channel):
             self._books.rejected += 1
             self._gaps.lose("rejected", source, symbol, received_ms)
 
+    def repeat(self, source: str, symbol: str, received_ms: int) -> None:
+        """Book one trade that another source brought before."""
+        with self.mutex:
+            self._books.received += 1
+            self._books.duplicate += 1
+            self._gaps.lose("duplicate", source, symbol, received_ms)
+
     def miss(self, source: str, symbol: str, count: int, from_ms: int, at_ms: int) -> None:
         """Book so many of the exchange's numbers that never came; they are no term of the books."""
         with self.mutex:

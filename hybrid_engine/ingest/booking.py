@@ -4,13 +4,16 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 
 from hybrid_engine.front_door import FrontDoor
+from hybrid_engine.ingest.choice import Choice
 from hybrid_engine.ingest.exchanges import Mark
 from hybrid_engine.ingest.failure import Garbage, SourceFailed
 from hybrid_engine.ingest.link import Link
 from hybrid_engine.ingest.sequence import Hole, Holes
 from hybrid_engine.ingest.session import Session
+from hybrid_engine.ingest.taken import Taken
 from hybrid_engine.journal import Journal, Throttle
 from hybrid_engine.metrics import FeedState
+from hybrid_engine.model import Print
 from hybrid_engine.store import now_ms
 
 log = Journal("hybrid_engine.ingest")
@@ -19,11 +22,12 @@ log = Journal("hybrid_engine.ingest")
 class Booking:
     """`usable_at`: when a source was last found usable (monotonic seconds)."""
 
-    def __init__(self, door: FrontDoor, feed: FeedState, symbols: Iterable[str], beat: Callable[[], None]) -> None:
+    def __init__(self, door: FrontDoor, feed: FeedState, choice: Choice, beat: Callable[[], None]) -> None:
         self.usable_at = time.monotonic()
         self._door = door
         self._feed = feed
-        self._symbols = set(symbols)
+        self._symbols = set(choice.leads)
+        self._taken = Taken(choice.shared)
         self._beat = beat
         self._taken_at: dict[str, float] = {}  # when the newest trade of a symbol was taken
         self._silent: set[str] = set()
@@ -61,6 +65,9 @@ class Booking:
                     link.seen_twice.update(heard.prints)
                 elif link.seen_twice:
                     heard.prints = link.unseen(heard.prints, now)
+                if link.echoes:
+                    heard.prints = self._without_echoes(link, heard.prints, now, received_ms)
+                self._taken.add(name, heard.prints)
                 self._door.offer(name, heard.prints, received_ms, self._beat)
         if session.errors_in_a_row >= limit:
             raise Garbage(f"{limit} undecodable trade frames in a row")
@@ -111,10 +118,26 @@ class Booking:
 
     def offer_kept(self, link: Link, session: Session, symbol: str) -> None:
         """What `session` heard of `symbol` since the last trade that was taken, for it leads now."""
-        for received_ms, prints in session.kept(symbol, self._taken_at.get(symbol, 0.0)):
+        name, now = link.source.name, time.monotonic()
+        taken = self._taken.of_others(name, symbol)
+        if taken:
+            link.expect_echoes(taken, now)
+        for received_ms, prints in session.kept(symbol, self._taken_at.get(symbol, 0.0), taken):
             self._end(symbol, received_ms)
-            self._door.offer(link.source.name, prints, received_ms, self._beat)
+            self._taken.add(name, prints)
+            self._door.offer(name, prints, received_ms, self._beat)
             self._taken_at[symbol] = time.monotonic()
+
+    def _without_echoes(self, link: Link, prints: list[Print], now: float, received_ms: int) -> list[Print]:
+        """Book, as duplicates, what the source that led before brought already."""
+        found = []
+        for item in prints:
+            if item in link.echoes:
+                self._door.repeat(link.source.name, item.symbol, received_ms)
+            else:
+                found.append(item)
+        link.forget_echoes(now)
+        return found
 
     def offer_missing(self, link: Link, session: Session, symbol: str) -> None:
         """What `session` heard of `symbol` and the connection that it takes the place of did not."""

@@ -32,6 +32,11 @@ class Choice:
         self._of = {symbol: [s for s in sources if symbol in s.symbols] for symbol in self.leads}
         self.wanted: dict[str, str] = {}
 
+    @property
+    def shared(self) -> list[str]:
+        """The symbols that several sources have."""
+        return [symbol for symbol, sources in self._of.items() if len(sources) > 1]
+
     def leading(self, source: Standing) -> list[str]:
         """The symbols that `source` leads."""
         return [symbol for symbol, lead in self.leads.items() if lead.leader is source]

@@ -49,7 +49,7 @@ class FeedIngest(IngestStage):
         self._links = {source.name: Link(source, app_symbol) for source in sources}
         self._choice = Choice([link.standing for link in self._links.values()])
         self._overview = Overview(feed, self._links, self._choice)
-        self._booking = Booking(door, feed, self._choice.leads, self.beat)
+        self._booking = Booking(door, feed, self._choice, self.beat)
         self._listener = Listener()
         self._tend_at = 0.0
 

@@ -30,7 +30,8 @@ log = Journal("hybrid_engine.ingest")
 class Link:
     """A source with at most one connection in use (`session`) and at most one to come (`successor`).
 
-    `why`: what it is connected for. `seen_twice`: trades of the old connection that the new one may bring as well.
+    `why`: what it is connected for. `seen_twice`: trades of the old connection that the new one may bring as well;
+    `echoes`: trades of another source, which led before, that this one may bring as well.
     """
 
     def __init__(self, source: Source, app_symbol: str) -> None:
@@ -46,10 +47,11 @@ class Link:
         self.heard_ms: int | None = None
         self.began_ms = 0
         self.seen_twice: set[Print] = set()
+        self.echoes: set[Print] = set()
         self._app_symbol = app_symbol
         self._connecting: Connecting | None = None
         self._lifetime_s = EXCHANGES[source.kind].lifetime_s
-        self._move_at = self._next_move_at = self._seen_until = 0.0
+        self._move_at = self._next_move_at = self._seen_until = self._echoes_until = 0.0
         self._trouble = ""
 
     @property
@@ -171,6 +173,15 @@ class Link:
         if now > self._seen_until:
             self.seen_twice.clear()
         return found
+
+    def expect_echoes(self, taken: set[Print], now: float) -> None:
+        """It leads from now on, and these were taken before."""
+        self.echoes |= taken
+        self._echoes_until = now + ECHO_S
+
+    def forget_echoes(self, now: float) -> None:
+        if now > self._echoes_until:
+            self.echoes.clear()
 
     def state(self, leads: bool, quiet: bool, stale: bool) -> str:
         """For the heartbeat: trading, quiet, stale or standby when connected; else connecting, dead, failed or off."""

@@ -1,7 +1,9 @@
 """One connection to a source: what it leads, what it said, and what it heard of symbols that others lead."""
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
+from itertools import groupby
+from operator import itemgetter
 
 from hybrid_engine.ingest.connection import Connection
 from hybrid_engine.ingest.exchanges import EXCHANGES, Mark, decode
@@ -107,17 +109,13 @@ class Session:
             news = [entry for entry in self._kept.get(symbol, ()) if entry[2] not in known]
             self._kept[symbol] = deque([*entries, *news], maxlen=self._most)
 
-    def kept(self, symbol: str, after: float) -> Iterator[tuple[int, list[Print]]]:
-        """What was kept of `symbol` and heard after that moment, as it came: (received_ms, trades). Kept no longer."""
-        group: list[Print] = []
-        group_ms = 0
-        for at, received_ms, item in self._kept.pop(symbol, ()):
-            if at <= after:
-                continue
-            if group and received_ms != group_ms:
-                yield group_ms, group
-                group = []
-            group_ms = received_ms
-            group.append(item)
-        if group:
-            yield group_ms, group
+    def kept(self, symbol: str, after: float, taken: Set[Print] = frozenset()) -> Iterator[tuple[int, list[Print]]]:
+        """What was kept of `symbol` and heard after that moment, as it came: (received_ms, trades). Kept no longer.
+
+        Where some of it was `taken` from another source, both hear one exchange: then it is what came behind that.
+        """
+        entries = list(self._kept.pop(symbol, ()))
+        both = [at for at, (_, _, item) in enumerate(entries) if item in taken] if taken else []
+        news = entries[both[-1] + 1 :] if both else [entry for entry in entries if entry[0] > after]
+        for received_ms, group in groupby(news, key=itemgetter(1)):
+            yield received_ms, [item for _, _, item in group]
