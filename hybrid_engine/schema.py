@@ -86,7 +86,7 @@ CREATE TABLE trades (
 CREATE TABLE gaps (
     id INTEGER PRIMARY KEY,
     run_id INTEGER NOT NULL REFERENCES runs (id),
-    kind TEXT NOT NULL,          -- loss: sampled_out rejected duplicate dropped stop; silence: down crash
+    kind TEXT NOT NULL,          -- loss: sampled_out rejected duplicate dropped stop missed; silence: down stale crash
     source TEXT NOT NULL,
     symbol TEXT NOT NULL,
     from_ms INTEGER NOT NULL,

@@ -8,7 +8,7 @@ from websocket import WebSocketBadStatusException, WebSocketConnectionClosedExce
 # How long a source that said "not you" or "not now" is left alone, in seconds.
 REFUSED_HOLD_S = 900.0
 LIMITED_HOLD_S = 60.0
-MAX_HOLD_S = 3600.0
+MAX_HOLD_S = 3 * 86_400.0  # the longest that Binance bans anybody for
 
 
 class SourceFailed(Exception):

@@ -149,7 +149,8 @@ class FeedIngest(IngestStage):
         self._overview.remember()
         self.feed.source_failures += 1
         self.feed.dead_count += isinstance(error, Dead)
-        log.warn("source failed", source=link.source.name, url=link.source.url, reason=str(error))
+        held = {"hold_s": round(error.hold_s)} if error.hold_s else {}
+        log.warn("source failed", source=link.source.name, url=link.source.url, reason=str(error), **held)
         leaders = {symbol: self._choice.leads[symbol].leader for symbol in link.names.own}
         silent = [symbol for symbol, leader in leaders.items() if leader is None or leader is link.standing]
         if silent and session is not None and session.strangers and not link.source.symbols:

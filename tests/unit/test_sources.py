@@ -173,7 +173,8 @@ def test_gemini_v1_is_asked_for_each_part_by_name() -> None:
     [
         (429, {"Retry-After": "7"}, 7),
         (418, {"retry-after": "7"}, 7),
-        (429, {"Retry-After": "99999999"}, 3600),
+        (418, {"Retry-After": "172800"}, 172800),
+        (429, {"Retry-After": "99999999"}, 3 * 86400),
         (429, {"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}, 60),
         (429, {}, 60),
         (451, {}, 900),

@@ -1,0 +1,74 @@
+"""`durability = "power"`: each commit waits for the disk. Shown by a disk that refuses to be waited for."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import platform
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.process import ROOT, clean_environment
+
+COMMITS = 5
+# The numbers of fsync and fdatasync.
+SYNCS = {"x86_64": (74, 75), "aarch64": (82, 83)}
+
+
+def refuse_to_sync() -> None:
+    """From now on fsync and fdatasync of this process fail with EIO: a filter of system calls (seccomp) says so."""
+    fsync, fdatasync = SYNCS[platform.machine()]
+    load, equal, answer = 0x20, 0x15, 0x06  # BPF: the word at k; jump if it is k; what is answered
+    refused, allowed = 0x00050000 | errno.EIO, 0x7FFF0000
+    program = [(load, 0, 0, 0), (equal, 1, 0, fsync), (equal, 0, 1, fdatasync)]
+    program += [(answer, 0, 0, refused), (answer, 0, 0, allowed)]
+    code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *line) for line in program))
+    filters = struct.pack("HxxxxxxP", len(program), ctypes.addressof(code))
+    libc = ctypes.CDLL(None, use_errno=True)
+    for option, first, second in ((38, 1, None), (22, 2, filters)):  # no new privileges; this filter
+        if libc.prctl(option, ctypes.c_ulong(first), second, 0, 0):
+            raise OSError(ctypes.get_errno(), "prctl")
+
+
+def commit_without_a_disk(path: str, durability: str) -> None:
+    """Open a database, lose the disk, commit; print what came of each commit, and end without another word to it."""
+    from hybrid_engine.exits import StorageError
+    from hybrid_engine.metrics import Books, Counters, FeedState
+    from hybrid_engine.store import Store
+    from tests.support.rows import chains
+    from tests.support.street import INFO
+
+    store = Store(Path(path), durability)
+    store.begin_run(INFO, 1000)
+    refuse_to_sync()
+    for number in range(1, COMMITS + 1):
+        try:
+            store.write(chains(number, 1, received_ms=11, exchange_ms=10), Books(), Counters(), FeedState(), ())
+            print("stored", flush=True)
+        except StorageError as error:
+            print(str(error).partition("(")[2], flush=True)
+    os._exit(0)
+
+
+@pytest.mark.skipif(
+    platform.system() != "Linux" or platform.machine() not in SYNCS, reason="no filter of system calls is known here"
+)
+@pytest.mark.holds("S1")
+@pytest.mark.parametrize(("durability", "said"), [("normal", "stored"), ("power", "SQLITE_IOERR_FSYNC)")])
+def test_each_commit_waits_for_the_disk_and_with_normal_none_does(tmp_path: Path, durability: str, said: str) -> None:
+    db = tmp_path / "hybrid.db"
+    run = subprocess.run(
+        [sys.executable, "-c", f"import {__name__} as t; t.commit_without_a_disk({str(db)!r}, {durability!r})"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=clean_environment({"PYTHONPATH": str(ROOT)}),
+        timeout=60,
+        check=False,
+    )
+    assert (run.returncode, run.stdout.splitlines()) == (0, [said] * COMMITS), run.stderr
