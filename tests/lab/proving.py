@@ -45,7 +45,9 @@ _LOOKS = {
     "release": f"set /opt; {FINGERPRINT}",
     "run": "find /run/systemd/system* /run/systemd/transient ! -type d",
     "active": f"systemctl is-active {UNIT}",
-    "units": "systemctl list-units --all --plain --no-legend 'hybrid*' 'proof*' | awk '{ print $1, $2, $3, $4 }'",
+    # without the flight recorder's service, which runs for a moment every 5 minutes
+    "units": "systemctl list-units --all --plain --no-legend 'hybrid*' 'proof*' | awk '{ print $1, $2, $3, $4 }'"
+    " | grep -v ^hybrid-health-snapshot.service",
     "scratch": "ls /run/hybrid-proofs 2>/dev/null | grep -v lock",
     "exchanges": "pgrep -f '[m]ock_exchange'",
     "mounts": "grep hybrid-proof /proc/self/mountinfo",

@@ -3,12 +3,15 @@
 It reads and changes nothing; the database is read as the service's own user, for root would leave files beside it.
 """
 
+import glob
 import hashlib
 import json
 import os
 import stat
 import subprocess
 import sys
+import time
+import types
 from typing import Any
 
 UNIT = sys.argv[1] if len(sys.argv) > 1 else "hybrid-engine.service"
@@ -16,6 +19,9 @@ NAME = UNIT.removesuffix(".service")
 ROOT = f"/opt/{NAME}"
 PROGRAM = f"{ROOT}/current/bin/{NAME}"
 REMEMBERED = "/var/lib/hybrid-deploy"
+# The history's reader comes as text, for nothing of it need be on the host.
+STATE = types.ModuleType("deployed_state")
+exec(sys.argv[2], STATE.__dict__)
 
 
 def run(*argv: str) -> "subprocess.CompletedProcess[str]":
@@ -71,6 +77,20 @@ def tree(top: str) -> dict[str, Any]:
     return found
 
 
+def recorder() -> dict[str, Any]:
+    """The flight recorder: its units, its files, and how old its newest record is."""
+    name = "hybrid-health-snapshot"
+    deployed = value(f"{REMEMBERED}/deployed/{name}.timer.json")
+    units = {}
+    for kind in ("timer", "service"):
+        shown = run("systemctl", "show", f"{name}.{kind}").stdout
+        units[kind] = dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
+    kept = sorted(glob.glob(f"/var/lib/{name}/*.jsonl"))
+    age = time.time() - os.stat(kept[-1]).st_mtime if kept else None
+    found = {path: about(path) for path in (deployed or {}).get("files", {})}
+    return {"deployed": deployed, "found": found, **units, "record_age_s": age}
+
+
 def main() -> None:
     shown = run("systemctl", "show", UNIT).stdout
     unit = dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
@@ -114,7 +134,10 @@ def main() -> None:
                 "above": {path: about(path) for path in (ROOT, f"{ROOT}/releases", REMEMBERED)},
                 "tree": tree(home),
                 "releases": value(f"{REMEMBERED}/releases.json"),
+                "history": STATE.entries(STATE.HISTORY)[0],
+                "strays": STATE.strays(UNIT),
                 "state": about(f"/var/lib/{NAME}"),
+                "recorder": recorder(),
                 "config_check": {"rc": checked.returncode, "said": checked.stdout.splitlines(), "err": checked.stderr},
                 "health": json.loads(health.stdout) if health.stdout.startswith("{") else {"err": health.stderr},
                 "passwd": {

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from tests.verify.conftest import source
+
 FOLDER = "/etc/systemd/system/hybrid-engine.service.d"
 NAMES = ("20-resources", "30-restart", "40-hardening", "50-watchdog")
 
@@ -101,11 +103,13 @@ def test_in_force_or_rolled_back(seen: dict[str, Any], told: list[str], name: st
     if path not in seen["deployed"]["files"]:
         told.append(f"NOT DEPLOYED: {name} (the inventory takes it out)")
         return
-    assert path in seen["dropins"], f"{name} is not in force: deploy it, or roll it back by name"
+    gone = f"{name} is not in force {source(seen, path)}: deploy it, or roll it back by name"
+    assert path in seen["dropins"], gone
     CHECKS[name](seen, settings(seen["dropins"][path]))
 
 
 def test_nobody_else_changes_the_unit(seen: dict[str, Any], told: list[str]) -> None:
     known = {f"{FOLDER}/{name}.conf" for name in NAMES} | set((seen["deployed"] or {}).get("files", {}))
     foreign = [path for path in seen["dropins"] if path not in known and "/hybrid-engine.service.d/" in path]
-    assert not foreign, f"unmanaged drop-ins are in force: {', '.join(foreign)}"
+    unit = source(seen, "/etc/systemd/system/hybrid-engine.service")
+    assert not foreign, f"unmanaged drop-ins are in force: {', '.join(foreign)} {unit}"

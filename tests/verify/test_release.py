@@ -4,6 +4,8 @@ import hashlib
 import json
 from typing import Any
 
+from tests.verify.conftest import source
+
 
 def starting(seen: dict[str, Any]) -> dict[str, Any]:
     """The fields of this start's first line, with what a reload has changed since."""
@@ -34,8 +36,9 @@ def test_release_is_remembered_and_not_void(seen: dict[str, Any]) -> None:
 
 def test_release_is_what_its_name_says(seen: dict[str, Any]) -> None:
     total = hashlib.sha256()
+    came = source(seen, "/opt/hybrid-engine/current", seen["home"])
     for path, digest in sorted(seen["release"]["files"].items()):
-        assert seen["tree"].get(path, {}).get("sha256") == digest, f"{path} is not as it was built"
+        assert seen["tree"].get(path, {}).get("sha256") == digest, f"{path} is not as it was built {came}"
         total.update(f"{path}\0{digest}\n".encode())
     assert total.hexdigest() == seen["release"]["digest"]
     assert seen["home"].endswith(seen["release"]["digest"][:12])
@@ -81,7 +84,7 @@ def test_deployed_files_are_as_deployed(seen: dict[str, Any]) -> None:
             wanted = {"uid": users[entry["owner"]], "gid": groups[entry["group"]], "mode": entry["mode"]}
             wanted |= {"sha256": entry["sha256"]} if kind == "files" else {"kind": "directory"}
             wrong += [
-                f"{path}: {key} {found.get(key)} where {value} was deployed"
+                f"{path}: {key} {found.get(key)} where {value} was deployed {source(seen, path)}"
                 for key, value in wanted.items()
                 if found.get(key) != value
             ]
@@ -90,4 +93,4 @@ def test_deployed_files_are_as_deployed(seen: dict[str, Any]) -> None:
 
 def test_deployed_links_are_as_deployed(seen: dict[str, Any]) -> None:
     for path, target in seen["deployed"]["links"].items():
-        assert seen["found"][path] == {"kind": "link", "target": target}, path
+        assert seen["found"][path] == {"kind": "link", "target": target}, f"{path} {source(seen, path)}"

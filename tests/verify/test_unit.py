@@ -4,7 +4,9 @@ from typing import Any
 
 import pytest
 
-from tests.verify.conftest import UNIT
+from tests.verify.conftest import UNIT, source
+
+FILE = f"/etc/systemd/system/{UNIT}"
 
 
 def test_loaded_from_its_own_file(seen: dict[str, Any]) -> None:
@@ -28,7 +30,8 @@ def test_running_and_ready(host: Any, seen: dict[str, Any]) -> None:
 def test_runs_as_its_own_user(seen: dict[str, Any], kind: str) -> None:
     table = seen["passwd"]["passwd" if kind == "Uid" else "group"]
     number = next((entry[2] for entry in table if entry[0] == "hybrid-engine"), "no such user")
-    assert seen["status"][kind].split() == [number] * 4
+    runs_as = seen["status"][kind].split()
+    assert runs_as == [number] * 4, f"the process runs as {runs_as} where {number} belongs {source(seen, FILE)}"
     assert number != "0"
 
 
@@ -37,7 +40,8 @@ def test_user_cannot_log_in(host: Any) -> None:
 
 
 def test_works_in_its_canonical_directory(seen: dict[str, Any]) -> None:
-    assert seen["cwd"] == "/var/lib/hybrid-engine", "the process works elsewhere than in its state directory"
+    elsewhere = f"the process works elsewhere than in its state directory {source(seen, FILE)}"
+    assert seen["cwd"] == "/var/lib/hybrid-engine", elsewhere
     assert seen["unit"]["WorkingDirectory"] == "/var/lib/hybrid-engine"
 
 
@@ -48,3 +52,8 @@ def test_state_directory_is_its_own(seen: dict[str, Any]) -> None:
 
 def test_runs_what_the_link_points_to(seen: dict[str, Any]) -> None:
     assert seen["unit"]["ExecStart"].count("/opt/hybrid-engine/current/bin/hybrid-engine run") >= 1
+
+
+def test_no_second_copy_runs(seen: dict[str, Any]) -> None:
+    """Beside the unit: an earlier installation, somebody's checkout, the release itself by hand."""
+    assert not seen["strays"], "; ".join(seen["strays"])

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import os
-import re
-import shutil
-import tempfile
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.service_unit import run
+from ansible.module_utils.unit_judge import Refused, judge
 
 DOCUMENTATION = r"""
 module: unit_check
@@ -56,46 +53,13 @@ def main() -> None:
         supports_check_mode=True,
     )
     options = module.params
-    stem = options["unit"].removesuffix(".service")
-    staged = f"{stem}-staged.service"
     os.umask(0o022)
-    # Below /run, which no boot keeps; in check mode as well, for it is gone before the module answers.
-    place = tempfile.mkdtemp(prefix="hybrid-stage-", dir="/run")
+    kept = [entry for entry in options["dropins"] if entry.get("state", "present") == "present"]
+    dropins = {entry["name"]: entry["content"] for entry in kept}
     try:
-        path = os.path.join(place, staged)
-        os.mkdir(f"{path}.d")
-        texts = {path: options["content"]}
-        for entry in options["dropins"]:
-            if entry.get("state", "present") == "present":
-                texts[f"{path}.d/{entry['name']}.conf"] = entry["content"]
-        for name, text in texts.items():
-            with open(name, "w", encoding="utf-8") as stream:
-                stream.write(text)
-        done = run("systemd-analyze", "verify", "--man=no", "--recursive-errors=no", path)
-        said = [
-            line.replace(f"{place}/", "").replace(staged, options["unit"])
-            for line in (done.stdout + done.stderr).splitlines()
-            if line.strip()
-        ]
-        awaited = tuple(f"Command {name} is not executable: No such file or directory" for name in options["to_come"])
-        bad = [line for line in said if not (awaited and line.endswith(awaited))]
-        if bad or (done.returncode != 0 and not said):
-            module.fail_json(msg=f"systemd-analyze verify refuses {options['unit']}, nothing was replaced: {bad}")
-        done = run("systemd-analyze", "security", "--no-pager", "--offline=true", path)
-        found = re.search(r"Overall exposure level[^:]*: ([0-9.]+)", done.stdout)
-        if not found:
-            module.fail_json(msg=f"systemd-analyze security gave no figure: {(done.stderr or done.stdout)[-300:]}")
-        exposure = float(found.group(1) if found else 10)
-        most = options["exposure"]
-        if most is not None and exposure > most:
-            weights = re.findall(r"^✗ (\S+).*?([0-9.]+)\s*$", done.stdout, re.M)
-            worst = ", ".join(f"{name} {cost}" for name, cost in sorted(weights, key=lambda w: -float(w[1]))[:8])
-            module.fail_json(
-                msg=f"{options['unit']} scores {exposure} in systemd-analyze security where {most} is allowed, "
-                f"nothing was replaced. What weighs most: {worst}"
-            )
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
+        exposure = judge(options["unit"], options["content"], dropins, options["exposure"], options["to_come"])
+    except Refused as refused:
+        module.fail_json(msg=str(refused))
     module.exit_json(changed=False, exposure=exposure)
 
 

@@ -1,0 +1,115 @@
+"""The flight recorder on a host: deployed with the engine, in force, bounded, and taken out again; and diagnose."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+
+from tests.lab.deploying import UNIT, Played, fingerprint, play
+from tests.lab.labs import Lab, wait_for
+
+pytestmark = pytest.mark.lab
+NAME = "hybrid-health-snapshot"
+FOLDER = f"/var/lib/{NAME}"
+TASK = f"Keep the timer and what it starts as described: {NAME}"
+JOURNALD = "/etc/systemd/journald.conf.d/60-hybrid-engine.conf"
+PLACES = ("/etc", "/opt", "/usr/local", "/var/lib/hybrid-deploy")
+
+
+@pytest.fixture(scope="module")
+def deployed(lab: Lab) -> Played:
+    return play(lab, "deploy")
+
+
+def newest(lab: Lab) -> dict[str, Any]:
+    said = lab.root(f"/usr/local/libexec/{NAME}", "--show", "1").stdout
+    record: dict[str, Any] = json.loads(said)
+    return record
+
+
+def show(lab: Lab, unit: str, *names: str) -> list[str]:
+    said = lab.root("systemctl", "show", "--value", *(f"--property={name}" for name in names), unit).stdout
+    return [line for line in said.splitlines() if line]
+
+
+def test_a_deploy_takes_the_first_record_and_the_timer_the_next(lab: Lab, deployed: Played) -> None:
+    record = newest(lab)
+    assert record["health"] == {"healthy": True, "failed": {}}
+    assert record["engine"]["ActiveState"] == "active"
+    assert record["run"]["received"] == record["run"]["admitted"] > 0
+    assert record["psi"]["unit"]["cpu"]["some"][3] >= 0
+    # Whether a cgroup's memory is accounted is the outer machine's business; everything else has to be known.
+    assert [entry for entry in record["missing"] if not entry.startswith("memory of unit")] == []
+    assert show(lab, f"{NAME}.timer", "ActiveState", "UnitFileState") == ["active", "enabled"]
+    assert "OnCalendar=*-*-* *:00/5:00" in "".join(show(lab, f"{NAME}.timer", "TimersCalendar"))
+    assert lab.root("stat", "-c", "%U:%G %a", FOLDER).stdout.split() == ["hybrid-engine:hybrid-engine", "750"]
+
+
+def test_it_tells_of_an_engine_that_is_down_and_writes_nothing_of_its(lab: Lab, deployed: Played) -> None:
+    """Stopped cleanly, the database has no files beside it: none may appear, and its verdict has to be the true one."""
+    lab.root("systemctl", "stop", UNIT)
+    try:
+        before = fingerprint(lab, "/var/lib/hybrid-engine")
+        lab.root("systemctl", "start", f"{NAME}.service")
+        record = newest(lab)
+        assert record["health"]["healthy"] is False
+        assert record["health"]["failed"]["unit"] == f"{UNIT}: inactive (dead)"
+        assert "ended with exit code 0" in record["health"]["failed"]["running"]
+        assert fingerprint(lab, "/var/lib/hybrid-engine") == before
+        assert "not healthy" in lab.root("journalctl", "-u", NAME, "-n", "5", "-o", "cat").stdout
+    finally:
+        lab.root("systemctl", "start", UNIT)
+    wait_for("a record of a healthy engine", lambda: healthy(lab))
+
+
+def healthy(lab: Lab) -> bool:
+    lab.root("systemctl", "start", f"{NAME}.service")
+    return bool(newest(lab)["health"]["healthy"])
+
+
+def recorder(lab: Lab, *words: str, check: bool = True, **variables: object) -> Played:
+    """A deployment's part that is the recorder, which is all that these tests are about."""
+    return play(lab, "deploy", "--tags=flight_recorder", *words, check=check, **variables)
+
+
+def test_drift_is_named_by_verify_and_put_right_and_a_second_run_changes_nothing(lab: Lab, deployed: Played) -> None:
+    before = fingerprint(lab, *PLACES)
+    drop = f"/etc/systemd/system/{NAME}.service.d/40-hardening.conf"
+    lab.root("rm", drop)
+    lab.root("systemctl", "disable", "--now", f"{NAME}.timer")
+    assert fingerprint(lab, *PLACES) != before
+    red = play(lab, "verify", check=False)
+    failed = set(re.findall(r"FAILED tests/verify/(\S+?)\[?(?:ansible|\s)", red.said))
+    names = ("test_its_files_are_as_deployed", "test_the_timer_runs_and_its_record_is_new")
+    assert failed == {f"test_recorder.py::{name}" for name in names}, red.out
+    healed = recorder(lab, "--diff")
+    assert (healed.changes, healed.paths) == ([TASK], [drop])
+    assert fingerprint(lab, *PLACES) == before
+    again = recorder(lab, "--diff")
+    assert (again.changes, again.paths) == ([], [])
+    assert "changed=0" in again.out
+
+
+def test_what_would_not_run_or_is_too_exposed_replaces_nothing(lab: Lab, deployed: Played) -> None:
+    before = fingerprint(lab, *PLACES)
+    broken = recorder(lab, check=False, flight_recorder_program="/usr/local/libexec/x\ty")
+    assert broken.rc != 0
+    assert "What was there before is back" in broken.said or "nothing was replaced" in broken.said
+    assert fingerprint(lab, *PLACES) == before
+    assert show(lab, f"{NAME}.timer", "ActiveState", "UnitFileState") == ["active", "enabled"]
+
+
+def test_it_is_taken_out_with_the_journals_bound_and_its_records_stay(lab: Lab, deployed: Played) -> None:
+    recorder(lab, flight_recorder_journald_state="present", flight_recorder_journald_max_use="300M")
+    assert "SystemMaxUse=300M" in lab.root("cat", JOURNALD).stdout
+    assert "max 300" in lab.root("journalctl", "-u", "systemd-journald", "-n", "20", "-o", "cat").stdout
+    out = recorder(lab, flight_recorder_state="absent")
+    assert out.changes == [TASK]
+    left = lab.root("sh", "-c", f"find /etc /usr/local /run/systemd -name '*{NAME}*' -o -path {JOURNALD}").stdout
+    assert left == ""
+    assert show(lab, f"{NAME}.timer", "LoadState") == ["not-found"]
+    assert lab.root("ls", FOLDER).stdout
+    assert recorder(lab, flight_recorder_state="absent").changes == []

@@ -1,0 +1,234 @@
+"""The flight recorder: what a record says, what is missing is named, and what is kept stays within its bounds."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from proofs import snapshot
+from tests.support.process import ROOT
+
+NOW = datetime(2026, 11, 21, 5, 40, 3, tzinfo=UTC)
+PSI = "some avg10=1.50 avg60=2.25 avg300=3.00 total=123\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=4\n"
+PARSED = {"some": [1.5, 2.25, 3.0, 123], "full": [0.0, 0.0, 0.0, 4]}
+UNIT = """\
+ActiveState=active
+SubState=running
+Result=success
+MainPID=310
+NRestarts=2
+ExecMainStatus=0
+ExecMainStartTimestamp=Sat 2026-11-21 05:39:59 UTC
+InvocationID=30098aa348f54fbebe6bae053ed72c2a
+ControlGroup=/system.slice/hybrid-engine.service
+MemoryCurrent=20971520
+CPUUsageNSec=18446744073709551615
+"""
+RUN = {"id": 3, "received": 11, "admitted": 11, "release_digest": "ab" * 32, "ended_ms": None, "last_frame_ms": 5}
+
+
+def program(path: Path, says: str, code: int = 0) -> Path:
+    path.with_suffix(".says").write_text(says)
+    path.write_text(f"#!/bin/sh\ncat {path.with_suffix('.says')}\nexit {code}\n")
+    path.chmod(0o755)
+    return path
+
+
+@pytest.fixture
+def proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A host: its /proc, its cgroups, a systemctl and an engine that say what they should."""
+    proc, cgroups = tmp_path / "proc", tmp_path / "cgroup"
+    group = cgroups / "system.slice/hybrid-engine.service"
+    for folder in (proc / "pressure", proc / "self", group):
+        folder.mkdir(parents=True)
+    for kind in snapshot.KINDS:
+        (proc / "pressure" / kind).write_text(PSI)
+        (group / f"{kind}.pressure").write_text(PSI)
+    (proc / "uptime").write_text("4000.25 7000.00\n")
+    (proc / "loadavg").write_text("0.50 1.25 2.00 1/300 4711\n")
+    (proc / "meminfo").write_text("MemTotal: 4096000 kB\nMemAvailable: 2048000 kB\nSwapTotal: 0 kB\nSwapFree: 0 kB\n")
+    (proc / "self" / "mountinfo").write_text(
+        f"30 23 0:26 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n31 30 0:27 / {cgroups} rw - cgroup2 cgroup2 rw\n"
+    )
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "hybrid.db").write_bytes(b"x" * 2**20)
+    (tmp_path / "releases").mkdir()
+    (tmp_path / "current").symlink_to("releases/0.1.0-abc")
+    program(tmp_path / "systemctl", UNIT)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(snapshot, "STATE", str(tmp_path / "state"))
+    monkeypatch.setattr(snapshot, "LIVE", str(tmp_path / "current"))
+    return proc
+
+
+def look(proc: Path, answer: object, code: int = 0) -> dict[str, Any]:
+    """A record, made while the engine's `health --json` says that."""
+    said = answer if isinstance(answer, str) else json.dumps(answer)
+    asked = program(proc.parent / "engine", said, code)
+    return snapshot.Look(proc, [str(asked)]).record(NOW)
+
+
+def test_a_record_says_how_host_and_engine_are(proc: Path) -> None:
+    checks = [{"name": "database", "ok": True, "detail": "/x"}]
+    record = look(proc, {"healthy": True, "checks": checks, "run": RUN})
+    assert record["missing"] == []
+    assert (record["time"], record["uptime_s"], record["load"]) == ("2026-11-21T05:40:03Z", 4000.25, [0.5, 1.25, 2])
+    assert record["psi"] == dict.fromkeys(("unit", "host"), dict.fromkeys(snapshot.KINDS, PARSED))
+    assert record["memory"] == {"total": 4000, "available": 2000, "swap_total": 0, "swap_free": 0, "unit": 20.0}
+    assert set(record["disk"]) == {"/", str(proc.parent / "state"), "database"}
+    assert record["disk"]["database"] == 1.0
+    assert record["disk"]["/"]["free"] <= record["disk"]["/"]["total"]
+    assert record["engine"]["ActiveState"] == "active"
+    assert (record["engine"]["MainPID"], record["engine"]["NRestarts"]) == (310, 2)
+    assert record["engine"]["CPUUsageNSec"] is None, "what systemd says for unknown is no figure"
+    assert record["engine"]["release"] == "0.1.0-abc"
+    assert record["health"] == {"healthy": True, "failed": {}}
+    assert record["run"] == {**RUN, "release_digest": "ab" * 6}
+
+
+def test_what_is_not_well_is_said_and_a_record_stays_short(proc: Path) -> None:
+    checks = [{"name": f"check {n}", "ok": n % 2 == 0, "detail": "d" * 9000} for n in range(90)]
+    record = look(proc, {"healthy": False, "checks": checks, "run": None}, code=1)
+    assert record["health"]["healthy"] is False
+    assert set(record["health"]["failed"]) == {f"check {n}" for n in range(1, 40, 2)}
+    assert len(json.dumps(record)) < 8000
+
+
+@pytest.mark.parametrize("answer", ["", "no JSON", "[1]", '{"healthy": true}', '{"healthy": true, "checks": [1]}'])
+def test_an_engine_that_does_not_answer_is_neither_well_nor_unwell(proc: Path, answer: str) -> None:
+    record = look(proc, answer, code=1)
+    assert record["health"]["healthy"] is None
+    assert [entry.partition(":")[0] for entry in record["missing"]] == ["health"]
+    assert record["load"], "everything else is there"
+
+
+def test_what_cannot_be_read_is_named_and_fails_nothing(
+    proc: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A host without pressure, memory, a database, systemd or an engine: every figure is unknown, none is nought."""
+    for path in (proc / "pressure").iterdir():
+        path.unlink()
+    for name in ("uptime", "loadavg", "meminfo"):
+        (proc / name).unlink()
+    (tmp_path / "current").unlink()
+    monkeypatch.setenv("PATH", "/nonexistent")
+    monkeypatch.setattr(snapshot, "STATE", "/nonexistent")
+    record = snapshot.Look(proc, ["/nonexistent/engine"]).record(NOW)
+    named = {entry.partition(":")[0] for entry in record["missing"]}
+    assert named == {
+        "uptime", "loadavg", "memory", "memory of unit", "psi of unit", "psi of host, cpu", "psi of host, memory",
+        "psi of host, io", "disk at /nonexistent", "database", "engine", "release", "health",
+    }  # fmt: skip
+    assert record["psi"] == {"unit": None, "host": None}
+    assert (record["uptime_s"], record["load"], record["run"]) == (None, [None] * 3, None)
+    assert set(record["memory"].values()) == {None}
+    json.dumps(record)
+
+
+def sizes(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
+
+
+def test_what_is_too_old_goes_by_whole_days_and_nothing_else(tmp_path: Path) -> None:
+    for back in range(6):
+        snapshot.keep(tmp_path, {"back": back}, NOW - timedelta(days=back), keep_days=1000, keep_mb=1)
+    strangers = ("notes.txt", "1999-01-01.jsonl.gz", "x1999-01-01.jsonl")
+    for name in strangers:
+        (tmp_path / name).touch()
+    snapshot.keep(tmp_path, {"back": 0}, NOW, keep_days=3, keep_mb=1)
+    days = [f"2026-11-{day}.jsonl" for day in (18, 19, 20, 21)]
+    assert sorted(sizes(tmp_path)) == sorted([*days, *strangers])
+
+
+def test_all_together_never_take_more_than_was_allowed(tmp_path: Path) -> None:
+    """The oldest day goes first; also where one day alone is too much."""
+    record = {"text": "x" * 1000}
+    for n in range(400):
+        snapshot.keep(tmp_path, {**record, "n": n}, NOW + timedelta(hours=n), keep_days=1000, keep_mb=0.05)
+        assert sum(sizes(tmp_path).values()) <= 0.05 * 2**20
+    kept = [entry["n"] for entry in snapshot.records(tmp_path) if entry]
+    assert kept == list(range(kept[0], 400))
+    assert len(kept) > 20
+    for n in range(200):
+        snapshot.keep(tmp_path, {**record, "n": n}, NOW + timedelta(days=90), keep_days=1000, keep_mb=0.05)
+        assert 0 < sum(sizes(tmp_path).values()) <= 0.05 * 2**20
+
+
+def test_a_half_written_line_costs_itself_alone(tmp_path: Path) -> None:
+    """As a power cut leaves it, in the middle of a word or right before the line's end."""
+    for n in range(3):
+        snapshot.keep(tmp_path, {"n": n}, NOW, 14, 16)
+    (path,) = tmp_path.iterdir()
+    whole = path.read_bytes()
+    for left in (whole[:-1], whole[:-4], whole[: len(whole) // 2]):
+        path.write_bytes(left)
+        before = [entry for entry in snapshot.records(tmp_path) if entry]
+        snapshot.keep(tmp_path, {"n": "after"}, NOW, 14, 16)
+        assert [entry for entry in snapshot.records(tmp_path) if entry] == [*before, {"n": "after"}]
+        assert path.read_bytes().endswith(b'{"n":"after"}\n')
+
+
+def test_a_full_disk_costs_the_oldest_records_and_leaves_no_half_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for back in (3, 2, 1, 0):
+        snapshot.keep(tmp_path, {"back": back}, NOW - timedelta(days=back), 14, 16)
+    real, room = os.write, 1
+
+    def write(fd: int, data: bytes) -> int:
+        """Half a line still fits; then nothing, until two files have gone."""
+        nonlocal room
+        if len(list(tmp_path.iterdir())) > 2:
+            if room:
+                room = 0
+                return real(fd, bytes(data)[:5])
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(fd, data)
+
+    monkeypatch.setattr(os, "write", write)
+    snapshot.keep(tmp_path, {"new": 1}, NOW, 14, 16)
+    assert [*snapshot.records(tmp_path)] == [{"back": 1}, {"back": 0}, {"new": 1}]
+    today = sorted(tmp_path.iterdir())[-1]
+    before = today.read_bytes()
+    sorted(tmp_path.iterdir())[0].unlink()
+
+    def full(fd: int, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(OSError, match="No space left"):
+        snapshot.keep(tmp_path, {"new": 2}, NOW, 14, 16)
+    assert today.read_bytes() == before
+
+
+def test_the_installed_file_is_a_program_by_itself(tmp_path: Path) -> None:
+    """As the host runs it: alone, isolated, without anything of this project beside it."""
+    alone = tmp_path / "hybrid-health-snapshot"
+    alone.write_bytes((ROOT / "proofs/snapshot.py").read_bytes())
+    kept = tmp_path / "kept"
+    kept.mkdir()
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        argv = [sys.executable, "-I", str(alone), "--folder", str(kept), *words]
+        return subprocess.run(argv, cwd="/", capture_output=True, text=True, check=False, timeout=60)
+
+    for _ in range(3):
+        done = run("--keep")
+        assert (done.returncode, done.stderr) == (0, "")
+    with next(kept.iterdir()).open("a") as stream:
+        stream.write('{"torn')
+    shown = run("--show", "2")
+    assert [json.loads(line)["time"][:2] for line in shown.stdout.splitlines()] == ["20", "20"]
+    assert "1 torn" in shown.stderr
+    assert json.loads(run().stdout)["load"]
+    assert len(list(snapshot.records(kept))) == 4, "what is printed alone is not kept"
+    lost = run("--folder", str(tmp_path / "nowhere"), "--keep")
+    assert (lost.returncode, "No such file" in lost.stderr) == (1, True)
