@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 comma := ,
 
 .PHONY: help setup lint test test-quick test-lab test-long bench demo browser lab-ready lab-up lab-down lab-shell
-.PHONY: deploy verify rollback restore prove
+.PHONY: deploy verify rollback restore history prove
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | sort
@@ -98,6 +98,9 @@ rollback: setup ## take a drop-in out, or go back to a release (DROPIN=40-harden
 
 restore: setup ## bring a drop-in back that was rolled back, byte for byte (DROPIN=40-hardening)
 	@$(PLAY) $(DROPIN:%=-e dropin=%) playbooks/restore.yml
+
+history: setup ## what was ever done to the host, when, by whom and how it ended (OUT=history.json: for machines as well)
+	@$(PLAY) $(OUT:%=-e out=%) playbooks/history.yml
 
 # Without INVENTORY a disposable NUC is booted and deployed to first; a host of yours is proven as it was deployed.
 # All of them, or PROOF=exit12,stall names some. The evidence goes to evidence/HOST/RUN/.

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import atexit
 import functools
+import json
 import re
 import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.lab.labs import CHECKOUT, Lab
 
@@ -18,6 +20,7 @@ CONFIG = "/etc/hybrid-engine/config.toml"
 ROOT = "/opt/hybrid-engine"
 CURRENT = f"{ROOT}/current"
 HISTORY = "/var/lib/hybrid-deploy/releases.json"
+DEPLOYMENTS = "/var/log/hybrid-engine/deployments.jsonl"
 FINGERPRINT = (
     'find "$@" -xdev \\( -type f -o -type l -o -type d \\) -printf "%p %y %U:%G %m %l\\n" 2>/dev/null | sort; '
     'find "$@" -xdev -type f -print0 2>/dev/null | sort -z | xargs -0 -r sha256sum'
@@ -81,6 +84,12 @@ def pid(lab: Lab) -> int:
 def live(lab: Lab) -> str:
     """The name of the release that `current` points to; empty where there is none."""
     return lab.root("readlink", CURRENT, check=False).stdout.strip().rpartition("/")[2]
+
+
+def history(lab: Lab) -> list[dict[str, Any]]:
+    """The lines of the host's history of deployments; none where there is no such file."""
+    lines = lab.root("cat", DEPLOYMENTS, check=False).stdout.splitlines()
+    return [json.loads(line) for line in lines]
 
 
 def fingerprint(lab: Lab, *places: str) -> str:

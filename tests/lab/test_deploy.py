@@ -2,9 +2,26 @@
 
 from __future__ import annotations
 
+import getpass
+import socket
+
 import pytest
 
-from tests.lab.deploying import CONFIG, CURRENT, DROPINS, HISTORY, UNIT, Played, fingerprint, flip_byte, pid, play
+from tests.lab.deploying import (
+    CONFIG,
+    CURRENT,
+    DEPLOYMENTS,
+    DROPINS,
+    HISTORY,
+    UNIT,
+    Played,
+    fingerprint,
+    flip_byte,
+    history,
+    live,
+    pid,
+    play,
+)
 from tests.lab.labs import Lab
 
 pytestmark = pytest.mark.lab
@@ -15,6 +32,7 @@ PLACES = (
     "/opt",
     "/usr/local",
     "/var/lib",
+    "/var/log/hybrid-engine",
     "/root",
     "/run/systemd/system",
     "/run/hybrid-deploy",
@@ -51,6 +69,18 @@ def test_check_lists_what_the_real_run_changes(checked: tuple[str, str, Played],
     assert {UNIT, "config.toml", "current"} <= {path.rpartition("/")[2] for path in said.paths}
 
 
+def test_the_deployment_is_a_line_of_the_history(lab: Lab, deployed: Played) -> None:
+    (line,) = history(lab)
+    assert (line["what"], line["outcome"], line["ssh_user"]) == ("deploy", "done", "operator")
+    assert (line["by"], line["from"]) == (getpass.getuser(), socket.gethostname())
+    assert line["release"] == live(lab)
+    said = lab.root("journalctl", "--output=cat", f"--unit={UNIT}").stdout
+    assert line["config_digest"] in said, "it is the digest that the engine says at its start"
+    installed = {change.partition(" (")[0] for change in line["changed"]}
+    assert installed >= {CONFIG, CURRENT, f"{DROPINS}/40-hardening.conf", f"/opt/hybrid-engine/releases/{live(lab)}"}
+    assert lab.root("stat", "-c", "%U:%G %a", DEPLOYMENTS).stdout.strip() == "root:root 644"
+
+
 def test_runs_and_nothing_of_the_candidate_is_left(lab: Lab, deployed: Played) -> None:
     assert pid(lab) > 0
     assert lab.root("systemctl", "is-enabled", UNIT).stdout.strip() == "enabled"
@@ -62,12 +92,12 @@ def test_runs_and_nothing_of_the_candidate_is_left(lab: Lab, deployed: Played) -
 
 @pytest.mark.holds("IDEMPOTENT")
 def test_second_run_changes_nothing(lab: Lab, deployed: Played) -> None:
-    before, process = fingerprint(lab, "/etc", "/opt"), pid(lab)
+    before, process = fingerprint(lab, "/etc", "/opt", "/var/log/hybrid-engine"), pid(lab)
     again = play(lab, "deploy", "--diff")
     assert "changed=0" in again.out
     assert (again.changes, again.paths) == ([], [])
     assert pid(lab) == process
-    assert fingerprint(lab, "/etc", "/opt") == before
+    assert fingerprint(lab, "/etc", "/opt", "/var/log/hybrid-engine") == before
 
 
 ALTERED = {
@@ -94,6 +124,7 @@ def test_one_altered_byte_is_put_right_alone(lab: Lab, deployed: Played) -> None
     healed = play(lab, "deploy", "--diff")
     assert healed.paths == [shown(place)]
     assert healed.changes == [ALTERED[path], RESTART]
+    assert history(lab)[-1]["changed"] == [f"{place} (altered)", f"{UNIT} (restart)"]
     assert fingerprint(lab, "/etc", "/opt", "/var/lib/hybrid-deploy") == before
     assert pid(lab) not in (0, process)
 
@@ -104,8 +135,9 @@ def test_a_byte_of_everything_is_told_of_and_put_right(lab: Lab, deployed: Playe
     before, process = fingerprint(lab, "/etc", "/opt", "/var/lib/hybrid-deploy"), pid(lab)
     for place in places:
         flip_byte(lab, place)
+    lines = history(lab)
     told = play(lab, "deploy", "--check", "--diff")
-    assert pid(lab) == process
+    assert (pid(lab), history(lab)) == (process, lines)
     healed = play(lab, "deploy", "--diff")
     assert sorted(healed.paths) == sorted(told.paths) == sorted(map(shown, places))
     assert healed.changes == told.changes == [TREE, FILES, RESTART]
@@ -177,6 +209,7 @@ def test_a_refused_configuration_replaces_nothing(lab: Lab, deployed: Played) ->
     assert "is refused: " in said.said
     assert "live_armed" in said.said
     assert "Nothing was replaced" in said.said
+    assert (history(lab)[-1]["outcome"], "live_armed" in history(lab)[-1]["why"]) == ("refused", True)
     assert (fingerprint(lab, "/etc", "/opt", "/var/lib/hybrid-deploy"), pid(lab)) == (before, process)
     assert lab.root("sh", "-c", "ls -d /run/*candidate*", check=False).stdout == ""
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.deploying import CURRENT, HISTORY, ROOT, UNIT, checkout_with, fingerprint, live, pid, play
+from tests.lab.deploying import CURRENT, HISTORY, ROOT, UNIT, checkout_with, fingerprint, history, live, pid, play
 from tests.lab.labs import Lab, MakeLab
 
 pytestmark = pytest.mark.lab
@@ -70,10 +70,15 @@ def test_a_release_that_fails_leaves_the_old_one_running(running: Lab, checkout:
     assert "Nothing was replaced" in said.said
     assert (state(running), pid(running), live(running)) == (before, process, name)
     assert candidates(running) == ""
+    line = history(running)[-1]
+    assert (line["outcome"], line["release"]) == ("refused", name)
+    assert line["tried"] not in ("", name)
+    assert "The candidate of hybrid-engine.service is unhealthy" in line["why"]
     again = play(running, "deploy", check=False, release_checkout=checkout)
     assert again.rc != 0
     assert "is marked void" in again.said
     assert "release_force=true" in again.said
+    assert "is marked void" in history(running)[-1]["why"]
     forced = play(running, "deploy", check=False, release_checkout=checkout, release_force="true")
     assert "broken on purpose" in forced.out, "tried again because somebody said so"
     assert (state(running), pid(running)) == (before, process)
@@ -99,6 +104,10 @@ def test_a_release_that_fails_in_its_place_is_taken_back(running: Lab, checkout:
     assert "broken in its place on purpose" in said.out
     assert "What was there before runs again" in said.said
     assert (state(running), live(running)) == (before, name)
+    line = history(running)[-1]
+    assert (line["outcome"], line["release"]) == ("taken back", name)
+    assert line["tried"] not in ("", name)
+    assert f"{CURRENT} (points to releases/{name})" in line["changed"]
     assert pid(running) not in (0, process)
     assert "void" in said.said
     assert running.root("ls", "/run/hybrid-deploy").stdout == ""
@@ -117,7 +126,11 @@ def test_old_releases_go_and_the_live_one_never(running: Lab, tmp_path: Path) ->
     back = play(running, "rollback", release="previous")
     assert "Run what is installed until it has proven itself" in back.changes
     assert live(running) == names[1]
+    line = history(running)[-1]
+    told = [line[key] for key in ("what", "of", "outcome", "release")]
+    assert told == ["rollback", f"to {names[1]}", "done", names[1]]
     said = play(running, "rollback", check=False, release="previous")
+    assert history(running)[-1]["outcome"] == "refused"
     assert "no release was live before" in said.said
     assert live(running) == names[1]
 

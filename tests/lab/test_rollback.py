@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from tests.lab.deploying import CONFIG, CURRENT, DROPINS, UNIT, fingerprint, pid, play
+from tests.lab.deploying import CONFIG, CURRENT, DROPINS, UNIT, fingerprint, history, pid, play
 from tests.lab.labs import Lab
 
 pytestmark = pytest.mark.lab
@@ -34,9 +34,11 @@ def test_a_dropin_goes_is_remembered_and_comes_back(running: Lab) -> None:
     play(running, "rollback", dropin="40-hardening")
     assert running.root("ls", DROPINS).stdout.split() == ["20-resources.conf", "30-restart.conf", "50-watchdog.conf"]
     assert not hardened(running), "the process runs without it"
-    process = pid(running)
+    process, lines = pid(running), history(running)
+    assert [lines[-1][key] for key in ("what", "of", "outcome")] == ["rollback", "40-hardening", "done"]
+    assert lines[-1]["changed"] == [f"{DROPIN} (rolled back)", f"{UNIT} (restart)"]
     assert play(running, "rollback", dropin="40-hardening").changes == []
-    assert pid(running) == process
+    assert (pid(running), history(running)) == (process, lines)
 
     # A deployment honours it, whatever else it changes: the threshold binds no rollback.
     deployed = play(running, "deploy", engine_sample_every=3)
@@ -48,6 +50,7 @@ def test_a_dropin_goes_is_remembered_and_comes_back(running: Lab) -> None:
 
     play(running, "restore", dropin="40-hardening")
     assert hardened(running)
+    assert [history(running)[-1][key] for key in ("what", "of", "outcome")] == ["restore", "40-hardening", "done"]
     play(running, "deploy")
     assert fingerprint(running, "/etc") == before
 

@@ -1,0 +1,202 @@
+"""Write a deployment into the host's history, or read that: see DOCUMENTATION."""
+
+from __future__ import annotations
+
+import datetime
+import fcntl
+import json
+import os
+import pwd
+import subprocess
+from collections.abc import Sequence
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.deployed_state import Entry, entries
+from ansible.module_utils.service_unit import redacted, run
+
+DOCUMENTATION = r"""
+module: deployment_history
+short_description: Append what was done to a host to its history, one JSON object a line, or read it
+description:
+  - A line is written in one piece, at the end, and is on the disk when this returns. One that a power cut left half
+    written stays by itself; readers pass it over.
+  - The controller's side (the action plugin of the same name) adds who asked for it and from which checkout.
+  - Never reports a change, because it is the record of one. In check mode nothing is written.
+options:
+  path: {type: path, required: true, description: "The history, as /var/log/hybrid-engine/deployments.jsonl."}
+  state: {type: str, choices: [appended, read], default: appended, description: Write a line, or read all.}
+  what: {type: str, default: deploy, description: "deploy, rollback, restore, uninstall"}
+  of: {type: str, default: "", description: "What it was done to, where that is not everything: a drop-in, a release."}
+  outcome: {type: str, default: done, description: "done, refused, taken back, failed"}
+  changed: {type: list, elements: str, default: [], description: "What was changed, each as 'path (how)'."}
+  tried: {type: str, default: "", description: The release that did not stay.}
+  why: {type: str, default: "", description: Why it did not.}
+  root: {type: path, default: "", description: "Holds current, which says what is in force now."}
+  digest: {type: list, elements: str, default: [], description: "Command whose last word is the config's digest."}
+  by: {type: str, default: "", description: Added by the controller.}
+  origin: {type: str, default: "", description: "Added by the controller: its name."}
+  revision: {type: str, default: "", description: "Added by the controller: of its checkout."}
+author: The hybrid-engine authors
+"""
+
+EXAMPLES = r"""
+- name: Write it into the history
+  deployment_history:
+    path: /var/log/example/deployments.jsonl
+    changed: ["/etc/example/config.toml (content)"]
+"""
+
+RETURN = r"""
+entries: {type: list, elements: dict, returned: state is read, description: "The lines, the oldest first"}
+table: {type: str, returned: state is read, description: The same for people}
+"""
+COLUMNS = ("line", "when", "what", "outcome", "by", "release", "config", "changed")
+MOST = 40  # changes that a line lists
+WHY = 400  # characters
+
+
+def append(path: str, line: bytes) -> None:
+    """Add a line whole, and have it on the disk. OSError where that is not possible: then nothing was added."""
+    folder = os.path.dirname(path)
+    os.makedirs(folder, mode=0o755, exist_ok=True)
+    handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        size = os.fstat(handle).st_size
+        torn = size > 0 and os.pread(handle, 1, size - 1) != b"\n"
+        data = (b"\n" if torn else b"") + line + b"\n"
+        try:
+            if os.write(handle, data) != len(data):
+                raise OSError(f"no room for a line in {path}")
+            os.fsync(handle)
+        except OSError:
+            os.ftruncate(handle, size)
+            raise
+    finally:
+        os.close(handle)
+    upper = os.open(folder, os.O_RDONLY)
+    os.fsync(upper)
+    os.close(upper)
+
+
+def caller() -> tuple[str, str | None]:
+    """Who logged in to this host for it, and from which address as far as this host knows.
+
+    sudo clears the environment, so it is that of the processes above which tells.
+    """
+    user, address = os.environ.get("SUDO_USER", ""), None
+    process = os.getppid()
+    for _ in range(12):
+        try:
+            with open(f"/proc/{process}/environ", "rb") as stream:
+                environ = dict(e.split("=", 1) for e in stream.read().decode(errors="replace").split("\0") if "=" in e)
+            with open(f"/proc/{process}/stat", "rb") as stream:
+                process = int(stream.read().rpartition(b")")[2].split()[1])
+        except (OSError, ValueError):
+            break
+        connection = environ.get("SSH_CONNECTION", "").split()
+        if connection and address is None:
+            address = connection[0] if connection[0] != "UNKNOWN" else None
+            user = user or environ.get("USER", "")
+    return user or pwd.getpwuid(os.getuid()).pw_name, address
+
+
+def in_force(options: dict[str, Any]) -> tuple[str | None, str | None]:
+    """The live release and the digest of the configuration that it reads; None for what cannot be told."""
+    try:
+        release = os.path.basename(os.readlink(os.path.join(options["root"], "current")))
+    except OSError:
+        return None, None
+    try:
+        done = run(*options["digest"]) if options["digest"] else None
+    except (OSError, subprocess.SubprocessError):
+        done = None
+    lines = done.stdout.split() if done is not None and done.returncode == 0 else []
+    return release, lines[-1] if lines else None
+
+
+def table(history: Sequence[Entry], torn: Sequence[int]) -> str:
+    """The history for people: a line each, and below one that failed, why."""
+    rows = [COLUMNS, *(_cells(entry) for entry in history)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
+    told_lines: list[str] = []
+    for row, entry in zip(rows, [{}, *history], strict=True):
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        told_lines.append("  ".join(cells).rstrip())
+        if entry.get("why"):
+            told_lines.append(f"{'':{widths[0]}}  {str(entry['why'])[:200]}")
+    if not history:
+        told_lines = ["nothing was ever deployed here, or before the history began"]
+    if torn:
+        told_lines.append(f"not readable, left by a power cut: line {', '.join(map(str, torn))}")
+    return "\n".join(told_lines)
+
+
+def _cells(entry: Entry) -> tuple[str, ...]:
+    changed = [str(change) for change in entry.get("changed") or []]
+    shown = ", ".join(change.rpartition("/")[2] if change.startswith("/") else change for change in changed[:3])
+    more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+    who = f"{entry.get('by') or '?'}@{entry.get('from') or '?'} as {entry.get('ssh_user') or '?'}"
+    return (
+        str(entry["line"]),
+        f"{entry['when'][:19]}Z",
+        " ".join(str(entry[key]) for key in ("what", "of") if entry.get(key)),
+        str(entry.get("outcome") or "?"),
+        who,
+        str(entry.get("release") or "none"),
+        str(entry.get("config_digest") or "none")[:12],
+        shown + more,
+    )
+
+
+def main() -> None:
+    text: dict[str, Any] = {"type": "str", "default": ""}
+    texts: dict[str, Any] = {"type": "list", "elements": "str", "default": []}
+    module = AnsibleModule(
+        argument_spec={
+            "path": {"type": "path", "required": True},
+            "state": {"type": "str", "choices": ["appended", "read"], "default": "appended"},
+            "what": {"type": "str", "default": "deploy"},
+            "outcome": {"type": "str", "default": "done"},
+            "root": {"type": "path", "default": ""},
+            **dict.fromkeys(("changed", "digest"), texts),
+            **dict.fromkeys(("of", "tried", "why", "by", "origin", "revision"), text),
+        },
+        supports_check_mode=True,
+    )
+    options = module.params
+    path = options["path"]
+    try:
+        if options["state"] == "read":
+            read, torn = entries(path)
+            module.exit_json(changed=False, entries=read, torn=torn, table=table(read, torn))
+        if module.check_mode:
+            module.exit_json(changed=False)
+        os.umask(0o022)
+        user, address = caller()
+        release, digest = in_force(options)
+        changed = options["changed"]
+        if len(changed) > MOST:
+            changed = [*changed[:MOST], f"and {len(changed) - MOST} more"]
+        entry = {
+            "when": datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            **{key: options[key] for key in ("what", "of", "outcome", "by")},
+            "ssh_user": user,
+            "from": options["origin"],
+            "address": address,
+            "revision": options["revision"],
+            "release": release,
+            "config_digest": digest,
+            "changed": [redacted(change) for change in changed],
+            # A failure tells the last lines of a journal, too, which are nobody's business here.
+            **{key: redacted(options[key].split("\n")[0][:WHY]) for key in ("tried", "why") if options[key]},
+        }
+        append(path, json.dumps({key: value for key, value in entry.items() if value != ""}).encode())
+    except OSError as problem:
+        module.fail_json(msg=f"What was done stands, and is not in the history: {problem}")
+    module.exit_json(changed=False)
+
+
+if __name__ == "__main__":
+    main()
