@@ -120,8 +120,10 @@ class Controller:
                 continue
             self.restarts[one.cause] += 1
             self._unheld.append(one.cause)
+            tries = f", {len(self._unheld)} since a run held" if len(self._unheld) > 1 else ""
             decided = self._about(one)
-            found += [Decision("ENGINE_EXIT", f"{one.told}: {one.response}"), *decided]
+            does = decided[-1].action if decided else "systemd restarts it"
+            found += [Decision("ENGINE_EXIT", f"{one.told}{tries}: {does}"), *decided]
         return found
 
     def _about(self, one: Exit) -> list[Decision]:
