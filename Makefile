@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 comma := ,
 
 .PHONY: help setup lint test test-quick test-lab test-long bench demo browser lab-ready lab-up lab-down lab-shell
-.PHONY: deploy verify rollback restore history prove
+.PHONY: deploy verify rollback restore preflight uninstall history prove soak diagnose
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | sort
@@ -99,8 +99,18 @@ rollback: setup ## take a drop-in out, or go back to a release (DROPIN=40-harden
 restore: setup ## bring a drop-in back that was rolled back, byte for byte (DROPIN=40-hardening)
 	@$(PLAY) $(DROPIN:%=-e dropin=%) playbooks/restore.yml
 
+preflight: setup ## say whether the host is ready to be deployed to, or every reason why not
+	@$(PLAY) playbooks/preflight.yml
+
+# DATA=absent DATA_OF=nuc1 deletes that host's data as well, for ever.
+uninstall: setup ## take everything off the host but its data
+	@$(PLAY) $(DATA:%=-e engine_data=%) $(DATA_OF:%=-e engine_data_of=%) playbooks/uninstall.yml
+
 history: setup ## what was ever done to the host, when, by whom and how it ended (OUT=history.json: for machines as well)
 	@$(PLAY) $(OUT:%=-e out=%) playbooks/history.yml
+
+diagnose: setup ## everything to look at when something is wrong with a host, as one file (about 20 s)
+	@$(PLAY) playbooks/diagnose.yml
 
 # Without INVENTORY a disposable NUC is booted and deployed to first; a host of yours is proven as it was deployed.
 # All of them, or PROOF=exit12,stall names some. The evidence goes to evidence/HOST/RUN/.
@@ -112,4 +122,12 @@ ifeq ($(INVENTORY),)
 	@echo "the lab stays up: 'make lab-shell' looks around in it, 'make lab-down' removes it"
 else
 	@$(BIN)/ansible-playbook -i $(INVENTORY) playbooks/prove.yml $(SOME)
+endif
+
+soak: setup ## watch the engine at work for two hours (INVENTORY=... for your own host, ARGS="-e soak_seconds=600")
+ifeq ($(INVENTORY),)
+	@$(LAB_PLAY) playbooks/deploy.yml playbooks/soak.yml $(ARGS)
+	@echo "the lab stays up: 'make lab-shell' looks around in it, 'make lab-down' removes it"
+else
+	@$(BIN)/ansible-playbook -i $(INVENTORY) playbooks/soak.yml $(ARGS)
 endif

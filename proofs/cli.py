@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from proofs import commands as bundles
+from proofs import snapshot
 from proofs.soak import command as soak
 
 EPILOG = """\
@@ -81,6 +82,9 @@ def _parser() -> argparse.ArgumentParser:
     undo = command("undo", "take back what a run left on this host; harmless when nothing is left", _undo)
     undo.add_argument("run", metavar="RUN", help="the run's id")
     undo.add_argument("--by", default="hand", help=argparse.SUPPRESS)
+    diagnose = command("diagnose", "everything to look at on this host when something is wrong, as one text", _diagnose)
+    diagnose.add_argument("--out", type=Path, metavar="FILE", help="write it there, for you alone (default: print it)")
+    snapshot.options(command("snapshot", "how this host and its engine are, as one JSON record", snapshot.run))
     command("after-boot", "undo what runs left that a reboot ended; the host's own unit calls it", _after_boot)
     bundles.add(command)
     soak.add(command)
@@ -150,10 +154,13 @@ def _show(args: argparse.Namespace) -> int:
 
 def _render(args: argparse.Namespace) -> int:
     from proofs import buglog, evidence, report
+    from proofs.soak import log
 
     try:
         print(buglog.write(args.dir))
         print(report.write(args.dir))
+        if decisions := log.rewrite(args.dir, evidence.read(args.dir / evidence.EVENTS)):
+            print(decisions)
     except (OSError, evidence.ChainBroken, ImportError) as error:
         print(f"hybrid-proofs: {args.dir}: cannot render: {error}", file=sys.stderr)
         return 2
@@ -164,6 +171,12 @@ def _undo(args: argparse.Namespace) -> int:
     from proofs import runner
 
     return runner.undo(args.run, args.by)
+
+
+def _diagnose(args: argparse.Namespace) -> int:
+    from proofs import diagnose
+
+    return diagnose.main(args)
 
 
 def _after_boot(args: argparse.Namespace) -> int:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from proofs.evidence import utc_now
 from proofs.host import Host
@@ -13,6 +14,26 @@ from proofs.soak.watch import Watch
 from proofs.verdict import Json
 
 DECISIONS = "decisions.jsonl"
+
+
+FIELDS = (
+    "timestamp", "run_id", "ingest_mode", "psi_actions", "state", "current_sample_every", "action", "reason", "psi",
+    "host_psi",
+)  # fmt: skip
+
+
+def line_of(decision: Mapping[str, Json]) -> str:
+    """A decision as a line of its file: these fields in this order."""
+    return json.dumps({name: decision[name] for name in FIELDS}) + "\n"
+
+
+def rewrite(folder: Path, events: Sequence[Mapping[str, Json]]) -> Path | None:
+    """Make the file of a run's decisions from its recording; None where that is none of a soak."""
+    lines = [line_of(event["data"]) for event in events if event["kind"] == "decision"]
+    if not lines:
+        return None
+    (folder / DECISIONS).write_text("".join(lines))
+    return folder / DECISIONS
 
 
 class Log:
@@ -36,7 +57,7 @@ class Log:
         }  # fmt: skip
         recorded = self._host.note("decision", line)
         with (self._folder / DECISIONS).open("a") as file:
-            file.write(json.dumps({name: recorded[name] for name in line}) + "\n")
+            file.write(line_of(recorded))
         self.say(f"{decision.action}: {decision.reason}")
 
     def say(self, text: str) -> None:

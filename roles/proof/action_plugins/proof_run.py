@@ -64,8 +64,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         if self._task.check_mode:
             return result | {"skipped": True, "msg": "proofs break things on purpose: not in check mode"}
         program = args["program"]
-        begin = [program, "run", "--no-wait", f"--unit={args.get('unit', 'hybrid-engine.service')}"]
-        answer = self._ask([*begin, f"--git={args.get('git', '')}", *(args.get("names") or [])])
+        answer = self._ask([program, *args["begin"]])
         if answer["rc"] != 0:
             raise AnsibleActionFail(_said(answer))
         run_id = answer["stdout"].strip().splitlines()[-1]
@@ -76,7 +75,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         except BaseException:
             for number in before:
                 signal.signal(number, signal.SIG_IGN)
-            self._ask(["systemctl", "stop", "--no-block", f"hybrid-proof-{run_id}.service"])
+            self._ask(["systemctl", "stop", "--no-block", args["runs_in"].replace("RUN", run_id)])
             raise
         finally:
             for number, handler in before.items():

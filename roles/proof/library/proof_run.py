@@ -6,13 +6,12 @@ DOCUMENTATION = r"""
 module: proof_run
 short_description: Run proofs on the host, and tell how they go
 description:
-  - Begins C(hybrid-proofs run) as a transient unit of its own, which ends and puts the host back whatever becomes of
+  - Begins C(hybrid-proofs run), or a soak, as a unit of its own, which ends and puts the host back whatever becomes of
     the connection, and prints its progress while it lasts. Does not judge; the statement does.
 options:
   program: {type: path, required: true, description: The C(hybrid-proofs) command on the host.}
-  names: {type: list, elements: str, default: [], description: "Proofs; none means the host's required set."}
-  unit: {type: str, default: hybrid-engine.service, description: The unit under test.}
-  git: {type: str, default: "", description: "Revision of the checkout, for the record."}
+  begin: {type: list, elements: str, required: true, description: "Its words that begin a run and print the run's id."}
+  runs_in: {type: str, required: true, description: "The unit that the run is in; RUN in it is the run's id."}
 author: The hybrid-engine authors
 """
 
@@ -20,7 +19,8 @@ EXAMPLES = r"""
 - name: Run the proofs
   proof_run:
     program: /opt/hybrid-proofs/current/bin/hybrid-proofs
-    names: [exit12, stall]
+    begin: [run, --no-wait, exit12, stall]
+    runs_in: hybrid-proof-RUN.service
 """
 
 RETURN = r"""
