@@ -16,6 +16,7 @@ from tests.support.talker import Talker, trade
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choice, "GRACE_S", 0.1)
+    monkeypatch.setattr(choice, "SLOW_CONNECT_S", 15.0)
     monkeypatch.setattr(feed, "TEND_S", 0.02)
     monkeypatch.setattr(link, "ECHO_S", 3600.0)
 
