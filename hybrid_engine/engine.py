@@ -5,6 +5,7 @@ after the street was drained as for a stop.
 """
 
 import faulthandler
+import gc
 import queue
 import signal
 import time
@@ -74,6 +75,10 @@ class Engine:
         failure: BaseException | None = None
         try:
             street = Street(self._config, store, strategy, self._adapter, self._wake)
+            # A hand-over makes more than the 700 objects after which Python looks for garbage, and none of it is cyclic
+            # (measured: an eighth of the CPU).
+            gc.freeze()
+            gc.set_threshold(20_000)
             log.info("ready", run_id=store.run_id, after_s=round(time.monotonic() - began, 3))
             self._notifier.ready("running")
             self._watch(street)

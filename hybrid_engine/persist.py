@@ -23,6 +23,8 @@ from hybrid_engine.store import Batch, Store
 
 # Between two slices of what is too old: at most 20,000 ticks a second go, more than the house can take in.
 SLICE_EVERY_S = 0.05
+# What a full batch leaves over waits no longer than this for more: a burst's last rows are stored with it.
+AFTER_A_BURST_S = 0.05
 
 log = Journal("hybrid_engine.persist")
 
@@ -57,13 +59,14 @@ class PersistStage(Stage):
         self._batch = Batch.empty()
         self._gaps: dict[int, Gap] = {}
         self._first_row_at = 0.0
+        self._patience_s = float("inf")
         self._written_at = time.monotonic()
         self._expire_at = self._written_at
         self._throttle = Throttle()
 
     def work(self) -> None:
         while True:
-            events = self._inbox.take(self._wait_s())
+            events = self._inbox.take(self._wait_s(), self._wanted)
             self.beat()
             if events:
                 self._add(events)
@@ -91,8 +94,13 @@ class PersistStage(Stage):
     def _due_at(self) -> float:
         # Without rows the counters still go out at each heartbeat: they are how a reader sees a quiet engine alive.
         if self._batch:
-            return self._first_row_at + self.settings.flush_interval_ms / 1000
+            return self._first_row_at + min(self._patience_s, self.settings.flush_interval_ms / 1000)
         return self._written_at + self.settings.heartbeat_interval_secs
+
+    @property
+    def _wanted(self) -> int:
+        # The first row starts the clock of its batch; then there is time until the batch is full.
+        return max(1, self.settings.batch_rows - len(self._batch)) if self._batch else 1
 
     def _wait_s(self) -> float:
         next_at = min(self._due_at(), self._expire_at) if self._expires else self._due_at()
@@ -131,6 +139,7 @@ class PersistStage(Stage):
         counters.trades_stored += len(batch.trades)
         counters.persist_count += len(batch)
         log.debug("batch flushed", persisted=len(batch))
+        self._patience_s = AFTER_A_BURST_S if len(batch) >= self.settings.batch_rows else float("inf")
         self._batch = Batch.empty()
         self._gaps.clear()
         self._written_at = time.monotonic()

@@ -286,10 +286,10 @@ def test_old_rows_go_only_while_nothing_waits(aged: Store, db: Path, monkeypatch
     calls = []
     taken = inbox.take
 
-    def take(timeout_s: float = BEAT_S) -> Sequence[Event]:
+    def take(timeout_s: float = BEAT_S, wanted: int = 1) -> Sequence[Event]:
         # There is always one more, until the hundredth time.
         calls.append(len(rows(db, "SELECT id FROM ticks WHERE id <= 2500")))
-        events = taken(timeout_s)
+        events = taken(timeout_s, wanted)
         if len(calls) < 100:
             inbox.hand_over(chains(3000 + len(calls), 1, NOW, NOW).ticks, nothing)
         return events

@@ -252,3 +252,33 @@ def test_a_channel_waits_for_room_and_beats_meanwhile() -> None:
     producer.join(5)
     assert [event.id for event in channel.take()] == [3]
     assert channel.take(0) == []
+
+
+def test_a_consumer_may_wait_for_more_than_the_first_event() -> None:
+    """It takes them when enough are there, when the producer has no room for more, when its time is up, at the end."""
+    channel = Channel(4)
+    taken: list[list[int]] = []
+
+    def consume() -> None:
+        while not channel.finished:
+            taken.append([event.id for event in channel.take(60, wanted=3)])
+
+    consumer = threading.Thread(target=consume)
+    consumer.start()
+    channel.hand_over([tick(1)], nothing)
+    channel.hand_over([tick(2)], nothing)
+    assert taken == []
+    channel.hand_over([tick(3)], nothing)
+    wait_until(lambda: taken == [[1, 2, 3]], "three of them")
+    # A chain of three does not fit beside two: without the producer's word both would wait.
+    caused = Signal.of(tick(6), "BUY", 0.1, "R", 0.5)
+    channel.hand_over([tick(4), tick(5)], nothing)
+    channel.hand_over([tick(6), caused, caused._replace(id=7)], nothing)
+    wait_until(lambda: [number for numbers in taken for number in numbers] == [1, 2, 3, 4, 5, 6, 6, 7], "the rest")
+    channel.hand_over([tick(8)], nothing)
+    channel.close()
+    consumer.join(5)
+    assert taken[-1] == [8]
+    channel = Channel(4)
+    channel.hand_over([tick(1)], nothing)
+    assert [event.id for event in channel.take(0.01, wanted=3)] == [1]
