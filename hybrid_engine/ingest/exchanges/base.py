@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+import orjson
+
 from hybrid_engine.model import Print
 
 _MAX_INT = 2**63 - 1  # what a column of the store holds
@@ -95,14 +97,18 @@ class Undecodable(ValueError):
 def decode(exchange: Exchange, payload: bytes) -> Decoded:
     """Decode one frame. Never raises, whatever the bytes."""
     try:
-        text = payload.decode("utf-8")
-        # json.loads would make a decoder for each frame, and look for spaces around it, which takes as long again
-        frame, end = _JSON.raw_decode(text) if text[:1] == "{" else (None, -1)
-        if end != len(text):
-            frame = _JSON.decode(text)
+        frame = _parsed(payload)
     except (ValueError, RecursionError) as error:
         return Decoded([], [f"not JSON: {type(error).__name__}"])
     return exchange.decode(frame) if isinstance(frame, dict) else NOTHING
+
+
+def _parsed(payload: bytes) -> Any:
+    try:
+        return orjson.loads(payload)
+    except ValueError:
+        # 1e400 and half a surrogate pair are JSON all the same: one field is odd then, not the frame.
+        return _JSON.decode(payload.decode())
 
 
 def plain(symbol: str) -> str:
