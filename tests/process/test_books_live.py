@@ -64,7 +64,8 @@ def test_every_heartbeat_balances_under_load(engine: Launcher) -> None:
     assert received == sorted(received)
     for term in TERMS:  # each was met
         assert any(fields[term] for fields in beats), term
-    assert len({fields["waiting"] for fields in beats}) > 2
+    # Empty at one moment, full at another; what is between them is met too seldom to be asked for.
+    assert {0, small["tick"]} <= {fields["waiting"] for fields in beats}
     run = check_finished(engine.db)
     assert {term: run[term] for term in TERMS} == {term: beats[-1][term] for term in TERMS}
 
