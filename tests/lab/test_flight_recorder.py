@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from proofs.diagnose import PARTS
 from tests.lab.deploying import UNIT, Played, fingerprint, play
 from tests.lab.labs import Lab, wait_for
 
@@ -20,8 +21,34 @@ PLACES = ("/etc", "/opt", "/usr/local", "/var/lib/hybrid-deploy")
 
 
 @pytest.fixture(scope="module")
-def deployed(lab: Lab) -> Played:
+def diagnosed(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> tuple[Played, str]:
+    """A diagnosis of a host that nothing was ever deployed to: what was told, and the file."""
+    folder = tmp_path_factory.mktemp("diagnosis")
+    before = fingerprint(lab, *PLACES)
+    said = play(lab, "diagnose", flight_recorder_evidence=folder)
+    assert fingerprint(lab, *PLACES) == before
+    (found,) = folder.rglob("diagnosis-*.txt")
+    return said, found.read_text()
+
+
+@pytest.fixture(scope="module")
+def deployed(lab: Lab, diagnosed: object) -> Played:
     return play(lab, "deploy")
+
+
+def test_a_host_that_nothing_was_deployed_to_is_diagnosed(diagnosed: tuple[Played, str]) -> None:
+    said, text = diagnosed
+    for number, part in enumerate(PARTS, 1):
+        assert f"{number}/{len(PARTS)} {part.title}" in said.out, "its progress is told"
+        assert f"--- {number}. {part.title} ---" in text
+    assert "changed=0" in said.out
+    assert re.search(r"^cpu:some avg10=", text, re.M)
+    assert re.search(r"^ +\d+ +\d+\.\d\d +\d+\.\d\d +\d+\.\d\d \w", text, re.M), "who used the CPU"
+    missing = text.partition("--- what was missing ---")[2]
+    assert "bin/hybrid-engine config check: not there" in missing
+    assert "iostat -x 1 2: not there (apt-get install sysstat)" in missing
+    assert "cannot be compared" not in missing
+    assert "\r" not in text
 
 
 def newest(lab: Lab) -> dict[str, Any]:
