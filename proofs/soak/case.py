@@ -92,7 +92,7 @@ class Soak(Case):
 
         def newer() -> int:
             last = self.watch.store.last_tick()
-            return last if last > first or subject.host.stop.asked else 0
+            return last if last > first else -int(subject.host.stop.asked)  # then there is none to wait for
 
         last = subject.host.wait("a new tick", self.asked.stall_s, newer, every=0.2)
         return {"from": first, "to": last, "invocation": self.watch.state.invocation}
@@ -120,13 +120,16 @@ class Soak(Case):
         host.stop.asked = False  # heard; what is left is to put the host back
         self._leave_as_found(subject)
         entries = subject.unit.journal(watch.cursor)  # once more, in whole: what the verifier reads
-        return {
+        measured: dict[str, Json] = {
             **report.figures(watch, controller, self.spans, watched_s),
             **report.of_journal(entries, round(watch.began_s, 3), watched_s),
             "by_operator": controller.over == "STOP" or seen.abort,
             "on_the_exchange_asked_for": self.log.mode == "MOCK_WS" or self.override.exchange is None,
             "settings": self.override.told, "stopped": self.override.in_force, "exit_code": self._stop_ours(host),
         }  # fmt: skip
+        for line in report.lines(measured):
+            self.log.say(line)
+        return measured
 
     def judge(self, measured: Figures) -> Sequence[Check]:
         return judge.checks(measured)
@@ -201,7 +204,7 @@ class Soak(Case):
             self.override.put()
         state = unit.state()
         if does is Does.SAMPLE:
-            if not state.running:
+            if not state.pid:
                 return  # systemd starts it in a moment, with what is in force by then
             self._decide(Decision("ENGINE_RESTART", f"to put {self.override.told} in force"))
         self.controller.ended_it(state.invocation)

@@ -115,6 +115,8 @@ class Controller:
         found: list[Decision] = []
         lost = [Exit("", None)] * seen.lost
         for one in [*seen.exits, *lost]:
+            if one.response is Response.STOP:
+                continue  # whether anybody starts it again is told by the starts, and by the unit's state
             self._ended.add(one.invocation)
             if one.invocation in self._ours or self.over:
                 continue
@@ -166,10 +168,8 @@ class Controller:
     def _pressed(self, seen: Seen) -> list[Decision]:
         found: list[Decision] = []
         for one in seen.pressure:
-            action, reason = (
-                str(one["action"]),
-                f"the engine: {one.get('would', '')} {one['reason']}".replace("  ", " "),
-            )
+            action, would = str(one["action"]), one.get("would")
+            reason = f"the engine: {f'it would {would}: ' if would else ''}{one['reason']}"
             if action == "ABORT":
                 return [*found, self._end(action, reason, one)]
             found.append(Decision(action, reason, pressure=one))
@@ -181,7 +181,7 @@ class Controller:
         if self._down < 2:  # between an exit and its restart a unit is inactive for a moment
             return []
         if seen.active == "inactive":
-            return [self._end("STOP", "the engine was stopped")]
+            return [Decision("ENGINE_EXIT", "0 COMPLETE: STOP"), self._end("STOP", "the engine was stopped")]
         return [self._end("ABORT", "the engine failed, and systemd leaves it down")]
 
     def _data(self, seen: Seen) -> list[Decision]:

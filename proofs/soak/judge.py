@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from proofs.figures import Figures
+from proofs.soak import report
 from proofs.soak.figures import slope
-from proofs.verdict import Check, Json, Result
+from proofs.verdict import Check, Result
 
 LOOKS = 10
 UP = 99.0  # percent of the time watched
@@ -24,8 +25,9 @@ def checks(measured: Figures) -> Sequence[Check]:
     lost, unread, off = measured.count("lost"), measured.count("unread"), measured.count("unbalanced")
     looks, ticks, down = measured.count("n"), measured.count("ticks"), measured.number("away_s")
     up = round(100 * (1 - down / watched), 3) if watched else 0.0
-    grown, hours = growth_kb(measured.all("rss")), _span_s(measured.all("rss")) / 3600
-    may = round(RSS_ONCE_KB + RSS_KB_H * hours)
+    points = report.longest(measured.all("rss"))
+    grown, span_s = growth_kb(points), points[-1][0] - points[0][0] if points else 0.0
+    may = round(RSS_ONCE_KB + RSS_KB_H * span_s / 3600)
     own = measured.flag("on_the_exchange_asked_for")
     code = measured.status("exit_code")
     told = [Check("exit code when it was stopped", code, 0, code == 0)] if measured.flag("stopped") else []
@@ -47,21 +49,10 @@ def checks(measured: Figures) -> Sequence[Check]:
     )  # fmt: skip
 
 
-def growth_kb(rss: Sequence[Json]) -> int | None:
-    """How much the line through the longest run's samples climbs from their first to their last; None: too few."""
-    points = _longest(rss)
+def growth_kb(points: Sequence[Sequence[float]]) -> int | None:
+    """How much the line through these samples climbs from the first to the last; None: too few."""
     per_s = slope(points)
-    return None if per_s is None else round(per_s * _span_s(rss))
-
-
-def _longest(rss: Sequence[Json]) -> list[list[float]]:
-    runs = [Figures({"points": run}).all("points") for run in rss]
-    return max(runs, key=lambda points: points[-1][0] - points[0][0], default=[])
-
-
-def _span_s(rss: Sequence[Json]) -> float:
-    points = _longest(rss)
-    return float(points[-1][0] - points[0][0]) if points else 0.0
+    return None if per_s is None else round(per_s * (points[-1][0] - points[0][0]))
 
 
 def headline(results: Sequence[Result]) -> str:

@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from proofs.figures import Figures
 from proofs.soak import journal
 from proofs.soak.decide import Controller
-from proofs.soak.figures import percentiles, thinned
+from proofs.soak.figures import percentiles, slope, thinned
 from proofs.soak.watch import Watch, losses, runs_since
 from proofs.store import Store
 from proofs.unit import Entry
@@ -59,6 +60,42 @@ def of_journal(entries: Sequence[Entry], began_s: float, watched_s: float) -> di
         "worst": journal.worst(fields),
         "pressure_decisions": len([one for one in fields if one["message"] == journal.DECISION]),
     }  # fmt: skip
+
+
+def lines(measured: dict[str, Json]) -> list[str]:
+    """The report, for people."""
+    watched_s, away_s = measured["watched_s"], measured["away_s"]
+    up = f"{100 * (1 - away_s / watched_s):.3f} %" if watched_s else "?"
+    points = longest(measured["rss"])
+    per_s = slope(points)
+    memory = "unknown" if per_s is None else f"{per_s * 3600:+.0f} kB/h over {points[-1][0] - points[0][0]:.0f} s"
+    lost = [f"{row['kind']} {row['count'] or '?'} in {row['seconds']:.1f} s" for row in measured["losses"]]
+    psi = [f"unit {kind} {_known(value)}" for kind, value in measured["worst"].items()]
+    psi += [f"host {kind} {_known(value)}" for kind, value in measured["host_worst"].items()]
+    feed, age = measured["feed_ms"], measured["newest_tick_age_ms"]
+    return [
+        f"uptime   {up} of {watched_s:.0f} s, away {away_s:.1f} s",
+        f"ticks    {measured['ticks']}, longest without one {measured['longest_without_tick_s']:.1f} s",
+        f"gaps     {', '.join(lost) or 'none'}",
+        f"restarts {', '.join(f'{cause} {n}' for cause, n in measured['restarts'].items()) or 'none'}",
+        f"memory   {points[-1][1] if points else '?'} kB, {memory}",
+        f"latency  exchange to receipt p50 {feed['p50']} p99 {feed['p99']} max {feed['max']} ms,"
+        f" newest tick's age p50 {age['p50']} p99 {age['p99']} max {age['max']} ms",
+        f"pressure worst avg10 (stall time): {', '.join(psi) or 'unknown'}; {measured['pressure_decisions']} decisions",
+    ]
+
+
+def longest(rss: Sequence[Json]) -> list[list[float]]:
+    """The samples of the run that lasted longest."""
+    return max((Figures({"points": run}).all("points") for run in rss), key=_span_s, default=[])
+
+
+def _span_s(points: Sequence[Sequence[float]]) -> float:
+    return points[-1][0] - points[0][0]
+
+
+def _known(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:g}"
 
 
 def tried(read: Callable[[], Rows]) -> Rows:
