@@ -85,6 +85,9 @@ PROMISES = {
     ),
     "RESTORED": Promise("A proof leaves the host as it was, also when it is killed"),
     "MUTANTS": Promise("A proof can fail: with its guard taken away it says FAIL, or it is void"),
+    "RECORDER": Promise(
+        "The flight recorder is bounded by days and size; a torn line or a full disk costs old records, not new ones"
+    ),
     "EVIDENCE": Promise("Evidence edited, cut, reordered or spliced is refused; verdicts are computed again"),
 }
 

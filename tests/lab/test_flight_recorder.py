@@ -62,6 +62,7 @@ def show(lab: Lab, unit: str, *names: str) -> list[str]:
     return [line for line in said.splitlines() if line]
 
 
+@pytest.mark.holds("RECORDER")
 def test_a_deploy_takes_the_first_record_and_the_timer_the_next(lab: Lab, deployed: Played) -> None:
     record = newest(lab)
     assert record["health"] == {"healthy": True, "failed": {}}

@@ -137,6 +137,7 @@ def sizes(folder: Path) -> dict[str, int]:
     return {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
 
 
+@pytest.mark.holds("RECORDER")
 def test_what_is_too_old_goes_by_whole_days_and_nothing_else(tmp_path: Path) -> None:
     for back in range(6):
         snapshot.keep(tmp_path, {"back": back}, NOW - timedelta(days=back), keep_days=1000, keep_mb=1)
@@ -148,6 +149,7 @@ def test_what_is_too_old_goes_by_whole_days_and_nothing_else(tmp_path: Path) -> 
     assert sorted(sizes(tmp_path)) == sorted([*days, *strangers])
 
 
+@pytest.mark.holds("RECORDER")
 def test_all_together_never_take_more_than_was_allowed(tmp_path: Path) -> None:
     """The oldest day goes first; also where one day alone is too much."""
     record = {"text": "x" * 1000}
@@ -162,6 +164,7 @@ def test_all_together_never_take_more_than_was_allowed(tmp_path: Path) -> None:
         assert 0 < sum(sizes(tmp_path).values()) <= 0.05 * 2**20
 
 
+@pytest.mark.holds("RECORDER")
 def test_a_half_written_line_costs_itself_alone(tmp_path: Path) -> None:
     """As a power cut leaves it, in the middle of a word or right before the line's end."""
     for n in range(3):
@@ -176,6 +179,7 @@ def test_a_half_written_line_costs_itself_alone(tmp_path: Path) -> None:
         assert path.read_bytes().endswith(b'{"n":"after"}\n')
 
 
+@pytest.mark.holds("RECORDER")
 def test_a_full_disk_costs_the_oldest_records_and_leaves_no_half_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
