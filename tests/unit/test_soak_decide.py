@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from proofs.soak.decide import Does
@@ -74,9 +76,16 @@ def test_somebody_elses_restart_is_told_and_ends_nothing(looks: Looks) -> None:
     assert (told.action, looks.of.over, looks.of.restarts) == ("ENGINE_EXIT", "", {"BY HAND": 1})
 
 
-def test_what_the_soak_ended_itself_decides_nothing(looks: Looks) -> None:
+def test_a_clean_exit_and_a_start_after_it_are_somebody_elses_restart(looks: Looks) -> None:
+    assert actions(looks.ends(0, "")) == ["ENGINE_EXIT"]
+    assert (looks.of.over, looks.of.restarts) == ("", {"BY HAND": 1})
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_what_the_soak_ended_itself_decides_nothing(looks: Looks, told: bool) -> None:
+    """A stop that went well is not worth a line of the journal."""
     looks.of.ended_it("run-0")
-    assert looks.ends(-9, "signal") == []
+    assert looks.ends(-9, "signal", **({} if told else {"exits": []})) == []
     assert not looks.of.restarts
 
 
@@ -110,6 +119,8 @@ def test_repeated_11_falls_back_to_the_mock_and_one_that_held_between_does_not(l
     assert actions(found) == ["ENGINE_EXIT", "ENGINE_RESTART"]
     assert found[-1].does is Does.MOCK
     assert looks.of.mock
+    for _ in range(REPEATED - 1):  # the mock has tries of its own
+        assert actions(looks.ends(11)) == ["ENGINE_EXIT"]
 
 
 def test_11_of_the_mock_itself_is_the_end(looks: Looks) -> None:
@@ -156,10 +167,13 @@ def test_exits_between_two_looks_are_all_seen(looks: Looks) -> None:
 
 def test_a_standstill_is_a_restart_and_again_and_again_is_the_end(looks: Looks) -> None:
     found: list[str] = []
+    at_s: list[float] = []
     for _ in range(TRIES):
         for _ in range(int(STALL_S) + 1):
             decided = looks.look(tick=7, frame_age_s=60.0, counters_age_s=60.0)
             found += actions(decided)
+            at_s += [looks.at_s] if decided else []
+    assert [after - before for before, after in pairwise(at_s)] == [STALL_S] * (TRIES - 1)
     assert found == ["STALL", "ENGINE_RESTART"] * (TRIES - 1) + ["STALL", "ABORT"]
     assert looks.of.stalls == TRIES
 
@@ -181,6 +195,7 @@ def test_what_is_a_standstill_and_what_is_a_quiet_market(looks: Looks, ages: dic
 
 
 def test_a_unit_that_is_down_does_not_stand_still(looks: Looks) -> None:
+    looks.look()
     for _ in range(int(STALL_S) * 2):
         assert looks.look(active="activating", running=False, tick=7, counters_age_s=None) == []
 
