@@ -22,12 +22,12 @@ class Names:
             self._expected[only] = self.own[0]
         self.default = self._expected.get(only, only) or self.own[0]
         self._asked = set(in_url)
-        self._known: dict[str, str] = {"": self.default}
+        self.known: dict[str, str] = {"": self.default}
         self._strangers = 0
 
     def of(self, theirs: str) -> str:
         """Our name. A symbol that this source was not configured for keeps its own; too many of them have none ("")."""
-        name = self._known.get(theirs)
+        name = self.known.get(theirs)
         return self._find(theirs) if name is None else name
 
     def _find(self, theirs: str) -> str:
@@ -38,8 +38,8 @@ class Names:
             self._strangers += 1
         if self._source.symbols and not name:
             log.warn("unexpected symbol, kept under its own name", source=self._source.name, symbol=theirs)
-        if len(self._known) < 2 * MAX_SYMBOLS:  # one name can be spelled in many ways
-            self._known[theirs] = name or theirs
+        if len(self.known) < 2 * MAX_SYMBOLS:  # one name can be spelled in many ways
+            self.known[theirs] = name or theirs
         return name or theirs
 
     def owned(self, theirs: str) -> str:

@@ -58,17 +58,20 @@ class Session:
 
     def sort(self, messages: Sequence[bytes], now: float, received_ms: int, limit: int) -> Heard:
         """Decode, up to the message that makes `limit` undecodable ones in a row; set aside what others lead."""
-        heard, name_of = Heard(), self.names.of
-        prints, leads, exchange = heard.prints, self.leads, self.exchange
+        heard, exchange, known, name_of = Heard(), self.exchange, self.names.known, self.names.of
+        prints = heard.prints
+        # Those that nobody is told to lead come with the rest.
+        wanted = self.leads | self.strangers if self.leads else self.leads
         for message in messages:
             trades, rejections, marks, moving, refused = decode(exchange, message)
             if trades:
                 self.errors_in_a_row = 0
                 for item in trades:
-                    name = name_of(item.symbol)
-                    if name != item.symbol:
+                    theirs = item.symbol
+                    name = known.get(theirs) or name_of(theirs)
+                    if name != theirs:
                         item = Print(name, item.price, item.size, item.exchange_id, item.exchange_ms)
-                    if name in leads:
+                    if name in wanted:
                         prints.append(item)
                     else:
                         self._set_aside(item, now, received_ms, heard)

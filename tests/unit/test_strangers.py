@@ -29,7 +29,7 @@ def test_strangers_beyond_some_have_no_name_and_leave_room_for_those_it_was_conf
     assert set(called[MAX_STRANGERS:]) == {""}
     assert names.of("MADEUP3") == "MADEUP3"
     assert (names.of("BTCUSD"), names.of("ETHUSD")) == ("BTC/USD", "ETH/USD")
-    assert len(names._known) <= MAX_STRANGERS + 3
+    assert len(names.known) <= MAX_STRANGERS + 3
     assert len(capsys.readouterr().out.splitlines()) == MAX_STRANGERS  # said once of each, and of no more
 
 
@@ -47,7 +47,7 @@ def test_what_the_url_names_is_no_stranger_however_much_that_is() -> None:
 def test_a_name_that_is_spelled_in_many_ways_takes_no_more_room(names: Names) -> None:
     for number in range(10 * MAX_SYMBOLS):
         assert names.of(f"BT{number:b}CUSD".translate({ord("0"): "-", ord("1"): "/"})) == "BTC/USD"
-    assert len(names._known) <= 2 * MAX_SYMBOLS
+    assert len(names.known) <= 2 * MAX_SYMBOLS
 
 
 def test_a_trade_without_a_name_is_rejected() -> None:
