@@ -80,6 +80,13 @@ PROMISES = {
         "A second deploy changes nothing; after an altered byte the next puts right exactly that", ("drift",)
     ),
     "DRIFT": Promise("What is changed on a host by hand is named by verify and healed by deploy", ("drift",)),
+    "HISTORY": Promise(
+        "Every deployment, rollback and restore is a line on the host: who, when, what and how it ended"
+    ),
+    "REBOOT": Promise("After a boot the engine ticks within 10 s, and its books open where they closed"),
+    "UNINSTALL": Promise(
+        "What is taken off a host leaves nothing but its data; these go when asked twice, by its name"
+    ),
     "ROLLBACK": Promise(
         "A drop-in comes back byte for byte; its rollback is remembered until it is restored by name", ("rollback",)
     ),

@@ -69,6 +69,7 @@ def test_check_lists_what_the_real_run_changes(checked: tuple[str, str, Played],
     assert {UNIT, "config.toml", "current"} <= {path.rpartition("/")[2] for path in said.paths}
 
 
+@pytest.mark.holds("HISTORY")
 def test_the_deployment_is_a_line_of_the_history(lab: Lab, deployed: Played) -> None:
     (line,) = history(lab)
     assert (line["what"], line["outcome"], line["ssh_user"]) == ("deploy", "done", "operator")

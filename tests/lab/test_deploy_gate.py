@@ -94,7 +94,7 @@ def test_a_release_that_fails_its_watchdog_is_not_taken_up(running: Lab, checkou
     assert (state(running), pid(running), candidates(running)) == (before, process, "")
 
 
-@pytest.mark.holds("DEPLOY")
+@pytest.mark.holds("DEPLOY", "HISTORY")
 def test_a_release_that_fails_in_its_place_is_taken_back(running: Lab, checkout: Path) -> None:
     before, process, name = state(running), pid(running), live(running)
     checkout.mkdir()

@@ -50,6 +50,7 @@ def test_lines_are_read_as_they_were_written(tmp_path: Path) -> None:
     assert path.stat().st_mode & 0o777 == 0o644
 
 
+@pytest.mark.holds("HISTORY")
 def test_a_half_written_last_line_stays_alone(tmp_path: Path) -> None:
     path = tmp_path / "deployments.jsonl"
     put(path, line("2026-11-01"), line("2026-11-02"))

@@ -12,7 +12,10 @@ import yaml
 from proofs.catalog import PROOFS
 
 ROOT = Path(__file__).parents[2]
-PLAYBOOKS = ("deploy", "verify", "rollback", "restore", "prove", "prove_exit12", "trust", "diagnose")
+PLAYBOOKS = (
+    *("deploy", "verify", "rollback", "restore", "prove", "prove_exit12", "trust", "diagnose"),
+    *("history", "preflight", "uninstall"),
+)
 
 
 def play(name: str, inventory: Path) -> subprocess.CompletedProcess[str]:

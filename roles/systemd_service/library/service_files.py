@@ -51,6 +51,7 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+beside: {type: list, elements: str, returned: always, description: Units that were deployed to this host}
 paths: {type: list, elements: str, returned: always, description: "What differs, each with how"}
 matters: {type: bool, returned: always, description: Something differs that the service reads}
 restart: {type: bool, returned: always, description: The running process does not know what is installed}
@@ -150,6 +151,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     options, unit = module.params, module.params["unit"]
+    record_folder = os.path.dirname(deployed_file(unit))
     os.umask(0o022)
     if options["state"] == "reverted":
         revert(unit, module)
@@ -188,6 +190,7 @@ def main() -> None:
         restart=restart or bool(pending and pending["restart"]),
         pending=bool(pending),
         rolled_back=[{"name": name, **about} for name, about in out.items()],
+        beside=sorted(name.removesuffix(".json") for name in glob.glob("*.json", root_dir=record_folder)),
         unmanaged=unmanaged(unit, todo) if options["content"] is not None else [],
         diff=[
             {

@@ -33,6 +33,7 @@ options:
     default: []
     description: "{path, content, owner, group, mode, state, restart: a unit that reads it only at its start} each"
   exposure: {type: float, description: "Highest exposure allowed, from 0.0 to 10.0."}
+  attempt: {type: bool, default: true, description: Start the service once after a change. Where it fails it stays out.}
 author: The hybrid-engine authors
 """
 
@@ -124,6 +125,7 @@ def main() -> None:
             "dropins": {"type": "list", "elements": "dict", "default": []},
             "files": {"type": "list", "elements": "dict", "default": []},
             "exposure": {"type": "float"},
+            "attempt": {"type": "bool", "default": True},
         },
         supports_check_mode=True,
     )
@@ -188,7 +190,7 @@ def due_of(options: dict[str, Any], touched: list[str], states: dict[str, dict[s
         due.append("start")
     elif f"{UNITS}/{options['name']}.timer" in touched:
         due.append("restart")
-    return due + (["try"] if touched else [])
+    return due + (["try" if options["attempt"] else "reload systemd"] if touched else [])
 
 
 if __name__ == "__main__":
