@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ def spoiled(draw: st.DrawFn) -> bytes:
             if isinstance(place, dict) and draw(st.booleans()):
                 del place[key]
             else:
-                place[key] = draw(anything)
+                place[key] = deepcopy(draw(anything))  # it may be spoiled in turn, and is drawn again
             break
     return json.dumps(frame).encode()
 
