@@ -1,9 +1,7 @@
-"""Who leads, when a source may be tried, and what the numbers tell, whatever happens in whatever order."""
+"""Who leads and when a source may be tried, whatever happens in whatever order."""
 
 from __future__ import annotations
 
-import random
-from dataclasses import dataclass, field
 from itertools import pairwise
 
 import pytest
@@ -11,114 +9,11 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from hybrid_engine.ingest.choice import GRACE_S, PROBE_S, Choice
-from hybrid_engine.ingest.exchanges import Mark
 from hybrid_engine.ingest.patience import ATTEMPTS_A_MINUTE, LONGEST_HOLD_S, LONGEST_PAUSE_S, Patience
-from hybrid_engine.ingest.sequence import LATE_S, WAITING, Hole, Holes, Numbers
-from hybrid_engine.ingest.standing import Change, Rules, Standing
+from hybrid_engine.ingest.standing import Rules, Standing
+from tests.support.world import STEP_S, World
 
 SYMBOLS = ("BTC/USD", "ETH/USD")
-STEP_S = 0.25
-
-
-@dataclass
-class World:
-    """Sources behind a fake clock, connected and let go as the choice wants it. `down`: those that cannot connect."""
-
-    carries: list[tuple[str, ...]]
-    priorities: list[int]
-    rules: Rules
-    now: float = 1000.0
-    down: set[str] = field(default_factory=set)
-    changes: list[tuple[float, Change]] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        ranked = sorted(zip(self.priorities, self.carries, strict=True), key=lambda pair: pair[0])
-        self.sources = [Standing(f"s{n}", priority, own) for n, (priority, own) in enumerate(ranked)]
-        chance = random.Random(1)
-        self.patience = {source.name: Patience(chance.uniform) for source in self.sources}
-        self.tries: dict[str, list[float]] = {source.name: [] for source in self.sources}
-        self.choice = Choice(self.sources)
-
-    def fail(self, source: Standing) -> None:
-        self.patience[source.name].failed(self.now, source.useful_s, 0.0, self.rules.failback_after_s)
-        source.failed_at = self.now
-        source.gone()
-
-    def beat(self, source: Standing) -> None:
-        if source.connected_at is not None:
-            source.useful_from = source.useful_from or self.now
-            source.heard_at = self.now
-
-    def trade(self, source: Standing, symbol: str) -> None:
-        self.beat(source)
-        if source.connected_at is not None and symbol in source.symbols:
-            source.traded_at[symbol] = self.now
-
-    def settle(self) -> None:
-        """Decide, and do as the feed does."""
-        for source in self.sources:
-            patience = self.patience[source.name]
-            source.ready_at, source.beside_at = patience.ready_at, patience.beside_at
-        made = self.choice.decide(self.now, self.rules)
-        self.changes += [(self.now, change) for change in made]
-        self.check(made)
-        for source in self.sources:
-            idle = source.connected_at is None and source.connecting_at is None
-            if source.name not in self.choice.wanted:
-                source.gone()
-            elif idle and source.ready_at <= self.now:
-                self.tries[source.name].append(self.now)
-                self.patience[source.name].tried(self.now)
-                source.connecting_at = self.now
-
-    def check(self, made: list[Change]) -> None:
-        leads = self.choice.leads
-        for symbol, lead in leads.items():
-            carriers = [source for source in self.sources if symbol in source.symbols]
-            there = [source for source in carriers if source.connected_at is not None]
-            if lead.leader is not None:
-                assert lead.leader in there
-                assert lead.leader.name in self.choice.wanted
-            else:
-                waiting = [s for s in carriers if s.connecting_at is not None]
-                assert not there or waiting
-        for change in made:
-            assert change.new is leads[change.symbol].leader
-            assert change.symbol in change.new.symbols
-            if change.why == "better":
-                assert change.old is not None
-                assert change.new.priority < change.old.priority
-                assert change.new.useful_s >= self.rules.failback_after_s
-            if change.why == "stale":
-                assert change.old is not None
-                assert self.now - change.silent_since >= self.rules.stale_after_s
-                assert change.new.traded_at[change.symbol] > change.silent_since
-        for name in self.choice.wanted:
-            (source,) = (s for s in self.sources if s.name == name)
-            if source.connected_at is None and source.connecting_at is None:
-                assert source.ready_at <= self.now or self.choice.wanted[name] == "probe"
-
-    def connect(self) -> None:
-        """Whoever is on the way arrives, or does not."""
-        for source in self.sources:
-            if source.connecting_at is not None and source.connecting_at < self.now:
-                if source.name in self.down:
-                    self.fail(source)
-                else:
-                    source.connected(self.now)
-
-    def step(self, beats: bool = True) -> None:
-        self.now += STEP_S
-        self.connect()
-        if beats:
-            for source in self.sources:
-                self.beat(source)
-        self.settle()
-
-    def leader(self, symbol: str = "BTC/USD") -> str:
-        leader = self.choice.leads[symbol].leader
-        return leader.name if leader is not None else ""
-
 
 carried = st.lists(st.sampled_from(SYMBOLS), min_size=1, max_size=2, unique=True).map(tuple)
 moves = st.one_of(
@@ -274,102 +169,6 @@ def test_pauses_grow_are_capped_and_obey(tries: list[tuple[float, float, float]]
         ceiling *= 2
     for earlier, later in zip(at, at[ATTEMPTS_A_MINUTE:], strict=False):
         assert later - earlier >= 60 - 1e-9
-
-
-@pytest.mark.holds("MISSED")
-@given(
-    st.lists(st.lists(st.integers(1, 4), min_size=1, max_size=6), min_size=1, max_size=30),
-    st.integers(1, 10**15),
-    st.booleans(),
-    st.randoms(use_true_random=False),
-)
-def test_holes_are_found_exactly_and_nothing_else(
-    messages: list[list[int]], start: int, lasting: bool, chance: random.Random
-) -> None:
-    """Each number of a list says how far the next mark is from the one before: 1 is no hole."""
-    numbers = Numbers()
-    number, missed, first = start, 0, True
-    for steps in messages:
-        marks = []
-        for step in steps:
-            missed += 0 if first else step - 1
-            number += step
-            first = False
-            length = chance.randrange(3)
-            marks.append(Mark("X", number, number + length, lasting))
-            number += length
-        chance.shuffle(marks)  # exchanges do not promise order inside a message
-        found = sum(last - first + 1 for _, first, last, _, came in numbers.observe(marks) if not came)
-        again = numbers.observe(marks)  # a repetition
-        assert [told for told in again if not told.came] == []
-        missed -= found
-        assert missed == 0
-    if not lasting:
-        numbers.new_socket(lambda symbol: True)
-        assert left_out(numbers, Mark("X", 5, 5, False)) == []
-    else:
-        numbers.new_socket(lambda symbol: True)
-        assert left_out(numbers, Mark("X", number + 3, number + 3, True)) == [("X", 2)]
-        numbers.new_socket(lambda symbol: False)
-        assert left_out(numbers, Mark("X", number + 9, number + 9, True)) == []
-
-
-def left_out(numbers: Numbers, *marks: Mark) -> list[tuple[str, int]]:
-    """How many numbers are missing in front of these marks, by symbol."""
-    return [(symbol, last - first + 1) for symbol, first, last, _, came in numbers.observe(marks) if not came]
-
-
-@pytest.mark.holds("MISSED")
-@given(st.lists(st.integers(0, 3), min_size=1, max_size=60), st.integers(1, 8), st.randoms(use_true_random=False))
-def test_what_comes_late_in_whatever_order_is_not_missed(steps: list[int], reach: int, chance: random.Random) -> None:
-    """Each number of a list says how many are left out for good behind one that is sent; those come out of order."""
-    sent, missed, number = [], 0, 1000
-    for step in steps:
-        sent.append(number)
-        number += 1 + step
-        missed += step
-    missed -= steps[-1]  # behind the last there is nothing that could tell
-    first, last = sent[0], sent[-1]
-    middle = [(at + chance.uniform(0, reach), at) for at in sent[1:-1]]
-    numbers, holes = Numbers(), Holes()
-    for late_number in [first, *(at for _, at in sorted(middle)), last, chance.choice(sent)]:
-        for symbol, low, high, _, came in numbers.observe([Mark("X", late_number, late_number, True)]):
-            if came:
-                holes.came("X", low, high)
-            else:
-                holes.add(Hole("X", "one", symbol, [(low, high)], 1, 2, found_at=100.0))
-    holes.came("Y", 0, 10**9)  # of another source, or another socket
-    assert list(holes.over(100.0 + LATE_S / 2)) == []
-    assert sum(hole.count for hole in holes.over(100.0 + LATE_S)) == missed
-    assert list(holes.over(float("inf"))) == []
-
-
-@pytest.mark.holds("MEMORY")
-def test_so_many_holes_and_pieces_are_kept_open() -> None:
-    holes = Holes()
-    for number in range(0, 4 * WAITING, 2):
-        holes.add(Hole("X", "one", "X", [(number, number)], 1, 2, 100.0))
-    assert len(list(holes.over(100.0))) == WAITING
-    holes = Holes()
-    holes.add(Hole("X", "one", "X", [(0, 10**6)], 1, 2, 100.0))
-    for number in range(1, 10**4, 2):
-        holes.came("X", number, number)
-    (hole,) = holes.over(float("inf"))
-    assert len(hole.pieces) == WAITING
-    assert hole.count == 10**6 + 1 - (WAITING - 1)
-
-
-def test_numbers_that_begin_anew_or_jump_beyond_reason_are_no_hole() -> None:
-    numbers = Numbers()
-    assert left_out(numbers, Mark("X", 1_000_000, 1_000_000, True)) == []
-    assert left_out(numbers, Mark("X", 1, 1, True)) == []
-    assert left_out(numbers, Mark("X", 4, 4, True)) == [("X", 2)]
-    assert left_out(numbers, Mark("X", 10**15, 10**15, True)) == []
-    # A mark that covers nothing tells of the numbers below it.
-    assert left_out(numbers, Mark("X", 10**15 + 4, 10**15 + 3, True)) == [("X", 3)]
-    assert left_out(numbers, Mark("X", 10**15 + 4, 10**15 + 4, True)) == []
-    # Two symbols, and the socket's own numbers, do not meet.
-    assert left_out(numbers, Mark("Y", 5, 5, True), Mark("", 0, 0, False)) == []
 
 
 def test_at_the_very_first_a_better_one_on_its_way_is_waited_for_and_never_again() -> None:
