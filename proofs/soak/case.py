@@ -28,6 +28,8 @@ from proofs.verdict import Check, Json
 NAME = "soak"
 _HEALTHY_S = 60.0
 _SAY_EVERY_S = 60.0
+_SETTLED_S = 6.0
+_UNDECIDED = ("activating", "deactivating", "reloading")
 _ENGINE = str(RELEASE / "bin" / "hybrid-engine")
 
 
@@ -43,6 +45,7 @@ class Soak(Case):
     watch: Watch
     override: Override
     log: Log
+    _subject: Subject
 
     def __init__(self, deployed: Deployed, asked: Asked | None = None, speaker: Speaker | None = None) -> None:
         super().__init__(deployed)
@@ -54,6 +57,7 @@ class Soak(Case):
     def steady(self, subject: Subject) -> None:
         """The health gate: well as it is deployed, and well again with what was asked for."""
         host, unit = subject.host, subject.unit
+        self._subject = subject
         host.note("asked", self.asked.as_json())
         settings = self._settings(host)
         assert self._speaker
@@ -118,7 +122,7 @@ class Soak(Case):
         watched_s = round(time.monotonic() - watch.began_s, 3)
         self.interrupted = host.stop.asked
         host.stop.asked = False  # heard; what is left is to put the host back
-        self._leave_as_found(subject)
+        self._leave_as_found()
         entries = subject.unit.journal(watch.cursor)  # once more, in whole: what the verifier reads
         measured: dict[str, Json] = {
             **report.figures(watch, controller, self.spans, watched_s),
@@ -152,6 +156,7 @@ class Soak(Case):
 
     def _refused(self, reason: str) -> NotSteady:
         self._decide(Decision("ABORT", reason))
+        self._leave_as_found()
         return NotSteady(reason)
 
     def _put_what_was_asked(self, host: Host, unit: Unit) -> None:
@@ -210,11 +215,17 @@ class Soak(Case):
         self.controller.ended_it(state.invocation)
         host.do("systemctl", "restart", unit.name, check=False)
 
-    def _leave_as_found(self, subject: Subject) -> None:
+    def _leave_as_found(self) -> None:
         """An engine that the soak did nothing to is left in the state that it got into by itself."""
-        lease, active = subject._lease, subject.unit.state().active
-        if not lease.disturbed_mono and active != lease.before["active"]:
-            lease.will_find(subject.host, active)
+        lease, host, unit = self._subject._lease, self._subject.host, self._subject.unit
+        if lease.disturbed_mono:
+            return
+        try:  # between two tries it is neither up nor down
+            host.wait("an end of its starting", _SETTLED_S, lambda: unit.state().active not in _UNDECIDED)
+        except Waited:
+            pass
+        if (active := unit.state().active) != lease.before["active"]:
+            lease.will_find(host, active)
 
     def _stop_ours(self, host: Host) -> int | None:
         """Where settings of the soak are in force its engine is stopped as an operator would; its exit code."""

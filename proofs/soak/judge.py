@@ -33,14 +33,18 @@ def checks(measured: Figures) -> Sequence[Check]:
     told = [Check("exit code when it was stopped", code, 0, code == 0)] if measured.flag("stopped") else []
     # Ended by its operator it has shown nothing against the engine, and not all that it was asked for.
     stopped = ended == "STOP" or (ended == "ABORT" and measured.flag("by_operator"))
+
+    def whole(ok: bool) -> bool | None:
+        return ok or (None if stopped else False)
+
     return (
-        Check("ended", f"{ended}: {why}", "COMPLETE", None if stopped else ended == "COMPLETE"),
-        Check("watched (s)", watched, f">= {asked:g}", watched >= asked or (None if stopped else False)),
+        Check("ended", f"{ended}: {why}", "COMPLETE", whole(ended == "COMPLETE")),
+        Check("watched (s)", watched, f">= {asked:g}", whole(watched >= asked)),
         Check("looks", looks, f">= {LOOKS}", True if looks >= LOOKS else None),
         Check("ended by a fault", faults, {}, not faults),
         Check("restarts that the journal does not tell of", lost, 0, True if lost == 0 else None),
-        Check("up (%)", up, f">= {UP:g}", up >= UP),
-        Check("ticks stored", ticks, "> 0", ticks > 0),
+        Check("up (%)", up, f">= {UP:g}", whole(up >= UP)),
+        Check("ticks stored", ticks, "> 0", whole(ticks > 0)),
         Check("books that did not balance", off, 0, off == 0),
         Check("looks without a database", unread, "<= 1 %", unread * 100 <= looks),
         Check("of the exchange that was asked for", own, True, True if own else None),

@@ -36,12 +36,16 @@ def span_from_here(store: Store) -> Span:
 def figures(watch: Watch, controller: Controller, spans: Sequence[Span], watched_s: float) -> dict[str, Json]:
     """Of the watch, the controller and the databases; those of the journal are `of_journal`."""
     samples = watch.samples
-    runs = [run for span in spans for run in tried(partial(runs_since, span.store, span.first))]
+    ticks = 0
+    for span in spans:
+        runs = tried(partial(runs_since, span.store, span.first))
+        # None of a database that was put in the place of the one that was watched.
+        ticks += max(0, sum(int(run["ticks_stored"]) for run in runs) - span.had)
     return {
         "n": samples.looks, "asked_s": controller.seconds, "watched_s": watched_s, "began_s": round(watch.began_s, 3),
         "ended": controller.over, "why": controller.why, "restarts": dict(controller.restarts), "lost": watch.lost,
         "stalls": controller.stalls, "longest_without_tick_s": round(controller.longest_idle_s, 3),
-        "ticks": sum(int(run["ticks_stored"]) for run in runs) - sum(span.had for span in spans),
+        "ticks": ticks,
         "losses": [row for span in spans for row in tried(partial(losses, span.store, span.first))],
         "unread": samples.unread, "unbalanced": samples.unbalanced,
         "rss": [thinned(points) for points in samples.rss.values()],

@@ -1,0 +1,256 @@
+"""Soaks of a real engine: every row of the table by the exit code that the engine really has."""
+
+from __future__ import annotations
+
+import signal
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from proofs.mock_exchange import MockExchange
+from proofs.store import Store
+from tests.support.process import Launcher, wait_until
+from tests.support.soak_run import LATER_S, UNIT, Make, SoakRun
+
+FIELDS = [
+    "timestamp", "run_id", "ingest_mode", "psi_actions", "state", "current_sample_every", "action", "reason", "psi",
+    "host_psi",
+]  # fmt: skip
+
+
+@pytest.fixture
+def soaks(engine: Launcher, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
+    made: list[SoakRun] = []
+
+    def make(**sections: Any) -> SoakRun:
+        made.append(SoakRun(engine, monkeypatch, **sections))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def sources(path: Path) -> set[str]:
+    with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as con:
+        return {source for (source,) in con.execute("SELECT DISTINCT source FROM ticks")}
+
+
+def test_an_engine_at_work_passes_and_nothing_is_done_to_it(soaks: Make) -> None:
+    soak = soaks()
+    soak.begin(seconds=5)
+    entry = soak.end()
+    assert (entry["verdict"], soak.code) == ("PASS", 0), entry
+    assert soak.actions == ["STARTUP", "COMPLETE"]
+    assert not [argv for argv in soak.systemd.asked if argv[1] in ("restart", "stop", "kill") and argv[2] == UNIT]
+    assert entry["restored"]
+    assert entry["away_s"] == 0.0
+    for decision in soak.decisions:
+        assert [*decision] == FIELDS
+        assert decision["host_psi"].keys() == decision["psi"].keys() == {"cpu", "memory", "io"}
+    measured = soak.measured()
+    assert measured["ticks"] > 50
+    assert measured["away_s"] == 0.0
+    assert measured["rss"][0][0][1] > 1000
+
+
+def test_12_ends_it_and_the_engine_is_left_as_it_got(soaks: Make) -> None:
+    soak = soaks()
+    soak.begin(seconds=60)
+    soak.watching()
+    soak.systemd.config.write_text("[engine]\nsample_every = 0\n")
+    soak.systemd.kill()
+    entry = soak.end()
+    assert soak.actions == ["STARTUP", "ENGINE_EXIT", "ENGINE_EXIT", "ABORT"]
+    assert [d["reason"][:9] for d in soak.decisions[1:3]] == ["SIGKILL: ", "12 CONFIG"]
+    assert entry["verdict"] == "FAIL"
+    assert entry["restored"], entry["reason"]
+    assert soak.systemd.active == "failed"
+
+
+def test_10_is_let_restart_and_given_up_when_no_run_holds(soaks: Make) -> None:
+    with MockExchange(rate=50) as exchange:
+        soak = soaks(engine={"ingest_mode": "MOCK_WS", "ws_url": exchange.url(), "network_deadline_s": 0.5})
+        soak.begin(seconds=60)
+        soak.watching()
+    entry = soak.end()
+    assert soak.actions == ["STARTUP", *["ENGINE_EXIT"] * 3, "ABORT"]
+    assert soak.measured()["restarts"] == {"NETWORK": 3}
+    assert "STALL" not in soak.actions, "the engine knows that its feed is down"
+    assert entry["verdict"] == "FAIL"
+
+
+def test_11_again_is_the_mock_exchange_and_no_made_up_tick_beside_real_ones(engine: Launcher, soaks: Make) -> None:
+    with MockExchange(rate=50) as exchange:
+        engine.write_sources({"name": "primary", "url": exchange.url()})
+        soak = soaks(engine={"ingest_mode": "REAL_WS", "network_deadline_s": 0.5, "parse_error_limit": 3})
+        soak.begin(seconds=90)
+        soak.watching()
+        exchange.command("garbage", n=-1, scope="all")
+        soak.until("STARTUP", "ENGINE_EXIT", "ENGINE_EXIT", "ENGINE_RESTART")
+        (scratch,) = engine.folder.glob("run/r1/soak/state")
+        wait_until(lambda: Store(scratch / "hybrid.db").last_tick(), "ticks of the mock exchange", LATER_S)
+        soak.stop.ask()
+        entry = soak.end()
+    assert soak.actions[4:] == ["STOP", "ENGINE_STOP"]
+    assert soak.decisions[-1]["ingest_mode"] == "MOCK_WS"
+    assert soak.measured()["restarts"] == {"PARSE": 2}
+    assert sources(engine.db) == {"primary"}
+    assert soak.measured()["ticks"] > 0
+    assert entry["verdict"] == "FAIL"
+    assert entry["away_s"] > 0
+    assert not soak.systemd.conf.exists()
+
+
+def test_13_is_one_step_up_and_then_it_holds(engine: Launcher, soaks: Make) -> None:
+    (engine.folder / "slow.py").write_text(
+        "import pathlib, time\n"
+        "class Slow:\n    def on_tick(self, tick):\n"
+        f"        if pathlib.Path({str(engine.folder / 'now')!r}).exists(): time.sleep(0.02)\n"
+        "def make(settings): return Slow()\n"
+    )
+    settings = {"strategy": "slow:make", "tick_interval_ms": 5, "admit_wait_ms": 1, "overload_after_s": 1.5}
+    soak = soaks(engine=settings, channels={"tick": 4})
+    soak.begin(seconds=90)
+    soak.watching()
+    old = soak.systemd.invocation
+    (engine.folder / "now").touch()
+    soak.until("STARTUP", "ENGINE_EXIT", "THROTTLE_UP")
+    (engine.folder / "now").unlink()
+    wait_until(lambda: soak.systemd.invocation != old and soak.systemd.active == "active", "the next run", LATER_S)
+    soak.stop.ask()
+    entry = soak.end()
+    ups = [decision for decision in soak.decisions if decision["action"] == "THROTTLE_UP"]
+    assert [(up["current_sample_every"], up["state"]) for up in ups] == [(5, "THROTTLE1")]
+    assert soak.actions[-2:] == ["STOP", "ENGINE_STOP"]
+    with sqlite3.connect(f"file:{engine.db}?mode=ro", uri=True) as con:
+        sampled = [every for (every,) in con.execute("SELECT sample_every FROM runs ORDER BY id")]
+    assert sampled[0] == 1
+    assert 5 in sampled
+    assert sampled[-1] == 1, "as it was configured, once the soak is over"
+    assert entry["verdict"] == "FAIL"
+    assert soak.measured()["restarts"] == {"OVERLOAD": 1}
+
+
+def test_14_ends_it(engine: Launcher, soaks: Make) -> None:
+    soak = soaks()
+    soak.begin(seconds=60)
+    soak.watching()
+    engine.db.rename(engine.folder / "elsewhere.db")  # a database that is another file now
+    entry = soak.end()
+    assert soak.actions[:3] == ["STARTUP", "ENGINE_EXIT", "ABORT"]
+    assert soak.decisions[1]["reason"].startswith("14 STORAGE")
+    assert entry["verdict"] == "FAIL"
+
+
+def test_a_bug_ends_it(engine: Launcher, soaks: Make) -> None:
+    (engine.folder / "broken.py").write_text(
+        "import pathlib\n"
+        "class Broken:\n    def on_tick(self, tick):\n"
+        f"        if pathlib.Path({str(engine.folder / 'now')!r}).exists(): raise ZeroDivisionError('a mistake')\n"
+        "def make(settings): return Broken()\n"
+    )
+    soak = soaks(engine={"strategy": "broken:make"})
+    soak.begin(seconds=60)
+    soak.watching()
+    (engine.folder / "now").touch()
+    entry = soak.end()
+    assert soak.actions == ["STARTUP", "ENGINE_EXIT", "ABORT"]
+    assert soak.decisions[1]["reason"].startswith("1 BUG")
+    assert entry["verdict"] == "FAIL"
+
+
+def test_an_engine_that_its_operator_stops_ends_it_with_nothing_shown(soaks: Make) -> None:
+    soak = soaks()
+    soak.begin(seconds=60)
+    soak.watching()
+    soak.systemd.stop()
+    entry = soak.end()
+    assert soak.actions == ["STARTUP", "ENGINE_EXIT", "STOP"]
+    assert entry["verdict"] == "INCONCLUSIVE"
+    assert entry["restored"]
+    assert soak.systemd.active == "inactive"
+
+
+def test_data_that_stands_still_unseen_by_a_watchdog_is_a_restart(soaks: Make) -> None:
+    soak = soaks()
+    soak.begin(seconds=90)
+    soak.watching()
+    old = soak.systemd.invocation
+    assert soak.systemd._process
+    soak.systemd._process.send_signal(signal.SIGSTOP)
+    soak.until("STARTUP", "STALL", "ENGINE_RESTART")
+    wait_until(lambda: soak.systemd.invocation != old and soak.systemd.active == "active", "another run", LATER_S)
+    soak.stop.ask()
+    entry = soak.end()
+    assert soak.actions[3:] == ["STOP"]
+    assert soak.measured()["stalls"] == 1
+    assert entry["verdict"] == "FAIL"
+
+
+def test_exits_that_the_journal_has_lost_are_seen_by_nrestarts(soaks: Make) -> None:
+    soak = soaks()
+    soak.begin(seconds=90)
+    soak.watching()
+    old = soak.systemd.invocation
+    real = soak.systemd._say
+
+    def forgetful(message: str, message_id: str = "", result: str = "") -> None:
+        if not message.startswith(("Main process", "Failed", "Scheduled")):
+            real(message, message_id, result)
+
+    soak.systemd._say = forgetful  # type: ignore[method-assign]
+    soak.systemd.kill()
+    soak.until("STARTUP", "ENGINE_EXIT")
+    assert soak.systemd.invocation != old
+    soak.stop.ask()
+    entry = soak.end()
+    assert soak.measured()["lost"] == 1
+    assert "UNKNOWN" in soak.measured()["restarts"]
+    assert entry["verdict"] == "FAIL"
+
+
+def test_asked_to_stop_it_says_so_and_puts_back_what_it_had_set(soaks: Make) -> None:
+    soak = soaks()
+    soak.begin(seconds=60, psi_actions="logonly")
+    soak.until("STARTUP", "ENGINE_RESTART")
+    wait_until(lambda: "psi_actions" in soak.systemd.conf.read_text().lower(), "the drop-in")
+    wait_until(lambda: soak.systemd.active == "active", "the engine up")
+    soak.stop.ask()
+    soak.end()
+    assert "STOP" in soak.actions
+    assert not soak.systemd.conf.exists()
+    assert soak.systemd.active == "active"
+    assert soak.systemd._dropped_in() == {}
+
+
+def test_the_file_of_the_operator_ends_it(engine: Launcher, soaks: Make) -> None:
+    soak = soaks()
+    soak.begin(seconds=60)
+    soak.watching()
+    (engine.folder / "ABORT").touch()
+    entry = soak.end()
+    assert soak.actions == ["STARTUP", "ABORT"]
+    assert entry["verdict"] == "INCONCLUSIVE"
+
+
+def test_an_engine_that_is_not_well_is_not_soaked_and_left_as_it_is(engine: Launcher, soaks: Make) -> None:
+    soak = soaks()
+    soak.begin(seconds=60, before=lambda: engine.write_config({"app": {"db_path": "/nowhere/hybrid.db"}}))
+    entry = soak.end()
+    assert soak.actions == ["STARTUP", "ABORT"]
+    assert "health gate" in soak.decisions[-1]["reason"]
+    assert entry["verdict"] == "INCONCLUSIVE"
+    assert entry["restored"], entry["reason"]
+
+
+def test_a_beat_slower_than_the_threshold_is_refused_with_what_would_do(soaks: Make) -> None:
+    soak = soaks(engine={"heartbeat_interval_secs": 3})
+    soak.begin(seconds=60)
+    entry = soak.end()
+    assert "--stall-threshold-sec 4" in entry["reason"]
+    assert "at least 6" in entry["reason"]
+    assert entry["verdict"] == "INCONCLUSIVE"

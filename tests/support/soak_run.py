@@ -1,0 +1,120 @@
+"""A whole soak in this process, of a real engine that a small systemd keeps: decisions, figures and the bundle."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from proofs import conduct, lease, runner
+from proofs.experiment import Case, Deployed
+from proofs.host import Stop
+from proofs.live import Live
+from proofs.soak import log, override, watch
+from proofs.soak.asked import Asked
+from proofs.soak.case import NAME, PROOF, Soak
+from tests.support.process import Launcher, wait_until
+from tests.support.small_systemd import SmallSystemd
+
+UNIT = "hybrid-engine.service"
+# A run holds after so long, and is looked at more than twice a second. The beat of the engine is quicker.
+STALL_S = 4.0
+LATER_S = 60.0  # on a busy machine
+FACTS = {"hostname": "nuc", "machine_id": "c" * 32, "boot_id": "d", "kernel": "6.1", "os": "Debian"}
+LIVE = Live("a" * 64, "b" * 64, FACTS["machine_id"])
+
+
+class SoakRun:
+    """An engine with this configuration, and one soak of it."""
+
+    def __init__(self, launcher: Launcher, patch: pytest.MonkeyPatch, **sections: Any) -> None:
+        sections["engine"] = {"run_seconds": 0, "tick_interval_ms": 20, **sections.get("engine", {})}
+        self.launcher = launcher
+        self.systemd = SmallSystemd(launcher, launcher.write_config(sections))
+        self.root = launcher.folder / "evidence"
+        self.stop = Stop()
+        self.code = -1
+        patch.setattr("proofs.host._run", self.systemd.run)
+        patch.setattr(runner, "EVIDENCE_ROOT", self.root)
+        patch.setattr(runner, "facts", lambda: FACTS)
+        patch.setattr(conduct, "facts", lambda: FACTS)
+        patch.setattr(conduct, "STATE_DIR", launcher.folder)
+        patch.setattr(lease, "RUN_ROOT", launcher.folder / "run")
+        patch.setattr(lease, "tree_digest", lambda paths: "e" * 64)
+        patch.setattr(override, "SYSTEMD_RUN", self.systemd.conf.parents[1])
+        patch.setattr(watch, "ABORT_FILE", launcher.folder / "ABORT")
+        self._pool = ThreadPoolExecutor(1)
+        self._future: Future[int] | None = None
+
+    def begin(self, seconds: float, before: Callable[[], object] = lambda: None, **asked: Any) -> None:
+        """Start the engine, and soak it once it is healthy. before: done to it between the two."""
+        wanted = Asked(seconds=seconds, stall_s=STALL_S, **asked)
+
+        def cases(deployed: Deployed) -> list[Case]:
+            return [Soak(deployed, wanted, runner.speaker)]
+
+        self.systemd.start()
+        wait_until(lambda: self.systemd.active == "active", "the engine up")
+        wait_until(lambda: self.systemd.run(("env", "x", "health", "--json")).rc == 0, "the engine healthy")
+        before()
+        proof = {NAME: replace(PROOF, cases=cases)}
+        self._future = self._pool.submit(runner._all, [NAME], UNIT, "r1", "abc", 60, self.stop, proof)
+
+    def watching(self) -> None:
+        """Wait until the gate is behind it, and what is done to the engine from now on is seen by the watch."""
+        self._wait(lambda: self._recorded("witness"), "the watch")
+
+    def until(self, *actions: str) -> None:
+        """Wait until these were decided, in this order."""
+        self._wait(lambda: self.actions[: len(actions)] == [*actions], f"{actions}")
+
+    def _wait(self, came: Callable[[], object], what: str) -> None:
+        future = self._future
+        assert future
+        wait_until(lambda: came() or future.done(), what, LATER_S)
+        assert came(), (what, self.decisions)
+
+    def end(self) -> dict[str, Any]:
+        """Wait for the end; the proof's entry of the statement."""
+        assert self._future
+        self.code = self._future.result(LATER_S)
+        (entry,) = json.loads((self.folder / "statement.json").read_text())["predicate"]["proofs"]
+        found: dict[str, Any] = entry
+        return found
+
+    @property
+    def folder(self) -> Path:
+        return self.root / "r1"
+
+    @property
+    def decisions(self) -> list[dict[str, Any]]:
+        path = self.folder / log.DECISIONS
+        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+
+    @property
+    def actions(self) -> list[str]:
+        return [decision["action"] for decision in self.decisions]
+
+    def measured(self) -> dict[str, Any]:
+        (found,) = self._recorded("measured")
+        return dict(found)
+
+    def _recorded(self, kind: str) -> list[Any]:
+        path = self.folder / "events.jsonl"
+        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+        events = [json.loads(line) for line in lines if line.endswith("\n")]
+        return [event["data"] for event in events if event["kind"] == kind]
+
+    def close(self) -> None:
+        self.stop.ask()
+        self.systemd.close()
+        self._pool.shutdown(wait=True)
+
+
+Make = Callable[..., SoakRun]
