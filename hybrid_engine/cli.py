@@ -13,6 +13,8 @@ from hybrid_engine import __version__, config, journal
 from hybrid_engine.adapter import WITHOUT_NETWORK, ExecutionAdapter
 from hybrid_engine.exits import ConfigError, EngineError, Exit, NetworkError, StorageError
 
+SYSTEMD = Path("/run/systemd/system")  # is there where systemd runs the machine
+
 _OVERRIDES = {
     "mode": "mode",
     "seconds": "engine.run_seconds",
@@ -202,7 +204,7 @@ def _health(args: argparse.Namespace) -> int:
     from hybrid_engine.health import look
 
     unit = args.unit
-    if unit is None and args.config is None and Path("/run/systemd/system").is_dir():  # systemd runs this machine
+    if unit is None and args.config is None and SYSTEMD.is_dir():
         unit = "hybrid-engine.service"
     health = look(_read(args), unit or None)  # how an engine is, is no question for the gate
     if args.json:

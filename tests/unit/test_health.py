@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hybrid_engine import config, health
+from hybrid_engine import cli, config, health
 from hybrid_engine.database import open_at_rest
 from hybrid_engine.metrics import Books, Counters, FeedState, Gap
 from hybrid_engine.store import Store, now_ms
@@ -155,3 +155,47 @@ def test_it_is_healthy_only_with_its_unit(tmp_path: Path, systemctl: Callable[[s
     assert answer["healthy"] is False
     names = [check["name"] for check in answer["checks"]]
     assert names == ["unit", "database", "running", "durability", "books", "frames"]
+
+
+@pytest.mark.parametrize(
+    ("words", "unit"),
+    [
+        ((), "hybrid-engine.service"),
+        (("--unit", "other.service"), "other.service"),
+        (("--unit", ""), None),
+        (("--config", "FILE"), None),  # an engine somewhere, of which no unit is known
+        (("--config", "FILE", "--unit", "other.service"), "other.service"),
+    ],
+)
+def test_the_command_asks_of_the_deployed_unit_where_nothing_else_is_said(
+    words: tuple[str, ...],
+    unit: str | None,
+    tmp_path: Path,
+    systemctl: Callable[[str], Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    grown(tmp_path / "hybrid.db", 1, 0)
+    (tmp_path / "config.toml").write_text(f"[app]\ndb_path = {json.dumps(str(tmp_path / 'hybrid.db'))}\n")
+    monkeypatch.setattr(config, "DEFAULT_PATH", tmp_path / "config.toml")
+    monkeypatch.setattr(cli, "SYSTEMD", tmp_path)
+    systemctl("echo ActiveState=active; echo SubState=running")
+    with pytest.raises(SystemExit) as end:
+        cli.main(["health", "--json", *(str(tmp_path / "config.toml") if word == "FILE" else word for word in words)])
+    assert end.value.code == 0
+    checks = json.loads(capsys.readouterr().out)["checks"]
+    assert [check["detail"] for check in checks if check["name"] == "unit"] == (
+        [f"{unit}: active (running)"] if unit else []
+    )
+
+
+def test_where_no_systemd_is_no_unit_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    grown(tmp_path / "hybrid.db", 1, 0)
+    (tmp_path / "config.toml").write_text(f"[app]\ndb_path = {json.dumps(str(tmp_path / 'hybrid.db'))}\n")
+    monkeypatch.setattr(config, "DEFAULT_PATH", tmp_path / "config.toml")
+    monkeypatch.setattr(cli, "SYSTEMD", tmp_path / "nothing")
+    with pytest.raises(SystemExit) as end:
+        cli.main(["health"])
+    assert (end.value.code, "unit" in capsys.readouterr().out) == (0, False)
