@@ -81,9 +81,15 @@ def before(lab: Lab) -> set[str]:
 @pytest.fixture(scope="module")
 def running(lab: Lab, before: object) -> Lab:
     play(lab, "deploy", engine_drift_check="daily")
-    play(lab, "prove", "--tags=install", release_checkout=CHECKOUT)
+    play(lab, "soak", "--tags=install", release_checkout=CHECKOUT)
     wait_for("ticks", lambda: Books(lab).ticks, 30)
     return lab
+
+
+def test_a_ready_host_is_told_so_and_left_alone(lab: Lab, before: set[str]) -> None:
+    said = play(lab, "preflight")
+    assert (said.changes, f"{lab.name} is ready to be deployed to: Debian" in said.said) == ([], True)
+    assert host(lab) == before
 
 
 @pytest.mark.holds("REBOOT")

@@ -71,8 +71,9 @@ def test_check_lists_what_the_real_run_changes(checked: tuple[str, str, Played],
 
 @pytest.mark.holds("HISTORY")
 def test_the_deployment_is_a_line_of_the_history(lab: Lab, deployed: Played) -> None:
-    (line,) = history(lab)
+    line, recorder = history(lab)
     assert (line["what"], line["outcome"], line["ssh_user"]) == ("deploy", "done", "operator")
+    assert (recorder["of"], recorder["outcome"]) == ("hybrid-health-snapshot", "done")
     assert (line["by"], line["from"]) == (getpass.getuser(), socket.gethostname())
     assert line["release"] == live(lab)
     said = lab.root("journalctl", "--output=cat", f"--unit={UNIT}").stdout

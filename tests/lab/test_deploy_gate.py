@@ -175,7 +175,8 @@ def test_preflight_lists_all_that_is_missing_at_once(running: Lab) -> None:
 
 
 def test_a_host_without_a_working_python_is_told_so(running: Lab) -> None:
-    said = play(running, "deploy", check=False, preflight_python="/usr/bin/no-python")
+    said = play(running, "preflight", check=False, preflight_python="/usr/bin/no-python")
+    assert said.rc != 0
     assert "It has no working /usr/bin/no-python: apt-get install python3" in said.said
 
 

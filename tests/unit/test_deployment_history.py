@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import importlib.util
 import json
 import multiprocessing
@@ -88,6 +89,20 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="symbolic"):
         put(path, line("2026-11-01"))
     assert target.read_text() == ""
+
+
+def test_nobody_else_writes_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What could not be written whole is cut off again, and nobody else's line with it."""
+    path, write = tmp_path / "deployments.jsonl", os.write
+
+    def watched(handle: int, data: bytes) -> int:
+        with path.open() as other, pytest.raises(BlockingIOError):
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return write(handle, data)
+
+    monkeypatch.setattr(writer.os, "write", watched)
+    put(path, line("2026-11-01"))
+    assert len(state.entries(str(path))[0]) == 1
 
 
 def _many(path: Path) -> None:
