@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from hybrid_engine.metrics import Books, Counters, FeedState, Gap
 from hybrid_engine.model import Order, Signal, Tick, Trade
-from hybrid_engine.store import Batch
+from hybrid_engine.store import Batch, Store
 
 
 def chains(first: int, count: int, received_ms: int, exchange_ms: int, every: int = 1) -> Batch:
@@ -17,3 +18,13 @@ def chains(first: int, count: int, received_ms: int, exchange_ms: int, every: in
             made.orders.append(Order(number, "X", "BUY", 0.1, 1.5, "FILLED", "R", "SHADOW", received_ms))
             made.trades.append(Trade(number, "X", "BUY", 0.1, 1.5, 0.00015, received_ms))
     return made
+
+
+def batch(first: int, count: int = 1) -> Batch:
+    """`count` whole chains."""
+    return chains(first, count, received_ms=11, exchange_ms=10)
+
+
+def write(store: Store, made: Batch, *gaps: Gap) -> None:
+    books = Books(received=len(made.ticks), admitted=len(made.ticks))
+    store.write(made, books, Counters(), FeedState(last_frame_ms=5), gaps)

@@ -1,12 +1,16 @@
-"""Exchanges of the tests of the feed, and a feed in a hurry."""
+"""Exchanges of the tests of the feed, and a feed in a hurry; databases of the tests of the store."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from hybrid_engine.ingest import choice, feed, link
+from hybrid_engine.store import Store
+from tests.support.rows import batch, write
+from tests.support.street import INFO
 from tests.support.talker import Talker
 
 
@@ -28,3 +32,22 @@ def one() -> Iterator[Talker]:
 def two() -> Iterator[Talker]:
     with Talker() as talker:
         yield talker
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Path:
+    """Where a database can be made, alone in its directory."""
+    folder = tmp_path / "state"
+    folder.mkdir()
+    return folder / "hybrid.db"
+
+
+@pytest.fixture
+def made(db: Path) -> Path:
+    """A database with a run that ended well."""
+    store = Store(db)
+    store.begin_run(INFO, 1000)
+    write(store, batch(1, 50))
+    store.end_run(0, 2000)
+    store.close()
+    return db

@@ -1,59 +1,22 @@
-"""The database: made, verified, refused untouched, shared with readers, never with a second writer."""
+"""The database: made, verified, shared with readers, never with a second writer."""
 
 from __future__ import annotations
 
-import os
 import sqlite3
-import struct
-import time
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from hybrid_engine.database import Locked, open_reader
-from hybrid_engine.exits import Exit, StorageError
-from hybrid_engine.metrics import Books, Counters, FeedState, Gap
+from hybrid_engine.exits import StorageError
+from hybrid_engine.metrics import Gap
 from hybrid_engine.model import Order, Signal, Tick, Trade
-from hybrid_engine.schema import APPLICATION_ID, MIGRATIONS, refuse_foreign
+from hybrid_engine.schema import APPLICATION_ID, MIGRATIONS
 from hybrid_engine.store import Batch, Store, ticks_of_run
 from tests.support.books import rows
-from tests.support.rows import chains
+from tests.support.rows import batch, write
 from tests.support.street import INFO
-
-
-@pytest.fixture
-def db(tmp_path: Path) -> Path:
-    folder = tmp_path / "state"
-    folder.mkdir()
-    return folder / "hybrid.db"
-
-
-def picture(folder: Path) -> dict[str, bytes]:
-    """Every file there is, with its bytes."""
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
-
-
-def batch(first: int, count: int = 1) -> Batch:
-    """`count` whole chains."""
-    return chains(first, count, received_ms=11, exchange_ms=10)
-
-
-def write(store: Store, made: Batch, *gaps: Gap) -> None:
-    books = Books(received=len(made.ticks), admitted=len(made.ticks))
-    store.write(made, books, Counters(), FeedState(last_frame_ms=5), gaps)
-
-
-@pytest.fixture
-def made(db: Path) -> Path:
-    """A database with a run that ended well."""
-    store = Store(db)
-    store.begin_run(INFO, 1000)
-    write(store, batch(1, 50))
-    store.end_run(0, 2000)
-    store.close()
-    return db
 
 
 @pytest.mark.holds("S1", "G3")
@@ -208,165 +171,6 @@ def test_a_newer_database_with_more_columns_is_written_by_this_release(made: Pat
     store.close()
     assert rows(made, "SELECT max(id) FROM trades") == [(51,)]
     assert rows(made, "PRAGMA user_version") == [(len(MIGRATIONS) + 7,)]
-
-
-def sql(*statements: str) -> Callable[[Path], None]:
-    def spoil(path: Path) -> None:
-        with closing(sqlite3.connect(path, isolation_level=None)) as con:
-            for statement in statements:
-                con.execute(statement)
-
-    return spoil
-
-
-def overwrite(at: int, data: bytes) -> Callable[[Path], None]:
-    def spoil(path: Path) -> None:
-        with path.open("r+b") as file:
-            file.seek(at)
-            file.write(data)
-
-    return spoil
-
-
-def cut(keep: float) -> Callable[[Path], None]:
-    return lambda path: os.truncate(path, int(path.stat().st_size * keep))
-
-
-def replaced(content: bytes) -> Callable[[Path], None]:
-    def spoil(path: Path) -> None:
-        path.write_bytes(content)
-
-    return spoil
-
-
-def versioned(path: Path) -> None:
-    path.unlink()
-    sql("PRAGMA user_version = 3")(path)
-
-
-def foreign(path: Path) -> None:
-    path.unlink()
-    sql("CREATE TABLE runs (id INTEGER PRIMARY KEY, what TEXT)", "INSERT INTO runs (what) VALUES ('theirs')")(path)
-
-
-def foreign_wal(path: Path) -> None:
-    path.unlink()
-    sql("PRAGMA journal_mode = WAL", "CREATE TABLE t (id INTEGER)")(path)
-
-
-def foreign_view(path: Path) -> None:
-    path.unlink()
-    sql("CREATE VIEW v AS SELECT 1 AS one")(path)
-
-
-def loosened(path: Path) -> None:
-    columns = "id INTEGER PRIMARY KEY, order_id, symbol, side, size, price, fee, created_ms"
-    sql("DROP TABLE trades", f"CREATE TABLE trades ({columns}, FOREIGN KEY (order_id) REFERENCES orders (id))")(path)
-
-
-SPOILED: dict[str, tuple[Callable[[Path], None], str]] = {
-    "garbage": (replaced(b"no database" * 999), "not a database"),
-    "two bytes": (replaced(b"xy"), "its 2 bytes are no database"),
-    "one byte": (replaced(b"x"), "its 1 bytes are no database"),
-    "a broken header": (overwrite(0, b"SQLite format 4\0"), "not a database"),
-    "truncated": (cut(0.5), ""),
-    "truncated inside a page": (cut(0.77), ""),
-    "a page of noise": (overwrite(4096, b"\xa5" * 4096), ""),
-    "a schema of noise": (overwrite(200, b"\xa5" * 3800), ""),
-    "somebody else's": (foreign, "not a database of this engine"),
-    "somebody else's in WAL mode": (foreign_wal, "not a database of this engine"),
-    "a column gone": (sql("ALTER TABLE ticks DROP COLUMN exchange_id"), "ticks: exchange_id is missing"),
-    "a table gone": (sql("DROP TABLE gaps"), "wrong schema: gaps: "),
-    "a version without tables": (versioned, "not a database of this engine"),
-    "a view alone": (foreign_view, "not a database of this engine"),
-    "a table that is not strict": (loosened, "wrong schema: trades: STRICT is missing"),
-}
-
-
-@pytest.mark.holds("G3")
-@pytest.mark.parametrize("how", SPOILED)
-def test_what_is_damaged_or_not_ours_is_refused_and_left_as_it_was(made: Path, how: str) -> None:
-    spoil, said = SPOILED[how]
-    spoil(made)
-    before = picture(made.parent)
-    with pytest.raises(StorageError) as caught:
-        Store(made)
-    assert caught.value.code is Exit.STORAGE
-    assert str(made) in str(caught.value)
-    assert said in str(caught.value)
-    assert picture(made.parent) == before
-    with pytest.raises(StorageError):  # nothing is held: the next try says the same
-        Store(made)
-
-
-def test_a_lost_write_ahead_log_of_a_crash_is_taken_in_not_refused(db: Path) -> None:
-    """Killed in the middle: the newest rows are in the log alone."""
-    store = Store(db)
-    store.begin_run(INFO, 1000)
-    write(store, batch(1, 5))
-    copy = db.parent / "copy"
-    copy.mkdir()
-    for path in db.parent.glob("hybrid.db*"):
-        if path.name != "hybrid.db-shm":
-            (copy / path.name).write_bytes(path.read_bytes())
-    store.close()
-    again = Store(copy / "hybrid.db")
-    assert again.next_ids()[0] == 6
-    again.close()
-
-
-def test_an_index_that_disagrees_is_corrupt(made: Path) -> None:
-    """The kind of damage that opens well and only a check sees."""
-    with closing(sqlite3.connect(made, isolation_level=None)) as con:
-        con.execute("PRAGMA writable_schema = ON")
-        (page,) = con.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'signals'").fetchone()
-        (size,) = con.execute("PRAGMA page_size").fetchone()
-    with made.open("r+b") as file:
-        file.seek((page - 1) * size + 3)
-        file.write(struct.pack(">H", 9999))  # that many cells do not fit into a page
-    with pytest.raises(StorageError, match=r"corrupt|malformed"):
-        Store(made)
-
-
-@pytest.mark.holds("GROWTH")
-def test_the_check_at_a_start_takes_its_time_and_no_more(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with closing(sqlite3.connect(made)) as con:
-        con.execute(
-            "WITH RECURSIVE n (id) AS (SELECT 51 UNION ALL SELECT id + 1 FROM n WHERE id < 200000)"
-            " INSERT INTO ticks SELECT id, 1, 's', 'X', 1.0, 1.0, id, 1, 1 FROM n"
-        )
-        con.commit()
-
-    def quickest(limit_s: float) -> float:
-        monkeypatch.setattr("hybrid_engine.schema.CHECK_S", limit_s)
-        found = []
-        for _ in range(5):
-            with closing(open_reader(made)) as con:
-                began = time.perf_counter()
-                refuse_foreign(con, str(made))
-                found.append(time.perf_counter() - began)
-        return min(found)
-
-    assert quickest(0.001) < 0.5 * quickest(60.0)
-
-
-@pytest.fixture
-def places(tmp_path: Path) -> dict[str, Path]:
-    return {
-        "no such directory": tmp_path / "none" / "hybrid.db",
-        "a directory": tmp_path,
-        "a name too long": tmp_path / ("x" * 300),
-        "below a file": tmp_path / "file" / "hybrid.db",
-    }
-
-
-@pytest.mark.parametrize("where", ["no such directory", "a directory", "a name too long", "below a file"])
-def test_a_place_where_nothing_can_be(tmp_path: Path, places: dict[str, Path], where: str) -> None:
-    (tmp_path / "file").touch()
-    before = sorted(path.name for path in tmp_path.iterdir())
-    with pytest.raises(StorageError, match="/"):
-        Store(places[where])
-    assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 
 def test_ticks_of_a_run_come_in_order_by_the_chunk(made: Path) -> None:
