@@ -22,6 +22,7 @@ for folder in /opt /var /etc; do
     mount=$(df -P "$folder" 2>/dev/null | awk 'NR == 2 { print $6 }')
     awk -v at="$mount" '$2 == at { o = $4 } END { print o }' /proc/mounts | grep -qw noexec && say noexec "$folder"
 done
+say bus "$(test -S /run/dbus/system_bus_socket && echo yes || echo no)"
 say cgroup2 "$(awk '$0 ~ / - cgroup2 / { print $5; exit }' /proc/self/mountinfo)"
 say controllers "$(cat "$(awk '$0 ~ / - cgroup2 / { print $5; exit }' /proc/self/mountinfo)/cgroup.controllers" 2>/dev/null)"
 say psi "$(test -r /proc/pressure/cpu && echo yes || echo no)"
