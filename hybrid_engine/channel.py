@@ -66,19 +66,17 @@ class Channel(queue.Queue[Sequence[Event]]):
     def take(self, timeout_s: float = BEAT_S, wanted: int = 1) -> Sequence[Event]:
         """Everything that waits; empty when nothing came within `timeout_s` or the channel is finished.
 
-        Waits until `wanted` events are there, or the producer waits for room. Who waits for room is told when the
-        consumer comes back and finds too little: told before, the two would only wake each other for the interpreter's
-        lock, which one of them can have (measured: 16,000 waits for a lock instead of 23,000 in 150,000 ticks).
+        Waits until `wanted` events are there, or the producer waits for room.
         """
         with self.mutex:
             if len(self._events) < wanted and not self._closed:
                 self._wanted = wanted
-                self.not_full.notify()
                 self.not_empty.wait(timeout_s)
                 self._wanted = 1
             taken = self._get()
             if taken:
                 self._taken(len(taken))
+                self.not_full.notify()
             return taken
 
     def _taken(self, count: int) -> None:

@@ -151,7 +151,6 @@ class FrontDoor(Channel):
 
     def _taken(self, count: int) -> None:
         self._books.admitted += count
-        self.not_full.notify()  # at once: a market does not wait
 
     # The engine's and the writer's side -------------------------------------------------------------------------
 

@@ -1,10 +1,10 @@
-"""Whole-process figures of the engine, each beside a peer measured in the same run: start and memory beside a bare
-interpreter, throughput beside a bare loop and, where it is installed, cryptofeed.
+"""Whole-process figures of the engine, each beside a peer measured in the same run where there is one.
 
-`make bench` prints them as a table and writes `bench.json`. Machines are noisy: quote medians and ratios. Nothing here
-is a test, and no test is timed.
+`make bench` prints them and writes `bench.json`. Machines are noisy: quote medians and ratios. Nothing here is a test,
+and no test is timed. docs/bench.md says what is measured and how.
 """
 
+import argparse
 import json
 import os
 import platform
@@ -16,15 +16,19 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
-from proofs.mock_exchange import MockExchange
-from tests.benchmarks.race import race
+from tests.benchmarks.race import CRYPTOFEED, ENGINE, ENGINE_RUN, fan_out, race
+from tests.benchmarks.steady import steady
+from tests.benchmarks.usage import memory_mb
 
-ENGINE = [sys.executable, "-m", "hybrid_engine", "run"]
-RUNS = 7
-STEADY_S = 6.0
-FRAMES, ROUNDS = 300_000, 5
+STARTS = 9
+FRAMES, ROUNDS = 500_000, 5
+STEADY_S = 20.0
+SOURCES = (1, 4, 16)
+PEER_PYTHON = Path(".venv-bench/bin/python")
 
 
 def seconds(action: Callable[[], None]) -> float:
@@ -47,7 +51,7 @@ def until_ready(arguments: list[str], directory: Path) -> Callable[[], None]:
             notify.bind(str(address))
             notify.settimeout(30)
             environment = {**os.environ, "NOTIFY_SOCKET": str(address)}
-            process = subprocess.Popen([*ENGINE, *arguments], env=environment, stdout=subprocess.DEVNULL)
+            process = subprocess.Popen([*ENGINE_RUN, *arguments], env=environment, stdout=subprocess.DEVNULL)
             try:
                 while b"READY=1" not in notify.recv(4096):
                     pass
@@ -59,49 +63,76 @@ def until_ready(arguments: list[str], directory: Path) -> Callable[[], None]:
     return action
 
 
-def peak_rss_mb(command: list[str], after_s: float) -> float:
-    """VmHWM, in MB (10^6 bytes), of a process that has run for `after_s`. Not ru_maxrss: that remembers the fork."""
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    try:
-        process.wait(after_s)
-    except subprocess.TimeoutExpired:
-        status = Path(f"/proc/{process.pid}/status").read_text()
-        kib = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:"))
-        return kib * 1024 / 1e6
-    finally:
-        process.terminate()
-        process.wait(20)
-    raise RuntimeError(f"{command} ended with {process.returncode} before it was measured")
+def starts() -> dict[str, float]:
+    """Seconds from exec to READY=1, with compiled bytecode, and of an interpreter that does nothing."""
+    with tempfile.TemporaryDirectory() as name:
+        start = until_ready(["--db", str(Path(name) / "start.db")], Path(name))
+        start()  # the first one writes bytecode and makes the database
+        pairs = [(seconds(bare), seconds(start)) for _ in range(STARTS)]  # in turn, so that both see the same machine
+    return {
+        "bare_s": statistics.median(b for b, _ in pairs),
+        "ready_s": statistics.median(r for _, r in pairs),
+        "ready : bare": statistics.median(r / b for b, r in pairs),
+    }
+
+
+def bare_memory_mb() -> float:
+    """An interpreter that has loaded what of the standard library the engine needs."""
+    code = "import ssl, sqlite3, json, threading, tomllib, dataclasses, urllib.parse, time; print(); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        process.stdout.readline()
+        found = memory_mb(process.pid, "VmHWM")
+        process.kill()
+    return found
+
+
+def machine() -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "cpus": os.cpu_count(), "system": platform.platform(), "python": platform.python_version(),
+        "sqlite": sqlite3.sqlite_version, "load": os.getloadavg()[0],
+        **{name: version(name) for name in ("hybrid-engine", "orjson", "websocket-client")},
+    }  # fmt: skip
+    if PEER_PYTHON.exists():
+        code = "from importlib.metadata import version; print(version('cryptofeed'))"
+        told = subprocess.run([PEER_PYTHON, "-c", code], capture_output=True, text=True, check=True)
+        found[CRYPTOFEED] = told.stdout.strip()
+    return found
+
+
+def say(what: str, figures: object) -> None:
+    print(f"\n{what}", flush=True)
+    rows = figures.items() if isinstance(figures, dict) else [("", figures)]
+    for name, value in rows:
+        if isinstance(value, dict):
+            value = "  ".join(f"{k} {v:,.2f}" if isinstance(v, float) else f"{k} {v}" for k, v in value.items())
+        print(f"  {name:<22} {value:,.3f}" if isinstance(value, float) else f"  {name:<22} {value}", flush=True)
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as name:
-        directory = Path(name)
-        start = until_ready(["--db", str(directory / "start.db")], directory)
-        start()  # the first one writes bytecode and makes the database
-        bare_s, ready_s = [], []
-        for _ in range(RUNS):  # in turn, so that both see the same machine
-            bare_s.append(seconds(bare))
-            ready_s.append(seconds(start))
-        figures: dict[str, object] = {
-            "machine": {"python": platform.python_version(), "cpus": os.cpu_count(), "sqlite": sqlite3.sqlite_version},
-            "bare_start_s": statistics.median(bare_s),
-            "ready_s": statistics.median(ready_s),
-            "ready_over_bare": statistics.median(r / b for r, b in zip(ready_s, bare_s, strict=True)),
-            "bare_rss_mb": peak_rss_mb([sys.executable, "-c", "import time; time.sleep(9)"], 0.5),
-            "rss_synthetic_mb": peak_rss_mb([*ENGINE, "--db", str(directory / "rss.db")], STEADY_S),
-        }
-        with MockExchange(count=1_000_000, rate=1000) as exchange:
-            url = exchange.url("binance", "btcusdt")
-            arguments = ["--ingest", "MOCK_WS", "--ws-url", url, "--db", str(directory / "ws.db")]
-            figures["rss_1000_per_s_mb"] = peak_rss_mb([*ENGINE, *arguments], STEADY_S)
-    cryptofeed = Path(".venv-bench/bin/python")
-    print("from the first frame sent to the last commit, each peer in turn:", flush=True)
-    figures["throughput"] = race(FRAMES, ROUNDS, cryptofeed if cryptofeed.exists() else None)
-    for key, value in figures.items():
-        print(f"{key:<20} {value if not isinstance(value, float) else format(value, '.3f')}")
-    Path("bench.json").write_text(json.dumps(figures, indent=2) + "\n")
-    print("written: bench.json")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--frames", type=int, default=FRAMES, help="in each round of the race (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="of each peer, in turn (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=STEADY_S, help="at each steady rate (%(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("bench.json"))
+    args = parser.parse_args()
+    found: dict[str, Any] = {"machine": machine()}
+    say("the machine", found["machine"])
+    found["start"] = starts()
+    say("start: exec to READY, seconds", found["start"])
+    print("\nthroughput: first frame sent to last commit, each peer in turn", flush=True)
+    found["throughput"] = race(args.frames, args.rounds, PEER_PYTHON if PEER_PYTHON.exists() else None)
+    say("throughput", found["throughput"])
+    found["fan_out"] = {str(n): fan_out(n, args.frames, args.rounds) for n in SOURCES}
+    say("fan-out: sources, frames a second in all", found["fan_out"])
+    half = found["throughput"][ENGINE]["median_per_second"] / 2
+    found["bare_memory_mb"] = bare_memory_mb()
+    say("the standard library alone, MB", found["bare_memory_mb"])
+    for name, rate in (("at_1000", 1000.0), ("at_half", half)):
+        found[name] = steady(rate, args.seconds)
+        say(f"{rate:,.0f} frames a second for {args.seconds:g} s", found[name])
+    args.out.write_text(json.dumps(found, indent=2) + "\n")
+    print(f"\nwritten: {args.out}")
 
 
 if __name__ == "__main__":

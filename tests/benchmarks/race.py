@@ -5,7 +5,6 @@ many as frames were sent, or the round is void. The engine runs with its default
 acted upon, since a benchmark is nothing but pressure and thinned-out ticks would be no comparison.
 """
 
-import json
 import os
 import sqlite3
 import statistics
@@ -13,14 +12,18 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.frames import PATH
+from tests.benchmarks.sending import Sender
+from tests.benchmarks.usage import cpu_s
 
 HERE = Path(__file__).parent
 DEADLINE_S = 180.0
+ENGINE_RUN = [sys.executable, "-m", "hybrid_engine", "run"]
 ENGINE, BARE, CRYPTOFEED = "engine", "bare loop", "cryptofeed"
 
 
@@ -33,8 +36,8 @@ def command(
 ) -> tuple[list[str], dict[str, str]]:
     """How a peer is started, and with which variables."""
     if peer == ENGINE:
-        words = [sys.executable, "-m", "hybrid_engine", "run", "--ingest", "MOCK_WS", "--ws-url", url]
-        return [*words, "--db", str(database)], {"HYBRID_ENGINE__ENGINE__PSI_ACTIONS": "off"}
+        words = [*ENGINE_RUN, "--ingest", "MOCK_WS", "--ws-url", url, "--db", str(database)]
+        return words, {"HYBRID_ENGINE__ENGINE__PSI_ACTIONS": "off"}
     if peer == BARE:
         return [sys.executable, str(HERE / "bare_loop.py"), url, str(database), str(count)], {}
     assert cryptofeed is not None
@@ -43,40 +46,55 @@ def command(
 
 def once(peer: str, count: int, cryptofeed: Path | None = None) -> dict[str, Any]:
     """One round: {per_second, seconds, rows, cpu_s}. Raises Void."""
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, Sender(count) as sender:
         database = Path(scratch) / "ticks.db"
-        sender = subprocess.Popen(
-            [sys.executable, "-m", "tests.benchmarks.sender", str(count), "1", "0"], cwd=HERE.parents[1],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        assert sender.stdin
-        assert sender.stdout
-        try:
-            url = f"ws://127.0.0.1:{json.loads(sender.stdout.readline())['port']}{PATH}"
-            words, variables = command(peer, url, database, count, cryptofeed)
-            process = subprocess.Popen(
-                words, env={**os.environ, **variables}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-            )
-            try:
-                sender.stdout.readline()  # connected
-                sender.stdin.write("\n")
-                sender.stdin.flush()
-                ended_ns = _last_commit(database, count, process)
-                first_ns = json.loads(sender.stdout.readline())["first_ns"]
-                cpu_s = _cpu_s(process.pid)
-            finally:
-                process.terminate()
-                process.wait(30)
-        finally:
-            sender.stdin.close()
-            sender.wait(30)
-            sender.stdout.close()
-        with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as reader:
-            rows = reader.execute("SELECT COUNT(*), COUNT(DISTINCT exchange_id) FROM ticks").fetchone()
+        words, variables = command(peer, f"ws://127.0.0.1:{sender.port}{PATH}", database, count, cryptofeed)
+        return timed(peer, words, variables, sender, database, count)
+
+
+def fan_out(sources: int, count: int, rounds: int) -> dict[str, Any]:
+    """The engine's figures with `count` frames in all from so many sources, each with a symbol of its own."""
+    rates, void = some(rounds, lambda _: [from_many(sources, count)["per_second"]])
+    return {**spread([rate for (rate,) in rates]), "void": void}
+
+
+def from_many(sources: int, count: int) -> dict[str, Any]:
+    """One round of the engine with so many sources. Raises Void."""
+    with tempfile.TemporaryDirectory() as scratch, Sender(count, sources) as sender:
+        folder = Path(scratch)
+        entries = [
+            f'[[source]]\nname = "s{n}"\nkind = "binance"\npriority = {n}\nsymbol = "S{n}USDT"\n'
+            f'url = "ws://127.0.0.1:{sender.port}/stream?streams=s{n}usdt@aggTrade"\n'
+            for n in range(1, sources + 1)
+        ]
+        (folder / "ws_sources.toml").write_text("\n".join(entries))
+        (folder / "config.toml").write_text('[engine]\ningest_mode = "REAL_WS"\npsi_actions = "off"\n')
+        database = folder / "ticks.db"
+        words = [*ENGINE_RUN, "--config", str(folder / "config.toml"), "--db", str(database)]
+        return timed(ENGINE, words, {}, sender, database, count // sources * sources)
+
+
+def timed(
+    peer: str, words: list[str], variables: dict[str, str], sender: Sender, database: Path, count: int
+) -> dict[str, Any]:
+    """Start a peer, let the sender send, and wait for the last commit. Raises Void."""
+    process = subprocess.Popen(
+        words, env={**os.environ, **variables}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        sender.start()
+        ended_ns = _last_commit(database, count, process)
+        first_ns = sender.sent()["first_ns"]
+        used_s = None if process.poll() is not None else cpu_s(process.pid)
+    finally:
+        process.terminate()
+        process.wait(30)
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as reader:
+        rows = reader.execute("SELECT COUNT(*), COUNT(DISTINCT symbol || exchange_id) FROM ticks").fetchone()
     if rows != (count, count):
         raise Void(f"{peer}: {rows[0]} rows of {rows[1]} trades, {count} were sent")
     seconds = (ended_ns - first_ns) / 1e9
-    return {"per_second": count / seconds, "seconds": seconds, "rows": rows[0], "cpu_s": cpu_s}
+    return {"per_second": count / seconds, "seconds": seconds, "rows": rows[0], "cpu_s": used_s}
 
 
 def _last_commit(database: Path, count: int, process: "subprocess.Popen[bytes]") -> int:
@@ -94,42 +112,43 @@ def _last_commit(database: Path, count: int, process: "subprocess.Popen[bytes]")
     raise Void(f"not every frame was stored within {DEADLINE_S:g} s (exit code so far: {process.poll()})")
 
 
-def _cpu_s(pid: int) -> float | None:
-    """CPU seconds that a process has used; None of one that has ended."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+def some(rounds: int, one: Callable[[int], list[float]]) -> tuple[list[list[float]], int]:
+    """So many rounds that count: what each found, and how many were void. Raises Void when as many are void again.
+
+    A round in which a peer lost a frame is told and run again.
+    """
+    found: list[list[float]] = []
+    void = 0
+    while len(found) < rounds:
+        try:
+            found.append(one(len(found) + 1))
+        except Void as why:
+            void += 1
+            print(f"  round {len(found) + 1}/{rounds} void: {why}", flush=True)
+            if void > rounds:
+                raise
+    return found, void
+
+
+def spread(rates: list[float]) -> dict[str, float]:
+    return {"median_per_second": statistics.median(rates), "least": min(rates), "most": max(rates)}
 
 
 def race(count: int, rounds: int, cryptofeed: Path | None = None) -> dict[str, Any]:
-    """Every peer once a round, in turn: medians, spreads, and the ratios within the rounds.
-
-    A round in which a peer lost a frame is told, counted as void and run again. Raises Void when most of them are.
-    """
+    """Every peer once a round, in turn: medians, spreads, and the ratios within the rounds. Raises Void."""
     peers = [ENGINE, BARE, *([CRYPTOFEED] if cryptofeed else [])]
-    found: dict[str, list[float]] = {peer: [] for peer in peers}
-    void = 0
-    while len(found[ENGINE]) < rounds:
-        number = len(found[ENGINE]) + 1
-        try:
-            rates = {peer: once(peer, count, cryptofeed)["per_second"] for peer in peers[:: 1 if number % 2 else -1]}
-        except Void as why:
-            print(f"  round {number}/{rounds} void: {why}", flush=True)
-            void += 1
-            if void > rounds:
-                raise
-            continue
-        for peer in peers:
-            found[peer].append(rates[peer])
+
+    def one(number: int) -> list[float]:
+        rates = {peer: once(peer, count, cryptofeed)["per_second"] for peer in peers[:: 1 if number % 2 else -1]}
         told = ", ".join(f"{peer} {rates[peer]:,.0f}" for peer in peers)
         print(f"  round {number}/{rounds} frames/s: {told}", flush=True)
-    figures: dict[str, Any] = {
-        peer: {"median_per_second": statistics.median(rates), "least": min(rates), "most": max(rates)}
-        for peer, rates in found.items()
-    }
-    for peer in peers[1:]:
-        ratios = [mine / theirs for mine, theirs in zip(found[ENGINE], found[peer], strict=True)]
+        return [rates[peer] for peer in peers]
+
+    found, void = some(rounds, one)
+    figures: dict[str, Any] = {}
+    for peer, rates in zip(peers, zip(*found, strict=True), strict=True):
+        figures[peer] = spread(list(rates))
+    for at, peer in enumerate(peers[1:], start=1):
+        ratios = [rates[0] / rates[at] for rates in found]
         figures[f"engine : {peer}"] = {"median": statistics.median(ratios), "least": min(ratios), "most": max(ratios)}
     return {"frames": count, "rounds": rounds, "void": void, "load": os.getloadavg()[0], **figures}

@@ -16,6 +16,7 @@ import socket
 import sys
 import threading
 import time
+from contextlib import suppress
 from urllib.parse import parse_qs, urlsplit
 
 from tests.benchmarks.frames import SYMBOL, flood, frame
@@ -71,6 +72,10 @@ class Line:
         threading.Thread(target=self._answer, daemon=True).start()
 
     def _answer(self) -> None:
+        with suppress(OSError):  # a client that ends is none of our business
+            self._answer_pings()
+
+    def _answer_pings(self) -> None:
         while head := self.client.recv(2, socket.MSG_WAITALL):
             rest = self.client.recv(4 + (head[1] & 0x7F), socket.MSG_WAITALL)  # clients mask, and say little
             if head[0] & 0x0F == 9:

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from tests.benchmarks import race
+from tests.benchmarks import race, sending
+from tests.benchmarks.steady import percentiles, steady
+from tests.benchmarks.usage import slope
+
+
+@pytest.fixture(autouse=True)
+def no_drops(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that is busy with other tests may keep a stage waiting for longer than a benchmark's may."""
+    monkeypatch.setenv("HYBRID_ENGINE__ENGINE__ADMIT_WAIT_MS", "1000")
 
 
 def test_a_round_of_each_peer_has_its_figures() -> None:
@@ -22,3 +30,33 @@ def test_a_round_that_lost_a_frame_is_void(monkeypatch: pytest.MonkeyPatch) -> N
         [*words[:2], url, str(database), str(count - 1)], variables))  # fmt: skip
     with pytest.raises(race.Void, match="not every frame was stored"):
         race.once(race.BARE, 10)
+
+
+def test_a_steady_rate_has_its_latencies_and_every_frame_stored() -> None:
+    found = steady(rate=500, seconds=2)
+    assert (found["sent"], found["stored"], found["dropped"]) == (1000, 1000, 0)
+    for name, count in (("decided_us", 100), ("committed_us", 10)):
+        times = found[name]
+        assert times["n"] >= count
+        assert 0 < times["p50"] <= times["p99"] <= times["max"]
+    assert found["decided_us"]["n"] == 100  # an order for each tenth tick
+    assert 10 < found["peak_mb"] < 500
+    assert found["cpu_share"] > 0
+
+
+def test_several_sources_at_once_are_all_stored() -> None:
+    assert race.from_many(sources=3, count=3000)["rows"] == 3000
+
+
+def test_an_engine_that_does_not_start_is_no_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HYBRID_ENGINE__ENGINE__ADMIT_WAIT_MS", "no number")
+    monkeypatch.setattr(sending, "PATIENCE_S", 2.0)
+    with pytest.raises(RuntimeError, match="the sender heard nothing for 2 s"):
+        steady(rate=500, seconds=2)
+
+
+def test_percentiles_and_slope() -> None:
+    assert percentiles([]) == {"n": 0}
+    assert percentiles(list(range(1000, 0, -1))) == {"n": 1000, "p50": 500, "p99": 990, "max": 1000}
+    assert slope([(0, 5.0), (1, 7.0), (2, 9.0)]) == pytest.approx(2.0)
+    assert slope([(3, 1.0)]) == 0

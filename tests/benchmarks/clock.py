@@ -1,0 +1,56 @@
+"""A strategy that looks at the clock: `engine.strategy = "tests.benchmarks.clock:timed"`.
+
+The frames carry the CLOCK_MONOTONIC time at which they were sent as the trade's id. This is the periodic strategy; it
+notes how long after that the shadow adapter had decided the order, and how long after that the rows were committed. At
+the end the process writes it all to the file that HYBRID_BENCH_TIMES names: {decided_us, committed_us}, as lists.
+"""
+
+import atexit
+import json
+import os
+import time
+from array import array
+from pathlib import Path
+from typing import Any
+
+from hybrid_engine.adapter import Execution, FillAtLast
+from hybrid_engine.model import Signal, Tick
+from hybrid_engine.settings import EngineSettings
+from hybrid_engine.store import Batch, Store
+from hybrid_engine.strategy import Periodic
+
+_decided, _committed = array("q"), array("q")
+_sent_ns: dict[int, int] = {}  # of the ticks that an order is being made for
+_execute, _write = FillAtLast.execute, Store.write
+
+
+class Timed(Periodic):
+    def on_tick(self, tick: Tick) -> Signal | None:
+        signal = super().on_tick(tick)
+        if signal is not None and tick.exchange_id is not None:
+            _sent_ns[tick.id] = tick.exchange_id
+        return signal
+
+
+def execute(adapter: FillAtLast, signal: Signal, price: float) -> Execution:
+    done = _execute(adapter, signal, price)
+    _decided.append(time.monotonic_ns() - _sent_ns.pop(signal.id))
+    return done
+
+
+def write(store: Store, batch: Batch, *rest: Any) -> None:
+    _write(store, batch, *rest)
+    now = time.monotonic_ns()
+    _committed.extend(now - tick.exchange_id for tick in batch.ticks[:: len(batch.ticks) // 10 + 1] if tick.exchange_id)
+
+
+def _tell() -> None:
+    found = {"decided_us": [ns // 1000 for ns in _decided], "committed_us": [ns // 1000 for ns in _committed]}
+    Path(os.environ["HYBRID_BENCH_TIMES"]).write_text(json.dumps(found))
+
+
+def timed(settings: EngineSettings) -> Timed:
+    FillAtLast.execute = execute  # type: ignore[assignment, method-assign]
+    Store.write = write  # type: ignore[assignment, method-assign]
+    atexit.register(_tell)
+    return Timed(settings.signal_every_n_ticks)

@@ -1,0 +1,103 @@
+"""The engine at a steady rate: latency, memory and CPU. `python -m tests.benchmarks.steady RATE SECONDS`.
+
+Run for half an hour (1800) the slope of its memory says whether it grows.
+"""
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from hybrid_engine.database import open_reader
+from tests.benchmarks.frames import PATH
+from tests.benchmarks.sending import CHECKOUT, Sender
+from tests.benchmarks.usage import cpu_s, memory_mb, slope
+
+WARM_UP_S = 3.0  # the caches, the batch in hand, the first write-ahead log: not growth
+LATE_S = 30.0
+
+
+def steady(rate: float, seconds: float) -> dict[str, Any]:
+    """Frames at `rate` a second for so long, one connection: what the engine, with its default configuration, made of
+    them. Latencies in microseconds from the frame's sending."""
+    count = int(rate * seconds)
+    with tempfile.TemporaryDirectory() as scratch, Sender(count, 1, rate) as sender:
+        database, times = Path(scratch) / "ticks.db", Path(scratch) / "times.json"
+        url = f"ws://127.0.0.1:{sender.port}{PATH}"
+        words = ["run", "--ingest", "MOCK_WS", "--ws-url", url, "--db", str(database)]
+        variables = {
+            "HYBRID_ENGINE__ENGINE__PSI_ACTIONS": "off",
+            "HYBRID_ENGINE__ENGINE__STRATEGY": "tests.benchmarks.clock:timed",
+            "HYBRID_BENCH_TIMES": str(times),
+        }
+        engine = subprocess.Popen(
+            [sys.executable, "-m", "hybrid_engine", *words], cwd=CHECKOUT, env={**os.environ, **variables},
+            stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+        try:
+            sender.start()
+            began, began_cpu_s = time.monotonic(), cpu_s(engine.pid)
+            memory: list[tuple[float, float]] = []
+            while (elapsed := time.monotonic() - began) < seconds:
+                if elapsed >= min(WARM_UP_S, seconds / 2):
+                    memory.append((elapsed / 60, memory_mb(engine.pid)))
+                time.sleep(min(1.0, seconds / 10))
+            sent = sender.sent()
+            _all_received(database, sent["sent"])
+            used_cpu_s, took_s = cpu_s(engine.pid) - began_cpu_s, time.monotonic() - began
+            peak_mb = memory_mb(engine.pid, "VmHWM")
+            engine.send_signal(signal.SIGTERM)
+            if (code := engine.wait(30)) != 0:
+                raise RuntimeError(f"the engine ended with exit code {code}")
+        finally:
+            engine.kill()
+            engine.wait()
+        with closing(open_reader(database)) as reader:
+            stored = reader.execute("SELECT COUNT(*) FROM ticks").fetchone()[0]
+            dropped = reader.execute("SELECT dropped FROM runs").fetchone()[0]
+        found = json.loads(times.read_text())
+    sending_s = (sent["last_ns"] - sent["first_ns"]) / 1e9
+    return {
+        "rate": rate, "seconds": seconds, "sent": sent["sent"], "stored": stored, "dropped": dropped,
+        "sent_per_second": sent["sent"] / sending_s,
+        "decided_us": percentiles(found["decided_us"]), "committed_us": percentiles(found["committed_us"]),
+        "peak_mb": peak_mb, "growth_mb_a_minute": slope(memory), "cpu_share": used_cpu_s / took_s,
+    }  # fmt: skip
+
+
+def _all_received(database: Path, count: int) -> None:
+    """Wait until the run's books know of every frame. Raises RuntimeError when that takes longer than LATE_S."""
+    deadline = time.monotonic() + LATE_S
+    with closing(open_reader(database)) as reader:
+        while (received := reader.execute("SELECT received FROM runs").fetchone()[0]) < count:
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"the engine has received {received} of {count} frames {LATE_S:g} s after the last")
+            time.sleep(0.05)
+
+
+def percentiles(values: list[int]) -> dict[str, int]:
+    """{n, p50, p99, max}; of nothing, only n."""
+    ordered = sorted(values)
+    if not ordered:
+        return {"n": 0}
+    last = len(ordered) - 1
+    return {"n": len(ordered), "p50": ordered[last // 2], "p99": ordered[last * 99 // 100], "max": ordered[-1]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("rate", type=float, help="frames a second")
+    parser.add_argument("seconds", type=float)
+    args = parser.parse_args()
+    print(json.dumps(steady(args.rate, args.seconds), indent=2))
+
+
+if __name__ == "__main__":
+    main()

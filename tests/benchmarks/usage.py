@@ -1,0 +1,27 @@
+"""What the kernel says a process has used."""
+
+import os
+from pathlib import Path
+
+
+def cpu_s(pid: int) -> float:
+    """CPU seconds, user and system. Raises OSError for a process that has ended."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def memory_mb(pid: int, name: str = "VmRSS") -> float:
+    """VmRSS or VmHWM, in MB (10^6 bytes). Not ru_maxrss: that remembers the fork. Raises OSError as above."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    kib = next(int(line.split()[1]) for line in status.splitlines() if line.startswith(f"{name}:"))
+    return kib * 1024 / 1e6
+
+
+def slope(points: list[tuple[float, float]]) -> float:
+    """Least squares: the second coordinate's growth for one of the first; 0 for fewer than two points."""
+    if len(points) < 2:
+        return 0.0
+    x_mean = sum(x for x, _ in points) / len(points)
+    y_mean = sum(y for _, y in points) / len(points)
+    spread = sum((x - x_mean) ** 2 for x, _ in points)
+    return sum((x - x_mean) * (y - y_mean) for x, y in points) / spread if spread else 0.0
