@@ -16,7 +16,7 @@ SHORTEST_S, LONGEST_S = 10.0, 30 * 86_400.0
 _LOOK_S = (0.25, 5.0)
 _LOOKS_A_STALL = 9  # looks in the time that the data may stand still
 BEATS = 2  # heartbeats that have to fit into that time: in a quiet market nothing else is written
-_SETTING = re.compile(r"^(\S+) += (.*?) +# ", re.M)
+_SETTING = re.compile(r"^(\S+) += (.*)$", re.M)
 
 
 @dataclass(frozen=True)
@@ -78,4 +78,5 @@ def effective(shown: str) -> dict[str, Json]:
     >>> effective('engine.seed                = 1                                # default')
     {'engine.seed': 1}
     """
-    return {name: json.loads(value) for name, value in _SETTING.findall(shown)}
+    decoder = json.JSONDecoder()  # what comes after the value is where it is from
+    return {name: decoder.raw_decode(rest)[0] for name, rest in _SETTING.findall(shown)}
