@@ -138,6 +138,13 @@ def test_a_path_is_traced_to_the_newest_line_that_lasted(tmp_path: Path) -> None
     assert state.told(state.put_there_by(read, "/etc/other")) == "deployed before the history began"
 
 
+def test_a_reason_is_told_without_journals_and_secrets() -> None:
+    assert writer.reason("it ended: failed. Its last lines:\nengine\n{}") == "it ended: failed."
+    told = writer.reason('systemctl start x: no\n  see wss://me:pw@host/?token=abc\n{"message": "x"}\nback')
+    assert told == "systemctl start x: no; see wss://***@host/?token=***; back"
+    assert len(writer.reason("x" * 9999)) == writer.WHY
+
+
 def test_the_table_has_a_row_a_line_and_says_why_one_failed(tmp_path: Path) -> None:
     path = tmp_path / "deployments.jsonl"
     put(

@@ -102,6 +102,12 @@ def caller() -> tuple[str, str | None]:
     return user or pwd.getpwuid(os.getuid()).pw_name, address
 
 
+def reason(said: str) -> str:
+    """Why something failed, without the last lines of a journal, which are nobody's business here."""
+    lines = said.partition("Its last lines:")[0].splitlines()
+    return "; ".join(redacted(line.strip()) for line in lines if line.strip() and not line.startswith("{"))[:WHY]
+
+
 def in_force(options: dict[str, Any]) -> tuple[str | None, str | None]:
     """The live release and the digest of the configuration that it reads; None for what cannot be told."""
     try:
@@ -125,7 +131,7 @@ def table(history: Sequence[Entry], torn: Sequence[int]) -> str:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         told_lines.append("  ".join(cells).rstrip())
         if entry.get("why"):
-            told_lines.append(f"{'':{widths[0]}}  {str(entry['why'])[:200]}")
+            told_lines.append(f"{'':{widths[0]}}  {str(entry['why'])[:WHY]}")
     if not history:
         told_lines = ["nothing was ever deployed here, or before the history began"]
     if torn:
@@ -189,8 +195,8 @@ def main() -> None:
             "release": release,
             "config_digest": digest,
             "changed": [redacted(change) for change in changed],
-            # A failure tells the last lines of a journal, too, which are nobody's business here.
-            **{key: redacted(options[key].split("\n")[0][:WHY]) for key in ("tried", "why") if options[key]},
+            "tried": options["tried"],
+            "why": reason(options["why"]),
         }
         append(path, json.dumps({key: value for key, value in entry.items() if value != ""}).encode())
     except OSError as problem:
