@@ -130,11 +130,15 @@ def test_drift_is_named_by_verify_and_put_right_and_a_second_run_changes_nothing
     assert "changed=0" in again.out
 
 
-def test_what_would_not_run_or_is_too_exposed_replaces_nothing(lab: Lab, deployed: Played) -> None:
+def test_what_is_too_exposed_or_does_not_run_replaces_nothing(lab: Lab, deployed: Played) -> None:
     before = fingerprint(lab, *PLACES)
-    broken = recorder(lab, check=False, flight_recorder_program="/usr/local/libexec/x\ty")
+    exposed = recorder(lab, check=False, systemd_service_exposure=0.1, flight_recorder_keep_days=3)
+    assert exposed.rc != 0
+    assert "scores 0.5 in systemd-analyze security where 0.1 is allowed, nothing was replaced" in exposed.said
+    broken = recorder(lab, check=False, flight_recorder_program="/usr/local/libexec/split\there")
     assert broken.rc != 0
-    assert "What was there before is back" in broken.said or "nothing was replaced" in broken.said
+    assert "What was there before is back" in broken.said
+    assert "can't open file '/usr/local/libexec/split'" in broken.said, "what the service said"
     assert fingerprint(lab, *PLACES) == before
     assert show(lab, f"{NAME}.timer", "ActiveState", "UnitFileState") == ["active", "enabled"]
 
