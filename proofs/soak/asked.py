@@ -12,7 +12,7 @@ from proofs.verdict import Json
 AS_CONFIGURED = "as-configured"
 MODES = ("SYNTHETIC", "MOCK_WS", "REAL_WS")
 PSI_ACTIONS = ("on", "logonly", "off")
-SHORTEST_S, LONGEST_S = 10.0, 30 * 86_400.0
+SHORTEST_S, LONGEST_S = 10.0, 2 * 86_400.0  # in the end the journal of all of it is recorded
 _LOOK_S = (0.25, 5.0)
 _LOOKS_A_STALL = 9  # looks in the time that the data may stand still
 BEATS = 2  # heartbeats that have to fit into that time: in a quiet market nothing else is written

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from proofs import live
 from proofs.conduct import Run
 from proofs.evidence import Recorder
 from proofs.experiment import Case, Deployed, NotSteady, Proof
-from proofs.faults import RELEASE, Subject
+from proofs.faults import Subject
 from proofs.figures import Figures
 from proofs.host import Host, Interrupted, Waited
-from proofs.soak import judge, report
-from proofs.soak.asked import AS_CONFIGURED, BEATS, Asked, effective
+from proofs.soak import gate, judge, report
+from proofs.soak.asked import AS_CONFIGURED, BEATS, Asked
 from proofs.soak.decide import Controller, Decision, Does
 from proofs.soak.log import Log
 from proofs.soak.override import Override
@@ -30,7 +28,6 @@ _HEALTHY_S = 60.0
 _SAY_EVERY_S = 60.0
 _SETTLED_S = 6.0
 _UNDECIDED = ("activating", "deactivating", "reloading")
-_ENGINE = str(RELEASE / "bin" / "hybrid-engine")
 
 
 Speaker = Callable[[Recorder], Callable[[str], None]]
@@ -59,7 +56,7 @@ class Soak(Case):
         host, unit = subject.host, subject.unit
         self._subject = subject
         host.note("asked", self.asked.as_json())
-        settings = self._settings(host)
+        settings = gate.settings(host)
         assert self._speaker
         self.log = Log(
             host, self._speaker(host.recorder), str(settings["engine.ingest_mode"]), str(settings["engine.psi_actions"])
@@ -73,9 +70,8 @@ class Soak(Case):
                                 f"by its heartbeat_interval_secs; at least {least_s:g}")  # fmt: skip
         if not self.watch.state.running:
             raise self._refused(f"health gate: {unit.name} is {self.watch.state.active}")
-        health = host.look(*Run.HEALTH, quiet=True)
-        if health.rc != 0:
-            raise self._refused(f"health gate: {_failing(health.stdout) or health.stderr.strip()}")
+        if why_not := gate.unwell(host):
+            raise self._refused(f"health gate: {why_not}")
         subject._lease.at_work = True
         self.override = Override(host, unit, subject._lease, self.deployed.owner)
         try:
@@ -144,15 +140,6 @@ class Soak(Case):
     def release(self, subject: Subject) -> None:
         if hasattr(self, "override"):
             self.override.end()
-
-    def _settings(self, host: Host) -> dict[str, Json]:
-        """In force for the unit, by its files and environment. Raises NotSteady."""
-        given = live.settings(host.look(*live.SHOW_ENVIRONMENT, quiet=True).stdout)
-        words = [f"{name}={value}" for name, value in given.items()]
-        shown = host.look("env", *words, _ENGINE, "config", "check", quiet=True)
-        if shown.rc != 0:
-            raise NotSteady((shown.stderr or shown.stdout).strip())
-        return effective(shown.stdout)
 
     def _refused(self, reason: str) -> NotSteady:
         self._decide(Decision("ABORT", reason))
@@ -235,14 +222,6 @@ class Soak(Case):
         host.do("systemctl", "stop", self.watch.unit.name, check=False)
         runs = report.tried(lambda: self.watch.store.rows("SELECT exit_code FROM runs ORDER BY id DESC LIMIT 1"))
         return runs[0]["exit_code"] if runs else None
-
-
-def _failing(shown: str) -> str:
-    """The checks that an engine fails by its own word."""
-    try:
-        return "; ".join(f"{one['name']}: {one['detail']}" for one in json.loads(shown)["checks"] if not one["ok"])
-    except (ValueError, KeyError, TypeError):
-        return ""
 
 
 def cases(deployed: Deployed) -> Sequence[Case]:

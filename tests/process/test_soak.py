@@ -113,7 +113,7 @@ def test_13_is_one_step_up_and_then_it_holds(engine: Launcher, soaks: Make) -> N
         "def make(settings): return Slow()\n"
     )
     settings = {"strategy": "slow:make", "tick_interval_ms": 5, "admit_wait_ms": 1, "overload_after_s": 1.5}
-    soak = soaks(engine=settings, channels={"tick": 4})
+    soak = soaks(engine=settings, channels={"tick": 64})  # a third of a second: a busy machine alone fills it not
     soak.begin(seconds=90)
     soak.watching()
     old = soak.systemd.invocation
@@ -225,6 +225,8 @@ def test_asked_to_stop_it_says_so_and_puts_back_what_it_had_set(soaks: Make) -> 
     assert not soak.systemd.conf.exists()
     assert soak.systemd.active == "active"
     assert soak.systemd._dropped_in() == {}
+    # On the operator's own database it is stopped as its operator would, never killed.
+    assert not [argv for argv in soak.systemd.asked if argv[1:2] == ("kill",)]
 
 
 def test_the_file_of_the_operator_ends_it(engine: Launcher, soaks: Make) -> None:
