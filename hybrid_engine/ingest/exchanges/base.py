@@ -97,18 +97,14 @@ class Undecodable(ValueError):
 def decode(exchange: Exchange, payload: bytes) -> Decoded:
     """Decode one frame. Never raises, whatever the bytes."""
     try:
-        frame = _parsed(payload)
-    except (ValueError, RecursionError) as error:
-        return Decoded([], [f"not JSON: {type(error).__name__}"])
-    return exchange.decode(frame) if isinstance(frame, dict) else NOTHING
-
-
-def _parsed(payload: bytes) -> Any:
-    try:
-        return orjson.loads(payload)
+        frame = orjson.loads(payload)
     except ValueError:
         # 1e400 and half a surrogate pair are JSON all the same: one field is odd then, not the frame.
-        return _JSON.decode(payload.decode())
+        try:
+            frame = _JSON.decode(payload.decode())
+        except (ValueError, RecursionError) as error:
+            return Decoded([], [f"not JSON: {type(error).__name__}"])
+    return exchange.decode(frame) if type(frame) is dict else NOTHING
 
 
 def plain(symbol: str) -> str:
