@@ -9,7 +9,7 @@ from proofs.soak import report
 from proofs.soak.figures import slope
 from proofs.verdict import Check, Result
 
-LOOKS = 10
+LOOKS = 5
 UP = 99.0  # percent of the time watched
 # What memory may grow by: what a process takes until it has seen everything once, and then little.
 RSS_ONCE_KB, RSS_KB_H = 8192, 2048
