@@ -105,16 +105,19 @@ class Capture:
             json.dumps({"received_at": received_at, "frame": message.decode("utf-8", "surrogateescape")}) + "\n"
             for message in messages
         ]
-        block = memoryview("".join(lines).encode())
-        left = block
+        block = "".join(lines).encode()
+        left = memoryview(block)
         try:
             while left:
                 left = left[file.write(left) :]
         except OSError as error:
-            file.truncate(self.size)
             raise StorageError(f"{self._out}: cannot be written: {error.strerror or error}") from error
-        self.size += len(block)
-        self.frames += len(messages)
+        finally:  # of what was written, the whole lines
+            whole = block.rfind(b"\n", 0, len(block) - len(left)) + 1
+            self.size += whole
+            self.frames += block.count(b"\n", 0, whole)
+            if left:
+                file.truncate(self.size)
         for message in messages:
             decoded = decode(EXCHANGES[self._source.kind], message)
             self.trades += len(decoded.prints)

@@ -124,12 +124,13 @@ def test_a_full_disk_is_14_and_keeps_whole_lines(engine: Launcher) -> None:
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_011, 20_011))
 
-    with MockExchange(rate=0) as exchange:
+    with MockExchange(rate=0, noise=0) as exchange:
         recording = Recording(engine, exchange.url("coinbase"), preexec=limit)
         code, said = recording.end()
     assert code == 14
     assert said.endswith("out.jsonl: cannot be written: File too large")
-    assert recording.out.stat().st_size <= 20_011
+    # As many as fit, however much came at once.
+    assert 20_011 - 600 < recording.out.stat().st_size <= 20_011
     assert ids(recording.out) == list(range(1, len(ids(recording.out)) + 1))
 
 
