@@ -25,6 +25,7 @@ Entry = dict[str, Any]  # a line of the history, with "line": its number
 HISTORY = "/var/log/hybrid-engine/deployments.jsonl"
 DEPLOYED = "/var/lib/hybrid-deploy/deployed"
 ROLLED_BACK = "/var/lib/hybrid-deploy/rolled-back"
+CURRENT = "/opt/hybrid-engine/current"
 PROOF_LOCK = "/run/hybrid-proofs/lock"
 # What may run from the engine's code beside its unit, for a while: candidates, proofs, and who asks how it is.
 BESIDE = re.compile(r"/(hybrid-engine-candidate|hybrid-proof-[^/]+|hybrid-(soak|health-snapshot|drift-check))\.service")
@@ -159,8 +160,8 @@ def _difference(path: str, about: dict[str, str]) -> str:
 
 def _release(history: Sequence[Entry]) -> Iterator[str]:
     """The files of the live release: as they were built and compiled, root's, and nothing beside them."""
-    home = os.path.realpath("/opt/hybrid-engine/current")
-    by = told(put_there_by(history, "/opt/hybrid-engine/current") or put_there_by(history, home))
+    home = os.path.realpath(CURRENT)
+    by = told(put_there_by(history, CURRENT) or put_there_by(history, home))
     release, bytecode = _json(f"{home}/release.json"), _json(f"{home}/bytecode.json")
     built: dict[str, str] = release.get("files", {})
     if not built:
@@ -210,7 +211,7 @@ def _process(history: Sequence[Entry], unit: str) -> Iterator[str]:
         fields = json.loads(line).get("fields", {}) if line.startswith("{") else {}
         if fields.get("message") in ("engine starting", "reloaded"):
             running |= {key: fields[key] for key in ("release_name", "config_digest") if key in fields}
-    live = os.path.basename(os.path.realpath("/opt/hybrid-engine/current"))
+    live = os.path.basename(os.path.realpath(CURRENT))
     wanted = {"release_name": live, "config_digest": lasted[-1].get("config_digest") if lasted else None}
     for key, value in wanted.items():
         if value and running.get(key, value) != value:
