@@ -229,5 +229,5 @@ def test_wss_loses_nothing_to_a_slow_client(certificates: dict[str, str]) -> Non
         ids: list[int] = []
         for _ in range(2):
             with Client(exchange.url("gemini_v1"), ca=certificates["good_ca"]) as client:
-                ids += client.read_until(lambda c: len(c.ids) == 2500).ids
+                ids += client.read_until(lambda c: len(c.ids) == 2500, timeout=60.0).ids  # slow on a busy machine too
     assert ids == list(range(1, 5001))
