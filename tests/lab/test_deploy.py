@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 import socket
 
 import pytest
@@ -74,7 +75,7 @@ def test_the_deployment_is_a_line_of_the_history(lab: Lab, deployed: Played) -> 
     line, recorder = history(lab)
     assert (line["what"], line["outcome"], line["ssh_user"]) == ("deploy", "done", "operator")
     assert (recorder["of"], recorder["outcome"]) == ("hybrid-health-snapshot", "done")
-    assert (line["by"], line["from"]) == (getpass.getuser(), socket.gethostname())
+    assert (line["by"], line["from"]) == (os.environ.get("SUDO_USER") or getpass.getuser(), socket.gethostname())
     assert line["release"] == live(lab)
     said = lab.root("journalctl", "--output=cat", f"--unit={UNIT}").stdout
     assert line["config_digest"] in said, "it is the digest that the engine says at its start"
