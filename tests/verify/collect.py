@@ -86,9 +86,11 @@ def recorder() -> dict[str, Any]:
         shown = run("systemctl", "show", f"{name}.{kind}").stdout
         units[kind] = dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
     kept = sorted(glob.glob(f"/var/lib/{name}/*.jsonl"))
-    age = time.time() - os.stat(kept[-1]).st_mtime if kept else None
+    # How long it had time for one: since the newest record, or since its timer began, as after a night switched off.
+    age = time.time() - os.stat(kept[-1]).st_mtime if kept else float("inf")
+    age = min(age, time.monotonic() - int(units["timer"].get("ActiveEnterTimestampMonotonic") or 0) / 1e6)
     found = {path: about(path) for path in (deployed or {}).get("files", {})}
-    return {"deployed": deployed, "found": found, **units, "record_age_s": age}
+    return {"deployed": deployed, "found": found, **units, "idle_s": age}
 
 
 def main() -> None:
