@@ -91,8 +91,8 @@ def test_11_again_is_the_mock_exchange_and_no_made_up_tick_beside_real_ones(engi
         soak.watching()
         exchange.command("garbage", n=-1, scope="all")
         soak.until("STARTUP", "ENGINE_EXIT", "ENGINE_EXIT", "ENGINE_RESTART")
-        (scratch,) = engine.folder.glob("run/r1/soak/state")
-        wait_until(lambda: Store(scratch / "hybrid.db").last_tick(), "ticks of the mock exchange", LATER_S)
+        scratch = Store(engine.folder / "run/r1/soak/state/hybrid.db")
+        wait_until(scratch.last_tick, "ticks of the mock exchange", LATER_S)
         soak.stop.ask()
         entry = soak.end()
     assert soak.actions[4:] == ["STOP", "ENGINE_STOP"]

@@ -70,6 +70,8 @@ class SmallSystemd:
             self._wanted = False
             self._say("Stopping", message_id=UNIT_STOPPING)
             process = self._process
+            if process is None:  # between two tries
+                self.active, self.sub = "inactive", "dead"
         if process:
             process.terminate()
             process.send_signal(signal.SIGCONT)
@@ -111,12 +113,14 @@ class SmallSystemd:
                 self.active, self.sub = "activating", "auto-restart"
             time.sleep(RESTART_S)
             with self._lock:
-                if self._wanted:
+                if self._wanted and self.active == "activating":  # nobody stopped it meanwhile
                     self.restarts += 1
                     self._say("Scheduled restart job, restart counter is at 1.")
 
     def _one_run(self) -> int:
         with self._lock:
+            if not self._wanted:
+                return 0
             self.invocation = uuid.uuid4().hex
             self.active, self.sub = "activating", "start"
             self._say("Starting", message_id=UNIT_STARTING)
