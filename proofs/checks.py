@@ -10,7 +10,7 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-from proofs import lease
+from proofs import lease, lock
 from proofs.faults import CONFIG_DIR, RELEASE, STATE_DIR
 from proofs.host import Host, read_text
 from proofs.in_place import not_a_lab
@@ -60,7 +60,7 @@ def prerequisites(host: Host, unit_name: str) -> list[Prerequisite]:
     found.append(
         _of("no deployment is under way", not unfinished.exists(), str(unfinished), "let playbooks/deploy.yml finish")
     )
-    holder = lease.holder(lease.RUN_ROOT / "lock")
+    holder = lock.holder(lease.RUN_ROOT / "lock")
     found.append(_of("no other proof runs", not holder, holder or "none", "wait for its end, or stop its unit"))
     # What runs has its lease: nobody may take the host from under it.
     due = [run for run in lease.pending() if not holder.startswith(f"run {run},")]

@@ -8,7 +8,6 @@ evidence and is put back after the boot.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
@@ -16,14 +15,14 @@ import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from proofs import originals
 from proofs.evidence import Recorder
 from proofs.host import Host, Waited
+from proofs.lock import holder, locked
 from proofs.unit import State, Unit, tree_digest
 from proofs.verdict import Json
 
@@ -36,46 +35,6 @@ _saving = threading.Lock()  # a proof and its mutants announce their files from 
 _BACK_S = 30.0  # how long the operator's unit may take to be back as it was
 _DEPLOYING = Path("/run/hybrid-deploy")
 _DEPLOYED_S = 40.0  # how long the end of a deployment is waited for that a proof had asked for
-
-
-class Busy(Exception):
-    """Another proof holds the host; the message says which."""
-
-
-@contextmanager
-def locked(path: Path, owner: str, wait: bool) -> Iterator[None]:
-    """Hold a lock file. The kernel lets go of it with the process, so a dead owner never blocks.
-
-    Raises:
-        Busy: somebody else holds it, and `wait` is not set.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Busy(f"another proof runs on this host: {holder(path)}") from None
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, owner.encode(), 0)
-        yield
-    finally:
-        os.close(fd)
-
-
-def holder(path: Path) -> str:
-    """Who holds a lock now and for how long, as "run R, pid N, for 12 s"; empty when nobody does."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return ""
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return f"{path.read_text().strip()}, for {time.time() - path.stat().st_mtime:.0f} s"
-    finally:
-        os.close(fd)
-    return ""
 
 
 @dataclass
@@ -106,7 +65,6 @@ class Lease:
     @property
     def timer(self) -> str:
         return f"hybrid-proof-lease-{self.run}.timer"
-
 
     def save(self) -> None:
         with _saving:

@@ -16,7 +16,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from proofs import boot, bundle, evidence, lease, live
+from proofs import boot, bundle, evidence, lease, live, lock
 from proofs.catalog import PROOFS, REQUIRED
 from proofs.checks import kind_of_host, mode_allows, prerequisites, systemd_version
 from proofs.conduct import Run, run_proof
@@ -24,7 +24,8 @@ from proofs.evidence import Recorder
 from proofs.experiment import Proof
 from proofs.faults import CONFIG_DIR, RELEASE
 from proofs.host import Host, Interrupted, Stop, facts
-from proofs.lease import Busy, unit_of
+from proofs.lease import unit_of
+from proofs.lock import Busy
 from proofs.unit import Unit
 from proofs.verdict import Json
 
@@ -134,7 +135,7 @@ def inside(
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, stop.ask)
     try:
-        with lease.locked(lease.RUN_ROOT / "lock", f"run {run_id}, pid {os.getpid()}", wait=False):
+        with lock.locked(lease.RUN_ROOT / "lock", f"run {run_id}, pid {os.getpid()}", wait=False):
             refused = _trades_now(unit_name)
             if refused:
                 _complain(refused)
@@ -208,7 +209,7 @@ def undo(run_id: str, by: str) -> int:
 def after_boot() -> int:
     """Undo what runs left that a reboot or a power cut ended. 0 when the host is as it was before them."""
     codes = [undo(run_id, "boot") for run_id in boot.pending(EVIDENCE_ROOT)]
-    with suppress(Busy), lease.locked(lease.RUN_ROOT / "lock", "the end of recordings", wait=False):
+    with suppress(Busy), lock.locked(lease.RUN_ROOT / "lock", "the end of recordings", wait=False):
         for folder in boot.unended(EVIDENCE_ROOT):  # it went down when there was nothing (more) to undo
             _end(folder, "boot")
     return max(codes, default=0)

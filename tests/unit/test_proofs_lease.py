@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from proofs import lease, runner
+from proofs import lease, lock, runner
 from proofs.bundle import STATEMENT
 from proofs.evidence import EVENTS, Recorder, read
 from proofs.host import Output
@@ -60,7 +60,7 @@ def test_a_recording_that_a_power_cut_ended_after_its_undo_gets_its_statement_at
     recorder.close()
     with (folder / EVENTS).open("ab") as file:
         file.write(torn)
-    with lease.locked(root / "lock", "a run that goes on", wait=False):
+    with lock.locked(root / "lock", "a run that goes on", wait=False):
         assert runner.after_boot() == 0
         assert not (folder / STATEMENT).exists()
     assert runner.after_boot() == 0

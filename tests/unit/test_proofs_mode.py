@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from proofs import lease, live
+from proofs import live, lock
 from proofs.checks import operators_mode
 from proofs.evidence import Recorder
 from proofs.host import Host, Output
@@ -46,15 +46,15 @@ def test_live_is_seen_wherever_it_was_said(case: str, tmp_path: Path, monkeypatc
 
 def test_who_holds_the_host_is_told_with_its_age(tmp_path: Path) -> None:
     path = tmp_path / "run" / "lock"
-    assert lease.holder(path) == ""
-    with lease.locked(path, "run r1, pid 7", wait=False):
-        assert lease.holder(path).startswith("run r1, pid 7, for ")
+    assert lock.holder(path) == ""
+    with lock.locked(path, "run r1, pid 7", wait=False):
+        assert lock.holder(path).startswith("run r1, pid 7, for ")
         with (
-            pytest.raises(lease.Busy, match=r"another proof runs on this host: run r1, pid 7, for \d+ s"),
-            lease.locked(path, "run r2", wait=False),
+            pytest.raises(lock.Busy, match=r"another proof runs on this host: run r1, pid 7, for \d+ s"),
+            lock.locked(path, "run r2", wait=False),
         ):
             pass
-    assert lease.holder(path) == ""
+    assert lock.holder(path) == ""
 
 
 def test_the_units_own_settings_are_part_of_the_config_and_its_mode_is_not() -> None:
