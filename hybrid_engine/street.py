@@ -45,7 +45,7 @@ class Street:
             first_tick_id=first_tick,
             first_gap_id=first_gap,
         )
-        signals, rows = Channel(settings.channels.signal), Channel(settings.channels.persist)
+        signals, rows = Channel(settings.channels.signal, lazy=True), Channel(settings.channels.persist)
         self.ingest = self._make_ingest(config, store, wake)
         self.persist = PersistStage(store, self.door, rows, self.counters, self.feed, engine, wake)
         self.stages: tuple[Stage, ...] = (

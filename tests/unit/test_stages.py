@@ -254,6 +254,19 @@ def test_a_channel_waits_for_room_and_beats_meanwhile() -> None:
     assert channel.take(0) == []
 
 
+def test_a_lazy_channel_gives_room_when_its_consumer_comes_back_for_more() -> None:
+    """And at its next beat at the latest, should the consumer not come back."""
+    channel = Channel(1, lazy=True)
+    channel.hand_over([tick(1)], nothing)
+    producer = threading.Thread(target=lambda: channel.hand_over([tick(2), tick(3), tick(4)], nothing))
+    producer.start()
+    taken: list[int] = []
+    while len(taken) < 4:
+        taken += [event.id for event in channel.take(60)]
+    producer.join(5)
+    assert taken == [1, 2, 3, 4]
+
+
 def test_a_consumer_may_wait_for_more_than_the_first_event() -> None:
     """It takes them when enough are there, when the producer has no room for more, when its time is up, at the end."""
     channel = Channel(4)
