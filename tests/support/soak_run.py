@@ -101,6 +101,10 @@ class SoakRun:
     def actions(self) -> list[str]:
         return [decision["action"] for decision in self.decisions]
 
+    @property
+    def looks(self) -> int:
+        return self.systemd.asked.count(("journalctl", "--sync"))
+
     def measured(self) -> dict[str, Any]:
         (found,) = self._recorded("measured")
         return dict(found)
