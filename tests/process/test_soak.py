@@ -157,10 +157,13 @@ def test_a_bug_ends_it(engine: Launcher, soaks: Make) -> None:
     soak.begin(seconds=60)
     soak.watching()
     (engine.folder / "now").touch()
+    soak.until("STARTUP", "ENGINE_EXIT", "ABORT")
+    (engine.folder / "now").unlink()
     entry = soak.end()
     assert soak.actions == ["STARTUP", "ENGINE_EXIT", "ABORT"]
     assert soak.decisions[1]["reason"].startswith("1 BUG")
     assert entry["verdict"] == "FAIL"
+    assert entry["restored"], entry["reason"]
 
 
 def test_an_engine_that_its_operator_stops_ends_it_with_nothing_shown(soaks: Make) -> None:

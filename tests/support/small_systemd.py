@@ -20,7 +20,7 @@ from proofs.soak.journal import UNIT_STARTED, UNIT_STOPPING
 from proofs.unit import UNIT_STARTING
 from tests.support.process import COMMAND, ROOT, Launcher, clean_environment
 
-RESTART_S = 0.2
+RESTART_S = 0.5
 _READY = '"message":"ready"'
 
 
@@ -194,5 +194,5 @@ class SmallSystemd:
             pid = self.pid if self.active in ("active", "activating") else 0
             return (
                 f"ActiveState={self.active}\nSubState={self.sub}\nResult=success\nMainPID={pid}\nNRestarts={self.restarts}\n"
-                f"InvocationID={self.invocation}\nWatchdogUSec=10s\nRestartUSec=200ms\nControlGroup=\nLoadState=loaded\n"
+                f"InvocationID={self.invocation}\nWatchdogUSec=10s\nRestartUSec=500ms\nControlGroup=\nLoadState=loaded\n"
             )
