@@ -162,9 +162,8 @@ def _balance(run: Row) -> bool:
 
 def _half_chains(copy: Copy) -> None:
     """The commit between the rows of a chain is met by a kill for certain only if it lasts: so it does."""
-    old = "# Columns are named everywhere: a newer release may have added some."
-    new = 'self._con.execute("COMMIT"); time.sleep(0.1); self._con.execute("BEGIN IMMEDIATE")'
-    copy.patch(old, new)
+    old = 'signals = "signals ('
+    copy.patch(old, f'self._con.execute("COMMIT"); time.sleep(0.1); self._con.execute("BEGIN IMMEDIATE"); {old}')
 
 
 def _no_gap(copy: Copy) -> None:

@@ -160,7 +160,7 @@ def test_a_patch_fits_at_exactly_one_place_or_not_at_all(tmp_path: Path, monkeyp
 def test_every_mutant_can_be_made_of_this_engine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, mutant: Mutant
 ) -> None:
-    """A patch whose text is gone from the engine is found here, not on a host."""
+    """A patch whose text is gone from the engine, or that makes no Python of it, is found here, not on a host."""
     lib = tmp_path / "release" / "lib"
     lib.mkdir(parents=True)
     shutil.copytree(Path(__file__).parents[2] / "hybrid_engine", lib / "hybrid_engine")
@@ -169,6 +169,8 @@ def test_every_mutant_can_be_made_of_this_engine(
     copy = Copy(host, Subject(host, "x.service", tmp_path, (0, 0)).unit, mutant.name, _lease(tmp_path), (0, 0))
     mutant.make(copy)
     assert copy.directives or copy.instead or copy.pick_sources([{"name": "a"}, {"name": "b"}]) == [{"name": "a"}]
+    for path in copy.scratch.rglob("*.py"):
+        compile(path.read_text(), path.name, "exec")
 
 
 def _lease(tmp_path: Path) -> Any:
