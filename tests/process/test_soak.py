@@ -222,7 +222,8 @@ def test_asked_to_stop_it_says_so_and_puts_back_what_it_had_set(soaks: Make) -> 
     soak = soaks()
     soak.begin(seconds=60, psi_actions="logonly")
     soak.until("STARTUP", "ENGINE_RESTART")
-    wait_until(lambda: "psi_actions" in soak.systemd.conf.read_text().lower(), "the drop-in")
+    conf = soak.systemd.conf
+    wait_until(lambda: conf.exists() and "psi_actions" in conf.read_text().lower(), "the drop-in")
     wait_until(lambda: soak.systemd.active == "active", "the engine up")
     soak.stop.ask()
     soak.end()
