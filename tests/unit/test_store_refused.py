@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 import sqlite3
 import struct
-import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from hybrid_engine.database import open_reader
 from hybrid_engine.exits import Exit, StorageError
 from hybrid_engine.schema import refuse_foreign
 from hybrid_engine.store import Store
+from tests.support.process import wait_until
 from tests.support.rows import batch, write
 from tests.support.street import INFO
 
@@ -152,17 +152,26 @@ def test_the_check_at_a_start_takes_its_time_and_no_more(made: Path, monkeypatch
         )
         con.commit()
 
-    def quickest(limit_s: float) -> float:
-        monkeypatch.setattr("hybrid_engine.schema.CHECK_S", limit_s)
-        found = []
-        for _ in range(5):
-            with closing(open_reader(made)) as con:
-                began = time.perf_counter()
-                refuse_foreign(con, str(made))
-                found.append(time.perf_counter() - began)
-        return min(found)
+    interrupted: list[str] = []
 
-    assert quickest(0.001) < 0.5 * quickest(60.0)
+    class Watched(sqlite3.Connection):
+        def execute(self, *words: Any) -> sqlite3.Cursor:
+            try:
+                return super().execute(*words)
+            except sqlite3.OperationalError as error:
+                interrupted.append(str(error))
+                raise
+
+    def check(limit_s: float) -> bool:
+        """Whether any check so far was cut short."""
+        monkeypatch.setattr("hybrid_engine.schema.CHECK_S", limit_s)
+        with closing(sqlite3.connect(f"file:{made}?mode=ro", uri=True, factory=Watched)) as con:
+            refuse_foreign(con, str(made))
+        return bool(interrupted)
+
+    assert not check(60.0)
+    wait_until(lambda: check(0.001), "a check that is cut short")
+    assert interrupted == ["interrupted"]
 
 
 @pytest.fixture
