@@ -57,7 +57,9 @@ class Numbers:
                 if first <= last:  # a repetition, or what came late
                     told.append(Told(symbol, first, last, lasting, came=True))
                 continue
-            if next_due is not None and 0 < first - next_due <= PLAUSIBLE:
+            if next_due is not None and next_due - REPEATED <= first + 1 <= next_due:  # the same, and more behind it
+                told.append(Told(symbol, first, next_due - 1, lasting, came=True))
+            elif next_due is not None and 0 < first - next_due <= PLAUSIBLE:
                 told.append(Told(symbol, next_due, first - 1, lasting, came=False))
             due[symbol] = last + 1
         return told

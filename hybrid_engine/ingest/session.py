@@ -12,6 +12,8 @@ from hybrid_engine.model import Print
 from hybrid_engine.sources import Source
 from hybrid_engine.store import now_ms
 
+_SYMBOL = itemgetter(0)
+
 # So many trades of a source that stands by are kept, the newest: of each symbol, and in all.
 KEPT = 4096
 KEPT_IN_ALL = 16384
@@ -62,19 +64,20 @@ class Session:
         prints = heard.prints
         # Those that nobody is told to lead come with the rest.
         wanted = self.leads | self.strangers if self.leads else self.leads
-        for message in messages:
-            trades, rejections, marks, moving, refused = decode(exchange, message)
+        run = exchange.decode_run(messages)
+        decoded = zip(messages, run, strict=False) if run else ((one, decode(exchange, one)) for one in messages)
+        for message, (trades, rejections, marks, moving, refused) in decoded:
             if trades:
                 self.errors_in_a_row = 0
-                for item in trades:
-                    theirs = item.symbol
-                    name = known.get(theirs) or name_of(theirs)
+                for theirs, group in groupby(trades, _SYMBOL):
+                    name, items = known.get(theirs) or name_of(theirs), list(group)
                     if name != theirs:
-                        item = Print(name, item.price, item.size, item.exchange_id, item.exchange_ms)
+                        items = [Print(name, *item[1:]) for item in items]
                     if name in wanted:
-                        prints.append(item)
+                        heard.traded.add(name)
+                        prints += items
                     else:
-                        self._set_aside(item, now, received_ms, heard)
+                        self._set_aside(name, items, now, received_ms, heard)
             if marks:
                 heard.marks.append(marks)
             if moving or refused:
@@ -87,23 +90,21 @@ class Session:
                 self.errors_in_a_row += 1
             if self.errors_in_a_row >= limit:
                 break
-        heard.traded.update({item.symbol for item in prints})
         return heard
 
-    def _set_aside(self, item: Print, now: float, received_ms: int, heard: Heard) -> None:
-        name = item.symbol
+    def _set_aside(self, name: str, items: Sequence[Print], now: float, received_ms: int, heard: Heard) -> None:
+        heard.traded.add(name)
         if name not in self.names.own:
             self.strangers.add(name)
             if self.leads:  # nobody is told to lead it: it comes with the rest
-                heard.prints.append(item)
+                heard.prints += items
                 return
-        heard.traded.add(name)
         kept = self._kept.get(name)
         if kept is None:
             if len(self._kept) >= KEPT_SYMBOLS:
                 return
             kept = self._kept[name] = deque(maxlen=self._most)
-        kept.append((now, received_ms, item))
+        kept.extend((now, received_ms, item) for item in items)
 
     def inherit(self, old: "Session") -> None:
         """It takes the place of `old`, which stood by: what that one kept, and what came here alone."""

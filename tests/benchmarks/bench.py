@@ -91,7 +91,7 @@ def machine() -> dict[str, Any]:
     found: dict[str, Any] = {
         "cpus": os.cpu_count(), "system": platform.platform(), "python": platform.python_version(),
         "sqlite": sqlite3.sqlite_version, "load": os.getloadavg()[0],
-        **{name: version(name) for name in ("hybrid-engine", "orjson", "websocket-client")},
+        **{name: version(name) for name in ("hybrid-engine", "msgspec", "websocket-client")},
     }  # fmt: skip
     if PEER_PYTHON.exists():
         code = "from importlib.metadata import version; print(version('cryptofeed'))"

@@ -20,6 +20,7 @@ FLOORS = [
     {"exits", "model", "metrics", "journal", "systemd", "recent", "__init__"},
     {"settings", "schema", "release"},
     {"ingest.exchanges.base", "ingest.__init__"},
+    {"ingest.exchanges.binance_run"},
     {f"ingest.exchanges.{kind}" for kind in EXCHANGES if kind != "auto"},
     {"ingest.exchanges.auto"},
     {"ingest.exchanges", "ingest.exchanges.__init__", "ingest.failure"},

@@ -1,5 +1,7 @@
 """MOCK_WS: whichever protocol a frame has the shape of. What the exchanges send of trades has no shape in common."""
 
+from collections.abc import Sequence
+
 from hybrid_engine.ingest.exchanges.base import Decoded, Exchange, Frame
 from hybrid_engine.ingest.exchanges.binance import Binance
 from hybrid_engine.ingest.exchanges.coinbase import Coinbase
@@ -25,3 +27,6 @@ class Auto(Exchange):
         if "socket_sequence" in frame or frame["type"] == "update":
             return _GEMINI_V1.decode(frame)
         return _GEMINI_V2.decode(frame) if frame["type"] == "trade" else _COINBASE.decode(frame)
+
+    def decode_run(self, messages: Sequence[bytes]) -> Sequence[Decoded] | None:
+        return _BINANCE.decode_run(messages)

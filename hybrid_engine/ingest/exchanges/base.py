@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-import orjson
+import msgspec
 
 from hybrid_engine.model import Print
 
-_MAX_INT = 2**63 - 1  # what a column of the store holds
+MAX_INT = 2**63 - 1  # what a column of the store holds
 # A Unix time above it is not in milliseconds (that would be the year 5138), or not in microseconds.
-_MICROSECONDS = 10**14
+MICROSECONDS = 10**14
 _NANOSECONDS = 10**17
 _INFINITE = float("inf")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -66,6 +66,10 @@ class Exchange:
         """The trades in one frame."""
         raise NotImplementedError
 
+    def decode_run(self, messages: Sequence[bytes]) -> Sequence[Decoded] | None:
+        """The same as `decode` makes of each, in fewer pieces; None where the exchange has no quicker way to it."""
+        return None
+
     def ask(self, url: str) -> str:
         """The URL to connect to, where the configured one leaves something to be asked for."""
         return url
@@ -97,8 +101,8 @@ class Undecodable(ValueError):
 def decode(exchange: Exchange, payload: bytes) -> Decoded:
     """Decode one frame. Never raises, whatever the bytes."""
     try:
-        frame = orjson.loads(payload)
-    except ValueError:
+        frame = msgspec.json.decode(payload)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
         # 1e400 and half a surrogate pair are JSON all the same: one field is odd then, not the frame.
         try:
             frame = _JSON.decode(payload.decode())
@@ -150,7 +154,7 @@ def id_of(frame: Frame, key: str) -> int | None:
     value = frame.get(key)
     if value is None:
         return None
-    if type(value) is not int or not 0 <= value <= _MAX_INT:
+    if type(value) is not int or not 0 <= value <= MAX_INT:
         raise Undecodable(f"{key}: not a trade id")
     return value
 
@@ -158,14 +162,14 @@ def id_of(frame: Frame, key: str) -> int | None:
 def number_of(frame: Frame, key: str) -> int | None:
     """A number that may be missing or odd without harm to the trade beside it."""
     value = frame.get(key)
-    return value if type(value) is int and 0 <= value < _MAX_INT else None
+    return value if type(value) is int and 0 <= value < MAX_INT else None
 
 
 def unix_ms(frame: Frame, key: str) -> int:
     value = frame.get(key)
-    if type(value) is not int or not 0 < value <= _MAX_INT:
+    if type(value) is not int or not 0 < value <= MAX_INT:
         raise Undecodable(f"{key}: not a time")
-    if value < _MICROSECONDS:
+    if value < MICROSECONDS:
         return value
     return value // 1_000 if value < _NANOSECONDS else value // 1_000_000
 

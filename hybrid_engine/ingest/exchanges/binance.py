@@ -23,6 +23,7 @@ from hybrid_engine.ingest.exchanges.base import (
     symbol_of,
     unix_ms,
 )
+from hybrid_engine.ingest.exchanges.binance_run import decode_run
 from hybrid_engine.model import Print
 
 
@@ -45,6 +46,9 @@ class Binance(Exchange):
         if kind == "serverShutdown":
             return Decoded([], [], moving="the exchange announced that it shuts this server down")
         return NOTHING
+
+    def decode_run(self, messages: Sequence[bytes]) -> Sequence[Decoded] | None:
+        return decode_run(messages)
 
     def check(self, url: str, symbols: Sequence[str]) -> None:
         streamed = self.named(url)
