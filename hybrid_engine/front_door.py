@@ -7,12 +7,16 @@ of `sample_every` falls between two trades, never into one.
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from itertools import groupby
+from operator import itemgetter
 
 from hybrid_engine.channel import BEAT_S, Channel
 from hybrid_engine.journal import Journal, Throttle
 from hybrid_engine.metrics import Books, Gap, GapLedger
 from hybrid_engine.model import Print, Tick
 from hybrid_engine.recent import MAX_SYMBOLS, Recent
+
+_SYMBOL = itemgetter(0)  # of a print
 
 log = Journal("hybrid_engine.front_door")
 
@@ -27,7 +31,7 @@ class FrontDoor(Channel):
     def __init__(
         self, capacity: int, *, sample_every: int, admit_wait_ms: float, first_tick_id: int = 1, first_gap_id: int = 1
     ) -> None:
-        super().__init__(capacity)
+        super().__init__(capacity, lazy=True)
         self._books = Books()
         self._gaps = GapLedger(first_gap_id)
         self._sample_every = sample_every
@@ -36,6 +40,7 @@ class FrontDoor(Channel):
         self._recent: dict[str, dict[str, Recent]] = {}  # by source, then by symbol
         self._strangers = Throttle()
         self._next_id = first_tick_id
+        self._deadline: float | None = None  # of the hand-over under way: until when it waits for room
         self._evicting_since = self._last_eviction = float("-inf")
 
     # Ingest's side ----------------------------------------------------------------------------------------------
@@ -48,51 +53,68 @@ class FrontDoor(Channel):
         """
         stranger: str | None = None
         with self.mutex:
-            deadline: float | None = None
-            books, waiting, seen_of = self._books, self._events, self._seen
+            self._deadline = None
+            books = self._books
             recent_of = self._recent.setdefault(source, {})
-            for item in prints:
-                symbol, _, _, number, _ = item
+            for symbol, group in groupby(prints, _SYMBOL):
+                items = list(group)
                 recent = recent_of.get(symbol)
                 if recent is None:
                     if not symbol or len(recent_of) >= MAX_SYMBOLS:
-                        books.received += 1
-                        books.rejected += 1
-                        self._gaps.lose("rejected", source, "", received_ms)
+                        books.received += len(items)
+                        books.rejected += len(items)
+                        self._gaps.lose("rejected", source, "", received_ms, len(items))
                         stranger = symbol
                         continue
                     recent = recent_of[symbol] = Recent()
-                if number is not None and number in recent:
-                    books.received += 1
-                    books.duplicate += 1
-                    self._gaps.lose("duplicate", source, symbol, received_ms)
-                    continue
-                seen = seen_of.get(symbol, 0) + 1
-                while seen % self._sample_every == 0 and len(waiting) >= self.maxsize:
-                    now = time.monotonic()
-                    deadline = now + self._admit_wait_s if deadline is None else deadline
-                    if now < deadline:
-                        self.not_empty.notify()
-                        self.not_full.wait(min(BEAT_S, deadline - now))
-                        beat()
-                        # The wait releases the lock, and a reload may change the sampling meanwhile: so ask again.
-                        seen = seen_of.get(symbol, 0) + 1
-                    else:
-                        self._evict_oldest(received_ms, now)
-                seen_of[symbol] = seen
-                books.received += 1
-                if number is not None:
-                    recent.add(number)
-                if seen % self._sample_every:
-                    books.sampled_out += 1
-                    self._gaps.lose("sampled_out", source, symbol, received_ms)
-                    continue
-                # Made without the named tuple's own constructor, which takes twice as long.
-                waiting.append(tuple.__new__(Tick, (self._next_id, source, *item, received_ms)))
-                self._next_id += 1
+                news = recent.sift(items)
+                if again := len(items) - len(news):
+                    books.received += again
+                    books.duplicate += again
+                    self._gaps.lose("duplicate", source, symbol, received_ms, again)
+                self._admit(source, symbol, news, received_ms, beat)
             self.not_empty.notify()
         if stranger is not None and (held := self._strangers.ready()) is not None:
             log.warn("rejected: too many symbols", source=source, symbol=stranger, allowed=MAX_SYMBOLS, held_back=held)
+
+    def _admit(self, source: str, symbol: str, items: list[Print], received_ms: int, beat: Callable[[], None]) -> None:
+        """Sample, and put into the channel what is left. Each turn books as many as have room, at one moment."""
+        books, waiting = self._books, self._events
+        while items:
+            # Asked anew in each turn: a wait for room releases the lock, and a reload may change the sampling then.
+            every, seen = self._sample_every, self._seen.get(symbol, 0)
+            skipped = every - 1 - seen % every
+            fitting = items[: skipped + (self.maxsize - len(waiting)) * every]
+            kept = fitting[skipped::every]
+            # Made without the named tuple's own constructor, which takes twice as long.
+            waiting.extend(
+                [
+                    tuple.__new__(Tick, (tick_id, source, symbol, price, size, number, at_ms, received_ms))
+                    for tick_id, (_, price, size, number, at_ms) in enumerate(kept, self._next_id)
+                ]
+            )
+            self._next_id += len(kept)
+            self._seen[symbol] = seen + len(fitting)
+            books.received += len(fitting)
+            if sampled_out := len(fitting) - len(kept):
+                books.sampled_out += sampled_out
+                self._gaps.lose("sampled_out", source, symbol, received_ms, sampled_out)
+            items = items[len(fitting) :]
+            if items:
+                self._make_room(1 + (len(items) - 1) // every, received_ms, beat)
+
+    def _make_room(self, wanted: int, at_ms: int, beat: Callable[[], None]) -> None:
+        """Wait for room, or, when the hand-over has waited for long enough, drop so many of the oldest."""
+        now = time.monotonic()
+        if self._deadline is None:
+            self._deadline = now + self._admit_wait_s
+        if now < self._deadline:
+            self.not_empty.notify()
+            self.not_full.wait(min(BEAT_S, self._deadline - now))
+            beat()
+        else:
+            for _ in range(min(wanted, len(self._events))):
+                self._evict_oldest(at_ms, now)
 
     def offer_replayed(self, ticks: Sequence[Tick], beat: Callable[[], None], stopping: Callable[[], bool]) -> None:
         """Admit ticks of an earlier run as they are: not sampled, never evicted, for no market presses."""

@@ -2,14 +2,18 @@
 
 from array import array
 from bisect import bisect_left
+from operator import lt
+
+from hybrid_engine.model import Print
 
 # Symbols of a source: as many as Binance streams on one connection. Those that it was not configured for are fewer, so
 # that an exchange which invents some leaves room for those that it was.
 MAX_SYMBOLS = 1024
 MAX_STRANGERS = 256
 
-# Trade ids of a symbol: more than any exchange repeats after a reconnect.
+# Trade ids of a symbol: more than any exchange repeats after a reconnect. So many beyond them are forgotten in one go.
 REMEMBERED_IDS = 4096
+SPARE_IDS = 512
 
 
 class Recent:
@@ -17,39 +21,47 @@ class Recent:
 
     Exchanges do not promise order inside a message, so the ids themselves, not a mark.
 
-    They mostly ascend: one above all others is new without a look, and others are found by bisection. So they can lie
-    in a ring of 32 kB; a set takes ten times that. Out of order, it is looked through as a whole.
+    They mostly ascend: those above all others are new without a look, and others are found by bisection. So they can
+    lie in an array of 36 kB; a set takes ten times that. Out of order, it is looked through as a whole.
     """
 
-    __slots__ = ("_ascending", "_highest", "_ids", "_last", "_oldest")
+    __slots__ = ("_ascending", "_highest", "_ids")
 
     def __init__(self) -> None:
         self._ids = array("q")
-        self._oldest = 0
         self._ascending = 0  # of the newest ids, so many stand in ascending order
-        self._last = self._highest = -1
+        self._highest = -1
 
-    def __contains__(self, exchange_id: int) -> bool:
-        if exchange_id > self._highest:
-            return False
-        if self._ascending < len(self._ids):
-            return exchange_id in self._ids
-        return self._among(exchange_id, self._oldest, len(self._ids)) or self._among(exchange_id, 0, self._oldest)
+    def sift(self, prints: list[Print]) -> list[Print]:
+        """Those that did not come before, which are remembered now; those without a number as well."""
+        numbers = [number for _, _, _, number, _ in prints if number is not None]
+        if len(numbers) == len(prints) and numbers[0] > self._highest and all(map(lt, numbers, numbers[1:])):
+            self._ids.extend(numbers)
+            self._ascending += len(numbers)
+            self._highest = numbers[-1]
+            self._forget()
+            return prints
+        return [item for item in prints if item.exchange_id is None or self._is_new(item.exchange_id)]
 
-    def _among(self, exchange_id: int, start: int, end: int) -> bool:
-        at = bisect_left(self._ids, exchange_id, start, end)
-        return at < end and self._ids[at] == exchange_id
+    def _is_new(self, number: int) -> bool:
+        ids = self._ids
+        if number <= self._highest:
+            if self._ascending < len(ids):
+                known = number in ids
+            else:
+                at = bisect_left(ids, number)
+                known = at < len(ids) and ids[at] == number
+            if known:
+                return False
+        self._ascending = self._ascending + 1 if not ids or number > ids[-1] else 1
+        self._highest = max(self._highest, number)
+        ids.append(number)
+        self._forget()
+        return True
 
-    def add(self, exchange_id: int) -> None:
-        """Remember one more; beyond REMEMBERED_IDS the oldest is forgotten for it."""
-        self._ascending = self._ascending + 1 if exchange_id > self._last else 1
-        self._last = exchange_id
-        if len(self._ids) < REMEMBERED_IDS:
-            self._ids.append(exchange_id)
-        else:
-            forgotten, self._ids[self._oldest] = self._ids[self._oldest], exchange_id
-            self._oldest = (self._oldest + 1) % REMEMBERED_IDS
-            if forgotten == self._highest:
-                self._highest = max(self._ids)  # an exchange that began to count anew
-        if exchange_id > self._highest:
-            self._highest = exchange_id
+    def _forget(self) -> None:
+        ids = self._ids
+        if len(ids) > REMEMBERED_IDS + SPARE_IDS:
+            del ids[:-REMEMBERED_IDS]
+            if self._ascending >= len(ids):
+                self._highest = ids[-1]  # lower than it was, where an exchange began to count anew

@@ -155,7 +155,7 @@ def cases(deployed: Deployed) -> Sequence[Case]:
 
 
 def _off_by_one(copy: Copy) -> None:
-    copy.patch("if seen % self._sample_every:", "if (seen - 1) % self._sample_every:")
+    copy.patch("skipped = every - 1 - seen % every", "skipped = -seen % every")
 
 
 def headline(results: Sequence[Result]) -> str:

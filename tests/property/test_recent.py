@@ -9,32 +9,47 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hybrid_engine import recent
+from hybrid_engine.model import Print
 from hybrid_engine.recent import Recent
 
-# Mostly ascending, with repeats, what comes late, leaps, and numbers that begin anew.
+# Mostly ascending, with repeats, what comes late, leaps, numbers that begin anew, and trades without one.
 steps = st.one_of(
     st.tuples(st.just("next"), st.integers(1, 12)),
     st.tuples(st.just("next"), st.integers(1, 12)),
     st.tuples(st.just("back"), st.integers(0, 12)),
     st.tuples(st.just("anew"), st.integers(0, 2**63 - 1)),
+    st.tuples(st.just("none"), st.just(0)),
 )
 
 
 @pytest.mark.holds("MEMORY")
 @settings(max_examples=300)
-@given(st.lists(steps, max_size=120), st.integers(1, 9))
-def test_it_knows_the_last_ones_and_no_others(script: list[tuple[str, int]], remembered: int) -> None:
+@given(st.lists(st.lists(steps, min_size=1, max_size=12), max_size=40), st.integers(1, 9), st.sampled_from([0, 0, 3]))
+def test_it_knows_the_last_ones_and_no_others(script: list[list[tuple[str, int]]], remembered: int, spare: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(recent, "REMEMBERED_IDS", remembered)
-        known, simple = Recent(), deque[int](maxlen=remembered)
+        patch.setattr(recent, "SPARE_IDS", spare)
+        known, new = Recent(), list[int]()
         last = 0
-        for what, number in script:
-            at = {"next": last + number, "back": last - number, "anew": number}[what]
-            at = min(max(at, 0), 2**63 - 1)
-            for asked in (at, last, at - 1, at + 1, 0):
-                assert (asked in known) == (asked in simple), (asked, list(simple))
-            if at not in known:
-                known.add(at)
-                simple.append(at)
-                last = at
-        assert len(known._ids) == len(simple)
+        for hand_over in script:
+            prints = []
+            for what, number in hand_over:
+                last = min(max({"next": last + number, "back": last - number}.get(what, number), 0), 2**63 - 1)
+                prints.append(Print("BTCUSD", 1.0, 1.0, None if what == "none" else last, 1))
+            sifted = deque(known.sift(list(prints)))
+            for item in prints:
+                passed = bool(sifted) and sifted[0] is item
+                if passed:
+                    sifted.popleft()
+                if item.exchange_id is None:
+                    assert passed
+                    continue
+                if item.exchange_id in new[-remembered:]:
+                    assert not passed
+                elif item.exchange_id not in new[-remembered - spare :]:
+                    assert passed
+                if passed:
+                    new.append(item.exchange_id)
+            assert not sifted
+            assert len(known._ids) <= remembered + spare
+            assert list(known._ids) == new[len(new) - len(known._ids) :]
