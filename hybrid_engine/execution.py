@@ -35,10 +35,11 @@ class ExecutionStage(Transform):
 
     def transform(self, events: Sequence[Event]) -> Sequence[Event]:
         out: list[Event] = []
+        mark = self._book.mark
         for event in events:
             out.append(event)
             if isinstance(event, Tick):
-                self._book.mark(event.symbol, event.price)
+                mark(event.symbol, event.price)
             elif isinstance(event, Signal):
                 out.extend(self._execute(event))
         return out

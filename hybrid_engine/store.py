@@ -19,8 +19,8 @@ from hybrid_engine.metrics import Books, Counters, FeedState, Gap
 from hybrid_engine.model import Order, Signal, Tick, Trade
 from hybrid_engine.retention import Slice, expire
 
-# Rows that one statement inserts: few enough sizes that each statement is prepared once.
-_AT_ONCE = (100, 10, 1)
+# Rows that one statement inserts: any number of rows is few statements, and each of these is prepared once.
+_AT_ONCE = (256, 128, 64, 32, 16, 8, 4, 2, 1)
 
 
 @cache
@@ -160,7 +160,7 @@ class Store:
         self._many(trades, "({0}, {0}, {1}, {2}, {3}, {4}, {5}, {6})", batch.trades)
 
     def _many(self, into: str, row: str, rows: Sequence[tuple[object, ...]]) -> None:
-        """Insert rows, up to a hundred by one statement.
+        """Insert rows, many by one statement.
 
         `executemany` lets go of the interpreter's lock at each row and then waits for it, while every other stage
         wants it as well.
