@@ -17,6 +17,8 @@ from hybrid_engine.schema import APPLICATION_ID, MIGRATIONS, refuse_foreign
 # busy_timeout as promised and verified, and as the writer then uses it: short tries, so that each is a sign of life.
 BUSY_TIMEOUT_MS = 5000
 TRY_MS = 250
+# Rows are appended: what is worth caching is where the tables and their indexes end. (SQLite's own default is 2000.)
+CACHE_KIB = 512
 
 SMALLEST = 512  # bytes of the smallest page: what is smaller and not empty, SQLite would write over
 
@@ -145,6 +147,7 @@ def _verify(con: sqlite3.Connection, path: str, durability: str) -> dict[str, ob
         if found[pragma] != value:
             raise StorageError(f"{path}: PRAGMA {pragma} is {found[pragma]!r} where {value!r} was set")
     con.execute(f"PRAGMA busy_timeout = {TRY_MS}")
+    con.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
     return {pragma: found[pragma] for pragma in promised}
 
 

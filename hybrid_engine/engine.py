@@ -149,6 +149,7 @@ class Engine:
         while True:
             now = time.monotonic()
             self._ping(street)
+            street.one_cpu.gather()
             self._look_at_pressure(street, now)
             if now >= next_heartbeat:
                 self._heartbeat(street)

@@ -20,7 +20,7 @@ from hybrid_engine.model import Order, Signal, Tick, Trade
 from hybrid_engine.retention import Slice, expire
 
 # Rows that one statement inserts: any number of rows is few statements, and each of these is prepared once.
-_AT_ONCE = (256, 128, 64, 32, 16, 8, 4, 2, 1)
+_AT_ONCE = (128, 64, 32, 16, 8, 4, 2, 1)
 
 
 @cache

@@ -13,6 +13,7 @@ from hybrid_engine.front_door import FrontDoor
 from hybrid_engine.ingest.base import IngestStage
 from hybrid_engine.journal import Journal
 from hybrid_engine.metrics import Counters, FeedState, report
+from hybrid_engine.one_cpu import OneCpu
 from hybrid_engine.persist import PersistStage
 from hybrid_engine.risk import RiskBook
 from hybrid_engine.settings import EngineSettings
@@ -56,6 +57,7 @@ class Street:
         )
         for stage in reversed(self.stages):
             stage.start()
+        self.one_cpu = OneCpu(self.stages)
 
     def _make_ingest(self, config: Config, store: Store, wake: Callable[[], None]) -> IngestStage:
         # Each mode imports what it needs: SYNTHETIC and REPLAY load no network code at all.

@@ -93,6 +93,16 @@ def test_runs_and_nothing_of_the_candidate_is_left(lab: Lab, deployed: Played) -
     assert lab.root("ls", "/run/hybrid-deploy").stdout == ""
 
 
+def test_its_stages_share_one_cpu_and_main_may_use_all(lab: Lab, deployed: Played) -> None:
+    """Hardening lets it do that: the filter of system calls is in force (Seccomp: 2)."""
+    number = pid(lab)
+    assert "Seccomp:\t2" in lab.root("cat", f"/proc/{number}/status").stdout
+    told = lab.root("sh", "-c", f"grep -h Cpus_allowed: /proc/{number}/task/*/status").stdout.split()[1::2]
+    masks = [int(mask.replace(",", ""), 16) for mask in told]
+    assert [mask.bit_count() for mask in masks].count(1) >= 4, told
+    assert masks[0].bit_count() == os.cpu_count()  # main's is the first
+
+
 @pytest.mark.holds("IDEMPOTENT")
 def test_second_run_changes_nothing(lab: Lab, deployed: Played) -> None:
     before, process = fingerprint(lab, "/etc", "/opt", "/var/log/hybrid-engine"), pid(lab)

@@ -27,7 +27,7 @@ FLOORS = [
     {"sources", "channel", "risk", "adapter", "database"},
     {"retention"},
     {"config", "store"},
-    {"live_gate", "front_door", "pressure", "health", "stage", "ingest.handshake", "ingest.taken"},
+    {"live_gate", "front_door", "one_cpu", "pressure", "health", "stage", "ingest.handshake", "ingest.taken"},
     {"ingest.base", "ingest.connection", "ingest.names", "ingest.standing", "ingest.patience", "ingest.sequence"},
     {"ingest.session", "ingest.connecting", "ingest.choice"},
     {"ingest.link"},
