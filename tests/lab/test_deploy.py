@@ -93,16 +93,6 @@ def test_runs_and_nothing_of_the_candidate_is_left(lab: Lab, deployed: Played) -
     assert lab.root("ls", "/run/hybrid-deploy").stdout == ""
 
 
-def test_its_stages_share_one_cpu_and_main_may_use_all(lab: Lab, deployed: Played) -> None:
-    """Hardening lets it do that: the filter of system calls is in force (Seccomp: 2)."""
-    number = pid(lab)
-    assert "Seccomp:\t2" in lab.root("cat", f"/proc/{number}/status").stdout
-    told = lab.root("sh", "-c", f"grep -h Cpus_allowed: /proc/{number}/task/*/status").stdout.split()[1::2]
-    masks = [int(mask.replace(",", ""), 16) for mask in told]
-    assert [mask.bit_count() for mask in masks].count(1) >= 4, told
-    assert masks[0].bit_count() == os.cpu_count()  # main's is the first
-
-
 @pytest.mark.holds("IDEMPOTENT")
 def test_second_run_changes_nothing(lab: Lab, deployed: Played) -> None:
     before, process = fingerprint(lab, "/etc", "/opt", "/var/log/hybrid-engine"), pid(lab)
@@ -213,6 +203,21 @@ def test_a_new_value_reaches_the_process(lab: Lab, deployed: Played) -> None:
     assert said.changes == [FILES, RESTART]
     assert "sample_every = 5" in lab.root("cat", CONFIG).stdout
     assert play(lab, "deploy").changes == [FILES, RESTART]
+
+
+def test_a_cpu_of_its_own(lab: Lab, deployed: Played) -> None:
+    """Hardened, it may not choose one by itself, and goes on without."""
+
+    def cpus() -> set[str]:
+        return set(
+            lab.root("sh", "-c", f"grep -h Cpus_allowed_list: /proc/{pid(lab)}/task/*/status").stdout.split()[1::2]
+        )
+
+    anywhere = cpus()
+    assert play(lab, "deploy", engine_cpus="0").changes == [FILES, RESTART]
+    assert cpus() == {"0"}
+    assert play(lab, "deploy").changes == [FILES, RESTART]
+    assert cpus() == anywhere
 
 
 def test_a_refused_configuration_replaces_nothing(lab: Lab, deployed: Played) -> None:
