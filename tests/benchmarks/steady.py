@@ -67,7 +67,7 @@ def steady(rate: float, seconds: float) -> dict[str, Any]:
     return {
         "rate": rate, "seconds": seconds, "sent": sent["sent"], "stored": stored, "dropped": dropped,
         "sent_per_second": sent["sent"] / sending_s,
-        "decided_us": percentiles(found["decided_us"]), "committed_us": percentiles(found["committed_us"]),
+        "decided_us": found["decided_us"], "committed_us": found["committed_us"],
         "peak_mb": peak_mb, "growth_mb_a_minute": slope(memory), "cpu_share": used_cpu_s / took_s,
     }  # fmt: skip
 
@@ -80,15 +80,6 @@ def _all_received(database: Path, count: int) -> None:
             if time.monotonic() > deadline:
                 raise RuntimeError(f"the engine has received {received} of {count} frames {LATE_S:g} s after the last")
             time.sleep(0.05)
-
-
-def percentiles(values: list[int]) -> dict[str, int]:
-    """{n, p50, p99, max}; of nothing, only n."""
-    ordered = sorted(values)
-    if not ordered:
-        return {"n": 0}
-    last = len(ordered) - 1
-    return {"n": len(ordered), "p50": ordered[last // 2], "p99": ordered[last * 99 // 100], "max": ordered[-1]}
 
 
 def main() -> None:

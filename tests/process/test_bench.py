@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.benchmarks import race, sending
-from tests.benchmarks.steady import percentiles, steady
+from tests.benchmarks.sample import MOST, Sample
+from tests.benchmarks.steady import steady
 from tests.benchmarks.usage import slope
 
 
@@ -55,8 +56,21 @@ def test_an_engine_that_does_not_start_is_no_wait_for_ever(monkeypatch: pytest.M
         steady(rate=500, seconds=2)
 
 
-def test_percentiles_and_slope() -> None:
-    assert percentiles([]) == {"n": 0}
-    assert percentiles(list(range(1000, 0, -1))) == {"n": 1000, "p50": 500, "p99": 990, "max": 1000}
+def test_a_sample_is_small_and_tells_of_all() -> None:
+    sample = Sample()
+    assert sample.figures() == {"n": 0}
+    for value in range(1000, 0, -1):
+        sample.add(value)
+    assert sample.figures() == {"n": 1000, "p50": 500, "p99": 990, "max": 1000}
+    for value in range(100 * MOST - 1000, 0, -1):
+        sample.add(value)
+    assert len(sample._values) < MOST
+    figures = sample.figures()
+    assert (figures["n"], figures["max"]) == (100 * MOST, 100 * MOST - 1000)
+    assert figures["p50"] == pytest.approx(50 * MOST, rel=0.01)
+    assert figures["p99"] == pytest.approx(99 * MOST, rel=0.01)
+
+
+def test_slope() -> None:
     assert slope([(0, 5.0), (1, 7.0), (2, 9.0)]) == pytest.approx(2.0)
     assert slope([(3, 1.0)]) == 0
