@@ -79,12 +79,12 @@ class FrontDoor(Channel):
 
     def _admit(self, source: str, symbol: str, items: list[Print], received_ms: int, beat: Callable[[], None]) -> None:
         """Sample, and put into the channel what is left. Each turn books as many as have room, at one moment."""
-        books, waiting = self._books, self._events
-        while items:
+        books, waiting, done = self._books, self._events, 0
+        while done < len(items):
             # Asked anew in each turn: a wait for room releases the lock, and a reload may change the sampling then.
             every, seen = self._sample_every, self._seen.get(symbol, 0)
             skipped = every - 1 - seen % every
-            fitting = items[: skipped + (self.maxsize - len(waiting)) * every]
+            fitting = items[done : done + skipped + (self.maxsize - len(waiting)) * every]
             kept = fitting[skipped::every]
             # Made without the named tuple's own constructor, which takes twice as long.
             waiting.extend(
@@ -99,9 +99,9 @@ class FrontDoor(Channel):
             if sampled_out := len(fitting) - len(kept):
                 books.sampled_out += sampled_out
                 self._gaps.lose("sampled_out", source, symbol, received_ms, sampled_out)
-            items = items[len(fitting) :]
-            if items:
-                self._make_room(1 + (len(items) - 1) // every, received_ms, beat)
+            done += len(fitting)
+            if done < len(items):
+                self._make_room(1 + (len(items) - done - 1) // every, received_ms, beat)
 
     def _make_room(self, wanted: int, at_ms: int, beat: Callable[[], None]) -> None:
         """Wait for room, or, when the hand-over has waited for long enough, drop so many of the oldest."""

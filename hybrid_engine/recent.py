@@ -35,7 +35,7 @@ class Recent:
     def sift(self, prints: list[Print]) -> list[Print]:
         """Those that did not come before, which are remembered now; those without a number as well."""
         numbers = [number for _, _, _, number, _ in prints if number is not None]
-        if len(numbers) == len(prints) and numbers[0] > self._highest and all(map(lt, numbers, numbers[1:])):
+        if numbers and numbers[0] > self._highest and all(map(lt, numbers, numbers[1:])):
             self._ids.extend(numbers)
             self._ascending += len(numbers)
             self._highest = numbers[-1]

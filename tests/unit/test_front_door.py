@@ -72,6 +72,9 @@ def test_an_exchange_that_invents_symbols_takes_no_more_than_its_share(capsys: p
     assert books.rejected == 50_000 + 1 - MAX_SYMBOLS
     assert books.received == books.rejected + MAX_SYMBOLS
     assert books.waiting == MAX_SYMBOLS
+    d.offer("one", prints(1, 2, 3, symbol="made up"), 50_005, nothing)
+    books, gaps = d.ledger()
+    assert books.rejected == 50_003 + 1 - MAX_SYMBOLS
     # One row for all of them, and not under a name that they chose.
     assert [gap[1:4] + gap[6:] for gap in gaps] == [("rejected", "one", "", books.rejected)]
     assert len(d._seen) == MAX_SYMBOLS
@@ -120,6 +123,10 @@ def test_a_full_house_waits_once_for_a_hand_over_then_drops_the_oldest() -> None
     assert (books.dropped, books.admitted, books.waiting) == (7, 3, 0)
     _, gaps = d.ledger()
     assert gaps == [Gap(1, "dropped", "one", "X", 5, None, 7)]
+    for first in (20, 30):  # each hand-over has a wait of its own
+        began = time.monotonic()
+        d.offer("one", prints(*range(first, first + 4)), 6, nothing)
+        assert time.monotonic() - began >= 0.1
 
 
 def test_a_trade_that_is_sampled_out_needs_no_room() -> None:
