@@ -1,6 +1,6 @@
 """Coverage-guided fuzzing of every decoder, with atheris (libFuzzer), outside CI.
 
-    python -m venv /tmp/fuzz && /tmp/fuzz/bin/pip install atheris websocket-client==1.9.2
+    python -m venv /tmp/fuzz && /tmp/fuzz/bin/pip install atheris msgspec==0.22.0 websocket-client==1.9.2
     PYTHONPATH=. /tmp/fuzz/bin/python -m tests.fuzz.decoders /tmp/fuzz/corpus -max_total_time=300
 
 It starts from the frames of tests/exchanges. What it finds is left as crash-* in the current folder: it belongs among
@@ -22,7 +22,11 @@ from tests.support.decoded import check
 
 def one_input(payload: bytes) -> None:
     for exchange in EXCHANGES.values():
-        check(decode(exchange, payload))
+        found = check(decode(exchange, payload))
+        run = exchange.decode_run([payload])
+        if run is not None:
+            assert [(list(one.prints), list(one.marks)) for one in run] == [(list(found.prints), list(found.marks))]
+            assert not found.rejections
 
 
 def seeds() -> list[bytes]:
