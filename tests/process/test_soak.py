@@ -95,9 +95,12 @@ def test_11_again_is_the_mock_exchange_and_no_made_up_tick_beside_real_ones(engi
         wait_until(scratch.last_tick, "ticks of the mock exchange", LATER_S)
         soak.stop.ask()
         entry = soak.end()
-    assert soak.actions[4:] == ["STOP", "ENGINE_STOP"]
+    # On a busy machine systemd has the old engine end so once more before it is stopped for the new one.
+    late = soak.actions[4:].count("ENGINE_EXIT")
+    assert soak.actions[4:] == ["ENGINE_EXIT"] * late + ["STOP", "ENGINE_STOP"]
+    assert late <= 1
     assert soak.decisions[-1]["ingest_mode"] == "MOCK_WS"
-    assert soak.measured()["restarts"] == {"PARSE": 2}
+    assert soak.measured()["restarts"] == {"PARSE": 2 + late}
     assert sources(engine.db) == {"primary"}
     assert soak.measured()["ticks"] > 0
     assert entry["verdict"] == "FAIL"
