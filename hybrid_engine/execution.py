@@ -35,11 +35,10 @@ class ExecutionStage(Transform):
 
     def transform(self, events: Sequence[Event]) -> Sequence[Event]:
         out: list[Event] = []
-        mark = self._book.mark
         for event in events:
             out.append(event)
             if isinstance(event, Tick):
-                mark(event.symbol, event.price)
+                self._book.mark(event.symbol, event.price)
             elif isinstance(event, Signal):
                 out.extend(self._execute(event))
         return out

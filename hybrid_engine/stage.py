@@ -22,17 +22,17 @@ class Stage(threading.Thread):
         super().__init__(name=name, daemon=True)
         self._outbox = outbox
         self._on_end = on_end
-        self.last_beat = time.monotonic()
+        self._last_beat = time.monotonic()
         self.failure: BaseException | None = None
 
     def beat(self) -> None:
         """A sign of life: work goes on, or waits for something outside this thread."""
-        self.last_beat = time.monotonic()
+        self._last_beat = time.monotonic()
 
     @property
     def stuck(self) -> bool:
         """The thread lives and has not beaten for STUCK_AFTER_S."""
-        return self.is_alive() and time.monotonic() - self.last_beat > STUCK_AFTER_S
+        return self.is_alive() and time.monotonic() - self._last_beat > STUCK_AFTER_S
 
     def run(self) -> None:
         self.beat()

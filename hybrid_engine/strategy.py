@@ -6,7 +6,6 @@ A strategy is any object with `on_tick(tick) -> Signal | None`. The config names
 
 import importlib
 from collections.abc import Callable, Sequence
-from time import monotonic
 from typing import Protocol
 
 from hybrid_engine.channel import Channel
@@ -74,13 +73,13 @@ class StrategyStage(Transform):
         self._counters = counters
 
     def transform(self, events: Sequence[Event]) -> Sequence[Event]:
-        on_tick, out = self._strategy.on_tick, list[Event]()
+        out: list[Event] = []
         for event in events:
             out.append(event)
             if not isinstance(event, Tick):
                 continue
-            signal = on_tick(event)
-            self.last_beat = monotonic()
+            signal = self._strategy.on_tick(event)
+            self.beat()
             if signal is None:
                 continue
             _refuse_strange(signal, event, type(self._strategy).__name__)

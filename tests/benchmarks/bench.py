@@ -78,8 +78,8 @@ def starts() -> dict[str, float]:
 
 def bare_memory_mb() -> float:
     """An interpreter that has loaded what of the standard library the engine needs."""
-    code = "import ssl, sqlite3, json, threading, tomllib, dataclasses, urllib.parse, time; print(); time.sleep(60)"
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
+    code = "import ssl, sqlite3, json, threading, tomllib, dataclasses, urllib.parse, sys; print(); sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout
         process.stdout.readline()
         found = memory_mb(process.pid, "VmHWM")

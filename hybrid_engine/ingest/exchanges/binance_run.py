@@ -18,15 +18,18 @@ _IN_AMOUNTS = b"0123456789."
 _INFINITE = float("inf")
 
 
-class _Trade(msgspec.Struct, tag_field="e", tag="trade", forbid_unknown_fields=True, gc=False):
+class _Fields(msgspec.Struct, tag_field="e", forbid_unknown_fields=True, gc=False, kw_only=True):
     E: int
     s: str
-    number: _Number = msgspec.field(name="t")
     p: str
     q: str
     T: _Ms
     m: bool
     M: bool
+
+
+class _Trade(_Fields, tag="trade"):
+    number: _Number = msgspec.field(name="t")
 
     @property
     def first(self) -> int:
@@ -37,17 +40,10 @@ class _Trade(msgspec.Struct, tag_field="e", tag="trade", forbid_unknown_fields=T
         return self.number
 
 
-class _AggTrade(msgspec.Struct, tag_field="e", tag="aggTrade", forbid_unknown_fields=True, gc=False):
-    E: int
-    s: str
+class _AggTrade(_Fields, tag="aggTrade"):
     number: _Number = msgspec.field(name="a")
-    p: str
-    q: str
     first: _Number = msgspec.field(name="f")
     last: _Number = msgspec.field(name="l")
-    T: _Ms
-    m: bool
-    M: bool
 
 
 class _Combined(msgspec.Struct, forbid_unknown_fields=True, gc=False):
