@@ -14,7 +14,7 @@ import pytest
 
 from tests.process.test_exit_codes import free_port
 from tests.support.notify import Manager
-from tests.support.process import HASTY, Launcher
+from tests.support.process import HASTY, Launcher, wait_until
 
 
 @pytest.mark.holds("S1")
@@ -36,6 +36,21 @@ def test_ready_comes_once_the_store_is_verified_and_stopping_before_the_end(engi
     verified = process.messages("store verified")[0]
     found = {key: verified[key] for key in ("journal_mode", "synchronous", "busy_timeout", "temp_store")}
     assert found == {"journal_mode": "wal", "synchronous": 1, "busy_timeout": 5000, "temp_store": 2}
+
+
+def test_its_stages_share_one_cpu_and_the_main_thread_may_use_all(engine: Launcher) -> None:
+    process = engine.start()
+    process.ready()
+    main = process.popen.pid
+
+    def gathered() -> bool:
+        stages = [int(task.name) for task in Path(f"/proc/{main}/task").iterdir() if task.name != str(main)]
+        places = [os.sched_getaffinity(number) for number in stages]
+        return len(places) == 4 and len(places[0]) == 1 and places == places[:1] * 4
+
+    wait_until(gathered, "four stages on one CPU")
+    assert os.sched_getaffinity(main) == os.sched_getaffinity(0)
+    assert process.stop() == 0
 
 
 def test_ready_and_pings_do_not_wait_for_a_source(engine: Launcher) -> None:
