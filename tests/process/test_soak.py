@@ -86,7 +86,7 @@ def test_10_is_let_restart_and_given_up_when_no_run_holds(soaks: Make) -> None:
 def test_11_again_is_the_mock_exchange_and_no_made_up_tick_beside_real_ones(engine: Launcher, soaks: Make) -> None:
     with MockExchange(rate=50) as exchange:
         engine.write_sources({"name": "primary", "url": exchange.url()})
-        soak = soaks(engine={"ingest_mode": "REAL_WS", "network_deadline_s": 0.5, "parse_error_limit": 3})
+        soak = soaks(engine={"ingest_mode": "REAL_WS", "network_deadline_s": 2.0, "parse_error_limit": 3})
         soak.begin(seconds=90)
         soak.watching()
         exchange.command("garbage", n=-1, scope="all")
