@@ -36,16 +36,18 @@ class EarlySync(threading.Thread):
         """Wait for a sync that is under way, as closing the database does."""
         self._closed = True
         self._due.set()
-        if self.is_alive():
-            self.join()
+        self.join()
 
     def run(self) -> None:
+        wanted = self._wanted()  # the log is there once something was written to it
         # Linux tells a write that failed to each descriptor: SQLite meets it with its own, at the checkpoint.
-        with suppress(OSError):
-            fd = os.open(self._log, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                while self._due.wait() and not self._closed:
-                    self._due.clear()
-                    os.fdatasync(fd)
-            finally:
-                os.close(fd)
+        with suppress(OSError), self._log.open("rb") as log:
+            while wanted:
+                os.fdatasync(log.fileno())
+                wanted = self._wanted()
+
+    def _wanted(self) -> bool:
+        """Wait until a sync is due, or nobody wants one any more."""
+        self._due.wait()
+        self._due.clear()
+        return not self._closed

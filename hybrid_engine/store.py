@@ -84,6 +84,8 @@ class Store:
             raise
         # With "power" each commit waits for the disk: nothing is left for anybody else to sync.
         self._early_sync = EarlySync(Path(f"{path}-wal")) if self.durability == "normal" else None
+        if self._early_sync is not None:
+            self._early_sync.start()
 
     def next_ids(self) -> tuple[int, int]:
         """The next free tick id and gap id. Raises Locked or StorageError."""
@@ -113,8 +115,6 @@ class Store:
             assert cursor.lastrowid is not None
             self.run_id = cursor.lastrowid
             self.first_ids = self.next_ids()  # asked here, where a lock is waited for
-        if self._early_sync is not None:
-            self._early_sync.start()  # there is a write-ahead log now
         return self.run_id
 
     def write(self, batch: Batch, books: Books, counters: Counters, feed: FeedState, gaps: Iterable[Gap]) -> None:
