@@ -20,13 +20,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks.race import CRYPTOFEED, ENGINE, ENGINE_RUN, fan_out, race
+from tests.benchmarks.floor import floor
+from tests.benchmarks.race import CRYPTOFEED, ENGINE, ENGINE_RUN, fan_out, once, race, some
 from tests.benchmarks.steady import steady
 from tests.benchmarks.usage import memory_mb
 
 STARTS = 9
 FRAMES, ROUNDS = 500_000, 5
-STEADY_S = 20.0
+STEADY_S = 10.0
 SOURCES = (1, 4, 16)
 PEER_PYTHON = Path(".venv-bench/bin/python")
 
@@ -87,6 +88,42 @@ def bare_memory_mb() -> float:
     return found
 
 
+def latencies(rate: Callable[[], float], rounds: int, seconds: float) -> dict[str, Any]:
+    """The engine at a steady rate, which is asked anew for each round: medians of the rounds, and their spread.
+
+    Beside it, each round, the floor: what only reads is late as well, by what the machine adds.
+    """
+
+    def one(number: int) -> dict[str, Any]:
+        asked = rate()
+        found = {"floor_us": floor(asked, seconds), **steady(asked, seconds)}
+        names = ("floor_us", "decided_us", "committed_us")
+        told = ", ".join(f"{name[:-3]} {found[name]['p99'] / 1000:,.2f}" for name in names)
+        print(f"  round {number}/{rounds} at {asked:,.0f} frames/s, p99 in ms: {told}", flush=True)
+        return found
+
+    found, void = some(rounds, one)
+
+    def of(name: str, figure: str | None = None) -> list[float]:
+        return [run[name] if figure is None else run[name][figure] for run in found]
+
+    figures: dict[str, Any] = {
+        "rate": statistics.median(of("rate")),
+        "rounds": rounds,
+        "void": void,
+        "seconds": seconds,
+    }
+    figures |= {name: sum(of(name)) for name in ("sent", "stored", "dropped")}
+    for name in ("floor_us", "decided_us", "committed_us"):
+        p99 = of(name, "p99")
+        figures[name] = {
+            "p50": statistics.median(of(name, "p50")), "p99": statistics.median(p99),
+            "p99_least": min(p99), "p99_most": max(p99), "max": max(of(name, "max")),
+        }  # fmt: skip
+    figures["peak_mb"] = max(of("peak_mb"))
+    return figures | {name: statistics.median(of(name)) for name in ("growth_mb_a_minute", "cpu_share")}
+
+
 def machine() -> dict[str, Any]:
     found: dict[str, Any] = {
         "cpus": os.cpu_count(), "system": platform.platform(), "python": platform.python_version(),
@@ -113,7 +150,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frames", type=int, default=FRAMES, help="in each round of the race (%(default)s)")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="of each peer, in turn (%(default)s)")
-    parser.add_argument("--seconds", type=float, default=STEADY_S, help="at each steady rate (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=STEADY_S, help="of each round at a steady rate (%(default)s)")
     parser.add_argument("--out", type=Path, default=Path("bench.json"))
     args = parser.parse_args()
     found: dict[str, Any] = {"machine": machine()}
@@ -125,12 +162,16 @@ def main() -> None:
     say("throughput", found["throughput"])
     found["fan_out"] = {str(n): fan_out(n, args.frames, args.rounds) for n in SOURCES}
     say("fan-out: sources, frames a second in all", found["fan_out"])
-    half = found["throughput"][ENGINE]["median_per_second"] / 2
     found["bare_memory_mb"] = bare_memory_mb()
     say("the standard library alone, MB", found["bare_memory_mb"])
-    for name, rate in (("at_1000", 1000.0), ("at_half", half)):
-        found[name] = steady(rate, args.seconds)
-        say(f"{rate:,.0f} frames a second for {args.seconds:g} s", found[name])
+    # What half of capacity is changes with the machine's mood: a flood right before each round says what it is now.
+    for name, what, rate in (
+        ("at_1000", "1,000 frames a second", lambda: 1000.0),
+        ("at_half", "half of what a flood took right before", lambda: once(ENGINE, args.frames)["per_second"] / 2),
+    ):
+        print(f"\nlatency at {what}, {args.seconds:g} s a round", flush=True)
+        found[name] = latencies(rate, args.rounds, args.seconds)
+        say(what, found[name])
     args.out.write_text(json.dumps(found, indent=2) + "\n")
     print(f"\nwritten: {args.out}")
 

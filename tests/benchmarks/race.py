@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tests.benchmarks.frames import PATH
 from tests.benchmarks.sending import Sender
@@ -25,6 +25,8 @@ HERE = Path(__file__).parent
 DEADLINE_S = 180.0
 ENGINE_RUN = [sys.executable, "-m", "hybrid_engine", "run"]
 ENGINE, BARE, CRYPTOFEED = "engine", "bare loop", "cryptofeed"
+
+T = TypeVar("T")
 
 
 class Void(Exception):
@@ -112,12 +114,12 @@ def _last_commit(database: Path, count: int, process: "subprocess.Popen[bytes]")
     raise Void(f"not every frame was stored within {DEADLINE_S:g} s (exit code so far: {process.poll()})")
 
 
-def some(rounds: int, one: Callable[[int], list[float]]) -> tuple[list[list[float]], int]:
+def some(rounds: int, one: Callable[[int], T]) -> tuple[list[T], int]:
     """So many rounds that count: what each found, and how many were void. Raises Void when as many are void again.
 
     A round in which a peer lost a frame is told and run again.
     """
-    found: list[list[float]] = []
+    found: list[T] = []
     void = 0
     while len(found) < rounds:
         try:
