@@ -70,7 +70,7 @@ def test_an_old_connection_that_ends_in_the_middle_of_a_move_is_no_failure(
         feeding.leads("first")
         feeding.until(lambda: one.open)
         one.say(trade(1), SHUTDOWN)
-        feeding.until(lambda: len(one.open) == 2)
+        feeding.until(lambda: feeding.ingest._links["first"].successor, "the new connection, beside the old one")
         one.say(trade(2))
         feeding.until(lambda: 2 in feeding.ids())
         one.peers[1].say(trade(3))
