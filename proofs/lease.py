@@ -64,7 +64,7 @@ class Lease:
 
     @property
     def timer(self) -> str:
-        return f"hybrid-proof-lease-{self.run}.timer"
+        return timer_of(self.run)
 
     def save(self) -> None:
         with _saving:
@@ -130,6 +130,11 @@ class Lease:
             self.save()
 
 
+def timer_of(run: str) -> str:
+    """The timer that undoes a run when everything else is gone."""
+    return f"hybrid-proof-lease-{run}.timer"
+
+
 def unit_of(run: str) -> str:
     """The unit that a run is in: one of its own, or the installed one of soaks, which names runs by its invocation."""
     return SOAK_UNIT if _SOAK_RUN.fullmatch(run) else f"hybrid-proof-{run}.service"
@@ -166,9 +171,12 @@ def undo(run: str, by: str, config_dir: Path, host: Host | None = None) -> dict[
         _kill(run)  # whoever undoes it already may be frozen over it
     with locked(lock, f"undo of {run} by {by}", wait=True):
         lease = load(run)
-        if lease is None:  # killed before its lease was saved, it had touched nothing yet
+        if lease is None:
+            # Killed before its lease was saved, it had touched nothing yet; killed after its lease was taken away, what
+            # may be left is the timer.
             if run in os.listdir(RUN_ROOT):
                 shutil.rmtree(RUN_ROOT / run, ignore_errors=True)
+            _systemctl("stop", timer_of(run))
             return None
         if by == "timer":
             # Frozen in the middle of a line it holds the recording: nothing can be written before it is gone.
@@ -190,8 +198,12 @@ def undo(run: str, by: str, config_dir: Path, host: Host | None = None) -> dict[
 
 def _kill(run: str) -> None:
     """End a run's processes, whatever state they are in. It is recorded when it can be, a moment later."""
-    kill = ["systemctl", "kill", "--kill-whom=all", "--signal=KILL", unit_of(run)]
-    subprocess.run(kill, check=False, capture_output=True)
+    _systemctl("kill", "--kill-whom=all", "--signal=KILL", unit_of(run))
+
+
+def _systemctl(*words: str) -> None:
+    """A command that is not recorded, and may find nothing to do."""
+    subprocess.run(["systemctl", *words], check=False, capture_output=True)
 
 
 def _take_back(lease: Lease, shell: Host, by: str, config_dir: Path) -> dict[str, Json]:

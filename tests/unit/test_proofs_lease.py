@@ -18,7 +18,15 @@ from proofs.lease import Lease
 
 
 @pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
+    """What systemctl was asked beside the recording."""
+    found: list[tuple[str, ...]] = []
+    monkeypatch.setattr(lease, "_systemctl", lambda *words: found.append(words))
+    return found
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: list[tuple[str, ...]]) -> Path:
     monkeypatch.setattr(lease, "RUN_ROOT", tmp_path / "run")
     monkeypatch.setattr(lease, "_take_back", lambda *_: {"restored": True})
     monkeypatch.setattr("proofs.host._run", lambda *_: Output(0, "", ""))
@@ -41,6 +49,24 @@ def test_killed_while_a_later_lease_was_being_saved(root: Path, tmp_path: Path) 
     (root / "r1" / "lease.new").write_text("{")
     assert lease.undo("r1", "ExecStopPost", tmp_path) == {"restored": True}
     assert not (root / "r1").exists()
+
+
+@pytest.mark.holds("RESTORED")
+def test_killed_between_the_end_of_its_lease_and_of_its_timer(
+    root: Path, tmp_path: Path, asked: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> Output:
+        raise KeyboardInterrupt
+
+    armed(root, tmp_path).save()
+    with monkeypatch.context() as patch:
+        patch.setattr("proofs.host._run", killed)  # the first command behind the lease's end stops its timer
+        with pytest.raises(KeyboardInterrupt):
+            lease.undo("r1", "the proof itself", tmp_path)
+    assert not (root / "r1").exists()
+    assert asked == []
+    assert lease.undo("r1", "ExecStopPost", tmp_path) is None
+    assert asked == [("stop", "hybrid-proof-lease-r1.timer")]
 
 
 def test_nothing_but_a_run_is_removed(root: Path, tmp_path: Path) -> None:
