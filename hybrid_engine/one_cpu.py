@@ -4,6 +4,10 @@ Only one thread of an interpreter works at a time. On one CPU a hand-over is a s
 several the next thread is woken on another CPU by an interrupt, and fetches what the last one left in its cache.
 Measured in a flood (docs/bench.md): 6.6 us a frame on two CPUs, 4.7 on one. In the hardened unit the call is refused;
 there CPUAffinity= does the same, for an operator who names a CPU (engine_cpus).
+
+The scheduler moves others out of the way. Where it cannot, the threads move; not after the idle moments of a CPU, which
+change with every look: a move costs the caches, and for a while two heavy users stand on one CPU (p99 of decisions 50
+ms, when the threads went each second to where the main thread had last been woken).
 """
 
 import os
@@ -12,8 +16,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from threading import Thread
 
-FOLLOW_S = 1.0  # how often, at most, the threads are brought to another CPU
+LOOK_S = 1.0  # how often, at most, the CPUs are compared
+MORE_ROOM = 0.25  # of a CPU, which another has to offer
 _PROCESSOR = 36  # its place in /proc/PID/stat behind the command's name, proc(5)
+_IDLE = (3, 4)  # idle and iowait in a line of /proc/stat, proc(5)
+_GUEST = 8  # from here on a line counts again what it has counted
+_TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 
 
 def current_cpu() -> int:
@@ -22,22 +30,36 @@ def current_cpu() -> int:
     return int(stat.rpartition(")")[2].split()[_PROCESSOR])
 
 
+def busy_s() -> dict[int, float]:
+    """Seconds for which each CPU had something to do, or was taken by the host, since it began. Raises OSError."""
+    busy = {}
+    for line in Path("/proc/stat").read_text().splitlines():
+        name, *ticks = line.split()
+        if name.startswith("cpu") and name != "cpu":
+            spent = sum(int(tick) for place, tick in enumerate(ticks[:_GUEST]) if place not in _IDLE)
+            busy[int(name[3:])] = spent / _TICKS_A_SECOND
+    return busy
+
+
 class OneCpu:
-    """Keeps threads on the CPU of whoever calls `gather`, which goes where the scheduler finds room for it."""
+    """Keeps threads on one CPU: where `gather` was called first, until others leave clearly more room elsewhere."""
 
     def __init__(self, threads: Iterable[Thread]) -> None:
         self._threads = tuple(threads)
         self._cpu: int | None = None
-        self._look_at = 0.0
+        self._looked_at = float("-inf")
+        self._busy: dict[int, float] = {}
+        self._own_s = 0.0
+        self._refused = False
 
     def gather(self) -> None:
-        """Bring the threads to the CPU of the caller, where that is another than the last time. Never raises."""
+        """Bring the threads to the CPU that has room for them, where they are not there. Never raises."""
         now = time.monotonic()
-        if now < self._look_at:
+        if self._refused or now - self._looked_at < LOOK_S:
             return
-        self._look_at = now + FOLLOW_S
         try:
-            cpu = current_cpu()
+            cpu = self._roomiest(now - self._looked_at)
+            self._looked_at = now
             if cpu != self._cpu:
                 for thread in self._threads:
                     if thread.native_id is not None and thread.is_alive():
@@ -46,4 +68,20 @@ class OneCpu:
         except ProcessLookupError:
             pass  # one of them has just ended
         except OSError:
-            self._look_at = float("inf")  # not allowed: they run where they like
+            self._refused = True  # they run where they like
+
+    def _roomiest(self, since_s: float) -> int:
+        """The CPU to be on, by what others used of each in the last `since_s`."""
+        before, self._busy = self._busy, busy_s()
+        own_s, self._own_s = time.process_time() - self._own_s, time.process_time()
+        if self._cpu is None:
+            return current_cpu()
+        # What was used where the threads are was used by them first of all.
+        used = {
+            cpu: self._busy[cpu] - before[cpu] - (own_s if cpu == self._cpu else 0.0)
+            for cpu in os.sched_getaffinity(0)
+            if cpu in self._busy and cpu in before
+        }
+        here = used.get(self._cpu, float("inf"))  # no longer there, or not allowed any more
+        best = min(used, key=used.__getitem__, default=self._cpu)
+        return best if used.get(best, here) + MORE_ROOM * since_s < here else self._cpu
