@@ -126,8 +126,7 @@ def paced(lines: list[Line], count: int, rate: float) -> tuple[int, int]:
             pieces[line] += frame(number, last, time_ms, line.symbol)
             done = number
         for line, piece in pieces.items():
-            if piece:
-                line.send(piece)
+            line.send(piece)
     return first, last
 
 
