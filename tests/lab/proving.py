@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +46,10 @@ _LOOKS = {
     "release": f"set /opt; {FINGERPRINT}",
     "run": "find /run/systemd/system* /run/systemd/transient ! -type d",
     "active": f"systemctl is-active {UNIT}",
-    # without the flight recorder's service, which runs for a moment every 5 minutes
-    "units": "systemctl list-units --all --plain --no-legend 'hybrid*' 'proof*' | awk '{ print $1, $2, $3, $4 }'"
-    " | grep -v ^hybrid-health-snapshot.service",
+    # without the flight recorder's service, which runs for a moment every 5 minutes; meanwhile its timer is "running"
+    # instead of "waiting"
+    "units": "systemctl list-units --all --plain --no-legend 'hybrid*' 'proof*'"
+    " | awk '{ print $1, $2, $3, $1 ~ /[.]timer$/ ? \"\" : $4 }' | grep -v ^hybrid-health-snapshot.service",
     "scratch": "ls /run/hybrid-proofs 2>/dev/null | grep -v lock",
     "exchanges": "pgrep -f '[m]ock_exchange'",
     "mounts": "grep hybrid-proof /proc/self/mountinfo",
@@ -60,6 +62,14 @@ def picture(lab: Lab) -> dict[str, str]:
     script = "; ".join(f"printf '\\036'; {look}" for look in _LOOKS.values())
     told = lab.root("sh", "-c", script, check=False).stdout.split("\x1e")[1:]
     return dict(zip(_LOOKS, told, strict=True))
+
+
+def wait_until_as(lab: Lab, before: dict[str, str], deadline_s: float = 30) -> None:
+    """Wait until the host is as `before`; AssertionError that tells what is not."""
+    end = time.monotonic() + deadline_s
+    while (now := picture(lab)) != before and time.monotonic() < end:
+        time.sleep(0.05)
+    assert now == before
 
 
 def strike(lab: Lab, name: str, run: str, events: int, how: str = "KILL", *flags: str) -> int:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.lab.deploying import UNIT
 from tests.lab.labs import Lab, wait_for
-from tests.lab.proving import EVIDENCE, PROGRAM, picture, rows
+from tests.lab.proving import EVIDENCE, PROGRAM, picture, rows, wait_until_as
 
 pytestmark = pytest.mark.lab
 QUICK = ("--seconds=60", "--stall-threshold-sec=4")
@@ -87,7 +87,7 @@ def test_a_soak_that_is_killed_leaves_the_host_as_it_was(soaked: tuple[Lab, Path
     assert "zz-soak.conf" in picture(lab)["run"]
     lab.root("sh", "-c", "systemctl kill --kill-whom=main --signal=KILL 'hybrid-proof-*.service'")
     process.communicate(timeout=60)
-    wait_for("the host as it was", lambda: picture(lab) == before, 30)
+    wait_until_as(lab, before)
     assert rows(lab)["modes"] == ["SYNTHETIC"]
 
 
