@@ -114,6 +114,7 @@ def latencies(rate: Callable[[], float], rounds: int, seconds: float) -> dict[st
         "seconds": seconds,
     }
     figures |= {name: sum(of(name)) for name in ("sent", "stored", "dropped")}
+    figures["sent : rate"] = min(run["sent_per_second"] / run["rate"] for run in found)
     for name in ("floor_us", "decided_us", "committed_us"):
         p99 = of(name, "p99")
         figures[name] = {

@@ -1,35 +1,38 @@
-"""The benchmark's sender at a rate: what is due at one moment leaves in one go, and each frame once."""
+"""The benchmark's sender at a rate: what is due at one moment leaves in one go, each frame once, never in a burst."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from itertools import chain, repeat
 from types import SimpleNamespace
 from typing import cast
 
 import pytest
 
 from tests.benchmarks import sender
-from tests.benchmarks.sender import IN_ONE_GO, Line
+from tests.benchmarks.sender import CATCH_UP, IN_ONE_GO, Line
+
+MS = 1_000_000  # nanoseconds
 
 
 class Wire:
-    """A line that notes the ids that are sent on it; only sleeping and its sending move the clock."""
+    """A line that notes the ids that are sent on it, and when; only sleeping and its sending move the clock."""
 
-    def __init__(self, symbol: str, clock: SimpleNamespace, takes_ns: int) -> None:
+    def __init__(self, symbol: str, clock: SimpleNamespace, takes_ns: Iterator[int]) -> None:
         self.symbol, self._clock, self._takes_ns = symbol, clock, takes_ns
         self.sends: list[list[int]] = []
+        self.times: list[int] = []
 
     def send(self, piece: bytes) -> None:
         self.sends.append([int(number) for number in re.findall(rb'"a":(\d+),', piece)])
-        self._clock.now += self._takes_ns
+        self.times.append(self._clock.now)
+        self._clock.now += next(self._takes_ns)
 
 
-@pytest.mark.parametrize(
-    ("takes_ms", "most"), [(0, 1), (3, 3), (10_000, IN_ONE_GO // 2)], ids=["quick", "late", "stalled"]
-)
-def test_each_frame_is_sent_once_with_those_that_are_due(
-    monkeypatch: pytest.MonkeyPatch, takes_ms: int, most: int
-) -> None:
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """The sender's clock, in nanoseconds: `now`."""
     clock = SimpleNamespace(now=10**12)
 
     def sleep(seconds: float) -> None:
@@ -37,10 +40,32 @@ def test_each_frame_is_sent_once_with_those_that_are_due(
 
     time = SimpleNamespace(monotonic_ns=lambda: clock.now, time_ns=lambda: clock.now, sleep=sleep)
     monkeypatch.setattr(sender, "time", time)
-    wires = [Wire(symbol, clock, takes_ms * 1_000_000) for symbol in ("A", "B")]
+    return clock
+
+
+@pytest.mark.parametrize(
+    ("takes_ms", "most"), [(0, 1), (3, 3), (10_000, IN_ONE_GO // 2)], ids=["quick", "late", "stalled"]
+)
+def test_each_frame_is_sent_once_with_those_that_are_due(clock: SimpleNamespace, takes_ms: int, most: int) -> None:
+    wires = [Wire(symbol, clock, repeat(takes_ms * MS)) for symbol in ("A", "B")]
     first, last = sender.paced([cast(Line, wire) for wire in wires], 199, 1000.0)
     sent = sorted(number for wire in wires for ids in wire.sends for number in ids)
     assert len(sent) == len(set(sent)) == 199
     assert (sent[0], sent[-1]) == (first + 1, last)  # where the clock stood still since the start
     assert [sum(map(len, wire.sends)) for wire in wires] == [99, 100]
     assert max(len(ids) for wire in wires for ids in wire.sends) == most
+
+
+def test_what_it_was_late_with_is_made_up_for_without_a_burst(clock: SimpleNamespace) -> None:
+    """The first of 400 sends takes 100 ms, at 1,000 frames a second."""
+    began, wire = clock.now, Wire("A", clock, chain([100 * MS], repeat(0)))
+    sender.paced([cast(Line, wire)], 400, 1000.0)
+    assert wire.times[1] == began + 100 * MS
+    waited = [
+        (later - sooner) / (len(ids) * MS / CATCH_UP)
+        for sooner, later, ids in zip(wire.times[1:], wire.times[2:], wire.sends[1:], strict=False)
+    ]
+    assert min(waited) > 0.999
+    assert len(wire.sends[1]) == IN_ONE_GO
+    assert wire.times[-1] == began + 399 * MS  # it is on time again, and keeps to one by one
+    assert [len(ids) for ids in wire.sends[-90:]] == [1] * 90
