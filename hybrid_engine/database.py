@@ -19,6 +19,9 @@ BUSY_TIMEOUT_MS = 5000
 TRY_MS = 250
 # Rows are appended: what is worth caching is where the tables and their indexes end. (SQLite's own default is 2000.)
 CACHE_KIB = 512
+# Pages in the write-ahead log that make a checkpoint due. The writer stands still for it: rather often, but shortly
+# (docs/bench.md has the figures). SQLite's own default is 1000.
+CHECKPOINT_PAGES = 500
 
 SMALLEST = 512  # bytes of the smallest page: what is smaller and not empty, SQLite would write over
 
@@ -148,6 +151,7 @@ def _verify(con: sqlite3.Connection, path: str, durability: str) -> dict[str, ob
             raise StorageError(f"{path}: PRAGMA {pragma} is {found[pragma]!r} where {value!r} was set")
     con.execute(f"PRAGMA busy_timeout = {TRY_MS}")
     con.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+    con.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
     return {pragma: found[pragma] for pragma in promised}
 
 

@@ -10,7 +10,7 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
-# Pages that are written between two syncs: an eighth of what makes a checkpoint due, about ten commits'.
+# Pages that are written between two syncs: a quarter of what makes a checkpoint due, about ten commits'.
 SYNC_PAGES = 128
 
 

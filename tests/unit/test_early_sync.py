@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from hybrid_engine.database import CHECKPOINT_PAGES
 from hybrid_engine.early_sync import SYNC_PAGES, EarlySync
 from hybrid_engine.metrics import Books, Counters, FeedState
 from hybrid_engine.store import Store
@@ -48,6 +49,16 @@ def commit(store: Store, first: int, times: int) -> int:
     for number in range(first, first + times):
         store.write(batch(number), Books(), Counters(), FeedState(), ())
     return first + times
+
+
+def test_a_checkpoint_is_due_before_the_log_is_long(tmp_path: Path) -> None:
+    store = Store(tmp_path / "hybrid.db")
+    store.begin_run(INFO, 1000)
+    commit(store, 1, 300)
+    page = 4096 + 24  # with the frame's header
+    pages = os.stat(tmp_path / "hybrid.db-wal").st_size // page
+    store.close()
+    assert CHECKPOINT_PAGES <= pages < CHECKPOINT_PAGES + 50
 
 
 def test_so_many_pages_are_synced_and_fewer_are_not(tmp_path: Path, disk: Disk) -> None:
