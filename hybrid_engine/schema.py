@@ -10,7 +10,7 @@ from contextlib import closing
 from hybrid_engine.exits import StorageError
 
 # A whole check of a large file takes minutes; this much of it is done before READY.
-CHECK_S = 0.05
+CHECK_S = 0.02
 APPLICATION_ID = 0x48594245  # "HYBE": a database without it, and with tables, is somebody else's
 
 _V1 = """
