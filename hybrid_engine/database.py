@@ -19,14 +19,14 @@ BUSY_TIMEOUT_MS = 5000
 TRY_MS = 250
 # Rows are appended: what is worth caching is where the tables and their indexes end. (SQLite's own default is 2000.)
 CACHE_KIB = 512
-# Pages in the write-ahead log that make a checkpoint due. The writer stands still for it: rather often, but shortly
-# (docs/bench.md has the figures). SQLite's own default is 1000.
-CHECKPOINT_PAGES = 500
 
 SMALLEST = 512  # bytes of the smallest page: what is smaller and not empty, SQLite would write over
 
 # PRAGMA synchronous, by durability: what it asks for, and what is then read back.
 SYNCHRONOUS = {"normal": 1, "power": 2}
+# Pages in the write-ahead log at which SQLite checkpoints by itself, the writer standing still for it. With "normal"
+# the writer has asked for one long before (early_sync.py), unless the disk does not answer.
+CHECKPOINT_PAGES = {"normal": 3000, "power": 500}
 
 _LOCKS = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
@@ -151,7 +151,7 @@ def _verify(con: sqlite3.Connection, path: str, durability: str) -> dict[str, ob
             raise StorageError(f"{path}: PRAGMA {pragma} is {found[pragma]!r} where {value!r} was set")
     con.execute(f"PRAGMA busy_timeout = {TRY_MS}")
     con.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
-    con.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+    con.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES[durability]}")
     return {pragma: found[pragma] for pragma in promised}
 
 

@@ -1,8 +1,9 @@
-"""What is committed goes to the disk as it comes, instead of all at once when a checkpoint waits for it.
+"""What is committed goes to the disk as it comes, and a checkpoint follows when the disk has just answered.
 
 With synchronous=NORMAL nobody waits for the disk but the checkpoint: for the whole of the write-ahead log, while the
-writer stands still and behind it the street. A thread that has synced most of it by then leaves little to wait for
-(docs/bench.md has the figures), and less that a power cut can take.
+writer stands still and behind it the street. A thread that has synced most of it by then leaves little to wait for,
+and a disk that stands still is met by that thread first: until it answers, the log grows instead (docs/bench.md has the
+figures). And there is less that a power cut can take.
 """
 
 import os
@@ -10,8 +11,9 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
-# Pages that are written between two syncs: a quarter of what makes a checkpoint due, about ten commits'.
+# Pages that are written between two syncs, about ten commits', and between two checkpoints.
 SYNC_PAGES = 128
+CHECKPOINT_PAGES = 1000
 
 
 class EarlySync(threading.Thread):
@@ -20,17 +22,31 @@ class EarlySync(threading.Thread):
     def __init__(self, log: Path) -> None:
         super().__init__(name="early-sync", daemon=True)
         self._log = log
-        self._pages = 0
+        self._pages = self._pages_of_log = 0  # since a sync was last asked for, and since the last checkpoint
+        self._syncing = False  # asked for, and the disk has not answered yet
+        self._of_all = False  # that sync is of a log that is long enough for a checkpoint
         self._due = threading.Event()
         self._closed = False
 
-    def wrote(self, pages: int) -> None:
-        """So many pages were added to the log. Never waits for the disk."""
+    def wrote(self, pages: int) -> bool:
+        """So many pages were added to the log. Never waits for the disk.
+
+        Returns whether this is the moment for a checkpoint: the log is long, and synced but for the last few commits.
+        """
         self._pages += pages
-        if self._pages < SYNC_PAGES:
-            return
-        self._pages = 0
-        self._due.set()
+        self._pages_of_log += pages
+        if self._syncing:
+            return False
+        if self._of_all:
+            self._of_all = False
+            self._pages_of_log = 0
+            return True
+        self._of_all = self._pages_of_log >= CHECKPOINT_PAGES
+        if self._of_all or self._pages >= SYNC_PAGES:
+            self._pages = 0
+            self._syncing = True
+            self._due.set()
+        return False
 
     def close(self) -> None:
         """Wait for a sync that is under way, as closing the database does."""
@@ -44,6 +60,7 @@ class EarlySync(threading.Thread):
         with suppress(OSError), self._log.open("rb") as log:
             while wanted:
                 os.fdatasync(log.fileno())
+                self._syncing = False
                 wanted = self._wanted()
 
     def _wanted(self) -> bool:

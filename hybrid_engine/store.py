@@ -7,6 +7,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain
@@ -149,8 +150,14 @@ class Store:
             if isinstance(error.__cause__, sqlite3.IntegrityError):
                 raise error.__cause__ from None
             raise
-        if self._early_sync is not None:
-            self._early_sync.wrote(_ENDS + len(batch) // _ROWS_A_PAGE)
+        self._wrote(len(batch))
+
+    def _wrote(self, rows: int) -> None:
+        """A commit of so many rows is in the log."""
+        if self._early_sync is not None and self._early_sync.wrote(_ENDS + rows // _ROWS_A_PAGE):
+            # One that fails has lost nothing, and SQLite's own ones do not tell either: the rows are in the log.
+            with suppress(sqlite3.Error):
+                self._con.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     def _refuse_moved(self) -> None:
         """A file that was deleted or replaced can still be written, and nobody would ever read it."""
@@ -185,7 +192,10 @@ class Store:
         """Delete a slice of what is older than so many days, in its own transaction. Raises Locked or StorageError."""
         with translated(self._path):
             self._refuse_moved()
-            return expire(self._con, self.run_id, days, now_ms())
+            gone = expire(self._con, self.run_id, days, now_ms())
+        if gone.rows:
+            self._wrote(gone.rows)
+        return gone
 
     def end_run(self, exit_code: int, ended_ms: int) -> None:
         """The run is over, and so is every gap that its last commit left open. Raises Locked or StorageError."""
