@@ -193,8 +193,10 @@ def _build(cls: type, values: Mapping[str, Any], prefix: str = "") -> Any:
     made = {}
     for item in fields(cls):
         name = f"{prefix}{item.name}"
-        nested = isinstance(item.type, type) and is_dataclass(item.type)
-        made[item.name] = _build(item.type, values, f"{name}.") if nested else values[name]  # type: ignore[arg-type]
+        if isinstance(item.type, type) and is_dataclass(item.type):
+            made[item.name] = _build(item.type, values, f"{name}.")
+        else:
+            made[item.name] = values[name]
     return cls(**made)
 
 
