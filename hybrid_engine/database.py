@@ -26,7 +26,7 @@ SMALLEST = 512  # bytes of the smallest page: what is smaller and not empty, SQL
 SYNCHRONOUS = {"normal": 1, "power": 2}
 # Pages in the write-ahead log at which SQLite checkpoints by itself, the writer standing still for it. With "normal"
 # the writer has asked for one long before (early_sync.py), unless the disk does not answer.
-CHECKPOINT_PAGES = {"normal": 3000, "power": 500}
+LONGEST_LOG_PAGES = {"normal": 3000, "power": 500}
 
 _LOCKS = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
@@ -151,7 +151,7 @@ def _verify(con: sqlite3.Connection, path: str, durability: str) -> dict[str, ob
             raise StorageError(f"{path}: PRAGMA {pragma} is {found[pragma]!r} where {value!r} was set")
     con.execute(f"PRAGMA busy_timeout = {TRY_MS}")
     con.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
-    con.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES[durability]}")
+    con.execute(f"PRAGMA wal_autocheckpoint = {LONGEST_LOG_PAGES[durability]}")
     return {pragma: found[pragma] for pragma in promised}
 
 

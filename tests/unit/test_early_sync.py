@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from hybrid_engine.database import CHECKPOINT_PAGES as LONGEST
-from hybrid_engine.database import open_reader
+from hybrid_engine.database import LONGEST_LOG_PAGES, open_reader
 from hybrid_engine.early_sync import CHECKPOINT_PAGES, SYNC_PAGES, EarlySync
 from hybrid_engine.metrics import Books, Counters, FeedState
 from hybrid_engine.store import Store, now_ms
@@ -176,7 +175,7 @@ def test_a_log_that_nobody_asks_to_fold_in_is_folded_in_by_sqlite(db: Path, disk
     pages = pages_of_log(db)
     disk.free.set()
     store.close()
-    assert LONGEST["normal"] <= pages < LONGEST["normal"] + 100
+    assert LONGEST_LOG_PAGES["normal"] <= pages < LONGEST_LOG_PAGES["normal"] + 100
 
 
 @pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
@@ -214,7 +213,7 @@ def test_a_checkpoint_that_fails_fails_no_commit(db: Path) -> None:
         assert reader.execute("SELECT count(*) FROM ticks").fetchone() == (number,)
 
 
-def test_what_retention_deletes_counts_as_well(db: Path) -> None:
+def test_what_retention_deletes_counts_as_well(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(db)
     store.begin_run(INFO, 1000)
     commit(store, 1, 1, 20_000)
@@ -229,7 +228,7 @@ def test_what_retention_deletes_counts_as_well(db: Path) -> None:
         asked.append(pages)
         return wrote(pages)
 
-    early.wrote = noted  # type: ignore[method-assign]
+    monkeypatch.setattr(early, "wrote", noted)
     slices = 0
     while store.expire(1.0).rows:
         slices += 1
@@ -246,5 +245,5 @@ def test_where_each_commit_waits_for_the_disk_nobody_else_does(db: Path, disk: D
     commit(store, SYNC_PAGES + 1, 50, 100)
     pages = pages_of_log(db)
     store.close()
-    assert LONGEST["power"] <= pages < LONGEST["power"] + 100
+    assert LONGEST_LOG_PAGES["power"] <= pages < LONGEST_LOG_PAGES["power"] + 100
     assert disk.synced == []
