@@ -25,8 +25,10 @@ SMALLEST = 512  # bytes of the smallest page: what is smaller and not empty, SQL
 # PRAGMA synchronous, by durability: what it asks for, and what is then read back.
 SYNCHRONOUS = {"normal": 1, "power": 2}
 # Pages in the write-ahead log at which SQLite checkpoints by itself, the writer standing still for it. With "normal"
-# the writer has asked for one long before (early_sync.py), unless the disk does not answer.
-LONGEST_LOG_PAGES = {"normal": 3000, "power": 500}
+# it was moved long before (checkpointer.py), unless the disk does not answer.
+LONGEST_LOG_PAGES = {"normal": 6000, "power": 500}
+# A log that grew beyond this is cut back when it begins anew.
+KEPT_LOG_BYTES = 32 * 1024 * 1024
 
 _LOCKS = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
@@ -152,6 +154,7 @@ def _verify(con: sqlite3.Connection, path: str, durability: str) -> dict[str, ob
     con.execute(f"PRAGMA busy_timeout = {TRY_MS}")
     con.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
     con.execute(f"PRAGMA wal_autocheckpoint = {LONGEST_LOG_PAGES[durability]}")
+    con.execute(f"PRAGMA journal_size_limit = {KEPT_LOG_BYTES}")
     return {pragma: found[pragma] for pragma in promised}
 
 

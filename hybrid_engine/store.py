@@ -7,15 +7,14 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
+from hybrid_engine.checkpointer import Checkpointer
 from hybrid_engine.database import SYNCHRONOUS, claim, open_writer, transaction, translated
-from hybrid_engine.early_sync import EarlySync
 from hybrid_engine.exits import StorageError
 from hybrid_engine.metrics import Books, Counters, FeedState, Gap
 from hybrid_engine.model import Order, Signal, Tick, Trade
@@ -84,9 +83,9 @@ class Store:
             os.close(self._lock_fd)
             raise
         # With "power" each commit waits for the disk: nothing is left for anybody else to sync.
-        self._early_sync = EarlySync(Path(f"{path}-wal")) if self.durability == "normal" else None
-        if self._early_sync is not None:
-            self._early_sync.start()
+        self._checkpointer = Checkpointer(path) if self.durability == "normal" else None
+        if self._checkpointer is not None:
+            self._checkpointer.start()
 
     def next_ids(self) -> tuple[int, int]:
         """The next free tick id and gap id. Raises Locked or StorageError."""
@@ -154,10 +153,8 @@ class Store:
 
     def _wrote(self, rows: int) -> None:
         """A commit of so many rows is in the log."""
-        if self._early_sync is not None and self._early_sync.wrote(_ENDS + rows // _ROWS_A_PAGE):
-            # One that fails has lost nothing, and SQLite's own ones do not tell either: the rows are in the log.
-            with suppress(sqlite3.Error):
-                self._con.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        if self._checkpointer is not None:
+            self._checkpointer.wrote(_ENDS + rows // _ROWS_A_PAGE)
 
     def _refuse_moved(self) -> None:
         """A file that was deleted or replaced can still be written, and nobody would ever read it."""
@@ -215,8 +212,8 @@ class Store:
 
     def close(self) -> None:
         """Close the connection; the last one to close folds the write-ahead log into the database."""
-        if self._early_sync is not None:
-            self._early_sync.close()
+        if self._checkpointer is not None:
+            self._checkpointer.close()
         with translated(self._path):
             self._con.close()
         os.close(self._lock_fd)

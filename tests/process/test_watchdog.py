@@ -47,8 +47,8 @@ def test_its_stages_share_one_cpu_and_the_main_thread_may_use_all(engine: Launch
 
     def gathered() -> bool:
         others = [int(task.name) for task in Path(f"/proc/{main}/task").iterdir() if task.name != str(main)]
-        *stages, early_sync = sorted((os.sched_getaffinity(number) for number in others), key=len)
-        return len(stages) == 4 and len(stages[0]) == 1 and stages == stages[:1] * 4 and early_sync == everywhere
+        *stages, checkpointer = sorted((os.sched_getaffinity(number) for number in others), key=len)
+        return len(stages) == 4 and len(stages[0]) == 1 and stages == stages[:1] * 4 and checkpointer == everywhere
 
     wait_until(gathered, "four stages on one CPU")
     assert os.sched_getaffinity(main) == everywhere

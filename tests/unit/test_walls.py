@@ -18,7 +18,7 @@ ENGINE = ROOT / "hybrid_engine"
 # Lowest first; a module may import from lower floors only (and, on its own floor, what its line says in brackets).
 FLOORS = [
     {"exits", "model", "metrics", "journal", "systemd", "__init__"},
-    {"settings", "schema", "release", "recent", "early_sync"},
+    {"settings", "schema", "release", "recent", "checkpointer"},
     {"ingest.exchanges.base", "ingest.__init__"},
     {"ingest.exchanges.binance_run"},
     {f"ingest.exchanges.{kind}" for kind in EXCHANGES if kind != "auto"},

@@ -1,0 +1,332 @@
+"""The write-ahead log is synced and moved beside the writer, which waits for the last of it alone, and not for long."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hybrid_engine.checkpointer import CHECKPOINT_PAGES, SYNC_PAGES, Checkpointer, Step
+from hybrid_engine.database import KEPT_LOG_BYTES, LONGEST_LOG_PAGES, open_reader
+from hybrid_engine.metrics import Books, Counters, FeedState
+from hybrid_engine.store import Store, now_ms
+from tests.support.process import wait_until
+from tests.support.rows import batch, chains
+from tests.support.street import INFO
+
+
+class Disk:
+    """Stands between the thread and the disk: notes what is synced and how often the log is moved, and holds either up,
+    or fails it, where it is told to."""
+
+    def __init__(self) -> None:
+        self.synced: list[str] = []
+        self.moves = 0
+        self.free = threading.Event()  # for syncs
+        self.moving = threading.Event()  # for moves
+        self.free.set()
+        self.moving.set()
+        self.broken = False  # syncs fail
+        self.refusing = False  # moves fail
+        self._sync = os.fdatasync
+
+    def fdatasync(self, fd: int) -> None:
+        self.synced.append(os.readlink(f"/proc/self/fd/{fd}"))
+        self.free.wait(30)
+        if self.broken:
+            raise OSError(errno.EIO, "the disk is gone")
+        self._sync(fd)
+
+    def moved(self, words: str) -> None:
+        assert words == "PRAGMA wal_checkpoint(PASSIVE)"  # any other kind keeps the writer from writing
+        self.moves += 1
+        self.moving.wait(30)
+        if self.refusing:
+            raise sqlite3.OperationalError("disk I/O error")
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
+    made = Disk()
+    monkeypatch.setattr(os, "fdatasync", made.fdatasync)
+
+    class Moving(sqlite3.Connection):
+        def execute(self, *words: Any) -> sqlite3.Cursor:
+            made.moved(*words)
+            return super().execute(*words)
+
+    def connect(checkpointer: Checkpointer) -> closing[sqlite3.Connection]:
+        return closing(sqlite3.connect(checkpointer._database, isolation_level=None, timeout=0, factory=Moving))
+
+    monkeypatch.setattr(Checkpointer, "_connect", connect)
+    yield made
+    made.free.set()
+    made.moving.set()
+
+
+def of(store: Store) -> Checkpointer:
+    assert store._checkpointer is not None
+    return store._checkpointer
+
+
+def opened(db: Path, durability: str = "normal") -> Store:
+    store = Store(db, durability)
+    store.begin_run(INFO, 1000)
+    return store
+
+
+def commit(store: Store, first: int, times: int, rows: int = 1) -> int:
+    for number in range(first, first + times * rows, rows):
+        store.write(batch(number, rows), Books(), Counters(), FeedState(), ())
+    return first + times * rows
+
+
+def answered(checkpointer: Checkpointer) -> None:
+    wait_until(lambda: checkpointer._step in (Step.IDLE, Step.MOVED), "an answer of the disk")
+
+
+def until_moved(store: Store, number: int) -> int:
+    """Commits until the bulk of the log is in the database."""
+    while of(store)._step is not Step.MOVED:
+        number = commit(store, number, 1, 100)
+        answered(of(store))
+    return number
+
+
+def pages_of_log(db: Path) -> int:
+    return os.stat(f"{db}-wal").st_size // (4096 + 24)  # with the frame's header
+
+
+def holds(db: Path, ticks: int) -> bool:
+    """What the file itself holds, without its log."""
+    with closing(sqlite3.connect(f"{db.as_uri()}?mode=ro&immutable=1", uri=True)) as reader:
+        found: int = reader.execute("SELECT count(*) FROM ticks").fetchone()[0]
+        return found == ticks
+
+
+@pytest.fixture
+def alone(db: Path, disk: Disk) -> Iterator[Checkpointer]:
+    """One without a store, beside a database that somebody holds open."""
+    with closing(sqlite3.connect(db)) as con:
+        con.execute("PRAGMA journal_mode = wal")
+        con.execute("CREATE TABLE any (id)")
+        checkpointer = Checkpointer(db)
+        checkpointer.start()
+        yield checkpointer
+        disk.free.set()
+        disk.moving.set()
+        checkpointer.close()
+
+
+def test_so_many_pages_are_synced_and_fewer_are_not(alone: Checkpointer, db: Path, disk: Disk) -> None:
+    for count in (1, 2, 3):
+        alone.wrote(SYNC_PAGES - 1)
+        assert alone._step is Step.IDLE
+        alone.wrote(1)
+        wait_until(lambda: alone._step is Step.IDLE and len(disk.synced) == count, "a sync of the log")  # noqa: B023 - asked now
+    alone.wrote(SYNC_PAGES - 1)
+    alone.close()
+    assert disk.synced == [f"{db}-wal"] * 3
+    assert disk.moves == 0
+    assert not alone.is_alive()
+    opened_by_all = [os.readlink(path) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
+    assert opened_by_all.count(f"{db}-wal") == 1  # that of whoever holds it open
+
+
+def test_a_log_gets_long_in_small_steps(alone: Checkpointer, disk: Disk) -> None:
+    whole, rest = divmod(CHECKPOINT_PAGES, SYNC_PAGES)
+    for _ in range(2):
+        disk.synced.clear()
+        for count in range(1, whole + 1):
+            alone.wrote(SYNC_PAGES)
+            wait_until(lambda: alone._step is Step.IDLE and len(disk.synced) == count, "a sync")  # noqa: B023 - asked now
+        alone.wrote(rest - 1)
+        assert alone._step is Step.IDLE
+        moves = disk.moves
+        alone.wrote(1)  # too few pages for a sync, but the log is long
+        wait_until(lambda: alone._step is Step.MOVED, "the bulk of the log moved")
+        assert (len(disk.synced), disk.moves) == (whole + 1, moves + 1)
+        alone.wrote(1)
+        assert alone._step is Step.IDLE  # it was waited for
+        assert (len(disk.synced), disk.moves) == (whole + 1, moves + 2)
+
+
+def test_commits_are_synced_while_more_of_them_come(db: Path, disk: Disk) -> None:
+    store = opened(db)
+    disk.free.clear()
+    number = commit(store, 1, SYNC_PAGES)  # each has some pages
+    wait_until(lambda: disk.synced == [f"{db}-wal"], "a sync of the log")
+    number = commit(store, number, SYNC_PAGES)  # the disk has not answered yet
+    assert len(disk.synced) == 1
+    disk.free.set()
+    answered(of(store))
+    number = commit(store, number, 1)
+    wait_until(lambda: len(disk.synced) > 1, "what came meanwhile is synced as well")
+    commit(store, number, 1)
+    store.close()
+    assert set(disk.synced) == {f"{db}-wal"}
+    assert sorted(path.name for path in db.parent.iterdir()) == ["hybrid.db"]
+
+
+def test_the_log_begins_anew_before_it_is_long(db: Path) -> None:
+    store = opened(db)
+    number = 1
+    for _ in range(150):
+        number = commit(store, number, 1, 100)
+        answered(of(store))
+    pages = pages_of_log(db)
+    store.close()
+    assert CHECKPOINT_PAGES <= pages < 1.5 * CHECKPOINT_PAGES
+
+
+def test_all_that_was_committed_is_moved(db: Path) -> None:
+    store = opened(db)
+    number = until_moved(store, 1)
+    number = commit(store, number, 1, 100)  # this one waits for the rest
+    assert of(store)._step is Step.IDLE
+    assert holds(db, number - 1)
+    store.close()
+
+
+def test_commits_go_on_while_the_log_is_moved(db: Path, disk: Disk) -> None:
+    store = opened(db)
+    empty = db.stat().st_size
+    disk.moving.clear()
+    number = 1
+    while not disk.moves:
+        number = commit(store, number, 1, 100)
+        wait_until(lambda: disk.moves or of(store)._step is Step.IDLE, "an answer of the disk")
+    before = pages_of_log(db)
+    number = commit(store, number, 20, 100)
+    assert of(store)._step is Step.BULK
+    assert pages_of_log(db) > before
+    assert db.stat().st_size == empty
+    disk.moving.set()
+    wait_until(lambda: of(store)._step is Step.MOVED, "the bulk of the log moved")
+    assert db.stat().st_size > empty
+    store.close()
+
+
+def test_no_commit_waits_for_a_disk_that_does_not_sync(db: Path, disk: Disk) -> None:
+    store = opened(db)
+    empty = db.stat().st_size
+    disk.free.clear()
+    number = commit(store, 1, 200, 100)
+    assert 2 * CHECKPOINT_PAGES < pages_of_log(db) < LONGEST_LOG_PAGES["normal"]
+    assert db.stat().st_size == empty  # a checkpoint, which would have waited, would have written here
+    disk.free.set()
+    number = until_moved(store, number)
+    number = commit(store, number, 1, 100)
+    assert holds(db, number - 1)
+    store.close()
+
+
+def test_a_commit_that_waits_for_the_rest_does_not_wait_for_a_disk_that_stands_still(db: Path, disk: Disk) -> None:
+    store = opened(db)
+    number = until_moved(store, 1)
+    disk.moving.clear()
+    number = commit(store, number, 1, 100)
+    number = commit(store, number, 10, 100)
+    assert of(store)._step is Step.REST  # it still is: nobody let it move anything
+    assert not holds(db, number - 1)
+    with closing(open_reader(db)) as reader:
+        assert reader.execute("SELECT count(*) FROM ticks").fetchone() == (number - 1,)
+    disk.moving.set()
+    answered(of(store))
+    number = until_moved(store, number)
+    number = commit(store, number, 1, 100)
+    assert holds(db, number - 1)
+    store.close()
+
+
+def test_a_log_that_nobody_moves_is_moved_by_sqlite(db: Path, disk: Disk) -> None:
+    disk.free.clear()
+    store = opened(db)
+    commit(store, 1, 350, 100)
+    pages = pages_of_log(db)
+    disk.free.set()
+    store.close()
+    assert LONGEST_LOG_PAGES["normal"] <= pages < LONGEST_LOG_PAGES["normal"] + 100
+
+
+def test_a_log_that_had_to_grow_is_cut_back(db: Path) -> None:
+    store = opened(db)
+    number = commit(store, 1, 1)
+    with closing(open_reader(db)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM ticks").fetchall()  # as long as this one looks, nothing can begin anew
+        while os.stat(f"{db}-wal").st_size < KEPT_LOG_BYTES + 4096 * CHECKPOINT_PAGES:
+            number = commit(store, number, 10, 100)
+    number = until_moved(store, number)
+    number = commit(store, number, 3, 100)  # one waits for the rest, the next begins the log anew
+    size = os.stat(f"{db}-wal").st_size
+    store.close()
+    assert size <= KEPT_LOG_BYTES
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_disk_that_fails_a_sync_is_left_to_sqlite(db: Path, disk: Disk) -> None:
+    store = opened(db)
+    disk.broken = True
+    number = commit(store, 1, SYNC_PAGES)
+    wait_until(lambda: not of(store).is_alive(), "it gives up")
+    commit(store, number, SYNC_PAGES)
+    store.close()
+    assert len(disk.synced) == 1
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_move_that_fails_fails_no_commit(db: Path, disk: Disk) -> None:
+    store = opened(db)
+    empty = db.stat().st_size
+    disk.refusing = True
+    number = until_moved(store, 1)
+    number = commit(store, number, 1, 100)
+    answered(of(store))
+    assert disk.moves == 2
+    assert db.stat().st_size == empty
+    disk.refusing = False
+    number = until_moved(store, number)
+    number = commit(store, number, 1, 100)
+    assert holds(db, number - 1)
+    store.close()
+
+
+def test_what_retention_deletes_counts_as_well(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = opened(db)
+    commit(store, 1, 1, 20_000)
+    store.write(chains(20_001, 1, now_ms(), now_ms()), Books(), Counters(), FeedState(), ())
+    answered(of(store))
+    asked: list[int] = []
+    wrote = of(store).wrote
+
+    def noted(pages: int) -> None:
+        asked.append(pages)
+        wrote(pages)
+
+    monkeypatch.setattr(of(store), "wrote", noted)
+    slices = 0
+    while store.expire(1.0).rows:
+        slices += 1
+    store.close()
+    assert slices > 15
+    assert len(asked) == slices
+
+
+def test_where_each_commit_waits_for_the_disk_nobody_else_does(db: Path, disk: Disk) -> None:
+    store = opened(db, "power")
+    commit(store, 1, SYNC_PAGES)
+    assert disk.synced == []
+    commit(store, SYNC_PAGES + 1, 50, 100)
+    pages = pages_of_log(db)
+    store.close()
+    assert LONGEST_LOG_PAGES["power"] <= pages < LONGEST_LOG_PAGES["power"] + 100
+    assert disk.synced == []
+    assert disk.moves == 0
