@@ -5,6 +5,9 @@ stands still and behind it the street. So a thread with a connection of its own 
 is long, moves it into the database while commits go on. SQLite begins a log anew only when all of it was moved at the
 moment of a commit: for the rest, a few milliseconds' commits, the writer waits, but not for a disk that stands still.
 Then the log grows instead (docs/bench.md has the figures). And there is less that a power cut can take.
+
+Nobody else checkpoints while an engine runs. Two who do can meet a fault of SQLite's own, up to 3.51.2: one begins as
+all is moved, and the other begins the log anew (sqlite.org/wal.html#walresetbug).
 """
 
 import os
@@ -17,8 +20,9 @@ from pathlib import Path
 # Pages that are written between two syncs, about ten commits', and between two checkpoints.
 SYNC_PAGES = 128
 CHECKPOINT_PAGES = 2000
-# The writer waits no longer than this for the rest; mostly 1 to 4 ms are enough.
-REST_S = 0.02
+# The writer waits no longer than this for the rest, 1 to 4 ms as a rule; a log of so many pages it does wait for.
+REST_S = 0.05
+LONGEST_LOG_PAGES = 16_000
 
 
 class Step(Enum):
@@ -32,34 +36,52 @@ class Step(Enum):
 
 
 class Checkpointer(threading.Thread):
-    """The thread that syncs and moves the write-ahead log of a database."""
+    """The thread that syncs and moves the write-ahead log of a database.
 
-    def __init__(self, database: Path) -> None:
+    `database_fd`: a descriptor of the database that is closed after everything else, for closing one drops SQLite's
+    locks. `failure`: why nothing will be moved any more, and so nothing should be committed.
+    """
+
+    def __init__(self, database: Path, database_fd: int) -> None:
         super().__init__(name="checkpointer", daemon=True)
-        self._database = database
-        self._pages = self._pages_of_log = 0  # since a sync was last asked for, and since the log was last moved
+        self.failure: OSError | sqlite3.Error | None = None
+        self._database = database.resolve()  # beside which SQLite has the log, whatever links lead there
+        self._database_fd = database_fd
+        self._pages = self._pages_unmoved = 0  # since a sync, and since a checkpoint was last asked for
+        self._pages_of_log = 0  # since it began anew
         self._step = Step.IDLE
+        self._whole = False  # all of the log was moved
         self._due = threading.Event()
-        self._done = threading.Event()
+        self._rested = threading.Event()
         self._closed = False
+        self._keeps_the_log = False
+        self._over = threading.Event()  # the thread has ended, or never will
 
     def wrote(self, pages: int) -> None:
-        """So many pages were added to the log. Waits for the disk for at most REST_S, and that rarely."""
+        """So many pages were added to the log. Waits for the disk, and that rarely, for at most REST_S.
+
+        For longer only where the log has LONGEST_LOG_PAGES: what never comes to rest would take all of the disk.
+        """
         self._pages += pages
+        self._pages_unmoved += pages
         self._pages_of_log += pages
         if self._step is Step.MOVED:
-            self._pages_of_log = 0
-            self._done.clear()
+            self._rested.clear()
             self._ask(Step.REST)
-            self._done.wait(REST_S)
+            while not self._rested.wait(REST_S) and self._pages_of_log >= LONGEST_LOG_PAGES:
+                pass
+            if self._rested.is_set() and self._whole:
+                self._pages_of_log = 0
         elif self._step is Step.IDLE:
-            if self._pages_of_log >= CHECKPOINT_PAGES:
+            if self._pages_unmoved >= CHECKPOINT_PAGES:
                 self._ask(Step.BULK)
             elif self._pages >= SYNC_PAGES:
                 self._ask(Step.SYNC)
 
     def _ask(self, step: Step) -> None:
         self._pages = 0
+        if step is not Step.SYNC:
+            self._pages_unmoved = 0
         self._step = step
         self._due.set()
 
@@ -67,26 +89,65 @@ class Checkpointer(threading.Thread):
         """Wait for what is under way, as closing the database does."""
         self._closed = True
         self._due.set()
-        self.join()
+        self._over.wait()
+        if not self._keeps_the_log:
+            self.join()
 
     def run(self) -> None:
-        wanted = self._wanted()  # the log is there once something was written to it
-        # Linux tells a write that failed to each descriptor: SQLite meets it with the writer's, at a checkpoint.
-        with suppress(OSError, sqlite3.Error), Path(f"{self._database}-wal").open("rb") as log, self._connect() as con:
-            while wanted:
-                step = self._step
-                if step is not Step.REST:
-                    os.fdatasync(log.fileno())
-                if step is not Step.SYNC:
-                    # One that fails has lost nothing, and SQLite's own ones do not tell either: the log has the rows.
-                    with suppress(sqlite3.Error):
-                        con.execute("PRAGMA wal_checkpoint(PASSIVE)")
-                self._step = Step.MOVED if step is Step.BULK else Step.IDLE
-                self._done.set()
-                wanted = self._wanted()
+        try:
+            with self._connect() as con, Path(f"{self._database}-wal").open("rb") as log:
+                while self._wanted():
+                    self._do(self._step, con, log.fileno())
+        except (OSError, sqlite3.Error) as error:
+            self.failure = error
+        finally:
+            self._over.set()
+            self._rested.set()
+
+    def _do(self, step: Step, con: sqlite3.Connection, log: int) -> None:
+        """One step, and the turn is the writer's again."""
+        if step is not Step.REST:
+            # Linux tells a write that failed to each descriptor: SQLite meets it with its own when it moves the log.
+            with suppress(OSError):
+                os.fdatasync(log)
+        moved = step is not Step.SYNC and self._move(con)
+        self._step = Step.MOVED if step is Step.BULK and moved else Step.IDLE
+        if step is Step.REST:
+            self._rested.set()
+
+    def _move(self, con: sqlite3.Connection) -> bool:
+        """Move what there is; whether something was. One that fails has lost nothing: the log has the rows."""
+        try:
+            busy, pages, moved = con.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        except sqlite3.Error:
+            self._whole = False
+            return False
+        self._whole = not busy and pages == moved
+        if not self._whole:
+            # SQLite syncs the database at the end of the log only. What it notes as moved, it never moves again.
+            try:
+                os.fdatasync(self._database_fd)
+            except OSError as error:
+                self.failure = error
+                self._keep_the_log(con)
+        return not busy
+
+    def _keep_the_log(self, con: sqlite3.Connection) -> None:
+        """Never returns: while this connection reads, the log neither begins anew nor goes, and the next start moves
+        all of it again."""
+        con.execute("BEGIN")
+        con.execute("SELECT 1 FROM sqlite_schema").fetchone()
+        self._keeps_the_log = True
+        self._over.set()
+        self._rested.set()
+        threading.Event().wait()
 
     def _connect(self) -> closing[sqlite3.Connection]:
-        return closing(sqlite3.connect(self._database, isolation_level=None, timeout=0))
+        # At once, and never to a file of its own making: what the writer holds may be deleted or replaced later.
+        con = sqlite3.connect(f"{self._database.as_uri()}?mode=rw", uri=True, isolation_level=None, timeout=0)
+        with suppress(sqlite3.Error):  # somebody may lock it just now
+            con.execute("SELECT 1 FROM sqlite_schema").fetchone()  # opens the log as well
+        return closing(con)
 
     def _wanted(self) -> bool:
         """Wait until something is asked for, or nobody asks any more."""

@@ -24,9 +24,8 @@ SMALLEST = 512  # bytes of the smallest page: what is smaller and not empty, SQL
 
 # PRAGMA synchronous, by durability: what it asks for, and what is then read back.
 SYNCHRONOUS = {"normal": 1, "power": 2}
-# Pages in the write-ahead log at which SQLite checkpoints by itself, the writer standing still for it. With "normal"
-# it was moved long before (checkpointer.py), unless the disk does not answer.
-LONGEST_LOG_PAGES = {"normal": 6000, "power": 500}
+# Pages in the write-ahead log at which SQLite checkpoints by itself. With "normal" it never does: checkpointer.py.
+AUTOCHECKPOINT_PAGES = {"normal": 0, "power": 500}
 # A log that grew beyond this is cut back when it begins anew.
 KEPT_LOG_BYTES = 32 * 1024 * 1024
 
@@ -153,7 +152,7 @@ def _verify(con: sqlite3.Connection, path: str, durability: str) -> dict[str, ob
             raise StorageError(f"{path}: PRAGMA {pragma} is {found[pragma]!r} where {value!r} was set")
     con.execute(f"PRAGMA busy_timeout = {TRY_MS}")
     con.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
-    con.execute(f"PRAGMA wal_autocheckpoint = {LONGEST_LOG_PAGES[durability]}")
+    con.execute(f"PRAGMA wal_autocheckpoint = {AUTOCHECKPOINT_PAGES[durability]}")
     con.execute(f"PRAGMA journal_size_limit = {KEPT_LOG_BYTES}")
     return {pragma: found[pragma] for pragma in promised}
 

@@ -83,7 +83,7 @@ class Store:
             os.close(self._lock_fd)
             raise
         # With "power" each commit waits for the disk: nothing is left for anybody else to sync.
-        self._checkpointer = Checkpointer(path) if self.durability == "normal" else None
+        self._checkpointer = Checkpointer(path, self._lock_fd) if self.durability == "normal" else None
         if self._checkpointer is not None:
             self._checkpointer.start()
 
@@ -127,6 +127,7 @@ class Store:
         try:
             with translated(self._path), transaction(self._con):
                 self._refuse_moved()
+                self._refuse_unmoved()
                 self._insert(batch)
                 self._con.executemany(
                     "INSERT INTO gaps (id, run_id, kind, source, symbol, from_ms, to_ms, count)"
@@ -161,6 +162,11 @@ class Store:
         if os.stat(self._path).st_ino != os.fstat(self._lock_fd).st_ino:
             raise StorageError(f"{self._path}: is another file now than the one that was opened")
 
+    def _refuse_unmoved(self) -> None:
+        """What nobody moves into the database would make the log longer and longer. The next start moves all of it."""
+        if self._checkpointer is not None and self._checkpointer.failure is not None:
+            raise StorageError(f"{self._path}: cannot move the log into it: {self._checkpointer.failure}")
+
     def _insert(self, batch: Batch) -> None:
         # Columns are named everywhere: a newer release may have added some. What a tick causes carries its number.
         ticks = "ticks (run_id, id, source, symbol, price, size, exchange_id, exchange_ms, received_ms)"
@@ -189,6 +195,7 @@ class Store:
         """Delete a slice of what is older than so many days, in its own transaction. Raises Locked or StorageError."""
         with translated(self._path):
             self._refuse_moved()
+            self._refuse_unmoved()
             gone = expire(self._con, self.run_id, days, now_ms())
         if gone.rows:
             self._wrote(gone.rows)
