@@ -39,12 +39,14 @@ class Checkpointer(threading.Thread):
     """The thread that syncs and moves the write-ahead log of a database.
 
     `database_fd`: a descriptor of the database that is closed after everything else, for closing one drops SQLite's
-    locks. `failure`: why nothing will be moved any more, and so nothing should be committed.
+    locks. `failure`: why nothing will be moved any more, and so nothing should be committed. `keeps_the_log`: it is
+    still open for that, and the descriptor must stay open as well, for as long as the process lives.
     """
 
     def __init__(self, database: Path, database_fd: int) -> None:
         super().__init__(name="checkpointer", daemon=True)
-        self.failure: OSError | sqlite3.Error | None = None
+        self.failure: Exception | None = None
+        self.keeps_the_log = False
         self._database = database.resolve()  # beside which SQLite has the log, whatever links lead there
         self._database_fd = database_fd
         self._pages = self._pages_unmoved = 0  # since a sync, and since a checkpoint was last asked for
@@ -54,7 +56,6 @@ class Checkpointer(threading.Thread):
         self._due = threading.Event()
         self._rested = threading.Event()
         self._closed = False
-        self._keeps_the_log = False
         self._over = threading.Event()  # the thread has ended, or never will
 
     def wrote(self, pages: int) -> None:
@@ -90,7 +91,7 @@ class Checkpointer(threading.Thread):
         self._closed = True
         self._due.set()
         self._over.wait()
-        if not self._keeps_the_log:
+        if not self.keeps_the_log:
             self.join()
 
     def run(self) -> None:
@@ -98,7 +99,7 @@ class Checkpointer(threading.Thread):
             with self._connect() as con, Path(f"{self._database}-wal").open("rb") as log:
                 while self._wanted():
                     self._do(self._step, con, log.fileno())
-        except (OSError, sqlite3.Error) as error:
+        except Exception as error:  # noqa: BLE001 - whatever ended it, nobody moves the log any more
             self.failure = error
         finally:
             self._over.set()
@@ -121,23 +122,25 @@ class Checkpointer(threading.Thread):
             busy, pages, moved = con.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         except sqlite3.Error:
             self._whole = False
+            if self._pages_of_log >= LONGEST_LOG_PAGES:
+                raise
             return False
         self._whole = not busy and pages == moved
-        if not self._whole:
-            # SQLite syncs the database at the end of the log only. What it notes as moved, it never moves again.
-            try:
-                os.fdatasync(self._database_fd)
-            except OSError as error:
-                self.failure = error
-                self._keep_the_log(con)
+        try:
+            # SQLite does that only where no commit came meanwhile; what it notes as moved, it never moves again.
+            os.fdatasync(self._database_fd)
+        except OSError as error:
+            self.failure = error
+            self._keep_the_log(con)
         return not busy
 
     def _keep_the_log(self, con: sqlite3.Connection) -> None:
-        """Never returns: while this connection reads, the log neither begins anew nor goes, and the next start moves
-        all of it again."""
-        con.execute("BEGIN")
-        con.execute("SELECT 1 FROM sqlite_schema").fetchone()
-        self._keeps_the_log = True
+        """Never returns: while this connection is open and reads, the log neither begins anew nor goes. The next start
+        moves all of it again, once no other process has the database open."""
+        with suppress(sqlite3.Error):
+            con.execute("BEGIN")
+            con.execute("SELECT 1 FROM sqlite_schema").fetchone()
+        self.keeps_the_log = True
         self._over.set()
         self._rested.set()
         threading.Event().wait()
@@ -145,6 +148,8 @@ class Checkpointer(threading.Thread):
     def _connect(self) -> closing[sqlite3.Connection]:
         # At once, and never to a file of its own making: what the writer holds may be deleted or replaced later.
         con = sqlite3.connect(f"{self._database.as_uri()}?mode=rw", uri=True, isolation_level=None, timeout=0)
+        if os.stat(self._database).st_ino != os.fstat(self._database_fd).st_ino:
+            raise OSError(f"{self._database} is another file now than the one that was opened")
         with suppress(sqlite3.Error):  # somebody may lock it just now
             con.execute("SELECT 1 FROM sqlite_schema").fetchone()  # opens the log as well
         return closing(con)

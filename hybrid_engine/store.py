@@ -204,6 +204,7 @@ class Store:
     def end_run(self, exit_code: int, ended_ms: int) -> None:
         """The run is over, and so is every gap that its last commit left open. Raises Locked or StorageError."""
         with translated(self._path), transaction(self._con):
+            self._refuse_unmoved()
             self._con.execute(
                 "UPDATE gaps SET to_ms = max(from_ms, ?1) WHERE run_id = ?2 AND to_ms IS NULL", (ended_ms, self.run_id)
             )
@@ -223,7 +224,8 @@ class Store:
             self._checkpointer.close()
         with translated(self._path):
             self._con.close()
-        os.close(self._lock_fd)
+        if self._checkpointer is None or not self._checkpointer.keeps_the_log:
+            os.close(self._lock_fd)
 
 
 def ticks_of_run(con: sqlite3.Connection, run_id: int, chunk: int) -> Iterator[Sequence[Tick]]:

@@ -154,15 +154,18 @@ def test_a_log_gets_long_in_small_steps(alone: Checkpointer, disk: Disk) -> None
         for count in range(1, whole + 1):
             alone.wrote(SYNC_PAGES)
             wait_until(lambda: alone._step is Step.IDLE and len(disk.synced) == count, "a sync")  # noqa: B023 - asked now
+        log = disk.synced[0]
         alone.wrote(rest - 1)
         assert alone._step is Step.IDLE
         moves = disk.moves
         alone.wrote(1)  # too few pages for a sync, but the log is long
         wait_until(lambda: alone._step is Step.MOVED, "the bulk of the log moved")
-        assert (len(disk.synced), disk.moves) == (whole + 1, moves + 1)
+        assert disk.synced[whole:] == [log, log.removesuffix("-wal")]
+        assert disk.moves == moves + 1
         alone.wrote(1)
         assert alone._step is Step.IDLE  # it was waited for
-        assert (len(disk.synced), disk.moves) == (whole + 1, moves + 2)
+        assert disk.synced[whole:] == [log, *[log.removesuffix("-wal")] * 2]
+        assert disk.moves == moves + 2
 
 
 def test_commits_are_synced_while_more_of_them_come(db: Path, disk: Disk) -> None:
@@ -178,7 +181,6 @@ def test_commits_are_synced_while_more_of_them_come(db: Path, disk: Disk) -> Non
     wait_until(lambda: len(disk.synced) > 1, "what came meanwhile is synced as well")
     commit(store, number, 1)
     store.close()
-    assert set(disk.synced) == {f"{db}-wal"}
     assert sorted(path.name for path in db.parent.iterdir()) == ["hybrid.db"]
 
 
@@ -306,12 +308,46 @@ def test_a_link_to_a_database_leads_to_its_log(tmp_path: Path, db: Path) -> None
 
 
 def test_a_database_that_is_gone_is_not_made_anew(db: Path) -> None:
-    checkpointer = Checkpointer(db, -1)
+    db.touch()
+    fd = os.open(db, os.O_RDWR)
+    db.unlink()
+    checkpointer = Checkpointer(db, fd)
     checkpointer.start()
     checkpointer.wrote(SYNC_PAGES)
     checkpointer.close()
+    os.close(fd)
     assert checkpointer.failure is not None
     assert not list(db.parent.iterdir())
+
+
+def test_a_database_that_was_replaced_is_not_touched(db: Path) -> None:
+    db.touch()
+    fd = os.open(db, os.O_RDWR)
+    db.unlink()
+    with closing(sqlite3.connect(db)) as con:
+        con.execute("CREATE TABLE theirs (id)")
+    checkpointer = Checkpointer(db, fd)
+    checkpointer.start()
+    checkpointer.close()
+    os.close(fd)
+    assert "is another file now" in str(checkpointer.failure)
+    assert [path.name for path in db.parent.iterdir()] == [db.name]
+
+
+def test_a_very_long_log_that_cannot_be_moved_ends_commits(
+    db: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LONGEST_LOG_PAGES", 2 * CHECKPOINT_PAGES)
+    store = opened(db)
+    disk.refusing = True
+    number = 1
+    while of(store).failure is None and number < 100_000:
+        number = commit(store, number, 1, 100)
+        wait_until(lambda: of(store)._step is Step.IDLE or of(store).failure, "an answer of the disk")
+    assert disk.moves == 2
+    with pytest.raises(StorageError, match="cannot move the log into it: disk I/O error"):
+        commit(store, number, 1)
+    store.close()
 
 
 def test_what_nobody_can_move_is_not_made_longer(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -371,8 +407,11 @@ def test_what_the_disk_did_not_take_is_moved_again_by_the_next_start(tmp_path: P
         commit(store, number, 1)
     with closing(sqlite3.connect(db)) as other:
         other.execute("PRAGMA wal_checkpoint(PASSIVE)")
-    store.end_run(14, 2000)
+    with pytest.raises(StorageError, match="cannot move the log into it"):
+        store.end_run(14, 2000)
     store.close()
+    with closing(sqlite3.connect(db)) as other:
+        other.execute("SELECT * FROM ticks").fetchone()
     shutil.copy(f"{db}-wal", f"{later}-wal")
     with closing(sqlite3.connect(later)) as con:
         assert con.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
