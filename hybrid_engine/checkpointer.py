@@ -149,6 +149,7 @@ class Checkpointer(threading.Thread):
         # At once, and never to a file of its own making: what the writer holds may be deleted or replaced later.
         con = sqlite3.connect(f"{self._database.as_uri()}?mode=rw", uri=True, isolation_level=None, timeout=0)
         if os.stat(self._database).st_ino != os.fstat(self._database_fd).st_ino:
+            con.close()
             raise OSError(f"{self._database} is another file now than the one that was opened")
         with suppress(sqlite3.Error):  # somebody may lock it just now
             con.execute("SELECT 1 FROM sqlite_schema").fetchone()  # opens the log as well

@@ -266,3 +266,31 @@ def test_a_quiet_market_is_no_fault(engine: Launcher) -> None:
         process.heartbeat(lambda f: f["ticks_stored"] > quiet["ticks_stored"] + 10)
         assert process.stop() == 0
     assert rows(engine.db, "SELECT id FROM gaps WHERE kind = 'down'") == []
+
+
+# Tells whether the process ended with the libraries' own cleaning up.
+CLEANING = (
+    sys.executable,
+    "-c",
+    "import atexit, pathlib, sys; from hybrid_engine import cli;"
+    " atexit.register(pathlib.Path(sys.argv[sys.argv.index('--db') + 1] + '.cleaned').touch); cli.main()",
+)
+
+
+@pytest.mark.parametrize("connecting", [True, False])
+def test_an_engine_that_stops_while_it_connects_ends_without_cleaning_up(engine: Launcher, connecting: bool) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"ws://127.0.0.1:{server.getsockname()[1]}/ws/ethusdt@trade"
+        engine.write_sources({"name": "silent", "url": url})
+        db = engine.folder / "x.db"
+        mode = "REAL_WS" if connecting else "SYNTHETIC"
+        process = engine.start("--db", str(db), engine={**FAST, "ingest_mode": mode}, command=CLEANING)
+        process.ready()
+        if connecting:
+            asked, _ = server.accept()
+            with asked:
+                assert asked.recv(4) == b"GET "  # and never gets an answer
+                assert process.stop() == 0
+        else:
+            assert process.stop() == 0
+    assert Path(f"{db}.cleaned").exists() is not connecting
