@@ -267,6 +267,44 @@ def test_a_lazy_channel_gives_room_when_its_consumer_comes_back_for_more() -> No
     assert taken == [1, 2, 3, 4]
 
 
+@pytest.mark.parametrize("lazy", [False, True])
+def test_whoever_takes_moves_in_what_the_producer_still_holds(lazy: bool) -> None:
+    """The producer of a large hand-over sleeps until all of it is in; the channel never has more than it may."""
+    channel = Channel(2, lazy=lazy)
+    asleep, woken, told = threading.Event(), threading.Event(), []
+
+    class Room(threading.Condition):
+        def wait(self, timeout: float | None = None) -> bool:
+            asleep.set()
+            return super().wait(60)  # no beat wakes it
+
+        def notify(self, n: int = 1) -> None:
+            told.append(n)
+            super().notify(n)
+
+    class Nothing(threading.Condition):
+        def wait(self, timeout: float | None = None) -> bool:
+            raise AssertionError("waited, and the producer holds more")
+
+    def produce() -> None:
+        channel.hand_over([tick(number) for number in range(1, 6)], nothing)
+        woken.set()
+
+    channel.not_full = Room(channel.mutex)
+    producer = threading.Thread(target=produce, daemon=True)
+    producer.start()
+    assert asleep.wait(5)
+    channel.not_empty, empty = Nothing(channel.mutex), channel.not_empty
+    assert [[event.id for event in channel.take(0, wanted=9)] for _ in range(2)] == [[1, 2], [3, 4]]
+    channel.not_empty = empty
+    assert channel.qsize() == 1
+    assert len(told) == (0 if lazy else 1)
+    assert woken.wait(0.2 if lazy else 5) is not lazy
+    assert [event.id for event in channel.take(0)] == [5]
+    assert channel.take(0.01) == []
+    assert woken.wait(5)
+
+
 def test_a_consumer_may_wait_for_more_than_the_first_event() -> None:
     """It takes them when enough are there, when the producer has no room for more, when its time is up, at the end."""
     channel = Channel(4)
