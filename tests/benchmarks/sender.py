@@ -21,7 +21,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from tests.benchmarks.frames import SYMBOL, flood, frame
 
-IN_ONE_GO = 32  # frames, at most: each carries the time at which the first was made
+IN_ONE_GO = 64  # frames, at most: each carries the time at which the first was made
 CATCH_UP = 1.5  # times the rate, at most: a burst after a moment in which the sender stood still is no steady rate
 
 _EXCHANGE_INFO = {

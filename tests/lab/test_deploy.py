@@ -213,11 +213,17 @@ def test_a_cpu_of_its_own(lab: Lab, deployed: Played) -> None:
             lab.root("sh", "-c", f"grep -h Cpus_allowed_list: /proc/{pid(lab)}/task/*/status").stdout.split()[1::2]
         )
 
+    def policies() -> set[str]:
+        """Of its threads: 0 is SCHED_OTHER, 3 SCHED_BATCH; the 39th field behind the name, proc(5)."""
+        said = lab.root("sh", "-c", f"sed 's/.*) //' /proc/{pid(lab)}/task/*/stat | cut -d ' ' -f 39").stdout
+        return set(said.split())
+
     anywhere = cpus()
+    assert policies() == {"0"}
     assert play(lab, "deploy", engine_cpus="0").changes == [FILES, RESTART]
-    assert cpus() == {"0"}
+    assert (cpus(), policies()) == ({"0"}, {"3"})
     assert play(lab, "deploy").changes == [FILES, RESTART]
-    assert cpus() == anywhere
+    assert (cpus(), policies()) == (anywhere, {"0"})
 
 
 def test_a_refused_configuration_replaces_nothing(lab: Lab, deployed: Played) -> None:

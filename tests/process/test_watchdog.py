@@ -47,11 +47,13 @@ def test_its_stages_share_one_cpu_and_the_main_thread_may_use_all(engine: Launch
 
     def gathered() -> bool:
         others = [int(task.name) for task in Path(f"/proc/{main}/task").iterdir() if task.name != str(main)]
-        *stages, checkpointer = sorted((os.sched_getaffinity(number) for number in others), key=len)
-        return len(stages) == 4 and len(stages[0]) == 1 and stages == stages[:1] * 4 and checkpointer == everywhere
+        found = [(os.sched_getaffinity(number), os.sched_getscheduler(number)) for number in others]
+        *stages, checkpointer = sorted(found, key=lambda of_thread: len(of_thread[0]))
+        together = len(stages) == 4 and len(stages[0][0]) == 1 and stages == stages[:1] * 4
+        return together and stages[0][1] == os.SCHED_BATCH and checkpointer == (everywhere, os.SCHED_OTHER)
 
-    wait_until(gathered, "four stages on one CPU")
-    assert os.sched_getaffinity(main) == everywhere
+    wait_until(gathered, "four stages on one CPU, as batch")
+    assert (os.sched_getaffinity(main), os.sched_getscheduler(main)) == (everywhere, os.SCHED_OTHER)
     assert process.stop() == 0
 
 

@@ -135,6 +135,14 @@ def test_what_a_cpu_did_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert busy_s() == {0: 171 / ticks, 12: 1 / ticks}
 
 
+def test_they_run_as_batch_and_another_policy_is_left_as_it_is(workers: list[threading.Thread]) -> None:
+    os.sched_setscheduler(workers[1].native_id or 0, os.SCHED_IDLE, os.sched_param(0))
+    OneCpu(workers).gather()
+    policies = [os.sched_getscheduler(thread.native_id or 0) for thread in workers]
+    assert policies == [os.SCHED_BATCH, os.SCHED_IDLE, os.SCHED_BATCH]
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER
+
+
 def test_one_that_has_ended_is_left_out(workers: list[threading.Thread]) -> None:
     ended = threading.Thread(target=int)
     ended.start()
