@@ -21,13 +21,15 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.floor import floor
-from tests.benchmarks.race import CRYPTOFEED, ENGINE, ENGINE_RUN, fan_out, once, race, some
+from tests.benchmarks.race import CRYPTOFEED, ENGINE, ENGINE_RUN, Void, fan_out, once, race, some
 from tests.benchmarks.steady import steady
 from tests.benchmarks.usage import memory_mb
 
 STARTS = 9
 FRAMES, ROUNDS = 500_000, 5
 STEADY_S = 10.0
+SAME_PACE = 1.25  # within this, two floods took as much
+MOST_VOID = 4  # for each round that counts, so many may be void
 SOURCES = (1, 4, 16)
 PEER_PYTHON = Path(".venv-bench/bin/python")
 
@@ -89,20 +91,29 @@ def bare_memory_mb() -> float:
 
 
 def latencies(rate: Callable[[], float], rounds: int, seconds: float) -> dict[str, Any]:
-    """The engine at a steady rate, which is asked anew for each round: medians of the rounds, and their spread.
+    """The engine at a steady rate, which is asked right before each round: medians of the rounds, and their spread.
 
-    Beside it, each round, the floor: what only reads is late as well, by what the machine adds.
+    It is asked again right after: where the two differ by more than SAME_PACE the machine has changed its pace, the
+    rate was not what it is called, and the round is void. Beside it, each round, the floor: what only reads is late as
+    well, by what the machine adds. Raises Void when too few rounds count.
     """
+    void_p99: list[float] = []
 
     def one(number: int) -> dict[str, Any]:
         asked = rate()
-        found = {"floor_us": floor(asked, seconds), **steady(asked, seconds)}
+        found = steady(asked, seconds)
+        after = rate()
+        if not 1 / SAME_PACE <= after / asked <= SAME_PACE:
+            void_p99.append(found["decided_us"]["p99"])
+            told = f"{asked:,.0f} frames/s was asked for, and {after:,.0f} after it: another pace"
+            raise Void(f"{told}; decided p99 {void_p99[-1] / 1000:,.2f} ms")
+        found["floor_us"] = floor(asked, seconds)
         names = ("floor_us", "decided_us", "committed_us")
         told = ", ".join(f"{name[:-3]} {found[name]['p99'] / 1000:,.2f}" for name in names)
         print(f"  round {number}/{rounds} at {asked:,.0f} frames/s, p99 in ms: {told}", flush=True)
         return found
 
-    found, void = some(rounds, one)
+    found, void = some(rounds, one, MOST_VOID * rounds)
 
     def of(name: str, figure: str | None = None) -> list[float]:
         return [run[name] if figure is None else run[name][figure] for run in found]
@@ -111,6 +122,7 @@ def latencies(rate: Callable[[], float], rounds: int, seconds: float) -> dict[st
         "rate": statistics.median(of("rate")),
         "rounds": rounds,
         "void": void,
+        "void_decided_p99_us": void_p99,
         "seconds": seconds,
     }
     figures |= {name: sum(of(name)) for name in ("sent", "stored", "dropped")}
@@ -165,13 +177,21 @@ def main() -> None:
     say("fan-out: sources, frames a second in all", found["fan_out"])
     found["bare_memory_mb"] = bare_memory_mb()
     say("the standard library alone, MB", found["bare_memory_mb"])
-    # What half of capacity is changes with the machine's mood: a flood right before each round says what it is now.
+
+    def half() -> float:
+        # It changes with the machine's mood: floods right before and after each round say what it is.
+        flood: float = once(ENGINE, args.frames)["per_second"]
+        return flood / 2
+
     for name, what, rate in (
         ("at_1000", "1,000 frames a second", lambda: 1000.0),
-        ("at_half", "half of what a flood took right before", lambda: once(ENGINE, args.frames)["per_second"] / 2),
+        ("at_half", "half of what a flood took right before and after", half),
     ):
         print(f"\nlatency at {what}, {args.seconds:g} s a round", flush=True)
-        found[name] = latencies(rate, args.rounds, args.seconds)
+        try:
+            found[name] = latencies(rate, args.rounds, args.seconds)
+        except Void as why:
+            found[name] = {"INCONCLUSIVE": f"too many rounds were void; the last: {why}"}
         say(what, found[name])
     args.out.write_text(json.dumps(found, indent=2) + "\n")
     print(f"\nwritten: {args.out}")

@@ -114,11 +114,13 @@ def _last_commit(database: Path, count: int, process: "subprocess.Popen[bytes]")
     raise Void(f"not every frame was stored within {DEADLINE_S:g} s (exit code so far: {process.poll()})")
 
 
-def some(rounds: int, one: Callable[[int], T]) -> tuple[list[T], int]:
-    """So many rounds that count: what each found, and how many were void. Raises Void when as many are void again.
+def some(rounds: int, one: Callable[[int], T], most_void: int | None = None) -> tuple[list[T], int]:
+    """So many rounds that count: what each found, and how many were void. Raises Void when more are void than that
+    (as many as shall count, unless told).
 
-    A round in which a peer lost a frame is told and run again.
+    A round that is void, for one in which a peer lost a frame, is told and run again.
     """
+    most_void = rounds if most_void is None else most_void
     found: list[T] = []
     void = 0
     while len(found) < rounds:
@@ -127,7 +129,7 @@ def some(rounds: int, one: Callable[[int], T]) -> tuple[list[T], int]:
         except Void as why:
             void += 1
             print(f"  round {len(found) + 1}/{rounds} void: {why}", flush=True)
-            if void > rounds:
+            if void > most_void:
                 raise
     return found, void
 

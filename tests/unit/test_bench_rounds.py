@@ -1,0 +1,72 @@
+"""Rounds of the benchmark at half of capacity: those in which the machine kept its pace count, the others are told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.benchmarks import bench
+from tests.benchmarks.race import Void, some
+
+_MS = 1000
+
+
+@pytest.fixture
+def p99s(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """What the next rounds find, in turn (microseconds)."""
+    next_ones: list[int] = []
+
+    def steady(rate: float, seconds: float) -> dict[str, Any]:
+        times = {"p50": 1, "p99": next_ones.pop(0), "max": 9 * _MS}
+        counts = {"sent": 10, "stored": 10, "dropped": 0, "sent_per_second": rate}
+        rest = {"peak_mb": 30.0, "growth_mb_a_minute": 0.0, "cpu_share": 0.5}
+        return {"rate": rate, "seconds": seconds, **counts, **rest, "decided_us": times, "committed_us": times}
+
+    monkeypatch.setattr(bench, "steady", steady)
+    monkeypatch.setattr(bench, "floor", lambda rate, seconds: {"p50": 1, "p99": 2, "max": 3})
+    return next_ones
+
+
+def test_a_round_counts_where_the_rate_is_the_same_before_and_after(p99s: list[int]) -> None:
+    p99s += [1 * _MS, 3 * _MS, 2 * _MS]
+    rates = iter([1000.0, 1249.0, 1000.0, 801.0, 1000.0, 1000.0])
+    found = bench.latencies(lambda: next(rates), 3, 1.0)
+    assert (found["rounds"], found["void"], found["void_decided_p99_us"]) == (3, 0, [])
+    assert (found["decided_us"]["p99"], found["decided_us"]["p99_least"], found["decided_us"]["p99_most"]) == (
+        2 * _MS, 1 * _MS, 3 * _MS)  # fmt: skip
+    assert (found["rate"], found["sent : rate"]) == (1000.0, 1.0)
+
+
+@pytest.mark.parametrize("after", [799.0, 1251.0])
+def test_another_pace_is_void_whatever_the_round_found(
+    p99s: list[int], after: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    p99s += [1, 7 * _MS, 2 * _MS]
+    rates = iter([1000.0, after, 1000.0, after, 1000.0, 1000.0])
+    found = bench.latencies(lambda: next(rates), 1, 1.0)
+    assert (found["void"], found["void_decided_p99_us"], found["decided_us"]["p99"]) == (2, [1, 7 * _MS], 2 * _MS)
+    assert f"void: 1,000 frames/s was asked for, and {after:,.0f} after it" in capsys.readouterr().out
+
+
+def test_too_many_void_rounds_are_no_figure(p99s: list[int]) -> None:
+    p99s += [1] * 100
+    rates = iter([1000.0, 2000.0] * 100)
+    with pytest.raises(Void, match="another pace"):
+        bench.latencies(lambda: next(rates), 2, 1.0)
+    assert 100 - len(p99s) == bench.MOST_VOID * 2 + 1
+
+
+def test_as_many_rounds_may_be_void_as_shall_count() -> None:
+    tries: list[int] = []
+
+    def one(number: int) -> int:
+        tries.append(number)
+        if len(tries) <= 2:
+            raise Void("lost")
+        return number
+
+    assert some(2, one) == ([1, 2], 2)
+    tries.clear()
+    with pytest.raises(Void, match="lost"):
+        some(1, one)
