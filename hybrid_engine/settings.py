@@ -33,18 +33,24 @@ def key(
 
 @dataclass(frozen=True, slots=True)
 class AppSettings:
+    """What is traded, and where it is stored."""
+
     symbol: str = key("BTC/USD", "symbol of ticks whose frames and source name none")
     db_path: str = key("/var/lib/hybrid-engine/hybrid.db", "the database file; relative to the working directory")
 
 
 @dataclass(frozen=True, slots=True)
 class ReplayFrom:
+    """The earlier run that REPLAY plays again."""
+
     database: str = key("", "database file of the earlier run")
     run: int = key(0, "the run's id in that database (table runs)", low=0, high=10**12)
 
 
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
+    """Where ticks come from, and what becomes of them: every time limit and threshold."""
+
     ingest_mode: str = key("SYNTHETIC", "where ticks come from", choices=INGEST_MODES)
     tick_interval_ms: int = key(500, "SYNTHETIC: time between two ticks", low=1, high=3_600_000)
     seed: int = key(1, "SYNTHETIC: the walk's seed; the same seed gives the same prices", low=0, high=10**12)
@@ -158,6 +164,8 @@ class EngineSettings:
 
 @dataclass(frozen=True, slots=True)
 class RiskCaps:
+    """What an order may not exceed; one that would is stored as REJECTED."""
+
     max_exposure_usd: float = key(10_000.0, "cap on gross exposure, in quote currency", low=1e-9, high=1e15)
     max_symbol_exposure_usd: float = key(
         5_000.0, "cap on one symbol's exposure, in quote currency", low=1e-9, high=1e15
@@ -167,6 +175,8 @@ class RiskCaps:
 
 @dataclass(frozen=True, slots=True)
 class ChannelSizes:
+    """How much may wait between two stages, in events."""
+
     tick: int = key(256, "events that may wait in front of strategy", low=1, high=1_000_000)
     signal: int = key(
         64, "events that may wait in front of execution (a tick and its signal fit)", low=2, high=1_000_000
@@ -178,6 +188,8 @@ class ChannelSizes:
 
 @dataclass(frozen=True, slots=True)
 class DashboardSettings:
+    """The read-only page."""
+
     host: str = key("127.0.0.1", "address of the read-only page")
     port: int = key(8501, "port of the read-only page", low=1, high=65535)
     refresh_seconds: float = key(1.0, "how often the page reads the database", low=0.1, high=3600)

@@ -1,13 +1,19 @@
-"""Connecting beside the thread that reads: a resolver may hang for longer than the watchdog waits."""
+"""Connecting beside the thread that reads: a resolver may hang for longer than the watchdog waits.
+
+The network's libraries are loaded there as well: READY waits for no source, and for nothing that only a source needs.
+"""
 
 import queue
 import threading
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from hybrid_engine.ingest.connection import Connection
 from hybrid_engine.ingest.failure import SourceFailed
 from hybrid_engine.sources import Source
+
+if TYPE_CHECKING:
+    from hybrid_engine.ingest.connection import Connection
 
 CONNECT_TIMEOUT_S = 8.0
 
@@ -21,6 +27,8 @@ class Connecting:
         self._due = time.monotonic() + CONNECT_TIMEOUT_S
 
         def connect() -> None:
+            from hybrid_engine.ingest.connection import Connection
+
             try:
                 connection = Connection(source, app_symbol, CONNECT_TIMEOUT_S)
             except SourceFailed as error:
@@ -35,7 +43,7 @@ class Connecting:
 
         threading.Thread(target=connect, name=f"connect-{source.name}", daemon=True).start()
 
-    def result(self) -> Connection | None:
+    def result(self) -> "Connection | None":
         """The connection once it is made, None while it is not. Raises SourceFailed."""
         try:
             found = self._answer.get_nowait()
@@ -55,5 +63,5 @@ class Connecting:
             late = self._answer.get_nowait()
         except queue.Empty:
             return
-        if isinstance(late, Connection):
+        if not isinstance(late, SourceFailed):
             late.close()

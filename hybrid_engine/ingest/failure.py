@@ -1,9 +1,10 @@
 """Why a source cannot be used now, in words for the operator, and for how long it is to be left alone."""
 
-import ssl
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
-from websocket import WebSocketBadStatusException, WebSocketConnectionClosedException
+if TYPE_CHECKING:
+    from websocket import WebSocketBadStatusException
 
 # How long a source that said "not you" or "not now" is left alone, in seconds.
 REFUSED_HOLD_S = 900.0
@@ -29,6 +30,10 @@ class Garbage(SourceFailed):
 
 def failure_of(error: Exception) -> SourceFailed:
     """What an error of a socket, of TLS or of the library says of the source."""
+    import ssl  # these two are loaded with the first connection, for READY need not wait for them
+
+    from websocket import WebSocketBadStatusException, WebSocketConnectionClosedException
+
     if isinstance(error, SourceFailed):
         return error
     if isinstance(error, WebSocketBadStatusException):
@@ -42,7 +47,7 @@ def failure_of(error: Exception) -> SourceFailed:
     return SourceFailed(f"{type(error).__name__}: {error}")
 
 
-def _hold_s(error: WebSocketBadStatusException) -> float:
+def _hold_s(error: "WebSocketBadStatusException") -> float:
     """How long to leave alone who answered so: seconds, what it asked for or what its status means."""
     asked = retry_after_s({k.lower(): v for k, v in (error.resp_headers or {}).items()}.get("retry-after", ""))
     if error.status_code in (403, 451):

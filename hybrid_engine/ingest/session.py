@@ -4,13 +4,16 @@ from collections import deque
 from collections.abc import Iterator, Sequence, Set
 from itertools import groupby
 from operator import itemgetter
+from typing import TYPE_CHECKING
 
-from hybrid_engine.ingest.connection import Connection
 from hybrid_engine.ingest.exchanges import EXCHANGES, Mark, decode
 from hybrid_engine.ingest.names import Names
 from hybrid_engine.model import Print
 from hybrid_engine.sources import Source
 from hybrid_engine.store import now_ms
+
+if TYPE_CHECKING:
+    from hybrid_engine.ingest.connection import Connection
 
 _SYMBOL = itemgetter(0)
 
@@ -40,7 +43,7 @@ class Session:
     `leads`: symbols whose trades are wanted from it; the others are kept for when it has to take over.
     """
 
-    def __init__(self, source: Source, names: Names, connection: Connection) -> None:
+    def __init__(self, source: Source, names: Names, connection: "Connection") -> None:
         self.source = source
         self.names = names
         self.connection = connection
