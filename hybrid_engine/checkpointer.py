@@ -57,6 +57,7 @@ class Checkpointer(threading.Thread):
         self._rested = threading.Event()
         self._closed = False
         self._over = threading.Event()  # the thread has ended, or never will
+        self._for_good = threading.Event()  # never set: what ends with the process
 
     def wrote(self, pages: int) -> None:
         """So many pages were added to the log. Waits for the disk, and that rarely, for at most REST_S.
@@ -143,7 +144,7 @@ class Checkpointer(threading.Thread):
         self.keeps_the_log = True
         self._over.set()
         self._rested.set()
-        threading.Event().wait()
+        self._for_good.wait()
 
     def _connect(self) -> closing[sqlite3.Connection]:
         # At once, and never to a file of its own making: what the writer holds may be deleted or replaced later.

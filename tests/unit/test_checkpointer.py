@@ -76,6 +76,11 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
     yield made
     made.free.set()
     made.moving.set()
+    for thread in threading.enumerate():
+        if isinstance(thread, Checkpointer):
+            thread._for_good.set()
+            thread.join(10)
+            assert not thread.is_alive(), "a store was not closed"
 
 
 def of(store: Store) -> Checkpointer:

@@ -6,10 +6,12 @@ import ast
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
+from hybrid_engine import cli
 from hybrid_engine.ingest.exchanges import EXCHANGES
 from tests.support.process import ROOT, clean_environment
 
@@ -106,6 +108,16 @@ def test_the_process_ends_in_one_place() -> None:
     assert found == ["cli.py"]
 
 
+def test_a_command_cannot_end_the_process_of_the_tests() -> None:
+    done = threading.Event()
+    thread = threading.Thread(target=done.wait, name="connect-slow", daemon=True)
+    thread.start()  # with which a command ends by os._exit
+    with pytest.raises(SystemExit) as end:
+        cli.main(["version"])
+    done.set()
+    assert end.value.code == 0
+
+
 def test_nothing_counts_a_table_that_grows() -> None:
     growing = re.compile(r"count\s*\(\s*(\*|1|\w*id)\s*\)[^;]*?\bfrom\s+(ticks|signals|orders|trades)\b", re.I | re.S)
     for path in sources("hybrid_engine", "proofs"):
@@ -149,3 +161,10 @@ def test_a_synthetic_run_loads_no_websocket(tmp_path: Path) -> None:
     found = loaded_by(run)
     assert "hybrid_engine.ingest.synthetic" in found
     assert found & {"websocket", "ssl", "_ssl", "http.client", "urllib.request", "hybrid_engine.ingest.feed"} == set()
+    assert found & {"msgspec", "hybrid_engine.sources"} == set()  # a sixth of its start
+
+
+def test_a_feed_loads_the_network_with_its_first_connection() -> None:
+    found = loaded_by("import hybrid_engine.engine, hybrid_engine.ingest.feed")
+    assert {"hybrid_engine.ingest.connecting", "msgspec"} <= found
+    assert found & {"websocket", "ssl", "_ssl", "hybrid_engine.ingest.connection"} == set()
