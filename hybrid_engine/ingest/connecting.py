@@ -27,9 +27,9 @@ class Connecting:
         self._due = time.monotonic() + CONNECT_TIMEOUT_S
 
         def connect() -> None:
-            from hybrid_engine.ingest.connection import Connection
-
             try:
+                from hybrid_engine.ingest.connection import Connection
+
                 connection = Connection(source, app_symbol, CONNECT_TIMEOUT_S)
             except SourceFailed as error:
                 self._answer.put(error)

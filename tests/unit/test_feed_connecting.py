@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -12,8 +13,11 @@ import pytest
 import trustme
 
 from hybrid_engine.ingest import choice, connection, patience
+from hybrid_engine.ingest.connecting import Connecting
+from hybrid_engine.ingest.failure import SourceFailed
 from hybrid_engine.sources import Source
 from tests.support.feeding import Feeding, source
+from tests.support.process import wait_until
 from tests.support.talker import Talker, trade
 
 pytestmark = pytest.mark.usefixtures("quick")
@@ -86,3 +90,10 @@ def test_a_connection_that_is_not_dead_yet_is_no_reason_to_give_up(one: Talker) 
         feeding.rest(1.0)
         assert feeding.ingest.failure is None
         assert feeding.ingest.is_alive()
+
+
+def test_what_cannot_be_loaded_for_a_connection_is_named(one: Talker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "hybrid_engine.ingest.connection", None)  # as a broken installation does
+    connecting = Connecting(source("first", one, "BTC/USD"), "BTC/USD", lambda: None)
+    with pytest.raises(SourceFailed, match=r"hybrid_engine\.ingest\.connection"):
+        wait_until(connecting.result, "what became of it")
