@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -55,6 +58,23 @@ def test_too_many_void_rounds_are_no_figure(p99s: list[int]) -> None:
     with pytest.raises(Void, match="another pace"):
         bench.latencies(lambda: next(rates), 2, 1.0)
     assert 100 - len(p99s) == bench.MOST_VOID * 2 + 1
+
+
+def test_what_cannot_be_shown_is_inconclusive_and_the_rest_is_written(
+    p99s: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    p99s += [1] * 100
+    for name in ("starts", "race", "fan_out", "bare_memory_mb"):
+        monkeypatch.setattr(bench, name, lambda *_: {})
+    floods = iter([2000.0, 4000.0] * 100)
+    monkeypatch.setattr(bench, "once", lambda peer, frames: {"per_second": next(floods)})
+    out = tmp_path / "bench.json"
+    monkeypatch.setattr(sys, "argv", ["bench", "--rounds", "1", "--out", str(out)])
+    bench.main()
+    found = json.loads(out.read_text())
+    assert found["at_1000"]["rate"] == 1000.0
+    assert list(found["at_half"]) == ["INCONCLUSIVE"]
+    assert "1,000 frames/s was asked for, and 2,000 after it" in found["at_half"]["INCONCLUSIVE"]
 
 
 def test_as_many_rounds_may_be_void_as_shall_count() -> None:
