@@ -13,6 +13,7 @@ from proofs.verdict import Json, Verdict, merge
 STATEMENT = "statement.json"
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "urn:hybrid-engine:proofs:v1"
+_CELL = 60  # characters of a cell that the others of its column are aligned with
 Event = dict[str, Json]
 
 
@@ -104,10 +105,10 @@ def table(statement: dict[str, Json]) -> str:
         for p in predicate["proofs"]
     ]  # fmt: skip
     rows += [(name, str(Verdict.INCONCLUSIVE), "-", "-", "-", "did not run", "-") for name in predicate["missing"]]
-    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    widths = [min(_CELL, max(len(str(row[column])) for row in rows)) for column in range(5)]
     lines = []
     for row in rows:
-        head = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False))
+        head = "  ".join(str(cell).ljust(width) for cell, width in zip(row, widths, strict=False))
         lines.append(f"{head}  {row[5]}  [{row[6]}]")
     for p in predicate["proofs"]:
         if p["reason"]:

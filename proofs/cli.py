@@ -29,6 +29,11 @@ exit: 0 all required PASS, 1 not all, 2 refused before anything was touched, 130
 """
 
 
+# What rendering may take, whatever the events are.
+_RENDER_S = 600.0
+_RENDER_BYTES = 1 << 32
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     try:
@@ -139,31 +144,40 @@ def _inside(args: argparse.Namespace) -> int:
 
 
 def _show(args: argparse.Namespace) -> int:
-    import json
-
-    from proofs import bundle
+    from proofs import blobs, bundle, host_input
 
     try:
-        statement = json.loads((args.dir / bundle.STATEMENT).read_text())
-        print(bundle.table(statement))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        print(f"hybrid-proofs: {args.dir}: no statement that can be read: {error}", file=sys.stderr)
-        return 2
-    return 0 if statement["predicate"]["verdict"] == "PASS" else 1
+        body = blobs.slurp(args.dir / bundle.STATEMENT)
+        statement = host_input.parse_json(body, bundle.STATEMENT, host_input.STATEMENT_BYTES)
+        lines = [host_input.printable(line, 4 * host_input.LINE) for line in bundle.table(statement).split("\n")]
+        passed = statement["predicate"]["verdict"] == "PASS"
+    except Exception as error:  # noqa: BLE001 - whatever a stranger wrote into it, it is no statement then
+        return _complain(args.dir, "no statement that can be read", error)
+    print("\n".join(lines))
+    return 0 if passed else 1
+
+
+def _complain(directory: Path, what: str, error: Exception) -> int:
+    """One line about a bundle that cannot be worked with; 2."""
+    from proofs import host_input
+
+    text = host_input.printable(f"hybrid-proofs: {directory}: {what}: {type(error).__name__}: {error}")
+    print(text, file=sys.stderr)
+    return 2
 
 
 def _render(args: argparse.Namespace) -> int:
-    from proofs import buglog, evidence, report
+    from proofs import buglog, evidence, host_input, report
     from proofs.soak import log
 
     try:
-        print(buglog.write(args.dir))
-        print(report.write(args.dir))
-        if decisions := log.rewrite(args.dir, evidence.read(args.dir / evidence.EVENTS)):
-            print(decisions)
-    except (OSError, evidence.ChainBroken, ImportError) as error:
-        print(f"hybrid-proofs: {args.dir}: cannot render: {error}", file=sys.stderr)
-        return 2
+        with host_input.receiving(_RENDER_S, _RENDER_BYTES):
+            print(buglog.write(args.dir))
+            print(report.write(args.dir))
+            if decisions := log.rewrite(args.dir, evidence.read(args.dir / evidence.EVENTS)):
+                print(decisions)
+    except Exception as error:  # noqa: BLE001 - events that no run of ours leaves cannot be rendered, whatever they are
+        return _complain(args.dir, "cannot render", error)
     return 0
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from proofs import decision, live
+from proofs import decision, host_input, live
 from proofs.decision import Asked, Report, Unusable
 
 UNUSABLE = 2
@@ -22,6 +22,9 @@ def add(command: Command) -> None:
     verify.add_argument("dir", type=Path, help="directory with statement.json, statement.sig, events.jsonl")
     verify.add_argument(
         "--allowed-signers", type=Path, required=True, metavar="FILE", help="whose signature counts (ssh-keygen(1))"
+    )
+    verify.add_argument(
+        "--keep", type=Path, metavar="DIR", help="where it is allowed, put the statement and signature that were there"
     )
     sign = command("sign", "sign a bundle that `verify` would allow; never on the host that was tested", _sign)
     sign.add_argument("dir", type=Path, help="directory with statement.json and events.jsonl")
@@ -97,8 +100,21 @@ def _verify(args: argparse.Namespace) -> int:
         report = verify.verify(args.dir, asked)
     except Unusable as error:  # what cannot be looked at is not allowed either
         report = Report(args.dir, {"signature": [str(error)]})
+    if report.allowed and args.keep:
+        try:
+            _keep(report, args.keep)
+        except OSError as error:
+            return _complain(f"{args.keep}: {error.strerror}")
     _tell(report, args.json)
     return 0 if report.allowed else 1
+
+
+def _keep(report: Report, directory: Path) -> None:
+    """The bytes that were judged, for whoever carries them on: the files may be others by now."""
+    from proofs import bundle, evidence_folder, signature
+
+    evidence_folder.replace_file(directory / bundle.STATEMENT, report.body)
+    evidence_folder.replace_file(directory / signature.SIGNATURE, report.signature)
 
 
 def _sign(args: argparse.Namespace) -> int:
@@ -131,7 +147,7 @@ def _tell(report: Report, as_json: bool) -> None:
 
 def plain(line: str) -> str:
     """A line that a terminal shows as it is: what a stranger's bundle says must not move the cursor to say ALLOW."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in line)
+    return host_input.printable(line, len(line))
 
 
 def _live(_: argparse.Namespace) -> int:

@@ -36,7 +36,7 @@ class Asked:
 @dataclass
 class Report:
     """What came of it. `steps`: the reasons of each step that was taken; `skipped`: those that were left out.
-    body: the statement's bytes, as they were read and judged.
+    body, signature: the bytes of the statement and its signature, as they were read and judged.
     """
 
     directory: Path
@@ -44,6 +44,7 @@ class Report:
     skipped: dict[str, str] = field(default_factory=dict)
     signer: str = ""
     body: bytes = b""
+    signature: bytes = b""
     statement: Json = None
 
     @property

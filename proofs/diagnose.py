@@ -15,12 +15,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from proofs import busy, live
+from proofs import busy, host_input, live
 from proofs.redact import Redactor
 
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[^\S\n\t ]|[\x00-\x08\x0e-\x1f\x7f]")  # what would move a cursor
 UNIT = "hybrid-engine.service"
 LIVE = "/opt/hybrid-engine/current/bin/hybrid-engine"
+SHOWN_CHARACTERS = 1 << 18  # of what a look says
+MOST_CHARACTERS = 1 << 23  # more than this, and it is no look's answer
 SECONDS = 30.0  # a look that takes longer is left, and named: a dead mount hangs whoever asks for it
 _GROUP = (
     "group=$(systemctl show --value --property=ControlGroup " + UNIT + ");"
@@ -113,9 +115,9 @@ def local(shell: str, seconds: float) -> Said:
 def report(run: Run, tell: Callable[[str], None], name: str) -> tuple[str, list[str]]:
     """The whole report on the host of that name, and what was missing. `tell` is told of each part before it begins."""
     redactor = Redactor()
-    given = run(" ".join(live.SHOW_ENVIRONMENT), SECONDS).text
+    given = run(" ".join(live.SHOW_ENVIRONMENT), SECONDS).text[:SHOWN_CHARACTERS]
     if given.startswith("Environment="):
-        redactor.learn(live.credentials(given, Path("/nonexistent")))
+        redactor.learn(_credentials(given))
     lines = [f"Diagnosis of {name}, begun {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}", ""]
     missing: list[str] = []
     between: busy.Busy | None = None
@@ -127,9 +129,11 @@ def report(run: Run, tell: Callable[[str], None], name: str) -> tuple[str, list[
         for look in part.looks:
             said = run(look.shell, look.seconds)
             lack = _lack(look, said)
-            told = _ESCAPES.sub("", said.text).rstrip().splitlines()
+            told = _plain(said.text).rstrip().splitlines()
+            if len(said.text) > SHOWN_CHARACTERS:
+                lack = [*lack, f"{look.name}: all but the first {SHOWN_CHARACTERS} of {len(said.text)} characters"]
             if look is _BUSY:
-                between = busy.compare(said.text)
+                between = _compare(said.text[:SHOWN_CHARACTERS])
                 lack = lack or ([] if between else [f"{look.name}: they cannot be compared"])
                 told = _busiest(between)
                 if between and not between.pidstat:
@@ -140,6 +144,13 @@ def report(run: Run, tell: Callable[[str], None], name: str) -> tuple[str, list[
     return redactor.text("\n".join(lines)), [redactor.text(entry) for entry in missing]
 
 
+def _credentials(shown: str) -> list[str]:
+    try:
+        return live.credentials(shown, Path("/nonexistent"))
+    except ValueError:  # quotes that systemd would not write: every value is one then
+        return [word.partition("=")[2].strip("'\"") for word in shown.split() if "=" in word]
+
+
 def _lack(look: Look, said: Said) -> list[str]:
     """What this look did not show, as a list of one; none where it was answered."""
     if said.rc in look.answers:
@@ -148,8 +159,23 @@ def _lack(look: Look, said: Said) -> list[str]:
         return [f"{look.name}: not there" + (f" (apt-get install {look.needs})" if look.needs else "")]
     if said.rc == 124:
         return [f"{look.name}: no answer within {look.seconds:g} s"]
-    last = (said.text.strip().splitlines() or ["nothing said"])[-1]
+    last = (_plain(said.text).strip().splitlines() or ["nothing said"])[-1]
     return [f"{look.name}: exit {said.rc}: {last[:200]}"]
+
+
+def _plain(text: str) -> str:
+    """The beginning of what was said, without what would move a cursor; what else cannot be seen is spelt out."""
+    shown = _ESCAPES.sub("", text[:SHOWN_CHARACTERS])
+    return host_input.printable(shown, SHOWN_CHARACTERS, keep="\n\t")
+
+
+def _compare(text: str) -> busy.Busy | None:
+    """None where they cannot be compared: what is no answer of ours makes no difference to the report."""
+    try:
+        between = busy.compare(_plain(text))
+    except (ValueError, ArithmeticError, LookupError, TypeError):
+        return None
+    return between
 
 
 def _busiest(between: busy.Busy | None) -> list[str]:

@@ -154,7 +154,7 @@ def checked(raw: bytes) -> Iterator[dict[str, Json]]:
         prev = _digest(number, event)
         if event["sha256"] != prev:
             raise ChainBroken(number, "its content is not what was hashed")
-        if line_of(event) != line + b"\n" or not _typed(event):
+        if not _typed(event) or not _written_so(event, line):
             raise ChainBroken(number, "not written as an event is written")
         yield event
     if lines[-1]:
@@ -166,6 +166,13 @@ def _digest(number: int, event: dict[str, Json]) -> str:
         return hashlib.sha256(canonical(event)).hexdigest()
     except (ValueError, RecursionError) as error:  # a lone surrogate has no bytes
         raise ChainBroken(number, f"not an event: {error}") from None
+
+
+def _written_so(event: dict[str, Json], line: bytes) -> bool:
+    try:
+        return line_of(event) == line + b"\n"
+    except (ValueError, RecursionError):
+        return False
 
 
 def _typed(event: dict[str, Json]) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from proofs import bundle, chart, evidence
+from proofs import bundle, chart, evidence, evidence_folder, host_input
 from proofs.verdict import Json
 
 REPORT = "report.html"
@@ -38,7 +38,8 @@ def render(events: Sequence[Event]) -> str:
 def write(run_dir: Path) -> Path:
     """Render report.html beside events.jsonl. Raises ChainBroken when the recording is not whole."""
     path = run_dir / REPORT
-    path.write_text(render(evidence.read(run_dir / evidence.EVENTS)))
+    page = render(evidence.read(run_dir / evidence.EVENTS))
+    evidence_folder.replace_file(path, host_input.printable(page, len(page), keep="\n\t").encode())
     return path
 
 

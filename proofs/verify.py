@@ -69,7 +69,7 @@ def _signature(report: Report, body: bytes, asked: Asked) -> None:
         blobs.slurp(asked.signers.resolve())  # ssh-keygen would wait for ever for what a pipe says
     except blobs.Unreadable as error:
         raise Unusable(f"{asked.signers.parent}: {error}") from None
-    armored = _slurp(report.directory / signature.SIGNATURE, reasons)
+    armored = report.signature = _slurp(report.directory / signature.SIGNATURE, reasons)
     if not (body and armored):
         reasons.append("the statement is not signed")
         return

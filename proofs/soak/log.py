@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from proofs import evidence_folder
 from proofs.evidence import utc_now
 from proofs.host import Host
 from proofs.soak.decide import Decision
@@ -32,7 +33,7 @@ def rewrite(folder: Path, events: Sequence[Mapping[str, Json]]) -> Path | None:
     lines = [line_of(event["data"]) for event in events if event["kind"] == "decision"]
     if not lines:
         return None
-    (folder / DECISIONS).write_text("".join(lines))
+    evidence_folder.replace_file(folder / DECISIONS, "".join(lines).encode())
     return folder / DECISIONS
 
 

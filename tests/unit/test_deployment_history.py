@@ -31,6 +31,7 @@ def load(path: Path, name: str) -> ModuleType:
 load(ROLE / "module_utils/service_unit.py", "ansible.module_utils.service_unit")
 state = load(ROLE / "module_utils/deployed_state.py", "ansible.module_utils.deployed_state")
 writer = load(ROLE / "library/deployment_history.py", "deployment_history")
+reader = load(ROLE / "action_plugins/deployment_history.py", "deployment_history_action")
 
 
 def line(when: str, **more: object) -> dict[str, object]:
@@ -60,7 +61,7 @@ def test_a_half_written_last_line_stays_alone(tmp_path: Path) -> None:
     put(path, line("2026-11-03"))
     read, torn = state.entries(str(path))
     assert ([entry["line"] for entry in read], torn) == ([1, 3], [2])
-    assert "not readable, left by a power cut: line 2" in writer.table(read, torn)
+    assert "not readable, left by a power cut: line 2" in reader.table(read, torn)
 
 
 def test_what_cannot_be_written_whole_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,9 +153,9 @@ def test_the_table_has_a_row_a_line_and_says_why_one_failed(tmp_path: Path) -> N
         line("2026-11-01", release="0.1.0-aaa", config_digest="c" * 64, ssh_user="op", **{"from": "desk"}),
         line("2026-11-02", outcome="refused", why="it is ill", changed=["/a/b.conf (content)", "x", "y", "z", "zz"]),
     )
-    head, first, second, why = writer.table(*state.entries(str(path))).splitlines()
-    assert head.split() == list(writer.COLUMNS)
+    head, first, second, why = reader.table(*state.entries(str(path))).splitlines()
+    assert head.split() == list(reader.COLUMNS)
     assert re.sub(" +", " ", first) == "1 2026-11-01T00:00:00Z deploy done ann@desk as op 0.1.0-aaa cccccccccccc"
     assert second.endswith("b.conf (content), x, y and 2 more")
     assert why.strip() == "it is ill"
-    assert "before the history began" in writer.table([], [])
+    assert "before the history began" in reader.table([], [])

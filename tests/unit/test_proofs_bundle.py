@@ -110,7 +110,7 @@ def test_a_recording_that_is_not_whole_is_not_rendered(tmp_path: Path, capsys: p
     path = record(tmp_path, {"exit12": Verdict.FAIL}) / EVENTS
     path.write_text(path.read_text().replace('"FAIL"', '"PASS"', 1))
     assert main(["render", str(tmp_path)]) == 2
-    assert "cannot render: line " in capsys.readouterr().err
+    assert "cannot render: ChainBroken: line " in capsys.readouterr().err
     assert not (tmp_path / buglog.BUGLOG).exists()
 
 

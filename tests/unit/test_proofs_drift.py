@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from proofs import asks, checks, lease, originals, runner
+from proofs import asks, checks, host_input, lease, originals, runner
 from proofs.asks import Answer, Unanswered
 from proofs.catalog import PROOFS, REQUIRED
 from proofs.catalog.drift import ASSERTIONS, DRIFTS, Healed, Named, _named
@@ -234,8 +234,10 @@ def plugin() -> ModuleType:
 def test_the_controller_plays_what_a_proof_may_ask_and_nothing_else(plugin: ModuleType) -> None:
     """The ask comes from the host under test, which has no say in what else the controller does."""
     ask = {"number": 1, "plays": ["deploy", "verify"], "check": True, "without": ASSERTIONS}
-    assert plugin.allowed(ask) == (["--check", "deploy.yml", "verify.yml"], ASSERTIONS)
-    assert plugin.PLAYS == asks.PLAYS
+    parsed = host_input.parse_ask(ask)
+    assert plugin.playbook_words(parsed) == ["--check", "deploy.yml", "verify.yml"]
+    assert parsed.without == tuple(ASSERTIONS)
+    assert host_input.ASK_PLAYS == asks.PLAYS
     wrongs: list[dict[str, list[str]]] = [
         {"plays": ["rollback"]},
         {"plays": []},
@@ -245,5 +247,5 @@ def test_the_controller_plays_what_a_proof_may_ask_and_nothing_else(plugin: Modu
         {"without": ["tests/verify/test_unit.py::test_x --pdb"]},
     ]
     for wrong in wrongs:
-        with pytest.raises(plugin.AnsibleActionFail, match="a proof asked"):
-            plugin.allowed({**ask, **wrong})
+        with pytest.raises(host_input.HostInputError, match="a proof asked"):
+            host_input.parse_ask({**ask, **wrong})

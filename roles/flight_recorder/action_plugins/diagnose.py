@@ -12,6 +12,12 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 CHECKOUT = Path(__file__).parents[3]
+if str(CHECKOUT) not in sys.path:
+    sys.path.append(str(CHECKOUT))
+
+from proofs import diagnose, evidence_folder, host_input  # noqa: E402
+
+LATE_S = 30  # that a look may take longer than the host was asked to let it
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]
@@ -21,22 +27,23 @@ class ActionModule(ActionBase):  # type: ignore[misc]
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
-        if str(CHECKOUT) not in sys.path:
-            sys.path.append(str(CHECKOUT))
-        from proofs import diagnose
-
         host, dest = str((task_vars or {})["inventory_hostname"]), Path(self._task.args["dest"])
 
         def run(shell: str, seconds: float) -> diagnose.Said:
-            said = self._low_level_execute_command(
-                shlex.join(["timeout", f"{seconds:g}", "sh", "-c", diagnose.words(shell)])
+            words = shlex.join(["timeout", f"{seconds:g}", "sh", "-c", diagnose.words(shell)])
+            answer = host_input.ask(
+                lambda: self._low_level_execute_command(words), seconds + LATE_S, diagnose.MOST_CHARACTERS
             )
-            # sudo's terminal ends lines its own way
-            return diagnose.Said(said["rc"], said["stdout"].replace("\r\n", "\n"))
+            return diagnose.Said(answer.rc, answer.stdout)
 
-        text, missing = diagnose.report(run, lambda part: Display().display(f"  [{host}] {part}"), host)
         try:
-            diagnose.write(dest, text)
-        except OSError as error:
-            raise AnsibleActionFail(f"{dest}: {error.strerror}") from error
+            text, missing = diagnose.report(run, lambda part: Display().display(f"  [{host}] {part}"), host)
+            if dest.parent.name != host:
+                raise evidence_folder.FolderError(f"{dest} is not in a directory of {host}")
+            content = text.encode(errors="backslashreplace")
+            evidence_folder.write_new_file(dest.parents[1], host, dest.name, content)
+        except host_input.HostInputError as error:
+            raise AnsibleActionFail(f"{host}: {error}; nothing was written") from None
+        except evidence_folder.FolderError as error:
+            raise AnsibleActionFail(str(error)) from None
         return result | {"changed": False, "dest": str(dest), "missing": missing}

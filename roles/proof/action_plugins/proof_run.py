@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shlex
 import signal
 import subprocess
@@ -19,36 +18,26 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
+CHECKOUT = Path(__file__).parents[3]
+if str(CHECKOUT) not in sys.path:
+    sys.path.append(str(CHECKOUT))
+
+from proofs import host_input  # noqa: E402
+from proofs.host_input import Answer, HostInputError  # noqa: E402
+
 # How often a connection that broke is tried again until the run is given up on; the run itself goes on regardless.
 LOST_S = 60
-# What a proof may have played, against its own host and no other, and how often a run.
-PLAYS = ("deploy", "verify")
-ASSERTION = re.compile(r"tests/verify/test_\w+\.py::test_\w+")
-MOST_ASKS = 20
 PLAY_S = 220
+ANSWER_S = 120.0
 
 
 def _interrupted(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def _said(answer: dict[str, Any]) -> str:
-    """What a command told, whichever way ssh brought it, without ssh's own farewell."""
-    lines = [line.strip() for line in (answer["stdout"] + answer["stderr"]).splitlines()]
-    return "\n".join(line for line in lines if line and not line.startswith("Shared connection to "))
-
-
-def allowed(ask: dict[str, Any]) -> tuple[list[str], list[str]]:
-    """The playbooks and flags that an ask comes to, and the assertions to leave out.
-
-    Raises AnsibleActionFail for anything but what a proof may ask: it comes from the host that is being tested.
-    """
-    plays, without = list(ask["plays"]), list(ask["without"])
-    if not plays or any(play not in PLAYS for play in plays):
-        raise AnsibleActionFail(f"a proof asked for {plays}, and may ask for {', '.join(PLAYS)}")
-    if any(not ASSERTION.fullmatch(name) for name in without):
-        raise AnsibleActionFail(f"a proof asked to leave out {without}, which are no assertions of verify")
-    return ["--check"] * bool(ask["check"]) + [f"{play}.yml" for play in plays], without
+def playbook_words(ask: host_input.Ask) -> list[str]:
+    """The playbooks and flags that an ask comes to."""
+    return ["--check"] * ask.check + [f"{play}.yml" for play in ask.plays]
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]
@@ -63,11 +52,18 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         args = self._task.args
         if self._task.check_mode:
             return result | {"skipped": True, "msg": "proofs break things on purpose: not in check mode"}
-        program = args["program"]
+        program, host = args["program"], self._vars.get("inventory_hostname", "")
+        try:
+            return result | {"changed": True, "run": self._run(program, args, host)}
+        except HostInputError as error:
+            raise AnsibleActionFail(f"{host}: {error}") from None
+
+    def _run(self, program: str, args: dict[str, Any], host: str) -> str:
         answer = self._ask([program, *args["begin"]])
-        if answer["rc"] != 0:
-            raise AnsibleActionFail(_said(answer))
-        run_id = answer["stdout"].strip().splitlines()[-1]
+        if answer.rc != 0:
+            raise AnsibleActionFail(f"{host}: {answer.summary}")
+        lines = answer.stdout.strip().splitlines()
+        run_id = host_input.check_run(lines[-1] if lines else "")
         # Ctrl-C reaches this worker as a signal, which would end it at once: there is one thing more to tell the host.
         before = {number: signal.signal(number, _interrupted) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
@@ -80,56 +76,55 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-        return result | {"changed": True, "run": run_id}
+        return run_id
 
     def _follow(self, program: str, run_id: str) -> None:
         display, offset, lost_at, answers = Display(), 0, 0.0, dict[int, bytes]()
+        budget = host_input.ProgressBudget()
         while True:
+            began = time.monotonic()
             answer = self._ask([program, "follow", run_id, f"--from={offset}", "--seconds=10", "--answers"])
-            try:
-                news = json.loads(answer["stdout"])
-            except ValueError:
+            if answer.rc != 0:
                 lost_at = lost_at or time.monotonic()
                 if time.monotonic() - lost_at > LOST_S:
-                    text = _said(answer)
-                    raise AnsibleActionFail(f"lost sight of run {run_id}, which ends by itself: {text}") from None
+                    raise AnsibleActionFail(f"lost sight of run {run_id}, which ends by itself: {answer.summary}")
                 time.sleep(1)
                 continue
-            offset, lost_at = news["next"], 0.0
-            for line in news["text"].splitlines():
+            progress = host_input.parse_progress(answer.stdout, offset)
+            budget.count(progress, time.monotonic() - began)
+            offset, lost_at = progress.next, 0.0
+            for line in progress.lines:
                 if line.startswith("["):  # the table at the end is told from the statement, later
                     display.display(f"  {line}")
-            if ask := news.get("ask"):
-                number = int(ask["number"])
-                if number not in answers:  # else it got lost on its way
-                    if len(answers) >= MOST_ASKS:
-                        raise AnsibleActionFail(f"run {run_id} asks more than {MOST_ASKS} times")
-                    answers[number] = self._play(ask, run_id)
-                self._ask([program, "answer", run_id, str(number)], answers[number])
-            if news["ended"] and not news["text"]:
+            if ask := progress.ask:
+                if ask.number not in answers:  # else it got lost on its way
+                    if len(answers) >= host_input.MOST_ASKS:
+                        raise HostInputError(f"run {run_id} asks more than {host_input.MOST_ASKS} times")
+                    answers[ask.number] = self._play(ask, run_id)
+                self._ask([program, "answer", run_id, str(ask.number)], answers[ask.number])
+            if progress.ended and progress.empty:
                 return
 
-    def _play(self, ask: dict[str, Any], run_id: str) -> bytes:
+    def _play(self, ask: host_input.Ask, run_id: str) -> bytes:
         """Play what a proof asks for; how it went, as `hybrid-proofs answer` takes it."""
-        words, without = allowed(ask)
+        words = playbook_words(ask)
         shown = ["ansible-playbook", f"--limit={self._vars['inventory_hostname']}", *words]
-        shown += [f"--deselect={name}" for name in without]
+        shown += [f"--deselect={name}" for name in ask.without]
         Display().display(f"  asked by the proof: {shlex.join(shown)}")
         playbooks = Path(self._vars["playbook_dir"])
         argv = [sys.executable, "-m", "ansible", "playbook", shown[1]]
         argv += [word for source in self._vars["ansible_inventory_sources"] for word in ("-i", str(source))]
         argv += [word for extra in context.CLIARGS["extra_vars"] for word in ("-e", extra)]
-        argv += ["-e", f"preflight_proof={run_id}"]
+        argv += ["-e", json.dumps({"preflight_proof": run_id})]
         argv += [word if word.startswith("-") else str(playbooks / word) for word in words]
         # Lines as they are, for they are read again; and what verify leaves out, which is for a mutant alone.
         env = {**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_CALLBACK_RESULT_FORMAT": "json"}
-        env["PYTEST_ADDOPTS"] = shlex.join(f"--deselect={name}" for name in without)
-        stdout, stderr, rc = _finished(argv, env, patient="deploy" in ask["plays"] and not ask["check"])
+        env["PYTEST_ADDOPTS"] = shlex.join(f"--deselect={name}" for name in ask.without)
+        stdout, stderr, rc = _finished(argv, env, patient="deploy" in ask.plays and not ask.check)
         return json.dumps({"argv": shown, "rc": rc, "stdout": stdout, "stderr": stderr}).encode()
 
-    def _ask(self, argv: list[str], stdin: bytes | None = None) -> dict[str, Any]:
-        answer: dict[str, Any] = self._low_level_execute_command(shlex.join(argv), in_data=stdin)
-        return answer
+    def _ask(self, argv: list[str], stdin: bytes | None = None) -> Answer:
+        return host_input.ask(lambda: self._low_level_execute_command(shlex.join(argv), in_data=stdin), ANSWER_S)
 
 
 def _finished(argv: Sequence[str], env: dict[str, str], patient: bool) -> tuple[str, str, int]:

@@ -1,15 +1,34 @@
-"""Run the module of the same name with what only the controller knows: who asks, from where, and which checkout."""
+"""Run the module of the same name with what only the controller knows: who asks, from where, and which checkout.
+
+A history is read here: what the host holds is checked before it is shown or written down.
+"""
 
 from __future__ import annotations
 
 import getpass
 import os
+import shlex
 import socket
 import subprocess
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
+
+CHECKOUT = Path(__file__).parents[3]
+if str(CHECKOUT) not in sys.path:
+    sys.path.append(str(CHECKOUT))
+
+from proofs import host_input  # noqa: E402
+
+Entry = dict[str, Any]  # a line of the history, with "line": its number
+COLUMNS = ("line", "when", "what", "outcome", "by", "release", "config", "changed")
+WHY = 400  # characters
+CELL = 160
+READ_S = 600.0  # over a bad line
 
 
 def asking() -> str:
@@ -30,14 +49,60 @@ def revision(checkout: Path) -> str:
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
+def table(history: Sequence[Entry], torn: Sequence[int]) -> str:
+    """The history for people: a line each, and below one that failed, why."""
+    rows = [COLUMNS, *(_cells(entry) for entry in history)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
+    told_lines: list[str] = []
+    for row, entry in zip(rows, [{}, *history], strict=True):
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        told_lines.append("  ".join(cells).rstrip())
+        if entry.get("why"):
+            told_lines.append(f"{'':{widths[0]}}  {host_input.printable(entry['why'], WHY)}")
+    if not history:
+        told_lines = ["nothing was ever deployed here, or before the history began"]
+    if torn:
+        told_lines.append(f"not readable, left by a power cut: line {', '.join(map(str, torn))}")
+    return "\n".join(told_lines)
+
+
+def _cells(entry: Entry) -> tuple[str, ...]:
+    changed = [str(change) for change in entry.get("changed") or []]
+    shown = ", ".join(change.rpartition("/")[2] if change.startswith("/") else change for change in changed[:3])
+    more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+    who = f"{entry.get('by') or '?'}@{entry.get('from') or '?'} as {entry.get('ssh_user') or '?'}"
+    cells = (
+        str(entry["line"]),
+        f"{entry['when'][:19]}Z",
+        " ".join(str(entry[key]) for key in ("what", "of") if entry.get(key)),
+        str(entry.get("outcome") or "?"),
+        who,
+        str(entry.get("release") or "none"),
+        str(entry.get("config_digest") or "none")[:12],
+        shown + more,
+    )
+    return tuple(host_input.printable(cell, CELL) for cell in cells)
+
+
 class ActionModule(ActionBase):  # type: ignore[misc]
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
         args = dict(self._task.args)
-        if args.get("state", "appended") == "appended":
-            if self._task.check_mode:
-                return result | {"changed": False}
-            checkout = Path((task_vars or {}).get("playbook_dir", ".")).parent
-            args |= {"by": asking(), "origin": socket.gethostname(), "revision": revision(checkout)}
+        if args.get("state", "appended") == "read":
+            return result | self._read(str(args["path"]), str((task_vars or {}).get("inventory_hostname", "")))
+        if self._task.check_mode:
+            return result | {"changed": False}
+        checkout = Path((task_vars or {}).get("playbook_dir", ".")).parent
+        args |= {"by": asking(), "origin": socket.gethostname(), "revision": revision(checkout)}
         result |= self._execute_module(module_args=args, task_vars=task_vars)
         return result
+
+    def _read(self, path: str, host: str) -> dict[str, Any]:
+        most = host_input.HISTORY_BYTES + 1
+        text = host_input.marked(f"[ ! -f {shlex.quote(path)} ] || head -c {most} {shlex.quote(path)} | base64")
+        try:
+            answer = host_input.ask(lambda: self._low_level_execute_command(text), READ_S, 2 * most)
+            entries, torn = host_input.parse_history(host_input.decode_base64(host_input.unmark(answer.stdout)))
+        except host_input.HostInputError as error:
+            raise AnsibleActionFail(f"{host}: {error}; its history is not shown") from None
+        return {"changed": False, "entries": entries, "torn": torn, "table": table(entries, torn)}

@@ -8,11 +8,9 @@ import json
 import os
 import pwd
 import subprocess
-from collections.abc import Sequence
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.deployed_state import Entry, entries
 from ansible.module_utils.service_unit import redacted, run
 
 DOCUMENTATION = r"""
@@ -21,7 +19,8 @@ short_description: Append what was done to a host to its history, one JSON objec
 description:
   - A line is written in one piece, at the end, and is on the disk when this returns. One that a power cut left half
     written stays by itself; readers pass it over.
-  - The controller's side (the action plugin of the same name) adds who asked for it and from which checkout.
+  - The controller's side (the action plugin of the same name) adds who asked for it and from which checkout. It also
+    reads the history, checks every line of it, and makes the table.
   - Never reports a change, because it is the record of one. In check mode nothing is written.
 options:
   path: {type: path, required: true, description: "The history, as /var/log/hybrid-engine/deployments.jsonl."}
@@ -51,7 +50,6 @@ RETURN = r"""
 entries: {type: list, elements: dict, returned: state is read, description: "The lines, the oldest first"}
 table: {type: str, returned: state is read, description: The same for people}
 """
-COLUMNS = ("line", "when", "what", "outcome", "by", "release", "config", "changed")
 MOST = 40  # changes that a line lists
 WHY = 400  # characters
 
@@ -122,47 +120,13 @@ def in_force(options: dict[str, Any]) -> tuple[str | None, str | None]:
     return release, lines[-1] if lines else None
 
 
-def table(history: Sequence[Entry], torn: Sequence[int]) -> str:
-    """The history for people: a line each, and below one that failed, why."""
-    rows = [COLUMNS, *(_cells(entry) for entry in history)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
-    told_lines: list[str] = []
-    for row, entry in zip(rows, [{}, *history], strict=True):
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        told_lines.append("  ".join(cells).rstrip())
-        if entry.get("why"):
-            told_lines.append(f"{'':{widths[0]}}  {str(entry['why'])[:WHY]}")
-    if not history:
-        told_lines = ["nothing was ever deployed here, or before the history began"]
-    if torn:
-        told_lines.append(f"not readable, left by a power cut: line {', '.join(map(str, torn))}")
-    return "\n".join(told_lines)
-
-
-def _cells(entry: Entry) -> tuple[str, ...]:
-    changed = [str(change) for change in entry.get("changed") or []]
-    shown = ", ".join(change.rpartition("/")[2] if change.startswith("/") else change for change in changed[:3])
-    more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
-    who = f"{entry.get('by') or '?'}@{entry.get('from') or '?'} as {entry.get('ssh_user') or '?'}"
-    return (
-        str(entry["line"]),
-        f"{entry['when'][:19]}Z",
-        " ".join(str(entry[key]) for key in ("what", "of") if entry.get(key)),
-        str(entry.get("outcome") or "?"),
-        who,
-        str(entry.get("release") or "none"),
-        str(entry.get("config_digest") or "none")[:12],
-        shown + more,
-    )
-
-
 def main() -> None:
     text: dict[str, Any] = {"type": "str", "default": ""}
     texts: dict[str, Any] = {"type": "list", "elements": "str", "default": []}
     module = AnsibleModule(
         argument_spec={
             "path": {"type": "path", "required": True},
-            "state": {"type": "str", "choices": ["appended", "read"], "default": "appended"},
+            "state": {"type": "str", "choices": ["appended"], "default": "appended"},
             "what": {"type": "str", "default": "deploy"},
             "outcome": {"type": "str", "default": "done"},
             "root": {"type": "path", "default": ""},
@@ -174,9 +138,6 @@ def main() -> None:
     options = module.params
     path = options["path"]
     try:
-        if options["state"] == "read":
-            read, torn = entries(path)
-            module.exit_json(changed=False, entries=read, torn=torn, table=table(read, torn))
         if module.check_mode:
             module.exit_json(changed=False)
         os.umask(0o022)
