@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from hybrid_engine import __version__, config, journal
+from hybrid_engine import __version__, config
 from hybrid_engine.adapter import WITHOUT_NETWORK, ExecutionAdapter
-from hybrid_engine.exits import ConfigError, EngineError, Exit, NetworkError, StorageError
+from hybrid_engine.runtime import log as journal
+from hybrid_engine.runtime.errors import ConfigError, EngineError, Exit, NetworkError, StorageError
 
 SYSTEMD = Path("/run/systemd/system")  # is there where systemd runs the machine
 
@@ -231,7 +232,7 @@ def _capture(args: argparse.Namespace) -> int:
 
 
 def _version(args: argparse.Namespace) -> int:
-    from hybrid_engine.release import this_release
+    from hybrid_engine.runtime.release import this_release
 
     release = this_release()
     if args.json:

@@ -14,7 +14,7 @@ from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hybrid_engine.exits import ConfigError
+from hybrid_engine.runtime.errors import ConfigError
 from hybrid_engine.settings import NOT_IN_DIGEST, REPLACED, Settings
 
 if TYPE_CHECKING:

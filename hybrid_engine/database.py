@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from hybrid_engine.exits import StorageError
+from hybrid_engine.runtime.errors import StorageError
 from hybrid_engine.schema import APPLICATION_ID, MIGRATIONS, refuse_foreign
 
 # busy_timeout as promised and verified, and as the writer then uses it: short tries, so that each is a sign of life.

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from hybrid_engine.config import Config
 from hybrid_engine.database import Locked, open_at_rest
-from hybrid_engine.exits import StorageError
+from hybrid_engine.runtime.errors import StorageError
 from hybrid_engine.schema import APPLICATION_ID
 from hybrid_engine.store import now_ms
 

@@ -17,8 +17,8 @@ from typing import Any
 
 from hybrid_engine.adapter import ExecutionAdapter
 from hybrid_engine.config import Config
-from hybrid_engine.exits import ConfigError
-from hybrid_engine.release import UNRELEASED, this_release
+from hybrid_engine.runtime.errors import ConfigError
+from hybrid_engine.runtime.release import UNRELEASED, this_release
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "urn:hybrid-engine:proofs:v1"

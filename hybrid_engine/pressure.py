@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from hybrid_engine.journal import Journal
+from hybrid_engine.runtime.log import Journal
 from hybrid_engine.settings import EngineSettings
 
 KINDS = ("cpu", "memory", "io")

@@ -7,7 +7,7 @@ import sqlite3
 import threading
 from contextlib import closing
 
-from hybrid_engine.exits import StorageError
+from hybrid_engine.runtime.errors import StorageError
 
 # A whole check of a large file takes minutes; this much of it is done before READY.
 CHECK_S = 0.02

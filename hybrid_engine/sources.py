@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from hybrid_engine.exits import ConfigError
 from hybrid_engine.ingest.exchanges import EXCHANGES, Exchange, plain
 from hybrid_engine.recent import MAX_STRANGERS, MAX_SYMBOLS
+from hybrid_engine.runtime.errors import ConfigError
 
 # The protocols a source can speak. "auto" is for MOCK_WS alone.
 KINDS = tuple(kind for kind in EXCHANGES if kind != "auto")

@@ -8,14 +8,14 @@ from hybrid_engine.adapter import ExecutionAdapter
 from hybrid_engine.channel import BEAT_S, Channel
 from hybrid_engine.config import Config
 from hybrid_engine.execution import ExecutionStage
-from hybrid_engine.exits import StorageError
 from hybrid_engine.front_door import FrontDoor
 from hybrid_engine.ingest.base import IngestStage
-from hybrid_engine.journal import Journal
 from hybrid_engine.metrics import Counters, FeedState, report
-from hybrid_engine.one_cpu import OneCpu
 from hybrid_engine.persist import PersistStage
 from hybrid_engine.risk import RiskBook
+from hybrid_engine.runtime.cpu_affinity import OneCpu
+from hybrid_engine.runtime.errors import StorageError
+from hybrid_engine.runtime.log import Journal
 from hybrid_engine.settings import EngineSettings
 from hybrid_engine.stage import Stage
 from hybrid_engine.store import Store, now_ms

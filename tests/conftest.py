@@ -10,7 +10,7 @@ from typing import NoReturn
 import pytest
 from hypothesis import HealthCheck, settings
 
-from hybrid_engine import journal
+from hybrid_engine.runtime import log
 from tests.support.process import Launcher
 
 # Deterministic, and without a deadline: the machine is noisy, and a slow example is no failure.
@@ -45,4 +45,4 @@ def _no_silent_end(monkeypatch: pytest.MonkeyPatch) -> None:
 def _journal_level() -> Iterator[None]:
     """The journal's threshold is the process's; a test that lowers it must not change the next one."""
     yield
-    journal.set_level("INFO")
+    log.set_level("INFO")

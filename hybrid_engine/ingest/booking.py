@@ -11,9 +11,9 @@ from hybrid_engine.ingest.link import Link
 from hybrid_engine.ingest.sequence import Hole, Holes
 from hybrid_engine.ingest.session import Session
 from hybrid_engine.ingest.taken import Taken
-from hybrid_engine.journal import Journal, Throttle
 from hybrid_engine.metrics import FeedState
 from hybrid_engine.model import Print
+from hybrid_engine.runtime.log import Journal, Throttle
 from hybrid_engine.store import now_ms
 
 log = Journal("hybrid_engine.ingest")

@@ -12,8 +12,8 @@ from hybrid_engine.ingest.patience import MINUTE_S, Patience
 from hybrid_engine.ingest.sequence import Numbers
 from hybrid_engine.ingest.session import Session
 from hybrid_engine.ingest.standing import Standing
-from hybrid_engine.journal import Journal
 from hybrid_engine.model import Print
+from hybrid_engine.runtime.log import Journal
 from hybrid_engine.sources import Source
 from hybrid_engine.store import now_ms
 

@@ -1,8 +1,8 @@
 """What an exchange's symbols are called here."""
 
 from hybrid_engine.ingest.exchanges import plain
-from hybrid_engine.journal import Journal
 from hybrid_engine.recent import MAX_STRANGERS, MAX_SYMBOLS
+from hybrid_engine.runtime.log import Journal
 from hybrid_engine.sources import Source
 
 log = Journal("hybrid_engine.ingest")

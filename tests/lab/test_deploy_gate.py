@@ -32,7 +32,7 @@ def _run(args: argparse.Namespace) -> int:
 # Starts well and never says again that it is alive.
 FAILS_TO_PING = """
 
-from hybrid_engine.systemd import Notifier
+from hybrid_engine.runtime.systemd import Notifier
 
 Notifier.watchdog = lambda self: None  # type: ignore[method-assign]
 """

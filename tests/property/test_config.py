@@ -12,8 +12,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hybrid_engine.config import KEYS, Config, load
-from hybrid_engine.exits import ConfigError
 from hybrid_engine.ingest.exchanges import EXCHANGES
+from hybrid_engine.runtime.errors import ConfigError
 from hybrid_engine.sources import KINDS, load_sources
 
 names = st.sampled_from([*KEYS, *(name.rpartition(".")[0] for name in KEYS if "." in name)])

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from hybrid_engine.config import KEYS, load
-from hybrid_engine.exits import ConfigError, Exit
+from hybrid_engine.runtime.errors import ConfigError, Exit
 
 
 def loaded(tmp_path: Path, text: str = "", environ: dict[str, str] | None = None, **overrides: str) -> Any:

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from hybrid_engine import config, live_gate
-from hybrid_engine.exits import ConfigError
 from hybrid_engine.model import BUY, Signal
-from hybrid_engine.release import Release
+from hybrid_engine.runtime.errors import ConfigError
+from hybrid_engine.runtime.release import Release
 from proofs import signature
 
 SIGNAL = Signal(1, "BTC/USD", BUY, "TEST", 1.0, 0.1, 0)

@@ -10,8 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from hybrid_engine import one_cpu
-from hybrid_engine.one_cpu import OneCpu, busy_s, current_cpu
+from hybrid_engine.runtime import cpu_affinity
+from hybrid_engine.runtime.cpu_affinity import OneCpu, busy_s, current_cpu
 
 CPUS = sorted(os.sched_getaffinity(0))
 
@@ -57,9 +57,9 @@ class Machine:
         self.at: list[int] = []
         self.allowed = {0, 1}
         clock = SimpleNamespace(monotonic=lambda: self.now, process_time=lambda: self.own_s)
-        monkeypatch.setattr(one_cpu, "time", clock)
-        monkeypatch.setattr(one_cpu, "busy_s", lambda: dict(self.busy_s))
-        monkeypatch.setattr(one_cpu, "current_cpu", lambda: 0)
+        monkeypatch.setattr(cpu_affinity, "time", clock)
+        monkeypatch.setattr(cpu_affinity, "busy_s", lambda: dict(self.busy_s))
+        monkeypatch.setattr(cpu_affinity, "current_cpu", lambda: 0)
         monkeypatch.setattr(os, "sched_setaffinity", lambda _, cpus: self.at.extend(cpus))
         monkeypatch.setattr(os, "sched_getaffinity", lambda _: self.allowed)
         together.gather()
@@ -124,8 +124,8 @@ def test_a_cpu_that_appears_is_looked_at_from_then_on(machine: Machine) -> None:
 
 
 def test_cpus_are_compared_only_now_and_then(machine: Machine) -> None:
-    assert machine.later(1.0, 0.0, 0.1, one_cpu.LOOK_S * 0.9) == []
-    assert machine.later(1.0, 0.0, 0.1, one_cpu.LOOK_S * 0.2) == [1]
+    assert machine.later(1.0, 0.0, 0.1, cpu_affinity.LOOK_S * 0.9) == []
+    assert machine.later(1.0, 0.0, 0.1, cpu_affinity.LOOK_S * 0.2) == [1]
 
 
 def test_what_a_cpu_did_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,7 +162,7 @@ def test_where_it_is_not_allowed_they_run_where_they_like(
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(os, "sched_setaffinity", refused)
-    monkeypatch.setattr(one_cpu, "LOOK_S", 0.0)
+    monkeypatch.setattr(cpu_affinity, "LOOK_S", 0.0)
     together = OneCpu(workers)
     together.gather()
     together.gather()

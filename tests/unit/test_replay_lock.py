@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from hybrid_engine import database
-from hybrid_engine.exits import OverloadError
 from hybrid_engine.ingest import replay
+from hybrid_engine.runtime.errors import OverloadError
 from hybrid_engine.settings import EngineSettings, ReplayFrom
 from hybrid_engine.store import Store
 from tests.support.street import INFO

@@ -11,12 +11,12 @@ import pytest
 
 from hybrid_engine import retention
 from hybrid_engine.channel import BEAT_S, Channel
-from hybrid_engine.exits import StorageError
 from hybrid_engine.front_door import FrontDoor
 from hybrid_engine.metrics import Books, Counters, FeedState, Gap
 from hybrid_engine.model import Event
 from hybrid_engine.persist import PersistStage
 from hybrid_engine.retention import DAY_MS, SLICE
+from hybrid_engine.runtime.errors import StorageError
 from hybrid_engine.settings import EngineSettings
 from hybrid_engine.store import Store, now_ms
 from tests.support.books import check_chains, rows

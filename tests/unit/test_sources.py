@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from websocket import WebSocketBadStatusException
 
-from hybrid_engine.exits import ConfigError
 from hybrid_engine.ingest.exchanges import EXCHANGES
 from hybrid_engine.ingest.failure import _hold_s
 from hybrid_engine.ingest.names import Names
+from hybrid_engine.runtime.errors import ConfigError
 from hybrid_engine.sources import Source, load_sources
 
 GOOD = {"name": '"a"', "url": '"ws://h/ws/btcusdt@trade"', "kind": '"binance"', "priority": "1"}

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from hybrid_engine.exits import Exit, StorageError
+from hybrid_engine.runtime.errors import Exit, StorageError
 from hybrid_engine.schema import refuse_foreign
 from hybrid_engine.store import Store
 from tests.support.process import wait_until

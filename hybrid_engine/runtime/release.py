@@ -17,7 +17,7 @@ class Release(NamedTuple):
 
 def this_release() -> Release:
     """The release that this file is part of; name and digest are "unreleased" in a checkout."""
-    path = Path(__file__).resolve().parents[2] / "release.json"
+    path = Path(__file__).resolve().parents[3] / "release.json"
     try:
         about = json.loads(path.read_text())
         return Release(__version__, str(about["name"]), str(about["digest"]))
