@@ -10,7 +10,7 @@ A live adapter is a package of its own that names a factory in the entry point g
 
 from typing import NamedTuple, Protocol
 
-from hybrid_engine.model import FILLED, Signal
+from hybrid_engine.domain.events import FILLED, Signal
 
 FEE_RATE = 0.001  # of the notional
 

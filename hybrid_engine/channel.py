@@ -8,7 +8,7 @@ import queue
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from hybrid_engine.model import Event, Tick
+from hybrid_engine.domain.events import Event, Tick
 
 # How often a stage that waits (for input, for room, for a lock) says that it is alive.
 BEAT_S = 0.25

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 
 from hybrid_engine.adapter import Execution, ExecutionAdapter
 from hybrid_engine.channel import Channel
-from hybrid_engine.metrics import Counters
-from hybrid_engine.model import FILLED, REJECTED, Event, Order, Signal, Tick, Trade
+from hybrid_engine.domain.counters import Counters
+from hybrid_engine.domain.events import FILLED, REJECTED, Event, Order, Signal, Tick, Trade
 from hybrid_engine.risk import RiskBook
 from hybrid_engine.stage import Transform
 

@@ -11,9 +11,9 @@ from itertools import groupby
 from operator import itemgetter
 
 from hybrid_engine.channel import BEAT_S, Channel
-from hybrid_engine.metrics import Books, Gap, GapLedger
-from hybrid_engine.model import Print, Tick
-from hybrid_engine.recent import MAX_SYMBOLS, Recent
+from hybrid_engine.domain.counters import Books, Gap, GapLedger
+from hybrid_engine.domain.deduplication import MAX_SYMBOLS, Recent
+from hybrid_engine.domain.events import Print, Tick
 from hybrid_engine.runtime.log import Journal, Throttle
 
 _SYMBOL = itemgetter(0)  # of a print

@@ -12,9 +12,9 @@ from typing import Any
 
 from hybrid_engine.channel import BEAT_S, Channel
 from hybrid_engine.database import Locked
+from hybrid_engine.domain.counters import Counters, FeedState, Gap
+from hybrid_engine.domain.events import Event, Order, Signal, Tick, Trade
 from hybrid_engine.front_door import FrontDoor
-from hybrid_engine.metrics import Counters, FeedState, Gap
-from hybrid_engine.model import Event, Order, Signal, Tick, Trade
 from hybrid_engine.runtime.errors import StorageError
 from hybrid_engine.runtime.log import Journal, Throttle
 from hybrid_engine.settings import EngineSettings

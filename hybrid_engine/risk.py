@@ -3,7 +3,7 @@
 Exposure of a symbol = abs(net quantity) x last price, in quote currency; gross is the sum over symbols.
 """
 
-from hybrid_engine.model import BUY, Signal
+from hybrid_engine.domain.events import BUY, Signal
 from hybrid_engine.settings import RiskCaps
 
 

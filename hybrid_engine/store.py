@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 from hybrid_engine.checkpointer import Checkpointer
 from hybrid_engine.database import SYNCHRONOUS, claim, open_writer, transaction, translated
-from hybrid_engine.metrics import Books, Counters, FeedState, Gap
-from hybrid_engine.model import Order, Signal, Tick, Trade
+from hybrid_engine.domain.counters import Books, Counters, FeedState, Gap
+from hybrid_engine.domain.events import Order, Signal, Tick, Trade
 from hybrid_engine.retention import Slice, expire
 from hybrid_engine.runtime.errors import StorageError
 

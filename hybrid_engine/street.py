@@ -7,10 +7,10 @@ from pathlib import Path
 from hybrid_engine.adapter import ExecutionAdapter
 from hybrid_engine.channel import BEAT_S, Channel
 from hybrid_engine.config import Config
+from hybrid_engine.domain.counters import Counters, FeedState, report
 from hybrid_engine.execution import ExecutionStage
 from hybrid_engine.front_door import FrontDoor
 from hybrid_engine.ingest.base import IngestStage
-from hybrid_engine.metrics import Counters, FeedState, report
 from hybrid_engine.persist import PersistStage
 from hybrid_engine.risk import RiskBook
 from hybrid_engine.runtime.cpu_affinity import OneCpu

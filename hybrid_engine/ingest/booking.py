@@ -3,6 +3,8 @@
 import time
 from collections.abc import Callable, Iterable, Sequence
 
+from hybrid_engine.domain.counters import FeedState
+from hybrid_engine.domain.events import Print
 from hybrid_engine.front_door import FrontDoor
 from hybrid_engine.ingest.choice import Choice
 from hybrid_engine.ingest.exchanges import Mark
@@ -11,8 +13,6 @@ from hybrid_engine.ingest.link import Link
 from hybrid_engine.ingest.sequence import Hole, Holes
 from hybrid_engine.ingest.session import Session
 from hybrid_engine.ingest.taken import Taken
-from hybrid_engine.metrics import FeedState
-from hybrid_engine.model import Print
 from hybrid_engine.runtime.log import Journal, Throttle
 from hybrid_engine.store import now_ms
 

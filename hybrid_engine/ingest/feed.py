@@ -10,6 +10,7 @@ from contextlib import suppress
 from functools import partial
 
 from hybrid_engine.channel import BEAT_S
+from hybrid_engine.domain.counters import FeedState
 from hybrid_engine.front_door import FrontDoor
 from hybrid_engine.ingest.base import IngestStage
 from hybrid_engine.ingest.booking import Booking
@@ -20,7 +21,6 @@ from hybrid_engine.ingest.listening import Listener
 from hybrid_engine.ingest.overview import Overview
 from hybrid_engine.ingest.session import Session
 from hybrid_engine.ingest.standing import Change, Rules
-from hybrid_engine.metrics import FeedState
 from hybrid_engine.runtime.errors import NetworkError, ParseError
 from hybrid_engine.runtime.log import Journal
 from hybrid_engine.settings import EngineSettings

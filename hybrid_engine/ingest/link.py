@@ -4,6 +4,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 
+from hybrid_engine.domain.events import Print
 from hybrid_engine.ingest.connecting import Connecting
 from hybrid_engine.ingest.exchanges import EXCHANGES
 from hybrid_engine.ingest.failure import Dead, Garbage, SourceFailed
@@ -12,7 +13,6 @@ from hybrid_engine.ingest.patience import MINUTE_S, Patience
 from hybrid_engine.ingest.sequence import Numbers
 from hybrid_engine.ingest.session import Session
 from hybrid_engine.ingest.standing import Standing
-from hybrid_engine.model import Print
 from hybrid_engine.runtime.log import Journal
 from hybrid_engine.sources import Source
 from hybrid_engine.store import now_ms

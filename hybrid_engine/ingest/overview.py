@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 
+from hybrid_engine.domain.counters import FeedState
 from hybrid_engine.ingest.choice import Choice
 from hybrid_engine.ingest.link import Link
-from hybrid_engine.metrics import FeedState
 from hybrid_engine.runtime.log import Journal
 
 log = Journal("hybrid_engine.ingest")

@@ -7,7 +7,7 @@ told of it, its number included: numbers alone meet between exchanges that have 
 from collections import deque
 from collections.abc import Iterable, Sequence
 
-from hybrid_engine.model import Print
+from hybrid_engine.domain.events import Print
 
 # So many trades are remembered of each symbol and source, and in all of each source.
 MOST = 1024

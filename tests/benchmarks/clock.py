@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hybrid_engine.adapter import Execution, FillAtLast
-from hybrid_engine.model import Signal, Tick
+from hybrid_engine.domain.events import Signal, Tick
 from hybrid_engine.settings import EngineSettings
 from hybrid_engine.store import Batch, Store
 from hybrid_engine.strategy import Periodic

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from hybrid_engine.metrics import Books, Counters, FeedState, Gap
+from hybrid_engine.domain.counters import Books, Counters, FeedState, Gap
 from hybrid_engine.retention import DAY_MS
 from hybrid_engine.store import Batch, Store, now_ms
 from tests.support.process import as_toml, clean_environment

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
+from hybrid_engine.domain.events import Print
 from hybrid_engine.ingest.exchanges import EXCHANGES, Decoded, Mark
-from hybrid_engine.model import Print
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ import fcntl, glob, json, os, subprocess, sys, time
 lock = open("/run/stand-in.lock", "w")
 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # one is enough
 unit, config = "/etc/systemd/system/hybrid-engine.service", "/etc/hybrid-engine/config.toml"
-module, added = os.path.realpath("/opt/hybrid-engine/current/lib/hybrid_engine/model.py"), unit + ".d/60-added.conf"
+module = os.path.realpath("/opt/hybrid-engine/current/lib/hybrid_engine/domain/events.py")
+added = unit + ".d/60-added.conf"
 was = {path: open(path, "rb").read() for path in (unit, config, module)}
 other = f": sha256 {64 * 'a'} where {64 * 'b'} was deployed"
 says = {
@@ -22,7 +23,7 @@ says = {
             "the process works elsewhere than in its state directory")],
     config: [("test_release.py::test_deployed_files_are_as_deployed", config + other)],
     module: [("test_release.py::test_release_is_what_its_name_says",
-              "lib/hybrid_engine/model.py is not as it was built")],
+              "lib/hybrid_engine/domain/events.py is not as it was built")],
     added: [("test_dropins.py::test_nobody_else_changes_the_unit", "unmanaged drop-ins are in force: " + added)],
 }
 def drifted():

@@ -107,7 +107,7 @@ ALTERED = {
     f"/etc/systemd/system/{UNIT}": FILES,
     f"{DROPINS}/40-hardening.conf": FILES,
     CONFIG: FILES,
-    f"{CURRENT}/lib/hybrid_engine/model.py": TREE,
+    f"{CURRENT}/lib/hybrid_engine/domain/events.py": TREE,
     f"{CURRENT}/lib/hybrid_engine/__pycache__/store.cpython-*.pyc": TREE,
     f"{CURRENT}/bin/hybrid-engine": TREE,
     f"{CURRENT}/release.json": TREE,
@@ -120,7 +120,7 @@ def shown(path: str) -> str:
 
 
 def test_one_altered_byte_is_put_right_alone(lab: Lab, deployed: Played) -> None:
-    path = f"{CURRENT}/lib/hybrid_engine/model.py"
+    path = f"{CURRENT}/lib/hybrid_engine/domain/events.py"
     place = lab.root("readlink", "-f", path).stdout.strip()
     before, process = fingerprint(lab, "/etc", "/opt", "/var/lib/hybrid-deploy"), pid(lab)
     flip_byte(lab, place)
@@ -151,7 +151,7 @@ def test_a_byte_of_everything_is_told_of_and_put_right(lab: Lab, deployed: Playe
 def test_owner_mode_and_stray_files_are_put_right(lab: Lab, deployed: Played) -> None:
     before, process = fingerprint(lab, "/etc", "/opt", "/var/lib/hybrid-deploy"), pid(lab)
     lab.root("chmod", "0666", CONFIG)
-    lab.root("chown", "hybrid-engine", f"{CURRENT}/lib/hybrid_engine/model.py")
+    lab.root("chown", "hybrid-engine", f"{CURRENT}/lib/hybrid_engine/domain/events.py")
     healed = play(lab, "deploy", "--diff")
     assert healed.changes == [TREE, FILES], "the process has read nothing else, so it goes on"
     assert pid(lab) == process

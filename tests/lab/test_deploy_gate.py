@@ -138,7 +138,7 @@ def test_old_releases_go_and_the_live_one_never(running: Lab, tmp_path: Path) ->
 def test_a_release_altered_on_the_host_is_not_gone_back_to(running: Lab) -> None:
     name = live(running)
     other = next(n for n in running.root("ls", f"{ROOT}/releases").stdout.split() if n != name)
-    running.root("sh", "-c", f"echo '# altered' >> {ROOT}/releases/{other}/lib/hybrid_engine/model.py")
+    running.root("sh", "-c", f"echo '# altered' >> {ROOT}/releases/{other}/lib/hybrid_engine/domain/events.py")
     process = pid(running)
     said = play(running, "rollback", check=False, release=other)
     assert "altered on this host" in said.said

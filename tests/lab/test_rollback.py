@@ -72,7 +72,7 @@ def test_verify_is_red_for_each_thing_that_is_wrong(running: Lab) -> None:
     """Many wrongs at once, each of which has its assertion; then nothing is left of them."""
     running.root("chmod", "0666", f"{DROPINS}/20-resources.conf")
     running.root("sh", "-c", f"sed -i 's/sample_every = 1/sample_every = 2/' {CONFIG}")
-    running.root("sh", "-c", f"echo '# altered' >> {CURRENT}/lib/hybrid_engine/model.py; touch {CURRENT}/stray")
+    running.root("sh", "-c", f"echo '# altered' >> {CURRENT}/lib/hybrid_engine/domain/events.py; touch {CURRENT}/stray")
     running.root("sh", "-c", f"printf '[Service]\\nSystemCallFilter=\\nNice=5\\n' > {DROPINS}/90-foreign.conf")
     running.root("sh", "-c", f"systemctl daemon-reload; systemctl disable {UNIT}; systemctl restart {UNIT}")
     running.root("sh", "-c", f"sed -i 's/sample_every = 2/sample_every = 3/' {CONFIG}")

@@ -126,7 +126,7 @@ def test_a_strategy_that_is_none_is_12(engine: Launcher, factory: str, said: str
 )
 def test_a_strange_signal_is_a_bug_that_is_named(engine: Launcher, signal_line: str) -> None:
     (engine.folder / "odd.py").write_text(
-        "from hybrid_engine.model import Signal\n"
+        "from hybrid_engine.domain.events import Signal\n"
         f"class Odd:\n    def on_tick(self, tick):\n        {signal_line}\n"
         "def make(settings): return Odd()\n"
     )

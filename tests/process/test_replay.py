@@ -16,7 +16,7 @@ CAPS = {"max_exposure_usd": 25.0, "max_symbol_exposure_usd": 25.0}
 
 # Wishes that meet the caps on both sides, made of nothing but the ticks.
 STRATEGY = """
-from hybrid_engine.model import Signal
+from hybrid_engine.domain.events import Signal
 
 class Greedy:
     def __init__(self):

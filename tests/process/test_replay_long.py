@@ -20,7 +20,7 @@ CAPS = {"max_exposure_usd": 25.0, "max_symbol_exposure_usd": 25.0}
 
 # Ten dollars up or down with the price, so that both the caps and the trades are met all the way.
 STRATEGY = """
-from hybrid_engine.model import Signal
+from hybrid_engine.domain.events import Signal
 
 class Greedy:
     def __init__(self):

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from hybrid_engine.model import Print
+from hybrid_engine.domain.events import Print
 from tests.support.books import check_finished, check_snapshot, rows
 from tests.support.street import BackStreet, nothing
 

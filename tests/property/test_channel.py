@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hybrid_engine.channel import Channel, whole_chains
-from hybrid_engine.model import Event, Order, Signal, Tick, Trade
+from hybrid_engine.domain.events import Event, Order, Signal, Tick, Trade
 
 
 def chain(number: int, length: int) -> list[Event]:

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hybrid_engine import recent
-from hybrid_engine.model import Print
-from hybrid_engine.recent import Recent
+from hybrid_engine.domain import deduplication
+from hybrid_engine.domain.deduplication import Recent
+from hybrid_engine.domain.events import Print
 
 # Mostly ascending, with repeats, what comes late, leaps, numbers that begin anew, and trades without one.
 steps = st.one_of(
@@ -27,8 +27,8 @@ steps = st.one_of(
 @given(st.lists(st.lists(steps, min_size=1, max_size=12), max_size=40), st.integers(1, 9), st.sampled_from([0, 0, 3]))
 def test_it_knows_the_last_ones_and_no_others(script: list[list[tuple[str, int]]], remembered: int, spare: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(recent, "REMEMBERED_IDS", remembered)
-        patch.setattr(recent, "SPARE_IDS", spare)
+        patch.setattr(deduplication, "REMEMBERED_IDS", remembered)
+        patch.setattr(deduplication, "SPARE_IDS", spare)
         known, new = Recent(), list[int]()
         last = 0
         for hand_over in script:

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from hybrid_engine.adapter import WITHOUT_NETWORK
 from hybrid_engine.channel import Channel
+from hybrid_engine.domain.counters import Counters
+from hybrid_engine.domain.events import BUY, FILLED, Event, Order, Signal, Tick, Trade
 from hybrid_engine.execution import ExecutionStage
-from hybrid_engine.metrics import Counters
-from hybrid_engine.model import BUY, FILLED, Event, Order, Signal, Tick, Trade
 from hybrid_engine.risk import RiskBook
 from hybrid_engine.settings import RiskCaps
 

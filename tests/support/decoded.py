@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from hybrid_engine.domain.events import Print
 from hybrid_engine.ingest.exchanges import Decoded, Mark
-from hybrid_engine.model import Print
 
 MAX_INT = 2**63 - 1  # what a column of the store holds
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from hybrid_engine.metrics import Books, Counters, FeedState, Gap
-from hybrid_engine.model import Order, Signal, Tick, Trade
+from hybrid_engine.domain.counters import Books, Counters, FeedState, Gap
+from hybrid_engine.domain.events import Order, Signal, Tick, Trade
 from hybrid_engine.store import Batch, Store
 
 

@@ -11,10 +11,10 @@ from typing import Any
 
 from hybrid_engine.adapter import WITHOUT_NETWORK, ExecutionAdapter
 from hybrid_engine.channel import Channel
+from hybrid_engine.domain.counters import Counters, FeedState
+from hybrid_engine.domain.events import FILLED, Signal, Tick
 from hybrid_engine.execution import ExecutionStage
 from hybrid_engine.front_door import FrontDoor
-from hybrid_engine.metrics import Counters, FeedState
-from hybrid_engine.model import FILLED, Signal, Tick
 from hybrid_engine.persist import PersistStage
 from hybrid_engine.risk import RiskBook
 from hybrid_engine.settings import EngineSettings, RiskCaps

@@ -19,7 +19,7 @@ import pytest
 from hybrid_engine import checkpointer as module
 from hybrid_engine.checkpointer import CHECKPOINT_PAGES, SYNC_PAGES, Checkpointer, Step
 from hybrid_engine.database import AUTOCHECKPOINT_PAGES, KEPT_LOG_BYTES, open_reader
-from hybrid_engine.metrics import Books, Counters, FeedState
+from hybrid_engine.domain.counters import Books, Counters, FeedState
 from hybrid_engine.runtime.errors import StorageError
 from hybrid_engine.store import Store, now_ms
 from tests.support.process import wait_until

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 
 import pytest
 
+from hybrid_engine.domain.counters import Gap
+from hybrid_engine.domain.deduplication import MAX_SYMBOLS, REMEMBERED_IDS, SPARE_IDS
+from hybrid_engine.domain.events import Event, Print, Tick
 from hybrid_engine.front_door import FrontDoor
-from hybrid_engine.metrics import Gap
-from hybrid_engine.model import Event, Print, Tick
-from hybrid_engine.recent import MAX_SYMBOLS, REMEMBERED_IDS, SPARE_IDS
 from tests.support.street import nothing
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from hybrid_engine import cli, config, health
 from hybrid_engine.database import open_at_rest
-from hybrid_engine.metrics import Books, Counters, FeedState, Gap
+from hybrid_engine.domain.counters import Books, Counters, FeedState, Gap
 from hybrid_engine.store import Store, now_ms
 from tests.support.rows import chains
 from tests.support.street import INFO

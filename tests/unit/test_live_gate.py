@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from hybrid_engine import config, live_gate
-from hybrid_engine.model import BUY, Signal
+from hybrid_engine.domain.events import BUY, Signal
 from hybrid_engine.runtime.errors import ConfigError
 from hybrid_engine.runtime.release import Release
 from proofs import signature

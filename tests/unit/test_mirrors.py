@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from hybrid_engine.domain.events import Print
 from hybrid_engine.ingest import link
 from hybrid_engine.ingest.taken import MOST, MOST_IN_ALL, Taken
-from hybrid_engine.model import Print
 from tests.support.feeding import Feeding, source
 from tests.support.talker import Talker, trade
 

@@ -32,7 +32,7 @@ OTHER = f": sha256 {64 * 'a'} where {64 * 'b'} was deployed"
 # As verify's lines stand in the answer: JSON strings of Ansible's.
 SAID = f"""
             "E   AssertionError: unmanaged drop-ins are in force: {UNIT}.d/60-added.conf",
-            "E   AssertionError: lib/hybrid_engine/model.py is not as it was built",
+            "E   AssertionError: lib/hybrid_engine/domain/events.py is not as it was built",
             "E   AssertionError: {UNIT}{OTHER}; {CONFIG}{OTHER}",
             "E   AssertionError: the process works elsewhere than in its state directory",
             "FAILED tests/verify/test_dropins.py::test_nobody_else_changes_the_unit - AssertionError: un...",

@@ -11,9 +11,9 @@ import pytest
 
 from hybrid_engine import retention
 from hybrid_engine.channel import BEAT_S, Channel
+from hybrid_engine.domain.counters import Books, Counters, FeedState, Gap
+from hybrid_engine.domain.events import Event
 from hybrid_engine.front_door import FrontDoor
-from hybrid_engine.metrics import Books, Counters, FeedState, Gap
-from hybrid_engine.model import Event
 from hybrid_engine.persist import PersistStage
 from hybrid_engine.retention import DAY_MS, SLICE
 from hybrid_engine.runtime.errors import StorageError

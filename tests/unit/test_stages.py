@@ -12,8 +12,8 @@ import pytest
 
 from hybrid_engine.adapter import Execution
 from hybrid_engine.channel import Channel
-from hybrid_engine.metrics import Counters
-from hybrid_engine.model import FILLED, REJECTED, Print, Signal, Tick
+from hybrid_engine.domain.counters import Counters
+from hybrid_engine.domain.events import FILLED, REJECTED, Print, Signal, Tick
 from hybrid_engine.runtime.errors import StorageError
 from hybrid_engine.settings import EngineSettings, RiskCaps
 from hybrid_engine.stage import STUCK_AFTER_S, Stage

@@ -8,6 +8,7 @@ import json
 from collections.abc import Sequence
 from urllib.parse import parse_qs, urlsplit
 
+from hybrid_engine.domain.events import Print
 from hybrid_engine.ingest.exchanges.base import (
     NOTHING,
     Decoded,
@@ -24,7 +25,6 @@ from hybrid_engine.ingest.exchanges.base import (
     unix_ms,
 )
 from hybrid_engine.ingest.exchanges.binance_run import decode_run
-from hybrid_engine.model import Print
 
 
 class Binance(Exchange):

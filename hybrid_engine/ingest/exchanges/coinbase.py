@@ -9,6 +9,7 @@ They are another channel and may overtake the trades they tell of, which are the
 import json
 from collections.abc import Sequence
 
+from hybrid_engine.domain.events import Print
 from hybrid_engine.ingest.exchanges.base import (
     NOTHING,
     Decoded,
@@ -25,7 +26,6 @@ from hybrid_engine.ingest.exchanges.base import (
     rfc3339_ms,
     symbol_of,
 )
-from hybrid_engine.model import Print
 
 
 class Coinbase(Exchange):

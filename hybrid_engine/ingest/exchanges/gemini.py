@@ -6,6 +6,7 @@ No marks: nothing says that `t` counts the trades of one symbol, and the ids of 
 import json
 from collections.abc import Sequence
 
+from hybrid_engine.domain.events import Print
 from hybrid_engine.ingest.exchanges.base import (
     NOTHING,
     Decoded,
@@ -19,7 +20,6 @@ from hybrid_engine.ingest.exchanges.base import (
     symbol_of,
     unix_ms,
 )
-from hybrid_engine.model import Print
 
 _ASKED = "trades"  # the id of the one request there is
 

@@ -6,6 +6,7 @@
 from collections.abc import Sequence
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
+from hybrid_engine.domain.events import Print
 from hybrid_engine.ingest.exchanges.base import (
     Decoded,
     Exchange,
@@ -18,7 +19,6 @@ from hybrid_engine.ingest.exchanges.base import (
     plain,
     unix_ms,
 )
-from hybrid_engine.model import Print
 
 # It sends what it is asked for only when each part is asked for by name.
 _QUERY = {"heartbeat": "true", "trades": "true", "bids": "false", "offers": "false"}

@@ -6,6 +6,7 @@ No marks: `event_id` counts what happens at all of Gemini, so it has holes where
 import json
 from collections.abc import Sequence
 
+from hybrid_engine.domain.events import Print
 from hybrid_engine.ingest.exchanges.base import (
     NOTHING,
     Decoded,
@@ -18,7 +19,6 @@ from hybrid_engine.ingest.exchanges.base import (
     symbol_of,
     unix_ms,
 )
-from hybrid_engine.model import Print
 
 
 class GeminiV2(Exchange):

@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from hybrid_engine.domain.events import Print
 from hybrid_engine.ingest.exchanges.base import (
     NOTHING,
     Decoded,
@@ -23,7 +24,6 @@ from hybrid_engine.ingest.exchanges.base import (
     rfc3339_ms,
     symbol_of,
 )
-from hybrid_engine.model import Print
 
 
 class Kraken(Exchange):

@@ -4,7 +4,7 @@ from array import array
 from bisect import bisect_left
 from operator import lt
 
-from hybrid_engine.model import Print
+from hybrid_engine.domain.events import Print
 
 # Symbols of a source: as many as Binance streams on one connection. Those that it was not configured for are fewer, so
 # that an exchange which invents some leaves room for those that it was.

@@ -1,0 +1,1 @@
+"""What the engine is about: trades, ticks, signals, orders; counters, gaps and de-duplication."""
