@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from hybrid_engine.domain.deduplication import MAX_STRANGERS, MAX_SYMBOLS
-from hybrid_engine.ingest.exchanges import EXCHANGES, Exchange, plain
+from hybrid_engine.exchanges import EXCHANGES, Exchange, plain
 from hybrid_engine.runtime.errors import ConfigError
 
 # The protocols a source can speak. "auto" is for MOCK_WS alone.

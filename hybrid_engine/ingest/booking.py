@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterable, Sequence
 
 from hybrid_engine.domain.counters import FeedState
 from hybrid_engine.domain.events import Print
+from hybrid_engine.exchanges import Mark
 from hybrid_engine.front_door import FrontDoor
 from hybrid_engine.ingest.choice import Choice
-from hybrid_engine.ingest.exchanges import Mark
 from hybrid_engine.ingest.failure import Garbage, SourceFailed
 from hybrid_engine.ingest.link import Link
 from hybrid_engine.ingest.sequence import Hole, Holes

@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hybrid_engine.config import Config
+from hybrid_engine.exchanges import EXCHANGES, decode
 from hybrid_engine.ingest.connection import Connection
-from hybrid_engine.ingest.exchanges import EXCHANGES, decode
 from hybrid_engine.ingest.failure import SourceFailed
 from hybrid_engine.runtime.errors import ConfigError, NetworkError, StorageError
 from hybrid_engine.sources import Source, load_sources

@@ -5,8 +5,8 @@ import time
 from collections.abc import Callable, Iterator
 
 from hybrid_engine.domain.events import Print
+from hybrid_engine.exchanges import EXCHANGES
 from hybrid_engine.ingest.connecting import Connecting
-from hybrid_engine.ingest.exchanges import EXCHANGES
 from hybrid_engine.ingest.failure import Dead, Garbage, SourceFailed
 from hybrid_engine.ingest.names import Names
 from hybrid_engine.ingest.patience import MINUTE_S, Patience

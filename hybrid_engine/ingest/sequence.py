@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from hybrid_engine.domain.deduplication import MAX_SYMBOLS
-from hybrid_engine.ingest.exchanges import Mark
+from hybrid_engine.exchanges import Mark
 
 # Numbers that come again: an exchange repeats some after a reconnect. What falls back further was numbered anew.
 REPEATED = 4096

@@ -7,7 +7,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from hybrid_engine.domain.events import Print
-from hybrid_engine.ingest.exchanges import EXCHANGES, Mark, decode
+from hybrid_engine.exchanges import EXCHANGES, Mark, decode
 from hybrid_engine.ingest.names import Names
 from hybrid_engine.sources import Source
 from hybrid_engine.store import now_ms

@@ -1,7 +1,7 @@
 import json
 
 from hybrid_engine.domain.events import Print
-from hybrid_engine.ingest.exchanges import Decoded, Mark
+from hybrid_engine.exchanges import Decoded, Mark
 from tests.exchanges.table import Table
 
 T = 1_700_000_000_123

@@ -1,5 +1,5 @@
 from hybrid_engine.domain.events import Print
-from hybrid_engine.ingest.exchanges import Decoded, Mark
+from hybrid_engine.exchanges import Decoded, Mark
 from tests.exchanges.table import Table
 
 # As text: the numbers are the exchange's own.

@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import Any
 
 from hybrid_engine.domain.events import Print
-from hybrid_engine.ingest.exchanges import EXCHANGES, Decoded, Mark
+from hybrid_engine.exchanges import EXCHANGES, Decoded, Mark
 
 
 @dataclass(frozen=True)

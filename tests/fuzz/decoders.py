@@ -13,8 +13,8 @@ from pathlib import Path
 
 import atheris  # type: ignore[import-untyped, unused-ignore]
 
-with atheris.instrument_imports(include=["hybrid_engine.ingest.exchanges"]):
-    from hybrid_engine.ingest.exchanges import EXCHANGES, decode
+with atheris.instrument_imports(include=["hybrid_engine.exchanges"]):
+    from hybrid_engine.exchanges import EXCHANGES, decode
 
 from tests.exchanges.table import TABLES, text
 from tests.support.decoded import check

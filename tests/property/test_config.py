@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hybrid_engine.config import KEYS, Config, load
-from hybrid_engine.ingest.exchanges import EXCHANGES
+from hybrid_engine.exchanges import EXCHANGES
 from hybrid_engine.runtime.errors import ConfigError
 from hybrid_engine.sources import KINDS, load_sources
 

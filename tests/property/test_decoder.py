@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from hybrid_engine.ingest.exchanges import EXCHANGES, Decoded, decode
+from hybrid_engine.exchanges import EXCHANGES, Decoded, decode
 from hybrid_engine.schema import MIGRATIONS
 from tests.exchanges.table import TABLES
 from tests.support.decoded import check

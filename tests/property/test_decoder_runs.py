@@ -10,7 +10,7 @@ import pytest
 from hypothesis import event, example, given, settings
 from hypothesis import strategies as st
 
-from hybrid_engine.ingest.exchanges import EXCHANGES, Decoded, Mark, decode
+from hybrid_engine.exchanges import EXCHANGES, Decoded, Mark, decode
 from hybrid_engine.ingest.sequence import Hole, Holes, Numbers
 from tests.exchanges.table import TABLES
 from tests.property.test_decoder import damaged, spoiled

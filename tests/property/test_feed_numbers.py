@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybrid_engine.ingest.exchanges import Mark
+from hybrid_engine.exchanges import Mark
 from hybrid_engine.ingest.sequence import LATE_S, WAITING, Hole, Holes, Numbers
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hybrid_engine.domain.events import Print
-from hybrid_engine.ingest.exchanges import Decoded, Mark
+from hybrid_engine.exchanges import Decoded, Mark
 
 MAX_INT = 2**63 - 1  # what a column of the store holds
 

@@ -16,8 +16,8 @@ from contextlib import contextmanager
 
 import pytest
 
+from hybrid_engine.exchanges import EXCHANGES, decode
 from hybrid_engine.ingest.connection import MAX_MESSAGE_BYTES, Connection
-from hybrid_engine.ingest.exchanges import EXCHANGES, decode
 from hybrid_engine.ingest.failure import SourceFailed
 from hybrid_engine.sources import Source
 from tests.exchanges.table import KINDS, TABLES, text

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from websocket import WebSocketBadStatusException
 
-from hybrid_engine.ingest.exchanges import EXCHANGES
+from hybrid_engine.exchanges import EXCHANGES
 from hybrid_engine.ingest.failure import _hold_s
 from hybrid_engine.ingest.names import Names
 from hybrid_engine.runtime.errors import ConfigError

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from hybrid_engine import cli
-from hybrid_engine.ingest.exchanges import EXCHANGES
+from hybrid_engine.exchanges import EXCHANGES
 from tests.support.process import ROOT, clean_environment
 
 ENGINE = ROOT / "hybrid_engine"
@@ -30,11 +30,11 @@ FLOORS = [
         "runtime.__init__",
     },
     {"settings", "schema", "runtime.release", "domain.deduplication", "checkpointer"},
-    {"ingest.exchanges.base", "ingest.__init__"},
-    {"ingest.exchanges.binance_run"},
-    {f"ingest.exchanges.{kind}" for kind in EXCHANGES if kind != "auto"},
-    {"ingest.exchanges.auto"},
-    {"ingest.exchanges", "ingest.exchanges.__init__", "ingest.failure"},
+    {"exchanges.base", "ingest.__init__"},
+    {"exchanges.binance_run"},
+    {f"exchanges.{kind}" for kind in EXCHANGES if kind != "auto"},
+    {"exchanges.auto"},
+    {"exchanges", "exchanges.__init__", "ingest.failure"},
     {"sources", "channel", "risk", "adapter", "database"},
     {"retention"},
     {"config", "store"},

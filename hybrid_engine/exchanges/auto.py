@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
-from hybrid_engine.ingest.exchanges.base import Decoded, Exchange, Frame
-from hybrid_engine.ingest.exchanges.binance import Binance
-from hybrid_engine.ingest.exchanges.coinbase import Coinbase
-from hybrid_engine.ingest.exchanges.gemini import Gemini
-from hybrid_engine.ingest.exchanges.gemini_v1 import GeminiV1
-from hybrid_engine.ingest.exchanges.gemini_v2 import GeminiV2
-from hybrid_engine.ingest.exchanges.kraken import Kraken
+from hybrid_engine.exchanges.base import Decoded, Exchange, Frame
+from hybrid_engine.exchanges.binance import Binance
+from hybrid_engine.exchanges.coinbase import Coinbase
+from hybrid_engine.exchanges.gemini import Gemini
+from hybrid_engine.exchanges.gemini_v1 import GeminiV1
+from hybrid_engine.exchanges.gemini_v2 import GeminiV2
+from hybrid_engine.exchanges.kraken import Kraken
 
 _BINANCE, _COINBASE, _KRAKEN = Binance(), Coinbase(), Kraken()
 _GEMINI, _GEMINI_V1, _GEMINI_V2 = Gemini(), GeminiV1(), GeminiV2()

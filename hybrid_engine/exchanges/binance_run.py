@@ -10,7 +10,7 @@ from typing import Annotated
 import msgspec
 
 from hybrid_engine.domain.events import Print
-from hybrid_engine.ingest.exchanges.base import MAX_INT, MICROSECONDS, Decoded, Mark
+from hybrid_engine.exchanges.base import MAX_INT, MICROSECONDS, Decoded, Mark
 
 _Number = Annotated[int, msgspec.Meta(ge=0, lt=MAX_INT)]
 _Ms = Annotated[int, msgspec.Meta(gt=0, lt=MICROSECONDS)]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from hybrid_engine.domain.events import Print
-from hybrid_engine.ingest.exchanges.base import (
+from hybrid_engine.exchanges.base import (
     Decoded,
     Exchange,
     Frame,

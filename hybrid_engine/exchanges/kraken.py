@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hybrid_engine.domain.events import Print
-from hybrid_engine.ingest.exchanges.base import (
+from hybrid_engine.exchanges.base import (
     NOTHING,
     Decoded,
     Exchange,

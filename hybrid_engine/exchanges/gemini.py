@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 
 from hybrid_engine.domain.events import Print
-from hybrid_engine.ingest.exchanges.base import (
+from hybrid_engine.exchanges.base import (
     NOTHING,
     Decoded,
     Exchange,

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from urllib.parse import parse_qs, urlsplit
 
 from hybrid_engine.domain.events import Print
-from hybrid_engine.ingest.exchanges.base import (
+from hybrid_engine.exchanges.base import (
     NOTHING,
     Decoded,
     Exchange,
@@ -24,7 +24,7 @@ from hybrid_engine.ingest.exchanges.base import (
     symbol_of,
     unix_ms,
 )
-from hybrid_engine.ingest.exchanges.binance_run import decode_run
+from hybrid_engine.exchanges.binance_run import decode_run
 
 
 class Binance(Exchange):
