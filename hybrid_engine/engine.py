@@ -17,14 +17,14 @@ from pathlib import Path
 from hybrid_engine.adapter import ExecutionAdapter
 from hybrid_engine.channel import BEAT_S
 from hybrid_engine.config import KEYS, Config
-from hybrid_engine.database import Locked
 from hybrid_engine.pressure import Pressure
 from hybrid_engine.runtime import log as journal
 from hybrid_engine.runtime.errors import ConfigError, EngineError, Exit, OverloadError, StorageError
 from hybrid_engine.runtime.log import Journal
 from hybrid_engine.runtime.release import this_release
 from hybrid_engine.runtime.systemd import Notifier
-from hybrid_engine.store import RunInfo, Store, now_ms
+from hybrid_engine.storage.database import Locked
+from hybrid_engine.storage.store import RunInfo, Store, now_ms
 from hybrid_engine.strategy import load
 from hybrid_engine.street import Street
 

@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from hybrid_engine.channel import BEAT_S, Channel
-from hybrid_engine.database import Locked
 from hybrid_engine.domain.counters import Counters, FeedState, Gap
 from hybrid_engine.domain.events import Event, Order, Signal, Tick, Trade
 from hybrid_engine.front_door import FrontDoor
@@ -19,7 +18,8 @@ from hybrid_engine.runtime.errors import StorageError
 from hybrid_engine.runtime.log import Journal, Throttle
 from hybrid_engine.settings import EngineSettings
 from hybrid_engine.stage import Stage
-from hybrid_engine.store import Batch, Store
+from hybrid_engine.storage.database import Locked
+from hybrid_engine.storage.store import Batch, Store
 
 # Between two slices of what is too old: at most 20,000 ticks a second go, more than the house can take in.
 SLICE_EVERY_S = 0.05

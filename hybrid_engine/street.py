@@ -18,7 +18,7 @@ from hybrid_engine.runtime.errors import StorageError
 from hybrid_engine.runtime.log import Journal
 from hybrid_engine.settings import EngineSettings
 from hybrid_engine.stage import Stage
-from hybrid_engine.store import Store, now_ms
+from hybrid_engine.storage.store import Store, now_ms
 from hybrid_engine.strategy import Strategy, StrategyStage
 
 # A stop: what waits is drained for so long, then the rest of it is dropped; then what was admitted has so long to be

@@ -9,7 +9,7 @@ from hybrid_engine.domain.counters import FeedState
 from hybrid_engine.front_door import FrontDoor
 from hybrid_engine.settings import EngineSettings
 from hybrid_engine.stage import Stage
-from hybrid_engine.store import now_ms
+from hybrid_engine.storage.store import now_ms
 
 
 class IngestStage(Stage):

@@ -14,7 +14,7 @@ from hybrid_engine.ingest.sequence import Hole, Holes
 from hybrid_engine.ingest.session import Session
 from hybrid_engine.ingest.taken import Taken
 from hybrid_engine.runtime.log import Journal, Throttle
-from hybrid_engine.store import now_ms
+from hybrid_engine.storage.store import now_ms
 
 log = Journal("hybrid_engine.ingest")
 

@@ -25,7 +25,7 @@ from hybrid_engine.runtime.errors import NetworkError, ParseError
 from hybrid_engine.runtime.log import Journal
 from hybrid_engine.settings import EngineSettings
 from hybrid_engine.sources import Source
-from hybrid_engine.store import now_ms
+from hybrid_engine.storage.store import now_ms
 
 # How often health and choice are looked at. What fails, connects or is to stop is seen at once.
 TEND_S = 0.1

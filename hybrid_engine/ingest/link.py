@@ -15,7 +15,7 @@ from hybrid_engine.ingest.session import Session
 from hybrid_engine.ingest.standing import Standing
 from hybrid_engine.runtime.log import Journal
 from hybrid_engine.sources import Source
-from hybrid_engine.store import now_ms
+from hybrid_engine.storage.store import now_ms
 
 # The old connection and the new one are read side by side for so long before the old one is left.
 OVERLAP_S = 1.0

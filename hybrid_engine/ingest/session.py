@@ -10,7 +10,7 @@ from hybrid_engine.domain.events import Print
 from hybrid_engine.exchanges import EXCHANGES, Mark, decode
 from hybrid_engine.ingest.names import Names
 from hybrid_engine.sources import Source
-from hybrid_engine.store import now_ms
+from hybrid_engine.storage.store import now_ms
 
 if TYPE_CHECKING:
     from hybrid_engine.ingest.connection import Connection

@@ -9,7 +9,7 @@ from hybrid_engine.domain.events import Print
 from hybrid_engine.front_door import FrontDoor
 from hybrid_engine.ingest.base import IngestStage
 from hybrid_engine.settings import EngineSettings
-from hybrid_engine.store import now_ms
+from hybrid_engine.storage.store import now_ms
 
 SOURCE = "synthetic"
 

@@ -17,8 +17,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hybrid_engine.domain.counters import Books, Counters, FeedState, Gap
-from hybrid_engine.retention import DAY_MS
-from hybrid_engine.store import Batch, Store, now_ms
+from hybrid_engine.storage.retention import DAY_MS
+from hybrid_engine.storage.store import Batch, Store, now_ms
 from tests.support.process import as_toml, clean_environment
 from tests.support.rows import chains
 from tests.support.street import INFO

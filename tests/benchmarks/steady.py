@@ -15,7 +15,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from hybrid_engine.database import open_reader
+from hybrid_engine.storage.database import open_reader
 from tests.benchmarks.frames import PATH
 from tests.benchmarks.sending import CHECKOUT, Sender
 from tests.benchmarks.usage import cpu_s, memory_mb, slope

@@ -108,7 +108,7 @@ ALTERED = {
     f"{DROPINS}/40-hardening.conf": FILES,
     CONFIG: FILES,
     f"{CURRENT}/lib/hybrid_engine/domain/events.py": TREE,
-    f"{CURRENT}/lib/hybrid_engine/__pycache__/store.cpython-*.pyc": TREE,
+    f"{CURRENT}/lib/hybrid_engine/storage/__pycache__/store.cpython-*.pyc": TREE,
     f"{CURRENT}/bin/hybrid-engine": TREE,
     f"{CURRENT}/release.json": TREE,
 }

@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hybrid_engine.exchanges import EXCHANGES, Decoded, decode
-from hybrid_engine.schema import MIGRATIONS
+from hybrid_engine.storage.schema import MIGRATIONS
 from tests.exchanges.table import TABLES
 from tests.support.decoded import check
 

@@ -18,7 +18,7 @@ from hybrid_engine.config import Config
 from hybrid_engine.domain.events import Print, Signal, Tick
 from hybrid_engine.ingest.base import IngestStage
 from hybrid_engine.settings import AppSettings, ChannelSizes, EngineSettings, RiskCaps, Settings
-from hybrid_engine.store import Store, now_ms
+from hybrid_engine.storage.store import Store, now_ms
 from hybrid_engine.strategy import Periodic
 from hybrid_engine.street import Street
 from tests.support.process import wait_until

@@ -14,7 +14,7 @@ from hybrid_engine.front_door import FrontDoor
 from hybrid_engine.ingest.feed import FeedIngest
 from hybrid_engine.settings import EngineSettings
 from hybrid_engine.sources import Source
-from hybrid_engine.store import now_ms
+from hybrid_engine.storage.store import now_ms
 from tests.support.process import wait_until
 from tests.support.talker import Talker
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hybrid_engine.domain.counters import Books, Counters, FeedState, Gap
 from hybrid_engine.domain.events import Order, Signal, Tick, Trade
-from hybrid_engine.store import Batch, Store
+from hybrid_engine.storage.store import Batch, Store
 
 
 def chains(first: int, count: int, received_ms: int, exchange_ms: int, every: int = 1) -> Batch:

@@ -18,7 +18,7 @@ from hybrid_engine.front_door import FrontDoor
 from hybrid_engine.persist import PersistStage
 from hybrid_engine.risk import RiskBook
 from hybrid_engine.settings import EngineSettings, RiskCaps
-from hybrid_engine.store import Batch, RunInfo, Store, now_ms
+from hybrid_engine.storage.store import Batch, RunInfo, Store, now_ms
 from hybrid_engine.strategy import Periodic, Strategy, StrategyStage
 
 

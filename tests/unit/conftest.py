@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hybrid_engine.ingest import choice, feed, link
-from hybrid_engine.store import Store
+from hybrid_engine.storage.store import Store
 from tests.support.rows import batch, write
 from tests.support.street import INFO
 from tests.support.talker import Talker

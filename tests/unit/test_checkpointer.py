@@ -16,12 +16,12 @@ from typing import Any
 
 import pytest
 
-from hybrid_engine import checkpointer as module
-from hybrid_engine.checkpointer import CHECKPOINT_PAGES, SYNC_PAGES, Checkpointer, Step
-from hybrid_engine.database import AUTOCHECKPOINT_PAGES, KEPT_LOG_BYTES, open_reader
 from hybrid_engine.domain.counters import Books, Counters, FeedState
 from hybrid_engine.runtime.errors import StorageError
-from hybrid_engine.store import Store, now_ms
+from hybrid_engine.storage import checkpointer as module
+from hybrid_engine.storage.checkpointer import CHECKPOINT_PAGES, SYNC_PAGES, Checkpointer, Step
+from hybrid_engine.storage.database import AUTOCHECKPOINT_PAGES, KEPT_LOG_BYTES, open_reader
+from hybrid_engine.storage.store import Store, now_ms
 from tests.support.process import wait_until
 from tests.support.rows import batch, chains
 from tests.support.street import INFO

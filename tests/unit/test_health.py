@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from hybrid_engine import cli, config, health
-from hybrid_engine.database import open_at_rest
 from hybrid_engine.domain.counters import Books, Counters, FeedState, Gap
-from hybrid_engine.store import Store, now_ms
+from hybrid_engine.storage.database import open_at_rest
+from hybrid_engine.storage.store import Store, now_ms
 from tests.support.rows import chains
 from tests.support.street import INFO
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from hybrid_engine import database
 from hybrid_engine.ingest import replay
 from hybrid_engine.runtime.errors import OverloadError
 from hybrid_engine.settings import EngineSettings, ReplayFrom
-from hybrid_engine.store import Store
+from hybrid_engine.storage import database
+from hybrid_engine.storage.store import Store
 from tests.support.street import INFO
 
 TRIES = 4

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from hybrid_engine import retention
 from hybrid_engine.channel import BEAT_S, Channel
 from hybrid_engine.domain.counters import Books, Counters, FeedState, Gap
 from hybrid_engine.domain.events import Event
 from hybrid_engine.front_door import FrontDoor
 from hybrid_engine.persist import PersistStage
-from hybrid_engine.retention import DAY_MS, SLICE
 from hybrid_engine.runtime.errors import StorageError
 from hybrid_engine.settings import EngineSettings
-from hybrid_engine.store import Store, now_ms
+from hybrid_engine.storage import retention
+from hybrid_engine.storage.retention import DAY_MS, SLICE
+from hybrid_engine.storage.store import Store, now_ms
 from tests.support.books import check_chains, rows
 from tests.support.process import wait_until
 from tests.support.rows import chains
@@ -138,7 +138,7 @@ def test_a_clock_that_leaps_ahead_makes_nothing_old(db: Path, monkeypatch: pytes
     store = Store(db)
     run(store, NOW)
     fill(store, 1, 5, NOW)
-    monkeypatch.setattr("hybrid_engine.store.now_ms", lambda: NOW + 4000 * DAY_MS)
+    monkeypatch.setattr("hybrid_engine.storage.store.now_ms", lambda: NOW + 4000 * DAY_MS)
     fill(store, 6, 5, NOW + 4000 * DAY_MS, exchange_ms=NOW)
     assert expire_all(store) == 0
     fill(store, 11, 5, NOW + 4000 * DAY_MS)  # the exchange says so too

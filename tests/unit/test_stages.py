@@ -17,7 +17,7 @@ from hybrid_engine.domain.events import FILLED, REJECTED, Print, Signal, Tick
 from hybrid_engine.runtime.errors import StorageError
 from hybrid_engine.settings import EngineSettings, RiskCaps
 from hybrid_engine.stage import STUCK_AFTER_S, Stage
-from hybrid_engine.store import Store
+from hybrid_engine.storage.store import Store
 from hybrid_engine.strategy import Periodic, StrategyStage, load
 from tests.support.books import check_finished, rows
 from tests.support.process import wait_until

@@ -39,7 +39,7 @@ def commit_without_a_disk(path: str, durability: str) -> None:
     """Open a database, lose the disk, commit; print what came of each commit, and end without another word to it."""
     from hybrid_engine.domain.counters import Books, Counters, FeedState
     from hybrid_engine.runtime.errors import StorageError
-    from hybrid_engine.store import Store
+    from hybrid_engine.storage.store import Store
     from tests.support.rows import chains
     from tests.support.street import INFO
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from hybrid_engine.runtime.errors import Exit, StorageError
-from hybrid_engine.schema import refuse_foreign
-from hybrid_engine.store import Store
+from hybrid_engine.storage.schema import refuse_foreign
+from hybrid_engine.storage.store import Store
 from tests.support.process import wait_until
 from tests.support.rows import batch, write
 from tests.support.street import INFO
@@ -164,7 +164,7 @@ def test_the_check_at_a_start_takes_its_time_and_no_more(made: Path, monkeypatch
 
     def check(limit_s: float) -> bool:
         """Whether any check so far was cut short."""
-        monkeypatch.setattr("hybrid_engine.schema.CHECK_S", limit_s)
+        monkeypatch.setattr("hybrid_engine.storage.schema.CHECK_S", limit_s)
         with closing(sqlite3.connect(f"file:{made}?mode=ro", uri=True, factory=Watched)) as con:
             refuse_foreign(con, str(made))
         return bool(interrupted)

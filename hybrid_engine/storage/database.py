@@ -12,7 +12,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from hybrid_engine.runtime.errors import StorageError
-from hybrid_engine.schema import APPLICATION_ID, MIGRATIONS, refuse_foreign
+from hybrid_engine.storage.schema import APPLICATION_ID, MIGRATIONS, refuse_foreign
 
 # busy_timeout as promised and verified, and as the writer then uses it: short tries, so that each is a sign of life.
 BUSY_TIMEOUT_MS = 5000

@@ -13,12 +13,12 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
-from hybrid_engine.checkpointer import Checkpointer
-from hybrid_engine.database import SYNCHRONOUS, claim, open_writer, transaction, translated
 from hybrid_engine.domain.counters import Books, Counters, FeedState, Gap
 from hybrid_engine.domain.events import Order, Signal, Tick, Trade
-from hybrid_engine.retention import Slice, expire
 from hybrid_engine.runtime.errors import StorageError
+from hybrid_engine.storage.checkpointer import Checkpointer
+from hybrid_engine.storage.database import SYNCHRONOUS, claim, open_writer, transaction, translated
+from hybrid_engine.storage.retention import Slice, expire
 
 # Rows that one statement inserts: any number of rows is few statements, and each of these is prepared once.
 _AT_ONCE = (128, 64, 32, 16, 8, 4, 2, 1)

@@ -9,7 +9,7 @@ from collections import Counter
 from itertools import takewhile
 from typing import NamedTuple
 
-from hybrid_engine.database import transaction
+from hybrid_engine.storage.database import transaction
 
 SLICE = 1000  # rows of one table: a tick and all it caused are about a microsecond's work
 DAY_MS = 86_400_000
