@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from hybrid_engine import __version__, config
+from hybrid_engine import __version__
 from hybrid_engine.adapter import WITHOUT_NETWORK, ExecutionAdapter
+from hybrid_engine.config import load
 from hybrid_engine.runtime import log as journal
 from hybrid_engine.runtime.errors import ConfigError, EngineError, Exit, NetworkError, StorageError
 
@@ -76,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="run | config | health | capture | version")
     file = _Parser(add_help=False)
     file.add_argument(
-        "--config", metavar="FILE", help=f"configuration file (default: {config.DEFAULT_PATH}, if it exists)"
+        "--config", metavar="FILE", help=f"configuration file (default: {load.DEFAULT_PATH}, if it exists)"
     )
     override = _Parser(add_help=False)
     override.add_argument("--mode", help="SHADOW (default), PAPER or LIVE")
@@ -128,13 +129,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _read(args: argparse.Namespace) -> config.Config:
+def _read(args: argparse.Namespace) -> load.Config:
     given = {key: getattr(args, name, None) for name, key in _OVERRIDES.items()}
     overrides = {key: value for key, value in given.items() if value is not None}
-    return config.load(Path(args.config) if args.config is not None else None, overrides)
+    return load.load(Path(args.config) if args.config is not None else None, overrides)
 
 
-def _load(args: argparse.Namespace) -> config.Config:
+def _load(args: argparse.Namespace) -> load.Config:
     """The configuration, if an engine may run with it."""
     loaded = _read(args)
     if loaded.settings.mode == "LIVE":
@@ -144,7 +145,7 @@ def _load(args: argparse.Namespace) -> config.Config:
     return loaded
 
 
-def _adapter(loaded: config.Config) -> ExecutionAdapter:
+def _adapter(loaded: load.Config) -> ExecutionAdapter:
     if loaded.settings.mode == "LIVE":
         from hybrid_engine import live_gate
 
@@ -186,7 +187,7 @@ def _config(args: argparse.Namespace) -> int:
     return 0
 
 
-def _as_toml(loaded: config.Config) -> str:
+def _as_toml(loaded: load.Config) -> str:
     lines: list[str] = []
     section = ""
     for name, value in sorted(loaded.values.items(), key=lambda item: item[0].rpartition(".")[0]):
@@ -194,7 +195,7 @@ def _as_toml(loaded: config.Config) -> str:
         if table != section:
             lines += ["", f"[{table}]"]
             section = table
-        meta = config.KEYS[name].metadata
+        meta = load.KEYS[name].metadata
         reload = " (SIGHUP applies it)" if meta["reloadable"] else ""
         # JSON's texts are TOML's, but for pairs of surrogates and for DEL
         text = json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
@@ -220,7 +221,7 @@ def _health(args: argparse.Namespace) -> int:
 def _capture(args: argparse.Namespace) -> int:
     from hybrid_engine.ingest.capture import Capture, seconds_of, source_of
 
-    loaded = config.load(Path(args.config) if args.config is not None else None)
+    loaded = load.load(Path(args.config) if args.config is not None else None)
     source, out = source_of(loaded, args.source), Path(args.out)
     settings = loaded.settings
     try:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from hybrid_engine.adapter import ExecutionAdapter
 from hybrid_engine.channel import BEAT_S
-from hybrid_engine.config import KEYS, Config
+from hybrid_engine.config.load import KEYS, Config
 from hybrid_engine.pressure import Pressure
 from hybrid_engine.runtime import log as journal
 from hybrid_engine.runtime.errors import ConfigError, EngineError, Exit, OverloadError, StorageError

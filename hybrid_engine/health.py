@@ -6,7 +6,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hybrid_engine.config import Config
+from hybrid_engine.config.load import Config
 from hybrid_engine.runtime.errors import StorageError
 from hybrid_engine.storage.database import Locked, open_at_rest
 from hybrid_engine.storage.schema import APPLICATION_ID

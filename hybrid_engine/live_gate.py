@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from hybrid_engine.adapter import ExecutionAdapter
-from hybrid_engine.config import Config
+from hybrid_engine.config.load import Config
 from hybrid_engine.runtime.errors import ConfigError
 from hybrid_engine.runtime.release import UNRELEASED, this_release
 

@@ -11,12 +11,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from hybrid_engine.channel import BEAT_S, Channel
+from hybrid_engine.config.settings import EngineSettings
 from hybrid_engine.domain.counters import Counters, FeedState, Gap
 from hybrid_engine.domain.events import Event, Order, Signal, Tick, Trade
 from hybrid_engine.front_door import FrontDoor
 from hybrid_engine.runtime.errors import StorageError
 from hybrid_engine.runtime.log import Journal, Throttle
-from hybrid_engine.settings import EngineSettings
 from hybrid_engine.stage import Stage
 from hybrid_engine.storage.database import Locked
 from hybrid_engine.storage.store import Batch, Store

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from hybrid_engine.config.settings import EngineSettings
 from hybrid_engine.runtime.log import Journal
-from hybrid_engine.settings import EngineSettings
 
 KINDS = ("cpu", "memory", "io")
 LOOK_EVERY_S = 1.0

@@ -3,8 +3,8 @@
 Exposure of a symbol = abs(net quantity) x last price, in quote currency; gross is the sum over symbols.
 """
 
+from hybrid_engine.config.settings import RiskCaps
 from hybrid_engine.domain.events import BUY, Signal
-from hybrid_engine.settings import RiskCaps
 
 
 class RiskBook:

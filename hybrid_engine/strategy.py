@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from hybrid_engine.channel import Channel
+from hybrid_engine.config.settings import EngineSettings
 from hybrid_engine.domain.counters import Counters
 from hybrid_engine.domain.events import BUY, SELL, Event, Signal, Tick
 from hybrid_engine.runtime.errors import ConfigError
-from hybrid_engine.settings import EngineSettings
 from hybrid_engine.stage import Transform
 
 

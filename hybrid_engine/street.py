@@ -6,7 +6,8 @@ from pathlib import Path
 
 from hybrid_engine.adapter import ExecutionAdapter
 from hybrid_engine.channel import BEAT_S, Channel
-from hybrid_engine.config import Config
+from hybrid_engine.config.load import Config
+from hybrid_engine.config.settings import EngineSettings
 from hybrid_engine.domain.counters import Counters, FeedState, report
 from hybrid_engine.execution import ExecutionStage
 from hybrid_engine.front_door import FrontDoor
@@ -16,7 +17,6 @@ from hybrid_engine.risk import RiskBook
 from hybrid_engine.runtime.cpu_affinity import OneCpu
 from hybrid_engine.runtime.errors import StorageError
 from hybrid_engine.runtime.log import Journal
-from hybrid_engine.settings import EngineSettings
 from hybrid_engine.stage import Stage
 from hybrid_engine.storage.store import Store, now_ms
 from hybrid_engine.strategy import Strategy, StrategyStage

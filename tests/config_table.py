@@ -3,9 +3,9 @@
 import json
 from pathlib import Path
 
-from hybrid_engine.config import KEYS
-from hybrid_engine.settings import REPLACED
-from hybrid_engine.sources import KINDS
+from hybrid_engine.config.load import KEYS
+from hybrid_engine.config.settings import REPLACED
+from hybrid_engine.config.sources import KINDS
 
 PAGE = Path(__file__).parents[1] / "docs" / "config.md"
 

@@ -5,9 +5,9 @@ import time
 from collections.abc import Callable
 
 from hybrid_engine.channel import BEAT_S
+from hybrid_engine.config.settings import EngineSettings
 from hybrid_engine.domain.counters import FeedState
 from hybrid_engine.front_door import FrontDoor
-from hybrid_engine.settings import EngineSettings
 from hybrid_engine.stage import Stage
 from hybrid_engine.storage.store import now_ms
 

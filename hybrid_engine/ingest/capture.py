@@ -13,12 +13,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hybrid_engine.config import Config
+from hybrid_engine.config.load import Config
+from hybrid_engine.config.sources import Source, load_sources
 from hybrid_engine.exchanges import EXCHANGES, decode
 from hybrid_engine.ingest.connection import Connection
 from hybrid_engine.ingest.failure import SourceFailed
 from hybrid_engine.runtime.errors import ConfigError, NetworkError, StorageError
-from hybrid_engine.sources import Source, load_sources
 
 CONNECT_TIMEOUT_S = 8.0
 PROGRESS_S = 1.0

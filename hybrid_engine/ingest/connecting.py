@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from hybrid_engine.config.sources import Source
 from hybrid_engine.ingest.failure import SourceFailed
-from hybrid_engine.sources import Source
 
 if TYPE_CHECKING:
     from hybrid_engine.ingest.connection import Connection

@@ -10,6 +10,8 @@ from contextlib import suppress
 from functools import partial
 
 from hybrid_engine.channel import BEAT_S
+from hybrid_engine.config.settings import EngineSettings
+from hybrid_engine.config.sources import Source
 from hybrid_engine.domain.counters import FeedState
 from hybrid_engine.front_door import FrontDoor
 from hybrid_engine.ingest.base import IngestStage
@@ -23,8 +25,6 @@ from hybrid_engine.ingest.session import Session
 from hybrid_engine.ingest.standing import Change, Rules
 from hybrid_engine.runtime.errors import NetworkError, ParseError
 from hybrid_engine.runtime.log import Journal
-from hybrid_engine.settings import EngineSettings
-from hybrid_engine.sources import Source
 from hybrid_engine.storage.store import now_ms
 
 # How often health and choice are looked at. What fails, connects or is to stop is seen at once.

@@ -4,6 +4,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 
+from hybrid_engine.config.sources import Source
 from hybrid_engine.domain.events import Print
 from hybrid_engine.exchanges import EXCHANGES
 from hybrid_engine.ingest.connecting import Connecting
@@ -14,7 +15,6 @@ from hybrid_engine.ingest.sequence import Numbers
 from hybrid_engine.ingest.session import Session
 from hybrid_engine.ingest.standing import Standing
 from hybrid_engine.runtime.log import Journal
-from hybrid_engine.sources import Source
 from hybrid_engine.storage.store import now_ms
 
 # The old connection and the new one are read side by side for so long before the old one is left.

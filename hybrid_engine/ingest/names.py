@@ -1,9 +1,9 @@
 """What an exchange's symbols are called here."""
 
+from hybrid_engine.config.sources import Source
 from hybrid_engine.domain.deduplication import MAX_STRANGERS, MAX_SYMBOLS
 from hybrid_engine.exchanges import plain
 from hybrid_engine.runtime.log import Journal
-from hybrid_engine.sources import Source
 
 log = Journal("hybrid_engine.ingest")
 

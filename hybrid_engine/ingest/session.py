@@ -6,10 +6,10 @@ from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
+from hybrid_engine.config.sources import Source
 from hybrid_engine.domain.events import Print
 from hybrid_engine.exchanges import EXCHANGES, Mark, decode
 from hybrid_engine.ingest.names import Names
-from hybrid_engine.sources import Source
 from hybrid_engine.storage.store import now_ms
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from hybrid_engine import __version__
-from hybrid_engine.config import KEYS
+from hybrid_engine.config.load import KEYS
 from tests.support.process import COMMAND, Launcher, clean_environment
 
 

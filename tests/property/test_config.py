@@ -11,10 +11,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from hybrid_engine.config import KEYS, Config, load
+from hybrid_engine.config.load import KEYS, Config, load
+from hybrid_engine.config.sources import KINDS, load_sources
 from hybrid_engine.exchanges import EXCHANGES
 from hybrid_engine.runtime.errors import ConfigError
-from hybrid_engine.sources import KINDS, load_sources
 
 names = st.sampled_from([*KEYS, *(name.rpartition(".")[0] for name in KEYS if "." in name)])
 texts = st.text(max_size=12) | st.sampled_from(

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hybrid_engine.config.settings import EngineSettings
 from hybrid_engine.pressure import BLIND_AFTER_S, KINDS, TOP, Ladder, limits_of
-from hybrid_engine.settings import EngineSettings
 
 seconds = st.floats(0, 30).map(lambda value: round(value, 1))
 settings = st.builds(

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from hybrid_engine.adapter import WITHOUT_NETWORK
 from hybrid_engine.channel import Channel
+from hybrid_engine.config.settings import RiskCaps
 from hybrid_engine.domain.counters import Counters
 from hybrid_engine.domain.events import BUY, FILLED, Event, Order, Signal, Tick, Trade
 from hybrid_engine.execution import ExecutionStage
 from hybrid_engine.risk import RiskBook
-from hybrid_engine.settings import RiskCaps
 
 SYMBOLS = ("A", "B", "C")
 prices = st.floats(1e-6, 1e12) | st.sampled_from([1.0, 0.1, 99.99, 1e308])

@@ -14,10 +14,10 @@ from typing import Any
 
 from hybrid_engine import street as street_module
 from hybrid_engine.adapter import FillAtLast
-from hybrid_engine.config import Config
+from hybrid_engine.config.load import Config
+from hybrid_engine.config.settings import AppSettings, ChannelSizes, EngineSettings, RiskCaps, Settings
 from hybrid_engine.domain.events import Print, Signal, Tick
 from hybrid_engine.ingest.base import IngestStage
-from hybrid_engine.settings import AppSettings, ChannelSizes, EngineSettings, RiskCaps, Settings
 from hybrid_engine.storage.store import Store, now_ms
 from hybrid_engine.strategy import Periodic
 from hybrid_engine.street import Street

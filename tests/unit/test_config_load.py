@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hybrid_engine.config import KEYS, load
+from hybrid_engine.config.load import KEYS, load
 from hybrid_engine.runtime.errors import ConfigError, Exit
 
 
@@ -85,7 +85,7 @@ def test_nested_tables_and_top_level_keys_have_variables_too(tmp_path: Path) -> 
 def test_the_default_file_may_be_missing_and_a_named_one_may_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hybrid_engine.config.DEFAULT_PATH", tmp_path / "none.toml")
+    monkeypatch.setattr("hybrid_engine.config.load.DEFAULT_PATH", tmp_path / "none.toml")
     assert load(None, {}, {}).settings.mode == "SHADOW"
     with pytest.raises(ConfigError, match=r"none\.toml: cannot be read: No such file"):
         load(tmp_path / "none.toml", {}, {})

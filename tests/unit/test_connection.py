@@ -12,9 +12,9 @@ from email.utils import format_datetime
 
 import pytest
 
+from hybrid_engine.config.sources import Source
 from hybrid_engine.ingest.connection import Connection
 from hybrid_engine.ingest.failure import MAX_HOLD_S, SourceFailed, retry_after_s
-from hybrid_engine.sources import Source
 
 
 @contextmanager

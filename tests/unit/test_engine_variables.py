@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from hybrid_engine.config import KEYS
+from hybrid_engine.config.load import KEYS
 
 ROLE = Path(__file__).parents[2] / "roles/engine"
 # Keys of config.toml that the role decides by itself: it writes the sources beside config.toml.

@@ -16,10 +16,10 @@ from contextlib import contextmanager
 
 import pytest
 
+from hybrid_engine.config.sources import Source
 from hybrid_engine.exchanges import EXCHANGES, decode
 from hybrid_engine.ingest.connection import MAX_MESSAGE_BYTES, Connection
 from hybrid_engine.ingest.failure import SourceFailed
-from hybrid_engine.sources import Source
 from tests.exchanges.table import KINDS, TABLES, text
 
 SYMBOLS = ("BTC/USD", "ETH/USD")

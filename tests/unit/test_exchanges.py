@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from hybrid_engine.config.sources import guess_kind
 from hybrid_engine.domain.events import Print
 from hybrid_engine.exchanges import EXCHANGES, Decoded, Mark, decode
-from hybrid_engine.sources import guess_kind
 from tests.exchanges.table import KINDS, TABLES, put, text
 
 FRAMES = Path(__file__).parents[1] / "data" / "frames"

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 import trustme
 
+from hybrid_engine.config.sources import Source
 from hybrid_engine.ingest import choice, connection, patience
 from hybrid_engine.ingest.connecting import Connecting
 from hybrid_engine.ingest.failure import SourceFailed
-from hybrid_engine.sources import Source
 from tests.support.feeding import Feeding, source
 from tests.support.process import wait_until
 from tests.support.talker import Talker, trade

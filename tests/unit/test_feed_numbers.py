@@ -6,8 +6,8 @@ import json
 
 import pytest
 
+from hybrid_engine.config.sources import Source
 from hybrid_engine.ingest import link, sequence
-from hybrid_engine.sources import Source
 from tests.support.feeding import Feeding, source
 from tests.support.talker import Talker, trade
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from hybrid_engine import cli, config, health
+from hybrid_engine import cli, health
+from hybrid_engine.config import load
 from hybrid_engine.domain.counters import Books, Counters, FeedState, Gap
 from hybrid_engine.storage.database import open_at_rest
 from hybrid_engine.storage.store import Store, now_ms
@@ -33,8 +34,8 @@ def grown(db: Path, ticks: int, runs: int) -> None:
     store.close()
 
 
-def of(db: Path) -> config.Config:
-    return config.load(None, {"app.db_path": str(db)})
+def of(db: Path) -> load.Config:
+    return load.load(None, {"app.db_path": str(db)})
 
 
 @pytest.mark.holds("GROWTH")
@@ -177,7 +178,7 @@ def test_the_command_asks_of_the_deployed_unit_where_nothing_else_is_said(
 ) -> None:
     grown(tmp_path / "hybrid.db", 1, 0)
     (tmp_path / "config.toml").write_text(f"[app]\ndb_path = {json.dumps(str(tmp_path / 'hybrid.db'))}\n")
-    monkeypatch.setattr(config, "DEFAULT_PATH", tmp_path / "config.toml")
+    monkeypatch.setattr(load, "DEFAULT_PATH", tmp_path / "config.toml")
     monkeypatch.setattr(cli, "SYSTEMD", tmp_path)
     systemctl("echo ActiveState=active; echo SubState=running")
     with pytest.raises(SystemExit) as end:
@@ -194,7 +195,7 @@ def test_where_no_systemd_is_no_unit_is_asked_for(
 ) -> None:
     grown(tmp_path / "hybrid.db", 1, 0)
     (tmp_path / "config.toml").write_text(f"[app]\ndb_path = {json.dumps(str(tmp_path / 'hybrid.db'))}\n")
-    monkeypatch.setattr(config, "DEFAULT_PATH", tmp_path / "config.toml")
+    monkeypatch.setattr(load, "DEFAULT_PATH", tmp_path / "config.toml")
     monkeypatch.setattr(cli, "SYSTEMD", tmp_path / "nothing")
     with pytest.raises(SystemExit) as end:
         cli.main(["health"])

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from hybrid_engine import config, live_gate
+from hybrid_engine import live_gate
+from hybrid_engine.config import load as config
 from hybrid_engine.domain.events import BUY, Signal
 from hybrid_engine.runtime.errors import ConfigError
 from hybrid_engine.runtime.release import Release

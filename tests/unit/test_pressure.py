@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from hybrid_engine.config.settings import EngineSettings
 from hybrid_engine.pressure import LADDER, Ladder, Pressure, own_cgroup, some_avg10
-from hybrid_engine.settings import EngineSettings
 from tests.support.pressure import CALM, PRESSED, put
 
 SETTINGS = EngineSettings(psi_trip_s=3.0, psi_calm_s=6.0, psi_cooldown_s=5.0, psi_give_up_s=20.0)

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from hybrid_engine.config.settings import EngineSettings, ReplayFrom
 from hybrid_engine.ingest import replay
 from hybrid_engine.runtime.errors import OverloadError
-from hybrid_engine.settings import EngineSettings, ReplayFrom
 from hybrid_engine.storage import database
 from hybrid_engine.storage.store import Store
 from tests.support.street import INFO

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from websocket import WebSocketBadStatusException
 
+from hybrid_engine.config.sources import Source, load_sources
 from hybrid_engine.exchanges import EXCHANGES
 from hybrid_engine.ingest.failure import _hold_s
 from hybrid_engine.ingest.names import Names
 from hybrid_engine.runtime.errors import ConfigError
-from hybrid_engine.sources import Source, load_sources
 
 GOOD = {"name": '"a"', "url": '"ws://h/ws/btcusdt@trade"', "kind": '"binance"', "priority": "1"}
 

@@ -12,10 +12,10 @@ import pytest
 
 from hybrid_engine.adapter import Execution
 from hybrid_engine.channel import Channel
+from hybrid_engine.config.settings import EngineSettings, RiskCaps
 from hybrid_engine.domain.counters import Counters
 from hybrid_engine.domain.events import FILLED, REJECTED, Print, Signal, Tick
 from hybrid_engine.runtime.errors import StorageError
-from hybrid_engine.settings import EngineSettings, RiskCaps
 from hybrid_engine.stage import STUCK_AFTER_S, Stage
 from hybrid_engine.storage.store import Store
 from hybrid_engine.strategy import Periodic, StrategyStage, load

@@ -26,19 +26,20 @@ FLOORS = [
         "runtime.log",
         "runtime.systemd",
         "__init__",
+        "config.__init__",
         "storage.__init__",
         "domain.__init__",
         "runtime.__init__",
     },
-    {"settings", "storage.schema", "runtime.release", "domain.deduplication", "storage.checkpointer"},
+    {"config.settings", "storage.schema", "runtime.release", "domain.deduplication", "storage.checkpointer"},
     {"exchanges.base", "ingest.__init__"},
     {"exchanges.binance_run"},
     {f"exchanges.{kind}" for kind in EXCHANGES if kind != "auto"},
     {"exchanges.auto"},
     {"exchanges", "exchanges.__init__", "ingest.failure"},
-    {"sources", "channel", "risk", "adapter", "storage.database"},
+    {"config.sources", "channel", "risk", "adapter", "storage.database"},
     {"storage.retention"},
-    {"config", "storage.store"},
+    {"config.load", "storage.store"},
     {
         "live_gate",
         "front_door",
@@ -180,7 +181,7 @@ def test_a_synthetic_run_loads_no_websocket(tmp_path: Path) -> None:
     found = loaded_by(run)
     assert "hybrid_engine.ingest.synthetic" in found
     assert found & {"websocket", "ssl", "_ssl", "http.client", "urllib.request", "hybrid_engine.ingest.feed"} == set()
-    assert found & {"msgspec", "hybrid_engine.sources"} == set()  # a sixth of its start
+    assert found & {"msgspec", "hybrid_engine.config.sources"} == set()  # a sixth of its start
 
 
 def test_a_feed_loads_the_network_with_its_first_connection() -> None:

@@ -14,11 +14,11 @@ from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hybrid_engine.config.settings import NOT_IN_DIGEST, REPLACED, Settings
 from hybrid_engine.runtime.errors import ConfigError
-from hybrid_engine.settings import NOT_IN_DIGEST, REPLACED, Settings
 
 if TYPE_CHECKING:
-    from hybrid_engine.sources import Source
+    from hybrid_engine.config.sources import Source
 
 DEFAULT_PATH = Path("/etc/hybrid-engine/config.toml")
 ENV_PREFIX = "HYBRID_ENGINE__"
@@ -221,7 +221,7 @@ def _cross_checks(settings: Settings, file: Path) -> "tuple[Source, ...]":
     if engine.ingest_mode == "SYNTHETIC" and not engine.ca_file:
         return ()
     # With the exchanges it takes a sixth of a start.
-    from hybrid_engine.sources import Source, is_file, is_ws_url, load_sources
+    from hybrid_engine.config.sources import Source, is_file, is_ws_url, load_sources
 
     if engine.ca_file and not is_file(engine.ca_file):
         raise ConfigError(f"{file}: engine.ca_file = {_show(engine.ca_file)}: there is no such file")

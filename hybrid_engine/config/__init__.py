@@ -1,0 +1,1 @@
+"""The configuration: loading it, its keys and defaults, and the sources file."""
