@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import NoReturn
 
 from hybrid_engine import __version__
-from hybrid_engine.adapter import WITHOUT_NETWORK, ExecutionAdapter
 from hybrid_engine.config import load
 from hybrid_engine.runtime import log as journal
 from hybrid_engine.runtime.errors import ConfigError, EngineError, Exit, NetworkError, StorageError
+from hybrid_engine.stages.adapter import WITHOUT_NETWORK, ExecutionAdapter
 
 SYSTEMD = Path("/run/systemd/system")  # is there where systemd runs the machine
 
@@ -174,7 +174,7 @@ def _config(args: argparse.Namespace) -> int:
     if args.config_command == "show":
         print(_as_toml(loaded))
         return 0
-    from hybrid_engine.strategy import load as load_strategy
+    from hybrid_engine.stages.strategy import load as load_strategy
 
     load_strategy(loaded.settings.engine)  # what `run` would refuse, `check` refuses
     width = max(map(len, loaded.values))

@@ -14,8 +14,6 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from hybrid_engine.adapter import ExecutionAdapter
-from hybrid_engine.channel import BEAT_S
 from hybrid_engine.config.load import KEYS, Config
 from hybrid_engine.pressure import Pressure
 from hybrid_engine.runtime import log as journal
@@ -23,9 +21,11 @@ from hybrid_engine.runtime.errors import ConfigError, EngineError, Exit, Overloa
 from hybrid_engine.runtime.log import Journal
 from hybrid_engine.runtime.release import this_release
 from hybrid_engine.runtime.systemd import Notifier
+from hybrid_engine.stages.adapter import ExecutionAdapter
+from hybrid_engine.stages.channel import BEAT_S
+from hybrid_engine.stages.strategy import load
 from hybrid_engine.storage.database import Locked
 from hybrid_engine.storage.store import RunInfo, Store, now_ms
-from hybrid_engine.strategy import load
 from hybrid_engine.street import Street
 
 PING_EVERY_S = 0.5

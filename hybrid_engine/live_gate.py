@@ -15,10 +15,10 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
-from hybrid_engine.adapter import ExecutionAdapter
 from hybrid_engine.config.load import Config
 from hybrid_engine.runtime.errors import ConfigError
 from hybrid_engine.runtime.release import UNRELEASED, this_release
+from hybrid_engine.stages.adapter import ExecutionAdapter
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "urn:hybrid-engine:proofs:v1"

@@ -4,22 +4,22 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from hybrid_engine.adapter import ExecutionAdapter
-from hybrid_engine.channel import BEAT_S, Channel
 from hybrid_engine.config.load import Config
 from hybrid_engine.config.settings import EngineSettings
 from hybrid_engine.domain.counters import Counters, FeedState, report
-from hybrid_engine.execution import ExecutionStage
-from hybrid_engine.front_door import FrontDoor
 from hybrid_engine.ingest.base import IngestStage
-from hybrid_engine.persist import PersistStage
-from hybrid_engine.risk import RiskBook
 from hybrid_engine.runtime.cpu_affinity import OneCpu
 from hybrid_engine.runtime.errors import StorageError
 from hybrid_engine.runtime.log import Journal
-from hybrid_engine.stage import Stage
+from hybrid_engine.stages.adapter import ExecutionAdapter
+from hybrid_engine.stages.admission import FrontDoor
+from hybrid_engine.stages.channel import BEAT_S, Channel
+from hybrid_engine.stages.execution import ExecutionStage
+from hybrid_engine.stages.persist import PersistStage
+from hybrid_engine.stages.risk import RiskBook
+from hybrid_engine.stages.stage import Stage
+from hybrid_engine.stages.strategy import Strategy, StrategyStage
 from hybrid_engine.storage.store import Store, now_ms
-from hybrid_engine.strategy import Strategy, StrategyStage
 
 # A stop: what waits is drained for so long, then the rest of it is dropped; then what was admitted has so long to be
 # stored. Giving up takes another 1.4 s while the database is locked, and TimeoutStopSec=10 has to come after it all.

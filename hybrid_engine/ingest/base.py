@@ -4,11 +4,11 @@ import threading
 import time
 from collections.abc import Callable
 
-from hybrid_engine.channel import BEAT_S
 from hybrid_engine.config.settings import EngineSettings
 from hybrid_engine.domain.counters import FeedState
-from hybrid_engine.front_door import FrontDoor
-from hybrid_engine.stage import Stage
+from hybrid_engine.stages.admission import FrontDoor
+from hybrid_engine.stages.channel import BEAT_S
+from hybrid_engine.stages.stage import Stage
 from hybrid_engine.storage.store import now_ms
 
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Sequence
 from hybrid_engine.domain.counters import FeedState
 from hybrid_engine.domain.events import Print
 from hybrid_engine.exchanges import Mark
-from hybrid_engine.front_door import FrontDoor
 from hybrid_engine.ingest.choice import Choice
 from hybrid_engine.ingest.failure import Garbage, SourceFailed
 from hybrid_engine.ingest.link import Link
@@ -14,6 +13,7 @@ from hybrid_engine.ingest.sequence import Hole, Holes
 from hybrid_engine.ingest.session import Session
 from hybrid_engine.ingest.taken import Taken
 from hybrid_engine.runtime.log import Journal, Throttle
+from hybrid_engine.stages.admission import FrontDoor
 from hybrid_engine.storage.store import now_ms
 
 log = Journal("hybrid_engine.ingest")

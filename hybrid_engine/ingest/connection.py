@@ -19,10 +19,10 @@ from websocket import (
 )
 from websocket._abnf import frame_buffer
 
-from hybrid_engine.channel import BEAT_S
 from hybrid_engine.config.sources import Source
 from hybrid_engine.ingest.failure import Dead, SourceFailed, failure_of
 from hybrid_engine.ingest.handshake import read_bounded_heads
+from hybrid_engine.stages.channel import BEAT_S
 
 # A hundred times what an exchange was seen to send. As JSON of the worst kind it takes 40 times that while it is read
 # (measured: 150 MB, 2 s), which the unit's memory limit and the watchdog leave room for.

@@ -9,11 +9,9 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 
-from hybrid_engine.channel import BEAT_S
 from hybrid_engine.config.settings import EngineSettings
 from hybrid_engine.config.sources import Source
 from hybrid_engine.domain.counters import FeedState
-from hybrid_engine.front_door import FrontDoor
 from hybrid_engine.ingest.base import IngestStage
 from hybrid_engine.ingest.booking import Booking
 from hybrid_engine.ingest.choice import Choice
@@ -25,6 +23,8 @@ from hybrid_engine.ingest.session import Session
 from hybrid_engine.ingest.standing import Change, Rules
 from hybrid_engine.runtime.errors import NetworkError, ParseError
 from hybrid_engine.runtime.log import Journal
+from hybrid_engine.stages.admission import FrontDoor
+from hybrid_engine.stages.channel import BEAT_S
 from hybrid_engine.storage.store import now_ms
 
 # How often health and choice are looked at. What fails, connects or is to stop is seen at once.

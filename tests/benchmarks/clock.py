@@ -13,11 +13,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from hybrid_engine.adapter import Execution, FillAtLast
 from hybrid_engine.config.settings import EngineSettings
 from hybrid_engine.domain.events import Signal, Tick
+from hybrid_engine.stages.adapter import Execution, FillAtLast
+from hybrid_engine.stages.strategy import Periodic
 from hybrid_engine.storage.store import Batch, Store
-from hybrid_engine.strategy import Periodic
 from tests.benchmarks.sample import Sample
 
 _decided, _committed = Sample(), Sample()  # microseconds

@@ -57,7 +57,7 @@ def test_any_schedule(
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(prefix="books-") as folder:
         # Tries that follow one another quickly: the waiting is not what is looked at.
         patch.setattr("hybrid_engine.storage.database.TRY_MS", 5)
-        patch.setattr("hybrid_engine.persist.BEAT_S", 0.002)
+        patch.setattr("hybrid_engine.stages.persist.BEAT_S", 0.002)
         patch.setattr("hybrid_engine.street.DRAIN_S", 20.0)
         patch.setattr("hybrid_engine.street.LAST_S", 20.0)
         driven = Driven(Path(folder) / "books.db", sizes, sample_every, signal_every)

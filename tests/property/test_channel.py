@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybrid_engine.channel import Channel, whole_chains
 from hybrid_engine.domain.events import Event, Order, Signal, Tick, Trade
+from hybrid_engine.stages.channel import Channel, whole_chains
 
 
 def chain(number: int, length: int) -> list[Event]:

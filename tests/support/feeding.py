@@ -12,8 +12,8 @@ from hybrid_engine.config.settings import EngineSettings
 from hybrid_engine.config.sources import Source
 from hybrid_engine.domain.counters import FeedState, Gap
 from hybrid_engine.domain.events import Tick
-from hybrid_engine.front_door import FrontDoor
 from hybrid_engine.ingest.feed import FeedIngest
+from hybrid_engine.stages.admission import FrontDoor
 from hybrid_engine.storage.store import now_ms
 from tests.support.process import wait_until
 from tests.support.talker import Talker

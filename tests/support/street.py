@@ -9,17 +9,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hybrid_engine.adapter import WITHOUT_NETWORK, ExecutionAdapter
-from hybrid_engine.channel import Channel
 from hybrid_engine.config.settings import EngineSettings, RiskCaps
 from hybrid_engine.domain.counters import Counters, FeedState
 from hybrid_engine.domain.events import FILLED, Signal, Tick
-from hybrid_engine.execution import ExecutionStage
-from hybrid_engine.front_door import FrontDoor
-from hybrid_engine.persist import PersistStage
-from hybrid_engine.risk import RiskBook
+from hybrid_engine.stages.adapter import WITHOUT_NETWORK, ExecutionAdapter
+from hybrid_engine.stages.admission import FrontDoor
+from hybrid_engine.stages.channel import Channel
+from hybrid_engine.stages.execution import ExecutionStage
+from hybrid_engine.stages.persist import PersistStage
+from hybrid_engine.stages.risk import RiskBook
+from hybrid_engine.stages.strategy import Periodic, Strategy, StrategyStage
 from hybrid_engine.storage.store import Batch, RunInfo, Store, now_ms
-from hybrid_engine.strategy import Periodic, Strategy, StrategyStage
 
 
 class CheckedStore(Store):

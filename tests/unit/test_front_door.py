@@ -12,7 +12,7 @@ import pytest
 from hybrid_engine.domain.counters import Gap
 from hybrid_engine.domain.deduplication import MAX_SYMBOLS, REMEMBERED_IDS, SPARE_IDS
 from hybrid_engine.domain.events import Event, Print, Tick
-from hybrid_engine.front_door import FrontDoor
+from hybrid_engine.stages.admission import FrontDoor
 from tests.support.street import nothing
 
 
@@ -171,7 +171,7 @@ def test_a_reload_that_falls_into_the_wait_is_asked_again() -> None:
 
 def test_evictions_in_every_second_are_what_an_overload_is(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]
-    monkeypatch.setattr("hybrid_engine.front_door.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("hybrid_engine.stages.admission.time.monotonic", lambda: now[0])
     d = door(capacity=1)
     assert d.evicting_for() == 0
     d.offer("one", prints(None, None), 1, nothing)

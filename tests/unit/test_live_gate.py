@@ -264,7 +264,7 @@ def test_signers_are_read_as_the_verifier_reads_them(bundle: Bundle, lines: str)
 
 
 ADAPTER = """
-from hybrid_engine.adapter import Execution
+from hybrid_engine.stages.adapter import Execution
 class Adapter:
     def execute(self, signal, price):
         return Execution("REJECTED", "TEST_HALTED", price, 0.0)

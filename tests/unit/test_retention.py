@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from hybrid_engine.channel import BEAT_S, Channel
 from hybrid_engine.config.settings import EngineSettings
 from hybrid_engine.domain.counters import Books, Counters, FeedState, Gap
 from hybrid_engine.domain.events import Event
-from hybrid_engine.front_door import FrontDoor
-from hybrid_engine.persist import PersistStage
 from hybrid_engine.runtime.errors import StorageError
+from hybrid_engine.stages.admission import FrontDoor
+from hybrid_engine.stages.channel import BEAT_S, Channel
+from hybrid_engine.stages.persist import PersistStage
 from hybrid_engine.storage import retention
 from hybrid_engine.storage.retention import DAY_MS, SLICE
 from hybrid_engine.storage.store import Store, now_ms

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from hybrid_engine.adapter import Execution
-from hybrid_engine.channel import Channel
 from hybrid_engine.config.settings import EngineSettings, RiskCaps
 from hybrid_engine.domain.counters import Counters
 from hybrid_engine.domain.events import FILLED, REJECTED, Print, Signal, Tick
 from hybrid_engine.runtime.errors import StorageError
-from hybrid_engine.stage import STUCK_AFTER_S, Stage
+from hybrid_engine.stages.adapter import Execution
+from hybrid_engine.stages.channel import Channel
+from hybrid_engine.stages.stage import STUCK_AFTER_S, Stage
+from hybrid_engine.stages.strategy import Periodic, StrategyStage, load
 from hybrid_engine.storage.store import Store
-from hybrid_engine.strategy import Periodic, StrategyStage, load
 from tests.support.books import check_finished, rows
 from tests.support.process import wait_until
 from tests.support.street import BackStreet, nothing

@@ -26,6 +26,7 @@ FLOORS = [
         "runtime.log",
         "runtime.systemd",
         "__init__",
+        "stages.__init__",
         "config.__init__",
         "storage.__init__",
         "domain.__init__",
@@ -37,16 +38,16 @@ FLOORS = [
     {f"exchanges.{kind}" for kind in EXCHANGES if kind != "auto"},
     {"exchanges.auto"},
     {"exchanges", "exchanges.__init__", "ingest.failure"},
-    {"config.sources", "channel", "risk", "adapter", "storage.database"},
+    {"config.sources", "stages.channel", "stages.risk", "stages.adapter", "storage.database"},
     {"storage.retention"},
     {"config.load", "storage.store"},
     {
         "live_gate",
-        "front_door",
+        "stages.admission",
         "runtime.cpu_affinity",
         "pressure",
         "health",
-        "stage",
+        "stages.stage",
         "ingest.handshake",
         "ingest.taken",
     },
@@ -54,7 +55,15 @@ FLOORS = [
     {"ingest.session", "ingest.connecting", "ingest.choice"},
     {"ingest.link"},
     {"ingest.booking", "ingest.overview", "ingest.listening"},
-    {"ingest.synthetic", "ingest.replay", "ingest.feed", "ingest.capture", "strategy", "execution", "persist"},
+    {
+        "ingest.synthetic",
+        "ingest.replay",
+        "ingest.feed",
+        "ingest.capture",
+        "stages.strategy",
+        "stages.execution",
+        "stages.persist",
+    },
     {"street"},
     {"engine"},
     {"cli"},
@@ -165,8 +174,8 @@ NETWORK = {"socket", "_socket", "ssl", "_ssl", "websocket", "http.client", "urll
 
 @pytest.mark.holds("S9", "I1")
 def test_execution_cannot_reach_a_network() -> None:
-    found = loaded_by("import hybrid_engine.execution")
-    assert "hybrid_engine.execution" in found
+    found = loaded_by("import hybrid_engine.stages.execution")
+    assert "hybrid_engine.stages.execution" in found
     assert found & NETWORK == set()
     assert loaded_by("import socket") & NETWORK  # what would be found is found
 

@@ -6,12 +6,12 @@ imports know no socket, and the `shadow` proof shows the same of the process.
 
 from collections.abc import Callable, Sequence
 
-from hybrid_engine.adapter import Execution, ExecutionAdapter
-from hybrid_engine.channel import Channel
 from hybrid_engine.domain.counters import Counters
 from hybrid_engine.domain.events import FILLED, REJECTED, Event, Order, Signal, Tick, Trade
-from hybrid_engine.risk import RiskBook
-from hybrid_engine.stage import Transform
+from hybrid_engine.stages.adapter import Execution, ExecutionAdapter
+from hybrid_engine.stages.channel import Channel
+from hybrid_engine.stages.risk import RiskBook
+from hybrid_engine.stages.stage import Transform
 
 
 class ExecutionStage(Transform):

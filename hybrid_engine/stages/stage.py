@@ -4,8 +4,8 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from hybrid_engine.channel import Channel
 from hybrid_engine.domain.events import Event
+from hybrid_engine.stages.channel import Channel
 
 # A stage beats at least every channel.BEAT_S, whatever it waits for. One that has not beaten for this long is stuck:
 # the watchdog's ping stops, and WatchdogSec= later systemd acts. A slow fsync only delays a ping.

@@ -10,14 +10,14 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from hybrid_engine.channel import BEAT_S, Channel
 from hybrid_engine.config.settings import EngineSettings
 from hybrid_engine.domain.counters import Counters, FeedState, Gap
 from hybrid_engine.domain.events import Event, Order, Signal, Tick, Trade
-from hybrid_engine.front_door import FrontDoor
 from hybrid_engine.runtime.errors import StorageError
 from hybrid_engine.runtime.log import Journal, Throttle
-from hybrid_engine.stage import Stage
+from hybrid_engine.stages.admission import FrontDoor
+from hybrid_engine.stages.channel import BEAT_S, Channel
+from hybrid_engine.stages.stage import Stage
 from hybrid_engine.storage.database import Locked
 from hybrid_engine.storage.store import Batch, Store
 
@@ -26,7 +26,7 @@ SLICE_EVERY_S = 0.05
 # What a full batch leaves over waits no longer than this for more: a burst's last rows are stored with it.
 AFTER_A_BURST_S = 0.05
 
-log = Journal("hybrid_engine.persist")
+log = Journal("hybrid_engine.stages.persist")
 
 
 class PersistStage(Stage):

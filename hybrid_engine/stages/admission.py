@@ -10,15 +10,15 @@ from dataclasses import replace
 from itertools import groupby
 from operator import itemgetter
 
-from hybrid_engine.channel import BEAT_S, Channel
 from hybrid_engine.domain.counters import Books, Gap, GapLedger
 from hybrid_engine.domain.deduplication import MAX_SYMBOLS, Recent
 from hybrid_engine.domain.events import Print, Tick
 from hybrid_engine.runtime.log import Journal, Throttle
+from hybrid_engine.stages.channel import BEAT_S, Channel
 
 _SYMBOL = itemgetter(0)  # of a print
 
-log = Journal("hybrid_engine.front_door")
+log = Journal("hybrid_engine.stages.admission")
 
 
 class FrontDoor(Channel):

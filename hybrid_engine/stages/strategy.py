@@ -8,12 +8,12 @@ import importlib
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from hybrid_engine.channel import Channel
 from hybrid_engine.config.settings import EngineSettings
 from hybrid_engine.domain.counters import Counters
 from hybrid_engine.domain.events import BUY, SELL, Event, Signal, Tick
 from hybrid_engine.runtime.errors import ConfigError
-from hybrid_engine.stage import Transform
+from hybrid_engine.stages.channel import Channel
+from hybrid_engine.stages.stage import Transform
 
 
 class Strategy(Protocol):
