@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from hybrid_engine.config.load import KEYS, Config
+from hybrid_engine.pipeline import Street
 from hybrid_engine.pressure import Pressure
 from hybrid_engine.runtime import log as journal
 from hybrid_engine.runtime.errors import ConfigError, EngineError, Exit, OverloadError, StorageError
@@ -26,7 +27,6 @@ from hybrid_engine.stages.channel import BEAT_S
 from hybrid_engine.stages.strategy import load
 from hybrid_engine.storage.database import Locked
 from hybrid_engine.storage.store import RunInfo, Store, now_ms
-from hybrid_engine.street import Street
 
 PING_EVERY_S = 0.5
 

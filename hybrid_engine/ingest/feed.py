@@ -12,15 +12,15 @@ from functools import partial
 from hybrid_engine.config.settings import EngineSettings
 from hybrid_engine.config.sources import Source
 from hybrid_engine.domain.counters import FeedState
-from hybrid_engine.ingest.base import IngestStage
-from hybrid_engine.ingest.booking import Booking
-from hybrid_engine.ingest.choice import Choice
+from hybrid_engine.ingest.delivery import Booking
 from hybrid_engine.ingest.failure import Dead, SourceFailed
-from hybrid_engine.ingest.link import Link
-from hybrid_engine.ingest.listening import Listener
-from hybrid_engine.ingest.overview import Overview
+from hybrid_engine.ingest.listener import Listener
 from hybrid_engine.ingest.session import Session
-from hybrid_engine.ingest.standing import Change, Rules
+from hybrid_engine.ingest.source_connection import Link
+from hybrid_engine.ingest.source_report import Overview
+from hybrid_engine.ingest.source_selector import Choice
+from hybrid_engine.ingest.source_state import Change, Rules
+from hybrid_engine.ingest.stage import IngestStage
 from hybrid_engine.runtime.errors import NetworkError, ParseError
 from hybrid_engine.runtime.log import Journal
 from hybrid_engine.stages.admission import FrontDoor

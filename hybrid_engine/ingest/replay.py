@@ -6,7 +6,7 @@ from contextlib import closing
 from pathlib import Path
 
 from hybrid_engine.config.settings import EngineSettings, ReplayFrom
-from hybrid_engine.ingest.base import IngestStage
+from hybrid_engine.ingest.stage import IngestStage
 from hybrid_engine.runtime.errors import ConfigError, OverloadError, StorageError
 from hybrid_engine.storage.database import Locked, is_lock, open_reader
 from hybrid_engine.storage.store import Store, now_ms, ticks_of_run

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from hybrid_engine.config.sources import Source
 from hybrid_engine.domain.events import Print
 from hybrid_engine.exchanges import EXCHANGES, Mark, decode
-from hybrid_engine.ingest.names import Names
+from hybrid_engine.ingest.symbol_names import Names
 from hybrid_engine.storage.store import now_ms
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from hybrid_engine.config.settings import EngineSettings
 from hybrid_engine.domain.counters import FeedState
 from hybrid_engine.domain.events import Print
-from hybrid_engine.ingest.base import IngestStage
+from hybrid_engine.ingest.stage import IngestStage
 from hybrid_engine.stages.admission import FrontDoor
 from hybrid_engine.storage.store import now_ms
 

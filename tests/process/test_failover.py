@@ -21,8 +21,8 @@ from tests.support.process import EngineProcess, Launcher
 EAGER = (
     sys.executable,
     "-c",
-    "from hybrid_engine import cli; from hybrid_engine.ingest import patience;"
-    " patience.LONGEST_PAUSE_S = 0.2; cli.main()",
+    "from hybrid_engine import cli; from hybrid_engine.ingest import retry_policy;"
+    " retry_policy.LONGEST_PAUSE_S = 0.2; cli.main()",
 )
 FAST = {"ingest_mode": "REAL_WS", "dead_after_s": 1.0, "parse_error_limit": 5, "network_deadline_s": 60}
 

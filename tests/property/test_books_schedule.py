@@ -58,8 +58,8 @@ def test_any_schedule(
         # Tries that follow one another quickly: the waiting is not what is looked at.
         patch.setattr("hybrid_engine.storage.database.TRY_MS", 5)
         patch.setattr("hybrid_engine.stages.persist.BEAT_S", 0.002)
-        patch.setattr("hybrid_engine.street.DRAIN_S", 20.0)
-        patch.setattr("hybrid_engine.street.LAST_S", 20.0)
+        patch.setattr("hybrid_engine.pipeline.DRAIN_S", 20.0)
+        patch.setattr("hybrid_engine.pipeline.LAST_S", 20.0)
         driven = Driven(Path(folder) / "books.db", sizes, sample_every, signal_every)
         try:
             for step in script:

@@ -11,7 +11,7 @@ from hypothesis import event, example, given, settings
 from hypothesis import strategies as st
 
 from hybrid_engine.exchanges import EXCHANGES, Decoded, Mark, decode
-from hybrid_engine.ingest.sequence import Hole, Holes, Numbers
+from hybrid_engine.ingest.sequence_gaps import Hole, Holes, Numbers
 from tests.exchanges.table import TABLES
 from tests.property.test_decoder import damaged, spoiled
 from tests.support.decoded import check

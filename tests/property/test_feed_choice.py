@@ -8,9 +8,9 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from hybrid_engine.ingest.choice import GRACE_S, PROBE_S, Choice
-from hybrid_engine.ingest.patience import ATTEMPTS_A_MINUTE, LONGEST_HOLD_S, LONGEST_PAUSE_S, Patience
-from hybrid_engine.ingest.standing import Rules, Standing
+from hybrid_engine.ingest.retry_policy import ATTEMPTS_A_MINUTE, LONGEST_HOLD_S, LONGEST_PAUSE_S, Patience
+from hybrid_engine.ingest.source_selector import GRACE_S, PROBE_S, Choice
+from hybrid_engine.ingest.source_state import Rules, Standing
 from tests.support.world import STEP_S, World
 
 SYMBOLS = ("BTC/USD", "ETH/USD")

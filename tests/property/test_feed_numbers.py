@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hybrid_engine.exchanges import Mark
-from hybrid_engine.ingest.sequence import LATE_S, WAITING, Hole, Holes, Numbers
+from hybrid_engine.ingest.sequence_gaps import LATE_S, WAITING, Hole, Holes, Numbers
 
 
 @pytest.mark.holds("MISSED")

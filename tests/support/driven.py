@@ -12,15 +12,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from hybrid_engine import street as street_module
+from hybrid_engine import pipeline as street_module
 from hybrid_engine.config.load import Config
 from hybrid_engine.config.settings import AppSettings, ChannelSizes, EngineSettings, RiskCaps, Settings
 from hybrid_engine.domain.events import Print, Signal, Tick
-from hybrid_engine.ingest.base import IngestStage
+from hybrid_engine.ingest.stage import IngestStage
+from hybrid_engine.pipeline import Street
 from hybrid_engine.stages.adapter import FillAtLast
 from hybrid_engine.stages.strategy import Periodic
 from hybrid_engine.storage.store import Store, now_ms
-from hybrid_engine.street import Street
 from tests.support.process import wait_until
 from tests.support.street import INFO, CheckedStore, nothing
 

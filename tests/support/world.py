@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 
-from hybrid_engine.ingest.choice import Choice
-from hybrid_engine.ingest.patience import Patience
-from hybrid_engine.ingest.standing import Change, Rules, Standing
+from hybrid_engine.ingest.retry_policy import Patience
+from hybrid_engine.ingest.source_selector import Choice
+from hybrid_engine.ingest.source_state import Change, Rules, Standing
 
 STEP_S = 0.25
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hybrid_engine.ingest import choice, feed, link
+from hybrid_engine.ingest import feed, source_connection, source_selector
 from hybrid_engine.storage.store import Store
 from tests.support.rows import batch, write
 from tests.support.street import INFO
@@ -16,9 +16,11 @@ from tests.support.talker import Talker
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choice, "GRACE_S", 0.1)
-    monkeypatch.setattr(choice, "SLOW_CONNECT_S", 15.0)  # on a busy machine the best one leads first all the same
-    monkeypatch.setattr(link, "OVERLAP_S", 0.1)
+    monkeypatch.setattr(source_selector, "GRACE_S", 0.1)
+    monkeypatch.setattr(
+        source_selector, "SLOW_CONNECT_S", 15.0
+    )  # on a busy machine the best one leads first all the same
+    monkeypatch.setattr(source_connection, "OVERLAP_S", 0.1)
     monkeypatch.setattr(feed, "TEND_S", 0.02)
 
 

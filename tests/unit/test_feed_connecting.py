@@ -13,8 +13,8 @@ import pytest
 import trustme
 
 from hybrid_engine.config.sources import Source
-from hybrid_engine.ingest import choice, connection, patience
-from hybrid_engine.ingest.connecting import Connecting
+from hybrid_engine.ingest import connection, retry_policy, source_selector
+from hybrid_engine.ingest.connection_attempt import Connecting
 from hybrid_engine.ingest.failure import SourceFailed
 from tests.support.feeding import Feeding, source
 from tests.support.process import wait_until
@@ -27,14 +27,14 @@ pytestmark = pytest.mark.usefixtures("quick")
 def test_a_server_that_accepts_and_closes_sees_so_many_attempts_a_minute_and_no_more(
     one: Talker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(patience, "LONGEST_PAUSE_S", 0.001)  # jitter at its unluckiest: no pause at all
-    monkeypatch.setattr(patience, "MINUTE_S", 2.0)
+    monkeypatch.setattr(retry_policy, "LONGEST_PAUSE_S", 0.001)  # jitter at its unluckiest: no pause at all
+    monkeypatch.setattr(retry_policy, "MINUTE_S", 2.0)
     one.hang_up = True
     with Feeding(source("first", one, "BTC/USD")) as feeding:
-        feeding.until(lambda: len(one.tried) == 3 * patience.ATTEMPTS_A_MINUTE)
-        for earlier, later in zip(one.tried, one.tried[patience.ATTEMPTS_A_MINUTE :], strict=False):
+        feeding.until(lambda: len(one.tried) == 3 * retry_policy.ATTEMPTS_A_MINUTE)
+        for earlier, later in zip(one.tried, one.tried[retry_policy.ATTEMPTS_A_MINUTE :], strict=False):
             assert later - earlier >= 1.9
-        assert feeding.feed.source_failures >= 3 * patience.ATTEMPTS_A_MINUTE - 1
+        assert feeding.feed.source_failures >= 3 * retry_policy.ATTEMPTS_A_MINUTE - 1
 
 
 def test_a_refusal_is_not_asked_again_soon_and_the_next_source_is(one: Talker, two: Talker) -> None:
@@ -52,7 +52,7 @@ def test_a_refusal_is_not_asked_again_soon_and_the_next_source_is(one: Talker, t
 def test_a_source_that_takes_its_time_to_connect_does_not_hold_up_the_next(
     two: Talker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(choice, "SLOW_CONNECT_S", 1.0)
+    monkeypatch.setattr(source_selector, "SLOW_CONNECT_S", 1.0)
     with socket.create_server(("127.0.0.1", 0)) as silent:  # it accepts, and never answers the request
         url = f"ws://127.0.0.1:{silent.getsockname()[1]}/ws/btcusdt@trade"
         hangs = Source("hangs", url, "binance", ("BTC/USD",), 1, "")

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from hybrid_engine.ingest import link
+from hybrid_engine.ingest import source_connection
 from tests.support.feeding import Feeding, source
 from tests.support.talker import Talker, trade
 
@@ -33,7 +33,7 @@ def test_an_end_that_comes_before_the_new_connection_is_a_failure_that_this_one_
 @pytest.mark.parametrize("why", ["told", "lifetime"])
 def test_a_planned_move_loses_nothing_and_is_no_failure(one: Talker, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if why == "lifetime":
-        monkeypatch.setattr(link, "MOVE_AFTER", (1e-5, 1e-5))  # of 24 h: 0.9 s
+        monkeypatch.setattr(source_connection, "MOVE_AFTER", (1e-5, 1e-5))  # of 24 h: 0.9 s
     with Feeding(source("first", one, "BTC/USD")) as feeding:
         feeding.leads("first")
         feeding.until(lambda: one.open)
@@ -65,7 +65,7 @@ def test_a_planned_move_loses_nothing_and_is_no_failure(one: Talker, why: str, m
 def test_an_old_connection_that_ends_in_the_middle_of_a_move_is_no_failure(
     one: Talker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(link, "OVERLAP_S", 60.0)
+    monkeypatch.setattr(source_connection, "OVERLAP_S", 60.0)
     with Feeding(source("first", one, "BTC/USD")) as feeding:
         feeding.leads("first")
         feeding.until(lambda: one.open)

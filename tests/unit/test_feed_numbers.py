@@ -7,7 +7,7 @@ import json
 import pytest
 
 from hybrid_engine.config.sources import Source
-from hybrid_engine.ingest import link, sequence
+from hybrid_engine.ingest import sequence_gaps, source_connection
 from tests.support.feeding import Feeding, source
 from tests.support.talker import Talker, trade
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("quick")
 def test_what_the_numbers_leave_out_is_missed_and_a_reconnect_tells_it_exactly(
     one: Talker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sequence, "LATE_S", 0.0)
+    monkeypatch.setattr(sequence_gaps, "LATE_S", 0.0)
     with Feeding(source("first", one, "BTC/USD")) as feeding:
         feeding.leads("first")
         feeding.until(lambda: one.open)
@@ -42,7 +42,7 @@ def test_what_the_numbers_leave_out_is_missed_and_a_reconnect_tells_it_exactly(
 @pytest.mark.holds("MISSED")
 def test_what_comes_late_is_not_missed(one: Talker, monkeypatch: pytest.MonkeyPatch) -> None:
     """In another message, after its turn; and a heartbeat that overtakes the trades that it tells of."""
-    monkeypatch.setattr(sequence, "LATE_S", 3600.0)  # however slow the machine is: the stop books the rest
+    monkeypatch.setattr(sequence_gaps, "LATE_S", 3600.0)  # however slow the machine is: the stop books the rest
 
     def match(number: int, kind: str = "match", key: str = "trade_id") -> str:
         body = {"type": kind, "product_id": "BTC-USD", key: number, "price": "10.5", "size": "1"}
@@ -122,7 +122,7 @@ def test_who_leads_again_after_another_did_has_missed_nothing(one: Talker, two: 
         assert feeding.door.snapshot().missed == 1
 
 
-def second(feeding: Feeding) -> link.Link:
+def second(feeding: Feeding) -> source_connection.Link:
     return feeding.ingest._links["second"]
 
 

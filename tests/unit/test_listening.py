@@ -10,10 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hybrid_engine.ingest import listening
-from hybrid_engine.ingest.link import Link
-from hybrid_engine.ingest.listening import READ_EVERY_S, Listener
+from hybrid_engine.ingest import listener
+from hybrid_engine.ingest.listener import READ_EVERY_S, Listener
 from hybrid_engine.ingest.session import Session
+from hybrid_engine.ingest.source_connection import Link
 
 LINK = cast(Link, None)
 
@@ -67,7 +67,7 @@ class Line:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    monkeypatch.setattr(listening, "time", made)
+    monkeypatch.setattr(listener, "time", made)
     return made
 
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from hybrid_engine.domain.events import Print
-from hybrid_engine.ingest import link
-from hybrid_engine.ingest.taken import MOST, MOST_IN_ALL, Taken
+from hybrid_engine.ingest import source_connection
+from hybrid_engine.ingest.recent_trades import MOST, MOST_IN_ALL, Taken
 from tests.support.feeding import Feeding, source
 from tests.support.talker import Talker, trade
 
@@ -18,7 +18,7 @@ def mirrors(
     quick: None, one: Talker, two: Talker, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[tuple[Feeding, Talker, Talker]]:
     """The first leads, the second stands by."""
-    monkeypatch.setattr(link, "ECHO_S", 3600.0)
+    monkeypatch.setattr(source_connection, "ECHO_S", 3600.0)
     pair = source("first", one, "BTC/USD"), source("second", two, "BTC/USD", priority=2)
     with Feeding(*pair, standby="hot") as feeding:
         feeding.leads("first")

@@ -11,7 +11,7 @@ from websocket import WebSocketBadStatusException
 from hybrid_engine.config.sources import Source, load_sources
 from hybrid_engine.exchanges import EXCHANGES
 from hybrid_engine.ingest.failure import _hold_s
-from hybrid_engine.ingest.names import Names
+from hybrid_engine.ingest.symbol_names import Names
 from hybrid_engine.runtime.errors import ConfigError
 
 GOOD = {"name": '"a"', "url": '"ws://h/ws/btcusdt@trade"', "kind": '"binance"', "priority": "1"}

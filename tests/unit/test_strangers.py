@@ -8,8 +8,8 @@ from hybrid_engine.config.sources import Source
 from hybrid_engine.domain.deduplication import MAX_STRANGERS, MAX_SYMBOLS
 from hybrid_engine.domain.events import Print
 from hybrid_engine.exchanges import Mark
-from hybrid_engine.ingest.names import Names
-from hybrid_engine.ingest.sequence import Numbers
+from hybrid_engine.ingest.sequence_gaps import Numbers
+from hybrid_engine.ingest.symbol_names import Names
 from hybrid_engine.stages.admission import FrontDoor
 from tests.support.street import nothing
 

@@ -49,12 +49,19 @@ FLOORS = [
         "health",
         "stages.stage",
         "ingest.handshake",
-        "ingest.taken",
+        "ingest.recent_trades",
     },
-    {"ingest.base", "ingest.connection", "ingest.names", "ingest.standing", "ingest.patience", "ingest.sequence"},
-    {"ingest.session", "ingest.connecting", "ingest.choice"},
-    {"ingest.link"},
-    {"ingest.booking", "ingest.overview", "ingest.listening"},
+    {
+        "ingest.stage",
+        "ingest.connection",
+        "ingest.symbol_names",
+        "ingest.source_state",
+        "ingest.retry_policy",
+        "ingest.sequence_gaps",
+    },
+    {"ingest.session", "ingest.connection_attempt", "ingest.source_selector"},
+    {"ingest.source_connection"},
+    {"ingest.delivery", "ingest.source_report", "ingest.listener"},
     {
         "ingest.synthetic",
         "ingest.replay",
@@ -64,7 +71,7 @@ FLOORS = [
         "stages.execution",
         "stages.persist",
     },
-    {"street"},
+    {"pipeline"},
     {"engine"},
     {"cli"},
     {"__main__"},
@@ -195,5 +202,5 @@ def test_a_synthetic_run_loads_no_websocket(tmp_path: Path) -> None:
 
 def test_a_feed_loads_the_network_with_its_first_connection() -> None:
     found = loaded_by("import hybrid_engine.engine, hybrid_engine.ingest.feed")
-    assert {"hybrid_engine.ingest.connecting", "msgspec"} <= found
+    assert {"hybrid_engine.ingest.connection_attempt", "msgspec"} <= found
     assert found & {"websocket", "ssl", "_ssl", "hybrid_engine.ingest.connection"} == set()

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable, Sequence
 from hybrid_engine.domain.counters import FeedState
 from hybrid_engine.domain.events import Print
 from hybrid_engine.exchanges import Mark
-from hybrid_engine.ingest.choice import Choice
 from hybrid_engine.ingest.failure import Garbage, SourceFailed
-from hybrid_engine.ingest.link import Link
-from hybrid_engine.ingest.sequence import Hole, Holes
+from hybrid_engine.ingest.recent_trades import Taken
+from hybrid_engine.ingest.sequence_gaps import Hole, Holes
 from hybrid_engine.ingest.session import Session
-from hybrid_engine.ingest.taken import Taken
+from hybrid_engine.ingest.source_connection import Link
+from hybrid_engine.ingest.source_selector import Choice
 from hybrid_engine.runtime.log import Journal, Throttle
 from hybrid_engine.stages.admission import FrontDoor
 from hybrid_engine.storage.store import now_ms

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator
 from hybrid_engine.config.sources import Source
 from hybrid_engine.domain.events import Print
 from hybrid_engine.exchanges import EXCHANGES
-from hybrid_engine.ingest.connecting import Connecting
+from hybrid_engine.ingest.connection_attempt import Connecting
 from hybrid_engine.ingest.failure import Dead, Garbage, SourceFailed
-from hybrid_engine.ingest.names import Names
-from hybrid_engine.ingest.patience import MINUTE_S, Patience
-from hybrid_engine.ingest.sequence import Numbers
+from hybrid_engine.ingest.retry_policy import MINUTE_S, Patience
+from hybrid_engine.ingest.sequence_gaps import Numbers
 from hybrid_engine.ingest.session import Session
-from hybrid_engine.ingest.standing import Standing
+from hybrid_engine.ingest.source_state import Standing
+from hybrid_engine.ingest.symbol_names import Names
 from hybrid_engine.runtime.log import Journal
 from hybrid_engine.storage.store import now_ms
 

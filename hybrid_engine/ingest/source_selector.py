@@ -9,7 +9,7 @@ Three silences (times are monotonic seconds):
 
 from collections.abc import Sequence
 
-from hybrid_engine.ingest.standing import Change, Lead, Rules, Standing
+from hybrid_engine.ingest.source_state import Change, Lead, Rules, Standing
 
 # A rival's trade says nothing against the leader until the leader had so long to report the same market.
 GRACE_S = 1.0

@@ -7,7 +7,7 @@ from pathlib import Path
 from hybrid_engine.config.load import Config
 from hybrid_engine.config.settings import EngineSettings
 from hybrid_engine.domain.counters import Counters, FeedState, report
-from hybrid_engine.ingest.base import IngestStage
+from hybrid_engine.ingest.stage import IngestStage
 from hybrid_engine.runtime.cpu_affinity import OneCpu
 from hybrid_engine.runtime.errors import StorageError
 from hybrid_engine.runtime.log import Journal

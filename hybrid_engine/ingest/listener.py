@@ -11,8 +11,8 @@ import time
 from contextlib import suppress
 from typing import NamedTuple
 
-from hybrid_engine.ingest.link import Link
 from hybrid_engine.ingest.session import Session
+from hybrid_engine.ingest.source_connection import Link
 
 READ_EVERY_S = 0.0003
 

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 
 from hybrid_engine.domain.counters import FeedState
-from hybrid_engine.ingest.choice import Choice
-from hybrid_engine.ingest.link import Link
+from hybrid_engine.ingest.source_connection import Link
+from hybrid_engine.ingest.source_selector import Choice
 from hybrid_engine.runtime.log import Journal
 
 log = Journal("hybrid_engine.ingest")
