@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from proofs import signature
+from proofs.evidence import signature
 from proofs.faults import CONFIG_DIR, Subject
 from proofs.host import read_text
 from proofs.verdict import Json

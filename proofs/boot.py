@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from proofs import lease
-from proofs.bundle import STATEMENT
-from proofs.evidence import EVENTS, Recorder
+from proofs.evidence.recorder import EVENTS, Recorder
+from proofs.evidence.statement import STATEMENT
 from proofs.host import Host
 from proofs.lease import Lease
 from proofs.verdict import Json

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from proofs import bundle, evidence, evidence_folder, host_input
+from proofs.evidence import folder, host_input, recorder
+from proofs.evidence import statement as bundle
 from proofs.verdict import Json
 
 BUGLOG = "BUGLOG.md"
@@ -40,7 +41,7 @@ def render(events: list[dict[str, Json]]) -> str:
 def write(run_dir: Path) -> Path:
     """Render BUGLOG.md beside events.jsonl. Raises ChainBroken when the recording is not whole."""
     path = run_dir / BUGLOG
-    evidence_folder.replace_file(path, render(evidence.read(run_dir / evidence.EVENTS)).encode())
+    folder.replace_file(path, render(recorder.read(run_dir / recorder.EVENTS)).encode())
     return path
 
 

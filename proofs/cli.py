@@ -144,7 +144,8 @@ def _inside(args: argparse.Namespace) -> int:
 
 
 def _show(args: argparse.Namespace) -> int:
-    from proofs import blobs, bundle, host_input
+    from proofs.evidence import blobs, host_input
+    from proofs.evidence import statement as bundle
 
     try:
         body = blobs.slurp(args.dir / bundle.STATEMENT)
@@ -159,7 +160,7 @@ def _show(args: argparse.Namespace) -> int:
 
 def _complain(directory: Path, what: str, error: Exception) -> int:
     """One line about a bundle that cannot be worked with; 2."""
-    from proofs import host_input
+    from proofs.evidence import host_input
 
     text = host_input.printable(f"hybrid-proofs: {directory}: {what}: {type(error).__name__}: {error}")
     print(text, file=sys.stderr)
@@ -167,14 +168,15 @@ def _complain(directory: Path, what: str, error: Exception) -> int:
 
 
 def _render(args: argparse.Namespace) -> int:
-    from proofs import buglog, evidence, host_input, report
+    from proofs import buglog, report
+    from proofs.evidence import host_input, recorder
     from proofs.soak import log
 
     try:
         with host_input.receiving(_RENDER_S, _RENDER_BYTES):
             print(buglog.write(args.dir))
             print(report.write(args.dir))
-            if decisions := log.rewrite(args.dir, evidence.read(args.dir / evidence.EVENTS)):
+            if decisions := log.rewrite(args.dir, recorder.read(args.dir / recorder.EVENTS)):
                 print(decisions)
     except Exception as error:  # noqa: BLE001 - events that no run of ours leaves cannot be rendered, whatever they are
         return _complain(args.dir, "cannot render", error)

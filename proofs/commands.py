@@ -9,8 +9,9 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from proofs import decision, host_input, live
+from proofs import decision, live
 from proofs.decision import Asked, Report, Unusable
+from proofs.evidence import host_input
 
 UNUSABLE = 2
 Command = Callable[[str, str, object], argparse.ArgumentParser]
@@ -111,14 +112,15 @@ def _verify(args: argparse.Namespace) -> int:
 
 def _keep(report: Report, directory: Path) -> None:
     """The bytes that were judged, for whoever carries them on: the files may be others by now."""
-    from proofs import bundle, evidence_folder, signature
+    from proofs.evidence import folder, signature, statement
 
-    evidence_folder.replace_file(directory / bundle.STATEMENT, report.body)
-    evidence_folder.replace_file(directory / signature.SIGNATURE, report.signature)
+    folder.replace_file(directory / statement.STATEMENT, report.body)
+    folder.replace_file(directory / signature.SIGNATURE, report.signature)
 
 
 def _sign(args: argparse.Namespace) -> int:
-    from proofs import signature, verify
+    from proofs import verify
+    from proofs.evidence import signature
 
     try:
         report = verify.verify(args.dir, _asked(args, None))

@@ -6,7 +6,7 @@ import difflib
 import json
 from pathlib import Path
 
-from proofs import bundle
+from proofs.evidence import statement as bundle
 from proofs.verdict import Json
 
 _ABOUT = ("run", "finished", "kind_of_host", "systemd", "git_revision", "proofs_release")

@@ -7,9 +7,9 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
-from proofs.evidence import canonical
+from proofs.evidence.recorder import canonical
+from proofs.evidence.redaction import MARK
 from proofs.experiment import Proof
-from proofs.redact import MARK
 from proofs.verdict import Json
 
 Event = dict[str, Json]

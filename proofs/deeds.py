@@ -7,10 +7,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from proofs.evidence.redaction import Redactor
 from proofs.experiment import Mutant, Proof
 from proofs.faults import CONFIG_DIR, STATE_DIR, Copy, Source
 from proofs.lease import SYSTEMD_RUN
-from proofs.redact import Redactor
 from proofs.unit import seconds
 from proofs.verdict import Json
 

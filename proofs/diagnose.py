@@ -15,8 +15,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from proofs import busy, host_input, live
-from proofs.redact import Redactor
+from proofs import busy, live
+from proofs.evidence import host_input
+from proofs.evidence.redaction import Redactor
 
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[^\S\n\t ]|[\x00-\x08\x0e-\x1f\x7f]")  # what would move a cursor
 UNIT = "hybrid-engine.service"

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import sh
 
-from proofs.evidence import Recorder
+from proofs.evidence.recorder import Recorder
 from proofs.verdict import Json
 
 T = TypeVar("T")

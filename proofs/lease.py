@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from proofs import originals
-from proofs.evidence import Recorder
+from proofs.evidence.recorder import Recorder
 from proofs.host import Host, Waited
 from proofs.lock import holder, locked
 from proofs.unit import State, Unit, tree_digest

@@ -10,7 +10,7 @@ import subprocess
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from proofs.redact import is_secret
+from proofs.evidence.redaction import is_secret
 
 ENGINE = Path("/opt/hybrid-engine/current/bin/hybrid-engine")
 MACHINE_ID = Path("/etc/machine-id")

@@ -6,10 +6,10 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from proofs import evidence
 from proofs.catalog import PROOFS
 from proofs.checks import prerequisites
-from proofs.evidence import Recorder
+from proofs.evidence import recorder
+from proofs.evidence.recorder import Recorder
 from proofs.experiment import Proof
 from proofs.host import Host
 from proofs.runner import chosen_proofs
@@ -18,7 +18,7 @@ from proofs.runner import chosen_proofs
 def plan(names: Sequence[str], unit: str) -> int:
     """Print what `run` would do. Looks only: 0 when it could be done, 2 when a prerequisite does not hold."""
     with tempfile.TemporaryDirectory() as scratch:  # looking is recorded as well, and thrown away
-        host = Host(Recorder(Path(scratch) / evidence.EVENTS))
+        host = Host(Recorder(Path(scratch) / recorder.EVENTS))
         chosen = chosen_proofs(names, host)
         if chosen is None:
             return 2

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from proofs import bundle, entry, verdict
+from proofs import entry, verdict
 from proofs.catalog import JUDGED
-from proofs.evidence import canonical
+from proofs.evidence import statement
+from proofs.evidence.recorder import canonical
+from proofs.evidence.redaction import Redactor
 from proofs.experiment import Case, Deployed, Mutant, Proof, judge
 from proofs.figures import Figures
-from proofs.redact import Redactor
 from proofs.trace import Trace
 from proofs.trace import differences as differences_of
 from proofs.unit import seconds
@@ -44,7 +45,7 @@ def rebuild(
         if any(made["verdict"] != Verdict.PASS for made in rebuilt[:-1]):
             complaints.append(f"{name}: begun {len(rebuilt)} times, and not every time it said PASS")
         entries.append(_AS_WRITTEN.data(rebuilt[-1]))
-    return bundle.build(events, entries), complaints
+    return statement.build(events, entries), complaints
 
 
 def differences(said: Json, found: Json, where: str = "") -> list[str]:
@@ -90,12 +91,12 @@ def _one(
 ) -> dict[str, Json]:
     if proof is None:
         complaints.append(f"line {_line(events[0])}: the catalogue has no proof {name}")
-        return bundle.unfinished(events, name)
+        return statement.unfinished(events, name)
     try:
         return _Attempt(proof, unit, events, complaints, whole).rebuild()
     except Exception as error:  # noqa: BLE001 - whatever a forged event does to the rules, it is no PASS
         complaints.append(f"{name}: its events cannot be judged: {type(error).__name__}: {error}")
-        return bundle.unfinished(events, name)
+        return statement.unfinished(events, name)
 
 
 def _line(event: Event) -> int:
@@ -113,7 +114,7 @@ class _Attempt:
     def rebuild(self) -> dict[str, Json]:
         said = self._of("verdict")
         if not said:
-            return bundle.unfinished(self.events, self.proof.name)
+            return statement.unfinished(self.events, self.proof.name)
         recorded = said[-1]["data"]
         deployed = self._deployed()
         if deployed is None:  # nothing was disturbed, so there is nothing but the reason

@@ -11,7 +11,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from proofs import bundle, chart, evidence, evidence_folder, host_input
+from proofs import chart
+from proofs.evidence import folder, host_input, recorder
+from proofs.evidence import statement as bundle
 from proofs.verdict import Json
 
 REPORT = "report.html"
@@ -38,8 +40,8 @@ def render(events: Sequence[Event]) -> str:
 def write(run_dir: Path) -> Path:
     """Render report.html beside events.jsonl. Raises ChainBroken when the recording is not whole."""
     path = run_dir / REPORT
-    page = render(evidence.read(run_dir / evidence.EVENTS))
-    evidence_folder.replace_file(path, host_input.printable(page, len(page), keep="\n\t").encode())
+    page = render(recorder.read(run_dir / recorder.EVENTS))
+    folder.replace_file(path, host_input.printable(page, len(page), keep="\n\t").encode())
     return path
 
 

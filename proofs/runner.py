@@ -16,11 +16,13 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from proofs import boot, bundle, evidence, lease, live, lock
+from proofs import boot, lease, live, lock
 from proofs.catalog import PROOFS, REQUIRED
 from proofs.checks import kind_of_host, mode_allows, prerequisites, systemd_version
 from proofs.conduct import Run, run_proof
-from proofs.evidence import Recorder
+from proofs.evidence import recorder as evidence
+from proofs.evidence import statement as bundle
+from proofs.evidence.recorder import Recorder
 from proofs.experiment import Proof
 from proofs.faults import CONFIG_DIR, RELEASE
 from proofs.host import Host, Interrupted, Stop, facts

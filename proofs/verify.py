@@ -14,9 +14,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from proofs import blobs, bundle, course, deeds, evidence, live, recompute, signature
+from proofs import course, deeds, live, recompute
 from proofs.catalog import JUDGED, REQUIRED
 from proofs.decision import Asked, Report, Unusable
+from proofs.evidence import blobs, recorder, signature
+from proofs.evidence import statement as bundle
 from proofs.verdict import Json, Verdict
 
 _CLOCK_SLACK_S = 300.0
@@ -108,18 +110,18 @@ def _statement(report: Report, body: bytes) -> dict[str, Json] | None:
 
 def _recording(report: Report) -> list[dict[str, Json]] | None:
     reasons = report.steps.setdefault("recording", [])
-    raw = _slurp(report.directory / evidence.EVENTS, reasons)
+    raw = _slurp(report.directory / recorder.EVENTS, reasons)
     if reasons:
         return None
     try:
-        events = list(evidence.checked(raw))
+        events = list(recorder.checked(raw))
         reasons += blobs.problems(report.directory / blobs.FOLDER, events)
         reasons += course.problems(events, JUDGED)
-    except evidence.ChainBroken as error:
-        reasons.append(f"{evidence.EVENTS}: {error}")
+    except recorder.ChainBroken as error:
+        reasons.append(f"{recorder.EVENTS}: {error}")
         return None
     except (KeyError, TypeError, AttributeError) as error:
-        reasons.append(f"{evidence.EVENTS}: not a run of proofs: {type(error).__name__}: {error}")
+        reasons.append(f"{recorder.EVENTS}: not a run of proofs: {type(error).__name__}: {error}")
         return None
     return events
 

@@ -11,11 +11,11 @@ from proofs import attempts
 from proofs.catalog.exit12 import steady
 from proofs.catalog.shadow import probed
 from proofs.checks import kind_of_host
+from proofs.evidence.redaction import MARK
 from proofs.experiment import Case, Mutant, NotSteady, Proof
 from proofs.faults import CONFIG_DIR, RELEASE, Copy, Subject
 from proofs.figures import Figures
 from proofs.host import read_text
-from proofs.redact import MARK
 from proofs.trace import Between, Trace, Untraced
 from proofs.verdict import Check, Json, Result
 

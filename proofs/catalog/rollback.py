@@ -12,11 +12,11 @@ from pathlib import Path
 
 from proofs import attempts
 from proofs.catalog.exit12 import steady
+from proofs.evidence.redaction import MARK
 from proofs.experiment import Case, Deployed, Mutant, NotSteady, Proof
 from proofs.faults import Copy, Subject
 from proofs.figures import Figures
 from proofs.host import read_text
-from proofs.redact import MARK
 from proofs.trace import Between, Trace
 from proofs.verdict import Check, Json, Result
 

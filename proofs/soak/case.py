@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from proofs.conduct import Run
-from proofs.evidence import Recorder
+from proofs.evidence.recorder import Recorder
 from proofs.experiment import Case, Deployed, NotSteady, Proof
 from proofs.faults import Subject
 from proofs.figures import Figures

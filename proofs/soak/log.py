@@ -6,8 +6,8 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from proofs import evidence_folder
-from proofs.evidence import utc_now
+from proofs.evidence import folder as evidence_folder
+from proofs.evidence.recorder import utc_now
 from proofs.host import Host
 from proofs.soak.decide import Decision
 from proofs.soak.table import step_name

@@ -11,9 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
-from proofs import evidence, lease, runner
+from proofs import lease, runner
 from proofs.checks import prerequisites
-from proofs.evidence import Recorder
+from proofs.evidence import recorder
+from proofs.evidence.recorder import Recorder
 from proofs.experiment import Case, Deployed
 from proofs.host import Host
 from proofs.soak.asked import Asked
@@ -26,7 +27,7 @@ _LATER_S = 300.0  # how long after its time a soak may take to end before the le
 def refused(unit: str) -> list[str]:
     """Why a soak cannot be run on this host now; nothing is touched by asking."""
     with tempfile.TemporaryDirectory() as scratch:
-        host = Host(Recorder(Path(scratch) / evidence.EVENTS))
+        host = Host(Recorder(Path(scratch) / recorder.EVENTS))
         found = [item for item in prerequisites(host, unit) if not item.ok]
     reasons = [f"{item.name}: {item.found}: {item.remedy}" for item in found]
     if ABORT_FILE.exists():

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from proofs import evidence
+from proofs.evidence import recorder
 from tests.lab.deploying import FINGERPRINT, UNIT
 from tests.lab.labs import Lab, wait_for
 
@@ -122,6 +122,6 @@ def recorded_verdict(lab: Lab, run: str, folder: Path) -> str:
     """The statement's verdict, and on the way: that the chain of the recording is whole."""
     copy = folder / "events.jsonl"
     copy.write_text(lab.root("cat", f"{EVIDENCE}/{run}/events.jsonl").stdout)
-    evidence.read(copy)
+    recorder.read(copy)
     statement = json.loads(lab.root("cat", f"{EVIDENCE}/{run}/statement.json").stdout)
     return str(statement["predicate"]["verdict"])

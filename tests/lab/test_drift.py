@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from proofs import evidence, recompute
+from proofs import recompute
 from proofs.catalog.drift import DRIFTS
+from proofs.evidence import recorder
 from tests.lab.deploying import CONFIG, UNIT, checkout_with, play
 from tests.lab.labs import CHECKOUT, Lab, wait_for
 from tests.lab.proving import EVIDENCE, PROGRAM, events, picture, recorded_verdict
@@ -73,7 +74,7 @@ def test_its_mutants_are_caught_by_what_they_lack(home: Path) -> None:
 
 
 def test_the_controllers_answers_are_in_the_recording_that_is_judged_again(home: Path) -> None:
-    seen = evidence.read(home / "events.jsonl")
+    seen = recorder.read(home / "events.jsonl")
     asked = [
         event["data"]["plays"] for event in seen if event["kind"] == "intent" and event["stdout"].startswith("ask")
     ]

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from proofs.evidence import Recorder
+from proofs.evidence.recorder import Recorder
 from tests.lab.deploying import DEPLOYMENTS
 from tests.lab.labs import CHECKOUT, Lab
 

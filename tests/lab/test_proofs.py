@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 
-from proofs import bundle, evidence
 from proofs.catalog import PROOFS, REQUIRED
+from proofs.evidence import recorder
+from proofs.evidence import statement as bundle
 from tests.lab.labs import Lab, MakeLab
 from tests.lab.proving import PROGRAM, install, picture, rows
 from tests.lab.same_verdict import shares
@@ -131,12 +132,12 @@ def test_statement_is_an_intoto_statement_of_all_that_was_asked_for(site: Site) 
 
 
 def test_statement_follows_from_the_recording_alone(site: Site) -> None:
-    assert bundle.build(evidence.read(site.home / "events.jsonl")) == site.statement
+    assert bundle.build(recorder.read(site.home / "events.jsonl")) == site.statement
 
 
 def test_every_change_of_the_host_was_announced(site: Site) -> None:
     announced: list[list[str]] = []
-    for event in evidence.read(site.home / "events.jsonl"):
+    for event in recorder.read(site.home / "events.jsonl"):
         if event["kind"] == "intent":
             announced.append(event["argv"])
         changes = {"restart", "stop", "kill", "daemon-reload", "reset-failed"} & set(event["argv"])

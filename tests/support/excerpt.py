@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from proofs import evidence
+from proofs.evidence import recorder
 from tests.support.proof_run import Event, rechained
 
 _KINDS = {"proof", "deployed", "case", "witness", "measured", "judged", "mutant judged", "undone", "verdict"}
@@ -36,5 +36,5 @@ def excerpt(events: list[Event], name: str) -> list[Event]:
 
 
 if __name__ == "__main__":
-    for kept in excerpt(evidence.read(Path(sys.argv[1], evidence.EVENTS)), sys.argv[2]):
-        sys.stdout.buffer.write(evidence.line_of(kept))
+    for kept in excerpt(recorder.read(Path(sys.argv[1], recorder.EVENTS)), sys.argv[2]):
+        sys.stdout.buffer.write(recorder.line_of(kept))

@@ -15,8 +15,10 @@ from typing import Any
 
 import pytest
 
-from proofs import bundle, conduct, evidence, faults, lease, runner, signature
+from proofs import conduct, faults, lease, runner
 from proofs.catalog import PROOFS, REQUIRED
+from proofs.evidence import recorder, signature
+from proofs.evidence import statement as bundle
 from proofs.experiment import Case, Deployed, Mutant, Proof
 from proofs.faults import Copy, Subject
 from proofs.figures import Figures
@@ -161,22 +163,22 @@ def enlist(patch: pytest.MonkeyPatch) -> None:
 
 
 def events_of(directory: Path) -> list[Event]:
-    return evidence.read(directory / evidence.EVENTS)
+    return recorder.read(directory / recorder.EVENTS)
 
 
 def rechained(events: Sequence[Event]) -> list[Event]:
     """The same events in a chain that holds: what somebody with the files, or with the key, can always make."""
-    prev, chain = evidence.GENESIS, []
+    prev, chain = recorder.GENESIS, []
     for seq, old in enumerate(events):
         event = {**json.loads(json.dumps(old)), "seq": seq, "prev": prev}
-        event["sha256"] = prev = hashlib.sha256(evidence.canonical(event)).hexdigest()
+        event["sha256"] = prev = hashlib.sha256(recorder.canonical(event)).hexdigest()
         chain.append(event)
     return chain
 
 
 def put(directory: Path, events: Sequence[Event], spoil: Callable[[Json], None] = lambda statement: None) -> None:
     """Write a recording and the statement that believes it, changed by `spoil`."""
-    (directory / evidence.EVENTS).write_bytes(b"".join(map(evidence.line_of, events)))
+    (directory / recorder.EVENTS).write_bytes(b"".join(map(recorder.line_of, events)))
     statement = bundle.build(events)
     spoil(statement)
     (directory / bundle.STATEMENT).write_bytes(bundle.encode(statement))

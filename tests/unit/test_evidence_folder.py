@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proofs import evidence_folder
-from proofs.evidence_folder import FolderError
-from proofs.host_input import HostInputError
+from proofs.evidence import folder as evidence_folder
+from proofs.evidence.folder import FolderError
+from proofs.evidence.host_input import HostInputError
 
 RUN = "20260102T030405Z-0a1b"
 BLOB = f"blobs/{'0' * 64}"

@@ -14,8 +14,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from proofs import asks, host_input, live, runner
-from proofs.host_input import EvidenceFile, HostInputError
+from proofs import asks, live, runner
+from proofs.evidence import host_input
+from proofs.evidence.host_input import EvidenceFile, HostInputError
 
 RUN = "20260102T030405Z-0a1b"
 DONE: dict[str, Any] = {"text": "", "next": 0, "ended": True}

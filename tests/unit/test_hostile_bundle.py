@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
-from proofs import buglog, cli, diagnose, evidence, host_input
+from proofs import buglog, cli, diagnose
 from proofs.diagnose import Said
-from proofs.evidence import Recorder
-from proofs.host_input import HostInputError
+from proofs.evidence import host_input
+from proofs.evidence import recorder as evidence
+from proofs.evidence.host_input import HostInputError
+from proofs.evidence.recorder import Recorder
 
 ROOT = Path(__file__).parents[2]
 ESCAPE = "\x1b]0;owned\x07"
@@ -166,8 +168,8 @@ def test_what_a_look_said_last_is_told_without_escapes() -> None:
 
 
 def test_blobs_and_constants_belong_together() -> None:
-    from proofs import blobs, bundle
+    from proofs.evidence import blobs, statement
 
-    names = (evidence.EVENTS, bundle.STATEMENT, blobs.FOLDER)
+    names = (evidence.EVENTS, statement.STATEMENT, blobs.FOLDER)
     assert names == (host_input.EVENTS, host_input.STATEMENT, host_input.BLOBS)
     assert len(hashlib.sha256(b"").hexdigest()) == 64

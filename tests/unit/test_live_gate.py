@@ -15,7 +15,7 @@ from hybrid_engine.config import load as config
 from hybrid_engine.domain.events import BUY, Signal
 from hybrid_engine.runtime.errors import ConfigError
 from hybrid_engine.runtime.release import Release
-from proofs import signature
+from proofs.evidence import signature
 
 SIGNAL = Signal(1, "BTC/USD", BUY, "TEST", 1.0, 0.1, 0)
 RELEASE = Release("0.1.0", "0.1.0-abc", "a" * 64)

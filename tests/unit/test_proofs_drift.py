@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 
-from proofs import asks, checks, host_input, lease, originals, runner
+from proofs import asks, checks, lease, originals, runner
 from proofs.asks import Answer, Unanswered
 from proofs.catalog import PROOFS, REQUIRED
 from proofs.catalog.drift import ASSERTIONS, DRIFTS, Healed, Named, _named
-from proofs.evidence import Recorder
+from proofs.evidence import host_input
+from proofs.evidence.recorder import Recorder
 from proofs.experiment import Deployed, NotSteady
 from proofs.figures import Figures
 from proofs.host import Host, Output

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proofs import blobs
-from proofs.evidence import ChainBroken, Recorder, canonical, checked, line_of, read
-from proofs.redact import Redactor
+from proofs.evidence import blobs
+from proofs.evidence.recorder import ChainBroken, Recorder, canonical, checked, line_of, read
+from proofs.evidence.redaction import Redactor
 
 Lines = list[str]
 

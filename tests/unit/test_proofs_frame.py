@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from proofs.catalog import PROOFS, REQUIRED
-from proofs.evidence import Recorder, read
+from proofs.evidence.recorder import Recorder, read
 from proofs.experiment import Case, Deployed, Mutant, NotSteady, run_case
 from proofs.faults import CannotMutate, Copy, Subject, config
 from proofs.figures import Figures

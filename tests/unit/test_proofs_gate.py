@@ -11,7 +11,7 @@ import pytest
 from proofs.armed import Kit
 from proofs.catalog.exit12 import GOOD
 from proofs.catalog.gate import OPEN, PROOF, WAYS, Live
-from proofs.evidence import Recorder
+from proofs.evidence.recorder import Recorder
 from proofs.experiment import Deployed, judge
 from proofs.faults import Subject
 from proofs.host import Host

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from proofs import lease, lock, runner
-from proofs.bundle import STATEMENT
-from proofs.evidence import EVENTS, Recorder, read
+from proofs.evidence.recorder import EVENTS, Recorder, read
+from proofs.evidence.statement import STATEMENT
 from proofs.host import Output
 from proofs.lease import Lease
 

@@ -8,7 +8,7 @@ import pytest
 
 from proofs import live, lock
 from proofs.checks import operators_mode
-from proofs.evidence import Recorder
+from proofs.evidence.recorder import Recorder
 from proofs.host import Host, Output
 from proofs.unit import Unit
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from proofs import lease
-from proofs.evidence import Recorder
+from proofs.evidence.recorder import Recorder
 from proofs.host import Host, Output
 from tests.support.proof_run import SHOWN
 

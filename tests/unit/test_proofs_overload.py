@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from proofs.catalog import overload
-from proofs.evidence import Recorder
+from proofs.evidence.recorder import Recorder
 from proofs.host import Host
 from tests.support.judging import DEPLOYED, said, says
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from proofs import load
 from proofs.catalog import pressure
-from proofs.evidence import Recorder
+from proofs.evidence.recorder import Recorder
 from proofs.host import Host, process_state
 from proofs.spans import due, spacings, spans
 from proofs.unit import Entry

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from proofs import evidence, recompute
+from proofs import recompute
+from proofs.evidence import recorder
 from tests.support.proof_run import rechained
 
 RECORDED = Path(__file__).parents[1] / "data" / "proofs" / "stall.jsonl"
@@ -16,7 +17,7 @@ Event = dict[str, Any]
 
 @pytest.fixture
 def events() -> list[Event]:
-    return evidence.read(RECORDED)
+    return recorder.read(RECORDED)
 
 
 def measured(events: list[Event], scope: str = "stall") -> list[Event]:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proofs import live
-from proofs.redact import Redactor
+from proofs.evidence.redaction import Redactor
 
 S = "hunter2hunter2"
 LEFT_OUT = [

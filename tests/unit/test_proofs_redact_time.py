@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from proofs.redact import MARK, Redactor, is_secret
+from proofs.evidence.redaction import MARK, Redactor, is_secret
 
 _SIZE = 100_000
 _WITHIN_S = 5.0  # measured 0.25 s at most; what was cubic took 11 s for 5 KB of the first of them

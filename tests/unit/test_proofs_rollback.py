@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from proofs.catalog.rollback import CHANGES, PROOF, OutOfForce, behaviour
-from proofs.evidence import Recorder
+from proofs.evidence.recorder import Recorder
 from proofs.experiment import Deployed, judge
 from proofs.faults import Subject
 from proofs.host import Host

@@ -16,9 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hybrid_engine import live_gate
-from proofs import bundle, decision, evidence, live, signature, verify
+from proofs import decision, live, verify
 from proofs.catalog import REQUIRED
 from proofs.decision import Asked, Unusable
+from proofs.evidence import recorder, signature, statement
 from tests.support import proof_run
 from tests.support.proof_run import LIVE, sign
 
@@ -68,7 +69,7 @@ def test_a_good_bundle_is_allowed(signed: Path) -> None:
 def test_gate_and_verifier_mean_the_same_by_their_words() -> None:
     assert signature.NAMESPACE == live_gate.NAMESPACE
     assert REQUIRED["nuc"] == live_gate.REQUIRED
-    assert (bundle.STATEMENT_TYPE, bundle.PREDICATE_TYPE) == (live_gate.STATEMENT_TYPE, live_gate.PREDICATE_TYPE)
+    assert (statement.STATEMENT_TYPE, statement.PREDICATE_TYPE) == (live_gate.STATEMENT_TYPE, live_gate.PREDICATE_TYPE)
 
 
 def _without(lines: Lines, at: int) -> Lines:
@@ -86,7 +87,7 @@ def _swapped(lines: Lines, at: int) -> Lines:
 def _edited(lines: Lines, at: int) -> Lines:
     event = json.loads(lines[at])
     event["stdout"] += " "
-    return [*lines[:at], evidence.line_of(event), *lines[at + 1 :]]
+    return [*lines[:at], recorder.line_of(event), *lines[at + 1 :]]
 
 
 def _cut(lines: Lines, at: int) -> Lines:
@@ -125,7 +126,7 @@ def test_lines_of_another_run_are_refused(there: Path, signed: Path, tmp_path: P
     (there / "events.jsonl").write_bytes(b"".join([*lines[:70], *other[70:]]))
     assert any("line 71: " in reason for reason in denied(there, asked(signed)))
     spliced = proof_run.rechained([json.loads(line) for line in [*lines[:70], *other[70:]]])
-    (there / "events.jsonl").write_bytes(b"".join(map(evidence.line_of, spliced)))
+    (there / "events.jsonl").write_bytes(b"".join(map(recorder.line_of, spliced)))
     assert any(reason.startswith("verdicts: the statement") for reason in denied(there, asked(signed)))
     (there / "events.jsonl").write_bytes(b"".join(other))
     assert any(reason.startswith("verdicts: the statement") for reason in denied(there, asked(signed)))

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from proofs import evidence, verify
+from proofs import verify
 from proofs.decision import Asked
+from proofs.evidence import recorder
 from tests.support import proof_run
 from tests.support.proof_run import LIVE, events_of, put, rechained, sign
 
@@ -223,7 +224,7 @@ def test_a_doctored_recording_is_refused_whoever_signed_it(
         there = tmp_path / "r1"
         events = events_of(honest)
         edit(events)
-        (there / "events.jsonl").write_bytes(b"".join(map(evidence.line_of, rechained(events))))
+        (there / "events.jsonl").write_bytes(b"".join(map(recorder.line_of, rechained(events))))
         said = verify.verify(there, Asked(None, lambda: LIVE)).reasons
     assert any(reason in line for line in said), said
 

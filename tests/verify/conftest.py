@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from proofs import host_input
-from proofs.host_input import HostInputError
+from proofs.evidence import host_input
+from proofs.evidence.host_input import HostInputError
 
 HERE = Path(__file__).parent
 UNIT = "hybrid-engine.service"

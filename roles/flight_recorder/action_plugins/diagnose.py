@@ -15,7 +15,8 @@ CHECKOUT = Path(__file__).parents[3]
 if str(CHECKOUT) not in sys.path:
     sys.path.append(str(CHECKOUT))
 
-from proofs import diagnose, evidence_folder, host_input  # noqa: E402
+from proofs import diagnose
+from proofs.evidence import folder, host_input  # noqa: E402
 
 LATE_S = 30  # that a look may take longer than the host was asked to let it
 
@@ -39,11 +40,11 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         try:
             text, missing = diagnose.report(run, lambda part: Display().display(f"  [{host}] {part}"), host)
             if dest.parent.name != host:
-                raise evidence_folder.FolderError(f"{dest} is not in a directory of {host}")
+                raise folder.FolderError(f"{dest} is not in a directory of {host}")
             content = text.encode(errors="backslashreplace")
-            evidence_folder.write_new_file(dest.parents[1], host, dest.name, content)
+            folder.write_new_file(dest.parents[1], host, dest.name, content)
         except host_input.HostInputError as error:
             raise AnsibleActionFail(f"{host}: {error}; nothing was written") from None
-        except evidence_folder.FolderError as error:
+        except folder.FolderError as error:
             raise AnsibleActionFail(str(error)) from None
         return result | {"changed": False, "dest": str(dest), "missing": missing}

@@ -12,7 +12,7 @@ CHECKOUT = Path(__file__).parents[3]
 if str(CHECKOUT) not in sys.path:
     sys.path.append(str(CHECKOUT))
 
-from proofs import host_input  # noqa: E402
+from proofs.evidence import host_input  # noqa: E402
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]

@@ -17,9 +17,10 @@ CHECKOUT = Path(__file__).parents[3]
 if str(CHECKOUT) not in sys.path:
     sys.path.append(str(CHECKOUT))
 
-from proofs import evidence, evidence_folder, host_input  # noqa: E402
-from proofs.evidence_folder import FolderError  # noqa: E402
-from proofs.host_input import EvidenceFile, HostInputError, Segment  # noqa: E402
+from proofs.evidence import folder as evidence_folder
+from proofs.evidence import host_input, recorder  # noqa: E402
+from proofs.evidence.folder import FolderError  # noqa: E402
+from proofs.evidence.host_input import EvidenceFile, HostInputError, Segment  # noqa: E402
 
 READ_BYTES = 1 << 20
 READ_S = 600.0  # for a chunk, over a bad line
@@ -99,9 +100,9 @@ def _check(spool: IO[bytes], files: Sequence[EvidenceFile]) -> None:
             host_input.check_evidence_json(file.name, content)
             if file.name == host_input.EVENTS:
                 try:
-                    for _ in evidence.checked(content):
+                    for _ in recorder.checked(content):
                         pass
-                except evidence.ChainBroken as error:
+                except recorder.ChainBroken as error:
                     raise HostInputError(f"{file.name}: {error}") from None
             continue
         digest = hashlib.sha256()

@@ -14,7 +14,7 @@ CHECKOUT = Path(__file__).parents[3]
 if str(CHECKOUT) not in sys.path:
     sys.path.append(str(CHECKOUT))
 
-from proofs import host_input  # noqa: E402
+from proofs.evidence import host_input  # noqa: E402
 
 UNKNOWN = dict.fromkeys(("release_digest", "config_digest", "machine_id"), "unknown")
 

@@ -22,8 +22,8 @@ CHECKOUT = Path(__file__).parents[3]
 if str(CHECKOUT) not in sys.path:
     sys.path.append(str(CHECKOUT))
 
-from proofs import host_input  # noqa: E402
-from proofs.host_input import Answer, HostInputError  # noqa: E402
+from proofs.evidence import host_input  # noqa: E402
+from proofs.evidence.host_input import Answer, HostInputError  # noqa: E402
 
 # How often a connection that broke is tried again until the run is given up on; the run itself goes on regardless.
 LOST_S = 60

@@ -22,7 +22,7 @@ CHECKOUT = Path(__file__).parents[3]
 if str(CHECKOUT) not in sys.path:
     sys.path.append(str(CHECKOUT))
 
-from proofs import host_input  # noqa: E402
+from proofs.evidence import host_input  # noqa: E402
 
 Entry = dict[str, Any]  # a line of the history, with "line": its number
 COLUMNS = ("line", "when", "what", "outcome", "by", "release", "config", "changed")

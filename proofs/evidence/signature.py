@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from proofs import evidence_folder
+from proofs.evidence import folder
 
 NAMESPACE = "hybrid-engine-proofs"  # what live_gate asks for: a signature made for anything else is none of ours
 SIGNATURE = "statement.sig"
@@ -81,7 +81,7 @@ def sign(body: bytes, key: Path, directory: Path) -> Path:
     if made.returncode != 0 or not made.stdout.startswith(b"-----BEGIN SSH SIGNATURE-----"):
         raise CannotSign(f"{key}: {_why(made)}")
     target = directory / SIGNATURE
-    evidence_folder.replace_file(target, made.stdout)
+    folder.replace_file(target, made.stdout)
     return target
 
 

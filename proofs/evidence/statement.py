@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from proofs import evidence
+from proofs.evidence import recorder
 from proofs.verdict import Json, Verdict, merge
 
 STATEMENT = "statement.json"
@@ -54,7 +54,7 @@ def _digest(events: Sequence[Event]) -> str:
     """That of events.jsonl as a file."""
     whole = hashlib.sha256()
     for event in events:
-        whole.update(evidence.line_of(event))
+        whole.update(recorder.line_of(event))
     return whole.hexdigest()
 
 
@@ -88,7 +88,7 @@ def encode(statement: dict[str, Json]) -> bytes:
 
 def write(run_dir: Path) -> dict[str, Json]:
     """Make statement.json from events.jsonl beside it. Raises ChainBroken when the recording is not whole."""
-    statement = build(evidence.read(run_dir / evidence.EVENTS))
+    statement = build(recorder.read(run_dir / recorder.EVENTS))
     draft = run_dir / f"{STATEMENT}.new"
     draft.write_bytes(encode(statement))
     draft.replace(run_dir / STATEMENT)

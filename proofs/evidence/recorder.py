@@ -20,8 +20,8 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from proofs import blobs
-from proofs.redact import Redactor
+from proofs.evidence import blobs
+from proofs.evidence.redaction import Redactor
 from proofs.verdict import Json
 
 GENESIS = "0" * 64
