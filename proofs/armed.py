@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from proofs.evidence import signature
 from proofs.faults import CONFIG_DIR, Subject
-from proofs.host import read_text
+from proofs.host.shell import read_text
 from proofs.verdict import Json
 
 BUNDLE = CONFIG_DIR / "bundle"

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from proofs import lease
-from proofs.host import Host, Waited
+from proofs.host.shell import Host, Waited
 from proofs.verdict import Json
 
 PLAYS = ("deploy", "verify")

@@ -15,7 +15,7 @@ from pathlib import Path
 from proofs import lease
 from proofs.evidence.recorder import EVENTS, Recorder
 from proofs.evidence.statement import STATEMENT
-from proofs.host import Host
+from proofs.host.shell import Host
 from proofs.lease import Lease
 from proofs.verdict import Json
 

@@ -190,7 +190,7 @@ def _undo(args: argparse.Namespace) -> int:
 
 
 def _diagnose(args: argparse.Namespace) -> int:
-    from proofs import diagnose
+    from proofs.host import diagnose
 
     return diagnose.main(args)
 

@@ -9,9 +9,10 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from proofs import decision, live
+from proofs import decision
 from proofs.decision import Asked, Report, Unusable
 from proofs.evidence import host_input
+from proofs.host import deployed
 
 UNUSABLE = 2
 Command = Callable[[str, str, object], argparse.ArgumentParser]
@@ -81,12 +82,12 @@ def _asked(args: argparse.Namespace, signers: Path | None) -> Asked:
         raise Unusable("--live, --skip-live and the digests of what is live exclude each other")
     if any(given) and not all(given):
         raise Unusable("--release-digest, --config-digest and --machine-id belong together: give all three")
-    current: Callable[[], live.Live] | None = live.read
+    current: Callable[[], deployed.Live] | None = deployed.read
     # A controller has nothing live to compare with; the answer says that it was not compared. What is signed has to be.
-    if args.skip_live or (signers and not (args.live or any(given) or live.ENGINE.exists())):
+    if args.skip_live or (signers and not (args.live or any(given) or deployed.ENGINE.exists())):
         current = None
     elif any(given):
-        current = partial(live.Live, *given)
+        current = partial(deployed.Live, *given)
     return Asked(signers, current, args.max_age_h, args.required)
 
 
@@ -154,8 +155,8 @@ def plain(line: str) -> str:
 
 def _live(_: argparse.Namespace) -> int:
     try:
-        print(json.dumps(live.read().as_json()))
-    except live.NotLive as error:
+        print(json.dumps(deployed.read().as_json()))
+    except deployed.NotLive as error:
         return _complain(str(error))
     return 0
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from proofs.live import Live
+from proofs.host.deployed import Live
 from proofs.verdict import Json
 
 MAX_AGE_H = 168.0

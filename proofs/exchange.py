@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import socket
 
-from proofs.host import Host
+from proofs.host.shell import Host
 from proofs.mock_exchange import MockExchange
 from proofs.verdict import Json
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from proofs import verdict as verdicts
 from proofs.faults import Copy, Subject
 from proofs.figures import Figures
-from proofs.host import Host, Interrupted, Waited
+from proofs.host.shell import Host, Interrupted, Waited
 from proofs.timeline import Timeline
 from proofs.trace import Between, Trace
 from proofs.verdict import Check, Json, Result, Verdict

@@ -14,10 +14,10 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from proofs.host import Host
+from proofs.host.database import Store
+from proofs.host.shell import Host
+from proofs.host.unit import Unit
 from proofs.lease import SYSTEMD_CONTROL, SYSTEMD_RUN, Lease
-from proofs.store import Store
-from proofs.unit import Unit
 
 CONFIG_DIR = Path("/etc/hybrid-engine")
 STATE_DIR = Path("/var/lib/hybrid-engine")

@@ -12,7 +12,7 @@ from pathlib import Path
 from proofs import asks, originals
 from proofs.asks import Answer
 from proofs.faults import Subject
-from proofs.host import Host
+from proofs.host.shell import Host
 from proofs.lease import Lease
 
 _UP_S = 20.0

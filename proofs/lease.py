@@ -21,9 +21,9 @@ from pathlib import Path
 
 from proofs import originals
 from proofs.evidence.recorder import Recorder
-from proofs.host import Host, Waited
-from proofs.lock import holder, locked
-from proofs.unit import State, Unit, tree_digest
+from proofs.host.lock import holder, locked
+from proofs.host.shell import Host, Waited
+from proofs.host.unit import State, Unit, tree_digest
 from proofs.verdict import Json
 
 RUN_ROOT = Path("/run/hybrid-proofs")

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from proofs.host import Host, cgroup2_mount, process_state, read_text
+from proofs.host.shell import Host, cgroup2_mount, process_state, read_text
 
 MOST = 48
 # It gives way to everything that is not idle. It ends with the one that started it (the end of its input), and with

@@ -11,7 +11,7 @@ from proofs.checks import prerequisites
 from proofs.evidence import recorder
 from proofs.evidence.recorder import Recorder
 from proofs.experiment import Proof
-from proofs.host import Host
+from proofs.host.shell import Host
 from proofs.runner import chosen_proofs
 
 

@@ -16,9 +16,9 @@ from proofs.evidence.recorder import canonical
 from proofs.evidence.redaction import Redactor
 from proofs.experiment import Case, Deployed, Mutant, Proof, judge
 from proofs.figures import Figures
+from proofs.host.unit import seconds
 from proofs.trace import Trace
 from proofs.trace import differences as differences_of
-from proofs.unit import seconds
 from proofs.verdict import Json, Result, Verdict
 
 Event = dict[str, Json]

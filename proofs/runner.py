@@ -16,7 +16,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from proofs import boot, lease, live, lock
+from proofs import boot, lease
 from proofs.catalog import PROOFS, REQUIRED
 from proofs.checks import kind_of_host, mode_allows, prerequisites, systemd_version
 from proofs.conduct import Run, run_proof
@@ -25,10 +25,11 @@ from proofs.evidence import statement as bundle
 from proofs.evidence.recorder import Recorder
 from proofs.experiment import Proof
 from proofs.faults import CONFIG_DIR, RELEASE
-from proofs.host import Host, Interrupted, Stop, facts
+from proofs.host import deployed, lock
+from proofs.host.lock import Busy
+from proofs.host.shell import Host, Interrupted, Stop, facts
+from proofs.host.unit import Unit
 from proofs.lease import unit_of
-from proofs.lock import Busy
-from proofs.unit import Unit
 from proofs.verdict import Json
 
 EVIDENCE_ROOT = Path("/var/lib/hybrid-proofs")
@@ -167,7 +168,7 @@ def _all(
     say = speaker(recorder)
     unit = Unit(host, unit_name)
     given = Path("/run/credentials", unit_name)  # LoadCredential=, of the unit that runs
-    recorder.learn(live.credentials(live.environment(), given))
+    recorder.learn(deployed.credentials(deployed.environment(), given))
     recorder.write("run", data=_header(host, unit, names, run_id, git, catalogue), sync=True)
     command = self_command()
     undo_command = (
@@ -244,7 +245,7 @@ def _header(
     """What identifies this run: host, systemd, unit, releases and config as they are now."""
     kind = kind_of_host(host, quiet=False)  # a verifier believes what was recorded of it
     version = host.look(str(RELEASE / "bin" / "hybrid-engine"), "version", "--json")
-    of_unit = live.settings(host.look(*live.SHOW_ENVIRONMENT).stdout)
+    of_unit = deployed.settings(host.look(*deployed.SHOW_ENVIRONMENT).stdout)
     given = [f"{name}={value}" for name, value in of_unit.items()]
     shown = host.look("env", *given, str(RELEASE / "bin" / "hybrid-engine"), "config", "check")
     about = json.loads(version.stdout) if version.rc == 0 else {}

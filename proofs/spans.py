@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import groupby, pairwise
 
-from proofs.unit import Entry
+from proofs.host.unit import Entry
 
 _LASTING = 3  # spacings that are equal; at a boundary between two samplings stands another, once
 # The engine's lines that say a new sampling with the `received` that it begins at, and how they call it.

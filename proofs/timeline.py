@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from proofs.faults import Subject
-from proofs.unit import Entry
+from proofs.host.unit import Entry
 from proofs.verdict import Json
 
 BUCKET_MS = 250

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from proofs.figures import Figures
-from proofs.unit import Entry, entries_of
+from proofs.host.unit import Entry, entries_of
 from proofs.verdict import Json
 
 Event = dict[str, Json]

@@ -14,11 +14,12 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from proofs import course, deeds, live, recompute
+from proofs import course, deeds, recompute
 from proofs.catalog import JUDGED, REQUIRED
 from proofs.decision import Asked, Report, Unusable
 from proofs.evidence import blobs, recorder, signature
 from proofs.evidence import statement as bundle
+from proofs.host import deployed
 from proofs.verdict import Json, Verdict
 
 _CLOCK_SLACK_S = 300.0
@@ -133,7 +134,7 @@ def _live(report: Report, statement: dict[str, Json], asked: Asked) -> None:
     reasons = report.steps.setdefault("live", [])
     try:
         current = asked.current()
-    except live.NotLive as error:
+    except deployed.NotLive as error:
         reasons.append(f"what is live cannot be read: {error}")
         return
     release, config = (subject["digest"]["sha256"] for subject in statement["subject"])

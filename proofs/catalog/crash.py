@@ -16,9 +16,9 @@ from proofs.exchange import Exchange
 from proofs.experiment import Case, Deployed, Mutant, Proof
 from proofs.faults import Copy, Subject, config
 from proofs.figures import Figures, count_of, number_of
-from proofs.store import Row, torn_chains
+from proofs.host.database import Row, torn_chains
+from proofs.host.unit import exits
 from proofs.trace import Between, Trace, Untraced
-from proofs.unit import exits
 from proofs.verdict import Check, Json, Result
 
 KILLS = 30

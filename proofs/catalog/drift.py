@@ -13,7 +13,7 @@ from proofs.asks import Answer, Unanswered
 from proofs.experiment import Case, Deployed, Mutant, NotSteady, Proof
 from proofs.faults import CONFIG_DIR, RELEASE, Subject
 from proofs.figures import Figures
-from proofs.host import read_text
+from proofs.host.shell import read_text
 from proofs.in_place import InPlace, not_a_lab
 from proofs.trace import Between, Trace
 from proofs.verdict import Check, Json, Result

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from proofs.experiment import Case, Deployed, Mutant, Proof
 from proofs.faults import CONFIG_DIR, Copy, Subject, config
 from proofs.figures import Figures
+from proofs.host.unit import starts
 from proofs.trace import Between, Trace, Untraced
-from proofs.unit import starts
 from proofs.verdict import Check, Json, Result
 
 GOOD = config(ingest_mode="SYNTHETIC", tick_interval_ms=20, flush_interval_ms=100, heartbeat_interval_secs=1)

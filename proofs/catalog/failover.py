@@ -13,9 +13,9 @@ from proofs.exchange import Exchange, refuses
 from proofs.experiment import Case, Deployed, Mutant, Proof
 from proofs.faults import Copy, Subject, config
 from proofs.figures import Figures
-from proofs.host import process_state
+from proofs.host.shell import process_state
+from proofs.host.unit import Entry, engine_lines
 from proofs.trace import Between, Trace
-from proofs.unit import Entry, engine_lines
 from proofs.verdict import Check, Json, Result
 
 BOUND_S = 2.0

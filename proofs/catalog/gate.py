@@ -13,8 +13,8 @@ from proofs.catalog.exit12 import GOOD, steady
 from proofs.experiment import Case, Deployed, Mutant, NotSteady, Proof
 from proofs.faults import Copy, Subject
 from proofs.figures import Figures
+from proofs.host.unit import Entry, engine_lines, starts
 from proofs.trace import Between, Trace
-from proofs.unit import Entry, engine_lines, starts
 from proofs.verdict import Check, Json, Result
 
 OPEN = "the gate is open, but no live adapter installed"

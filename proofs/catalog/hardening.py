@@ -15,7 +15,7 @@ from proofs.evidence.redaction import MARK
 from proofs.experiment import Case, Mutant, NotSteady, Proof
 from proofs.faults import CONFIG_DIR, RELEASE, Copy, Subject
 from proofs.figures import Figures
-from proofs.host import read_text
+from proofs.host.shell import read_text
 from proofs.trace import Between, Trace, Untraced
 from proofs.verdict import Check, Json, Result
 

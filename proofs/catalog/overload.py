@@ -15,10 +15,10 @@ from proofs.exchange import Exchange
 from proofs.experiment import Case, Deployed, Mutant, Proof
 from proofs.faults import Copy, Subject, config
 from proofs.figures import Figures
-from proofs.host import Host, process_state
-from proofs.store import torn_chains
+from proofs.host.database import torn_chains
+from proofs.host.shell import Host, process_state
+from proofs.host.unit import engine_lines
 from proofs.trace import Trace
-from proofs.unit import engine_lines
 from proofs.verdict import Check, Json, Result
 
 RATE = 800  # trades a second

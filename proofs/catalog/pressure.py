@@ -11,10 +11,10 @@ from proofs.exchange import Exchange
 from proofs.experiment import Case, Deployed, Mutant, NotSteady, Proof
 from proofs.faults import Copy, Subject, config
 from proofs.figures import Figures
-from proofs.host import Host, pressure, read_text
+from proofs.host.shell import Host, pressure, read_text
+from proofs.host.unit import Entry, engine_lines
 from proofs.load import Burners, cgroup, some_avg10
 from proofs.spans import due, spacings, spans
-from proofs.unit import Entry, engine_lines
 from proofs.verdict import Check, Json, Result
 
 RATE = 100  # trades a second: few enough that their own traffic is no pressure on a busy host

@@ -16,7 +16,7 @@ from proofs.evidence.redaction import MARK
 from proofs.experiment import Case, Deployed, Mutant, NotSteady, Proof
 from proofs.faults import Copy, Subject
 from proofs.figures import Figures
-from proofs.host import read_text
+from proofs.host.shell import read_text
 from proofs.trace import Between, Trace
 from proofs.verdict import Check, Json, Result
 

@@ -8,8 +8,8 @@ from proofs.exchange import Exchange
 from proofs.experiment import Case, Deployed, Mutant, Proof
 from proofs.faults import Copy, Subject, config
 from proofs.figures import Figures, count_of
+from proofs.host.unit import engine_lines
 from proofs.trace import Between, Trace, Untraced
-from proofs.unit import engine_lines
 from proofs.verdict import Check, Json, Result
 
 TRADES = 2003

@@ -12,8 +12,8 @@ from proofs.catalog.exit12 import steady
 from proofs.experiment import Case, Mutant, Proof
 from proofs.faults import Copy, Subject, config
 from proofs.figures import Figures
+from proofs.host.unit import Entry
 from proofs.trace import Between, Trace, Untraced
-from proofs.unit import Entry
 from proofs.verdict import Check, Json, Result
 
 ORDERS = 20

@@ -11,9 +11,9 @@ from proofs.catalog.exit12 import STEADY_TICKS, steady
 from proofs.experiment import Case, Mutant, Proof
 from proofs.faults import Copy, Subject, config
 from proofs.figures import Figures
-from proofs.host import process_state
+from proofs.host.shell import process_state
+from proofs.host.unit import Entry, State, engine_lines
 from proofs.trace import Between, Trace, Untraced
-from proofs.unit import Entry, State, engine_lines
 from proofs.verdict import Check, Json, Result
 
 _SEEN_S = 2.0  # on top of WatchdogSec

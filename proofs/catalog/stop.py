@@ -9,9 +9,9 @@ from proofs.exchange import Exchange
 from proofs.experiment import Case, Deployed, Mutant, Proof
 from proofs.faults import Copy, Subject, config
 from proofs.figures import Figures, count_of
-from proofs.store import torn_chains
+from proofs.host.database import torn_chains
+from proofs.host.unit import Entry, engine_lines, exits
 from proofs.trace import Between, Trace
-from proofs.unit import Entry, engine_lines, exits
 from proofs.verdict import Check, Json, Result
 
 BOUND_S = 5.0

@@ -11,16 +11,16 @@ from proofs.evidence.recorder import Recorder
 from proofs.experiment import Case, Deployed, NotSteady, Proof
 from proofs.faults import Subject
 from proofs.figures import Figures
-from proofs.host import Host, Interrupted, Waited
+from proofs.host.database import Store
+from proofs.host.shell import Host, Interrupted, Waited
+from proofs.host.unit import Unit
 from proofs.soak import gate, judge, report
 from proofs.soak.asked import AS_CONFIGURED, BEATS, Asked
 from proofs.soak.decide import Controller, Decision, Does
 from proofs.soak.log import Log
 from proofs.soak.override import Override
 from proofs.soak.watch import Watch
-from proofs.store import Store
 from proofs.trace import Between, Trace
-from proofs.unit import Unit
 from proofs.verdict import Check, Json
 
 NAME = "soak"

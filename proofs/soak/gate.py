@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 
-from proofs import live
 from proofs.conduct import Run
 from proofs.experiment import NotSteady
 from proofs.faults import RELEASE
-from proofs.host import Host
+from proofs.host import deployed
+from proofs.host.shell import Host
 from proofs.soak.asked import effective
 from proofs.verdict import Json
 
@@ -19,7 +19,7 @@ def settings(host: Host) -> dict[str, Json]:
     Raises:
         NotSteady: the engine would refuse them.
     """
-    given = live.settings(host.look(*live.SHOW_ENVIRONMENT, quiet=True).stdout)
+    given = deployed.settings(host.look(*deployed.SHOW_ENVIRONMENT, quiet=True).stdout)
     words = [f"{name}={value}" for name, value in given.items()]
     shown = host.look("env", *words, str(RELEASE / "bin" / "hybrid-engine"), "config", "check", quiet=True)
     if shown.rc != 0:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from proofs.evidence import folder as evidence_folder
 from proofs.evidence.recorder import utc_now
-from proofs.host import Host
+from proofs.host.shell import Host
 from proofs.soak.decide import Decision
 from proofs.soak.table import step_name
 from proofs.soak.watch import Watch

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from proofs.exchange import Exchange
 from proofs.faults import STATE_DIR
-from proofs.host import Host
+from proofs.host.database import Store
+from proofs.host.shell import Host
+from proofs.host.unit import Unit
 from proofs.lease import SYSTEMD_RUN, Lease
-from proofs.store import Store
-from proofs.unit import Unit
 
 NAME = "zz-soak.conf"
 DATABASE = "hybrid.db"

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from functools import partial
 
 from proofs.figures import Figures
+from proofs.host.database import Store
+from proofs.host.unit import Entry
 from proofs.soak import journal
 from proofs.soak.decide import Controller
 from proofs.soak.figures import percentiles, slope, thinned
 from proofs.soak.watch import Watch, losses, runs_since
-from proofs.store import Store
-from proofs.unit import Entry
 from proofs.verdict import Json
 
 Rows = list[dict[str, Json]]

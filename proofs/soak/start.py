@@ -16,7 +16,7 @@ from proofs.checks import prerequisites
 from proofs.evidence import recorder
 from proofs.evidence.recorder import Recorder
 from proofs.experiment import Case, Deployed
-from proofs.host import Host
+from proofs.host.shell import Host
 from proofs.soak.asked import Asked
 from proofs.soak.case import NAME, PROOF, Soak
 from proofs.soak.watch import ABORT_FILE

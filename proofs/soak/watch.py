@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from proofs import lease
-from proofs.host import pressure, read_text
+from proofs.host.database import Store
+from proofs.host.shell import pressure, read_text
+from proofs.host.unit import Entry, Unit
 from proofs.soak import journal
 from proofs.soak.decide import Seen
-from proofs.store import Store
-from proofs.unit import Entry, Unit
 from proofs.verdict import Json
 
 ABORT_FILE = lease.RUN_ROOT / "ABORT"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from proofs.diagnose import PARTS
+from proofs.host.diagnose import PARTS
 from tests.lab.deploying import UNIT, Played, fingerprint, play
 from tests.lab.labs import Lab, wait_for
 

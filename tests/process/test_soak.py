@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from proofs.host.database import Store
 from proofs.mock_exchange import MockExchange
-from proofs.store import Store
 from tests.support.process import Launcher, wait_until
 from tests.support.soak_run import LATER_S, UNIT, Make, SoakRun
 

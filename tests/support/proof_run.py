@@ -22,8 +22,8 @@ from proofs.evidence import statement as bundle
 from proofs.experiment import Case, Deployed, Mutant, Proof
 from proofs.faults import Copy, Subject
 from proofs.figures import Figures
-from proofs.host import Output, Stop
-from proofs.live import Live
+from proofs.host.deployed import Live
+from proofs.host.shell import Output, Stop
 from proofs.trace import Between, Trace
 from proofs.verdict import Check, Json
 
@@ -138,7 +138,7 @@ def _patch(self: Copy, old: str, new: str) -> None:
 def record(root: Path, names: Sequence[str] = ("toy", "toy2")) -> Path:
     """Run toy proofs as `hybrid-proofs inside` would, and return the directory of their evidence."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("proofs.host._run", answer)
+        patch.setattr("proofs.host.shell._run", answer)
         patch.setattr(runner, "EVIDENCE_ROOT", root)
         patch.setattr(runner, "facts", lambda: FACTS)
         patch.setattr(conduct, "facts", lambda: FACTS)

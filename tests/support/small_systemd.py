@@ -1,7 +1,8 @@
 """As much of systemd and its journal as a soak looks at, around a real engine: started, restarted, told about.
 
-It answers the commands that `proofs.host` runs. The engine is the checkout's, with its own exit codes; a drop-in of the
-soak is read as systemd would read it, and the directory that is bound over the state is put into the database's path.
+It answers the commands that `proofs.host.shell` runs. The engine is the checkout's, with its own exit codes; a drop-in
+of the soak is read as systemd would read it, and the directory that is bound over the state is put into the database's
+path.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ import time
 import uuid
 from pathlib import Path
 
-from proofs.host import Output
+from proofs.host.shell import Output
+from proofs.host.unit import UNIT_STARTING
 from proofs.soak.journal import UNIT_STARTED, UNIT_STOPPING
-from proofs.unit import UNIT_STARTING
 from tests.support.process import COMMAND, ROOT, Launcher, clean_environment
 
 RESTART_S = 0.5
@@ -43,7 +44,7 @@ class SmallSystemd:
     # What the engine's operator would type --------------------------------------------------------------------------
 
     def run(self, argv: tuple[str, ...]) -> Output:
-        """Answer a command, as proofs.host._run does."""
+        """Answer a command, as proofs.host.shell._run does."""
         with self._lock:
             self.asked.append(argv)
         if argv[0] == "env":

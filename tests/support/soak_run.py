@@ -13,8 +13,8 @@ import pytest
 
 from proofs import conduct, lease, runner
 from proofs.experiment import Case, Deployed
-from proofs.host import Stop
-from proofs.live import Live
+from proofs.host.deployed import Live
+from proofs.host.shell import Stop
 from proofs.soak import log, override, watch
 from proofs.soak.asked import Asked
 from proofs.soak.case import NAME, PROOF, Soak
@@ -39,7 +39,7 @@ class SoakRun:
         self.root = launcher.folder / "evidence"
         self.stop = Stop()
         self.code = -1
-        patch.setattr("proofs.host._run", self.systemd.run)
+        patch.setattr("proofs.host.shell._run", self.systemd.run)
         patch.setattr(runner, "EVIDENCE_ROOT", self.root)
         patch.setattr(runner, "facts", lambda: FACTS)
         patch.setattr(conduct, "facts", lambda: FACTS)

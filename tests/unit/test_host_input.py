@@ -14,9 +14,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from proofs import asks, live, runner
+from proofs import asks, runner
 from proofs.evidence import host_input
 from proofs.evidence.host_input import EvidenceFile, HostInputError
+from proofs.host import deployed
 
 RUN = "20260102T030405Z-0a1b"
 DONE: dict[str, Any] = {"text": "", "next": 0, "ended": True}
@@ -176,7 +177,7 @@ def test_a_run_that_does_not_end_is_given_up_on(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_what_is_live_is_two_digests_and_a_machine() -> None:
-    honest = live.Live("a" * 64, "b" * 64, "c" * 32).as_json()
+    honest = deployed.Live("a" * 64, "b" * 64, "c" * 32).as_json()
     assert host_input.parse_live(json.dumps(honest)) == honest
     for wrong in ({"machine_id": "-c"}, {"release_digest": "A" * 64}, {"config_digest": "a" * 64 + "\n"}, {"x": "y"}):
         with pytest.raises(HostInputError, match="what is live"):

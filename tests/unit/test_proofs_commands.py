@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from proofs import cli, decision, live
+from proofs import cli, decision
 from proofs import verify as verifying
+from proofs.host import deployed
 from tests.support import proof_run
 from tests.support.proof_run import LIVE, events_of, put, rechained
 
@@ -76,14 +77,14 @@ def test_live_is_what_this_host_says_where_there_is_an_engine(
     there: Path, recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert sign(there, recorded) == 0
-    monkeypatch.setattr(live, "ENGINE", tmp_path / "none")
+    monkeypatch.setattr(deployed, "ENGINE", tmp_path / "none")
     assert verify(there, recorded) == 0
     assert "(live: not compared with any release, config or host)" in capsys.readouterr().out
     assert verify(there, recorded, "--live") == 1
     assert "live: what is live cannot be read: " in capsys.readouterr().out
-    monkeypatch.setattr(live, "ENGINE", tmp_path)  # something is installed: then it has to be what was proven
+    monkeypatch.setattr(deployed, "ENGINE", tmp_path)  # something is installed: then it has to be what was proven
     assert verify(there, recorded) == 1
-    monkeypatch.setattr(live, "read", lambda: LIVE)
+    monkeypatch.setattr(deployed, "read", lambda: LIVE)
     assert verify(there, recorded) == verify(there, recorded, "--live") == 0
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from proofs.catalog import crash
-from proofs.store import Store, torn_chains
+from proofs.host.database import Store, torn_chains
 from tests.support.judging import DEPLOYED, said, says
 
 KILLS = 3

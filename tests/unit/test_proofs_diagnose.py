@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from proofs import busy, cli, diagnose
-from proofs.diagnose import PARTS, Said
+from proofs import cli
+from proofs.host import activity, diagnose
+from proofs.host.diagnose import PARTS, Said
 
 TASK = "{pid} ({name}) S 1 1 1 0 -1 4194560 100 0 0 0 {user} {system} 0 0 20 0 1 0 {began} 1000 100 1844 0"
 DISK = "254 0 vda {reads} 0 {read} 5 {writes} 0 {written} 5 0 {ms} 10"
@@ -40,7 +41,7 @@ def between(pidstat: str = "") -> str:
 
 
 def test_what_was_used_between_two_looks_is_counted() -> None:
-    found = busy.compare(between())
+    found = activity.compare(between())
     assert found is not None
     rows = [re.split(r"\s+", line.strip(), maxsplit=5) for line in found.tasks[1:-1]]
     # 500 + 50 ticks of 100 in 10 s; and a number given to another process counts what that one used.
@@ -53,22 +54,22 @@ def test_what_was_used_between_two_looks_is_counted() -> None:
 @pytest.mark.parametrize("cut", ["@end", "@up", "@tasks", "@ticks"])
 def test_looks_that_did_not_come_to_their_end_are_not_compared(cut: str) -> None:
     said = between()
-    assert busy.compare(said[: said.rindex(cut)] if cut == "@end" else said.replace(cut, "@x", 1)) is None
-    assert busy.compare("") is None
+    assert activity.compare(said[: said.rindex(cut)] if cut == "@end" else said.replace(cut, "@x", 1)) is None
+    assert activity.compare("") is None
 
 
 def test_the_shell_text_works_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """The real one, without waiting: two looks at this machine at once."""
-    said = diagnose.local(busy.SHELL.replace(f"sleep {busy.SECONDS}", "sleep 0.1"), 20)
+    said = diagnose.local(activity.SHELL.replace(f"sleep {activity.SECONDS}", "sleep 0.1"), 20)
     assert said.rc == 0
-    found = busy.compare(said.text)
+    found = activity.compare(said.text)
     assert found is not None
     assert "processes" in found.tasks[-1]
 
 
 def answered(shell: str) -> Said:
     """A host on which every look works; the engine's unit has a secret."""
-    if shell == busy.SHELL:
+    if shell == activity.SHELL:
         return Said(0, between("12:00:01 pidstat's own"))
     if shell.startswith("systemctl show hybrid-engine.service --property=Environment"):
         return Said(0, "Environment=HYBRID_ENGINE__MODE=SHADOW EXCHANGE_API_KEY=s3cr3t-of-the-unit\n")
@@ -132,7 +133,7 @@ def test_where_nothing_is_everything_is_named_and_nothing_fails() -> None:
 
 def test_a_host_without_pidstat_says_so_and_shows_who_used_the_cpu() -> None:
     def run(shell: str, _: float) -> Said:
-        return Said(0, between()) if shell == busy.SHELL else answered(shell)
+        return Said(0, between()) if shell == activity.SHELL else answered(shell)
 
     text, missing = diagnose.report(run, lambda _: None, "nuc1")
     assert missing == ["pidstat: not there (apt-get install sysstat)"]

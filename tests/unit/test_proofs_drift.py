@@ -21,7 +21,7 @@ from proofs.evidence import host_input
 from proofs.evidence.recorder import Recorder
 from proofs.experiment import Deployed, NotSteady
 from proofs.figures import Figures
-from proofs.host import Host, Output
+from proofs.host.shell import Host, Output
 from proofs.in_place import InPlace, NotALab
 from proofs.lease import Lease
 from proofs.verdict import of_checks
@@ -46,7 +46,7 @@ SAID = f"""
 @pytest.fixture
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     monkeypatch.setattr(lease, "RUN_ROOT", tmp_path / "run")
-    monkeypatch.setattr("proofs.host._run", lambda argv: Output(0, "", ""))
+    monkeypatch.setattr("proofs.host.shell._run", lambda argv: Output(0, "", ""))
     (tmp_path / "evidence").mkdir()
     return Host(Recorder(tmp_path / "evidence" / "events.jsonl"), "drift")
 
@@ -97,7 +97,7 @@ def test_no_host_but_a_lab_has_its_files_edited(host: Host, tmp_path: Path, monk
     place = InPlace(host, "x.service", armed(tmp_path), (0, 0))
     for virt, marked in (("none\n", 0), ("lxc\n", 0), ("docker\n", 0), ("systemd-nspawn\n", 1)):
         answers = {"systemd-detect-virt": Output(0, virt, ""), "grep": Output(marked, "", "")}
-        monkeypatch.setattr("proofs.host._run", lambda argv, answers=answers: answers[argv[0]])
+        monkeypatch.setattr("proofs.host.shell._run", lambda argv, answers=answers: answers[argv[0]])
         with pytest.raises(NotALab, match=r"this is no lab|not started as a lab"):
             place.edit({path: "by hand\n"})
         assert path.read_text() == "as deployed\n"

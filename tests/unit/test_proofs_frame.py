@@ -14,8 +14,8 @@ from proofs.evidence.recorder import Recorder, read
 from proofs.experiment import Case, Deployed, Mutant, NotSteady, run_case
 from proofs.faults import CannotMutate, Copy, Subject, config
 from proofs.figures import Figures
-from proofs.host import Host, Interrupted, Output, Stop, Waited
-from proofs.unit import seconds
+from proofs.host.shell import Host, Interrupted, Output, Stop, Waited
+from proofs.host.unit import seconds
 from proofs.verdict import Check, Json, Verdict
 
 DEPLOYED = Deployed(10.0, 2.0, (0, 0))

@@ -14,7 +14,7 @@ from proofs.catalog.gate import OPEN, PROOF, WAYS, Live
 from proofs.evidence.recorder import Recorder
 from proofs.experiment import Deployed, judge
 from proofs.faults import Subject
-from proofs.host import Host
+from proofs.host.shell import Host
 from proofs.verdict import Result
 from tests.support.witnesses import genuine
 

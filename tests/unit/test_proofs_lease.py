@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from proofs import lease, lock, runner
+from proofs import lease, runner
 from proofs.evidence.recorder import EVENTS, Recorder, read
 from proofs.evidence.statement import STATEMENT
-from proofs.host import Output
+from proofs.host import lock
+from proofs.host.shell import Output
 from proofs.lease import Lease
 
 
@@ -29,7 +30,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: list[tuple[str, ...]]) -> Path:
     monkeypatch.setattr(lease, "RUN_ROOT", tmp_path / "run")
     monkeypatch.setattr(lease, "_take_back", lambda *_: {"restored": True})
-    monkeypatch.setattr("proofs.host._run", lambda *_: Output(0, "", ""))
+    monkeypatch.setattr("proofs.host.shell._run", lambda *_: Output(0, "", ""))
     return tmp_path / "run"
 
 
@@ -60,7 +61,7 @@ def test_killed_between_the_end_of_its_lease_and_of_its_timer(
 
     armed(root, tmp_path).save()
     with monkeypatch.context() as patch:
-        patch.setattr("proofs.host._run", killed)  # the first command behind the lease's end stops its timer
+        patch.setattr("proofs.host.shell._run", killed)  # the first command behind the lease's end stops its timer
         with pytest.raises(KeyboardInterrupt):
             lease.undo("r1", "the proof itself", tmp_path)
     assert not (root / "r1").exists()

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from proofs import live, lock
 from proofs.checks import operators_mode
 from proofs.evidence.recorder import Recorder
-from proofs.host import Host, Output
-from proofs.unit import Unit
+from proofs.host import deployed, lock
+from proofs.host.shell import Host, Output
+from proofs.host.unit import Unit
 
 CASES = {
     "nothing": ({}, "", "SHADOW"),
@@ -39,7 +39,7 @@ def test_live_is_seen_wherever_it_was_said(case: str, tmp_path: Path, monkeypatc
     if text:
         (tmp_path / "config.toml").write_text(text)
     shown = "\n".join(f"{k}={v.replace('FILE', str(tmp_path / 'vars'))}" for k, v in properties.items())
-    monkeypatch.setattr("proofs.host._run", lambda argv: Output(0, shown, ""))
+    monkeypatch.setattr("proofs.host.shell._run", lambda argv: Output(0, shown, ""))
     unit = Unit(Host(Recorder(tmp_path / "events.jsonl")), "hybrid-engine.service")
     assert operators_mode(unit, tmp_path) == mode
 
@@ -59,4 +59,4 @@ def test_who_holds_the_host_is_told_with_its_age(tmp_path: Path) -> None:
 
 def test_the_units_own_settings_are_part_of_the_config_and_its_mode_is_not() -> None:
     shown = 'LANG=C "HYBRID_ENGINE__APP__SYMBOL=BTC / USD" HYBRID_ENGINE__MODE=LIVE HYBRID_ENGINE__APP__SYMBOL=X\n'
-    assert live.settings(shown) == {"HYBRID_ENGINE__APP__SYMBOL": "X", "HYBRID_ENGINE__MODE": "SHADOW"}
+    assert deployed.settings(shown) == {"HYBRID_ENGINE__APP__SYMBOL": "X", "HYBRID_ENGINE__MODE": "SHADOW"}

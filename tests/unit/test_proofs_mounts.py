@@ -9,7 +9,7 @@ import pytest
 
 from proofs import lease
 from proofs.evidence.recorder import Recorder
-from proofs.host import Host, Output
+from proofs.host.shell import Host, Output
 from tests.support.proof_run import SHOWN
 
 BEFORE = {"active": "active", "cat_sha256": "c", "etc_sha256": "e"}
@@ -29,7 +29,7 @@ def test_undo_unmounts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, works: b
             mounted.discard(argv[-1])
         return Output(0, SHOWN, "")
 
-    monkeypatch.setattr("proofs.host._run", run)
+    monkeypatch.setattr("proofs.host.shell._run", run)
     monkeypatch.setattr(lease, "RUN_ROOT", tmp_path / "run")
     monkeypatch.setattr(lease, "snapshot", lambda unit, config_dir: BEFORE)
     monkeypatch.setattr(os.path, "ismount", lambda path: str(path) in mounted)

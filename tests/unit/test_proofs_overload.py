@@ -10,7 +10,7 @@ import pytest
 
 from proofs.catalog import overload
 from proofs.evidence.recorder import Recorder
-from proofs.host import Host
+from proofs.host.shell import Host
 from tests.support.judging import DEPLOYED, said, says
 
 GOOD: dict[str, Any] = {

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from proofs import load
 from proofs.catalog import pressure
 from proofs.evidence.recorder import Recorder
-from proofs.host import Host, process_state
+from proofs.host.shell import Host, process_state
+from proofs.host.unit import Entry
 from proofs.spans import due, spacings, spans
-from proofs.unit import Entry
 from tests.support.judging import DEPLOYED, said, says
 from tests.support.process import wait_until
 

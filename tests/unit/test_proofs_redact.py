@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proofs import live
 from proofs.evidence.redaction import Redactor
+from proofs.host import deployed
 
 S = "hunter2hunter2"
 LEFT_OUT = [
@@ -93,5 +93,5 @@ def test_what_only_the_unit_was_given_is_known_by_its_value(tmp_path: Path) -> N
     (tmp_path / "exchange").write_text(f"{S}-1\nuser\n")
     shown = f'Environment=LANG=C "BROKER_PASS={S} 2" HYBRID_ENGINE__APP__SYMBOL=BTC/USD\n'
     redactor = Redactor({})
-    redactor.learn(live.credentials(shown, tmp_path))
+    redactor.learn(deployed.credentials(shown, tmp_path))
     assert redactor.text(f"it said {S}-1 and {S} 2 of BTC/USD") == "it said [redacted] and [redacted] of BTC/USD"

@@ -13,8 +13,8 @@ from proofs.catalog.rollback import CHANGES, PROOF, OutOfForce, behaviour
 from proofs.evidence.recorder import Recorder
 from proofs.experiment import Deployed, judge
 from proofs.faults import Subject
-from proofs.host import Host
-from proofs.unit import State
+from proofs.host.shell import Host
+from proofs.host.unit import State
 from proofs.verdict import Result
 from tests.support.witnesses import genuine
 

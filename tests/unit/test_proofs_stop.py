@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from proofs.catalog import stop
-from proofs.unit import Entry
+from proofs.host.unit import Entry
 from tests.support.judging import DEPLOYED, said, says
 
 BOOKS = {

@@ -16,10 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hybrid_engine import live_gate
-from proofs import decision, live, verify
+from proofs import decision, verify
 from proofs.catalog import REQUIRED
 from proofs.decision import Asked, Unusable
 from proofs.evidence import recorder, signature, statement
+from proofs.host import deployed
 from tests.support import proof_run
 from tests.support.proof_run import LIVE, sign
 
@@ -245,13 +246,13 @@ def test_what_the_allowed_signers_say_of_a_key_counts(
         (replace(LIVE, machine_id=""), "another host"),
     ],
 )
-def test_what_is_live_has_to_be_what_was_proven(signed: Path, current: live.Live, what: str) -> None:
+def test_what_is_live_has_to_be_what_was_proven(signed: Path, current: deployed.Live, what: str) -> None:
     (reason,) = denied(signed, replace(asked(signed), current=lambda: current))
     assert reason.startswith(f"live: the proof is of {what}")
 
 
 def test_without_anything_live_nothing_is_allowed_unless_that_is_said(signed: Path, tmp_path: Path) -> None:
-    nowhere = replace(asked(signed), current=lambda: live.read(tmp_path / "none"))
+    nowhere = replace(asked(signed), current=lambda: deployed.read(tmp_path / "none"))
     (reason,) = denied(signed, nowhere)
     assert reason.startswith("live: what is live cannot be read: ")
     report = verify.verify(signed, replace(nowhere, current=None))
@@ -284,7 +285,7 @@ def test_what_could_not_be_checked_is_a_reason_too(there: Path, signed: Path) ->
 def test_every_reason_is_told_at_once(there: Path, signed: Path, tmp_path: Path) -> None:
     sign(there, proof_run.make_key(tmp_path / "stranger"))
     blob_of(there).unlink()
-    how = replace(asked(signed), current=lambda: live.Live("", "", ""), now=lambda: 0.0, required=["stall"])
+    how = replace(asked(signed), current=lambda: deployed.Live("", "", ""), now=lambda: 0.0, required=["stall"])
     said = {reason.partition(":")[0] for reason in denied(there, how)}
     assert said == {"signature", "recording", "live", "freshness", "required", "verdicts"}
 

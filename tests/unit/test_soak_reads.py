@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from proofs.experiment import judge
+from proofs.host.unit import UNIT_STARTING, Entry
 from proofs.soak import asked, figures, journal, table, watch
 from proofs.soak.asked import Asked, effective, mode_of, seconds_of, stall_of
 from proofs.soak.case import PROOF, Soak
 from proofs.soak.table import Exit
 from proofs.soak.watch import Watch
-from proofs.unit import UNIT_STARTING, Entry
 from tests.support.judging import DEPLOYED
 
 WITNESS = {"from": 1, "to": 2, "invocation": "ab"}

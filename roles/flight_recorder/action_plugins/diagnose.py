@@ -15,8 +15,8 @@ CHECKOUT = Path(__file__).parents[3]
 if str(CHECKOUT) not in sys.path:
     sys.path.append(str(CHECKOUT))
 
-from proofs import diagnose
 from proofs.evidence import folder, host_input  # noqa: E402
+from proofs.host import diagnose
 
 LATE_S = 30  # that a look may take longer than the host was asked to let it
 

@@ -15,9 +15,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from proofs import busy, live
 from proofs.evidence import host_input
 from proofs.evidence.redaction import Redactor
+from proofs.host import activity, deployed
 
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[^\S\n\t ]|[\x00-\x08\x0e-\x1f\x7f]")  # what would move a cursor
 UNIT = "hybrid-engine.service"
@@ -61,7 +61,7 @@ class Part(NamedTuple):
 
 
 _LIMITS = "MemoryCurrent,MemoryMax,CPUUsageNSec,TasksCurrent,TasksMax"
-_BUSY = Look(busy.SHELL, f"two looks at /proc, {busy.SECONDS} s apart", seconds=SECONDS + busy.SECONDS)
+_BUSY = Look(activity.SHELL, f"two looks at /proc, {activity.SECONDS} s apart", seconds=SECONDS + activity.SECONDS)
 # The ten of the field notes, in their order, and what an operator asks next.
 PARTS = (
     Part("time", (Look("date --iso-8601=seconds"), Look("timedatectl show --property=NTPSynchronized,Timezone"))),
@@ -77,7 +77,7 @@ PARTS = (
     Part("memory", (Look("free -h || head -n 5 /proc/meminfo", needs="procps"),)),
     Part("disk", (Look("df -h"), Look("df -i / /var"), Look("ls -la /var/lib/hybrid-engine"),
                   Look("journalctl --disk-usage"))),
-    Part(f"top CPU, over {busy.SECONDS} s", (_BUSY,)),
+    Part(f"top CPU, over {activity.SECONDS} s", (_BUSY,)),
     Part("cgroups", (Look("systemd-cgtop --batch --iterations=2 --delay=1 --depth=3 --cpu=percentage"),
                      Look(f"systemctl show --property={_LIMITS} {UNIT}"))),
     Part("I/O wait", (Look("iostat -x 1 2", needs="sysstat"),)),
@@ -116,12 +116,12 @@ def local(shell: str, seconds: float) -> Said:
 def report(run: Run, tell: Callable[[str], None], name: str) -> tuple[str, list[str]]:
     """The whole report on the host of that name, and what was missing. `tell` is told of each part before it begins."""
     redactor = Redactor()
-    given = run(" ".join(live.SHOW_ENVIRONMENT), SECONDS).text[:SHOWN_CHARACTERS]
+    given = run(" ".join(deployed.SHOW_ENVIRONMENT), SECONDS).text[:SHOWN_CHARACTERS]
     if given.startswith("Environment="):
         redactor.learn(_credentials(given))
     lines = [f"Diagnosis of {name}, begun {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}", ""]
     missing: list[str] = []
-    between: busy.Busy | None = None
+    between: activity.Busy | None = None
     for number, part in enumerate(PARTS, 1):
         tell(f"{number}/{len(PARTS)} {part.title}")
         lines += [f"--- {number}. {part.title} ---", ""]
@@ -147,7 +147,7 @@ def report(run: Run, tell: Callable[[str], None], name: str) -> tuple[str, list[
 
 def _credentials(shown: str) -> list[str]:
     try:
-        return live.credentials(shown, Path("/nonexistent"))
+        return deployed.credentials(shown, Path("/nonexistent"))
     except ValueError:  # quotes that systemd would not write: every value is one then
         return [word.partition("=")[2].strip("'\"") for word in shown.split() if "=" in word]
 
@@ -170,20 +170,20 @@ def _plain(text: str) -> str:
     return host_input.printable(shown, SHOWN_CHARACTERS, keep="\n\t")
 
 
-def _compare(text: str) -> busy.Busy | None:
+def _compare(text: str) -> activity.Busy | None:
     """None where they cannot be compared: what is no answer of ours makes no difference to the report."""
     try:
-        between = busy.compare(_plain(text))
+        between = activity.compare(_plain(text))
     except (ValueError, ArithmeticError, LookupError, TypeError):
         return None
     return between
 
 
-def _busiest(between: busy.Busy | None) -> list[str]:
+def _busiest(between: activity.Busy | None) -> list[str]:
     return [*between.tasks, "", *between.pidstat.splitlines()] if between else []
 
 
-def _waiting(between: busy.Busy | None) -> list[str]:
+def _waiting(between: activity.Busy | None) -> list[str]:
     """What the two looks at /proc say of the disks, which needs no iostat."""
     if between is None:
         return []

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from proofs.host import Host, process_state, read_text
+from proofs.host.shell import Host, process_state, read_text
 from proofs.verdict import Json
 
 _PROPERTIES = (
