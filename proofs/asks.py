@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from proofs import lease
 from proofs.host.shell import Host, Waited
+from proofs.restore import lease
 from proofs.verdict import Json
 
 PLAYS = ("deploy", "verify")

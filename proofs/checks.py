@@ -10,12 +10,12 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-from proofs import lease
 from proofs.faults import CONFIG_DIR, RELEASE, STATE_DIR
 from proofs.host import lock
 from proofs.host.shell import Host, read_text
 from proofs.host.unit import Unit
 from proofs.in_place import not_a_lab
+from proofs.restore import lease
 
 ALLOWED_UNITS = ("hybrid-engine.service",)
 _SPACE_MB = 48

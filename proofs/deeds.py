@@ -11,7 +11,7 @@ from proofs.evidence.redaction import Redactor
 from proofs.experiment import Mutant, Proof
 from proofs.faults import CONFIG_DIR, STATE_DIR, Copy, Source
 from proofs.host.unit import seconds
-from proofs.lease import SYSTEMD_RUN
+from proofs.restore.lease import SYSTEMD_RUN
 from proofs.verdict import Json
 
 Event = dict[str, Json]

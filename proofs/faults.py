@@ -17,7 +17,7 @@ from pathlib import Path
 from proofs.host.database import Store
 from proofs.host.shell import Host
 from proofs.host.unit import Unit
-from proofs.lease import SYSTEMD_CONTROL, SYSTEMD_RUN, Lease
+from proofs.restore.lease import SYSTEMD_CONTROL, SYSTEMD_RUN, Lease
 
 CONFIG_DIR = Path("/etc/hybrid-engine")
 STATE_DIR = Path("/var/lib/hybrid-engine")

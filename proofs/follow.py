@@ -8,7 +8,7 @@ import sys
 import time
 
 from proofs import asks
-from proofs.lease import unit_of
+from proofs.restore.lease import unit_of
 from proofs.runner import EVIDENCE_ROOT, PROGRESS
 
 

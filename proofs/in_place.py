@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from proofs import asks, originals
+from proofs import asks
 from proofs.asks import Answer
 from proofs.faults import Subject
 from proofs.host.shell import Host
-from proofs.lease import Lease
+from proofs.restore import file_backups
+from proofs.restore.lease import Lease
 
 _UP_S = 20.0
 _HEALTH = ("/opt/hybrid-engine/current/bin/hybrid-engine", "health", "--json")
@@ -81,13 +82,13 @@ class InPlace(Subject):
 
     def changed(self) -> list[str]:
         """The edited files that are not now what they were."""
-        return originals.changed(self._lease.originals)
+        return file_backups.changed(self._lease.originals)
 
     def put_back(self) -> None:
         """What the lease would do in the end: every edited file as it was, and in force."""
         if self.changed():
             self.host.recorder.intent("put back what was edited", scope=self.host.scope, data=self.changed())
-            originals.put_back(self._lease.originals)
+            file_backups.put_back(self._lease.originals)
             self.reload()
 
     def reload(self) -> None:

@@ -16,7 +16,6 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from proofs import boot, lease
 from proofs.catalog import PROOFS, REQUIRED
 from proofs.checks import kind_of_host, mode_allows, prerequisites, systemd_version
 from proofs.conduct import Run, run_proof
@@ -29,7 +28,9 @@ from proofs.host import deployed, lock
 from proofs.host.lock import Busy
 from proofs.host.shell import Host, Interrupted, Stop, facts
 from proofs.host.unit import Unit
-from proofs.lease import unit_of
+from proofs.restore import after_boot as boot
+from proofs.restore import lease
+from proofs.restore.lease import unit_of
 from proofs.verdict import Json
 
 EVIDENCE_ROOT = Path("/var/lib/hybrid-proofs")

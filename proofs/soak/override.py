@@ -14,7 +14,7 @@ from proofs.faults import STATE_DIR
 from proofs.host.database import Store
 from proofs.host.shell import Host
 from proofs.host.unit import Unit
-from proofs.lease import SYSTEMD_RUN, Lease
+from proofs.restore.lease import SYSTEMD_RUN, Lease
 
 NAME = "zz-soak.conf"
 DATABASE = "hybrid.db"

@@ -11,12 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
-from proofs import lease, runner
+from proofs import runner
 from proofs.checks import prerequisites
 from proofs.evidence import recorder
 from proofs.evidence.recorder import Recorder
 from proofs.experiment import Case, Deployed
 from proofs.host.shell import Host
+from proofs.restore import lease
 from proofs.soak.asked import Asked
 from proofs.soak.case import NAME, PROOF, Soak
 from proofs.soak.watch import ABORT_FILE

@@ -8,10 +8,10 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from proofs import lease
 from proofs.host.database import Store
 from proofs.host.shell import pressure, read_text
 from proofs.host.unit import Entry, Unit
+from proofs.restore import lease
 from proofs.soak import journal
 from proofs.soak.decide import Seen
 from proofs.verdict import Json

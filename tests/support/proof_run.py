@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from proofs import conduct, faults, lease, runner
+from proofs import conduct, faults, runner
 from proofs.catalog import PROOFS, REQUIRED
 from proofs.evidence import recorder, signature
 from proofs.evidence import statement as bundle
@@ -24,6 +24,7 @@ from proofs.faults import Copy, Subject
 from proofs.figures import Figures
 from proofs.host.deployed import Live
 from proofs.host.shell import Output, Stop
+from proofs.restore import lease
 from proofs.trace import Between, Trace
 from proofs.verdict import Check, Json
 

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from proofs import conduct, lease, runner
+from proofs import conduct, runner
 from proofs.experiment import Case, Deployed
 from proofs.host.deployed import Live
 from proofs.host.shell import Stop
+from proofs.restore import lease
 from proofs.soak import log, override, watch
 from proofs.soak.asked import Asked
 from proofs.soak.case import NAME, PROOF, Soak

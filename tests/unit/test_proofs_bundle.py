@@ -133,7 +133,7 @@ def test_plan_looks_and_does_nothing(
     """Wherever this runs, no host of ours is under it: plan tells what is missing, and changes nothing."""
     done: list[object] = []
     monkeypatch.setattr("proofs.host.shell.Host.do", lambda *args, **_: done.append(args))
-    monkeypatch.setattr("proofs.lease.RUN_ROOT", tmp_path / "run")
+    monkeypatch.setattr("proofs.restore.lease.RUN_ROOT", tmp_path / "run")
     code = main(["plan", "stall", "exit12"])
     said = capsys.readouterr().out
     assert code == 2

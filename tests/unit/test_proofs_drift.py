@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from proofs import asks, checks, lease, originals, runner
+from proofs import asks, checks, runner
 from proofs.asks import Answer, Unanswered
 from proofs.catalog import PROOFS, REQUIRED
 from proofs.catalog.drift import ASSERTIONS, DRIFTS, Healed, Named, _named
@@ -23,7 +23,8 @@ from proofs.experiment import Deployed, NotSteady
 from proofs.figures import Figures
 from proofs.host.shell import Host, Output
 from proofs.in_place import InPlace, NotALab
-from proofs.lease import Lease
+from proofs.restore import file_backups, lease
+from proofs.restore.lease import Lease
 from proofs.verdict import of_checks
 
 ROOT = Path(__file__).parents[2]
@@ -130,19 +131,19 @@ def test_files_come_back_byte_for_byte(host: Host, tmp_path: Path) -> None:
     mine = armed(tmp_path)
     mine.will_edit(host, edited, added)
     assert lease.load("r1") == mine
-    assert originals.changed(mine.originals) == []
+    assert file_backups.changed(mine.originals) == []
     edited.write_text("by hand")
     edited.chmod(0o600)
     added.write_text("by hand")
     mine.will_edit(host, edited, added)  # the second fault must not take the first for what was there
-    assert originals.changed(mine.originals) == [str(edited), str(added)]
+    assert file_backups.changed(mine.originals) == [str(edited), str(added)]
     for _ in range(2):
-        originals.put_back(mine.originals)
+        file_backups.put_back(mine.originals)
         about = edited.stat()
         assert (edited.read_bytes(), about.st_mode & 0o7777) == (b"as deployed\n\xff", 0o640)
         assert about.st_mtime_ns == 10**18 + 1
         assert sorted(tmp_path.glob("*ed")) == [edited]
-    originals.forget(mine.originals)
+    file_backups.forget(mine.originals)
     assert not (tmp_path / "evidence" / "originals").exists()
 
 
@@ -156,16 +157,16 @@ def test_a_deployment_under_way_is_let_finish_and_one_that_died_is_not_waited_fo
     edited.write_text("as deployed")
     mine = armed(tmp_path)
     mine.will_edit(host, edited)
-    put_back, times = originals.put_back, []
+    put_back, times = file_backups.put_back, []
 
-    def meanwhile(kept: originals.Originals) -> None:
+    def meanwhile(kept: file_backups.Originals) -> None:
         put_back(kept)
         times.append(edited.read_text())
         if len(times) == 1:  # one began in this moment, and takes its change back: the drift is there again
             under_way.touch()
             edited.write_text("by hand")
 
-    monkeypatch.setattr(originals, "put_back", meanwhile)
+    monkeypatch.setattr(file_backups, "put_back", meanwhile)
     edited.write_text("by hand")
     lease._put_back(mine, host)
     assert times == ["as deployed", "as deployed"]

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from proofs import lease, runner
+from proofs import runner
 from proofs.evidence.recorder import EVENTS, Recorder, read
 from proofs.evidence.statement import STATEMENT
 from proofs.host import lock
 from proofs.host.shell import Output
-from proofs.lease import Lease
+from proofs.restore import lease
+from proofs.restore.lease import Lease
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from proofs import lease
 from proofs.evidence.recorder import Recorder
 from proofs.host.shell import Host, Output
+from proofs.restore import lease
 from tests.support.proof_run import SHOWN
 
 BEFORE = {"active": "active", "cat_sha256": "c", "etc_sha256": "e"}

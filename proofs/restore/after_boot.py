@@ -12,11 +12,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from proofs import lease
 from proofs.evidence.recorder import EVENTS, Recorder
 from proofs.evidence.statement import STATEMENT
 from proofs.host.shell import Host
-from proofs.lease import Lease
+from proofs.restore import lease
+from proofs.restore.lease import Lease
 from proofs.verdict import Json
 
 

@@ -19,11 +19,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from proofs import originals
 from proofs.evidence.recorder import Recorder
 from proofs.host.lock import holder, locked
 from proofs.host.shell import Host, Waited
 from proofs.host.unit import State, Unit, tree_digest
+from proofs.restore import file_backups
 from proofs.verdict import Json
 
 RUN_ROOT = Path("/run/hybrid-proofs")
@@ -109,7 +109,7 @@ class Lease:
     def will_edit(self, host: Host, *paths: Path) -> None:
         """Keep what these files of the operator's are now, where it outlives a power cut; the recording says where."""
         new = [path for path in paths if str(path) not in self.originals]  # not again: by now it may be another
-        self.originals |= originals.keep(new, Path(self.evidence).parent / originals.FOLDER)
+        self.originals |= file_backups.keep(new, Path(self.evidence).parent / file_backups.FOLDER)
         self.save()
         host.recorder.intent("what will be edited, and where it is kept", scope=host.scope, data=asdict(self))
 
@@ -189,7 +189,7 @@ def undo(run: str, by: str, config_dir: Path, host: Host | None = None) -> dict[
         report = _take_back(lease, shell, by, config_dir)
         recorder.write("undone", scope=shell.scope, data=report, sync=True)
         if report["restored"]:
-            originals.forget(lease.originals)
+            file_backups.forget(lease.originals)
         lease.path.unlink()
         shutil.rmtree(lease.path.parent)  # with the draft of a lease that was being saved when it was killed
         shell.do("systemctl", "stop", lease.timer, check=False)
@@ -252,7 +252,7 @@ def _take_back(lease: Lease, shell: Host, by: str, config_dir: Path) -> dict[str
     ]
     problems += [f"{name} is still there" for name in lease.files if os.path.lexists(name)]
     problems += [f"{name} is still mounted" for name in lease.mounts if os.path.ismount(name)]
-    problems += [f"{name} is not what it was" for name in originals.changed(lease.originals)]
+    problems += [f"{name} is not what it was" for name in file_backups.changed(lease.originals)]
     return {"by": by, "restored": not problems, "away_s": away_s, "problems": problems, "after": after}
 
 
@@ -268,6 +268,6 @@ def _put_back(lease: Lease, shell: Host) -> None:
             shell.wait("no deployment under way", _DEPLOYED_S, lambda: not under_way.exists())
         except Waited:
             under_way.unlink(missing_ok=True)
-        originals.put_back(lease.originals)
+        file_backups.put_back(lease.originals)
         if not under_way.exists():
             return
