@@ -9,7 +9,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from proofs.evidence import signature
-from proofs.faults import CONFIG_DIR, Subject
+from proofs.experiment.subject import CONFIG_DIR, Subject
 from proofs.host.shell import read_text
 from proofs.verdict import Json
 

@@ -10,11 +10,11 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-from proofs.faults import CONFIG_DIR, RELEASE, STATE_DIR
+from proofs.experiment.in_place import not_a_lab
+from proofs.experiment.subject import CONFIG_DIR, RELEASE, STATE_DIR
 from proofs.host import lock
 from proofs.host.shell import Host, read_text
 from proofs.host.unit import Unit
-from proofs.in_place import not_a_lab
 from proofs.restore import lease
 
 ALLOWED_UNITS = ("hybrid-engine.service",)

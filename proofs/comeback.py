@@ -8,11 +8,11 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
-from proofs.experiment import Case
-from proofs.faults import Subject
-from proofs.figures import BadFigure, Figures
+from proofs.experiment.case import Case
+from proofs.experiment.measurements import BadFigure, Figures
+from proofs.experiment.subject import Subject
+from proofs.experiment.trace import Between, Trace, Untraced
 from proofs.host.unit import Entry, exits, starts
-from proofs.trace import Between, Trace, Untraced
 from proofs.verdict import Check, Json, Result
 
 DEADLINE_S = 2.0  # of the scratch config; the deployed one is the operator's

@@ -9,13 +9,13 @@ from math import isfinite
 from pathlib import Path
 from typing import ClassVar
 
-from proofs import entry as entries
 from proofs import verdict as verdicts
-from proofs.experiment import Deployed, Mutant, Proof, run_case
-from proofs.faults import CONFIG_DIR, STATE_DIR, Copy, Real, Subject
+from proofs.experiment import summary as entries
+from proofs.experiment.case import Deployed, Mutant, Proof, run_case
+from proofs.experiment.in_place import InPlace
+from proofs.experiment.subject import CONFIG_DIR, STATE_DIR, Copy, Real, Subject
 from proofs.host.shell import Host, Interrupted, Waited, facts, pressure
 from proofs.host.unit import Unit
-from proofs.in_place import InPlace
 from proofs.restore import lease as leases
 from proofs.restore.lease import Lease
 from proofs.verdict import Json, Result, Verdict

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from proofs.evidence.recorder import canonical
 from proofs.evidence.redaction import MARK
-from proofs.experiment import Proof
+from proofs.experiment.case import Proof
 from proofs.verdict import Json
 
 Event = dict[str, Json]

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from proofs.evidence.redaction import Redactor
-from proofs.experiment import Mutant, Proof
-from proofs.faults import CONFIG_DIR, STATE_DIR, Copy, Source
+from proofs.experiment.case import Mutant, Proof
+from proofs.experiment.subject import CONFIG_DIR, STATE_DIR, Copy, Source
 from proofs.host.unit import seconds
 from proofs.restore.lease import SYSTEMD_RUN
 from proofs.verdict import Json

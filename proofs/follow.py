@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 
-from proofs import asks
+from proofs.experiment import controller_requests
 from proofs.restore.lease import unit_of
 from proofs.runner import EVIDENCE_ROOT, PROGRESS
 
@@ -27,7 +27,7 @@ def follow(run_id: str, offset: int, seconds: float, answers: bool = False) -> i
         ended = state.returncode != 0
         said = log.read_bytes()[offset:] if log.exists() else b""
         said = said[: said.rfind(b"\n") + 1]
-        asked = asks.open_ask(run_id) if answers and not ended else None
+        asked = controller_requests.open_ask(run_id) if answers and not ended else None
         if said or asked or ended or time.monotonic() >= deadline:
             news = {"text": said.decode(errors="replace"), "next": offset + len(said), "ended": ended}
             print(json.dumps(news | ({"ask": asked} if asked else {})))
@@ -38,7 +38,7 @@ def follow(run_id: str, offset: int, seconds: float, answers: bool = False) -> i
 def answer(run_id: str, number: int) -> int:
     """Take what came of a proof's ask from stdin: {argv, rc, stdout, stderr} as JSON."""
     try:
-        asks.answer(run_id, number, sys.stdin.read())
+        controller_requests.answer(run_id, number, sys.stdin.read())
     except (OSError, ValueError) as error:
         print(f"hybrid-proofs: not taken: {error}", file=sys.stderr)
         return 2

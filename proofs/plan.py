@@ -10,7 +10,7 @@ from proofs.catalog import PROOFS
 from proofs.checks import prerequisites
 from proofs.evidence import recorder
 from proofs.evidence.recorder import Recorder
-from proofs.experiment import Proof
+from proofs.experiment.case import Proof
 from proofs.host.shell import Host
 from proofs.runner import chosen_proofs
 

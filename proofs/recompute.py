@@ -9,16 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from proofs import entry, verdict
+from proofs import verdict
 from proofs.catalog import JUDGED
 from proofs.evidence import statement
 from proofs.evidence.recorder import canonical
 from proofs.evidence.redaction import Redactor
-from proofs.experiment import Case, Deployed, Mutant, Proof, judge
-from proofs.figures import Figures
+from proofs.experiment import summary
+from proofs.experiment.case import Case, Deployed, Mutant, Proof, judge
+from proofs.experiment.measurements import Figures
+from proofs.experiment.trace import Trace
+from proofs.experiment.trace import differences as differences_of
 from proofs.host.unit import seconds
-from proofs.trace import Trace
-from proofs.trace import differences as differences_of
 from proofs.verdict import Json, Result, Verdict
 
 Event = dict[str, Json]
@@ -122,7 +123,7 @@ class _Attempt:
             if verdict_ not in (Verdict.NOT_APPLICABLE, Verdict.INCONCLUSIVE):
                 self._complain(said[-1], f"{verdict_} although nothing was done")
                 verdict_ = Verdict.ERROR
-            made = entry.of_proof(self.proof, verdict_, str(recorded["reason"]), [], {}, None)
+            made = summary.of_proof(self.proof, verdict_, str(recorded["reason"]), [], {}, None)
         else:
             results, frame = self._results(self.proof.name, self.unit, self.proof.cases(deployed)), ""
             broken = [case for case in recorded["cases"] if case["case"] == "frame" and case["verdict"] == "ERROR"]
@@ -134,7 +135,7 @@ class _Attempt:
                 results.append(Result("frame", Verdict.ERROR, "cases are missing"))
             merged = verdict.merge(result.verdict for result in results)
             mutants = {m.name: said_of for m in self.proof.mutants if (said_of := self._mutant(m, deployed))}
-            made = entry.of_proof(self.proof, merged, frame, results, mutants, self._report())
+            made = summary.of_proof(self.proof, merged, frame, results, mutants, self._report())
         self._compare(said[-1], f"the verdict of {self.proof.name}", recorded, made)
         return made
 
@@ -223,11 +224,11 @@ class _Attempt:
         copy = f"hybrid-proof-mutant-{self.proof.name}-{mutant.name}.service"
         results = self._results(scope, self.unit if self.proof.in_place else copy, cases)
         if recorded["verdict"] == Verdict.ERROR and not recorded["cases"]:  # it could not be made, or not be run
-            made = entry.of_mutant(mutant.name, mutant.what, Verdict.ERROR, str(recorded["reason"]), [])
+            made = summary.of_mutant(mutant.name, mutant.what, Verdict.ERROR, str(recorded["reason"]), [])
         elif len(results) < len(cases):
-            made = entry.of_mutant(mutant.name, mutant.what, Verdict.ERROR, "cases are missing", results)
+            made = summary.of_mutant(mutant.name, mutant.what, Verdict.ERROR, "cases are missing", results)
         else:
-            made = entry.of_mutant(mutant.name, mutant.what, *verdict.of_mutant(results), results)
+            made = summary.of_mutant(mutant.name, mutant.what, *verdict.of_mutant(results), results)
         self._compare(said[-1], f"the verdict of mutant {mutant.name}", recorded, made)
         return made
 
@@ -239,11 +240,11 @@ class _Attempt:
             e["data"]["before"] for e in self._of("intent") if isinstance(e["data"], dict) and "before" in e["data"]
         ]
         if not undone or not leases:
-            return entry.taken()
+            return summary.taken()
         for other in every:  # whoever undid: one that could not is what this proof left behind
             if other is not undone[-1]:
                 self._complain(other, f"undone by {other['data']['by']} beside the proof itself")
-                return entry.taken()
+                return summary.taken()
         report = {**undone[-1]["data"], "problems": list(undone[-1]["data"]["problems"])}
         changed = [key for key in _AS_BEFORE if report["after"][key] != leases[-1][key]]
         if report["restored"] is not True or report["problems"] or changed:

@@ -22,8 +22,8 @@ from proofs.conduct import Run, run_proof
 from proofs.evidence import recorder as evidence
 from proofs.evidence import statement as bundle
 from proofs.evidence.recorder import Recorder
-from proofs.experiment import Proof
-from proofs.faults import CONFIG_DIR, RELEASE
+from proofs.experiment.case import Proof
+from proofs.experiment.subject import CONFIG_DIR, RELEASE
 from proofs.host import deployed, lock
 from proofs.host.lock import Busy
 from proofs.host.shell import Host, Interrupted, Stop, facts

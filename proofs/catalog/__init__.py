@@ -20,7 +20,7 @@ from proofs.catalog.shadow import PROOF as SHADOW
 from proofs.catalog.stall import PROOF as STALL
 from proofs.catalog.stop import PROOF as STOP
 from proofs.catalog.storage import PROOF as STORAGE
-from proofs.experiment import Proof
+from proofs.experiment.case import Proof
 from proofs.soak.case import PROOF as SOAK
 
 _ALL = (

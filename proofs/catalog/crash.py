@@ -12,13 +12,13 @@ import time
 from collections.abc import Mapping, Sequence
 from math import inf
 
-from proofs.exchange import Exchange
-from proofs.experiment import Case, Deployed, Mutant, Proof
-from proofs.faults import Copy, Subject, config
-from proofs.figures import Figures, count_of, number_of
+from proofs.experiment.case import Case, Deployed, Mutant, Proof
+from proofs.experiment.exchange import Exchange
+from proofs.experiment.measurements import Figures, count_of, number_of
+from proofs.experiment.subject import Copy, Subject, config
+from proofs.experiment.trace import Between, Trace, Untraced
 from proofs.host.database import Row, torn_chains
 from proofs.host.unit import exits
-from proofs.trace import Between, Trace, Untraced
 from proofs.verdict import Check, Json, Result
 
 KILLS = 30

@@ -9,13 +9,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from proofs.asks import Answer, Unanswered
-from proofs.experiment import Case, Deployed, Mutant, NotSteady, Proof
-from proofs.faults import CONFIG_DIR, RELEASE, Subject
-from proofs.figures import Figures
+from proofs.experiment.case import Case, Deployed, Mutant, NotSteady, Proof
+from proofs.experiment.controller_requests import Answer, Unanswered
+from proofs.experiment.in_place import InPlace, not_a_lab
+from proofs.experiment.measurements import Figures
+from proofs.experiment.subject import CONFIG_DIR, RELEASE, Subject
+from proofs.experiment.trace import Between, Trace
 from proofs.host.shell import read_text
-from proofs.in_place import InPlace, not_a_lab
-from proofs.trace import Between, Trace
 from proofs.verdict import Check, Json, Result
 
 UNITS = Path("/etc/systemd/system")

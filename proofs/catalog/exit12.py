@@ -7,11 +7,11 @@ import os
 import signal
 from collections.abc import Mapping, Sequence
 
-from proofs.experiment import Case, Deployed, Mutant, Proof
-from proofs.faults import CONFIG_DIR, Copy, Subject, config
-from proofs.figures import Figures
+from proofs.experiment.case import Case, Deployed, Mutant, Proof
+from proofs.experiment.measurements import Figures
+from proofs.experiment.subject import CONFIG_DIR, Copy, Subject, config
+from proofs.experiment.trace import Between, Trace, Untraced
 from proofs.host.unit import starts
-from proofs.trace import Between, Trace, Untraced
 from proofs.verdict import Check, Json, Result
 
 GOOD = config(ingest_mode="SYNTHETIC", tick_interval_ms=20, flush_interval_ms=100, heartbeat_interval_secs=1)

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from proofs.exchange import Exchange, refuses
-from proofs.experiment import Case, Deployed, Mutant, Proof
-from proofs.faults import Copy, Subject, config
-from proofs.figures import Figures
+from proofs.experiment.case import Case, Deployed, Mutant, Proof
+from proofs.experiment.exchange import Exchange, refuses
+from proofs.experiment.measurements import Figures
+from proofs.experiment.subject import Copy, Subject, config
+from proofs.experiment.trace import Between, Trace
 from proofs.host.shell import process_state
 from proofs.host.unit import Entry, engine_lines
-from proofs.trace import Between, Trace
 from proofs.verdict import Check, Json, Result
 
 BOUND_S = 2.0

@@ -10,11 +10,11 @@ from datetime import UTC, datetime, timedelta
 
 from proofs.armed import Kit
 from proofs.catalog.exit12 import GOOD, steady
-from proofs.experiment import Case, Deployed, Mutant, NotSteady, Proof
-from proofs.faults import Copy, Subject
-from proofs.figures import Figures
+from proofs.experiment.case import Case, Deployed, Mutant, NotSteady, Proof
+from proofs.experiment.measurements import Figures
+from proofs.experiment.subject import Copy, Subject
+from proofs.experiment.trace import Between, Trace
 from proofs.host.unit import Entry, engine_lines, starts
-from proofs.trace import Between, Trace
 from proofs.verdict import Check, Json, Result
 
 OPEN = "the gate is open, but no live adapter installed"

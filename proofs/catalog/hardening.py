@@ -7,16 +7,16 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from proofs import attempts
 from proofs.catalog.exit12 import steady
 from proofs.catalog.shadow import probed
 from proofs.checks import kind_of_host
 from proofs.evidence.redaction import MARK
-from proofs.experiment import Case, Mutant, NotSteady, Proof
-from proofs.faults import CONFIG_DIR, RELEASE, Copy, Subject
-from proofs.figures import Figures
+from proofs.experiment import sandbox_probe
+from proofs.experiment.case import Case, Mutant, NotSteady, Proof
+from proofs.experiment.measurements import Figures
+from proofs.experiment.subject import CONFIG_DIR, RELEASE, Copy, Subject
+from proofs.experiment.trace import Between, Trace, Untraced
 from proofs.host.shell import read_text
-from proofs.trace import Between, Trace, Untraced
 from proofs.verdict import Check, Json, Result
 
 EXPOSURE = 1.1  # the deployment's own threshold for a unit that may reach exchanges; with loopback alone it is lower
@@ -27,7 +27,7 @@ NO_MODULES = (
     "the kernel is locked down: integrity", "the kernel is locked down: confidentiality",
 )  # fmt: skip
 MODULE = "load a module"
-_PROBE = Path(attempts.__file__).read_text()
+_PROBE = Path(sandbox_probe.__file__).read_text()
 # What is tried, and what the probe calls it.
 TRIED = {
     "write its code": f"write={RELEASE}/bin/hybrid-engine",
@@ -63,7 +63,7 @@ class Sandbox(Case):
         """The probe stood where the engine stands: the same user, capabilities and filters as its main process."""
         unit = subject.unit
         pid = subject.host.wait("the engine running", 8, lambda: unit.state().running and unit.state().pid)
-        self.inside, engine = probed(subject, self.cursor), attempts.status(pid)
+        self.inside, engine = probed(subject, self.cursor), sandbox_probe.status(pid)
         # Its own privileges apart, each filter loads once a process: how many there are is equal too.
         if not engine or self.inside.get("status") != engine:
             subject.host.note("stood elsewhere", {"probe": self.inside.get("status"), "engine": engine})
@@ -71,13 +71,13 @@ class Sandbox(Case):
         return {"pid": pid, "confined": engine}
 
     def witnessed(self, seen: Figures) -> bool:
-        return seen.count("pid") > 1 and set(seen.below("confined")) == set(attempts.STATUS)
+        return seen.count("pid") > 1 and set(seen.below("confined")) == set(sandbox_probe.STATUS)
 
     def measure(self, subject: Subject) -> dict[str, Json]:
         """refused_inside, refused_outside: what stood in the way of each, "" for nothing."""
         host = subject.host
-        asked = host.do("/usr/bin/python3", "-ISB", attempts.__file__, *TRIED.values(), check=False)
-        said = asked.stdout.partition(attempts.MARK)[2]
+        asked = host.do("/usr/bin/python3", "-ISB", sandbox_probe.__file__, *TRIED.values(), check=False)
+        said = asked.stdout.partition(sandbox_probe.MARK)[2]
         outside = json.loads(said)["refused"] if said else {}
         inside = self.inside["refused"]
         level = host.look("systemd-analyze", "security", "--no-pager", subject.unit.name).stdout
@@ -89,7 +89,7 @@ class Sandbox(Case):
         }  # fmt: skip
 
     def traced(self, measured: Figures, trace: Trace) -> Mapping[str, Json | Between]:
-        probed_inside = [entry.message for entry in trace.journal() if entry.message.startswith(attempts.MARK)]
+        probed_inside = [entry.message for entry in trace.journal() if entry.message.startswith(sandbox_probe.MARK)]
         told = {
             "refused_inside": probed_inside[-1] if probed_inside else "",
             "refused_outside": trace.text_of("/usr/bin/python3", "-ISB"),
@@ -122,7 +122,7 @@ class Sandbox(Case):
 def _recorded(text: str) -> dict[str, Json]:
     """What stood in the way of each attempt, by the probe's line as it was recorded."""
     try:
-        line = text.partition(attempts.MARK)[2].replace(f": {MARK}", f': "{MARK}"')
+        line = text.partition(sandbox_probe.MARK)[2].replace(f": {MARK}", f': "{MARK}"')
         return dict(json.loads(line)["refused"])
     except ValueError:
         raise Untraced("the probe said nothing that can be read") from None

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from proofs.comeback import DEADLINE_S, ComesBack, headline
-from proofs.exchange import Exchange, refuses
-from proofs.experiment import Case, Deployed, Mutant, Proof
-from proofs.faults import Copy, Subject, config
-from proofs.figures import Figures
-from proofs.trace import Trace
+from proofs.experiment.case import Case, Deployed, Mutant, Proof
+from proofs.experiment.exchange import Exchange, refuses
+from proofs.experiment.measurements import Figures
+from proofs.experiment.subject import Copy, Subject, config
+from proofs.experiment.trace import Trace
 from proofs.verdict import Check, Json
 
 RATE = 50  # trades a second of each exchange

@@ -11,14 +11,14 @@ from collections.abc import Sequence
 
 from proofs.comeback import DEADLINE_S, ComesBack
 from proofs.comeback import headline as comes_back
-from proofs.exchange import Exchange
-from proofs.experiment import Case, Deployed, Mutant, Proof
-from proofs.faults import Copy, Subject, config
-from proofs.figures import Figures
+from proofs.experiment.case import Case, Deployed, Mutant, Proof
+from proofs.experiment.exchange import Exchange
+from proofs.experiment.measurements import Figures
+from proofs.experiment.subject import Copy, Subject, config
+from proofs.experiment.trace import Trace
 from proofs.host.database import torn_chains
 from proofs.host.shell import Host, process_state
 from proofs.host.unit import engine_lines
-from proofs.trace import Trace
 from proofs.verdict import Check, Json, Result
 
 RATE = 800  # trades a second

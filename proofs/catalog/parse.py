@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from proofs.catalog.network import Sources
 from proofs.comeback import DEADLINE_S, headline
-from proofs.experiment import Case, Deployed, Mutant, Proof
-from proofs.faults import Copy, Subject
-from proofs.figures import Figures
-from proofs.trace import Trace
+from proofs.experiment.case import Case, Deployed, Mutant, Proof
+from proofs.experiment.measurements import Figures
+from proofs.experiment.subject import Copy, Subject
+from proofs.experiment.trace import Trace
 from proofs.verdict import Check, Json
 
 PARSE_LIMIT = 20  # the engine's default: so many in a row make a source useless

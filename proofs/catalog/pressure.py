@@ -7,13 +7,13 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from proofs.exchange import Exchange
-from proofs.experiment import Case, Deployed, Mutant, NotSteady, Proof
-from proofs.faults import Copy, Subject, config
-from proofs.figures import Figures
+from proofs.experiment.case import Case, Deployed, Mutant, NotSteady, Proof
+from proofs.experiment.cpu_load import Burners, cgroup, some_avg10
+from proofs.experiment.exchange import Exchange
+from proofs.experiment.measurements import Figures
+from proofs.experiment.subject import Copy, Subject, config
 from proofs.host.shell import Host, pressure, read_text
 from proofs.host.unit import Entry, engine_lines
-from proofs.load import Burners, cgroup, some_avg10
 from proofs.spans import due, spacings, spans
 from proofs.verdict import Check, Json, Result
 

@@ -10,14 +10,14 @@ import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from proofs import attempts
 from proofs.catalog.exit12 import steady
 from proofs.evidence.redaction import MARK
-from proofs.experiment import Case, Deployed, Mutant, NotSteady, Proof
-from proofs.faults import Copy, Subject
-from proofs.figures import Figures
+from proofs.experiment import sandbox_probe
+from proofs.experiment.case import Case, Deployed, Mutant, NotSteady, Proof
+from proofs.experiment.measurements import Figures
+from proofs.experiment.subject import Copy, Subject
+from proofs.experiment.trace import Between, Trace
 from proofs.host.shell import read_text
-from proofs.trace import Between, Trace
 from proofs.verdict import Check, Json, Result
 
 _UP_S = 15.0
@@ -40,7 +40,7 @@ def behaviour(subject: Subject, drop_in: str) -> dict[str, Json]:
             "open files": resource.prlimit(pid, resource.RLIMIT_NOFILE)[0],
         }
     if drop_in == "40-hardening.conf":
-        return {key: attempts.status(pid).get(key) for key in CHANGES[drop_in]}
+        return {key: sandbox_probe.status(pid).get(key) for key in CHANGES[drop_in]}
     if drop_in == "50-watchdog.conf":
         found = re.search(r"(?:^|\0)WATCHDOG_USEC=(\d+)", read_text(f"/proc/{pid}/environ"))
         return {"WATCHDOG_USEC": found[1] if found else None}

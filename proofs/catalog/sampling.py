@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from proofs.exchange import Exchange
-from proofs.experiment import Case, Deployed, Mutant, Proof
-from proofs.faults import Copy, Subject, config
-from proofs.figures import Figures, count_of
+from proofs.experiment.case import Case, Deployed, Mutant, Proof
+from proofs.experiment.exchange import Exchange
+from proofs.experiment.measurements import Figures, count_of
+from proofs.experiment.subject import Copy, Subject, config
+from proofs.experiment.trace import Between, Trace, Untraced
 from proofs.host.unit import engine_lines
-from proofs.trace import Between, Trace, Untraced
 from proofs.verdict import Check, Json, Result
 
 TRADES = 2003

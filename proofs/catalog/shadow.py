@@ -7,18 +7,18 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from proofs import attempts
 from proofs.catalog.exit12 import steady
-from proofs.experiment import Case, Mutant, Proof
-from proofs.faults import Copy, Subject, config
-from proofs.figures import Figures
+from proofs.experiment import sandbox_probe
+from proofs.experiment.case import Case, Mutant, Proof
+from proofs.experiment.measurements import Figures
+from proofs.experiment.subject import Copy, Subject, config
+from proofs.experiment.trace import Between, Trace, Untraced
 from proofs.host.unit import Entry
-from proofs.trace import Between, Trace, Untraced
 from proofs.verdict import Check, Json, Result
 
 ORDERS = 20
 WITHIN_S = 10.0
-_PROBE = Path(attempts.__file__).read_text()
+_PROBE = Path(sandbox_probe.__file__).read_text()
 # A signal each 0.2 s; the first one late enough for the process to be looked at before it.
 _CONFIG = config(ingest_mode="SYNTHETIC", tick_interval_ms=20, signal_every_n_ticks=10, flush_interval_ms=100)
 _SEALED = ("PrivateNetwork=yes", "RestrictAddressFamilies=", "RestrictAddressFamilies=AF_UNIX")
@@ -34,8 +34,8 @@ def probed(subject: Subject, cursor: str) -> dict[str, Json]:
 
 
 def said_by_probe(entries: Sequence[Entry]) -> dict[str, Json]:
-    said = [entry.message for entry in entries if entry.message.startswith(attempts.MARK)]
-    found: dict[str, Json] = json.loads(said[-1].removeprefix(attempts.MARK)) if said else {}
+    said = [entry.message for entry in entries if entry.message.startswith(sandbox_probe.MARK)]
+    found: dict[str, Json] = json.loads(said[-1].removeprefix(sandbox_probe.MARK)) if said else {}
     return found
 
 
@@ -117,7 +117,7 @@ def _network(subject: Subject) -> dict[str, Json]:
         netns = str(Path(f"/proc/{state.pid}/ns/net").readlink()) if state.running else ""
     except OSError:
         return {}
-    seen = attempts.interfaces(state.pid)
+    seen = sandbox_probe.interfaces(state.pid)
     if not netns or not seen:
         return {}
     of_host = str(Path("/proc/1/ns/net").readlink())

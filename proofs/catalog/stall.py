@@ -8,12 +8,12 @@ import time
 from collections.abc import Mapping, Sequence
 
 from proofs.catalog.exit12 import STEADY_TICKS, steady
-from proofs.experiment import Case, Mutant, Proof
-from proofs.faults import Copy, Subject, config
-from proofs.figures import Figures
+from proofs.experiment.case import Case, Mutant, Proof
+from proofs.experiment.measurements import Figures
+from proofs.experiment.subject import Copy, Subject, config
+from proofs.experiment.trace import Between, Trace, Untraced
 from proofs.host.shell import process_state
 from proofs.host.unit import Entry, State, engine_lines
-from proofs.trace import Between, Trace, Untraced
 from proofs.verdict import Check, Json, Result
 
 _SEEN_S = 2.0  # on top of WatchdogSec

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 
-from proofs.exchange import Exchange
-from proofs.experiment import Case, Deployed, Mutant, Proof
-from proofs.faults import Copy, Subject, config
-from proofs.figures import Figures, count_of
+from proofs.experiment.case import Case, Deployed, Mutant, Proof
+from proofs.experiment.exchange import Exchange
+from proofs.experiment.measurements import Figures, count_of
+from proofs.experiment.subject import Copy, Subject, config
+from proofs.experiment.trace import Between, Trace
 from proofs.host.database import torn_chains
 from proofs.host.unit import Entry, engine_lines, exits
-from proofs.trace import Between, Trace
 from proofs.verdict import Check, Json, Result
 
 BOUND_S = 5.0

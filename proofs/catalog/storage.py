@@ -9,10 +9,10 @@ from collections.abc import Sequence
 
 from proofs.catalog.exit12 import STEADY_TICKS
 from proofs.comeback import DEADLINE_S, ComesBack, headline
-from proofs.experiment import Case, Deployed, Mutant, Proof
-from proofs.faults import Copy, Subject, config
-from proofs.figures import Figures
-from proofs.trace import Trace
+from proofs.experiment.case import Case, Deployed, Mutant, Proof
+from proofs.experiment.measurements import Figures
+from proofs.experiment.subject import Copy, Subject, config
+from proofs.experiment.trace import Trace
 from proofs.verdict import Check, Json
 
 SIZE_KB = 4096

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from proofs.conduct import Run
 from proofs.evidence.recorder import Recorder
-from proofs.experiment import Case, Deployed, NotSteady, Proof
-from proofs.faults import Subject
-from proofs.figures import Figures
+from proofs.experiment.case import Case, Deployed, NotSteady, Proof
+from proofs.experiment.measurements import Figures
+from proofs.experiment.subject import Subject
+from proofs.experiment.trace import Between, Trace
 from proofs.host.database import Store
 from proofs.host.shell import Host, Interrupted, Waited
 from proofs.host.unit import Unit
@@ -20,7 +21,6 @@ from proofs.soak.decide import Controller, Decision, Does
 from proofs.soak.log import Log
 from proofs.soak.override import Override
 from proofs.soak.watch import Watch
-from proofs.trace import Between, Trace
 from proofs.verdict import Check, Json
 
 NAME = "soak"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 from proofs.conduct import Run
-from proofs.experiment import NotSteady
-from proofs.faults import RELEASE
+from proofs.experiment.case import NotSteady
+from proofs.experiment.subject import RELEASE
 from proofs.host import deployed
 from proofs.host.shell import Host
 from proofs.soak.asked import effective

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from proofs.figures import Figures
+from proofs.experiment.measurements import Figures
 from proofs.soak import report
 from proofs.soak.figures import slope
 from proofs.verdict import Check, Result

@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from proofs.exchange import Exchange
-from proofs.faults import STATE_DIR
+from proofs.experiment.exchange import Exchange
+from proofs.experiment.subject import STATE_DIR
 from proofs.host.database import Store
 from proofs.host.shell import Host
 from proofs.host.unit import Unit

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from proofs.figures import Figures
+from proofs.experiment.measurements import Figures
 from proofs.host.database import Store
 from proofs.host.unit import Entry
 from proofs.soak import journal

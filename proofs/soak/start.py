@@ -15,7 +15,7 @@ from proofs import runner
 from proofs.checks import prerequisites
 from proofs.evidence import recorder
 from proofs.evidence.recorder import Recorder
-from proofs.experiment import Case, Deployed
+from proofs.experiment.case import Case, Deployed
 from proofs.host.shell import Host
 from proofs.restore import lease
 from proofs.soak.asked import Asked

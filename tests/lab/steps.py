@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from proofs.experiment import Deployed, Proof
+from proofs.experiment.case import Deployed, Proof
 
 # What a unit promises has no say in which cases there are.
 _DEPLOYED = Deployed(watchdog_s=10.0, restart_s=2.0, owner=(0, 0))

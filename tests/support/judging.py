@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from proofs.experiment import Case, Deployed, judge
+from proofs.experiment.case import Case, Deployed, judge
 from proofs.verdict import Result
 from tests.support.witnesses import genuine
 

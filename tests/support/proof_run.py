@@ -15,17 +15,18 @@ from typing import Any
 
 import pytest
 
-from proofs import conduct, faults, runner
+from proofs import conduct, runner
 from proofs.catalog import PROOFS, REQUIRED
 from proofs.evidence import recorder, signature
 from proofs.evidence import statement as bundle
-from proofs.experiment import Case, Deployed, Mutant, Proof
-from proofs.faults import Copy, Subject
-from proofs.figures import Figures
+from proofs.experiment import subject as faults
+from proofs.experiment.case import Case, Deployed, Mutant, Proof
+from proofs.experiment.measurements import Figures
+from proofs.experiment.subject import Copy, Subject
+from proofs.experiment.trace import Between, Trace
 from proofs.host.deployed import Live
 from proofs.host.shell import Output, Stop
 from proofs.restore import lease
-from proofs.trace import Between, Trace
 from proofs.verdict import Check, Json
 
 Event = dict[str, Any]

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from proofs import conduct, runner
-from proofs.experiment import Case, Deployed
+from proofs.experiment.case import Case, Deployed
 from proofs.host.deployed import Live
 from proofs.host.shell import Stop
 from proofs.restore import lease

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from proofs import attempts
 from proofs.catalog.drift import DESCRIPTION, OOM
-from proofs.experiment import Case
+from proofs.experiment import sandbox_probe
+from proofs.experiment.case import Case
 
 _INVOCATION = "ab" * 16
 _SENT = {"sent": 2003, "by_connection": [1007, 996], "repeats": 0, "lost": 0}
@@ -39,7 +39,7 @@ _BY_CLASS: dict[str, dict[str, Any]] = {
     },
     "Live": {"invocation": _INVOCATION, "seen": ["it"], "signature_holds": True, "config_sha256": "0" * 64},
     "OutOfForce": {"in_force": ["hybrid-engine.service", "zz-proof.conf"], "invocation": _INVOCATION},
-    "Sandbox": {"pid": 42, "confined": dict.fromkeys(attempts.STATUS, "0")},
+    "Sandbox": {"pid": 42, "confined": dict.fromkeys(sandbox_probe.STATUS, "0")},
     "Changed": {
         "Description": DESCRIPTION, "oom_score_adj": OOM, "cwd": "/", "invocation": [_INVOCATION, "cd" * 16],
         "files": {name: ["before", "after"] for name in ("unit", "60-added.conf", "model.py", "config.toml")},

@@ -14,9 +14,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from proofs import asks, runner
+from proofs import runner
 from proofs.evidence import host_input
 from proofs.evidence.host_input import EvidenceFile, HostInputError
+from proofs.experiment import controller_requests
 from proofs.host import deployed
 
 RUN = "20260102T030405Z-0a1b"
@@ -152,7 +153,7 @@ def test_progress_goes_on_from_where_it_was_and_is_shown_without_escapes() -> No
     with pytest.raises(HostInputError, match="goes on at 50 after 51"):
         host_input.parse_progress(json.dumps({"text": text, "next": 50, "ended": False}), 51)
     assert host_input.parse_progress(json.dumps(DONE | {"ask": ASK}), 0).ask is not None
-    assert host_input.ASK_PLAYS == asks.PLAYS
+    assert host_input.ASK_PLAYS == controller_requests.PLAYS
 
 
 def test_a_run_without_news_is_given_up_on() -> None:

@@ -13,16 +13,17 @@ from typing import Any
 
 import pytest
 
-from proofs import asks, checks, runner
-from proofs.asks import Answer, Unanswered
+from proofs import checks, runner
 from proofs.catalog import PROOFS, REQUIRED
 from proofs.catalog.drift import ASSERTIONS, DRIFTS, Healed, Named, _named
 from proofs.evidence import host_input
 from proofs.evidence.recorder import Recorder
-from proofs.experiment import Deployed, NotSteady
-from proofs.figures import Figures
+from proofs.experiment import controller_requests
+from proofs.experiment.case import Deployed, NotSteady
+from proofs.experiment.controller_requests import Answer, Unanswered
+from proofs.experiment.in_place import InPlace, NotALab
+from proofs.experiment.measurements import Figures
 from proofs.host.shell import Host, Output
-from proofs.in_place import InPlace, NotALab
 from proofs.restore import file_backups, lease
 from proofs.restore.lease import Lease
 from proofs.verdict import of_checks
@@ -110,7 +111,7 @@ def test_no_host_but_a_lab_has_its_files_edited(host: Host, tmp_path: Path, monk
 
 
 def test_nothing_is_edited_where_no_controller_answered(host: Host, tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr(asks, "_SEEN_S", 0.0)
+    monkeypatch.setattr(controller_requests, "_SEEN_S", 0.0)
     place = InPlace(host, "x.service", armed(tmp_path), (0, 0))
     with pytest.raises(Unanswered, match="no controller answered"):
         Named(DEPLOYED).steady(place)
@@ -178,9 +179,9 @@ def controller(answer: Callable[[Any], dict[str, object]]) -> threading.Thread:
     """One that follows run r1 until it has answered once."""
 
     def work() -> None:
-        while (asked := asks.open_ask("r1")) is None:
+        while (asked := controller_requests.open_ask("r1")) is None:
             pass
-        asks.answer("r1", asked["number"], json.dumps(answer(asked)))
+        controller_requests.answer("r1", asked["number"], json.dumps(answer(asked)))
 
     thread = threading.Thread(target=work)
     thread.start()
@@ -190,36 +191,36 @@ def controller(answer: Callable[[Any], dict[str, object]]) -> threading.Thread:
 def test_an_ask_is_answered_and_recorded(host: Host) -> None:
     told = {"argv": ["ansible-playbook", "verify.yml"], "rc": 2, "stdout": "red\n", "stderr": ""}
     thread = controller(lambda asked: {**told, "stderr": json.dumps(asked)})
-    answer = asks.ask(host, "r1", ["verify"], without=ASSERTIONS)
+    answer = controller_requests.ask(host, "r1", ["verify"], without=ASSERTIONS)
     thread.join()
     assert (answer.rc, answer.stdout) == (2, "red\n")
     assert json.loads(answer.stderr) == {"number": 1, "plays": ["verify"], "check": False, "without": ASSERTIONS}
     lines = host.recorder.path.read_text().splitlines()
     last = json.loads(lines[-1])
     assert (last["kind"], last["rc"], last["argv"], last["stdout"]) == ("answer", 2, told["argv"], "red\n")
-    assert asks.open_ask("r1") is None
+    assert controller_requests.open_ask("r1") is None
     for number, text in ((1, json.dumps(told)), (2, json.dumps(told))):
         with pytest.raises(ValueError, match="does not wait for an answer"):
-            asks.answer("r1", number, text)
+            controller_requests.answer("r1", number, text)
 
 
 @pytest.mark.parametrize(
     "text", ["[]", "{", '{"argv": [], "rc": "0", "stdout": "", "stderr": ""}', '{"argv": [], "rc": 0, "stdout": ""}']
 )
 def test_what_is_no_answer_is_refused(host: Host, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asks, "_SEEN_S", 0.0)
+    monkeypatch.setattr(controller_requests, "_SEEN_S", 0.0)
     with pytest.raises(Unanswered, match="no controller answered"):
-        asks.ask(host, "r1", ["verify"])
+        controller_requests.ask(host, "r1", ["verify"])
     with pytest.raises(ValueError, match=r"answer|Expecting"):
-        asks.answer("r1", 1, text)
-    assert asks.open_ask("r1") is not None
+        controller_requests.answer("r1", 1, text)
+    assert controller_requests.open_ask("r1") is not None
 
 
 def test_a_controller_that_goes_away_is_told_from_none(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asks, "_ANSWER_S", 0.0)
-    monkeypatch.setattr(asks, "_put", lambda path, value: path.with_suffix(".seen").touch())
+    monkeypatch.setattr(controller_requests, "_ANSWER_S", 0.0)
+    monkeypatch.setattr(controller_requests, "_put", lambda path, value: path.with_suffix(".seen").touch())
     with pytest.raises(Unanswered, match="did not tell in 0 s what came of deploy, verify"):
-        asks.ask(host, "r1", ["deploy", "verify"])
+        controller_requests.ask(host, "r1", ["deploy", "verify"])
 
 
 @pytest.fixture(scope="module")
@@ -239,7 +240,7 @@ def test_the_controller_plays_what_a_proof_may_ask_and_nothing_else(plugin: Modu
     parsed = host_input.parse_ask(ask)
     assert plugin.playbook_words(parsed) == ["--check", "deploy.yml", "verify.yml"]
     assert parsed.without == tuple(ASSERTIONS)
-    assert host_input.ASK_PLAYS == asks.PLAYS
+    assert host_input.ASK_PLAYS == controller_requests.PLAYS
     wrongs: list[dict[str, list[str]]] = [
         {"plays": ["rollback"]},
         {"plays": []},

@@ -11,9 +11,9 @@ import pytest
 
 from proofs.catalog import PROOFS, REQUIRED
 from proofs.evidence.recorder import Recorder, read
-from proofs.experiment import Case, Deployed, Mutant, NotSteady, run_case
-from proofs.faults import CannotMutate, Copy, Subject, config
-from proofs.figures import Figures
+from proofs.experiment.case import Case, Deployed, Mutant, NotSteady, run_case
+from proofs.experiment.measurements import Figures
+from proofs.experiment.subject import CannotMutate, Copy, Subject, config
 from proofs.host.shell import Host, Interrupted, Output, Stop, Waited
 from proofs.host.unit import seconds
 from proofs.verdict import Check, Json, Verdict
@@ -142,7 +142,7 @@ def test_a_patch_fits_at_exactly_one_place_or_not_at_all(tmp_path: Path, monkeyp
     package.mkdir(parents=True)
     (package / "one.py").write_text("guard = True\nother = 1\n")
     (package / "two.py").write_text("other = 1\n")
-    monkeypatch.setattr("proofs.faults.RELEASE", tmp_path / "release")
+    monkeypatch.setattr("proofs.experiment.subject.RELEASE", tmp_path / "release")
     host = Host(Recorder(tmp_path / "events.jsonl"), "test")
     copy = Copy(host, Subject(host, "x.service", tmp_path, (0, 0)).unit, "m", _lease(tmp_path), (0, 0))
     for text in ("nowhere", "other = 1"):
@@ -164,7 +164,7 @@ def test_every_mutant_can_be_made_of_this_engine(
     lib = tmp_path / "release" / "lib"
     lib.mkdir(parents=True)
     shutil.copytree(Path(__file__).parents[2] / "hybrid_engine", lib / "hybrid_engine")
-    monkeypatch.setattr("proofs.faults.RELEASE", tmp_path / "release")
+    monkeypatch.setattr("proofs.experiment.subject.RELEASE", tmp_path / "release")
     host = Host(Recorder(tmp_path / "events.jsonl"), name)
     copy = Copy(host, Subject(host, "x.service", tmp_path, (0, 0)).unit, mutant.name, _lease(tmp_path), (0, 0))
     mutant.make(copy)

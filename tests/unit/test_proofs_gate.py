@@ -12,8 +12,8 @@ from proofs.armed import Kit
 from proofs.catalog.exit12 import GOOD
 from proofs.catalog.gate import OPEN, PROOF, WAYS, Live
 from proofs.evidence.recorder import Recorder
-from proofs.experiment import Deployed, judge
-from proofs.faults import Subject
+from proofs.experiment.case import Deployed, judge
+from proofs.experiment.subject import Subject
 from proofs.host.shell import Host
 from proofs.verdict import Result
 from tests.support.witnesses import genuine

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from proofs import attempts
 from proofs.catalog.hardening import EXPOSURE, NO_MODULES, PROOF, TRIED, Sandbox
-from proofs.experiment import Deployed, judge
+from proofs.experiment import sandbox_probe
+from proofs.experiment.case import Deployed, judge
 from proofs.verdict import Result
 from tests.support.witnesses import genuine
 
@@ -67,17 +67,17 @@ def test_an_attempt_to_write_leaves_the_file_as_it_was(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("text")
     before = path.stat()
-    assert attempts.attempt(f"write={path}") == ""
+    assert sandbox_probe.attempt(f"write={path}") == ""
     assert path.read_text() == "text"
     assert path.stat().st_mtime_ns == before.st_mtime_ns
-    assert attempts.attempt(f"write={tmp_path}/none") == "ENOENT"
+    assert sandbox_probe.attempt(f"write={tmp_path}/none") == "ENOENT"
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_every_attempt_answers_with_nothing_or_what_stood_in_its_way() -> None:
-    words = ["see=1", "see=0", *(name for name in attempts.ATTEMPTS if name not in ("write", "see"))]
-    done = subprocess.run([sys.executable, attempts.__file__, *words], capture_output=True, text=True, check=True)
-    found = json.loads(done.stdout.removeprefix(attempts.MARK))
+    words = ["see=1", "see=0", *(name for name in sandbox_probe.ATTEMPTS if name not in ("write", "see"))]
+    done = subprocess.run([sys.executable, sandbox_probe.__file__, *words], capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout.removeprefix(sandbox_probe.MARK))
     assert found["refused"].keys() == set(words)
     assert found["refused"]["see=0"] == "ENOENT"
     assert all(said == "" or said in errno.errorcode.values() for said in found["refused"].values())
@@ -86,4 +86,4 @@ def test_every_attempt_answers_with_nothing_or_what_stood_in_its_way() -> None:
 
 
 def test_what_is_tried_is_what_the_probe_knows() -> None:
-    assert {word.partition("=")[0] for word in TRIED.values()} | {"inet-socket"} == attempts.ATTEMPTS.keys()
+    assert {word.partition("=")[0] for word in TRIED.values()} | {"inet-socket"} == sandbox_probe.ATTEMPTS.keys()

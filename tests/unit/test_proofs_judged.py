@@ -13,8 +13,8 @@ from proofs.catalog.failover import HOWS, Failover
 from proofs.catalog.hardening import Sandbox
 from proofs.catalog.sampling import Sampling
 from proofs.catalog.stall import Frozen
-from proofs.experiment import Case, judge
-from proofs.figures import Figures
+from proofs.experiment.case import Case, judge
+from proofs.experiment.measurements import Figures
 from tests.support.judging import DEPLOYED, said
 from tests.support.witnesses import genuine
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proofs import load
 from proofs.catalog import pressure
 from proofs.evidence.recorder import Recorder
+from proofs.experiment import cpu_load
 from proofs.host.shell import Host, process_state
 from proofs.host.unit import Entry
 from proofs.spans import due, spacings, spans
@@ -135,7 +135,7 @@ def test_burners_burn_until_they_are_told_to_stop_or_their_starter_is_gone(
 ) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 1)
     (tmp_path / "cgroup.procs").write_text("")
-    burners = load.Burners(Host(Recorder(tmp_path / "events.jsonl")), tmp_path)
+    burners = cpu_load.Burners(Host(Recorder(tmp_path / "events.jsonl")), tmp_path)
     first, last = burners.pids
     try:
         assert (tmp_path / "cgroup.procs").read_text() == str(last)  # a file, so only the last write is there
@@ -150,11 +150,11 @@ def test_burners_burn_until_they_are_told_to_stop_or_their_starter_is_gone(
 
 
 def test_pressure_that_the_kernel_does_not_say_is_none(tmp_path: Path) -> None:
-    assert load.some_avg10(tmp_path, "cpu") is None
+    assert cpu_load.some_avg10(tmp_path, "cpu") is None
     (tmp_path / "cpu.pressure").write_text("some avg10=12.50 avg60=1.00 avg300=0.00 total=7\nfull avg10=1.00\n")
-    assert load.some_avg10(tmp_path, "cpu") == 12.5
-    assert load.cgroup("") is None
-    assert load.cgroup("/no/such.service") is None
+    assert cpu_load.some_avg10(tmp_path, "cpu") == 12.5
+    assert cpu_load.cgroup("") is None
+    assert cpu_load.cgroup("/no/such.service") is None
 
 
 def test_a_kernel_without_pressure_has_nothing_to_show(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

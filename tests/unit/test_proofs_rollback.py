@@ -11,8 +11,8 @@ import pytest
 
 from proofs.catalog.rollback import CHANGES, PROOF, OutOfForce, behaviour
 from proofs.evidence.recorder import Recorder
-from proofs.experiment import Deployed, judge
-from proofs.faults import Subject
+from proofs.experiment.case import Deployed, judge
+from proofs.experiment.subject import Subject
 from proofs.host.shell import Host
 from proofs.host.unit import State
 from proofs.verdict import Result

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from proofs.catalog.shadow import ORDERS, PROOF, Sealed
-from proofs.experiment import Deployed, judge
+from proofs.experiment.case import Deployed, judge
 from tests.support.witnesses import genuine
 
 GOOD = {

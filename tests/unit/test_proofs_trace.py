@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from proofs.catalog import PROOFS
-from proofs.experiment import Case, Deployed
-from proofs.figures import Figures
-from proofs.trace import Trace, Untraced, differences
+from proofs.experiment.case import Case, Deployed
+from proofs.experiment.measurements import Figures
+from proofs.experiment.trace import Trace, Untraced, differences
 
 RECORDED = Path(__file__).parents[1] / "data" / "proofs" / "traced.jsonl"
 DEPLOYED = Deployed(10.0, 2.0, (0, 0))

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from proofs.experiment import judge
+from proofs.experiment.case import judge
 from proofs.host.unit import UNIT_STARTING, Entry
 from proofs.soak import asked, figures, journal, table, watch
 from proofs.soak.asked import Asked, effective, mode_of, seconds_of, stall_of

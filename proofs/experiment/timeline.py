@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable
 
-from proofs.faults import Subject
+from proofs.experiment.subject import Subject
 from proofs.host.unit import Entry
 from proofs.verdict import Json
 

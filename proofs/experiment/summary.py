@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from proofs import verdict as verdicts
-from proofs.experiment import Proof
+from proofs.experiment.case import Proof
 from proofs.verdict import Json, Result, Verdict
 
 Entry = dict[str, Json]

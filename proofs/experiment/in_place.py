@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from proofs import asks
-from proofs.asks import Answer
-from proofs.faults import Subject
+from proofs.experiment import controller_requests
+from proofs.experiment.controller_requests import Answer
+from proofs.experiment.subject import Subject
 from proofs.host.shell import Host
 from proofs.restore import file_backups
 from proofs.restore.lease import Lease
@@ -51,7 +51,7 @@ class InPlace(Subject):
 
     def ask(self, *plays: str, check: bool = False, without: Sequence[str] = ()) -> Answer:
         """Have the controller play these against this host. Raises asks.Unanswered."""
-        return asks.ask(self.host, self._lease.run, plays, check=check, without=without)
+        return controller_requests.ask(self.host, self._lease.run, plays, check=check, without=without)
 
     def edit(self, texts: Mapping[Path, str]) -> None:
         """Write these texts over the operator's files, and run what they say. Whatever happens now, they come back.

@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from proofs import verdict as verdicts
-from proofs.faults import Copy, Subject
-from proofs.figures import Figures
+from proofs.experiment.measurements import Figures
+from proofs.experiment.subject import Copy, Subject
+from proofs.experiment.timeline import Timeline
+from proofs.experiment.trace import Between, Trace
 from proofs.host.shell import Host, Interrupted, Waited
-from proofs.timeline import Timeline
-from proofs.trace import Between, Trace
 from proofs.verdict import Check, Json, Result, Verdict
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from proofs.figures import Figures
+from proofs.experiment.measurements import Figures
 from proofs.host.unit import Entry, entries_of
 from proofs.verdict import Json
 

@@ -1,0 +1,1 @@
+"""The frame of every proof: case, subject under test, measurements, trace, timeline."""
