@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from proofs.armed import Kit
+from proofs.catalog._live_fixture import Kit
 from proofs.catalog.exit12 import GOOD, steady
 from proofs.experiment.case import Case, Deployed, Mutant, NotSteady, Proof
 from proofs.experiment.measurements import Figures

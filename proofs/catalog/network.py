@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from proofs.comeback import DEADLINE_S, ComesBack, headline
+from proofs.catalog._recovery import DEADLINE_S, ComesBack, headline
 from proofs.experiment.case import Case, Deployed, Mutant, Proof
 from proofs.experiment.exchange import Exchange, refuses
 from proofs.experiment.measurements import Figures

@@ -9,8 +9,8 @@ import sys
 import time
 from collections.abc import Sequence
 
-from proofs.comeback import DEADLINE_S, ComesBack
-from proofs.comeback import headline as comes_back
+from proofs.catalog._recovery import DEADLINE_S, ComesBack
+from proofs.catalog._recovery import headline as comes_back
 from proofs.experiment.case import Case, Deployed, Mutant, Proof
 from proofs.experiment.exchange import Exchange
 from proofs.experiment.measurements import Figures

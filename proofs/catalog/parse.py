@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from proofs.catalog._recovery import DEADLINE_S, headline
 from proofs.catalog.network import Sources
-from proofs.comeback import DEADLINE_S, headline
 from proofs.experiment.case import Case, Deployed, Mutant, Proof
 from proofs.experiment.measurements import Figures
 from proofs.experiment.subject import Copy, Subject

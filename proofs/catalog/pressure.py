@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from proofs.catalog._sampling_spans import due, spacings, spans
 from proofs.experiment.case import Case, Deployed, Mutant, NotSteady, Proof
 from proofs.experiment.cpu_load import Burners, cgroup, some_avg10
 from proofs.experiment.exchange import Exchange
@@ -14,7 +15,6 @@ from proofs.experiment.measurements import Figures
 from proofs.experiment.subject import Copy, Subject, config
 from proofs.host.shell import Host, pressure, read_text
 from proofs.host.unit import Entry, engine_lines
-from proofs.spans import due, spacings, spans
 from proofs.verdict import Check, Json, Result
 
 RATE = 100  # trades a second: few enough that their own traffic is no pressure on a busy host

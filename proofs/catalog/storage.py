@@ -7,8 +7,8 @@ import os
 import time
 from collections.abc import Sequence
 
+from proofs.catalog._recovery import DEADLINE_S, ComesBack, headline
 from proofs.catalog.exit12 import STEADY_TICKS
-from proofs.comeback import DEADLINE_S, ComesBack, headline
 from proofs.experiment.case import Case, Deployed, Mutant, Proof
 from proofs.experiment.measurements import Figures
 from proofs.experiment.subject import Copy, Subject, config

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from proofs.catalog import network, overload, parse, storage
-from proofs.comeback import ComesBack, headline
+from proofs.catalog._recovery import ComesBack, headline
 from tests.support.judging import DEPLOYED, said, says
 
 CASES: dict[str, ComesBack] = {

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from proofs.armed import Kit
+from proofs.catalog._live_fixture import Kit
 from proofs.catalog.exit12 import GOOD
 from proofs.catalog.gate import OPEN, PROOF, WAYS, Live
 from proofs.evidence.recorder import Recorder

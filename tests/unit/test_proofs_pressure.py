@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proofs.catalog import pressure
+from proofs.catalog._sampling_spans import due, spacings, spans
 from proofs.evidence.recorder import Recorder
 from proofs.experiment import cpu_load
 from proofs.host.shell import Host, process_state
 from proofs.host.unit import Entry
-from proofs.spans import due, spacings, spans
 from tests.support.judging import DEPLOYED, said, says
 from tests.support.process import wait_until
 
