@@ -114,31 +114,31 @@ def _list(_: argparse.Namespace) -> int:
 
 
 def _plan(args: argparse.Namespace) -> int:
-    from proofs import plan
+    from proofs.runner import plan
 
     return plan.plan(args.names, args.unit)
 
 
 def _run(args: argparse.Namespace) -> int:
-    from proofs import runner
+    from proofs.runner import run as runner
 
     return runner.start(args.names, args.unit, args.run, args.git, args.cap, not args.no_wait)
 
 
 def _follow(args: argparse.Namespace) -> int:
-    from proofs import follow
+    from proofs.runner import follow
 
     return follow.follow(args.run, args.offset, args.seconds, args.answers)
 
 
 def _answer(args: argparse.Namespace) -> int:
-    from proofs import follow
+    from proofs.runner import follow
 
     return follow.answer(args.run, args.number)
 
 
 def _inside(args: argparse.Namespace) -> int:
-    from proofs import runner
+    from proofs.runner import run as runner
 
     return runner.inside(args.names, args.unit, args.run, args.git, args.cap)
 
@@ -184,7 +184,7 @@ def _render(args: argparse.Namespace) -> int:
 
 
 def _undo(args: argparse.Namespace) -> int:
-    from proofs import runner
+    from proofs.runner import run as runner
 
     return runner.undo(args.run, args.by)
 
@@ -196,7 +196,7 @@ def _diagnose(args: argparse.Namespace) -> int:
 
 
 def _after_boot(args: argparse.Namespace) -> int:
-    from proofs import runner
+    from proofs.runner import run as runner
 
     return runner.after_boot()
 

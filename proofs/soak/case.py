@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from proofs.conduct import Run
 from proofs.evidence.recorder import Recorder
 from proofs.experiment.case import Case, Deployed, NotSteady, Proof
 from proofs.experiment.measurements import Figures
@@ -15,6 +14,7 @@ from proofs.experiment.trace import Between, Trace
 from proofs.host.database import Store
 from proofs.host.shell import Host, Interrupted, Waited
 from proofs.host.unit import Unit
+from proofs.runner.run_proof import Run
 from proofs.soak import gate, judge, report
 from proofs.soak.asked import AS_CONFIGURED, BEATS, Asked
 from proofs.soak.decide import Controller, Decision, Does

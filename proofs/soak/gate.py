@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 
-from proofs.conduct import Run
 from proofs.experiment.case import NotSteady
 from proofs.experiment.subject import RELEASE
 from proofs.host import deployed
 from proofs.host.shell import Host
+from proofs.runner.run_proof import Run
 from proofs.soak.asked import effective
 from proofs.verdict import Json
 

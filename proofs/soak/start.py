@@ -11,13 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
-from proofs import runner
-from proofs.checks import prerequisites
 from proofs.evidence import recorder
 from proofs.evidence.recorder import Recorder
 from proofs.experiment.case import Case, Deployed
 from proofs.host.shell import Host
 from proofs.restore import lease
+from proofs.runner import run
+from proofs.runner.prerequisites import prerequisites
 from proofs.soak.asked import Asked
 from proofs.soak.case import NAME, PROOF, Soak
 from proofs.soak.watch import ABORT_FILE
@@ -40,9 +40,9 @@ def by_hand(asked: Asked, unit: str, git: str) -> int:
     """Soak, and wait for it; Ctrl-C stops it cleanly."""
     if complained(unit):
         return 2
-    run_id = runner.new_run_id()
+    run_id = run.new_run_id()
     words = [NAME, "--inside", *asked.words(), f"--git={git}", f"--unit={unit}"]
-    return runner.in_a_unit(run_id, f"soak for {asked.seconds:g} s", words, True)
+    return run.in_a_unit(run_id, f"soak for {asked.seconds:g} s", words, True)
 
 
 def complained(unit: str) -> bool:
@@ -76,15 +76,15 @@ def inside(asked: Asked, unit: str, run_id: str, git: str) -> int:
             return 2
         if complained(unit):
             return 2
-        sys.stdout = _Both(sys.stdout, runner.EVIDENCE_ROOT / run_id / runner.PROGRESS)
+        sys.stdout = _Both(sys.stdout, run.EVIDENCE_ROOT / run_id / run.PROGRESS)
     soaks: list[Soak] = []
 
     def cases(deployed: Deployed) -> list[Case]:
-        soaks.append(Soak(deployed, asked, runner.speaker))
+        soaks.append(Soak(deployed, asked, run.speaker))
         return [*soaks]
 
     proof = replace(PROOF, seconds=asked.seconds, cases=cases)
-    code = runner.inside([NAME], unit, run_id, git, asked.seconds + _LATER_S, {NAME: proof})
+    code = run.inside([NAME], unit, run_id, git, asked.seconds + _LATER_S, {NAME: proof})
     return 130 if any(soak.interrupted for soak in soaks) else code
 
 

@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 
-from proofs import conduct, runner
 from proofs.catalog import PROOFS, REQUIRED
 from proofs.evidence import recorder, signature
 from proofs.evidence import statement as bundle
@@ -27,6 +26,7 @@ from proofs.experiment.trace import Between, Trace
 from proofs.host.deployed import Live
 from proofs.host.shell import Output, Stop
 from proofs.restore import lease
+from proofs.runner import run, run_proof
 from proofs.verdict import Check, Json
 
 Event = dict[str, Any]
@@ -141,17 +141,17 @@ def record(root: Path, names: Sequence[str] = ("toy", "toy2")) -> Path:
     """Run toy proofs as `hybrid-proofs inside` would, and return the directory of their evidence."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("proofs.host.shell._run", answer)
-        patch.setattr(runner, "EVIDENCE_ROOT", root)
-        patch.setattr(runner, "facts", lambda: FACTS)
-        patch.setattr(conduct, "facts", lambda: FACTS)
-        patch.setattr(conduct, "STATE_DIR", root)
+        patch.setattr(run, "EVIDENCE_ROOT", root)
+        patch.setattr(run, "facts", lambda: FACTS)
+        patch.setattr(run_proof, "facts", lambda: FACTS)
+        patch.setattr(run_proof, "STATE_DIR", root)
         patch.setattr(lease, "RUN_ROOT", root / "run")
         patch.setattr(lease, "tree_digest", lambda paths: "e" * 64)
         patch.setattr(faults.Real, "install", _install)
         patch.setattr(faults.Copy, "install", _install_copy)
         patch.setattr(faults.Copy, "patch", _patch)
         enlist(patch)
-        runner._all(names, "hybrid-engine.service", "r1", "abc", 0, Stop())
+        run._all(names, "hybrid-engine.service", "r1", "abc", 0, Stop())
     return root / "r1"
 
 

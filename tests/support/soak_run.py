@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from proofs import conduct, runner
 from proofs.experiment.case import Case, Deployed
 from proofs.host.deployed import Live
 from proofs.host.shell import Stop
 from proofs.restore import lease
+from proofs.runner import run, run_proof
 from proofs.soak import log, override, watch
 from proofs.soak.asked import Asked
 from proofs.soak.case import NAME, PROOF, Soak
@@ -41,10 +41,10 @@ class SoakRun:
         self.stop = Stop()
         self.code = -1
         patch.setattr("proofs.host.shell._run", self.systemd.run)
-        patch.setattr(runner, "EVIDENCE_ROOT", self.root)
-        patch.setattr(runner, "facts", lambda: FACTS)
-        patch.setattr(conduct, "facts", lambda: FACTS)
-        patch.setattr(conduct, "STATE_DIR", launcher.folder)
+        patch.setattr(run, "EVIDENCE_ROOT", self.root)
+        patch.setattr(run, "facts", lambda: FACTS)
+        patch.setattr(run_proof, "facts", lambda: FACTS)
+        patch.setattr(run_proof, "STATE_DIR", launcher.folder)
         patch.setattr(lease, "RUN_ROOT", launcher.folder / "run")
         patch.setattr(lease, "tree_digest", lambda paths: "e" * 64)
         patch.setattr(override, "SYSTEMD_RUN", self.systemd.conf.parents[1])
@@ -57,14 +57,14 @@ class SoakRun:
         wanted = Asked(seconds=seconds, stall_s=STALL_S, **asked)
 
         def cases(deployed: Deployed) -> list[Case]:
-            return [Soak(deployed, wanted, runner.speaker)]
+            return [Soak(deployed, wanted, run.speaker)]
 
         self.systemd.start()
         wait_until(lambda: self.systemd.active == "active", "the engine up")
         wait_until(lambda: self.systemd.run(("env", "x", "health", "--json")).rc == 0, "the engine healthy")
         before()
         proof = {NAME: replace(PROOF, cases=cases)}
-        self._future = self._pool.submit(runner._all, [NAME], UNIT, "r1", "abc", 60, self.stop, proof)
+        self._future = self._pool.submit(run._all, [NAME], UNIT, "r1", "abc", 60, self.stop, proof)
 
     def watching(self) -> None:
         """Wait until the gate is behind it, and what is done to the engine from now on is seen by the watch."""

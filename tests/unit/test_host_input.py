@@ -14,11 +14,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from proofs import runner
 from proofs.evidence import host_input
 from proofs.evidence.host_input import EvidenceFile, HostInputError
 from proofs.experiment import controller_requests
 from proofs.host import deployed
+from proofs.runner import run as runner
 
 RUN = "20260102T030405Z-0a1b"
 DONE: dict[str, Any] = {"text": "", "next": 0, "ended": True}

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from proofs import checks, runner
 from proofs.catalog import PROOFS, REQUIRED
 from proofs.catalog.drift import ASSERTIONS, DRIFTS, Healed, Named, _named
 from proofs.evidence import host_input
@@ -26,6 +25,7 @@ from proofs.experiment.measurements import Figures
 from proofs.host.shell import Host, Output
 from proofs.restore import file_backups, lease
 from proofs.restore.lease import Lease
+from proofs.runner import prerequisites, run
 from proofs.verdict import of_checks
 
 ROOT = Path(__file__).parents[2]
@@ -104,9 +104,9 @@ def test_no_host_but_a_lab_has_its_files_edited(host: Host, tmp_path: Path, monk
             place.edit({path: "by hand\n"})
         assert path.read_text() == "as deployed\n"
         assert PROOFS["drift"].not_applicable(host)
-        assert checks.kind_of_host(host) == "nuc"
-        assert runner.applicable(["stall", "drift"], host) == ["stall"]
-        assert runner.applicable(["drift"], host) == ["drift"]
+        assert prerequisites.kind_of_host(host) == "nuc"
+        assert run.applicable(["stall", "drift"], host) == ["stall"]
+        assert run.applicable(["drift"], host) == ["drift"]
     assert "drift" not in REQUIRED["nuc"]
 
 

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from proofs import runner
 from proofs.evidence.recorder import EVENTS, Recorder, read
 from proofs.evidence.statement import STATEMENT
 from proofs.host import lock
 from proofs.host.shell import Output
 from proofs.restore import lease
 from proofs.restore.lease import Lease
+from proofs.runner import run as runner
 
 
 @pytest.fixture

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from proofs.checks import operators_mode
 from proofs.evidence.recorder import Recorder
 from proofs.host import deployed, lock
 from proofs.host.shell import Host, Output
 from proofs.host.unit import Unit
+from proofs.runner.prerequisites import operators_mode
 
 CASES = {
     "nothing": ({}, "", "SHADOW"),

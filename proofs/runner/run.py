@@ -17,8 +17,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from proofs.catalog import PROOFS, REQUIRED
-from proofs.checks import kind_of_host, mode_allows, prerequisites, systemd_version
-from proofs.conduct import Run, run_proof
 from proofs.evidence import recorder as evidence
 from proofs.evidence import statement as bundle
 from proofs.evidence.recorder import Recorder
@@ -31,6 +29,8 @@ from proofs.host.unit import Unit
 from proofs.restore import after_boot as boot
 from proofs.restore import lease
 from proofs.restore.lease import unit_of
+from proofs.runner.prerequisites import kind_of_host, mode_allows, prerequisites, systemd_version
+from proofs.runner.run_proof import Run, run_proof
 from proofs.verdict import Json
 
 EVIDENCE_ROOT = Path("/var/lib/hybrid-proofs")
@@ -128,7 +128,7 @@ def in_a_unit(run_id: str, what: str, words: Sequence[str], wait: bool) -> int:
 
 def _python_path(command: Sequence[str]) -> list[str]:
     """From a checkout (no launcher), the unit has to be told where the package is."""
-    return [f"--setenv=PYTHONPATH={Path(__file__).resolve().parents[1]}"] if len(command) > 1 else []
+    return [f"--setenv=PYTHONPATH={Path(__file__).resolve().parents[2]}"] if len(command) > 1 else []
 
 
 def inside(
@@ -173,7 +173,7 @@ def _all(
     recorder.write("run", data=_header(host, unit, names, run_id, git, catalogue), sync=True)
     command = self_command()
     undo_command = (
-        ["env", f"PYTHONPATH={Path(__file__).resolve().parents[1]}", *command] if len(command) > 1 else command
+        ["env", f"PYTHONPATH={Path(__file__).resolve().parents[2]}", *command] if len(command) > 1 else command
     )
     run = Run(run_id, unit_name, recorder.path, host, undo_command, say, cap_s)
     interrupted = False
@@ -251,7 +251,7 @@ def _header(
     shown = host.look("env", *given, str(RELEASE / "bin" / "hybrid-engine"), "config", "check")
     about = json.loads(version.stdout) if version.rc == 0 else {}
     digest = re.search(r"\bconfig digest ([0-9a-f]{64})\b", shown.stdout)
-    ours = Path(__file__).resolve().parents[2] / "release.json"
+    ours = Path(__file__).resolve().parents[3] / "release.json"
     return {
         "run": run_id, "unit": unit.name, "kind": kind, "required": applicable(names, host, catalogue),
         "required_of_host": list(REQUIRED[kind]), "git": git, "host": facts(),

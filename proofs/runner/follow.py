@@ -9,7 +9,7 @@ import time
 
 from proofs.experiment import controller_requests
 from proofs.restore.lease import unit_of
-from proofs.runner import EVIDENCE_ROOT, PROGRESS
+from proofs.runner.run import EVIDENCE_ROOT, PROGRESS
 
 
 def follow(run_id: str, offset: int, seconds: float, answers: bool = False) -> int:

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from proofs.catalog import PROOFS
-from proofs.checks import prerequisites
 from proofs.evidence import recorder
 from proofs.evidence.recorder import Recorder
 from proofs.experiment.case import Proof
 from proofs.host.shell import Host
-from proofs.runner import chosen_proofs
+from proofs.runner.prerequisites import prerequisites
+from proofs.runner.run import chosen_proofs
 
 
 def plan(names: Sequence[str], unit: str) -> int:
