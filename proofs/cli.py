@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from proofs import commands as bundles
 from proofs import snapshot
 from proofs.soak import command as soak
+from proofs.verifier import cli as bundles
 
 EPILOG = """\
 a proof is: steady state, fault, witness, measure, restore, steady state, verdict. Faults live under /run only; the

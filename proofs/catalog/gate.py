@@ -37,7 +37,7 @@ class Way:
 
 def _statement(kit: Kit) -> Json:
     """Where the statement on the disk is not the sound one."""
-    from proofs.recompute import differences  # not above: it imports the catalogue
+    from proofs.verifier.recompute import differences  # not above: it imports the catalogue
 
     return differences(kit.sound, kit.on_disk())
 

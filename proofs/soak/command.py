@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from proofs.commands import Command
 from proofs.soak.asked import AS_CONFIGURED, MODES, PSI_ACTIONS, Asked, mode_of, seconds_of, stall_of
+from proofs.verifier.cli import Command
 
 DOES = "watch the engine at its ordinary work for hours, and decide what neither systemd nor the engine can"
 EPILOG = """\

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from proofs import recompute
 from proofs.catalog.drift import DRIFTS
 from proofs.evidence import recorder
+from proofs.verifier import recompute
 from tests.lab.deploying import CONFIG, UNIT, checkout_with, play
 from tests.lab.labs import CHECKOUT, Lab, wait_for
 from tests.lab.proving import EVIDENCE, PROGRAM, events, picture, recorded_verdict

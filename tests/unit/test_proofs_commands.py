@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from proofs import cli, decision
-from proofs import verify as verifying
+from proofs import cli
 from proofs.host import deployed
+from proofs.verifier import policy
+from proofs.verifier import verify as verifying
 from tests.support import proof_run
 from tests.support.proof_run import LIVE, events_of, put, rechained
 
@@ -102,7 +103,7 @@ def test_what_is_signed_is_what_was_verified(there: Path, recorded: Path, monkey
     """Another statement is put in its place while the signer looks the other way."""
     real, path = verifying.verify, there / "statement.json"
 
-    def swapping(*words: Any) -> decision.Report:
+    def swapping(*words: Any) -> policy.Report:
         report = real(*words)
         path.write_bytes(path.read_bytes().replace(b'"n": 6', b'"n": 9'))
         return report

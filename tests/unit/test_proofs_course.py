@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from proofs import course, verify
 from proofs.catalog import PROOFS, REQUIRED
-from proofs.decision import Asked
+from proofs.verifier import event_order, verify
+from proofs.verifier.policy import Asked
 from tests.support import proof_run
 from tests.support.proof_run import LIVE, events_of, put, rechained
 
@@ -164,8 +164,8 @@ def test_a_kind_that_nothing_shows_has_to_show_what_any_kind_does(
 
 def test_an_honest_course_has_nothing_against_it(honest: Path) -> None:
     events = events_of(honest)
-    assert course.problems(events, PROOFS) == []
-    assert course.kind_shown(events) == "lab"
+    assert event_order.problems(events, PROOFS) == []
+    assert event_order.kind_shown(events) == "lab"
 
 
 @pytest.mark.parametrize(
@@ -178,12 +178,12 @@ def test_the_kind_of_host_is_what_was_seen_of_it(honest: Path, virt: str, marked
             event["stdout"] = f"{virt}\n"
         if event["argv"][:1] == ["grep"]:
             event["rc"] = marked
-    assert course.kind_shown(events) == kind
-    assert course.kind_shown([event for event in events if event["argv"][:1] != ["systemd-detect-virt"]]) == ""
+    assert event_order.kind_shown(events) == kind
+    assert event_order.kind_shown([event for event in events if event["argv"][:1] != ["systemd-detect-virt"]]) == ""
 
 
 def test_a_clock_that_is_set_by_a_little_is_none_of_a_liar(honest: Path) -> None:
     events = events_of(honest)
     for event in events[20:]:
         event["mono_ns"] += 30 * 10**9
-    assert course.problems(events, PROOFS) == []
+    assert event_order.problems(events, PROOFS) == []

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from proofs import deeds, verify
-from proofs.decision import Asked
-from proofs.deeds import sections
+from proofs.verifier import host_actions, verify
+from proofs.verifier.host_actions import sections
+from proofs.verifier.policy import Asked
 from tests.support import proof_run
 from tests.support.proof_run import LIVE, events_of, put, rechained
 
@@ -174,13 +174,13 @@ def test_the_sources_that_a_unit_was_given_are_counted(sources: int, wrong: bool
         "stdout": "write /run/x/etc/ws_sources.toml",
         "data": {"text": text},
     }
-    assert bool(list(deeds._sources([event], 2))) is wrong
+    assert bool(list(host_actions._sources([event], 2))) is wrong
 
 
 @pytest.mark.parametrize(("cat", "wrong"), [("WatchdogSec=10\n", False), ("WatchdogSec=5\nWatchdogSec=2\n", True)])
 def test_what_is_promised_is_what_the_unit_sets(cat: str, wrong: bool) -> None:
     noted = {"seq": 1, "scope": "x", "kind": "deployed", "data": {"watchdog_s": 10.0, "restart_s": 2.0}}
-    assert bool(list(deeds._promised([noted], f"[Service]\n{cat}RestartSec=2s\n"))) is wrong
+    assert bool(list(host_actions._promised([noted], f"[Service]\n{cat}RestartSec=2s\n"))) is wrong
 
 
 def test_the_files_of_a_unit_are_read_off_what_systemctl_shows() -> None:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from proofs import recompute
 from proofs.evidence import recorder
+from proofs.verifier import recompute
 from tests.support.proof_run import rechained
 
 RECORDED = Path(__file__).parents[1] / "data" / "proofs" / "stall.jsonl"

@@ -16,11 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hybrid_engine import live_gate
-from proofs import decision, verify
 from proofs.catalog import REQUIRED
-from proofs.decision import Asked, Unusable
 from proofs.evidence import recorder, signature, statement
 from proofs.host import deployed
+from proofs.verifier import policy, verify
+from proofs.verifier.policy import Asked, Unusable
 from tests.support import proof_run
 from tests.support.proof_run import LIVE, sign
 
@@ -64,7 +64,7 @@ def test_a_good_bundle_is_allowed(signed: Path) -> None:
     assert report.allowed
     assert report.signer == "operator"
     assert report.skipped == {"buglog": "there is none"}
-    assert set(report.steps) | set(report.skipped) == set(decision.STEPS)
+    assert set(report.steps) | set(report.skipped) == set(policy.STEPS)
 
 
 def test_gate_and_verifier_mean_the_same_by_their_words() -> None:

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from proofs import verify
-from proofs.decision import Asked
 from proofs.evidence import recorder
+from proofs.verifier import verify
+from proofs.verifier.policy import Asked
 from tests.support import proof_run
 from tests.support.proof_run import LIVE, events_of, put, rechained, sign
 

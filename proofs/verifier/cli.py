@@ -9,10 +9,10 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from proofs import decision
-from proofs.decision import Asked, Report, Unusable
 from proofs.evidence import host_input
 from proofs.host import deployed
+from proofs.verifier import policy
+from proofs.verifier.policy import Asked, Report, Unusable
 
 UNUSABLE = 2
 Command = Callable[[str, str, object], argparse.ArgumentParser]
@@ -52,7 +52,7 @@ def _add_asked(sub: argparse.ArgumentParser) -> None:
     place.add_argument("--machine-id", default="", metavar="M", help="/etc/machine-id of the host")
     place.add_argument("--skip-live", action="store_true", help="compare with none; the answer says so")
     sub.add_argument(
-        "--max-age-h", type=_hours, default=decision.MAX_AGE_H, metavar="H", help="oldest allowed (%(default)g)"
+        "--max-age-h", type=_hours, default=policy.MAX_AGE_H, metavar="H", help="oldest allowed (%(default)g)"
     )
     sub.add_argument(
         "--required", type=_names, metavar="A,B,...", help="what has to PASS (default: all of that kind of host)"
@@ -92,7 +92,7 @@ def _asked(args: argparse.Namespace, signers: Path | None) -> Asked:
 
 
 def _verify(args: argparse.Namespace) -> int:
-    from proofs import verify
+    from proofs.verifier import verify
 
     try:
         asked = _asked(args, args.allowed_signers)
@@ -120,8 +120,8 @@ def _keep(report: Report, directory: Path) -> None:
 
 
 def _sign(args: argparse.Namespace) -> int:
-    from proofs import verify
     from proofs.evidence import signature
+    from proofs.verifier import verify
 
     try:
         report = verify.verify(args.dir, _asked(args, None))

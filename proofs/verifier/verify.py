@@ -14,13 +14,13 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from proofs import course, deeds, recompute
 from proofs.catalog import JUDGED, REQUIRED
-from proofs.decision import Asked, Report, Unusable
 from proofs.evidence import blobs, recorder, signature
 from proofs.evidence import statement as bundle
 from proofs.host import deployed
 from proofs.verdict import Json, Verdict
+from proofs.verifier import event_order, host_actions, recompute
+from proofs.verifier.policy import Asked, Report, Unusable
 
 _CLOCK_SLACK_S = 300.0
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -47,7 +47,7 @@ def verify(directory: Path, asked: Asked) -> Report:
     if statement is not None and events is not None:
         try:
             made, complaints = recompute.rebuild(events, whole=blobs.reader(directory / blobs.FOLDER))
-            report.steps["required"] = _required(made, asked.required, course.kind_shown(events))
+            report.steps["required"] = _required(made, asked.required, event_order.kind_shown(events))
             report.steps["verdicts"] = complaints + _deeds(events) + _same(body, statement, made)
             _buglog(report, events)
         except Exception as error:  # noqa: BLE001 - events that break the rules they are judged by are denied as well
@@ -117,7 +117,7 @@ def _recording(report: Report) -> list[dict[str, Json]] | None:
     try:
         events = list(recorder.checked(raw))
         reasons += blobs.problems(report.directory / blobs.FOLDER, events)
-        reasons += course.problems(events, JUDGED)
+        reasons += event_order.problems(events, JUDGED)
     except recorder.ChainBroken as error:
         reasons.append(f"{recorder.EVENTS}: {error}")
         return None
@@ -203,7 +203,7 @@ def _deeds(events: Sequence[dict[str, Json]]) -> list[str]:
         for name, times in recompute.attempts(events).items()
         for one in times
         if name in JUDGED
-        for problem in deeds.problems(one, JUDGED[name], header)
+        for problem in host_actions.problems(one, JUDGED[name], header)
     ]
 
 
