@@ -168,14 +168,14 @@ def _complain(directory: Path, what: str, error: Exception) -> int:
 
 
 def _render(args: argparse.Namespace) -> int:
-    from proofs import buglog, report
     from proofs.evidence import host_input, recorder
+    from proofs.report import buglog, html
     from proofs.soak import log
 
     try:
         with host_input.receiving(_RENDER_S, _RENDER_BYTES):
             print(buglog.write(args.dir))
-            print(report.write(args.dir))
+            print(html.write(args.dir))
             if decisions := log.rewrite(args.dir, recorder.read(args.dir / recorder.EVENTS)):
                 print(decisions)
     except Exception as error:  # noqa: BLE001 - events that no run of ours leaves cannot be rendered, whatever they are

@@ -162,7 +162,7 @@ def _live(_: argparse.Namespace) -> int:
 
 
 def _diff(args: argparse.Namespace) -> int:
-    from proofs import compare
+    from proofs.report import diff as compare
 
     try:
         lines, same = compare.runs(args.one, args.other)

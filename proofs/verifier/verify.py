@@ -216,7 +216,7 @@ def _same(body: bytes, statement: dict[str, Json], made: dict[str, Json]) -> lis
 
 def _buglog(report: Report, events: list[dict[str, Json]]) -> None:
     """People read the page and not the events, so it has to be the page of these events."""
-    from proofs import buglog
+    from proofs.report import buglog
 
     path = report.directory / buglog.BUGLOG
     if not path.exists() and not path.is_symlink():

@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
-from proofs import buglog, cli
+from proofs import cli
 from proofs.evidence import host_input
 from proofs.evidence import recorder as evidence
 from proofs.evidence.host_input import HostInputError
 from proofs.evidence.recorder import Recorder
 from proofs.host import diagnose
 from proofs.host.diagnose import Said
+from proofs.report import buglog
 
 ROOT = Path(__file__).parents[2]
 ESCAPE = "\x1b]0;owned\x07"

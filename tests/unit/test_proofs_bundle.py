@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from proofs import buglog
 from proofs.cli import main
 from proofs.evidence import statement as bundle
 from proofs.evidence.recorder import EVENTS, Recorder, read
+from proofs.report import buglog
 from proofs.verdict import Verdict
 
 HEADER = {

@@ -10,7 +10,7 @@ from pathlib import Path
 import matplotlib.image
 import pytest
 
-from proofs import chart, report
+from proofs.report import chart, html
 from tests.support.proof_run import record
 
 CHROMIUM = [
@@ -25,7 +25,7 @@ PAPER = {"light": (0xFF, 0xFF, 0xFF), "dark": (0x12, 0x16, 0x1C)}
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert shutil.which("chromium"), "no chromium: `make browser` as root installs it"
-    return report.write(record(tmp_path_factory.mktemp("run")))
+    return html.write(record(tmp_path_factory.mktemp("run")))
 
 
 def browse(page: Path, tmp_path: Path, *flags: str) -> str:

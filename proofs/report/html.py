@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from proofs import chart
 from proofs.evidence import folder, host_input, recorder
 from proofs.evidence import statement as bundle
+from proofs.report import chart
 from proofs.verdict import Json
 
 REPORT = "report.html"

@@ -1,0 +1,1 @@
+"""What people read of a run: buglog, HTML report, charts, the comparison of two runs."""
