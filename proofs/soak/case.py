@@ -15,12 +15,12 @@ from proofs.host.database import Store
 from proofs.host.shell import Host, Interrupted, Waited
 from proofs.host.unit import Unit
 from proofs.runner.run_proof import Run
-from proofs.soak import gate, judge, report
-from proofs.soak.asked import AS_CONFIGURED, BEATS, Asked
-from proofs.soak.decide import Controller, Decision, Does
+from proofs.soak import criteria, health_gate, report
+from proofs.soak.controller import Controller, Decision, Does
 from proofs.soak.log import Log
+from proofs.soak.observer import Watch
+from proofs.soak.options import AS_CONFIGURED, BEATS, Asked
 from proofs.soak.override import Override
-from proofs.soak.watch import Watch
 from proofs.verdict import Check, Json
 
 NAME = "soak"
@@ -56,7 +56,7 @@ class Soak(Case):
         host, unit = subject.host, subject.unit
         self._subject = subject
         host.note("asked", self.asked.as_json())
-        settings = gate.settings(host)
+        settings = health_gate.settings(host)
         assert self._speaker
         self.log = Log(
             host, self._speaker(host.recorder), str(settings["engine.ingest_mode"]), str(settings["engine.psi_actions"])
@@ -70,7 +70,7 @@ class Soak(Case):
                                 f"by its heartbeat_interval_secs; at least {least_s:g}")  # fmt: skip
         if not self.watch.state.running:
             raise self._refused(f"health gate: {unit.name} is {self.watch.state.active}")
-        if why_not := gate.unwell(host):
+        if why_not := health_gate.unwell(host):
             raise self._refused(f"health gate: {why_not}")
         subject._lease.at_work = True
         self.override = Override(host, unit, subject._lease, self.deployed.owner)
@@ -132,7 +132,7 @@ class Soak(Case):
         return measured
 
     def judge(self, measured: Figures) -> Sequence[Check]:
-        return judge.checks(measured)
+        return criteria.checks(measured)
 
     def traced(self, measured: Figures, trace: Trace) -> Mapping[str, Json | Between]:
         return report.of_journal(trace.journal(), measured.number("began_s"), measured.number("watched_s"))
@@ -231,11 +231,14 @@ def cases(deployed: Deployed) -> Sequence[Case]:
 PROOF = Proof(
     name=NAME,
     claim="the engine does its ordinary work for as long as was asked, and is not ended by a fault of its own",
-    bound=f"no fault ends it, up {judge.UP:g} %, memory {judge.RSS_ONCE_KB >> 10} MB + {judge.RSS_KB_H >> 10} MB/h",
+    bound=(
+        f"no fault ends it, up {criteria.UP:g} %, "
+        f"memory {criteria.RSS_ONCE_KB >> 10} MB + {criteria.RSS_KB_H >> 10} MB/h"
+    ),
     fault=Soak.fault,
     seconds=7200,
     cases=cases,
     mutants=[],
     in_place=True,
-    headline=judge.headline,
+    headline=criteria.headline,
 )

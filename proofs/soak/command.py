@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from proofs.soak.asked import AS_CONFIGURED, MODES, PSI_ACTIONS, Asked, mode_of, seconds_of, stall_of
+from proofs.soak.options import AS_CONFIGURED, MODES, PSI_ACTIONS, Asked, mode_of, seconds_of, stall_of
 from proofs.verifier.cli import Command
 
 DOES = "watch the engine at its ordinary work for hours, and decide what neither systemd nor the engine can"

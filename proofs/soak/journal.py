@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from proofs.host.unit import UNIT_STARTING, Entry
-from proofs.soak.table import Exit
+from proofs.soak.exit_table import Exit
 from proofs.verdict import Json
 
 # systemd's catalogue (sd-messages.h): a unit is up, and systemd begins to stop one.

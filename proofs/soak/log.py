@@ -9,9 +9,9 @@ from pathlib import Path
 from proofs.evidence import folder as evidence_folder
 from proofs.evidence.recorder import utc_now
 from proofs.host.shell import Host
-from proofs.soak.decide import Decision
-from proofs.soak.table import step_name
-from proofs.soak.watch import Watch
+from proofs.soak.controller import Decision
+from proofs.soak.exit_table import step_name
+from proofs.soak.observer import Watch
 from proofs.verdict import Json
 
 DECISIONS = "decisions.jsonl"

@@ -11,9 +11,9 @@ from proofs.experiment.measurements import Figures
 from proofs.host.database import Store
 from proofs.host.unit import Entry
 from proofs.soak import journal
-from proofs.soak.decide import Controller
-from proofs.soak.figures import percentiles, slope, thinned
-from proofs.soak.watch import Watch, losses, runs_since
+from proofs.soak.controller import Controller
+from proofs.soak.observer import Watch, losses, runs_since
+from proofs.soak.statistics import percentiles, slope, thinned
 from proofs.verdict import Json
 
 Rows = list[dict[str, Json]]

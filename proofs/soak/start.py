@@ -18,9 +18,9 @@ from proofs.host.shell import Host
 from proofs.restore import lease
 from proofs.runner import run
 from proofs.runner.prerequisites import prerequisites
-from proofs.soak.asked import Asked
 from proofs.soak.case import NAME, PROOF, Soak
-from proofs.soak.watch import ABORT_FILE
+from proofs.soak.observer import ABORT_FILE
+from proofs.soak.options import Asked
 
 _LATER_S = 300.0  # how long after its time a soak may take to end before the lease ends it
 

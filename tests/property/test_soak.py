@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proofs.soak.decide import Decision
-from proofs.soak.table import LADDER, REPEATED, TRIES
+from proofs.soak.controller import Decision
+from proofs.soak.exit_table import LADDER, REPEATED, TRIES
 from tests.support.soaking import Looks, actions, controller
 
 ENDS = st.sampled_from([0, 1, 10, 11, 12, 13, 14, 77, -9, -6, None])

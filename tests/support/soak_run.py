@@ -16,9 +16,9 @@ from proofs.host.deployed import Live
 from proofs.host.shell import Stop
 from proofs.restore import lease
 from proofs.runner import run, run_proof
-from proofs.soak import log, override, watch
-from proofs.soak.asked import Asked
+from proofs.soak import log, observer, override
 from proofs.soak.case import NAME, PROOF, Soak
+from proofs.soak.options import Asked
 from tests.support.process import Launcher, wait_until
 from tests.support.small_systemd import SmallSystemd
 
@@ -48,7 +48,7 @@ class SoakRun:
         patch.setattr(lease, "RUN_ROOT", launcher.folder / "run")
         patch.setattr(lease, "tree_digest", lambda paths: "e" * 64)
         patch.setattr(override, "SYSTEMD_RUN", self.systemd.conf.parents[1])
-        patch.setattr(watch, "ABORT_FILE", launcher.folder / "ABORT")
+        patch.setattr(observer, "ABORT_FILE", launcher.folder / "ABORT")
         self._pool = ThreadPoolExecutor(1)
         self._future: Future[int] | None = None
 

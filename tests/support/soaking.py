@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from proofs.soak.decide import Controller, Decision, Seen
-from proofs.soak.table import Exit
+from proofs.soak.controller import Controller, Decision, Seen
+from proofs.soak.exit_table import Exit
 
 STALL_S = 10.0
 

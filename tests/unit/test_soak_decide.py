@@ -6,8 +6,8 @@ from itertools import pairwise
 
 import pytest
 
-from proofs.soak.decide import Does
-from proofs.soak.table import EXITS, LADDER, REPEATED, TRIES
+from proofs.soak.controller import Does
+from proofs.soak.exit_table import EXITS, LADDER, REPEATED, TRIES
 from tests.support.soaking import STALL_S, Looks, actions, controller
 
 THROTTLE = {"message": "pressure decision", "action": "THROTTLE_UP", "reason": "cpu 30 > 20", "psi": {}, "host_psi": {}}
@@ -156,7 +156,7 @@ def test_the_ladder_is_the_engines() -> None:
 
 def test_exits_between_two_looks_are_all_seen(looks: Looks) -> None:
     """Two in the journal, and one that only NRestarts tells of: three without a run that held."""
-    from proofs.soak.table import Exit
+    from proofs.soak.exit_table import Exit
 
     looks.run = 3
     exits, started = [Exit("run-0", 10), Exit("run-1", 10)], ["run-1", "run-2", "run-3"]

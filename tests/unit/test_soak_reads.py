@@ -14,11 +14,11 @@ import pytest
 
 from proofs.experiment.case import judge
 from proofs.host.unit import UNIT_STARTING, Entry
-from proofs.soak import asked, figures, journal, table, watch
-from proofs.soak.asked import Asked, effective, mode_of, seconds_of, stall_of
+from proofs.soak import exit_table, journal, observer, options, statistics
 from proofs.soak.case import PROOF, Soak
-from proofs.soak.table import Exit
-from proofs.soak.watch import Watch
+from proofs.soak.exit_table import Exit
+from proofs.soak.observer import Watch
+from proofs.soak.options import Asked, effective, mode_of, seconds_of, stall_of
 from tests.support.judging import DEPLOYED
 
 WITNESS = {"from": 1, "to": 2, "invocation": "ab"}
@@ -206,7 +206,7 @@ def test_each_criterion(changes: dict[str, Any], said: str) -> None:
     assert verdict(**changes) == said
 
 
-@pytest.mark.parametrize("module", [table, figures, asked, watch], ids=lambda module: str(module.__name__))
+@pytest.mark.parametrize("module", [exit_table, statistics, options, observer], ids=lambda module: str(module.__name__))
 def test_what_its_examples_say(module: ModuleType) -> None:
     ran = doctest.testmod(module)
     assert ran.attempted > 0

@@ -13,7 +13,7 @@ from proofs.host.shell import pressure, read_text
 from proofs.host.unit import Entry, Unit
 from proofs.restore import lease
 from proofs.soak import journal
-from proofs.soak.decide import Seen
+from proofs.soak.controller import Seen
 from proofs.verdict import Json
 
 ABORT_FILE = lease.RUN_ROOT / "ABORT"

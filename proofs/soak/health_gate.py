@@ -9,7 +9,7 @@ from proofs.experiment.subject import RELEASE
 from proofs.host import deployed
 from proofs.host.shell import Host
 from proofs.runner.run_proof import Run
-from proofs.soak.asked import effective
+from proofs.soak.options import effective
 from proofs.verdict import Json
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from proofs.soak.table import REPEATED, TRIES, Exit, Response, next_step
+from proofs.soak.exit_table import REPEATED, TRIES, Exit, Response, next_step
 from proofs.verdict import Json
 
 

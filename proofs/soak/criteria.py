@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from proofs.experiment.measurements import Figures
 from proofs.soak import report
-from proofs.soak.figures import slope
+from proofs.soak.statistics import slope
 from proofs.verdict import Check, Result
 
 LOOKS = 5
