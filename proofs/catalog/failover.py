@@ -22,7 +22,7 @@ BOUND_S = 2.0
 DEAD_AFTER_S = 2.0
 PARSE_LIMIT = 20
 RATE = 50  # trades a second of each exchange
-_CERTIFICATE = Path(__file__).resolve().parent.parent / "data" / "untrusted.pem"
+_CERTIFICATE = Path(__file__).resolve().parent.parent / "mock_exchange" / "data" / "untrusted.pem"
 _START_S = 4.0  # for the process to start, where the fault is met at its first try to connect
 _SLACK_MS = 100  # clocks are one and the same; this is for the way from the exchange to the engine
 

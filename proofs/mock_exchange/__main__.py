@@ -2,6 +2,6 @@
 
 import sys
 
-from .cli import main
+from proofs.mock_exchange.cli import main
 
 sys.exit(main())

@@ -11,10 +11,10 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from .client import Control, ControlError
-from .commands import COMMANDS
-from .settings import TYPES, Settings, SettingsError, from_mapping, read_script
-from .tape import TapeError
+from proofs.mock_exchange.client import Control, ControlError
+from proofs.mock_exchange.commands import COMMANDS
+from proofs.mock_exchange.settings import TYPES, Settings, SettingsError, from_mapping, read_script
+from proofs.mock_exchange.tape import TapeError
 
 HELP = """\
 A mock exchange on one port of the loopback: Binance spot, Gemini, Coinbase, Kraken, told apart by path.
@@ -167,7 +167,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else list(argv)
     if argv[:1] == ["ctl"]:
         return _ctl(argv[1:])
-    from .server import ListenError
+    from proofs.mock_exchange.server import ListenError
 
     try:
         return asyncio.run(_serve(read_settings(argv)))
@@ -177,8 +177,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 async def _serve(settings: Settings) -> int:
-    from .control import ControlServer
-    from .server import Exchange
+    from proofs.mock_exchange.control import ControlServer
+    from proofs.mock_exchange.server import Exchange
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

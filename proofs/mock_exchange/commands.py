@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from .wire import SPOILS
+from proofs.mock_exchange.protocols.wire import SPOILS
 
 if TYPE_CHECKING:
-    from .server import Exchange
+    from proofs.mock_exchange.server import Exchange
 
 Run = Callable[["Exchange", dict[str, Any]], Awaitable[Any]]
 SCOPES = ("all", "open", "next")

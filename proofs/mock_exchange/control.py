@@ -12,10 +12,10 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
-from .commands import COMMANDS, CommandError
+from proofs.mock_exchange.commands import COMMANDS, CommandError
 
 if TYPE_CHECKING:
-    from .server import Exchange
+    from proofs.mock_exchange.server import Exchange
 
 LONGEST_BODY = 65_536
 
@@ -29,7 +29,7 @@ class ControlServer:
         self._server: asyncio.Server | None = None
 
     async def __aenter__(self) -> ControlServer:
-        from .server import ListenError, reason
+        from proofs.mock_exchange.server import ListenError, reason
 
         if self.address == "none":
             return self
@@ -77,7 +77,7 @@ class ControlServer:
         writer.close()
 
     async def _answer(self, method: str, target: str, body: bytes) -> tuple[str, dict[str, Any]]:
-        from .server import ListenError
+        from proofs.mock_exchange.server import ListenError
 
         path, _, query = target.partition("?")
         match method, path:

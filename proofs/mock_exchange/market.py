@@ -9,16 +9,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .ledger import Ledger, now_ms
-from .numbers import Numbers
-from .pace import Pace
-from .rules import Rules
-from .settings import Settings
-from .tape import Tape, builtin, made_up, read_captures
-from .wire import Trade
+from proofs.mock_exchange.ledger import Ledger, now_ms
+from proofs.mock_exchange.numbers import Numbers
+from proofs.mock_exchange.pace import Pace
+from proofs.mock_exchange.protocols.wire import Trade
+from proofs.mock_exchange.rules import Rules
+from proofs.mock_exchange.settings import Settings
+from proofs.mock_exchange.tape import Tape, builtin, made_up, read_captures
 
 if TYPE_CHECKING:
-    from .session import Session
+    from proofs.mock_exchange.session import Session
 
 #: Trades of the first lap's end shown as history, as many as the recorded snapshots hold.
 HISTORY = 50

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .tape import Tape
+from proofs.mock_exchange.tape import Tape
 
 #: After a stall (no client, a busy machine) at most this much of the schedule is made up for, in seconds.
 CATCH_UP = 0.1

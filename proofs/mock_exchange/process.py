@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import quote
 
-from .client import Control, ControlError
+from proofs.mock_exchange.client import Control, ControlError
 
 START_TIMEOUT = 15.0
 STOP_TIMEOUT = 10.0

@@ -13,15 +13,15 @@ from typing import Any
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.http11 import Request, Response
 
-from .commands import COMMANDS, CommandError, check
-from .ledger import now_ms
-from .market import Market
-from .paths import open_wire
-from .session import Session
-from .settings import Settings, SettingsError
-from .steps import Steps
-from .transport import Socket
-from .wire import UnknownPathError
+from proofs.mock_exchange.commands import COMMANDS, CommandError, check
+from proofs.mock_exchange.ledger import now_ms
+from proofs.mock_exchange.market import Market
+from proofs.mock_exchange.protocols.paths import open_wire
+from proofs.mock_exchange.protocols.wire import UnknownPathError
+from proofs.mock_exchange.session import Session
+from proofs.mock_exchange.settings import Settings, SettingsError
+from proofs.mock_exchange.steps import Steps
+from proofs.mock_exchange.transport import Socket
 
 #: A client that does not answer a close is dropped after so many seconds.
 CLOSE_TIMEOUT = 2.0

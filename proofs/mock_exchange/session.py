@@ -15,12 +15,12 @@ from typing import Any
 from websockets.exceptions import ConnectionClosed
 from websockets.protocol import State
 
-from .ledger import now_ms
-from .market import Market
-from .numbers import Numbers, Ordinals
-from .tape import NoisePlan
-from .transport import Socket
-from .wire import SPOILS, Trade, Wire
+from proofs.mock_exchange.ledger import now_ms
+from proofs.mock_exchange.market import Market
+from proofs.mock_exchange.numbers import Numbers, Ordinals
+from proofs.mock_exchange.protocols.wire import SPOILS, Trade, Wire
+from proofs.mock_exchange.tape import NoisePlan
+from proofs.mock_exchange.transport import Socket
 
 #: A flood lets the event loop breathe after so many frames, so that pings and commands are answered.
 BREATH = 32

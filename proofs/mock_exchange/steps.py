@@ -7,11 +7,11 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .commands import CommandError, check
-from .settings import SettingsError
+from proofs.mock_exchange.commands import CommandError, check
+from proofs.mock_exchange.settings import SettingsError
 
 if TYPE_CHECKING:
-    from .server import Exchange
+    from proofs.mock_exchange.server import Exchange
 
 WHEN = ("after_sent", "after_s")
 

@@ -16,7 +16,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-DATA = Path(__file__).resolve().parent.parent / "data"
+DATA = Path(__file__).resolve().parent / "data"
 BUILTIN = tuple(DATA / f"{name}.jsonl" for name in ("binance", "binance_spot", "gemini_v2", "coinbase"))
 #: Where a family's noise comes from: v1 book changes are made of v2's, and so on.
 NOISE_OF = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from websockets.asyncio.server import ServerConnection
 
-from .wire import Wire
+from proofs.mock_exchange.protocols.wire import Wire
 
 
 class Socket(ServerConnection):

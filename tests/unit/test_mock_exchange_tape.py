@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proofs.mock_exchange.asked import plain
 from proofs.mock_exchange.numbers import Numbers
-from proofs.mock_exchange.paths import open_wire
+from proofs.mock_exchange.protocols.paths import open_wire
+from proofs.mock_exchange.protocols.subscription import plain
+from proofs.mock_exchange.protocols.wire import SPOILS, Trade, UnknownPathError, Wire
 from proofs.mock_exchange.rules import Rules
 from proofs.mock_exchange.tape import NOISE_OF, NoisePlan, TapeError, builtin, classify, made_up, read_captures
-from proofs.mock_exchange.wire import SPOILS, Trade, UnknownPathError, Wire
 from tests.support.exchange_client import trades_in
 
 FRAMES = Path(__file__).resolve().parents[1] / "data" / "frames"

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from .asked import Asked, texts
-from .wire import Frame, Trade, dump
+from proofs.mock_exchange.protocols.subscription import Asked, texts
+from proofs.mock_exchange.protocols.wire import Frame, Trade, dump
 
 PATH = "/coinbase"
 CHANNELS = ("matches", "heartbeat", "ticker", "level2", "level2_batch")

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from .wire import Frame, Trade, UnknownPathError, Wire, dump
+from proofs.mock_exchange.protocols.wire import Frame, Trade, UnknownPathError, Wire, dump
 
 TRADE_KINDS = ("trade", "aggTrade")
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from .wire import Frame, Trade, Wire, dump
+from proofs.mock_exchange.protocols.wire import Frame, Trade, Wire, dump
 
 
 class Asked(Wire):

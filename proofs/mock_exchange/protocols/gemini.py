@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from .wire import Frame, Trade, UnknownPathError, Wire, book_around, dump
+from proofs.mock_exchange.protocols.wire import Frame, Trade, UnknownPathError, Wire, book_around, dump
 
 V1_PATH = "/v1/marketdata/"
 V2_PATH = "/v2/marketdata"

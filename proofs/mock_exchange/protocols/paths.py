@@ -6,15 +6,15 @@ from collections.abc import Callable
 from functools import partial
 from urllib.parse import urlsplit
 
-from .binance import Binance
-from .coinbase import PATH as COINBASE_PATH
-from .coinbase import Coinbase
-from .gemini import V1_PATH, V2_PATH, GeminiV1, GeminiV2
-from .gemini_streams import PATH as GEMINI_PATH
-from .gemini_streams import GeminiStreams
-from .kraken import PATH as KRAKEN_PATH
-from .kraken import Kraken
-from .wire import UnknownPathError, Wire
+from proofs.mock_exchange.protocols.binance import Binance
+from proofs.mock_exchange.protocols.coinbase import PATH as COINBASE_PATH
+from proofs.mock_exchange.protocols.coinbase import Coinbase
+from proofs.mock_exchange.protocols.gemini import V1_PATH, V2_PATH, GeminiV1, GeminiV2
+from proofs.mock_exchange.protocols.gemini_streams import PATH as GEMINI_PATH
+from proofs.mock_exchange.protocols.gemini_streams import GeminiStreams
+from proofs.mock_exchange.protocols.kraken import PATH as KRAKEN_PATH
+from proofs.mock_exchange.protocols.kraken import Kraken
+from proofs.mock_exchange.protocols.wire import UnknownPathError, Wire
 
 
 def open_wire(target: str, trades_per_frame: int = 1) -> Wire:

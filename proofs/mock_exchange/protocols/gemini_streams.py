@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .asked import Asked, texts
-from .wire import Frame, Trade, dump
+from proofs.mock_exchange.protocols.subscription import Asked, texts
+from proofs.mock_exchange.protocols.wire import Frame, Trade, dump
 
 PATH = "/gemini"
 NS_PER_MS = 1_000_000

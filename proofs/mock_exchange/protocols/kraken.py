@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .asked import Asked, texts
-from .coinbase import rfc3339
-from .wire import Frame, Trade, dump
+from proofs.mock_exchange.protocols.coinbase import rfc3339
+from proofs.mock_exchange.protocols.subscription import Asked, texts
+from proofs.mock_exchange.protocols.wire import Frame, Trade, dump
 
 PATH = "/v2"
 STATUS = {"api_version": "v2", "connection_id": 1, "system": "online", "version": "2.0.10"}

@@ -1,0 +1,1 @@
+"""The wire formats of the exchanges, from the server's side."""
