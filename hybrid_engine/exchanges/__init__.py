@@ -1,5 +1,5 @@
 """The exchanges, each a small file: one more is a file like the others, its line here and in `auto`, and a table of its
-frames in tests/unit/test_exchanges.py."""
+frames in tests/unit/hybrid_engine/exchanges/test_decoding.py."""
 
 from hybrid_engine.exchanges.auto import Auto
 from hybrid_engine.exchanges.base import Decoded, Exchange, Mark, decode, plain

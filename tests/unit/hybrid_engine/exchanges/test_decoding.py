@@ -1,0 +1,194 @@
+"""Frames as the exchanges send them, and what each is: the tables of tests/exchanges, and what holds for all."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hybrid_engine.config.sources import guess_kind
+from hybrid_engine.domain.events import Print
+from hybrid_engine.exchanges import EXCHANGES, Decoded, Mark, decode
+from tests.exchanges.table import KINDS, TABLES, put, text
+
+FRAMES = Path(__file__).parents[3] / "data" / "frames"
+
+
+def read(kind: str, frame: Any) -> Decoded:
+    """What `kind` makes of a frame, in plain lists. MOCK_WS, which goes by its shape, must make the same of it."""
+    found = [decode(EXCHANGES[name], text(frame)) for name in (kind, "auto")]
+    own, auto = (Decoded([*d.prints], [*d.rejections], [*d.marks], d.moving, d.refused) for d in found)
+    assert auto == own
+    return own
+
+
+def wanted(decoded: Decoded) -> Decoded:
+    return decoded._replace(marks=[*decoded.marks])
+
+
+@pytest.mark.parametrize(
+    ("kind", "frame", "item", "marks"), [(kind, *row) for kind in KINDS for row in TABLES[kind].trades]
+)
+def test_a_trade(kind: str, frame: str, item: Print, marks: list[Mark]) -> None:
+    assert read(kind, frame) == Decoded([item], [], marks)
+
+
+@pytest.mark.parametrize(("kind", "frame", "told"), [(kind, *row) for kind in KINDS for row in TABLES[kind].told])
+def test_what_is_no_trade_and_tells_something(kind: str, frame: object, told: Decoded) -> None:
+    assert read(kind, frame) == wanted(told)
+
+
+COMMON: list[Any] = [[], '"trade"', 5, None, [[]], {"type": "error of somebody's, but not in these words"}]
+
+
+@pytest.mark.parametrize(
+    ("kind", "frame"), [(kind, frame) for kind in KINDS for frame in [*TABLES[kind].nothing, *COMMON]]
+)
+def test_what_is_no_trade_costs_nothing(kind: str, frame: object) -> None:
+    assert read(kind, frame) == Decoded([], [], [])
+
+
+@pytest.mark.parametrize(("kind", "frame", "said"), [(kind, *row) for kind in KINDS for row in TABLES[kind].broken])
+def test_what_claims_to_be_a_trade_is_rejected_once_and_says_why(kind: str, frame: object, said: str) -> None:
+    decoded = read(kind, frame)
+    assert (decoded.prints, decoded.rejections) == ([], [said])
+
+
+BAD = ["", " ", "0", "-1", "nan", "NaN", "inf", "Infinity", "1e999", "1e-999", "1_0", " 1", "1 ", "٣", "0x1", "x"]
+BAD_JSON: list[Any] = [*BAD, None, True, [], {}, 0, -1, 0.0, 10**400]
+
+
+@pytest.mark.parametrize("bad", BAD_JSON, ids=lambda bad: repr(bad)[:12])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_trade_without_a_price_or_a_size_is_rejected_and_keeps_its_number(kind: str, bad: object) -> None:
+    table = TABLES[kind]
+    for name in (table.price, table.size):
+        frame = json.loads(table.trades[0][0])
+        assert put(frame, name, bad)
+        decoded = read(kind, frame)
+        assert [reason.partition(":")[0] for reason in decoded.rejections if reason.startswith(name)]
+        assert (decoded.prints, decoded.marks) == ([], table.trades[0][2])
+
+
+@pytest.mark.parametrize("kind", ["auto", *KINDS])
+@pytest.mark.parametrize(
+    "payload",
+    [
+        *[b"", b" ", b"nonsense", b"\xff\xfe", b'{"e":"trade",', b"NaN", b'{"p":Infinity}', b"{}{}", b"{} x"],
+        *[b"[" * 99_999, b'{"a":' * 99_999, b'\xef\xbb\xbf{"e":"trade"}', b'{"t":' + b"9" * 5000 + b"}", b'{"p":"\n"}'],
+    ],
+    ids=lambda payload: repr(payload[:12]),
+)
+def test_what_is_no_json_is_rejected(kind: str, payload: bytes) -> None:
+    decoded = decode(EXCHANGES[kind], payload)
+    assert (decoded.prints, decoded.marks) == ([], ())
+    assert [reason.partition(":")[0] for reason in decoded.rejections] == ["not JSON"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_sixteen_megabytes_of_one_frame_are_read_like_any_other(kind: str) -> None:
+    frame = json.loads(TABLES[kind].trades[0][0])
+    frame["padding"] = "x" * 16 * 1024 * 1024
+    decoded = decode(EXCHANGES[kind], text(frame))
+    assert list(decoded.prints) == [TABLES[kind].trades[0][1]]
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "trades"), [(kind, *row) for kind in KINDS for row in TABLES[kind].recorded.items()]
+)
+def test_recorded_frames_give_their_trades_and_nothing_else(
+    kind: str, name: str, trades: dict[str, tuple[int, float, int, float, int]]
+) -> None:
+    lines = (FRAMES / name).read_text().splitlines()
+    got = [read(kind, json.loads(line)["frame"]) for line in lines]
+    by_symbol: dict[str, list[Print]] = defaultdict(list)
+    for item in (item for decoded in got for item in decoded.prints):
+        by_symbol[item.symbol].append(item)
+        assert 1_600_000_000_000 < item.exchange_ms < 1_800_000_000_000
+    ends = {symbol: (len(p), p[0], p[-1]) for symbol, p in by_symbol.items()}
+    assert {s: (n, a.price, a.exchange_id, b.price, b.exchange_id) for s, (n, a, b) in ends.items()} == trades
+    assert [decoded for decoded in got if decoded.rejections or decoded.moving or decoded.refused] == []
+    # The excerpt must hold noise, or this shows little.
+    assert len([decoded for decoded in got if not decoded.prints]) >= 10
+
+
+def test_recorded_marks_have_no_hole_where_nothing_was_left_out() -> None:
+    following: dict[str, int] = {}
+    for line in (FRAMES / "coinbase.jsonl").read_text().splitlines():
+        for mark in read("coinbase", json.loads(line)["frame"]).marks:
+            assert following.get(mark.symbol, mark.first) == mark.first
+            following[mark.symbol] = mark.last + 1
+    assert following == {"SKL-BTC": 280240, "SKL-GBP": 82009, "NU-GBP": 563680}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_is_asked_in_its_own_words(kind: str) -> None:
+    asked = EXCHANGES[kind].subscribe(["BTC/USD", "eth-usd"])
+    assert [json.loads(sent) for sent in asked] == list(TABLES[kind].subscribed)
+    assert bool(asked) == EXCHANGES[kind].must_subscribe
+
+
+@pytest.mark.parametrize(
+    ("time", "ms"),
+    [
+        ("2021-04-17T16:43:30.001Z", 1618677810001),
+        ("2021-04-17T16:43:30.0019999Z", 1618677810001),  # never the next one
+        ("2021-04-17T16:43:30.123456789Z", 1618677810123),
+        ("2021-04-17T16:43:30Z", 1618677810000),
+        ("2021-04-17t16:43:30.5z", 1618677810500),
+        ("2021-04-17T18:43:30.5+02:00", 1618677810500),
+        ("2021-04-17 11:13:30.5-05:30", 1618677810500),
+        ("2016-12-31T23:59:60.5Z", 1483228800500),  # a leap second
+        ("1970-01-01T00:00:00.001Z", 1),
+        ("9999-12-31T23:59:59.999999Z", 253402300799999),
+        ("1970-01-01T00:00:00Z", None),
+        ("1969-12-31T23:59:59Z", None),
+        ("2021-04-17T16:43:30", None),  # of which zone?
+        ("2021-04-17", None),
+        ("20210417T164330Z", None),
+        ("2021-W15-6T16:43:30Z", None),
+        ("2021-02-30T16:43:30Z", None),
+        ("2021-04-17T24:43:30Z", None),
+        ("2021-04-17T16:43:61Z", None),
+        ("٢٠٢١-04-17T16:43:30Z", None),
+        ("", None),
+        (None, None),
+        (1618677810, None),
+        (["2021-04-17T16:43:30Z"], None),
+    ],
+)
+def test_a_time_keeps_each_of_its_milliseconds(time: object, ms: int | None) -> None:
+    frame = json.loads(TABLES["coinbase"].trades[0][0])
+    decoded = read("coinbase", {**frame, "time": time})
+    assert [item.exchange_ms for item in decoded.prints] == ([] if ms is None else [ms])
+    assert decoded.rejections == (["time: not a time"] if ms is None else [])
+
+
+def test_every_millisecond_of_a_second_comes_out_as_itself() -> None:
+    frame = json.loads(TABLES["coinbase"].trades[0][0])
+    for ms in range(1000):
+        (item,) = read("coinbase", {**frame, "time": f"2038-01-19T03:14:07.{ms:03}999Z"}).prints
+        assert item.exchange_ms == 2147483647000 + ms
+
+
+@pytest.mark.parametrize(
+    ("url", "kind"),
+    [
+        ("wss://stream.binance.com:9443/ws/btcusdt@trade", "binance"),
+        ("wss://h/stream?streams=x", "binance"),
+        ("wss://api.gemini.com/v1/marketdata/btcusd", "gemini_v1"),
+        ("wss://api.gemini.com/v2/marketdata", "gemini_v2"),
+        ("wss://ws.gemini.com", "gemini"),
+        ("wss://WS.gemini.com/", "gemini"),
+        ("wss://ws-feed.exchange.coinbase.com", "coinbase"),
+        ("wss://ws.kraken.com/v2", "kraken"),
+        ("ws://127.0.0.1:9001/coinbase", "coinbase"),
+        ("wss://h/x", ""),
+        ("wss://h", ""),
+    ],
+)
+def test_the_protocol_is_known_by_the_url(url: str, kind: str) -> None:
+    assert guess_kind(url) == kind

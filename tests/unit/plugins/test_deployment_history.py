@@ -1,0 +1,161 @@
+"""The history of deployments: written whole or not at all, read past what a power cut left, and told."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import importlib.util
+import json
+import multiprocessing
+import os
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROLE = Path(__file__).parents[3] / "roles/systemd_service"
+
+
+def load(path: Path, name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # under which the module of Ansible asks for it
+    spec.loader.exec_module(module)
+    return module
+
+
+load(ROLE / "module_utils/service_unit.py", "ansible.module_utils.service_unit")
+state = load(ROLE / "module_utils/deployed_state.py", "ansible.module_utils.deployed_state")
+writer = load(ROLE / "library/deployment_history.py", "deployment_history")
+reader = load(ROLE / "action_plugins/deployment_history.py", "deployment_history_action")
+
+
+def line(when: str, **more: object) -> dict[str, object]:
+    return {"when": f"{when}T00:00:00.000Z", "what": "deploy", "outcome": "done", "by": "ann", **more}
+
+
+def put(path: Path, *lines: dict[str, object]) -> None:
+    for each in lines:
+        writer.append(str(path), json.dumps(each).encode())
+
+
+def test_lines_are_read_as_they_were_written(tmp_path: Path) -> None:
+    path = tmp_path / "log" / "deployments.jsonl"
+    put(path, line("2026-11-01"), line("2026-11-02", what="rollback", of="40-hardening"))
+    read, torn = state.entries(str(path))
+    assert [(entry["line"], entry["what"]) for entry in read] == [(1, "deploy"), (2, "rollback")]
+    assert torn == []
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.holds("HISTORY")
+def test_a_half_written_last_line_stays_alone(tmp_path: Path) -> None:
+    path = tmp_path / "deployments.jsonl"
+    put(path, line("2026-11-01"), line("2026-11-02"))
+    os.truncate(path, path.stat().st_size - 20)
+    assert state.entries(str(path))[1] == [2]
+    put(path, line("2026-11-03"))
+    read, torn = state.entries(str(path))
+    assert ([entry["line"] for entry in read], torn) == ([1, 3], [2])
+    assert "not readable, left by a power cut: line 2" in reader.table(read, torn)
+
+
+def test_what_cannot_be_written_whole_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "deployments.jsonl"
+    put(path, line("2026-11-01"))
+    before, write = path.read_bytes(), os.write
+    monkeypatch.setattr(writer.os, "write", lambda handle, data: write(handle, data[:7]))
+    with pytest.raises(OSError, match="no room"):
+        put(path, line("2026-11-02"))
+    assert path.read_bytes() == before
+
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.undo()
+    monkeypatch.setattr(writer.os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        put(path, line("2026-11-02"))
+    assert path.read_bytes() == before
+
+
+def test_a_link_is_not_followed(tmp_path: Path) -> None:
+    path, target = tmp_path / "deployments.jsonl", tmp_path / "target"
+    target.write_text("")
+    path.symlink_to(target)
+    with pytest.raises(OSError, match="symbolic"):
+        put(path, line("2026-11-01"))
+    assert target.read_text() == ""
+
+
+def test_nobody_else_writes_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What could not be written whole is cut off again, and nobody else's line with it."""
+    path, write = tmp_path / "deployments.jsonl", os.write
+
+    def watched(handle: int, data: bytes) -> int:
+        with path.open() as other, pytest.raises(BlockingIOError):
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return write(handle, data)
+
+    monkeypatch.setattr(writer.os, "write", watched)
+    put(path, line("2026-11-01"))
+    assert len(state.entries(str(path))[0]) == 1
+
+
+def _many(path: Path) -> None:
+    put(path, *(line("2026-11-01", by=f"{os.getpid()}-{number}" * 100) for number in range(50)))
+
+
+def test_writers_side_by_side_mix_no_lines(tmp_path: Path) -> None:
+    path = tmp_path / "deployments.jsonl"
+    writers = [multiprocessing.get_context("fork").Process(target=_many, args=(path,)) for _ in range(4)]
+    for each in writers:
+        each.start()
+    for each in writers:
+        each.join()
+    read, torn = state.entries(str(path))
+    assert len({entry["by"] for entry in read}) == 200
+    assert torn == []
+
+
+def test_a_path_is_traced_to_the_newest_line_that_lasted(tmp_path: Path) -> None:
+    path = tmp_path / "deployments.jsonl"
+    config = "/etc/hybrid-engine/config.toml"
+    put(
+        path,
+        line("2026-11-01", changed=[f"{config} (missing)"]),
+        line("2026-11-02", changed=[f"{config} (content)", "/opt/x (content)"]),
+        line("2026-11-03", changed=[f"{config} (content)"], outcome="taken back"),
+        line("2026-11-04", changed=["/opt/x (content)", f"{config}.orig (to go)"]),
+    )
+    read, _ = state.entries(str(path))
+    assert state.told(state.put_there_by(read, config)) == (
+        "line 2 of the history: deploy, 2026-11-02T00:00:00Z, by ann"
+    )
+    assert state.told(state.put_there_by(read, "/etc/other")) == "deployed before the history began"
+
+
+def test_a_reason_is_told_without_journals_and_secrets() -> None:
+    assert writer.reason("it ended: failed. Its last lines:\nengine\n{}") == "it ended: failed."
+    told = writer.reason('systemctl start x: no\n  see wss://me:pw@host/?token=abc\n{"message": "x"}\nback')
+    assert told == "systemctl start x: no; see wss://***@host/?token=***; back"
+    assert len(writer.reason("x" * 9999)) == writer.WHY
+
+
+def test_the_table_has_a_row_a_line_and_says_why_one_failed(tmp_path: Path) -> None:
+    path = tmp_path / "deployments.jsonl"
+    put(
+        path,
+        line("2026-11-01", release="0.1.0-aaa", config_digest="c" * 64, ssh_user="op", **{"from": "desk"}),
+        line("2026-11-02", outcome="refused", why="it is ill", changed=["/a/b.conf (content)", "x", "y", "z", "zz"]),
+    )
+    head, first, second, why = reader.table(*state.entries(str(path))).splitlines()
+    assert head.split() == list(reader.COLUMNS)
+    assert re.sub(" +", " ", first) == "1 2026-11-01T00:00:00Z deploy done ann@desk as op 0.1.0-aaa cccccccccccc"
+    assert second.endswith("b.conf (content), x, y and 2 more")
+    assert why.strip() == "it is ill"
+    assert "before the history began" in reader.table([], [])

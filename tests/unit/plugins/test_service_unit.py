@@ -1,0 +1,31 @@
+"""What a diff may show: everything but secrets."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+PATH = Path(__file__).parents[3] / "roles/systemd_service/module_utils/service_unit.py"
+SPEC = importlib.util.spec_from_file_location("service_unit", PATH)
+assert SPEC
+assert SPEC.loader
+service_unit = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(service_unit)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ('url = "wss://me:pw@example.org/ws"', 'url = "wss://***@example.org/ws"'),
+        ('url = "wss://example.org/ws?a=1&token=abc&b=2"', 'url = "wss://example.org/ws?a=1&token=***&b=2"'),
+        ('api_key = "abc"', "api_key = ***"),
+        ('  exchange_secret = "abc"', "  exchange_secret = ***"),
+        ('url = "wss://example.org/ws/btcusdt@trade"', 'url = "wss://example.org/ws/btcusdt@trade"'),
+        ("heartbeat=true&trades=true", "heartbeat=true&trades=true"),
+        ("KeyringMode=private", "KeyringMode=private"),
+    ],
+)
+def test_secrets_are_masked_and_nothing_else(text: str, shown: str) -> None:
+    assert service_unit.redacted(text) == shown

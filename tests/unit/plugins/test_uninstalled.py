@@ -1,0 +1,125 @@
+"""What taking the engine off a host has to know of: everything that this project puts there, and who may be a copy."""
+
+from __future__ import annotations
+
+import fcntl
+import re
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.unit.plugins.test_deployment_history import ROLE, load, state
+
+ROOT = Path(__file__).parents[3]
+uninstalled: Any = load(ROOT / "roles/engine/library/uninstalled.py", "uninstalled")
+VARS = yaml.safe_load((ROOT / "roles/engine/vars/main.yml").read_text())
+PLACE = re.compile(r"/(?:var|run|etc|opt|usr/local)/[\w./-]*hybrid[\w.-]*")
+# What a run of the proofs or a candidate makes below /run, and ends with it; and the journal's own.
+FLEETING = ("/run/systemd/system", "/run/systemd/transient", "/run/hybrid-stage-")
+
+
+def known() -> list[str]:
+    """Everything that engine_state=absent takes off, or leaves as data."""
+    words = {"engine_root": "/opt/hybrid-engine", "engine_config_dir": "/etc/hybrid-engine"}
+    words["engine_state_dir"] = VARS["engine_state_dir"]
+    listed = [*VARS["engine_all_paths"], *VARS["engine_all_data"], *(etc["path"] for etc in VARS["engine_all_etc"])]
+    return [re.sub(r"\{\{ (\w+) \}\}", lambda match: words[match[1]], path) for path in listed]
+
+
+def named() -> dict[str, str]:
+    """{path: the file that names it} of all paths of ours in what is brought to a host or works there."""
+    sources = [path for role in (ROOT / "roles").iterdir() if role.name != "lab_nuc" for path in role.rglob("*")]
+    sources += [*(ROOT / "playbooks").iterdir(), *(ROOT / "templates").rglob("*"), *(ROOT / "proofs").rglob("*.py")]
+    texts = {path: path.read_text() for path in sources if path.suffix in (".py", ".yml", ".j2", ".sh")}
+    return {place.rstrip("."): str(path) for path, text in texts.items() for place in PLACE.findall(text)}
+
+
+def test_every_place_that_is_named_anywhere_is_taken_off_or_known_as_data() -> None:
+    units = {path.name.removesuffix(".j2") for path in (ROOT / "templates/systemd").iterdir()}
+    found = {place: path for place, path in named().items() if not place.startswith(FLEETING)}
+    assert len(found) > 10
+    for place, path in found.items():
+        unit = place.removeprefix("/etc/systemd/system/").removesuffix(".d") in units
+        assert unit or any(f"{place}/".startswith(f"{top}/") for top in known()), f"{path} names {place}"
+
+
+def test_every_unit_with_a_template_is_taken_off() -> None:
+    assert "*.service.j2" in VARS["engine_all_units"]
+    kinds = {path.name.rpartition(".j2")[0].rpartition(".")[2] for path in (ROOT / "templates/systemd").iterdir()}
+    assert kinds <= {"service", "timer", "conf"}, "another kind of unit has to be listed as well"
+
+
+def test_a_host_that_is_held_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = tmp_path / "lock"
+    monkeypatch.setattr(uninstalled, "LOCK", str(lock))
+    uninstalled.hold()  # nobody ever held it
+    lock.write_text("run soak-1, pid 7\n")
+    with lock.open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(uninstalled.Held, match="run soak-1, pid 7"):
+            uninstalled.hold()
+    uninstalled.hold()
+
+
+def test_what_others_put_beside_it_stays_and_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("UNITS", "STAMPS", "DEPLOYED"):
+        monkeypatch.setattr(uninstalled, name, str(tmp_path / name))
+    for path in ("UNITS/x.service.d/20-ours.conf", "UNITS/x.service.d/90-mine.conf", "etc/config.toml", "etc/my.pem"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text("")
+    (tmp_path / "DEPLOYED").mkdir()
+    (tmp_path / "DEPLOYED/x.service.json").write_text(
+        f'{{"files": {{"{tmp_path}/UNITS/x.service.d/20-ours.conf": {{}}}}}}'
+    )
+    options = {"units": ["x.service"], "paths": [], "data": [str(tmp_path / "data")], "keep_data": False}
+    options["strangers"] = [{"path": str(tmp_path / "etc"), "names": ["config.toml"]}]
+    left: list[str] = []
+    going = uninstalled.to_go(options, left)
+    assert going == [f"{tmp_path}/etc/config.toml", f"{tmp_path}/UNITS/x.service.d/20-ours.conf"]
+    assert [line.partition(":")[0] for line in left] == [
+        f"{tmp_path}/etc/my.pem",
+        f"{tmp_path}/UNITS/x.service.d/90-mine.conf",
+    ]
+    (tmp_path / "UNITS/x.service.d/90-mine.conf").unlink()
+    (tmp_path / "data").mkdir()
+    assert uninstalled.to_go(options, [])[1:] == [
+        f"{tmp_path}/UNITS/x.service.d/20-ours.conf",
+        f"{tmp_path}/UNITS/x.service.d",
+        f"{tmp_path}/data",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("program", "argv", "cwd", "copy"),
+    [
+        ("/usr/bin/python3.11", "python3 /home/me/old/bin/hybrid-engine run", "/", True),
+        ("/usr/bin/python3.11", "python3 -m hybrid_engine run", "/home/me", True),
+        ("/usr/bin/python3.11", "python3 hybrid_engine/cli.py run", "/home/me", True),
+        ("/usr/bin/python3.11", "python3 main.py", "/srv/hybrid_engine", True),
+        ("/opt/old/hybrid-engine", "hybrid-engine", "/", True),
+        ("/usr/bin/python3.11", "python3 /opt/hybrid-engine/current/bin/hybrid-engine health --json", "/", False),
+        ("/usr/bin/python3.11", "python3 -m hybrid_engine config check", "/", False),
+        ("/usr/bin/vim", "vim hybrid_engine/cli.py", "/home/me/hybrid_engine", False),
+        ("/usr/bin/bash", "bash -c hybrid-engine run", "/", False),
+        ("/usr/bin/python3.11", "python3 /opt/hybrid-proofs/current/bin/hybrid-proofs follow x", "/", False),
+    ],
+)
+def test_what_counts_as_a_copy_of_the_engine(program: str, argv: str, cwd: str, copy: bool) -> None:
+    assert bool(state.runs_engine(program, argv.split(), cwd)) is copy
+
+
+def test_the_words_of_a_copy_that_may_be_secret_are_not_told() -> None:
+    told = state.runs_engine(
+        "/usr/bin/python3", ["python3", "/old/bin/hybrid-engine", "run", "--ws-url", "ws://me:pw@x"], "/"
+    )
+    assert told == "/old/bin/hybrid-engine"
+
+
+def test_it_says_what_it_needs_no_release_for() -> None:
+    """The timer's program is one file of the standard library: it looks also when no release works."""
+    text = (ROLE / "module_utils/deployed_state.py").read_text()
+    assert "ansible" not in re.findall(r"^(?:from|import) (\w+)", text, re.M)
+    assert isinstance(state, ModuleType)

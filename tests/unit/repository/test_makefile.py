@@ -1,0 +1,71 @@
+"""What `make` fetches by itself, on a machine that lacks it: seen with a PATH of the test's own."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="no make")
+# What the rule itself may use; everything else has to be found, or fetched.
+TOOLS = ("bash", "sh", "grep", "sort", "sed", "cat", "touch", "chmod")
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> Path:
+    """A PATH without chromium, whose apt-get writes down how it is called."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for tool in TOOLS:
+        (folder / tool).symlink_to(str(shutil.which(tool)))
+    return folder
+
+
+def apt_get(bare: Path, install: str) -> None:
+    """A pretended apt-get whose `install` does that."""
+    log = bare.parent / "log"
+    script = f'#!/bin/sh\necho "$DEBIAN_FRONTEND apt-get $*" >> {log}\ncase "$*" in *install*) {install};; esac\n'
+    (bare / "apt-get").write_text(script)
+    (bare / "apt-get").chmod(0o755)
+
+
+def make_browser(bare: Path) -> subprocess.CompletedProcess[str]:
+    argv = [str(shutil.which("make")), "browser"]
+    return subprocess.run(
+        argv, cwd=ROOT, env={"PATH": str(bare)}, capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+def test_a_browser_that_is_there_is_left_alone(bare: Path) -> None:
+    apt_get(bare, "true")
+    (bare / "chromium").symlink_to(sys.executable)
+    done = make_browser(bare)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+    assert not (bare.parent / "log").exists()
+
+
+def test_a_browser_that_is_not_there_is_installed_and_said(bare: Path) -> None:
+    apt_get(bare, f"touch {bare}/chromium; chmod 755 {bare}/chromium; echo 'Setting up chromium'")
+    done = make_browser(bare)
+    assert (done.returncode, done.stdout) == (0, "installing chromium, to look at the report in\n"), done.stderr
+    update, install = (bare.parent / "log").read_text().splitlines()
+    assert "apt-get update" in update
+    assert install == "noninteractive apt-get install -y -qq --no-install-recommends chromium"
+    assert make_browser(bare).stdout == "", "once"
+
+
+@pytest.mark.parametrize("why", ["exit 100", "true", None])
+def test_a_browser_that_cannot_be_installed_is_one_line_that_says_what_to_do(bare: Path, why: str | None) -> None:
+    """It fails, it does nothing, or it is not there at all (no Debian)."""
+    if why:
+        apt_get(bare, f"echo 'E: Unable to locate package chromium' >&2; {why}")
+    done = make_browser(bare)
+    assert done.returncode != 0
+    told = [line for line in done.stderr.splitlines() if not line.startswith("make: *** ")]
+    assert (
+        told[-1] == "make: no chromium, and apt-get did not bring it: install it as root, the tests look at the report"
+    )
