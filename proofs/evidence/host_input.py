@@ -1,7 +1,7 @@
 """Check what a host answers before its controller uses it: one typed error, and bounds on everything.
 
 The host under test is a stranger to its controller: it may be broken, or somebody else's by now. Nothing here imports
-Ansible or touches a file; what passes is written by `evidence_folder`.
+Ansible or touches a file; what passes is written by `evidence.folder`.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from proofs.evidence import folder as evidence_folder
+from proofs.evidence.folder import replace_file
 from proofs.evidence.recorder import utc_now
 from proofs.host.shell import Host
 from proofs.soak.controller import Decision
@@ -33,7 +33,7 @@ def rewrite(folder: Path, events: Sequence[Mapping[str, Json]]) -> Path | None:
     lines = [line_of(event["data"]) for event in events if event["kind"] == "decision"]
     if not lines:
         return None
-    evidence_folder.replace_file(folder / DECISIONS, "".join(lines).encode())
+    replace_file(folder / DECISIONS, "".join(lines).encode())
     return folder / DECISIONS
 
 

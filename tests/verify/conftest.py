@@ -14,7 +14,7 @@ from proofs.evidence.host_input import HostInputError
 
 HERE = Path(__file__).parent
 UNIT = "hybrid-engine.service"
-STATE = HERE.parents[1] / "roles/systemd_service/module_utils/deployed_state.py"
+STATE = HERE.parents[1] / "plugins/module_utils/deployed_state.py"
 _TOLD: list[str] = []
 _JOURNALS: dict[str, list[str]] = {}
 _FAILED: set[str] = set()

@@ -15,7 +15,7 @@ from types import ModuleType
 
 import pytest
 
-ROLE = Path(__file__).parents[3] / "roles/systemd_service"
+PLUGINS = Path(__file__).parents[3] / "plugins"
 
 
 def load(path: Path, name: str) -> ModuleType:
@@ -28,10 +28,10 @@ def load(path: Path, name: str) -> ModuleType:
     return module
 
 
-load(ROLE / "module_utils/service_unit.py", "ansible.module_utils.service_unit")
-state = load(ROLE / "module_utils/deployed_state.py", "ansible.module_utils.deployed_state")
-writer = load(ROLE / "library/deployment_history.py", "deployment_history")
-reader = load(ROLE / "action_plugins/deployment_history.py", "deployment_history_action")
+load(PLUGINS / "module_utils/service_unit.py", "ansible.module_utils.service_unit")
+state = load(PLUGINS / "module_utils/deployed_state.py", "ansible.module_utils.deployed_state")
+writer = load(PLUGINS / "modules/deployment_history.py", "deployment_history")
+reader = load(PLUGINS / "action/deployment_history.py", "deployment_history_action")
 
 
 def line(when: str, **more: object) -> dict[str, object]:

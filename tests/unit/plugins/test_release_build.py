@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-ROLE = Path(__file__).parents[3] / "roles/release"
+PLUGINS = Path(__file__).parents[3] / "plugins"
 PROJECT = """
 [project]
 name = "thing"
@@ -37,17 +37,17 @@ def load(path: Path, name: str) -> ModuleType:
 
 @pytest.fixture(scope="module")
 def layout() -> ModuleType:
-    return load(ROLE / "module_utils/release_layout.py", "ansible.module_utils.release_layout")
+    return load(PLUGINS / "module_utils/release_layout.py", "ansible.module_utils.release_layout")
 
 
 @pytest.fixture(scope="module")
 def builder(layout: ModuleType) -> ModuleType:
-    return load(ROLE / "library/release_build.py", "release_build")
+    return load(PLUGINS / "modules/release_build.py", "release_build")
 
 
 @pytest.fixture(scope="module")
 def record(layout: ModuleType) -> ModuleType:
-    return load(ROLE / "library/release_record.py", "release_record")
+    return load(PLUGINS / "modules/release_record.py", "release_record")
 
 
 @pytest.fixture

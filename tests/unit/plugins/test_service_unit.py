@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-PATH = Path(__file__).parents[3] / "roles/systemd_service/module_utils/service_unit.py"
+PATH = Path(__file__).parents[3] / "plugins/module_utils/service_unit.py"
 SPEC = importlib.util.spec_from_file_location("service_unit", PATH)
 assert SPEC
 assert SPEC.loader

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.unit.plugins.test_deployment_history import ROLE, load, state
+from tests.unit.plugins.test_deployment_history import PLUGINS, load, state
 
 ROOT = Path(__file__).parents[3]
-uninstalled: Any = load(ROOT / "roles/engine/library/uninstalled.py", "uninstalled")
+uninstalled: Any = load(ROOT / "plugins/modules/uninstalled.py", "uninstalled")
 VARS = yaml.safe_load((ROOT / "roles/engine/vars/main.yml").read_text())
 PLACE = re.compile(r"/(?:var|run|etc|opt|usr/local)/[\w./-]*hybrid[\w.-]*")
 # What a run of the proofs or a candidate makes below /run, and ends with it; and the journal's own.
@@ -120,6 +120,6 @@ def test_the_words_of_a_copy_that_may_be_secret_are_not_told() -> None:
 
 def test_it_says_what_it_needs_no_release_for() -> None:
     """The timer's program is one file of the standard library: it looks also when no release works."""
-    text = (ROLE / "module_utils/deployed_state.py").read_text()
+    text = (PLUGINS / "module_utils/deployed_state.py").read_text()
     assert "ansible" not in re.findall(r"^(?:from|import) (\w+)", text, re.M)
     assert isinstance(state, ModuleType)

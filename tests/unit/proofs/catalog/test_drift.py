@@ -225,7 +225,7 @@ def test_a_controller_that_goes_away_is_told_from_none(host: Host, monkeypatch: 
 
 @pytest.fixture(scope="module")
 def plugin() -> ModuleType:
-    path = ROOT / "roles/proof/action_plugins/proof_run.py"
+    path = ROOT / "plugins/action/proof_run.py"
     spec = importlib.util.spec_from_file_location("proof_run_action", path)
     assert spec
     assert spec.loader

@@ -19,7 +19,7 @@ from proofs.host import diagnose
 from proofs.host.diagnose import Said
 from proofs.report import buglog
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[4]
 ESCAPE = "\x1b]0;owned\x07"
 HEADER: dict[str, Any] = {
     "run": "r", "unit": "u", "kind": "nuc", "required": [], "required_of_host": [], "git": "", "host": {},

@@ -11,12 +11,12 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-CHECKOUT = Path(__file__).parents[3]
+CHECKOUT = Path(__file__).parents[2]
 if str(CHECKOUT) not in sys.path:
     sys.path.append(str(CHECKOUT))
 
 from proofs.evidence import folder, host_input  # noqa: E402
-from proofs.host import diagnose
+from proofs.host import diagnose  # noqa: E402
 
 LATE_S = 30  # that a look may take longer than the host was asked to let it
 

@@ -13,13 +13,12 @@ from typing import IO, Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
-CHECKOUT = Path(__file__).parents[3]
+CHECKOUT = Path(__file__).parents[2]
 if str(CHECKOUT) not in sys.path:
     sys.path.append(str(CHECKOUT))
 
-from proofs.evidence import folder as evidence_folder
 from proofs.evidence import host_input, recorder  # noqa: E402
-from proofs.evidence.folder import FolderError  # noqa: E402
+from proofs.evidence.folder import FolderError, fresh_folder, refuse_existing  # noqa: E402
 from proofs.evidence.host_input import EvidenceFile, HostInputError, Segment  # noqa: E402
 
 READ_BYTES = 1 << 20
@@ -38,7 +37,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         root = Path(args["evidence"])
         try:
             run = host_input.check_run(str(args["run"]))
-            evidence_folder.refuse_existing(root, host, run)
+            refuse_existing(root, host, run)
             folder = f"{args['host_evidence']}/{run}"
             listing = self._ask(f"cd {shlex.quote(folder)} && {_LIST}", host_input.LISTING_BYTES)
             files = host_input.parse_listing(listing)
@@ -74,7 +73,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
 
     def _write(self, root: Path, host: str, run: str, spool: IO[bytes], files: Sequence[EvidenceFile]) -> None:
         spool.seek(0)
-        with evidence_folder.fresh_folder(root, host, run) as fresh:
+        with fresh_folder(root, host, run) as fresh:
             for file in files:
                 fresh.write(file.name, _parts(spool, file.size))
 
