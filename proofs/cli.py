@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from proofs import snapshot
 from proofs.soak import command as soak
 from proofs.verifier import cli as bundles
 
+FLIGHT_RECORDER = Path("/usr/local/libexec/hybrid-health-snapshot")
 EPILOG = """\
 a proof is: steady state, fault, witness, measure, restore, steady state, verdict. Faults live under /run only; the
 operator's config and database are covered by scratch ones, not touched. `plan` says what `run` would do.
@@ -89,7 +89,8 @@ def _parser() -> argparse.ArgumentParser:
     undo.add_argument("--by", default="hand", help=argparse.SUPPRESS)
     diagnose = command("diagnose", "everything to look at on this host when something is wrong, as one text", _diagnose)
     diagnose.add_argument("--out", type=Path, metavar="FILE", help="write it there, for you alone (default: print it)")
-    snapshot.options(command("snapshot", "how this host and its engine are, as one JSON record", snapshot.run))
+    snapshot = command("snapshot", "how this host and its engine are, as one JSON record", _snapshot)
+    snapshot.add_argument("words", nargs=argparse.REMAINDER, metavar="...", help=f"options of {FLIGHT_RECORDER}")
     command("after-boot", "undo what runs left that a reboot ended; the host's own unit calls it", _after_boot)
     bundles.add(command)
     soak.add(command)
@@ -100,6 +101,14 @@ def _parser() -> argparse.ArgumentParser:
         inside.add_argument(flag, default="")
     inside.add_argument("--cap", type=float, default=0.0)
     return parser
+
+
+def _snapshot(args: argparse.Namespace) -> int:
+    """Replace this process by the flight recorder, which is a file of its own and works without this release."""
+    if FLIGHT_RECORDER.exists():
+        os.execv(FLIGHT_RECORDER, [str(FLIGHT_RECORDER), *args.words])
+    print(f"hybrid-proofs: {FLIGHT_RECORDER} is not there: deploy the engine first", file=sys.stderr)
+    return 2
 
 
 def _list(_: argparse.Namespace) -> int:

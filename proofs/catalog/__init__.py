@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import ChainMap
-
 from proofs.catalog.crash import PROOF as CRASH
 from proofs.catalog.drift import PROOF as DRIFT
 from proofs.catalog.exit12 import PROOF as EXIT12
@@ -21,15 +19,12 @@ from proofs.catalog.stall import PROOF as STALL
 from proofs.catalog.stop import PROOF as STOP
 from proofs.catalog.storage import PROOF as STORAGE
 from proofs.experiment.case import Proof
-from proofs.soak.case import PROOF as SOAK
 
 _ALL = (
     EXIT12, STALL, SAMPLING, FAILOVER, CRASH, OVERLOAD, NETWORK, PARSE, STORAGE, STOP, SHADOW, GATE, ROLLBACK,
     HARDENING, DRIFT, PRESSURE,
 )  # fmt: skip
 PROOFS: dict[str, Proof] = {proof.name: proof for proof in _ALL}
-# What a recording can be of: a soak breaks nothing on purpose and has no mutant, so it is no proof, and opens nothing.
-JUDGED = ChainMap(PROOFS, {SOAK.name: SOAK})
 
 # What is run without a name, and has to PASS, on each kind of host. What edits the deployed files is for a lab alone;
 # what other programs do to the host's CPUs can make pressure INCONCLUSIVE, so it is run by its name.

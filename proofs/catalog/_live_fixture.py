@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+from proofs.catalog.names import NAMES
 from proofs.evidence import signature
 from proofs.experiment.subject import CONFIG_DIR, Subject
 from proofs.host.shell import read_text
@@ -38,17 +39,15 @@ class Kit:
 
     def good(self, started: dict[str, Json]) -> None:
         """The statement that a run of every proof would leave for what the engine said it is when it started."""
-        from proofs.catalog import PROOFS  # not above: the catalogue imports this file
-
         passed = {"verdict": "PASS", "restored": True, "mutant": {"verdict": "FAIL"}}
         digests = (started["release_digest"], started["config_digest"])
         self.statement = {
             "_type": "https://in-toto.io/Statement/v1", "predicateType": "urn:hybrid-engine:proofs:v1",
             "subject": [{"digest": {"sha256": digest}} for digest in digests],
             "predicate": {
-                "verdict": "PASS", "finished": datetime.now(UTC).isoformat(), "required": list(PROOFS),
+                "verdict": "PASS", "finished": datetime.now(UTC).isoformat(), "required": list(NAMES),
                 "host": {"machine_id": read_text("/etc/machine-id").strip(), "hostname": "this host"},
-                "proofs": [{"name": name, **copy.deepcopy(passed)} for name in PROOFS],
+                "proofs": [{"name": name, **copy.deepcopy(passed)} for name in NAMES],
             },
         }  # fmt: skip
         self.sound = copy.deepcopy(self.statement)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from math import inf
 
+from proofs.catalog import mutations
 from proofs.experiment.case import Case, Deployed, Mutant, Proof
 from proofs.experiment.exchange import Exchange
 from proofs.experiment.measurements import Figures, count_of, number_of
@@ -162,12 +163,11 @@ def _balance(run: Row) -> bool:
 
 def _half_chains(copy: Copy) -> None:
     """The commit between the rows of a chain is met by a kill for certain only if it lasts: so it does."""
-    old = 'signals = "signals ('
-    copy.patch(old, f'self._con.execute("COMMIT"); time.sleep(0.1); self._con.execute("BEGIN IMMEDIATE"); {old}')
+    mutations.apply(copy, "crash/half-chains")
 
 
 def _no_gap(copy: Copy) -> None:
-    copy.patch("VALUES (?, 'crash', '', '', ?, ?)", "SELECT ?, 'crash', '', '', ?, ? WHERE 0")
+    mutations.apply(copy, "crash/no-gap")
 
 
 def headline(results: Sequence[Result]) -> str:

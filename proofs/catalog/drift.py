@@ -11,10 +11,11 @@ from typing import NamedTuple
 
 from proofs.experiment.case import Case, Deployed, Mutant, NotSteady, Proof
 from proofs.experiment.controller_requests import Answer, Unanswered
-from proofs.experiment.in_place import InPlace, not_a_lab
+from proofs.experiment.in_place import InPlace
 from proofs.experiment.measurements import Figures
 from proofs.experiment.subject import CONFIG_DIR, RELEASE, Subject
 from proofs.experiment.trace import Between, Trace
+from proofs.host.kind import not_a_lab
 from proofs.host.shell import read_text
 from proofs.verdict import Check, Json, Result
 

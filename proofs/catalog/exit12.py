@@ -7,27 +7,13 @@ import os
 import signal
 from collections.abc import Mapping, Sequence
 
+from proofs.catalog._steady import GOOD, UP_S, steady
 from proofs.experiment.case import Case, Deployed, Mutant, Proof
 from proofs.experiment.measurements import Figures
-from proofs.experiment.subject import CONFIG_DIR, Copy, Subject, config
+from proofs.experiment.subject import CONFIG_DIR, Copy, Subject
 from proofs.experiment.trace import Between, Trace, Untraced
 from proofs.host.unit import starts
 from proofs.verdict import Check, Json, Result
-
-GOOD = config(ingest_mode="SYNTHETIC", tick_interval_ms=20, flush_interval_ms=100, heartbeat_interval_secs=1)
-STEADY_TICKS = 10
-_UP_S = 15.0  # how long a start may take before it counts as "no steady state"
-
-
-def steady(subject: Subject, text: str = GOOD) -> None:
-    """The unit runs on that scratch config and stores ticks."""
-    subject.put("config.toml", text)
-    before = subject.store.last_tick()
-    subject.restart(check=False)
-    subject.host.wait(f"{subject.unit.name} running", _UP_S, lambda: subject.unit.state().running)
-    subject.host.wait(
-        "ticks being stored", _UP_S, lambda: subject.store.last_tick() >= before + STEADY_TICKS, every=0.05
-    )
 
 
 class BadConfig(Case):
@@ -67,7 +53,7 @@ class BadConfig(Case):
 
     def measure(self, subject: Subject) -> dict[str, Json]:
         unit, host = subject.unit, subject.host
-        seen = host.wait("its end", _UP_S, lambda: _ended(subject), every=0.05)
+        seen = host.wait("its end", UP_S, lambda: _ended(subject), every=0.05)
         watch_s = 3 * self.deployed.restart_s
         at_end = unit.state(quiet=False)
         broken = None

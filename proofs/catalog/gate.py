@@ -8,11 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from proofs.catalog import mutations
 from proofs.catalog._live_fixture import Kit
-from proofs.catalog.exit12 import GOOD, steady
+from proofs.catalog._steady import GOOD, steady
+from proofs.evidence.json_diff import differences
 from proofs.experiment.case import Case, Deployed, Mutant, NotSteady, Proof
 from proofs.experiment.measurements import Figures
-from proofs.experiment.subject import Copy, Subject
+from proofs.experiment.subject import Subject
 from proofs.experiment.trace import Between, Trace
 from proofs.host.unit import Entry, engine_lines, starts
 from proofs.verdict import Check, Json, Result
@@ -37,8 +39,6 @@ class Way:
 
 def _statement(kit: Kit) -> Json:
     """Where the statement on the disk is not the sound one."""
-    from proofs.verifier.recompute import differences  # not above: it imports the catalogue
-
     return differences(kit.sound, kit.on_disk())
 
 
@@ -189,10 +189,6 @@ def cases(deployed: Deployed) -> Sequence[Case]:
     return [*_refused(deployed), Live(deployed, sound, OPEN, watch_s=3 * deployed.restart_s)]
 
 
-def _skip(old: str, new: str = "") -> Callable[[Copy], None]:
-    return lambda copy: copy.patch(old, new)
-
-
 def headline(results: Sequence[Result]) -> str:
     held = [result for result in results if result.verdict == "PASS"]
     opened = any(result.case == "nothing is wrong" for result in held)
@@ -214,13 +210,13 @@ PROOF = Proof(
         Mutant(
             "signed-by-anyone",
             "the signature is not looked at",
-            _skip('    _check_signature(body, bundle / "statement.sig", config.path.parent / "allowed_signers")\n'),
+            lambda copy: mutations.apply(copy, "gate/signed-by-anyone"),
             lambda deployed: _refused(deployed, "a stranger's signature"),
         ),
         Mutant(
             "of-any-verdict",
             "what a required proof says is not looked at",
-            _skip('if proof["verdict"] != "PASS":', "if False:"),
+            lambda copy: mutations.apply(copy, "gate/of-any-verdict"),
             lambda deployed: _refused(deployed, "a required proof not PASS"),
         ),
     ],

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from proofs.catalog.exit12 import steady
+from proofs.catalog._steady import steady
 from proofs.catalog.shadow import probed
 from proofs.evidence.redaction import MARK
 from proofs.experiment import sandbox_probe
@@ -15,8 +15,8 @@ from proofs.experiment.case import Case, Mutant, NotSteady, Proof
 from proofs.experiment.measurements import Figures
 from proofs.experiment.subject import CONFIG_DIR, RELEASE, Copy, Subject
 from proofs.experiment.trace import Between, Trace, Untraced
+from proofs.host.kind import kind_of_host
 from proofs.host.shell import read_text
-from proofs.runner.prerequisites import kind_of_host
 from proofs.verdict import Check, Json, Result
 
 EXPOSURE = 1.1  # the deployment's own threshold for a unit that may reach exchanges; with loopback alone it is lower

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from proofs.catalog import mutations
 from proofs.catalog._sampling_spans import due, spacings, spans
 from proofs.experiment.case import Case, Deployed, Mutant, NotSteady, Proof
 from proofs.experiment.cpu_load import Burners, cgroup, some_avg10
@@ -225,7 +226,7 @@ def _logonly(copy: Copy) -> None:
 
 
 def _latched(copy: Copy) -> None:
-    copy.patch("if lasted_s >= engine.psi_calm_s:", 'if lasted_s >= float("inf"):')
+    mutations.apply(copy, "pressure/latched")
 
 
 def headline(results: Sequence[Result]) -> str:

@@ -10,7 +10,7 @@ import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from proofs.catalog.exit12 import steady
+from proofs.catalog._steady import steady
 from proofs.evidence.redaction import MARK
 from proofs.experiment import sandbox_probe
 from proofs.experiment.case import Case, Deployed, Mutant, NotSteady, Proof

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from proofs.catalog import mutations
 from proofs.experiment.case import Case, Deployed, Mutant, Proof
 from proofs.experiment.exchange import Exchange
 from proofs.experiment.measurements import Figures, count_of
@@ -155,7 +156,7 @@ def cases(deployed: Deployed) -> Sequence[Case]:
 
 
 def _off_by_one(copy: Copy) -> None:
-    copy.patch("skipped = every - 1 - seen % every", "skipped = -seen % every")
+    mutations.apply(copy, "sampling/off-by-one")
 
 
 def headline(results: Sequence[Result]) -> str:

@@ -7,7 +7,8 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from proofs.catalog.exit12 import steady
+from proofs.catalog import mutations
+from proofs.catalog._steady import steady
 from proofs.experiment import sandbox_probe
 from proofs.experiment.case import Case, Mutant, Proof
 from proofs.experiment.measurements import Figures
@@ -125,8 +126,7 @@ def _network(subject: Subject) -> dict[str, Json]:
 
 
 def _socket_for_each_order(copy: Copy) -> None:
-    counted = "self._counters.orders += 1"
-    copy.patch(counted, f'__import__("socket").socket(2, 1).close()  # AF_INET, SOCK_STREAM\n        {counted}')
+    mutations.apply(copy, "shadow/socket-for-each-order")
 
 
 def headline(results: Sequence[Result]) -> str:

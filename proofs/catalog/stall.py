@@ -7,7 +7,8 @@ import signal
 import time
 from collections.abc import Mapping, Sequence
 
-from proofs.catalog.exit12 import STEADY_TICKS, steady
+from proofs.catalog import mutations
+from proofs.catalog._steady import STEADY_TICKS, steady
 from proofs.experiment.case import Case, Mutant, Proof
 from proofs.experiment.measurements import Figures
 from proofs.experiment.subject import Copy, Subject, config
@@ -258,7 +259,7 @@ def _no_watchdog(copy: Copy) -> None:
 
 
 def _blind_pinger(copy: Copy) -> None:
-    copy.patch("stuck = street.stuck", "stuck: list[str] = []")
+    mutations.apply(copy, "stall/blind-pinger")
 
 
 def headline(results: Sequence[Result]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 
+from proofs.catalog import mutations
 from proofs.experiment.case import Case, Deployed, Mutant, Proof
 from proofs.experiment.exchange import Exchange
 from proofs.experiment.measurements import Figures, count_of
@@ -148,7 +149,7 @@ def cases(deployed: Deployed) -> Sequence[Case]:
 
 
 def _no_drain(copy: Copy) -> None:
-    copy.patch("unstored = street.drain(lambda: self._ping(street))", "unstored = None")
+    mutations.apply(copy, "stop/no-drain")
 
 
 def _killed(copy: Copy) -> None:

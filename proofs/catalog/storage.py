@@ -7,8 +7,9 @@ import os
 import time
 from collections.abc import Sequence
 
+from proofs.catalog import mutations
 from proofs.catalog._recovery import DEADLINE_S, ComesBack, headline
-from proofs.catalog.exit12 import STEADY_TICKS
+from proofs.catalog._steady import STEADY_TICKS
 from proofs.experiment.case import Case, Deployed, Mutant, Proof
 from proofs.experiment.measurements import Figures
 from proofs.experiment.subject import Copy, Subject, config
@@ -100,8 +101,7 @@ def cases(deployed: Deployed) -> Sequence[Case]:
 
 
 def _swallow(copy: Copy) -> None:
-    old = "except StorageError as error:\n                self._counters.persist_errors += 1"
-    copy.patch(old, old.replace("error:\n", "error:\n                break\n"))
+    mutations.apply(copy, "storage/swallows-errors")
 
 
 PROOF = Proof(

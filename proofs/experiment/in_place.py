@@ -12,6 +12,7 @@ from pathlib import Path
 from proofs.experiment import controller_requests
 from proofs.experiment.controller_requests import Answer
 from proofs.experiment.subject import Subject
+from proofs.host.kind import not_a_lab
 from proofs.host.shell import Host
 from proofs.restore import file_backups
 from proofs.restore.lease import Lease
@@ -22,17 +23,6 @@ _HEALTH = ("/opt/hybrid-engine/current/bin/hybrid-engine", "health", "--json")
 
 class NotALab(Exception):
     """The operator's files are not edited on a host that somebody may depend on."""
-
-
-def not_a_lab(host: Host, quiet: bool = True) -> str:
-    """Why this host is none of roles/lab_nuc's; empty when it is one. quiet: do not record the look."""
-    kind = host.look("systemd-detect-virt", "--container", quiet=quiet).stdout.strip()
-    if kind != "systemd-nspawn":
-        return f"it edits /etc and the release, and this is no lab ({kind or 'no container'})"
-    marked = host.look("grep", "--null-data", "--quiet", "^HYBRID_ENGINE_LAB=", "/proc/1/environ", quiet=quiet)
-    if marked.rc != 0:
-        return "it edits /etc and the release, and this container was not started as a lab"
-    return ""
 
 
 class InPlace(Subject):

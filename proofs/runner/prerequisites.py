@@ -10,9 +10,9 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-from proofs.experiment.in_place import not_a_lab
 from proofs.experiment.subject import CONFIG_DIR, RELEASE, STATE_DIR
 from proofs.host import lock
+from proofs.host.kind import systemd_version
 from proofs.host.shell import Host, read_text
 from proofs.host.unit import Unit
 from proofs.restore import lease
@@ -83,10 +83,6 @@ def _first_number(text: str) -> int:
     return int(match[0]) if match else 0
 
 
-def systemd_version(host: Host) -> str:
-    return host.look("systemctl", "--version", quiet=True).stdout.partition("\n")[0]
-
-
 def operators_mode(unit: Unit, config_dir: Path = CONFIG_DIR) -> str:
     """The mode of the operator's engine: LIVE if that is what runs, or what the next start would run; "?" unknown.
 
@@ -113,8 +109,3 @@ def _configured_mode(path: Path) -> str:
         return "SHADOW"  # the engine's default
     except (OSError, ValueError):
         return "?"
-
-
-def kind_of_host(host: Host, quiet: bool = True) -> str:
-    """ "lab" or "nuc": what a kind cannot show at all is not in its required set. quiet: do not record the look."""
-    return "nuc" if not_a_lab(host, quiet) else "lab"

@@ -23,13 +23,14 @@ from proofs.evidence.recorder import Recorder
 from proofs.experiment.case import Proof
 from proofs.experiment.subject import CONFIG_DIR, RELEASE
 from proofs.host import deployed, lock
+from proofs.host.kind import kind_of_host, systemd_version
 from proofs.host.lock import Busy
 from proofs.host.shell import Host, Interrupted, Stop, facts
 from proofs.host.unit import Unit
 from proofs.restore import after_boot as boot
 from proofs.restore import lease
 from proofs.restore.lease import unit_of
-from proofs.runner.prerequisites import kind_of_host, mode_allows, prerequisites, systemd_version
+from proofs.runner.prerequisites import mode_allows, prerequisites
 from proofs.runner.run_proof import Run, run_proof
 from proofs.verdict import Json
 

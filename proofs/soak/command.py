@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 
 from proofs.soak.options import AS_CONFIGURED, MODES, PSI_ACTIONS, Asked, mode_of, seconds_of, stall_of
-from proofs.verifier.cli import Command
 
+Command = Callable[[str, str, object], argparse.ArgumentParser]
 DOES = "watch the engine at its ordinary work for hours, and decide what neither systemd nor the engine can"
 EPILOG = """\
 systemd alone restarts the engine, the engine alone thins out under pressure; the soak watches both. What it does about

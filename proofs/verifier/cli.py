@@ -67,7 +67,7 @@ def _hours(text: str) -> float:
 
 
 def _names(text: str) -> list[str]:
-    from proofs.catalog import JUDGED
+    from proofs.verifier.verify import JUDGED
 
     names = [name.strip() for name in text.split(",")]
     for name in names:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from proofs.catalog import mutations
 from proofs.evidence.redaction import Redactor
 from proofs.experiment.case import Mutant, Proof
 from proofs.experiment.subject import CONFIG_DIR, STATE_DIR, Copy, Source
@@ -203,8 +204,10 @@ def _mutant(
     copied = [event["data"]["from"] for event in events if event["kind"] == "copied"]
     replayed = Replayed(Path(_scratch(copies[0]["data"][conf])), copied[0] if copied else "")
     mutant.make(replayed)
-    patched = [{key: event["data"][key] for key in ("old", "new")} for event in events if event["kind"] == "patched"]
-    if patched != _AS_WRITTEN.data(replayed.patches):
+    recorded = [
+        mutations.latest(event["data"]["old"], event["data"]["new"]) for event in events if event["kind"] == "patched"
+    ]
+    if [{"old": old, "new": new} for old, new in recorded] != _AS_WRITTEN.data(replayed.patches):
         yield f"{_line(told)}: the release was not patched as the catalogue does it"
     below = f"/{header['run']}/{proof.name}/mutant-{proof.name}-{mutant.name}"
     if _scratch_conf(copies[0]["data"][conf], below, replayed.directives) is None:

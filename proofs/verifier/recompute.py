@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from proofs import verdict
-from proofs.catalog import JUDGED
 from proofs.evidence import statement
-from proofs.evidence.recorder import canonical
+from proofs.evidence.json_diff import differences
 from proofs.evidence.redaction import Redactor
 from proofs.experiment import summary
 from proofs.experiment.case import Case, Deployed, Mutant, Proof, judge
@@ -32,7 +31,7 @@ _AS_BEFORE = ("active", "cat_sha256", "etc_sha256")
 
 
 def rebuild(
-    events: Sequence[Event], catalogue: Mapping[str, Proof] = JUDGED, whole: Whole | None = None
+    events: Sequence[Event], catalogue: Mapping[str, Proof], whole: Whole | None = None
 ) -> tuple[dict[str, Json], list[str]]:
     """The statement that these events amount to, and where what they say of themselves is not borne out by them.
 
@@ -47,32 +46,6 @@ def rebuild(
             complaints.append(f"{name}: begun {len(rebuilt)} times, and not every time it said PASS")
         entries.append(_AS_WRITTEN.data(rebuilt[-1]))
     return statement.build(events, entries), complaints
-
-
-def differences(said: Json, found: Json, where: str = "") -> list[str]:
-    """Where two JSON values differ, as PATH: one, other. Elements that have a name or a case are called by it."""
-    if canonical({"": said}) == canonical({"": found}):
-        return []
-    if isinstance(said, dict) and isinstance(found, dict):
-        keys = sorted(said.keys() | found.keys())
-        below = [differences(said.get(key), found.get(key), f"{where}.{key}" if where else key) for key in keys]
-    elif isinstance(said, list) and isinstance(found, list) and len(said) == len(found):
-        pairs = enumerate(zip(said, found, strict=True))
-        below = [differences(one, other, f"{where}[{_called(one, number)}]") for number, (one, other) in pairs]
-    else:
-        below = []
-    return [line for lines in below for line in lines] or [f"{where}: {_short(said)}, but {_short(found)}"]
-
-
-def _called(element: Json, number: int) -> str:
-    if isinstance(element, dict):
-        return str(element.get("name") or element.get("case") or number)
-    return str(number)
-
-
-def _short(value: Json) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def attempts(events: Sequence[Event]) -> dict[str, list[list[Event]]]:

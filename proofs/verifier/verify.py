@@ -10,17 +10,23 @@ from __future__ import annotations
 
 import json
 import re
+from collections import ChainMap
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from proofs.catalog import JUDGED, REQUIRED
+from proofs.catalog import PROOFS, REQUIRED
 from proofs.evidence import blobs, recorder, signature
 from proofs.evidence import statement as bundle
+from proofs.evidence.json_diff import differences
 from proofs.host import deployed
+from proofs.soak.case import PROOF as SOAK
 from proofs.verdict import Json, Verdict
 from proofs.verifier import event_order, host_actions, recompute
 from proofs.verifier.policy import Asked, Report, Unusable
+
+# What a recording can be of: a soak breaks nothing on purpose and has no mutant, so it is no proof, and opens nothing.
+JUDGED = ChainMap(PROOFS, {SOAK.name: SOAK})
 
 _CLOCK_SLACK_S = 300.0
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -46,7 +52,7 @@ def verify(directory: Path, asked: Asked) -> Report:
         report.steps["freshness"] = _age(statement["predicate"]["finished"], asked)
     if statement is not None and events is not None:
         try:
-            made, complaints = recompute.rebuild(events, whole=blobs.reader(directory / blobs.FOLDER))
+            made, complaints = recompute.rebuild(events, JUDGED, blobs.reader(directory / blobs.FOLDER))
             report.steps["required"] = _required(made, asked.required, event_order.kind_shown(events))
             report.steps["verdicts"] = complaints + _deeds(events) + _same(body, statement, made)
             _buglog(report, events)
@@ -208,7 +214,7 @@ def _deeds(events: Sequence[dict[str, Json]]) -> list[str]:
 
 
 def _same(body: bytes, statement: dict[str, Json], made: dict[str, Json]) -> list[str]:
-    found = [f"the statement is not what the events come to: {d}" for d in recompute.differences(statement, made)]
+    found = [f"the statement is not what the events come to: {d}" for d in differences(statement, made)]
     if not found and body != bundle.encode(made):
         found.append("the statement is not written as the proofs write one")
     return found

@@ -10,7 +10,7 @@ import pytest
 
 from tests.lab.deploying import CONFIG, DROPINS, UNIT, fingerprint, history, live, pid, play
 from tests.lab.labs import CHECKOUT, Lab, wait_for
-from tests.support.books import TERMS
+from tests.support.accounting import TERMS
 
 pytestmark = pytest.mark.lab
 

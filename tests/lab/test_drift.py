@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from proofs.catalog import PROOFS
 from proofs.catalog.drift import DRIFTS
 from proofs.evidence import recorder
 from proofs.verifier import recompute
@@ -82,7 +83,7 @@ def test_the_controllers_answers_are_in_the_recording_that_is_judged_again(home:
     assert asked == [["verify", "deploy"], ["verify"], ["deploy", "verify"], ["verify"], ["verify"]]
     assert [answer["rc"] for answer in answers] == [0, 2, 0, 0, 2]
     assert all(answer["argv"][0] == "ansible-playbook" for answer in answers)
-    statement, complaints = recompute.rebuild(seen)
+    statement, complaints = recompute.rebuild(seen, PROOFS)
     assert complaints == []
     assert statement["predicate"]["proofs"] == json.loads((home / "statement.json").read_text())["predicate"]["proofs"]
 

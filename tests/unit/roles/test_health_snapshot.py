@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from proofs import snapshot
+from roles.flight_recorder.files import health_snapshot as snapshot
 from tests.support.process import ROOT
 
 NOW = datetime(2026, 11, 21, 5, 40, 3, tzinfo=UTC)
@@ -216,7 +216,7 @@ def test_a_full_disk_costs_the_oldest_records_and_leaves_no_half_line(
 def test_the_installed_file_is_a_program_by_itself(tmp_path: Path) -> None:
     """As the host runs it: alone, isolated, without anything of this project beside it."""
     alone = tmp_path / "hybrid-health-snapshot"
-    alone.write_bytes((ROOT / "proofs/snapshot.py").read_bytes())
+    alone.write_bytes((ROOT / "roles/flight_recorder/files/health_snapshot.py").read_bytes())
     kept = tmp_path / "kept"
     kept.mkdir()
 

@@ -22,10 +22,11 @@ from proofs.experiment.case import Deployed, NotSteady
 from proofs.experiment.controller_requests import Answer, Unanswered
 from proofs.experiment.in_place import InPlace, NotALab
 from proofs.experiment.measurements import Figures
+from proofs.host.kind import kind_of_host
 from proofs.host.shell import Host, Output
 from proofs.restore import file_backups, lease
 from proofs.restore.lease import Lease
-from proofs.runner import prerequisites, run
+from proofs.runner import run
 from proofs.verdict import of_checks
 
 ROOT = Path(__file__).parents[4]
@@ -104,7 +105,7 @@ def test_no_host_but_a_lab_has_its_files_edited(host: Host, tmp_path: Path, monk
             place.edit({path: "by hand\n"})
         assert path.read_text() == "as deployed\n"
         assert PROOFS["drift"].not_applicable(host)
-        assert prerequisites.kind_of_host(host) == "nuc"
+        assert kind_of_host(host) == "nuc"
         assert run.applicable(["stall", "drift"], host) == ["stall"]
         assert run.applicable(["drift"], host) == ["drift"]
     assert "drift" not in REQUIRED["nuc"]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from proofs.catalog._live_fixture import Kit
-from proofs.catalog.exit12 import GOOD
+from proofs.catalog._steady import GOOD
 from proofs.catalog.gate import OPEN, PROOF, WAYS, Live
 from proofs.evidence.recorder import Recorder
 from proofs.experiment.case import Deployed, judge

@@ -218,7 +218,8 @@ def test_no_new_tick_is_no_witness() -> None:
 
 
 def test_it_is_no_proof_and_opens_nothing() -> None:
-    from proofs.catalog import JUDGED, PROOFS, REQUIRED
+    from proofs.catalog import PROOFS, REQUIRED
+    from proofs.verifier.verify import JUDGED
 
     assert JUDGED["soak"].claim == PROOF.claim
     assert "soak" not in PROOFS

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from proofs.catalog import PROOFS
 from proofs.evidence import recorder
 from proofs.verifier import recompute
 from tests.support.proof_run import rechained
@@ -25,7 +26,7 @@ def measured(events: list[Event], scope: str = "stall") -> list[Event]:
 
 
 def entry(events: list[Event]) -> tuple[Event, list[str]]:
-    statement, complaints = recompute.rebuild(rechained(events))
+    statement, complaints = recompute.rebuild(rechained(events), PROOFS)
     (proof,) = statement["predicate"]["proofs"]
     return proof, complaints
 
