@@ -154,7 +154,7 @@ def _adapter(loaded: load.Config) -> ExecutionAdapter:
 
 
 def _run(args: argparse.Namespace) -> int:
-    log = journal.Journal("hybrid_engine")
+    log = journal.Logger("hybrid_engine")
     try:
         from hybrid_engine.engine import Engine
 

@@ -15,22 +15,23 @@ from dataclasses import replace
 from pathlib import Path
 
 from hybrid_engine.config.load import KEYS, Config
-from hybrid_engine.pipeline import Street
+from hybrid_engine.pipeline import Pipeline
 from hybrid_engine.pressure import Pressure
 from hybrid_engine.runtime import log as journal
+from hybrid_engine.runtime.clock import now_ms
 from hybrid_engine.runtime.errors import ConfigError, EngineError, Exit, OverloadError, StorageError
-from hybrid_engine.runtime.log import Journal
+from hybrid_engine.runtime.log import Logger
 from hybrid_engine.runtime.release import this_release
 from hybrid_engine.runtime.systemd import Notifier
 from hybrid_engine.stages.adapter import ExecutionAdapter
 from hybrid_engine.stages.channel import BEAT_S
 from hybrid_engine.stages.strategy import load
 from hybrid_engine.storage.database import Locked
-from hybrid_engine.storage.store import RunInfo, Store, now_ms
+from hybrid_engine.storage.store import RunInfo, Store
 
 PING_EVERY_S = 0.5
 
-log = Journal("hybrid_engine")
+log = Logger("hybrid_engine")
 
 
 class Engine:
@@ -71,28 +72,28 @@ class Engine:
         store = self._open_store(info)
         if store is None:
             return
-        street: Street | None = None
+        pipeline: Pipeline | None = None
         failure: BaseException | None = None
         try:
-            street = Street(self._config, store, strategy, self._adapter, self._wake)
+            pipeline = Pipeline(self._config, store, strategy, self._adapter, self._wake)
             # A hand-over makes more than the 700 objects after which Python looks for garbage, and none of it is cyclic
             # (measured: an eighth of the CPU).
             gc.freeze()
             gc.set_threshold(20_000)
             log.info("ready", run_id=store.run_id, after_s=round(time.monotonic() - began, 3))
             self._notifier.ready("running")
-            self._watch(street)
+            self._watch(pipeline)
         except BaseException as error:  # noqa: BLE001 - raised again below, when the street is drained
             failure = error
         self._notifier.stopping()
-        if street is not None:
+        if pipeline is not None:
             log.info("stopping", reason=str(failure) if failure else "asked to stop")
-            unstored = street.drain(lambda: self._ping(street))
+            unstored = pipeline.drain(lambda: self._ping(pipeline))
             if unstored is not None:
                 log.error(str(unstored))
-            late = street.failure
+            late = pipeline.failure
             failure = failure or (unstored or late if late is None or isinstance(late, StorageError) else late)
-        self._finish(store, street, failure)
+        self._finish(store, pipeline, failure)
         if failure is not None:
             raise failure
 
@@ -140,7 +141,7 @@ class Engine:
             self._sleep(BEAT_S)
         return None
 
-    def _watch(self, street: Street) -> None:
+    def _watch(self, pipeline: Pipeline) -> None:
         """Returns when the run is over; raises what ended it early."""
         engine = self._config.settings.engine
         now = time.monotonic()
@@ -148,43 +149,43 @@ class Engine:
         ends = now + engine.run_seconds if engine.run_seconds else float("inf")
         while True:
             now = time.monotonic()
-            self._ping(street)
-            street.one_cpu.gather()
-            self._look_at_pressure(street, now)
+            self._ping(pipeline)
+            pipeline.one_cpu.gather()
+            self._look_at_pressure(pipeline, now)
             if now >= next_heartbeat:
-                self._heartbeat(street)
+                self._heartbeat(pipeline)
                 next_heartbeat = max(next_heartbeat + engine.heartbeat_interval_secs, now)
             if self._reload_asked:
                 self._reload_asked = False
-                self._apply_reload(street)
-            if street.failure is not None:
-                raise street.failure
+                self._apply_reload(pipeline)
+            if pipeline.failure is not None:
+                raise pipeline.failure
             # A replay ends by itself: then the street runs dry in its own time, since nobody asked it to hurry.
-            if self._stop_asked or now >= ends or not street.persist.is_alive():
+            if self._stop_asked or now >= ends or not pipeline.persist.is_alive():
                 return
-            self._check_overload(street)
+            self._check_overload(pipeline)
             self._sleep(max(0.0, min(BEAT_S, ends - now, next_heartbeat - now)))
 
-    def _ping(self, street: Street) -> None:
+    def _ping(self, pipeline: Pipeline) -> None:
         now = time.monotonic()
         if now < self._next_ping:
             return
         self._next_ping = now + self._ping_every_s
-        stuck = street.stuck
+        stuck = pipeline.stuck
         if stuck:
             # No ping: if it lasts, systemd kills the process, and SIGABRT prints every thread's stack.
             self._notifier.status(f"stuck: {', '.join(stuck)}")
         else:
             self._notifier.watchdog()
 
-    def _heartbeat(self, street: Street) -> None:
-        street.door.close_gaps(now_ms())
-        fields = street.report()
+    def _heartbeat(self, pipeline: Pipeline) -> None:
+        pipeline.admission.close_gaps(now_ms())
+        fields = pipeline.report()
         log.info("HEARTBEAT", **fields, **self._pressure.report())
         source, stored, dropped = fields["source"] or "no source", fields["ticks_stored"], fields["dropped"]
         self._notifier.status(f"{self._config.settings.mode} {source}: {stored} ticks stored, {dropped} dropped")
 
-    def _look_at_pressure(self, street: Street, now: float) -> None:
+    def _look_at_pressure(self, pipeline: Pipeline, now: float) -> None:
         before = self._pressure.sample_every
         decision = self._pressure.look(now)
         if decision is None:
@@ -192,22 +193,22 @@ class Engine:
         in_force, received = self._pressure.sample_every, None
         if in_force != before:
             # No tick is lost: the count starts anew with the next trade, at this `received`.
-            received = street.door.resample(in_force, self._config.settings.engine.admit_wait_ms, now_ms())
+            received = pipeline.admission.resample(in_force, self._config.settings.engine.admit_wait_ms, now_ms())
         write = log.error if decision["action"] == "ABORT" else log.warn
         write("pressure decision", **decision, current_sample_every=in_force, received=received)
 
-    def _check_overload(self, street: Street) -> None:
+    def _check_overload(self, pipeline: Pipeline) -> None:
         limit_s = self._config.settings.engine.overload_after_s
-        if street.blocked_s() >= limit_s:
+        if pipeline.blocked_s() >= limit_s:
             raise OverloadError(f"commits were blocked by a lock on the database for {limit_s:g} s")
-        if street.persist.failing_since is not None:
+        if pipeline.persist.failing_since is not None:
             return  # a full or broken disk fills the house too; it has its own deadline and its own code
-        if street.stuck and self._notifier.watchdog_s is not None:
+        if pipeline.stuck and self._notifier.watchdog_s is not None:
             return  # so does a hang: the watchdog ends it, with every thread's stack
-        if street.door.evicting_for() >= limit_s:
+        if pipeline.admission.evicting_for() >= limit_s:
             raise OverloadError(f"the house was full: ticks were dropped in every second of {limit_s:g} s")
 
-    def _apply_reload(self, street: Street) -> None:
+    def _apply_reload(self, pipeline: Pipeline) -> None:
         self._notifier.reloading()
         try:
             new = self._reload()
@@ -227,17 +228,17 @@ class Engine:
         journal.set_level(engine.log_level)
         self._pressure.reload(engine)
         in_force = self._pressure.sample_every
-        received = street.reload(engine, in_force)
+        received = pipeline.reload(engine, in_force)
         log.info("reloaded", received=received, sample_every=in_force, changed=now)
         if later:
             log.warn("these changes need a restart", keys=later)
         self._notifier.ready("running")
 
-    def _finish(self, store: Store, street: Street | None, failure: BaseException | None) -> None:
+    def _finish(self, store: Store, pipeline: Pipeline | None, failure: BaseException | None) -> None:
         code = failure.code if isinstance(failure, EngineError) else Exit.BUG if failure else Exit.COMPLETE
-        if street is not None:
-            log.info("FINAL METRICS", **street.report(), **self._pressure.report(), exit_code=int(code))
-            if street.persist.is_alive():
+        if pipeline is not None:
+            log.info("FINAL METRICS", **pipeline.report(), **self._pressure.report(), exit_code=int(code))
+            if pipeline.persist.is_alive():
                 return  # it still holds the connection; the process ends without it
         for tries_left in (2, 1, 0):
             try:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hybrid_engine.config.load import Config
+from hybrid_engine.runtime.clock import now_ms
 from hybrid_engine.runtime.errors import StorageError
 from hybrid_engine.storage.database import Locked, open_at_rest
 from hybrid_engine.storage.schema import APPLICATION_ID
-from hybrid_engine.storage.store import now_ms
 
 # A heartbeat may come late, and one commit may take its time.
 GRACE_MS = 15_000

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hybrid_engine.config.settings import EngineSettings
-from hybrid_engine.runtime.log import Journal
+from hybrid_engine.runtime.log import Logger
 
 KINDS = ("cpu", "memory", "io")
 LOOK_EVERY_S = 1.0
@@ -21,7 +21,7 @@ _SOME = re.compile(r"^some avg10=(\d{1,3}(?:\.\d+)?) ", re.MULTILINE)
 
 Readings = Mapping[str, float | None]
 
-log = Journal("hybrid_engine::pressure")
+log = Logger("hybrid_engine::pressure")
 
 
 class Rung(NamedTuple):

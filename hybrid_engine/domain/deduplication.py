@@ -4,7 +4,7 @@ from array import array
 from bisect import bisect_left
 from operator import lt
 
-from hybrid_engine.domain.events import Print
+from hybrid_engine.domain.events import MarketTrade
 
 # Symbols of a source: as many as Binance streams on one connection. Those that it was not configured for are fewer, so
 # that an exchange which invents some leaves room for those that it was.
@@ -16,7 +16,7 @@ REMEMBERED_IDS = 4096
 SPARE_IDS = 512
 
 
-class Recent:
+class RecentIds:
     """The last trade ids of one source and symbol.
 
     Exchanges do not promise order inside a message, so the ids themselves, not a mark.
@@ -32,7 +32,7 @@ class Recent:
         self._ascending = 0  # of the newest ids, so many stand in ascending order
         self._highest = -1
 
-    def sift(self, prints: list[Print]) -> list[Print]:
+    def sift(self, prints: list[MarketTrade]) -> list[MarketTrade]:
         """Those that did not come before, which are remembered now; those without a number as well."""
         numbers = [number for _, _, _, number, _ in prints if number is not None]
         if numbers and numbers[0] > self._highest and all(map(lt, numbers, numbers[1:])):

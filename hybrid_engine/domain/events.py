@@ -12,7 +12,7 @@ FILLED = "FILLED"
 REJECTED = "REJECTED"
 
 
-class Print(NamedTuple):
+class MarketTrade(NamedTuple):
     """One trade as an exchange printed it, decoded but not yet admitted."""
 
     symbol: str

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from hybrid_engine.domain.events import Print
+from hybrid_engine.domain.events import MarketTrade
 
 MAX_INT = 2**63 - 1  # what a column of the store holds
 # A Unix time above it is not in milliseconds (that would be the year 5138), or not in microseconds.
@@ -45,7 +45,7 @@ class Decoded(NamedTuple):
     Both are "" when it said nothing of the kind.
     """
 
-    prints: Sequence[Print]
+    prints: Sequence[MarketTrade]
     rejections: Sequence[str]
     marks: Sequence[Mark] = ()
     moving: str = ""

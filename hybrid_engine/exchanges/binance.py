@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from urllib.parse import parse_qs, urlsplit
 
-from hybrid_engine.domain.events import Print
+from hybrid_engine.domain.events import MarketTrade
 from hybrid_engine.exchanges.base import (
     NOTHING,
     Decoded,
@@ -77,7 +77,7 @@ def _one(frame: Frame, id_key: str) -> Decoded:
         marks = _trades_in(frame, symbol) if id_key == "a" and "M" in frame else counted(symbol, number)
         time_ms = unix_ms(frame, "T" if "T" in frame else "E")
         # A named tuple's own constructor takes twice as long, and the trades of a flood are all made here.
-        prints = [tuple.__new__(Print, (symbol, amount(frame, "p"), amount(frame, "q"), number, time_ms))]
+        prints = [tuple.__new__(MarketTrade, (symbol, amount(frame, "p"), amount(frame, "q"), number, time_ms))]
         return tuple.__new__(Decoded, (prints, (), marks, "", ""))
     except Undecodable as error:
         return Decoded([], [str(error)], marks)

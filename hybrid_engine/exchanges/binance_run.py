@@ -9,7 +9,7 @@ from typing import Annotated
 
 import msgspec
 
-from hybrid_engine.domain.events import Print
+from hybrid_engine.domain.events import MarketTrade
 from hybrid_engine.exchanges.base import MAX_INT, MICROSECONDS, Decoded, Mark
 
 _Number = Annotated[int, msgspec.Meta(ge=0, lt=MAX_INT)]
@@ -78,7 +78,7 @@ def decode_run(messages: Sequence[bytes]) -> list[Decoded] | None:
         return None
     # A named tuple's own constructor takes twice as long, and the trades of a flood are all made here.
     prints = [
-        tuple.__new__(Print, (trade.s, price, size, trade.number, trade.T))
+        tuple.__new__(MarketTrade, (trade.s, price, size, trade.number, trade.T))
         for trade, price, size in zip(trades, price_of, size_of, strict=True)
     ]
     found: list[Decoded] = []
@@ -97,5 +97,5 @@ def decode_run(messages: Sequence[bytes]) -> list[Decoded] | None:
     return found
 
 
-def _piece(prints: list[Print], symbol: str, first: int, last: int) -> Decoded:
+def _piece(prints: list[MarketTrade], symbol: str, first: int, last: int) -> Decoded:
     return tuple.__new__(Decoded, (prints, (), (tuple.__new__(Mark, (symbol, first, last, True)),), "", ""))

@@ -9,7 +9,7 @@ They are another channel and may overtake the trades they tell of, which are the
 import json
 from collections.abc import Sequence
 
-from hybrid_engine.domain.events import Print
+from hybrid_engine.domain.events import MarketTrade
 from hybrid_engine.exchanges.base import (
     NOTHING,
     Decoded,
@@ -58,6 +58,6 @@ def _match(frame: Frame) -> Decoded:
         symbol, number = symbol_of(frame, "product_id"), id_of(frame, "trade_id")
         marks = counted(symbol, number)
         price, size, time_ms = amount(frame, "price"), amount(frame, "size"), rfc3339_ms(frame, "time")
-        return Decoded([Print(symbol, price, size, number, time_ms)], [], marks)
+        return Decoded([MarketTrade(symbol, price, size, number, time_ms)], [], marks)
     except Undecodable as error:
         return Decoded([], [str(error)], marks)

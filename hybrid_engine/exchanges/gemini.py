@@ -6,7 +6,7 @@ No marks: nothing says that `t` counts the trades of one symbol, and the ids of 
 import json
 from collections.abc import Sequence
 
-from hybrid_engine.domain.events import Print
+from hybrid_engine.domain.events import MarketTrade
 from hybrid_engine.exchanges.base import (
     NOTHING,
     Decoded,
@@ -37,7 +37,7 @@ class Gemini(Exchange):
             return NOTHING
         try:
             symbol, price, size = symbol_of(frame, "s"), amount(frame, "p"), amount(frame, "q")
-            return Decoded([Print(symbol, price, size, id_of(frame, "t"), unix_ms(frame, "E"))], [])
+            return Decoded([MarketTrade(symbol, price, size, id_of(frame, "t"), unix_ms(frame, "E"))], [])
         except Undecodable as error:
             return Decoded([], [str(error)])
 

@@ -6,7 +6,7 @@
 from collections.abc import Sequence
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-from hybrid_engine.domain.events import Print
+from hybrid_engine.domain.events import MarketTrade
 from hybrid_engine.exchanges.base import (
     Decoded,
     Exchange,
@@ -35,7 +35,7 @@ class GeminiV1(Exchange):
         events = frame.get("events")
         if not isinstance(events, list):
             return Decoded([], ["events: not a list"], marks)
-        prints: list[Print] = []
+        prints: list[MarketTrade] = []
         rejections: list[str] = []
         for event in events:
             if not isinstance(event, dict):
@@ -43,7 +43,7 @@ class GeminiV1(Exchange):
             elif event.get("type") == "trade":
                 try:
                     time_ms, number = unix_ms(frame, "timestampms"), id_of(event, "tid")
-                    prints.append(Print("", amount(event, "price"), amount(event, "amount"), number, time_ms))
+                    prints.append(MarketTrade("", amount(event, "price"), amount(event, "amount"), number, time_ms))
                 except Undecodable as error:
                     rejections.append(str(error))
         return Decoded(prints, rejections, marks)

@@ -6,7 +6,7 @@ No marks: `event_id` counts what happens at all of Gemini, so it has holes where
 import json
 from collections.abc import Sequence
 
-from hybrid_engine.domain.events import Print
+from hybrid_engine.domain.events import MarketTrade
 from hybrid_engine.exchanges.base import (
     NOTHING,
     Decoded,
@@ -30,7 +30,9 @@ class GeminiV2(Exchange):
             return NOTHING
         try:
             symbol, price, size = symbol_of(frame, "symbol"), amount(frame, "price"), amount(frame, "quantity")
-            return Decoded([Print(symbol, price, size, id_of(frame, "event_id"), unix_ms(frame, "timestamp"))], [])
+            return Decoded(
+                [MarketTrade(symbol, price, size, id_of(frame, "event_id"), unix_ms(frame, "timestamp"))], []
+            )
         except Undecodable as error:
             return Decoded([], [str(error)])
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from hybrid_engine.domain.events import Print
+from hybrid_engine.domain.events import MarketTrade
 from hybrid_engine.exchanges.base import (
     NOTHING,
     Decoded,
@@ -42,7 +42,7 @@ class Kraken(Exchange):
             return NOTHING
         if not isinstance(trades, list):
             return Decoded([], ["data: not a list"])
-        prints: list[Print] = []
+        prints: list[MarketTrade] = []
         rejections: list[str] = []
         marks: list[Mark] = []
         for trade in trades:
@@ -53,7 +53,7 @@ class Kraken(Exchange):
                 symbol, number = symbol_of(trade, "symbol"), id_of(trade, "trade_id")
                 marks += counted(symbol, number)
                 price, size, time_ms = amount(trade, "price"), amount(trade, "qty"), rfc3339_ms(trade, "timestamp")
-                prints.append(Print(symbol, price, size, number, time_ms))
+                prints.append(MarketTrade(symbol, price, size, number, time_ms))
             except Undecodable as error:
                 rejections.append(str(error))
         # Nothing promises an order inside a message, and a hole that the same message fills is none.

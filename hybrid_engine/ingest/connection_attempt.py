@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 CONNECT_TIMEOUT_S = 8.0
 
 
-class Connecting:
+class ConnectionAttempt:
     """A connection on its way. `wake` is called, from another thread, when there is a result."""
 
     def __init__(self, source: Source, app_symbol: str, wake: Callable[[], None]) -> None:

@@ -12,25 +12,25 @@ from functools import partial
 from hybrid_engine.config.settings import EngineSettings
 from hybrid_engine.config.sources import Source
 from hybrid_engine.domain.counters import FeedState
-from hybrid_engine.ingest.delivery import Booking
+from hybrid_engine.ingest.delivery import Delivery
 from hybrid_engine.ingest.failure import Dead, SourceFailed
 from hybrid_engine.ingest.listener import Listener
 from hybrid_engine.ingest.session import Session
-from hybrid_engine.ingest.source_connection import Link
-from hybrid_engine.ingest.source_report import Overview
-from hybrid_engine.ingest.source_selector import Choice
+from hybrid_engine.ingest.source_connection import SourceConnection
+from hybrid_engine.ingest.source_report import SourceReport
+from hybrid_engine.ingest.source_selector import SourceSelector
 from hybrid_engine.ingest.source_state import Change, Rules
 from hybrid_engine.ingest.stage import IngestStage
+from hybrid_engine.runtime.clock import now_ms
 from hybrid_engine.runtime.errors import NetworkError, ParseError
-from hybrid_engine.runtime.log import Journal
-from hybrid_engine.stages.admission import FrontDoor
+from hybrid_engine.runtime.log import Logger
+from hybrid_engine.stages.admission import AdmissionQueue
 from hybrid_engine.stages.channel import BEAT_S
-from hybrid_engine.storage.store import now_ms
 
 # How often health and choice are looked at. What fails, connects or is to stop is seen at once.
 TEND_S = 0.1
 
-log = Journal("hybrid_engine.ingest")
+log = Logger("hybrid_engine.ingest")
 
 
 class FeedIngest(IngestStage):
@@ -40,16 +40,16 @@ class FeedIngest(IngestStage):
         self,
         sources: Sequence[Source],
         app_symbol: str,
-        door: FrontDoor,
+        admission: AdmissionQueue,
         feed: FeedState,
         settings: EngineSettings,
         on_end: Callable[[], None],
     ) -> None:
-        super().__init__(door, feed, settings, on_end)
-        self._links = {source.name: Link(source, app_symbol) for source in sources}
-        self._choice = Choice([link.standing for link in self._links.values()])
-        self._overview = Overview(feed, self._links, self._choice)
-        self._booking = Booking(door, feed, self._choice, self.beat)
+        super().__init__(admission, feed, settings, on_end)
+        self._links = {source.name: SourceConnection(source, app_symbol) for source in sources}
+        self._choice = SourceSelector([link.standing for link in self._links.values()])
+        self._overview = SourceReport(feed, self._links, self._choice)
+        self._booking = Delivery(admission, feed, self._choice, self.heartbeat)
         self._listener = Listener()
         self._tend_at = 0.0
 
@@ -61,7 +61,7 @@ class FeedIngest(IngestStage):
         self._booking.usable_at = time.monotonic()
         try:
             while not self.stopping:
-                self.beat()
+                self.heartbeat()
                 ready, rung = self._listener.ready(max(0.0, min(BEAT_S, self._tend_at - time.monotonic())))
                 for session, link in ready:
                     self._read(link, session)
@@ -74,7 +74,7 @@ class FeedIngest(IngestStage):
             self.feed.source = ""
             self._listener.close()
 
-    def _read(self, link: Link, session: Session) -> None:
+    def _read(self, link: SourceConnection, session: Session) -> None:
         if not session.open:
             return  # gone since it was found ready
         try:
@@ -98,7 +98,7 @@ class FeedIngest(IngestStage):
         self._overview.look()
         self._check_deadline()
 
-    def _look_after(self, link: Link) -> None:
+    def _look_after(self, link: SourceConnection) -> None:
         now = time.monotonic()
         try:
             made = link.connected(now)
@@ -125,14 +125,14 @@ class FeedIngest(IngestStage):
         elif why := link.move_due(now):
             link.connect(now, why, self._listener.ring)
 
-    def _heard_pong(self, link: Link, session: Session, at: float) -> None:
+    def _heard_pong(self, link: SourceConnection, session: Session, at: float) -> None:
         """A quiet market: nobody trades, and the exchange answers."""
         if session is link.successor:
             session.sensible_at = session.sensible_at or at
         elif at > link.standing.heard_at:
             self._booking.alive(link, session, now_ms())
 
-    def _fail(self, link: Link, session: Session, error: SourceFailed) -> None:
+    def _fail(self, link: SourceConnection, session: Session, error: SourceFailed) -> None:
         """A connection is of no use any more."""
         self._listener.drop(session)
         if session is link.successor:
@@ -144,7 +144,7 @@ class FeedIngest(IngestStage):
             self._decide()
             self._check_deadline()
 
-    def _failed(self, link: Link, session: Session | None, error: SourceFailed) -> None:
+    def _failed(self, link: SourceConnection, session: Session | None, error: SourceFailed) -> None:
         """A source cannot be used now."""
         self._overview.remember()
         self.feed.source_failures += 1
@@ -160,7 +160,7 @@ class FeedIngest(IngestStage):
             self._booking.silence_begins("down", link.source.name, symbol, from_ms)
         link.failed(time.monotonic(), error, self.settings.failback_after_s)
 
-    def _let_go(self, link: Link) -> None:
+    def _let_go(self, link: SourceConnection) -> None:
         for session in link.let_go(time.monotonic(), self.settings.failback_after_s):
             self._listener.drop(session)
 
@@ -200,7 +200,7 @@ class FeedIngest(IngestStage):
             self._booking.end_silences(session, now_ms())
         self._overview.name_leaders()
 
-    def _leave(self, symbol: str, link: Link, change: Change) -> None:
+    def _leave(self, symbol: str, link: SourceConnection, change: Change) -> None:
         """A source that still works leads a symbol no more."""
         if link.session is not None:
             link.session.leads.discard(symbol)
@@ -216,7 +216,7 @@ class FeedIngest(IngestStage):
         self._booking.silence_begins("stale", link.source.name, symbol, from_ms)
         link.left_as_stale(now, self.settings.failback_after_s)
 
-    def _move(self, link: Link) -> None:
+    def _move(self, link: SourceConnection) -> None:
         """The new connection of a source takes over from its old one: nothing is lost, nothing comes twice."""
         old = link.session
         assert old is not None

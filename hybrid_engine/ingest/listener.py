@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from hybrid_engine.ingest.session import Session
-from hybrid_engine.ingest.source_connection import Link
+from hybrid_engine.ingest.source_connection import SourceConnection
 
 READ_EVERY_S = 0.0003
 
@@ -20,7 +20,7 @@ READ_EVERY_S = 0.0003
 class Ready(NamedTuple):
     """`rung`: another thread has news as well."""
 
-    sessions: list[tuple[Session, Link]]
+    sessions: list[tuple[Session, SourceConnection]]
     rung: bool
 
 
@@ -32,7 +32,7 @@ class Listener:
         self._bell, self._rope = socket.socketpair()
         self._bell.setblocking(False)
         self._selector.register(self._bell, selectors.EVENT_READ)
-        self._more: dict[Session, Link] = {}  # connections that hold more than their socket shows
+        self._more: dict[Session, SourceConnection] = {}  # connections that hold more than their socket shows
         self._read_at = 0.0  # when there was last something to read
 
     def ring(self) -> None:
@@ -60,11 +60,11 @@ class Listener:
             self._read_at = time.monotonic()
         return Ready(list(ready.items()), rung)
 
-    def holds_more(self, session: Session, link: Link) -> None:
+    def holds_more(self, session: Session, link: SourceConnection) -> None:
         """It has something to read, whatever its socket shows."""
         self._more[session] = link
 
-    def open(self, session: Session, link: Link) -> None:
+    def open(self, session: Session, link: SourceConnection) -> None:
         self._selector.register(session.fileno, selectors.EVENT_READ, (session, link))
 
     def drop(self, session: Session) -> None:

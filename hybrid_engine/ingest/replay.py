@@ -7,9 +7,10 @@ from pathlib import Path
 
 from hybrid_engine.config.settings import EngineSettings, ReplayFrom
 from hybrid_engine.ingest.stage import IngestStage
+from hybrid_engine.runtime.clock import now_ms
 from hybrid_engine.runtime.errors import ConfigError, OverloadError, StorageError
 from hybrid_engine.storage.database import Locked, is_lock, open_reader
-from hybrid_engine.storage.store import Store, now_ms, ticks_of_run
+from hybrid_engine.storage.store import Store, ticks_of_run
 
 CHUNK = 256
 
@@ -69,9 +70,9 @@ class ReplayIngest(IngestStage):
                 con.execute("BEGIN")  # one state of it, whatever an engine on it deletes meanwhile
                 _refuse_cut(con, source)
                 for ticks in ticks_of_run(con, source.run, CHUNK):
-                    self.beat()
+                    self.heartbeat()
                     self.feed.last_frame_ms = now_ms()
-                    self.door.offer_replayed(ticks, self.beat, lambda: self.stopping)
+                    self.admission.offer_replayed(ticks, self.heartbeat, lambda: self.stopping)
                     if self.stopping:
                         return
         except sqlite3.Error as error:

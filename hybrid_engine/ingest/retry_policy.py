@@ -20,7 +20,7 @@ LONGEST_HOLD_S = 900.0
 STEADY = 10
 
 
-class Patience:
+class RetryPolicy:
     """Of one source. `chance(low, high)` draws the jitter."""
 
     def __init__(self, chance: Callable[[float, float], float] = random.uniform) -> None:

@@ -18,7 +18,7 @@ LATE_S = 1.0
 WAITING = 256
 
 
-class Told(NamedTuple):
+class SequenceEvent(NamedTuple):
     """Numbers `first` to `last` were left out; or came, after others had that stand behind them."""
 
     symbol: str
@@ -28,7 +28,7 @@ class Told(NamedTuple):
     came: bool
 
 
-class Numbers:
+class SequenceTracker:
     """Of one source: the number that is due next, symbol by symbol, for those that last and those of a socket."""
 
     def __init__(self) -> None:
@@ -39,7 +39,7 @@ class Numbers:
         self._due[False].clear()
         self._due[True] = {symbol: number for symbol, number in self._due[True].items() if goes_on(symbol)}
 
-    def observe(self, marks: Sequence[Mark]) -> Sequence[Told]:
+    def observe(self, marks: Sequence[Mark]) -> Sequence[SequenceEvent]:
         """What the marks of one message tell beside the numbers that were due."""
         if len(marks) == 1:
             symbol, first, last, lasting = marks[0]
@@ -47,7 +47,7 @@ class Numbers:
             if due.get(symbol) == first <= last + 1:  # as nearly always
                 due[symbol] = last + 1
                 return ()
-        told: list[Told] = []
+        told: list[SequenceEvent] = []
         for symbol, first, last, lasting in sorted(marks):  # exchanges do not promise order inside a message
             due = self._due[lasting]
             next_due = due.get(symbol)
@@ -55,18 +55,18 @@ class Numbers:
                 continue  # an exchange that invents symbols
             if next_due is not None and next_due - REPEATED <= last + 1 <= next_due:
                 if first <= last:  # a repetition, or what came late
-                    told.append(Told(symbol, first, last, lasting, came=True))
+                    told.append(SequenceEvent(symbol, first, last, lasting, came=True))
                 continue
             if next_due is not None and next_due - REPEATED <= first + 1 <= next_due:  # the same, and more behind it
-                told.append(Told(symbol, first, next_due - 1, lasting, came=True))
+                told.append(SequenceEvent(symbol, first, next_due - 1, lasting, came=True))
             elif next_due is not None and 0 < first - next_due <= PLAUSIBLE:
-                told.append(Told(symbol, next_due, first - 1, lasting, came=False))
+                told.append(SequenceEvent(symbol, next_due, first - 1, lasting, came=False))
             due[symbol] = last + 1
         return told
 
 
 @dataclass(slots=True)
-class Hole:
+class SequenceGap:
     """Numbers that were left out; `pieces`: those that did not come since, as (first, last). `key`: of what they are
     the numbers. `found_at` is in monotonic seconds, `_ms` of the wall clock."""
 
@@ -83,13 +83,13 @@ class Hole:
         return sum(last - first + 1 for first, last in self.pieces)
 
 
-class Holes:
+class SequenceGaps:
     """Holes that may yet be filled."""
 
     def __init__(self) -> None:
-        self._waiting: deque[Hole] = deque()
+        self._waiting: deque[SequenceGap] = deque()
 
-    def add(self, hole: Hole) -> None:
+    def add(self, hole: SequenceGap) -> None:
         self._waiting.append(hole)
 
     def came(self, key: Hashable, first: int, last: int) -> None:
@@ -99,7 +99,7 @@ class Holes:
                 pieces = [piece for a, b in hole.pieces for piece in ((a, min(b, first - 1)), (max(a, last + 1), b))]
                 hole.pieces = [(a, b) for a, b in pieces if a <= b]
 
-    def over(self, now: float) -> Iterator[Hole]:
+    def over(self, now: float) -> Iterator[SequenceGap]:
         """Those that nothing will fill any more, oldest first; they are forgotten."""
         while self._waiting and (now - self._waiting[0].found_at >= LATE_S or len(self._waiting) > WAITING):
             yield self._waiting.popleft()

@@ -7,10 +7,10 @@ from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from hybrid_engine.config.sources import Source
-from hybrid_engine.domain.events import Print
+from hybrid_engine.domain.events import MarketTrade
 from hybrid_engine.exchanges import EXCHANGES, Mark, decode
-from hybrid_engine.ingest.symbol_names import Names
-from hybrid_engine.storage.store import now_ms
+from hybrid_engine.ingest.symbol_names import SymbolNames
+from hybrid_engine.runtime.clock import now_ms
 
 if TYPE_CHECKING:
     from hybrid_engine.ingest.connection import Connection
@@ -23,13 +23,13 @@ KEPT_IN_ALL = 16384
 KEPT_SYMBOLS = 128
 
 
-class Heard:
+class ParsedBatch:
     """What came in one go: trades of symbols the connection leads, numbers that were left out, complaints."""
 
     __slots__ = ("marks", "moving", "prints", "refused", "rejected", "sensible", "traded")
 
     def __init__(self) -> None:
-        self.prints: list[Print] = []
+        self.prints: list[MarketTrade] = []
         self.marks: list[Sequence[Mark]] = []
         self.rejected: list[tuple[str, bytes]] = []
         self.traded: set[str] = set()
@@ -43,7 +43,7 @@ class Session:
     `leads`: symbols whose trades are wanted from it; the others are kept for when it has to take over.
     """
 
-    def __init__(self, source: Source, names: Names, connection: "Connection") -> None:
+    def __init__(self, source: Source, names: SymbolNames, connection: "Connection") -> None:
         self.source = source
         self.names = names
         self.connection = connection
@@ -58,12 +58,12 @@ class Session:
         self.moving = ""
         self.leads: set[str] = set()
         self.strangers: set[str] = set()  # symbols it was not configured for
-        self._kept: dict[str, deque[tuple[float, int, Print]]] = {}
+        self._kept: dict[str, deque[tuple[float, int, MarketTrade]]] = {}
         self._most = max(KEPT_IN_ALL // KEPT_SYMBOLS, min(KEPT, KEPT_IN_ALL // len(names.own)))
 
-    def sort(self, messages: Sequence[bytes], now: float, received_ms: int, limit: int) -> Heard:
+    def sort(self, messages: Sequence[bytes], now: float, received_ms: int, limit: int) -> ParsedBatch:
         """Decode, up to the message that makes `limit` undecodable ones in a row; set aside what others lead."""
-        heard, exchange, known, name_of = Heard(), self.exchange, self.names.known, self.names.of
+        heard, exchange, known, name_of = ParsedBatch(), self.exchange, self.names.known, self.names.of
         prints = heard.prints
         # Those that nobody is told to lead come with the rest.
         wanted = self.leads | self.strangers if self.leads else self.leads
@@ -75,7 +75,7 @@ class Session:
                 for theirs, group in groupby(trades, _SYMBOL):
                     name, items = known.get(theirs) or name_of(theirs), list(group)
                     if name != theirs:
-                        items = [Print(name, *item[1:]) for item in items]
+                        items = [MarketTrade(name, *item[1:]) for item in items]
                     if name in wanted:
                         heard.traded.add(name)
                         prints += items
@@ -95,7 +95,9 @@ class Session:
                 break
         return heard
 
-    def _set_aside(self, name: str, items: Sequence[Print], now: float, received_ms: int, heard: Heard) -> None:
+    def _set_aside(
+        self, name: str, items: Sequence[MarketTrade], now: float, received_ms: int, heard: ParsedBatch
+    ) -> None:
         heard.traded.add(name)
         if name not in self.names.own:
             self.strangers.add(name)
@@ -116,7 +118,9 @@ class Session:
             news = [entry for entry in self._kept.get(symbol, ()) if entry[2] not in known]
             self._kept[symbol] = deque([*entries, *news], maxlen=self._most)
 
-    def kept(self, symbol: str, after: float, taken: Set[Print] = frozenset()) -> Iterator[tuple[int, list[Print]]]:
+    def kept(
+        self, symbol: str, after: float, taken: Set[MarketTrade] = frozenset()
+    ) -> Iterator[tuple[int, list[MarketTrade]]]:
         """What was kept of `symbol` and heard after that moment, as it came: (received_ms, trades). Kept no longer.
 
         Where some of it was `taken` from another source, both hear one exchange: then it is what came behind that.

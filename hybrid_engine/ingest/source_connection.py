@@ -5,17 +5,17 @@ import time
 from collections.abc import Callable, Iterator
 
 from hybrid_engine.config.sources import Source
-from hybrid_engine.domain.events import Print
+from hybrid_engine.domain.events import MarketTrade
 from hybrid_engine.exchanges import EXCHANGES
-from hybrid_engine.ingest.connection_attempt import Connecting
+from hybrid_engine.ingest.connection_attempt import ConnectionAttempt
 from hybrid_engine.ingest.failure import Dead, Garbage, SourceFailed
-from hybrid_engine.ingest.retry_policy import MINUTE_S, Patience
-from hybrid_engine.ingest.sequence_gaps import Numbers
+from hybrid_engine.ingest.retry_policy import MINUTE_S, RetryPolicy
+from hybrid_engine.ingest.sequence_gaps import SequenceTracker
 from hybrid_engine.ingest.session import Session
-from hybrid_engine.ingest.source_state import Standing
-from hybrid_engine.ingest.symbol_names import Names
-from hybrid_engine.runtime.log import Journal
-from hybrid_engine.storage.store import now_ms
+from hybrid_engine.ingest.source_state import SourceState
+from hybrid_engine.ingest.symbol_names import SymbolNames
+from hybrid_engine.runtime.clock import now_ms
+from hybrid_engine.runtime.log import Logger
 
 # The old connection and the new one are read side by side for so long before the old one is left.
 OVERLAP_S = 1.0
@@ -24,10 +24,10 @@ ECHO_S = 5.0
 # A connection whose life is limited is replaced after this part of it, drawn so that many do not move together.
 MOVE_AFTER = (0.9, 0.98)
 
-log = Journal("hybrid_engine.ingest")
+log = Logger("hybrid_engine.ingest")
 
 
-class Link:
+class SourceConnection:
     """A source with at most one connection in use (`session`) and at most one to come (`successor`).
 
     `why`: what it is connected for. `seen_twice`: trades of the old connection that the new one may bring as well;
@@ -36,20 +36,20 @@ class Link:
 
     def __init__(self, source: Source, app_symbol: str) -> None:
         self.source = source
-        self.names = Names(source, app_symbol)
-        self.standing = Standing(source.name, source.priority, self.names.own)
-        self.patience = Patience()
-        self.numbers = Numbers()
+        self.names = SymbolNames(source, app_symbol)
+        self.standing = SourceState(source.name, source.priority, self.names.own)
+        self.patience = RetryPolicy()
+        self.numbers = SequenceTracker()
         self.session: Session | None = None
         self.successor: Session | None = None
         self.why = ""
         self.garbage = False
         self.heard_ms: int | None = None
         self.began_ms = 0
-        self.seen_twice: set[Print] = set()
-        self.echoes: set[Print] = set()
+        self.seen_twice: set[MarketTrade] = set()
+        self.echoes: set[MarketTrade] = set()
         self._app_symbol = app_symbol
-        self._connecting: Connecting | None = None
+        self._connecting: ConnectionAttempt | None = None
         self._lifetime_s = EXCHANGES[source.kind].lifetime_s
         self._move_at = self._next_move_at = self._seen_until = self._echoes_until = 0.0
         self._trouble = ""
@@ -77,7 +77,7 @@ class Link:
         if self.session is None:
             self.began_ms = now_ms()
             self.standing.connecting_at = now
-        self._connecting = Connecting(self.source, self._app_symbol, wake)
+        self._connecting = ConnectionAttempt(self.source, self._app_symbol, wake)
 
     def connected(self, now: float) -> Session | None:
         """The connection that was made since the last call, now the session or its successor. Raises SourceFailed."""
@@ -167,14 +167,14 @@ class Link:
         self._plan_move(now)
         return self.session
 
-    def unseen(self, prints: list[Print], now: float) -> list[Print]:
+    def unseen(self, prints: list[MarketTrade], now: float) -> list[MarketTrade]:
         """Those that the connection that was replaced did not bring before."""
         found = [item for item in prints if item not in self.seen_twice]
         if now > self._seen_until:
             self.seen_twice.clear()
         return found
 
-    def expect_echoes(self, taken: set[Print], now: float) -> None:
+    def expect_echoes(self, taken: set[MarketTrade], now: float) -> None:
         """It leads from now on, and these were taken before."""
         self.echoes |= taken
         self._echoes_until = now + ECHO_S

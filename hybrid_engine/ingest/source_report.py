@@ -3,17 +3,17 @@
 from collections.abc import Mapping
 
 from hybrid_engine.domain.counters import FeedState
-from hybrid_engine.ingest.source_connection import Link
-from hybrid_engine.ingest.source_selector import Choice
-from hybrid_engine.runtime.log import Journal
+from hybrid_engine.ingest.source_connection import SourceConnection
+from hybrid_engine.ingest.source_selector import SourceSelector
+from hybrid_engine.runtime.log import Logger
 
-log = Journal("hybrid_engine.ingest")
+log = Logger("hybrid_engine.ingest")
 
 
-class Overview:
+class SourceReport:
     """Writes `feed`; remembers what a look at this moment would not tell."""
 
-    def __init__(self, feed: FeedState, links: Mapping[str, Link], choice: Choice) -> None:
+    def __init__(self, feed: FeedState, links: Mapping[str, SourceConnection], choice: SourceSelector) -> None:
         self._feed = feed
         self._links = links
         self._choice = choice
@@ -49,6 +49,6 @@ class Overview:
         leaders = {lead.leader.name for lead in self._choice.leads.values() if lead.leader is not None}
         self._feed.source = ", ".join(name for name in self._links if name in leaders)
 
-    def last_heard_from(self, link: Link, theirs: str) -> bool:
+    def last_heard_from(self, link: SourceConnection, theirs: str) -> bool:
         """Whether this source, and no other, was the last to lead the symbol that the exchange calls so."""
         return self._last_leader.get(link.names.owned(theirs)) == link.source.name

@@ -9,7 +9,7 @@ Three silences (times are monotonic seconds):
 
 from collections.abc import Sequence
 
-from hybrid_engine.ingest.source_state import Change, Lead, Rules, Standing
+from hybrid_engine.ingest.source_state import ActiveSource, Change, Rules, SourceState
 
 # A rival's trade says nothing against the leader until the leader had so long to report the same market.
 GRACE_S = 1.0
@@ -24,11 +24,13 @@ SLOW_CONNECT_S = 1.0
 RECENT_S = 30.0
 
 
-class Choice:
+class SourceSelector:
     """`sources` best first. After `decide`, `wanted` says which are to be connected and why."""
 
-    def __init__(self, sources: Sequence[Standing]) -> None:
-        self.leads: dict[str, Lead] = {symbol: Lead() for source in sources for symbol in source.symbols}
+    def __init__(self, sources: Sequence[SourceState]) -> None:
+        self.leads: dict[str, ActiveSource] = {
+            symbol: ActiveSource() for source in sources for symbol in source.symbols
+        }
         self._of = {symbol: [s for s in sources if symbol in s.symbols] for symbol in self.leads}
         self.wanted: dict[str, str] = {}
 
@@ -37,7 +39,7 @@ class Choice:
         """The symbols that several sources have."""
         return [symbol for symbol, sources in self._of.items() if len(sources) > 1]
 
-    def leading(self, source: Standing) -> list[str]:
+    def leading(self, source: SourceState) -> list[str]:
         """The symbols that `source` leads."""
         return [symbol for symbol, lead in self.leads.items() if lead.leader is source]
 
@@ -77,7 +79,7 @@ class Choice:
         lead.leader, lead.since, lead.quiet, lead.suspect_since, lead.probe = new, now, False, None, None
         return [Change(symbol, old, new, why, silent_since)]
 
-    def _first(self, symbol: str, lead: Lead, now: float) -> Standing | None:
+    def _first(self, symbol: str, lead: ActiveSource, now: float) -> SourceState | None:
         """The best that is connected: rather one that was not left as stale, rather one that has said something.
 
         At the very first a better one that is just being connected is waited for.
@@ -90,7 +92,9 @@ class Choice:
                 return None
         return min(able, key=lambda s: (s.name in lead.left, s.useful_from is None), default=None)
 
-    def _other(self, symbol: str, lead: Lead, old: Standing, now: float, rules: Rules) -> tuple[Standing | None, str]:
+    def _other(
+        self, symbol: str, lead: ActiveSource, old: SourceState, now: float, rules: Rules
+    ) -> tuple[SourceState | None, str]:
         silent_since = max(lead.since, old.traded_at.get(symbol, 0.0))
         lead.quiet = False
         if now - silent_since >= rules.stale_after_s:
@@ -114,7 +118,9 @@ class Choice:
                 return source, "better"
         return None, ""
 
-    def _ask_a_rival(self, symbol: str, lead: Lead, leader: Standing, heard: bool, now: float, rules: Rules) -> None:
+    def _ask_a_rival(
+        self, symbol: str, lead: ActiveSource, leader: SourceState, heard: bool, now: float, rules: Rules
+    ) -> None:
         """Begin and end probes: one rival at a time, each time the next one, each time later."""
         if lead.probe is not None and now >= lead.probe_until:
             lead.probe = None
@@ -129,7 +135,7 @@ class Choice:
         lead.probe_wait_s = min(LONGEST_PROBE_WAIT_S, max(2 * lead.probe_wait_s, rules.stale_after_s))
         lead.next_probe_at = lead.probe_until + lead.probe_wait_s
 
-    def _proven(self, symbol: str, lead: Lead, source: Standing, leader: Standing, rules: Rules) -> bool:
+    def _proven(self, symbol: str, lead: ActiveSource, source: SourceState, leader: SourceState, rules: Rules) -> bool:
         """Whether `source` has been useful for long enough, and keeps up with the leader's market."""
         if source.connected_at is None or source.useful_from is None:
             return False
@@ -140,7 +146,7 @@ class Choice:
             return source.traded_at[symbol] >= newest - rules.stale_after_s
         return newest <= source.connected_at
 
-    def _wants(self, symbol: str, lead: Lead, now: float, rules: Rules) -> list[tuple[str, str]]:
+    def _wants(self, symbol: str, lead: ActiveSource, now: float, rules: Rules) -> list[tuple[str, str]]:
         if lead.leader is None:
             return [(name, "needed") for name in self._needed(symbol, now)]
         found: list[tuple[str, str]] = []
@@ -173,7 +179,7 @@ class Choice:
         ready.sort(key=lambda source: source.failed_at if now - source.failed_at < RECENT_S else 0.0)
         return [source.name for source in coming + ready[:1]]
 
-    def _standbys(self, symbol: str, lead: Lead, leader: Standing, now: float) -> list[str]:
+    def _standbys(self, symbol: str, lead: ActiveSource, leader: SourceState, now: float) -> list[str]:
         """The next source, and until that one is of use whoever stands by already."""
         found: list[str] = []
         coming = False
@@ -191,6 +197,6 @@ class Choice:
         return found
 
 
-def _there(source: Standing) -> bool:
+def _there(source: SourceState) -> bool:
     """Connected, or about to be."""
     return source.connected_at is not None or source.connecting_at is not None

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 
 @dataclass(slots=True, eq=False)
-class Standing:
+class SourceState:
     """One source as it stands. Of its connection: since when it is there, when it first and last said something that
     makes sense, when each symbol last traded. `ready_at` and `beside_at` as Patience says; `failed_at`: the last time.
     """
@@ -46,24 +46,24 @@ class Change(NamedTuple):
     one last traded, or began to lead."""
 
     symbol: str
-    old: Standing | None
-    new: Standing
+    old: SourceState | None
+    new: SourceState
     why: str
     silent_since: float
 
 
 @dataclass(slots=True)
-class Lead:
+class ActiveSource:
     """The lead of one symbol. `quiet`: nobody traded for stale_after_s; `left`: sources left as stale, and when."""
 
-    leader: Standing | None = None
+    leader: SourceState | None = None
     since: float = 0.0
     quiet: bool = False
     quiet_at: float = 0.0
     left: dict[str, float] = field(default_factory=dict)
     fresh_from: dict[str, float] = field(default_factory=dict)
     suspect_since: float | None = None
-    probe: Standing | None = None
+    probe: SourceState | None = None
     probe_until: float = 0.0
     next_probe_at: float = 0.0
     probe_wait_s: float = 0.0

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 from hybrid_engine.config.settings import EngineSettings
 from hybrid_engine.domain.counters import FeedState
-from hybrid_engine.stages.admission import FrontDoor
+from hybrid_engine.runtime.clock import now_ms
+from hybrid_engine.stages.admission import AdmissionQueue
 from hybrid_engine.stages.channel import BEAT_S
 from hybrid_engine.stages.stage import Stage
-from hybrid_engine.storage.store import now_ms
 
 
 class IngestStage(Stage):
@@ -18,9 +18,11 @@ class IngestStage(Stage):
     `settings` is replaced as a whole by a reload.
     """
 
-    def __init__(self, door: FrontDoor, feed: FeedState, settings: EngineSettings, on_end: Callable[[], None]) -> None:
-        super().__init__("ingest", door, on_end)
-        self.door = door
+    def __init__(
+        self, admission: AdmissionQueue, feed: FeedState, settings: EngineSettings, on_end: Callable[[], None]
+    ) -> None:
+        super().__init__("ingest", admission, on_end)
+        self.admission = admission
         self.feed = feed
         self.settings = settings
         # not `_stop`: that name is threading.Thread's own
@@ -37,7 +39,7 @@ class IngestStage(Stage):
     def wait_until(self, due: float) -> bool:
         """Wait, beating, until `due` (monotonic seconds). False when a stop came first."""
         while True:
-            self.beat()
+            self.heartbeat()
             left = due - time.monotonic()
             if self._stop_asked.wait(max(0.0, min(BEAT_S, left))):
                 return False
@@ -46,4 +48,4 @@ class IngestStage(Stage):
 
     def finish(self) -> None:
         # Before the door closes, so that the last commit carries the closed gaps.
-        self.door.close_gaps(now_ms(), for_good=True)
+        self.admission.close_gaps(now_ms(), for_good=True)

@@ -3,12 +3,12 @@
 from hybrid_engine.config.sources import Source
 from hybrid_engine.domain.deduplication import MAX_STRANGERS, MAX_SYMBOLS
 from hybrid_engine.exchanges import plain
-from hybrid_engine.runtime.log import Journal
+from hybrid_engine.runtime.log import Logger
 
-log = Journal("hybrid_engine.ingest")
+log = Logger("hybrid_engine.ingest")
 
 
-class Names:
+class SymbolNames:
     """Of one source. `own`: the symbols it was configured for; `default`: what is meant where a frame names none."""
 
     def __init__(self, source: Source, app_symbol: str) -> None:

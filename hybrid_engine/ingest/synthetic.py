@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 
 from hybrid_engine.config.settings import EngineSettings
 from hybrid_engine.domain.counters import FeedState
-from hybrid_engine.domain.events import Print
+from hybrid_engine.domain.events import MarketTrade
 from hybrid_engine.ingest.stage import IngestStage
-from hybrid_engine.stages.admission import FrontDoor
-from hybrid_engine.storage.store import now_ms
+from hybrid_engine.runtime.clock import now_ms
+from hybrid_engine.stages.admission import AdmissionQueue
 
 SOURCE = "synthetic"
 
@@ -27,9 +27,14 @@ class SyntheticIngest(IngestStage):
     """Prints made on a steady beat; one that comes late does not shift those after it."""
 
     def __init__(
-        self, symbol: str, door: FrontDoor, feed: FeedState, settings: EngineSettings, on_end: Callable[[], None]
+        self,
+        symbol: str,
+        admission: AdmissionQueue,
+        feed: FeedState,
+        settings: EngineSettings,
+        on_end: Callable[[], None],
     ) -> None:
-        super().__init__(door, feed, settings, on_end)
+        super().__init__(admission, feed, settings, on_end)
         self._symbol = symbol
 
     def work(self) -> None:
@@ -42,7 +47,7 @@ class SyntheticIngest(IngestStage):
                 return
             received_ms = now_ms()
             self.feed.last_frame_ms = received_ms
-            item = Print(self._symbol, price, settings.volume, None, received_ms)
-            self.door.offer(SOURCE, (item,), received_ms, self.beat)
+            item = MarketTrade(self._symbol, price, settings.volume, None, received_ms)
+            self.admission.offer(SOURCE, (item,), received_ms, self.heartbeat)
             # After a pause (SIGSTOP, suspend) the beat starts anew: made-up trades are not worth catching up on.
             due = max(due + interval_s, time.monotonic() - interval_s)

@@ -44,7 +44,7 @@ def busy_s() -> dict[int, float]:
     return busy
 
 
-class OneCpu:
+class CpuAffinity:
     """Keeps threads on one CPU: where `gather` was called first, until others leave clearly more room elsewhere.
 
     As batch, where nobody gave them another policy.

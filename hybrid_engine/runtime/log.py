@@ -21,7 +21,7 @@ def set_level(name: str) -> None:
     _threshold = LEVELS[name]
 
 
-class Journal:
+class Logger:
     """A named place that lines come from (their `target`)."""
 
     def __init__(self, target: str) -> None:

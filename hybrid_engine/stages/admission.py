@@ -10,18 +10,19 @@ from dataclasses import replace
 from itertools import groupby
 from operator import itemgetter
 
-from hybrid_engine.domain.counters import Books, Gap, GapLedger
-from hybrid_engine.domain.deduplication import MAX_SYMBOLS, Recent
-from hybrid_engine.domain.events import Print, Tick
-from hybrid_engine.runtime.log import Journal, Throttle
+from hybrid_engine.domain.counters import AdmissionCounters
+from hybrid_engine.domain.deduplication import MAX_SYMBOLS, RecentIds
+from hybrid_engine.domain.events import MarketTrade, Tick
+from hybrid_engine.domain.gaps import Gap, GapLedger
+from hybrid_engine.runtime.log import Logger, Throttle
 from hybrid_engine.stages.channel import BEAT_S, Channel
 
 _SYMBOL = itemgetter(0)  # of a print
 
-log = Journal("hybrid_engine.stages.admission")
+log = Logger("hybrid_engine.admission")
 
 
-class FrontDoor(Channel):
+class AdmissionQueue(Channel):
     """Counts, samples and admits.
 
     `capacity` is in ticks. Ingest waits at most `admit_wait_ms` for room, then the oldest waiting tick is dropped for
@@ -32,12 +33,12 @@ class FrontDoor(Channel):
         self, capacity: int, *, sample_every: int, admit_wait_ms: float, first_tick_id: int = 1, first_gap_id: int = 1
     ) -> None:
         super().__init__(capacity, lazy=True)
-        self._books = Books()
+        self._books = AdmissionCounters()
         self._gaps = GapLedger(first_gap_id)
         self._sample_every = sample_every
         self._admit_wait_s = admit_wait_ms / 1000
         self._seen: dict[str, int] = {}
-        self._recent: dict[str, dict[str, Recent]] = {}  # by source, then by symbol
+        self._recent: dict[str, dict[str, RecentIds]] = {}  # by source, then by symbol
         self._strangers = Throttle()
         self._next_id = first_tick_id
         self._deadline: float | None = None  # of the hand-over under way: until when it waits for room
@@ -45,7 +46,9 @@ class FrontDoor(Channel):
 
     # Ingest's side ----------------------------------------------------------------------------------------------
 
-    def offer(self, source: str, prints: Iterable[Print], received_ms: int, beat: Callable[[], None]) -> None:
+    def offer(
+        self, source: str, prints: Iterable[MarketTrade], received_ms: int, heartbeat: Callable[[], None]
+    ) -> None:
         """Book trades as they came off the wire: duplicates and sampled-out ones are counted, the rest wait or evict.
 
         All of one hand-over share one wait of `admit_wait_ms`: they arrived together. A trade of a symbol too many (its
@@ -66,18 +69,20 @@ class FrontDoor(Channel):
                         self._gaps.lose("rejected", source, "", received_ms, len(items))
                         stranger = symbol
                         continue
-                    recent = recent_of[symbol] = Recent()
+                    recent = recent_of[symbol] = RecentIds()
                 news = recent.sift(items)
                 if again := len(items) - len(news):
                     books.received += again
                     books.duplicate += again
                     self._gaps.lose("duplicate", source, symbol, received_ms, again)
-                self._admit(source, symbol, news, received_ms, beat)
+                self._admit(source, symbol, news, received_ms, heartbeat)
             self.not_empty.notify()
         if stranger is not None and (held := self._strangers.ready()) is not None:
             log.warn("rejected: too many symbols", source=source, symbol=stranger, allowed=MAX_SYMBOLS, held_back=held)
 
-    def _admit(self, source: str, symbol: str, items: list[Print], received_ms: int, beat: Callable[[], None]) -> None:
+    def _admit(
+        self, source: str, symbol: str, items: list[MarketTrade], received_ms: int, heartbeat: Callable[[], None]
+    ) -> None:
         """Sample, and put into the channel what is left. Each turn books as many as have room, at one moment."""
         books, waiting, done = self._books, self._events, 0
         while done < len(items):
@@ -101,9 +106,9 @@ class FrontDoor(Channel):
                 self._gaps.lose("sampled_out", source, symbol, received_ms, sampled_out)
             done += len(fitting)
             if done < len(items):
-                self._make_room(1 + (len(items) - done - 1) // every, received_ms, beat)
+                self._make_room(1 + (len(items) - done - 1) // every, received_ms, heartbeat)
 
-    def _make_room(self, wanted: int, at_ms: int, beat: Callable[[], None]) -> None:
+    def _make_room(self, wanted: int, at_ms: int, heartbeat: Callable[[], None]) -> None:
         """Wait for room, or, when the hand-over has waited for long enough, drop so many of the oldest."""
         now = time.monotonic()
         if self._deadline is None:
@@ -111,12 +116,14 @@ class FrontDoor(Channel):
         if now < self._deadline:
             self.not_empty.notify()
             self.not_full.wait(min(BEAT_S, self._deadline - now))
-            beat()
+            heartbeat()
         else:
             for _ in range(min(wanted, len(self._events))):
                 self._evict_oldest(at_ms, now)
 
-    def offer_replayed(self, ticks: Sequence[Tick], beat: Callable[[], None], stopping: Callable[[], bool]) -> None:
+    def offer_replayed(
+        self, ticks: Sequence[Tick], heartbeat: Callable[[], None], stopping: Callable[[], bool]
+    ) -> None:
         """Admit ticks of an earlier run as they are: not sampled, never evicted, for no market presses."""
         start = 0
         with self.mutex:
@@ -124,7 +131,7 @@ class FrontDoor(Channel):
                 room = self.maxsize - self._qsize()
                 if room <= 0:
                     self.not_full.wait(BEAT_S)
-                    beat()
+                    heartbeat()
                     continue
                 part = ticks[start : start + room]
                 self._books.received += len(part)
@@ -206,12 +213,12 @@ class FrontDoor(Channel):
             self._gaps.close(now_ms, for_good=True)
             return len(ticks)
 
-    def snapshot(self) -> Books:
+    def snapshot(self) -> AdmissionCounters:
         """The books at one moment, under the lock; `waiting` is what stands in the channel."""
         with self.mutex:
             return replace(self._books, waiting=self._qsize())
 
-    def ledger(self) -> tuple[Books, list[Gap]]:
+    def ledger(self) -> tuple[AdmissionCounters, list[Gap]]:
         """The books, and the gaps that changed since the last call, at the same moment. For the writer alone."""
         with self.mutex:
             return replace(self._books, waiting=self._qsize()), self._gaps.changed()

@@ -56,7 +56,7 @@ class Channel(queue.Queue[Sequence[Event]]):
         self._events.clear()
         return taken
 
-    def hand_over(self, events: Sequence[Event], beat: Callable[[], None]) -> None:
+    def hand_over(self, events: Sequence[Event], heartbeat: Callable[[], None]) -> None:
         """Put all of `events`, waiting for room as long as it takes and calling `beat` while waiting."""
         with self.mutex:
             self._rest = events
@@ -64,7 +64,7 @@ class Channel(queue.Queue[Sequence[Event]]):
             while self._rest:
                 self.not_empty.notify()
                 self.not_full.wait(BEAT_S)
-                beat()
+                heartbeat()
             if len(self._events) >= self._wanted:
                 self.not_empty.notify()
 

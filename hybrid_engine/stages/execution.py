@@ -6,7 +6,7 @@ imports know no socket, and the `shadow` proof shows the same of the process.
 
 from collections.abc import Callable, Sequence
 
-from hybrid_engine.domain.counters import Counters
+from hybrid_engine.domain.counters import StageCounters
 from hybrid_engine.domain.events import FILLED, REJECTED, Event, Order, Signal, Tick, Trade
 from hybrid_engine.stages.adapter import Execution, ExecutionAdapter
 from hybrid_engine.stages.channel import Channel
@@ -24,7 +24,7 @@ class ExecutionStage(Transform):
         book: RiskBook,
         inbox: Channel,
         outbox: Channel,
-        counters: Counters,
+        counters: StageCounters,
         on_end: Callable[[], None],
     ) -> None:
         super().__init__("execution", inbox, outbox, on_end)

@@ -11,11 +11,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from hybrid_engine.config.settings import EngineSettings
-from hybrid_engine.domain.counters import Counters, FeedState, Gap
+from hybrid_engine.domain.counters import FeedState, StageCounters
 from hybrid_engine.domain.events import Event, Order, Signal, Tick, Trade
+from hybrid_engine.domain.gaps import Gap
 from hybrid_engine.runtime.errors import StorageError
-from hybrid_engine.runtime.log import Journal, Throttle
-from hybrid_engine.stages.admission import FrontDoor
+from hybrid_engine.runtime.log import Logger, Throttle
+from hybrid_engine.stages.admission import AdmissionQueue
 from hybrid_engine.stages.channel import BEAT_S, Channel
 from hybrid_engine.stages.stage import Stage
 from hybrid_engine.storage.database import Locked
@@ -26,7 +27,7 @@ SLICE_EVERY_S = 0.05
 # What a full batch leaves over waits no longer than this for more: a burst's last rows are stored with it.
 AFTER_A_BURST_S = 0.05
 
-log = Journal("hybrid_engine.stages.persist")
+log = Logger("hybrid_engine.persist")
 
 
 class PersistStage(Stage):
@@ -39,16 +40,16 @@ class PersistStage(Stage):
     def __init__(
         self,
         store: Store,
-        door: FrontDoor,
+        admission: AdmissionQueue,
         inbox: Channel,
-        counters: Counters,
+        counters: StageCounters,
         feed: FeedState,
         settings: EngineSettings,
         on_end: Callable[[], None],
     ) -> None:
         super().__init__("persist", None, on_end)
         self._store = store
-        self._door = door
+        self._admission = admission
         self._inbox = inbox
         self._counters = counters
         self._feed = feed
@@ -67,7 +68,7 @@ class PersistStage(Stage):
     def work(self) -> None:
         while True:
             events = self._inbox.take(self._wait_s(), self._wanted)
-            self.beat()
+            self.heartbeat()
             if events:
                 self._add(events)
             elif self._inbox.finished:
@@ -109,7 +110,7 @@ class PersistStage(Stage):
     def _flush(self) -> None:
         """Commit what is pending, trying until it is done, the deadline has passed, or the stop cannot wait."""
         while True:
-            books, gaps = self._door.ledger()
+            books, gaps = self._admission.ledger()
             self._gaps.update((gap.id, gap) for gap in gaps)
             try:
                 self._store.write(self._batch, books, self._counters, self._feed, self._gaps.values())
@@ -127,10 +128,10 @@ class PersistStage(Stage):
                 if time.monotonic() - self.failing_since >= self.settings.storage_deadline_s:
                     raise StorageError(f"{error}; for {self.settings.storage_deadline_s:g} s") from error
                 self.give_up.wait(BEAT_S)
-            self.beat()
+            self.heartbeat()
             if self.give_up.is_set():
                 raise StorageError("the stop had to end before the database could be written")
-        self.beat()
+        self.heartbeat()
         self.blocked_since = self.failing_since = None
         counters, batch = self._counters, self._batch
         counters.ticks_stored += len(batch.ticks)

@@ -22,20 +22,20 @@ class Stage(threading.Thread):
         super().__init__(name=name, daemon=True)
         self._outbox = outbox
         self._on_end = on_end
-        self._last_beat = time.monotonic()
+        self._last_heartbeat = time.monotonic()
         self.failure: BaseException | None = None
 
-    def beat(self) -> None:
+    def heartbeat(self) -> None:
         """A sign of life: work goes on, or waits for something outside this thread."""
-        self._last_beat = time.monotonic()
+        self._last_heartbeat = time.monotonic()
 
     @property
     def stuck(self) -> bool:
         """The thread lives and has not beaten for STUCK_AFTER_S."""
-        return self.is_alive() and time.monotonic() - self._last_beat > STUCK_AFTER_S
+        return self.is_alive() and time.monotonic() - self._last_heartbeat > STUCK_AFTER_S
 
     def run(self) -> None:
-        self.beat()
+        self.heartbeat()
         try:
             self.work()
         except BaseException as error:  # noqa: BLE001 - carried to the main thread, which decides the exit code
@@ -65,9 +65,9 @@ class Transform(Stage):
     def work(self) -> None:
         while True:
             events = self._inbox.take()
-            self.beat()
+            self.heartbeat()
             if events:
-                self._out.hand_over(self.transform(events), self.beat)
+                self._out.hand_over(self.transform(events), self.heartbeat)
             elif self._inbox.finished:
                 return
 

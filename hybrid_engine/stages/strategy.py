@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from hybrid_engine.config.settings import EngineSettings
-from hybrid_engine.domain.counters import Counters
+from hybrid_engine.domain.counters import StageCounters
 from hybrid_engine.domain.events import BUY, SELL, Event, Signal, Tick
 from hybrid_engine.runtime.errors import ConfigError
 from hybrid_engine.stages.channel import Channel
@@ -66,7 +66,7 @@ class StrategyStage(Transform):
     """Runs the strategy on every tick."""
 
     def __init__(
-        self, strategy: Strategy, inbox: Channel, outbox: Channel, counters: Counters, on_end: Callable[[], None]
+        self, strategy: Strategy, inbox: Channel, outbox: Channel, counters: StageCounters, on_end: Callable[[], None]
     ) -> None:
         super().__init__("strategy", inbox, outbox, on_end)
         self._strategy = strategy
@@ -79,7 +79,7 @@ class StrategyStage(Transform):
             if not isinstance(event, Tick):
                 continue
             signal = self._strategy.on_tick(event)
-            self.beat()
+            self.heartbeat()
             if signal is None:
                 continue
             _refuse_strange(signal, event, type(self._strategy).__name__)

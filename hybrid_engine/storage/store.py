@@ -5,7 +5,6 @@ Raises `Locked` when somebody else holds the database, and `StorageError` for ev
 
 import os
 import sqlite3
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -13,8 +12,10 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
-from hybrid_engine.domain.counters import Books, Counters, FeedState, Gap
+from hybrid_engine.domain.counters import AdmissionCounters, FeedState, StageCounters
 from hybrid_engine.domain.events import Order, Signal, Tick, Trade
+from hybrid_engine.domain.gaps import Gap
+from hybrid_engine.runtime.clock import now_ms
 from hybrid_engine.runtime.errors import StorageError
 from hybrid_engine.storage.checkpointer import Checkpointer
 from hybrid_engine.storage.database import SYNCHRONOUS, claim, open_writer, transaction, translated
@@ -59,11 +60,6 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.ticks) + len(self.signals) + len(self.orders) + len(self.trades)
-
-
-def now_ms() -> int:
-    """The wall clock, milliseconds UTC."""
-    return time.time_ns() // 1_000_000
 
 
 class Store:
@@ -117,7 +113,9 @@ class Store:
             self.first_ids = self.next_ids()  # asked here, where a lock is waited for
         return self.run_id
 
-    def write(self, batch: Batch, books: Books, counters: Counters, feed: FeedState, gaps: Iterable[Gap]) -> None:
+    def write(
+        self, batch: Batch, books: AdmissionCounters, counters: StageCounters, feed: FeedState, gaps: Iterable[Gap]
+    ) -> None:
         """One transaction: the rows, the run's counters as they are with these rows, and the gaps that changed.
 
         Raises Locked or StorageError; nothing was written then. A row that breaks a constraint is a bug, and stays a

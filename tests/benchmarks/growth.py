@@ -16,12 +16,14 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from hybrid_engine.domain.counters import Books, Counters, FeedState, Gap
+from hybrid_engine.domain.counters import AdmissionCounters, FeedState, StageCounters
+from hybrid_engine.domain.gaps import Gap
+from hybrid_engine.runtime.clock import now_ms
 from hybrid_engine.storage.retention import DAY_MS
-from hybrid_engine.storage.store import Batch, Store, now_ms
+from hybrid_engine.storage.store import Batch, Store
+from tests.support.pipeline import INFO
 from tests.support.process import as_toml, clean_environment
 from tests.support.rows import chains
-from tests.support.street import INFO
 
 EVERY = 10
 BATCH = 100
@@ -40,9 +42,9 @@ def grow(path: Path, ticks: int) -> None:
         at_ms = began + 29 * DAY_MS * first // ticks
         numbers = range(first // 100, (first + part) // 100)
         gaps = [Gap(n + 1, "sampled_out", "s", "X", at_ms, at_ms, 9) for n in numbers]
-        books = Books(received=first, admitted=first)
+        books = AdmissionCounters(received=first, admitted=first)
         store.write(
-            chains(first, min(part, ticks - first + 1), at_ms, at_ms, EVERY), books, Counters(), FeedState(), gaps
+            chains(first, min(part, ticks - first + 1), at_ms, at_ms, EVERY), books, StageCounters(), FeedState(), gaps
         )
     store.end_run(0, now_ms())
     store.close()
@@ -65,7 +67,7 @@ def insert_rate(path: Path, ticks: int, clock: Callable[[], float] = time.perf_c
 
 def _commit(store: Store, batches: Sequence[Batch]) -> None:
     for batch in batches:
-        store.write(batch, Books(), Counters(), FeedState(), ())
+        store.write(batch, AdmissionCounters(), StageCounters(), FeedState(), ())
 
 
 def write_config(path: Path) -> Path:

@@ -1,6 +1,6 @@
 import json
 
-from hybrid_engine.domain.events import Print
+from hybrid_engine.domain.events import MarketTrade
 from hybrid_engine.exchanges import Decoded, Mark
 from tests.exchanges.table import Table
 
@@ -13,8 +13,8 @@ AGG = (
     f'{{"e":"aggTrade","E":{T + 5},"s":"BTCUSDT","a":77,"p":"1.5","q":"2","f":100,"l":105,"T":{T},"m":false,"M":true}}'
 )
 FUTURES = f'{{"e":"aggTrade","E":{T + 5},"s":"BTCUSDT","a":77,"p":"1.5","q":"2","f":100,"l":105,"T":{T},"m":false}}'
-PRINT = Print("BTCUSDT", 43210.01, 0.0015, 5012345678, T)
-AGG_PRINT = Print("BTCUSDT", 1.5, 2.0, 77, T)  # its own number, not those of the trades in it
+PRINT = MarketTrade("BTCUSDT", 43210.01, 0.0015, 5012345678, T)
+AGG_PRINT = MarketTrade("BTCUSDT", 1.5, 2.0, 77, T)  # its own number, not those of the trades in it
 MARK = Mark("BTCUSDT", 5012345678, 5012345678, True)
 AGG_MARK = Mark("BTCUSDT", 100, 105, True)
 

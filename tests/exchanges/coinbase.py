@@ -1,6 +1,6 @@
 import json
 
-from hybrid_engine.domain.events import Print
+from hybrid_engine.domain.events import MarketTrade
 from hybrid_engine.exchanges import Decoded, Mark
 from tests.exchanges.table import Table
 
@@ -16,7 +16,7 @@ MATCH = {
     "sequence": 177100030,
     "time": "2021-04-17T16:43:37.089723Z",
 }
-PRINT = Print("SKL-BTC", 0.00001305, 985.0, 280232, 1618677817089)
+PRINT = MarketTrade("SKL-BTC", 0.00001305, 985.0, 280232, 1618677817089)
 MARK = Mark("SKL-BTC", 280232, 280232, True)
 HEARTBEAT = {"type": "heartbeat", "sequence": 90, "last_trade_id": 20, "product_id": "BTC-USD", "time": MATCH["time"]}
 

@@ -1,12 +1,12 @@
 import json
 
-from hybrid_engine.domain.events import Print
+from hybrid_engine.domain.events import MarketTrade
 from hybrid_engine.exchanges import Decoded
 from tests.exchanges.table import Table
 
 T = 1_700_000_000_123
 TRADE = {"E": T * 1_000_000 + 999_999, "s": "btcusd", "t": 2840140956529623, "p": "43210.01", "q": "0.0015", "m": True}
-PRINT = Print("btcusd", 43210.01, 0.0015, 2840140956529623, T)
+PRINT = MarketTrade("btcusd", 43210.01, 0.0015, 2840140956529623, T)
 
 TABLE = Table(
     trades=[(json.dumps(TRADE), PRINT, [])],

@@ -1,13 +1,13 @@
 import json
 
-from hybrid_engine.domain.events import Print
+from hybrid_engine.domain.events import MarketTrade
 from hybrid_engine.exchanges import Decoded, Mark
 from tests.exchanges.table import Table
 
 T = 1_700_000_000_123
 TRADE = {"type": "trade", "tid": 5335307668, "price": "3788.11", "amount": "0.00207", "makerSide": "bid"}
 CHANGE = {"type": "change", "side": "ask", "price": "3788.12", "remaining": "1", "delta": "-1", "reason": "trade"}
-PRINT = Print("", 3788.11, 0.00207, 5335307668, T)
+PRINT = MarketTrade("", 3788.11, 0.00207, 5335307668, T)
 MARK = Mark("", 3, 3, False)  # of the socket, not of a symbol, and it starts anew with the next one
 
 

@@ -1,6 +1,6 @@
 import json
 
-from hybrid_engine.domain.events import Print
+from hybrid_engine.domain.events import MarketTrade
 from tests.exchanges.table import Table
 
 T = 1_700_000_000_123
@@ -13,14 +13,14 @@ TRADE = {
     "quantity": "0.1",
     "side": "buy",
 }
-PRINT = Print("BTCUSD", 53.5, 0.1, 169841458, T)
+PRINT = MarketTrade("BTCUSD", 53.5, 0.1, 169841458, T)
 
 TABLE = Table(
     trades=[
         (json.dumps(TRADE), PRINT, []),
         (
             json.dumps({**TRADE, "price": 53.5, "quantity": 1, "event_id": None}),
-            Print("BTCUSD", 53.5, 1.0, None, T),
+            MarketTrade("BTCUSD", 53.5, 1.0, None, T),
             [],
         ),
     ],

@@ -1,4 +1,4 @@
-from hybrid_engine.domain.events import Print
+from hybrid_engine.domain.events import MarketTrade
 from hybrid_engine.exchanges import Decoded, Mark
 from tests.exchanges.table import Table
 
@@ -11,7 +11,7 @@ TWO = (
     '{"symbol":"MATIC/USD","side":"buy","price":5.1e-1,"qty":1E-8,"ord_type":"limit","trade_id":4665905,'
     '"timestamp":"2023-09-25T07:49:37Z"}'
 )
-PRINT = Print("MATIC/USD", 0.5117, 40.0, 4665906, 1695628177708)
+PRINT = MarketTrade("MATIC/USD", 0.5117, 40.0, 4665906, 1695628177708)
 MARK = Mark("MATIC/USD", 4665906, 4665906, True)
 
 
@@ -33,7 +33,7 @@ TABLE = Table(
         (
             update(ONE, TWO),
             Decoded(
-                [PRINT, Print("MATIC/USD", 0.51, 1e-8, 4665905, 1695628177000)],
+                [PRINT, MarketTrade("MATIC/USD", 0.51, 1e-8, 4665905, 1695628177000)],
                 [],
                 [Mark("MATIC/USD", 4665905, 4665905, True), MARK],
             ),

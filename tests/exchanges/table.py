@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
-from hybrid_engine.domain.events import Print
+from hybrid_engine.domain.events import MarketTrade
 from hybrid_engine.exchanges import EXCHANGES, Decoded, Mark
 
 
@@ -23,7 +23,7 @@ class Table:
     first id, last price, last id).
     """
 
-    trades: Sequence[tuple[str, Print, Sequence[Mark]]]
+    trades: Sequence[tuple[str, MarketTrade, Sequence[Mark]]]
     price: str
     size: str
     told: Sequence[tuple[Any, Decoded]] = ()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from proofs.mock_exchange import MockExchange
-from tests.support.books import TERMS, check_finished
+from tests.support.accounting import TERMS, check_finished
 from tests.support.process import EngineProcess, Launcher
 
 

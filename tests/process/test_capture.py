@@ -15,7 +15,7 @@ import pytest
 from websockets.sync.server import ServerConnection, serve
 
 from proofs.mock_exchange import MockExchange
-from tests.support.books import check_finished, rows
+from tests.support.accounting import check_finished, rows
 from tests.support.process import COMMAND, Launcher, clean_environment, wait_until
 
 

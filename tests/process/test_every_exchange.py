@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from proofs.mock_exchange import PATHS, MockExchange
-from tests.support.books import check_finished, rows
+from tests.support.accounting import check_finished, rows
 from tests.support.process import Launcher
 
 COUNT = 400

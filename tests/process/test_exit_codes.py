@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from tests.support.books import check_finished, rows
+from tests.support.accounting import check_finished, rows
 from tests.support.process import COMMAND, ROOT, Launcher, clean_environment, wait_until
 
 

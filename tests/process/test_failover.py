@@ -15,7 +15,7 @@ import pytest
 import trustme
 
 from proofs.mock_exchange import MockExchange
-from tests.support.books import check_finished, rows
+from tests.support.accounting import check_finished, rows
 from tests.support.process import EngineProcess, Launcher
 
 EAGER = (

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.support.books import check_finished, rows
+from tests.support.accounting import check_finished, rows
 from tests.support.notify import Manager
 from tests.support.process import Launcher
 from tests.support.talker import accept, frame

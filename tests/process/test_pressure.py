@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.books import check_finished
+from tests.support.accounting import check_finished
 from tests.support.pressure import CALM, PRESSED, put
 from tests.support.process import EngineProcess, Launcher
 

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from tests.support.books import check_finished, rows
+from tests.support.accounting import check_finished, rows
 from tests.support.notify import Manager
 from tests.support.process import Launcher, wait_until
 

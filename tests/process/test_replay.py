@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.books import check_finished, rows
+from tests.support.accounting import check_finished, rows
 from tests.support.process import HASTY, EngineProcess, Launcher
 
 CAPS = {"max_exposure_usd": 25.0, "max_symbol_exposure_usd": 25.0}

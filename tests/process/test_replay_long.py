@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from proofs.mock_exchange import MockExchange
-from tests.support.books import TABLES, check_finished, check_snapshot, rows
+from tests.support.accounting import TABLES, check_finished, check_snapshot, rows
 from tests.support.process import Launcher, wait_until
 
 TICKS = 50_000

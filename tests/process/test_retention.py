@@ -8,7 +8,7 @@ from contextlib import closing
 
 import pytest
 
-from tests.support.books import TERMS, check_chains, rows
+from tests.support.accounting import TERMS, check_chains, rows
 from tests.support.process import Launcher, wait_until
 
 SECOND = 1 / 86_400  # in days

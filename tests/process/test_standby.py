@@ -9,7 +9,7 @@ from itertools import pairwise
 import pytest
 
 from proofs.mock_exchange import MockExchange
-from tests.support.books import check_finished, rows
+from tests.support.accounting import check_finished, rows
 from tests.support.process import Launcher
 
 FAST = {"ingest_mode": "REAL_WS", "dead_after_s": 1.0, "network_deadline_s": 60}

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.books import check_finished, check_snapshot, rows
+from tests.support.accounting import check_finished, check_snapshot, rows
 from tests.support.notify import Manager
 from tests.support.process import COMMAND, PATIENCE_S, EngineProcess, Launcher, clean_environment, wait_until
 

@@ -117,8 +117,8 @@ def test_one_wedged_stage_stops_the_pings_while_the_heart_beats(engine: Launcher
         stuck = manager.wait("STATUS=stuck: strategy")
         last_ping = max(manager.times("WATCHDOG=1"))
         # Everything else lives: heartbeats come, trades are received and dropped at the door.
-        beat = process.heartbeat()
-        process.heartbeat(lambda f: f["received"] > beat["received"] + 300 and f["dropped"] > 0)
+        heartbeat = process.heartbeat()
+        process.heartbeat(lambda f: f["received"] > heartbeat["received"] + 300 and f["dropped"] > 0)
         manager.wait("STATUS=stuck: strategy", after=stuck + 2.5)
         assert max(manager.times("WATCHDOG=1")) == last_ping
         assert "persist" not in " ".join(text for _, text in manager.said if "stuck" in text)

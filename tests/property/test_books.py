@@ -13,9 +13,9 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from hybrid_engine.domain.events import Print
-from tests.support.books import check_finished, check_snapshot, rows
-from tests.support.street import BackStreet, nothing
+from hybrid_engine.domain.events import MarketTrade
+from tests.support.accounting import check_finished, check_snapshot, rows
+from tests.support.pipeline import BackStreet, nothing
 
 SYMBOLS = ("BTC/USD", "ETH/USD")
 SOURCES = ("one", "two")
@@ -48,13 +48,13 @@ class Ledger:
         self.known: set[tuple[str, str, int]] = set()
         self.offered = 0
 
-    def offer(self, source: str, items: list[tuple[str, int | None]]) -> list[Print]:
+    def offer(self, source: str, items: list[tuple[str, int | None]]) -> list[MarketTrade]:
         prints = []
         for symbol, number in items:
             self.received += 1
             self.offered += 1
             # The price is the trade's place in line, so that the rows tell their order.
-            prints.append(Print(symbol, float(self.offered), 1.0, number, 1_700_000_000_000 + self.offered))
+            prints.append(MarketTrade(symbol, float(self.offered), 1.0, number, 1_700_000_000_000 + self.offered))
             if number is not None and (source, symbol, number) in self.known:
                 self.duplicate += 1
                 continue
@@ -88,7 +88,7 @@ def test_any_interleaving(
     with tempfile.TemporaryDirectory(prefix="books-") as folder:
         db = Path(folder) / "books.db"
         signal_size, persist_size, batch_rows = sizes
-        street = BackStreet(
+        pipeline = BackStreet(
             db,
             tick_capacity=capacity,
             signal_capacity=signal_size,
@@ -97,11 +97,11 @@ def test_any_interleaving(
             signal_every=signal_every,
         )
         # No patience at all: whatever was taken is committed at once, so half a chain would be, too.
-        street.persist.settings = replace(street.settings, batch_rows=batch_rows, flush_interval_ms=0.0)
+        pipeline.persist.settings = replace(pipeline.settings, batch_rows=batch_rows, flush_interval_ms=0.0)
         try:
-            wanted, stopped = play(script, street, sample_every)
+            wanted, stopped = play(script, pipeline, sample_every)
         finally:
-            street.close()
+            pipeline.close()
         run = check_finished(db)
         found = {name: run[name] for name in ("received", "rejected", "duplicate", "sampled_out")}
         assert found == {name: getattr(wanted, name) for name in found}
@@ -112,44 +112,44 @@ def test_any_interleaving(
         event(f"dropped: {run['dropped'] > 0}, vetoed: {run['risk_vetoes'] > 0}, stopped: {stopped > 0}")
 
 
-def play(script: list[tuple[object, ...]], street: BackStreet, sample_every: int) -> tuple[Ledger, int]:
+def play(script: list[tuple[object, ...]], pipeline: BackStreet, sample_every: int) -> tuple[Ledger, int]:
     """Do what the script says. Returns what must have happened, and how many were dropped by a stop."""
-    door, wanted, stopped = street.door, Ledger(sample_every), 0
-    with closing(sqlite3.connect(f"{street.db.as_uri()}?mode=ro", uri=True, isolation_level=None)) as reader:
+    admission, wanted, stopped = pipeline.admission, Ledger(sample_every), 0
+    with closing(sqlite3.connect(f"{pipeline.db.as_uri()}?mode=ro", uri=True, isolation_level=None)) as reader:
         for moment, (what, *args) in enumerate(script, 1):
             at = 1_700_000_000_000 + moment
             if what == "offer":
                 source, items = str(args[0]), args[1]
                 assert isinstance(items, list)
-                door.offer(source, wanted.offer(source, items), at, nothing)
+                admission.offer(source, wanted.offer(source, items), at, nothing)
             elif what == "reject":
                 wanted.received += 1
                 wanted.rejected += 1
-                door.reject(str(args[0]), str(args[1]), at)
+                admission.reject(str(args[0]), str(args[1]), at)
             elif what == "reload":
                 every, wait_ms = args
                 assert isinstance(every, int)
                 assert isinstance(wait_ms, float)
-                assert door.resample(every, wait_ms, at) == wanted.received
+                assert admission.resample(every, wait_ms, at) == wanted.received
                 wanted.spans.append((every, Counter()))
             elif what == "heartbeat":
-                door.close_gaps(at)
+                admission.close_gaps(at)
             elif what == "down":
-                door.silence_begins(str(args[0]), str(args[1]), at)
+                admission.silence_begins(str(args[0]), str(args[1]), at)
             elif what == "up":
-                door.silence_ends(at)
+                admission.silence_ends(at)
             elif what == "hold":
-                street.strategy.free.clear()
+                pipeline.strategy.free.clear()
             elif what == "release":
-                street.strategy.free.set()
+                pipeline.strategy.free.set()
             elif what == "stop":
-                stopped += door.drop_waiting(at)
+                stopped += admission.drop_waiting(at)
             else:
                 check_snapshot(reader, 1)
-            books = door.snapshot()
+            books = admission.snapshot()
             lost = books.sampled_out + books.rejected + books.duplicate + books.dropped
             assert books.received == wanted.received == lost + books.waiting + books.admitted
-            assert books.waiting <= street.tick_capacity
+            assert books.waiting <= pipeline.tick_capacity
     return wanted, stopped
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import Phase, event, given, settings
 from hypothesis import strategies as st
 
-from tests.support.books import TERMS, check_finished, check_snapshot, rows
+from tests.support.accounting import TERMS, check_finished, check_snapshot, rows
 from tests.support.driven import Driven
 from tests.support.process import wait_until
 
@@ -80,16 +80,16 @@ def play(driven: Driven, what: str, *args: object) -> None:
     elif what == "reload":
         driven.reload(*args)  # type: ignore[arg-type]
     elif what == "heartbeat":
-        driven.street.door.close_gaps(driven.store.run_id)
+        driven.pipeline.admission.close_gaps(driven.store.run_id)
     elif what == "hold":
         driven.strategy.free.clear()
     elif what == "release":
         driven.strategy.free.set()
     elif what == "lock":
         driven.lock()
-        before = driven.street.counters.lock_waits
+        before = driven.pipeline.counters.lock_waits
         driven.floods.put(("one", PRESSING))
-        wait_until(lambda: driven.idle or driven.street.counters.lock_waits > before, "a try that meets the lock")
+        wait_until(lambda: driven.idle or driven.pipeline.counters.lock_waits > before, "a try that meets the lock")
     elif what == "unlock":
         driven.unlock()
     elif what == "fail":
@@ -117,7 +117,7 @@ def play(driven: Driven, what: str, *args: object) -> None:
 
 def look(driven: Driven) -> None:
     """What a heartbeat would show at this moment."""
-    shown = driven.street.report()
+    shown = driven.pipeline.report()
     assert shown["received"] == sum(int(str(shown[term])) for term in TERMS), shown
     assert int(str(shown["waiting"])) <= driven.settings.channels.tick
     assert shown["tick_count"] == shown["ingest_processed"] == shown["admitted"]
@@ -128,8 +128,8 @@ def end(driven: Driven) -> None:
     run, told = driven.store.run_id, driven.told
     locked, broken = driven.locked, driven.strategy.broken.is_set()
     clean = driven.stop()
-    assert clean or locked or broken, driven.street.failure
-    books, counters, fates = driven.street.door.snapshot(), driven.street.counters, told.fates()
+    assert clean or locked or broken, driven.pipeline.failure
+    books, counters, fates = driven.pipeline.admission.snapshot(), driven.pipeline.counters, told.fates()
     assert books.received == len(told.log)
     for term in ("rejected", "duplicate", "sampled_out"):
         assert getattr(books, term) == fates[term], (term, books, fates)

@@ -11,7 +11,7 @@ from hypothesis import event, example, given, settings
 from hypothesis import strategies as st
 
 from hybrid_engine.exchanges import EXCHANGES, Decoded, Mark, decode
-from hybrid_engine.ingest.sequence_gaps import Hole, Holes, Numbers
+from hybrid_engine.ingest.sequence_gaps import SequenceGap, SequenceGaps, SequenceTracker
 from tests.exchanges.table import TABLES
 from tests.property.test_decoder import damaged, spoiled
 from tests.support.decoded import check
@@ -61,14 +61,14 @@ def streams(draw: st.DrawFn) -> list[bytes]:
 
 def left_out(before: Mark, marks: Sequence[Sequence[Mark]]) -> tuple[list[object], dict[bool, dict[str, int]]]:
     """The holes that are left when these marks came, and what is due next."""
-    numbers, holes = Numbers(), Holes()
+    numbers, holes = SequenceTracker(), SequenceGaps()
     numbers.observe([before])
     for of_message in marks:
         for symbol, first, last, _lasting, came in numbers.observe(of_message):
             if came:
                 holes.came(symbol, first, last)
             else:
-                holes.add(Hole(symbol, "source", symbol, [(first, last)], 0, 0, 0.0))
+                holes.add(SequenceGap(symbol, "source", symbol, [(first, last)], 0, 0, 0.0))
     return [(hole.symbol, hole.pieces) for hole in holes.over(float("inf")) if hole.count], numbers._due
 
 

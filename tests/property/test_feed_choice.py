@@ -8,9 +8,9 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from hybrid_engine.ingest.retry_policy import ATTEMPTS_A_MINUTE, LONGEST_HOLD_S, LONGEST_PAUSE_S, Patience
-from hybrid_engine.ingest.source_selector import GRACE_S, PROBE_S, Choice
-from hybrid_engine.ingest.source_state import Rules, Standing
+from hybrid_engine.ingest.retry_policy import ATTEMPTS_A_MINUTE, LONGEST_HOLD_S, LONGEST_PAUSE_S, RetryPolicy
+from hybrid_engine.ingest.source_selector import GRACE_S, PROBE_S, SourceSelector
+from hybrid_engine.ingest.source_state import Rules, SourceState
 from tests.support.world import STEP_S, World
 
 SYMBOLS = ("BTC/USD", "ETH/USD")
@@ -154,7 +154,7 @@ def test_a_source_that_dies_each_minute_is_not_tried_each_minute() -> None:
     st.floats(0, 1),
 )
 def test_pauses_grow_are_capped_and_obey(tries: list[tuple[float, float, float]], back_s: float, luck: float) -> None:
-    patience = Patience(lambda low, high: low + luck * (high - low))
+    patience = RetryPolicy(lambda low, high: low + luck * (high - low))
     now, at, ceiling = 0.0, [], 0.5
     for late_s, useful_s, hold_s in tries:
         now = max(now, patience.ready_at) + late_s
@@ -173,8 +173,8 @@ def test_pauses_grow_are_capped_and_obey(tries: list[tuple[float, float, float]]
 
 def test_at_the_very_first_a_better_one_on_its_way_is_waited_for_and_never_again() -> None:
     rules = Rules(60.0, 60.0, False)
-    better, next_one = Standing("better", 1, ("X",)), Standing("next", 2, ("X",))
-    choice = Choice([better, next_one])
+    better, next_one = SourceState("better", 1, ("X",)), SourceState("next", 2, ("X",))
+    choice = SourceSelector([better, next_one])
     better.connecting_at = 100.0
     next_one.connected(100.1)
     assert choice.decide(100.2, rules) == []
@@ -209,8 +209,8 @@ def test_of_three_the_next_one_stands_by_and_who_stood_in_for_it_is_let_go_then(
 @pytest.mark.holds("FAILOVER")
 def test_who_takes_over_is_rather_one_that_was_not_left_and_has_said_something() -> None:
     rules = Rules(60.0, 60.0, True)
-    sources = leader, left, mute, speaks = [Standing(f"s{n}", n, ("X",)) for n in range(4)]
-    choice = Choice(sources)
+    sources = leader, left, mute, speaks = [SourceState(f"s{n}", n, ("X",)) for n in range(4)]
+    choice = SourceSelector(sources)
     leader.connected(1.0)
     choice.decide(1.0, rules)
     for source in (left, mute, speaks):

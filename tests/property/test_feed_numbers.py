@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hybrid_engine.exchanges import Mark
-from hybrid_engine.ingest.sequence_gaps import LATE_S, WAITING, Hole, Holes, Numbers
+from hybrid_engine.ingest.sequence_gaps import LATE_S, WAITING, SequenceGap, SequenceGaps, SequenceTracker
 
 
 @pytest.mark.holds("MISSED")
@@ -23,7 +23,7 @@ def test_holes_are_found_exactly_and_nothing_else(
     messages: list[list[int]], start: int, lasting: bool, chance: random.Random
 ) -> None:
     """Each number of a list says how far the next mark is from the one before: 1 is no hole."""
-    numbers = Numbers()
+    numbers = SequenceTracker()
     number, missed, first = start, 0, True
     for steps in messages:
         marks = []
@@ -50,7 +50,7 @@ def test_holes_are_found_exactly_and_nothing_else(
         assert left_out(numbers, Mark("X", number + 9, number + 9, True)) == []
 
 
-def left_out(numbers: Numbers, *marks: Mark) -> list[tuple[str, int]]:
+def left_out(numbers: SequenceTracker, *marks: Mark) -> list[tuple[str, int]]:
     """How many numbers are missing in front of these marks, by symbol."""
     return [(symbol, last - first + 1) for symbol, first, last, _, came in numbers.observe(marks) if not came]
 
@@ -67,13 +67,13 @@ def test_what_comes_late_in_whatever_order_is_not_missed(steps: list[int], reach
     missed -= steps[-1]  # behind the last there is nothing that could tell
     first, last = sent[0], sent[-1]
     middle = [(at + chance.uniform(0, reach), at) for at in sent[1:-1]]
-    numbers, holes = Numbers(), Holes()
+    numbers, holes = SequenceTracker(), SequenceGaps()
     for late_number in [first, *(at for _, at in sorted(middle)), last, chance.choice(sent)]:
         for symbol, low, high, _, came in numbers.observe([Mark("X", late_number, late_number, True)]):
             if came:
                 holes.came("X", low, high)
             else:
-                holes.add(Hole("X", "one", symbol, [(low, high)], 1, 2, found_at=100.0))
+                holes.add(SequenceGap("X", "one", symbol, [(low, high)], 1, 2, found_at=100.0))
     holes.came("Y", 0, 10**9)  # of another source, or another socket
     assert list(holes.over(100.0 + LATE_S / 2)) == []
     assert sum(hole.count for hole in holes.over(100.0 + LATE_S)) == missed
@@ -82,12 +82,12 @@ def test_what_comes_late_in_whatever_order_is_not_missed(steps: list[int], reach
 
 @pytest.mark.holds("MEMORY")
 def test_so_many_holes_and_pieces_are_kept_open() -> None:
-    holes = Holes()
+    holes = SequenceGaps()
     for number in range(0, 4 * WAITING, 2):
-        holes.add(Hole("X", "one", "X", [(number, number)], 1, 2, 100.0))
+        holes.add(SequenceGap("X", "one", "X", [(number, number)], 1, 2, 100.0))
     assert len(list(holes.over(100.0))) == WAITING
-    holes = Holes()
-    holes.add(Hole("X", "one", "X", [(0, 10**6)], 1, 2, 100.0))
+    holes = SequenceGaps()
+    holes.add(SequenceGap("X", "one", "X", [(0, 10**6)], 1, 2, 100.0))
     for number in range(1, 10**4, 2):
         holes.came("X", number, number)
     (hole,) = holes.over(float("inf"))
@@ -96,7 +96,7 @@ def test_so_many_holes_and_pieces_are_kept_open() -> None:
 
 
 def test_numbers_that_begin_anew_or_jump_beyond_reason_are_no_hole() -> None:
-    numbers = Numbers()
+    numbers = SequenceTracker()
     assert left_out(numbers, Mark("X", 1_000_000, 1_000_000, True)) == []
     assert left_out(numbers, Mark("X", 1, 1, True)) == []
     assert left_out(numbers, Mark("X", 4, 4, True)) == [("X", 2)]

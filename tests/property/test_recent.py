@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hybrid_engine.domain import deduplication
-from hybrid_engine.domain.deduplication import Recent
-from hybrid_engine.domain.events import Print
+from hybrid_engine.domain.deduplication import RecentIds
+from hybrid_engine.domain.events import MarketTrade
 
 # Mostly ascending, with repeats, what comes late, leaps, numbers that begin anew, and trades without one.
 steps = st.one_of(
@@ -29,13 +29,13 @@ def test_it_knows_the_last_ones_and_no_others(script: list[list[tuple[str, int]]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(deduplication, "REMEMBERED_IDS", remembered)
         patch.setattr(deduplication, "SPARE_IDS", spare)
-        known, new = Recent(), list[int]()
+        known, new = RecentIds(), list[int]()
         last = 0
         for hand_over in script:
             prints = []
             for what, number in hand_over:
                 last = min(max({"next": last + number, "back": last - number}.get(what, number), 0), 2**63 - 1)
-                prints.append(Print("BTCUSD", 1.0, 1.0, None if what == "none" else last, 1))
+                prints.append(MarketTrade("BTCUSD", 1.0, 1.0, None if what == "none" else last, 1))
             sifted = deque(known.sift(list(prints)))
             for item in prints:
                 passed = bool(sifted) and sifted[0] is item

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hybrid_engine.config.settings import RiskCaps
-from hybrid_engine.domain.counters import Counters
+from hybrid_engine.domain.counters import StageCounters
 from hybrid_engine.domain.events import BUY, FILLED, Event, Order, Signal, Tick, Trade
 from hybrid_engine.stages.adapter import WITHOUT_NETWORK
 from hybrid_engine.stages.channel import Channel
@@ -28,7 +28,7 @@ ALMOST = 1 + 1e-9  # sums of floats in another order
 @pytest.mark.holds("I2")
 @given(moves, caps)
 def test_the_caps_hold(script: list[tuple[str, float, tuple[str, float] | None]], limits: RiskCaps) -> None:
-    counters = Counters()
+    counters = StageCounters()
     stage = ExecutionStage(
         "PAPER", WITHOUT_NETWORK["PAPER"], RiskBook(limits), Channel(4), Channel(4), counters, lambda: None
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hybrid_engine.domain.events import Print
+from hybrid_engine.domain.events import MarketTrade
 from hybrid_engine.exchanges import Decoded, Mark
 
 MAX_INT = 2**63 - 1  # what a column of the store holds
@@ -12,7 +12,7 @@ def check(decoded: object) -> Decoded:
     """The prints can be stored, the marks counted, and what is said fits in a log line."""
     assert isinstance(decoded, Decoded)
     for item in decoded.prints:
-        assert isinstance(item, Print)
+        assert isinstance(item, MarketTrade)
         assert [type(part) for part in item[:3]] == [str, float, float]
         assert 0 < item.price < float("inf")
         assert 0 < item.size < float("inf")

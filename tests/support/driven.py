@@ -15,21 +15,22 @@ from typing import Any
 from hybrid_engine import pipeline as street_module
 from hybrid_engine.config.load import Config
 from hybrid_engine.config.settings import AppSettings, ChannelSizes, EngineSettings, RiskCaps, Settings
-from hybrid_engine.domain.events import Print, Signal, Tick
+from hybrid_engine.domain.events import MarketTrade, Signal, Tick
 from hybrid_engine.ingest.stage import IngestStage
-from hybrid_engine.pipeline import Street
+from hybrid_engine.pipeline import Pipeline
+from hybrid_engine.runtime.clock import now_ms
 from hybrid_engine.stages.adapter import FillAtLast
 from hybrid_engine.stages.strategy import Periodic
-from hybrid_engine.storage.store import Store, now_ms
+from hybrid_engine.storage.store import Store
+from tests.support.pipeline import INFO, CheckedStore, nothing
 from tests.support.process import wait_until
-from tests.support.street import INFO, CheckedStore, nothing
 
 Item = tuple[str, int | None]  # symbol, and the trade's number at the exchange
 Flood = tuple[str, list[Item]]  # of one source
 
 
 @dataclass
-class Told:
+class SequenceEvent:
     """What was given to a run, in order, and what must have become of it, counted in the simplest way there is."""
 
     sample_every: int
@@ -59,23 +60,23 @@ class Told:
 class Feeder(IngestStage):
     """An ingest of its own thread that offers what it is handed."""
 
-    told: Told
+    told: SequenceEvent
     floods: queue.SimpleQueue[Flood]
 
     def work(self) -> None:
         while not self.stopping:
-            self.beat()
+            self.heartbeat()
             try:
                 source, items = self.floods.get(timeout=0.005)
             except queue.Empty:
                 continue
             if not items:
                 self.told.log.append((source, "", None))
-                self.door.reject(source, "BTC/USD", now_ms())
+                self.admission.reject(source, "BTC/USD", now_ms())
                 continue
             self.told.log += [(source, symbol, number) for symbol, number in items]
-            prints = [Print(symbol, 1.0 + at, 1.0, number, now_ms()) for at, (symbol, number) in enumerate(items)]
-            self.door.offer(source, prints, now_ms(), self.beat)
+            prints = [MarketTrade(symbol, 1.0 + at, 1.0, number, now_ms()) for at, (symbol, number) in enumerate(items)]
+            self.admission.offer(source, prints, now_ms(), self.heartbeat)
 
 
 class Moody:
@@ -114,9 +115,9 @@ class FaultyStore(CheckedStore):
             self._con.set_progress_handler(None, 0)
 
 
-class DrivenStreet(Street):
+class DrivenStreet(Pipeline):
     def _make_ingest(self, config: Config, store: Store, wake: Callable[[], None]) -> IngestStage:
-        return Feeder(self.door, self.feed, config.settings.engine, wake)
+        return Feeder(self.admission, self.feed, config.settings.engine, wake)
 
 
 class Driven:
@@ -141,16 +142,16 @@ class Driven:
         self.store.begin_run(INFO, now_ms())
         self.strategy = Moody(self._signal_every)
         engine = self.settings.engine
-        Feeder.told, Feeder.floods = Told(engine.sample_every), queue.SimpleQueue()
+        Feeder.told, Feeder.floods = SequenceEvent(engine.sample_every), queue.SimpleQueue()
         self.told, self.floods = Feeder.told, Feeder.floods
         config = Config(self.settings, {}, (), self.db)
         adapter = FillAtLast(self.settings.mode)
-        self.street = DrivenStreet(config, self.store, self.strategy, adapter, nothing)
+        self.pipeline = DrivenStreet(config, self.store, self.strategy, adapter, nothing)
 
     def reload(self, every: int, wait_ms: float, batch_rows: int) -> None:
         engine = replace(self.settings.engine, sample_every=every, admit_wait_ms=wait_ms, batch_rows=batch_rows)
         self.settings = replace(self.settings, engine=engine)
-        self.told.reloads.append((self.street.reload(engine, every), every))
+        self.told.reloads.append((self.pipeline.reload(engine, every), every))
 
     @property
     def idle(self) -> bool:
@@ -177,11 +178,11 @@ class Driven:
         """A stop as the engine does it, in a hurry when the database is held. Whether everything was stored."""
         self.strategy.free.set()
         street_module.DRAIN_S = street_module.LAST_S = 20.0 if self._lock is None else 0.05
-        error = self.street.drain(nothing)
+        error = self.pipeline.drain(nothing)
         self.unlock()
-        wait_until(lambda: not self.street.persist.is_alive(), "the writer's end")
+        wait_until(lambda: not self.pipeline.persist.is_alive(), "the writer's end")
         wait_until(self._emptied, "the end of the stages in front of a writer that gave up")
-        failure = self.street.failure
+        failure = self.pipeline.failure
         clean = error is None and failure is None
         self.store.end_run(0 if clean else 14, now_ms())
         self.store.close()
@@ -189,8 +190,8 @@ class Driven:
 
     def _emptied(self) -> bool:
         # An engine ends with them; a test that goes on must take what they still want to hand over.
-        self.street.persist._inbox.take(0)
-        return not any(stage.is_alive() for stage in self.street.stages)
+        self.pipeline.persist._inbox.take(0)
+        return not any(stage.is_alive() for stage in self.pipeline.stages)
 
     def kill(self) -> Path:
         """What a SIGKILL at this moment leaves behind, as another file: the writer stands in front of its lock."""

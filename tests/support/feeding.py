@@ -10,11 +10,12 @@ from typing import Any
 
 from hybrid_engine.config.settings import EngineSettings
 from hybrid_engine.config.sources import Source
-from hybrid_engine.domain.counters import FeedState, Gap
+from hybrid_engine.domain.counters import FeedState
 from hybrid_engine.domain.events import Tick
+from hybrid_engine.domain.gaps import Gap
 from hybrid_engine.ingest.feed import FeedIngest
-from hybrid_engine.stages.admission import FrontDoor
-from hybrid_engine.storage.store import now_ms
+from hybrid_engine.runtime.clock import now_ms
+from hybrid_engine.stages.admission import AdmissionQueue
 from tests.support.process import wait_until
 from tests.support.talker import Talker
 
@@ -28,10 +29,10 @@ class Feeding:
 
     def __init__(self, *sources: Source, **settings: Any) -> None:
         quick = {"dead_after_s": 30.0, "stale_after_s": 30.0, "failback_after_s": 30.0, "network_deadline_s": 60.0}
-        self.door = FrontDoor(100_000, sample_every=1, admit_wait_ms=0)
+        self.admission = AdmissionQueue(100_000, sample_every=1, admit_wait_ms=0)
         self.feed = FeedState()
         self.ingest = FeedIngest(
-            sources, "BTC/USD", self.door, self.feed, EngineSettings(**{**quick, **settings}), lambda: None
+            sources, "BTC/USD", self.admission, self.feed, EngineSettings(**{**quick, **settings}), lambda: None
         )
         self._ticks: list[Tick] = []
         self._gaps: dict[int, Gap] = {}
@@ -40,7 +41,7 @@ class Feeding:
     @property
     def ticks(self) -> list[Tick]:
         with self._lock:
-            self._ticks += [event for event in self.door.take(0) if isinstance(event, Tick)]
+            self._ticks += [event for event in self.admission.take(0) if isinstance(event, Tick)]
             return list(self._ticks)
 
     def ids(self, name: str = "") -> list[int | None]:
@@ -50,7 +51,7 @@ class Feeding:
     def gaps(self, kind: str) -> list[Gap]:
         """Every gap of a kind, closed ones and open ones."""
         with self._lock:
-            self._gaps.update((gap.id, gap) for gap in self.door.ledger()[1])
+            self._gaps.update((gap.id, gap) for gap in self.admission.ledger()[1])
             return [gap for gap in self._gaps.values() if gap.kind == kind]
 
     def until(self, holds: Callable[[], object], what: str = "") -> None:
@@ -77,7 +78,7 @@ class Feeding:
         self.ingest.stop()
         self.ingest.join(10)
         assert not self.ingest.is_alive()
-        books = self.door.snapshot()
-        self.door.close_gaps(now_ms(), for_good=True)
+        books = self.admission.snapshot()
+        self.admission.close_gaps(now_ms(), for_good=True)
         assert sum(gap.missed or 0 for gap in self.gaps("missed")) == books.missed
         assert sum(gap.missed or 0 for gap in self.gaps("duplicate")) == books.duplicate

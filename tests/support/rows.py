@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from hybrid_engine.domain.counters import Books, Counters, FeedState, Gap
+from hybrid_engine.domain.counters import AdmissionCounters, FeedState, StageCounters
 from hybrid_engine.domain.events import Order, Signal, Tick, Trade
+from hybrid_engine.domain.gaps import Gap
 from hybrid_engine.storage.store import Batch, Store
 
 
@@ -26,5 +27,5 @@ def batch(first: int, count: int = 1) -> Batch:
 
 
 def write(store: Store, made: Batch, *gaps: Gap) -> None:
-    books = Books(received=len(made.ticks), admitted=len(made.ticks))
-    store.write(made, books, Counters(), FeedState(last_frame_ms=5), gaps)
+    books = AdmissionCounters(received=len(made.ticks), admitted=len(made.ticks))
+    store.write(made, books, StageCounters(), FeedState(last_frame_ms=5), gaps)

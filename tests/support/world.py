@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 
-from hybrid_engine.ingest.retry_policy import Patience
-from hybrid_engine.ingest.source_selector import Choice
-from hybrid_engine.ingest.source_state import Change, Rules, Standing
+from hybrid_engine.ingest.retry_policy import RetryPolicy
+from hybrid_engine.ingest.source_selector import SourceSelector
+from hybrid_engine.ingest.source_state import Change, Rules, SourceState
 
 STEP_S = 0.25
 
@@ -25,24 +25,24 @@ class World:
 
     def __post_init__(self) -> None:
         ranked = sorted(zip(self.priorities, self.carries, strict=True), key=lambda pair: pair[0])
-        self.sources = [Standing(f"s{n}", priority, own) for n, (priority, own) in enumerate(ranked)]
+        self.sources = [SourceState(f"s{n}", priority, own) for n, (priority, own) in enumerate(ranked)]
         chance = random.Random(1)
-        self.patience = {source.name: Patience(chance.uniform) for source in self.sources}
+        self.patience = {source.name: RetryPolicy(chance.uniform) for source in self.sources}
         self.tries: dict[str, list[float]] = {source.name: [] for source in self.sources}
-        self.choice = Choice(self.sources)
+        self.choice = SourceSelector(self.sources)
 
-    def fail(self, source: Standing) -> None:
+    def fail(self, source: SourceState) -> None:
         self.patience[source.name].failed(self.now, source.useful_s, 0.0, self.rules.failback_after_s)
         source.failed_at = self.now
         source.gone()
 
-    def beat(self, source: Standing) -> None:
+    def heartbeat(self, source: SourceState) -> None:
         if source.connected_at is not None:
             source.useful_from = source.useful_from or self.now
             source.heard_at = self.now
 
-    def trade(self, source: Standing, symbol: str) -> None:
-        self.beat(source)
+    def trade(self, source: SourceState, symbol: str) -> None:
+        self.heartbeat(source)
         if source.connected_at is not None and symbol in source.symbols:
             source.traded_at[symbol] = self.now
 
@@ -104,7 +104,7 @@ class World:
         self.connect()
         if beats:
             for source in self.sources:
-                self.beat(source)
+                self.heartbeat(source)
         self.settle()
 
     def leader(self, symbol: str = "BTC/USD") -> str:

@@ -9,8 +9,8 @@ import pytest
 
 from hybrid_engine.ingest import feed, source_connection, source_selector
 from hybrid_engine.storage.store import Store
+from tests.support.pipeline import INFO
 from tests.support.rows import batch, write
-from tests.support.street import INFO
 from tests.support.talker import Talker
 
 

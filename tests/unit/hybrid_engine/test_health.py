@@ -12,11 +12,13 @@ import pytest
 
 from hybrid_engine import cli, health
 from hybrid_engine.config import load
-from hybrid_engine.domain.counters import Books, Counters, FeedState, Gap
+from hybrid_engine.domain.counters import AdmissionCounters, FeedState, StageCounters
+from hybrid_engine.domain.gaps import Gap
+from hybrid_engine.runtime.clock import now_ms
 from hybrid_engine.storage.database import open_at_rest
-from hybrid_engine.storage.store import Store, now_ms
+from hybrid_engine.storage.store import Store
+from tests.support.pipeline import INFO
 from tests.support.rows import chains
-from tests.support.street import INFO
 
 UNIT = "some.service"
 
@@ -30,7 +32,9 @@ def grown(db: Path, ticks: int, runs: int) -> None:
     store.begin_run(INFO, now)
     gaps = [Gap(n + 1, "dropped", "s", "X", now, now, 1) for n in range(ticks)]
     feed = FeedState(last_frame_ms=now)
-    store.write(chains(1, ticks, now, now), Books(received=ticks, admitted=ticks), Counters(), feed, gaps)
+    store.write(
+        chains(1, ticks, now, now), AdmissionCounters(received=ticks, admitted=ticks), StageCounters(), feed, gaps
+    )
     store.close()
 
 
@@ -93,7 +97,7 @@ def test_what_is_committed_and_not_yet_folded_in_is_seen(tmp_path: Path) -> None
     for total in (1, 2):
         feed = FeedState(last_frame_ms=now_ms())
         batch = chains(total, 1, now_ms(), now_ms())
-        store.write(batch, Books(received=total, admitted=total), Counters(), feed, ())
+        store.write(batch, AdmissionCounters(received=total, admitted=total), StageCounters(), feed, ())
         run = health.look(of(tmp_path / "hybrid.db")).run
         assert run is not None
         assert run["received"] == total

@@ -11,7 +11,7 @@ from websocket import WebSocketBadStatusException
 from hybrid_engine.config.sources import Source, load_sources
 from hybrid_engine.exchanges import EXCHANGES
 from hybrid_engine.ingest.failure import _hold_s
-from hybrid_engine.ingest.symbol_names import Names
+from hybrid_engine.ingest.symbol_names import SymbolNames
 from hybrid_engine.runtime.errors import ConfigError
 
 GOOD = {"name": '"a"', "url": '"ws://h/ws/btcusdt@trade"', "kind": '"binance"', "priority": "1"}
@@ -159,7 +159,7 @@ def source(url: str, symbol: str = "", kind: str = "binance") -> Source:
     ],
 )
 def test_a_tick_is_called_what_the_operator_calls_it(src: Source, app_symbol: str, theirs: str, ours: str) -> None:
-    assert Names(src, app_symbol).of(theirs) == ours
+    assert SymbolNames(src, app_symbol).of(theirs) == ours
 
 
 def test_gemini_v1_is_asked_for_each_part_by_name() -> None:

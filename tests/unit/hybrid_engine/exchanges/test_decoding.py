@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hybrid_engine.config.sources import guess_kind
-from hybrid_engine.domain.events import Print
+from hybrid_engine.domain.events import MarketTrade
 from hybrid_engine.exchanges import EXCHANGES, Decoded, Mark, decode
 from tests.exchanges.table import KINDS, TABLES, put, text
 
@@ -32,7 +32,7 @@ def wanted(decoded: Decoded) -> Decoded:
 @pytest.mark.parametrize(
     ("kind", "frame", "item", "marks"), [(kind, *row) for kind in KINDS for row in TABLES[kind].trades]
 )
-def test_a_trade(kind: str, frame: str, item: Print, marks: list[Mark]) -> None:
+def test_a_trade(kind: str, frame: str, item: MarketTrade, marks: list[Mark]) -> None:
     assert read(kind, frame) == Decoded([item], [], marks)
 
 
@@ -104,7 +104,7 @@ def test_recorded_frames_give_their_trades_and_nothing_else(
 ) -> None:
     lines = (FRAMES / name).read_text().splitlines()
     got = [read(kind, json.loads(line)["frame"]) for line in lines]
-    by_symbol: dict[str, list[Print]] = defaultdict(list)
+    by_symbol: dict[str, list[MarketTrade]] = defaultdict(list)
     for item in (item for decoded in got for item in decoded.prints):
         by_symbol[item.symbol].append(item)
         assert 1_600_000_000_000 < item.exchange_ms < 1_800_000_000_000

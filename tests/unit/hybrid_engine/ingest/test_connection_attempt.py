@@ -14,7 +14,7 @@ import trustme
 
 from hybrid_engine.config.sources import Source
 from hybrid_engine.ingest import connection, retry_policy, source_selector
-from hybrid_engine.ingest.connection_attempt import Connecting
+from hybrid_engine.ingest.connection_attempt import ConnectionAttempt
 from hybrid_engine.ingest.failure import SourceFailed
 from tests.support.feeding import Feeding, source
 from tests.support.process import wait_until
@@ -94,6 +94,6 @@ def test_a_connection_that_is_not_dead_yet_is_no_reason_to_give_up(one: Talker) 
 
 def test_what_cannot_be_loaded_for_a_connection_is_named(one: Talker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "hybrid_engine.ingest.connection", None)  # as a broken installation does
-    connecting = Connecting(source("first", one, "BTC/USD"), "BTC/USD", lambda: None)
+    connecting = ConnectionAttempt(source("first", one, "BTC/USD"), "BTC/USD", lambda: None)
     with pytest.raises(SourceFailed, match=r"hybrid_engine\.ingest\.connection"):
         wait_until(connecting.result, "what became of it")

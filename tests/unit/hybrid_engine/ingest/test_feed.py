@@ -30,7 +30,7 @@ def test_each_symbol_is_led_by_its_best_source_and_taken_from_it_alone(one: Talk
             ("second", "BTC/USDT", 12),
             ("second", "XRPUSDT", 13),
         ]
-        assert feeding.door.snapshot().received == 4
+        assert feeding.admission.snapshot().received == 4
         one.stop()
         feeding.leads("second")
         two.say(trade(15, "ETHUSDT"))

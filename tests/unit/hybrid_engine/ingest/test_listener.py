@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from hybrid_engine.ingest import listener
 from hybrid_engine.ingest.listener import READ_EVERY_S, Listener
 from hybrid_engine.ingest.session import Session
-from hybrid_engine.ingest.source_connection import Link
+from hybrid_engine.ingest.source_connection import SourceConnection
 
-LINK = cast(Link, None)
+LINK = cast(SourceConnection, None)
 
 
 class Clock:

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from hybrid_engine.domain.events import Print
+from hybrid_engine.domain.events import MarketTrade
 from hybrid_engine.ingest import source_connection
-from hybrid_engine.ingest.recent_trades import MOST, MOST_IN_ALL, Taken
+from hybrid_engine.ingest.recent_trades import MOST, MOST_IN_ALL, RecentTrades
 from tests.support.feeding import Feeding, source
 from tests.support.talker import Talker, trade
 
@@ -49,7 +49,7 @@ def test_what_the_later_one_brings_again_is_a_duplicate(mirrors: tuple[Feeding, 
     two.say(trade(3), trade(4), trade(None), trade(None))
     feeding.until(lambda: len(feeding.ids()) == 6)
     assert feeding.ids() == [1, 2, 3, 4, None, None]  # without a number nothing is known for the same
-    books = feeding.door.snapshot()
+    books = feeding.admission.snapshot()
     assert (books.received, books.duplicate) == (7, 1)
     assert [(gap.source, gap.symbol, gap.missed) for gap in feeding.gaps("duplicate")] == [("second", "BTC/USD", 1)]
 
@@ -66,7 +66,7 @@ def test_what_the_earlier_one_brought_before_is_not_lost(mirrors: tuple[Feeding,
     feeding.until(lambda: 5 in feeding.ids())
     assert feeding.ids() == [1, 2, 3, 4, 5]
     assert feeding.ids("second") == [3, 4, 5]
-    assert feeding.door.snapshot().duplicate == 0
+    assert feeding.admission.snapshot().duplicate == 0
 
 
 def test_a_number_alone_makes_no_mirror(mirrors: tuple[Feeding, Talker, Talker]) -> None:
@@ -76,18 +76,18 @@ def test_a_number_alone_makes_no_mirror(mirrors: tuple[Feeding, Talker, Talker])
     feeding.leads("second")
     two.say(trade(1).replace("10.5", "10.6"), trade(2))
     feeding.until(lambda: feeding.ids() == [1, 1, 2])
-    assert feeding.door.snapshot().duplicate == 0
+    assert feeding.admission.snapshot().duplicate == 0
 
 
 @pytest.mark.holds("MEMORY")
 def test_what_is_remembered_of_the_taken_is_bounded_and_nothing_of_what_one_source_has() -> None:
     symbols = [f"S{number}" for number in range(100)]
-    taken = Taken(symbols)
+    taken = RecentTrades(symbols)
     for number in range(2 * MOST):
-        taken.add("one", [Print(symbol, 1.0, 1.0, number, 1) for symbol in symbols])
+        taken.add("one", [MarketTrade(symbol, 1.0, 1.0, number, 1) for symbol in symbols])
     assert sum(len(taken.of_others("two", symbol)) for symbol in symbols) <= MOST_IN_ALL
     assert {item.symbol for item in taken.of_others("two", "S7")} == {"S7"}
     assert taken.of_others("one", "S7") == set()
-    alone = Taken([])
-    alone.add("one", [Print("S1", 1.0, 1.0, 1, 1)])
+    alone = RecentTrades([])
+    alone.add("one", [MarketTrade("S1", 1.0, 1.0, 1, 1)])
     assert alone.of_others("two", "S1") == set()

@@ -15,7 +15,7 @@ from hybrid_engine.ingest import replay
 from hybrid_engine.runtime.errors import OverloadError
 from hybrid_engine.storage import database
 from hybrid_engine.storage.store import Store
-from tests.support.street import INFO
+from tests.support.pipeline import INFO
 
 TRIES = 4
 

@@ -23,19 +23,19 @@ def test_what_the_numbers_leave_out_is_missed_and_a_reconnect_tells_it_exactly(
         feeding.leads("first")
         feeding.until(lambda: one.open)
         one.say(trade(100), trade(101), trade(104))
-        feeding.until(lambda: feeding.door.snapshot().missed == 2)
+        feeding.until(lambda: feeding.admission.snapshot().missed == 2)
         one.peers[0].close()
         feeding.until(lambda: len(one.peers) == 2)
         one.say(trade(103), trade(104), trade(110), trade(111))  # repeats what it has sent, one of it too late
         feeding.until(lambda: 111 in feeding.ids())
-        feeding.until(lambda: feeding.door.snapshot().missed == 2 + 5)
-        assert feeding.door.snapshot().duplicate == 1
+        feeding.until(lambda: feeding.admission.snapshot().missed == 2 + 5)
+        assert feeding.admission.snapshot().duplicate == 1
         assert feeding.ids() == [100, 101, 104, 103, 110, 111]
         one.peers[1].close()
         feeding.until(lambda: len(one.peers) == 3)
         one.say(trade(120))
-        feeding.until(lambda: feeding.door.snapshot().missed == 2 + 5 + 8)
-        feeding.door.close_gaps(feeding.ticks[-1].received_ms)
+        feeding.until(lambda: feeding.admission.snapshot().missed == 2 + 5 + 8)
+        feeding.admission.close_gaps(feeding.ticks[-1].received_ms)
         assert [(gap.symbol, gap.missed) for gap in feeding.gaps("missed")] == [("BTC/USD", 2 + 5 + 8)]
 
 
@@ -60,8 +60,8 @@ def test_what_comes_late_is_not_missed(one: Talker, monkeypatch: pytest.MonkeyPa
         one.say(match(13))
         feeding.until(lambda: 13 in feeding.ids())
         assert feeding.ids() == [1, 5, 4, 2, 3, 6, 8, 9, 13]
-        assert feeding.door.snapshot().missed == 0
-    assert feeding.door.snapshot().missed == 4  # 7, 10, 11 and 12 never came
+        assert feeding.admission.snapshot().missed == 0
+    assert feeding.admission.snapshot().missed == 4  # 7, 10, 11 and 12 never came
 
 
 @pytest.mark.holds("MISSED")
@@ -71,7 +71,7 @@ def test_a_stop_books_what_did_not_come_by_then(one: Talker) -> None:
         feeding.until(lambda: one.open)
         one.say(trade(1), trade(4))
         feeding.until(lambda: 4 in feeding.ids())
-    assert feeding.door.snapshot().missed == 2
+    assert feeding.admission.snapshot().missed == 2
 
 
 @pytest.mark.holds("MISSED")
@@ -96,9 +96,9 @@ def test_what_another_source_covered_is_not_missed(one: Talker, two: Talker) -> 
         feeding.until(market, "the way back")
         market()
         feeding.until(lambda: number in feeding.ids("first"))
-        assert feeding.door.snapshot().missed == 0
+        assert feeding.admission.snapshot().missed == 0
         one.say(trade(number + 4))
-        feeding.until(lambda: feeding.door.snapshot().missed == 3)
+        feeding.until(lambda: feeding.admission.snapshot().missed == 3)
 
 
 @pytest.mark.holds("MISSED")
@@ -118,11 +118,11 @@ def test_who_leads_again_after_another_did_has_missed_nothing(one: Talker, two: 
         feeding.leads("first")
         feeding.until(lambda: one.open)
         one.say(trade(50), trade(52))
-        feeding.until(lambda: feeding.door.snapshot().missed)
-        assert feeding.door.snapshot().missed == 1
+        feeding.until(lambda: feeding.admission.snapshot().missed)
+        assert feeding.admission.snapshot().missed == 1
 
 
-def second(feeding: Feeding) -> source_connection.Link:
+def second(feeding: Feeding) -> source_connection.SourceConnection:
     return feeding.ingest._links["second"]
 
 
@@ -139,5 +139,5 @@ def test_numbers_of_a_standby_are_followed_and_not_counted(one: Talker, two: Tal
         one.open[0].close()
         feeding.leads("second")
         two.say(trade(108))
-        feeding.until(lambda: feeding.door.snapshot().missed)
-        assert feeding.door.snapshot().missed == 2
+        feeding.until(lambda: feeding.admission.snapshot().missed)
+        assert feeding.admission.snapshot().missed == 2

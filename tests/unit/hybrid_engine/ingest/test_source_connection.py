@@ -53,7 +53,7 @@ def test_a_planned_move_loses_nothing_and_is_no_failure(one: Talker, why: str, m
         market()
         feeding.until(lambda: number in feeding.ids())
         assert feeding.ids() == list(range(1, number + 1))
-        books = feeding.door.snapshot()
+        books = feeding.admission.snapshot()
         assert (books.duplicate, books.missed, feeding.feed.source_failures) == (0, 0, 0)
         assert feeding.gaps("down") == []
         assert len(one.tried) == 2

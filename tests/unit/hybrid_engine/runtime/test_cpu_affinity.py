@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from hybrid_engine.runtime import cpu_affinity
-from hybrid_engine.runtime.cpu_affinity import OneCpu, busy_s, current_cpu
+from hybrid_engine.runtime.cpu_affinity import CpuAffinity, busy_s, current_cpu
 
 CPUS = sorted(os.sched_getaffinity(0))
 
@@ -52,7 +52,7 @@ def test_the_cpu_of_the_caller(cpu: int) -> None:
 class Machine:
     """Two CPUs, what each did and what of it was ours, a second at a time."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, together: OneCpu) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, together: CpuAffinity) -> None:
         self.now, self.own_s, self.busy_s, self.together = 1000.0, 5.0, {0: 100.0, 1: 200.0}, together
         self.at: list[int] = []
         self.allowed = {0, 1}
@@ -79,7 +79,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
     over = threading.Event()
     thread = threading.Thread(target=over.wait)
     thread.start()
-    yield Machine(monkeypatch, OneCpu([thread]))
+    yield Machine(monkeypatch, CpuAffinity([thread]))
     over.set()
     thread.join()
 
@@ -87,10 +87,10 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
 def test_they_start_where_the_caller_is_and_it_stays_free(workers: list[threading.Thread]) -> None:
     for cpu in CPUS:
         os.sched_setaffinity(0, {cpu})
-        OneCpu(workers).gather()
+        CpuAffinity(workers).gather()
         assert places(workers) == [{cpu}] * 3
     os.sched_setaffinity(0, CPUS)
-    OneCpu(workers).gather()
+    CpuAffinity(workers).gather()
     assert len(os.sched_getaffinity(0)) == len(CPUS)
 
 
@@ -137,7 +137,7 @@ def test_what_a_cpu_did_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_they_run_as_batch_and_another_policy_is_left_as_it_is(workers: list[threading.Thread]) -> None:
     os.sched_setscheduler(workers[1].native_id or 0, os.SCHED_IDLE, os.sched_param(0))
-    OneCpu(workers).gather()
+    CpuAffinity(workers).gather()
     policies = [os.sched_getscheduler(thread.native_id or 0) for thread in workers]
     assert policies == [os.SCHED_BATCH, os.SCHED_IDLE, os.SCHED_BATCH]
     assert os.sched_getscheduler(0) == os.SCHED_OTHER
@@ -148,7 +148,7 @@ def test_one_that_has_ended_is_left_out(workers: list[threading.Thread]) -> None
     ended.start()
     ended.join()
     os.sched_setaffinity(0, {CPUS[0]})
-    OneCpu([ended, *workers]).gather()
+    CpuAffinity([ended, *workers]).gather()
     assert places(workers) == [{CPUS[0]}] * 3
 
 
@@ -163,7 +163,7 @@ def test_where_it_is_not_allowed_they_run_where_they_like(
 
     monkeypatch.setattr(os, "sched_setaffinity", refused)
     monkeypatch.setattr(cpu_affinity, "LOOK_S", 0.0)
-    together = OneCpu(workers)
+    together = CpuAffinity(workers)
     together.gather()
     together.gather()
     monkeypatch.undo()

@@ -16,14 +16,14 @@ import pytest
 
 import hybrid_engine
 from hybrid_engine.runtime import log as journal
-from hybrid_engine.runtime.log import Journal, Throttle
+from hybrid_engine.runtime.log import Logger, Throttle
 from hybrid_engine.runtime.systemd import Notifier
 from tests.support.notify import Manager
 from tests.support.process import clean_environment
 
 
 def test_a_line_is_one_json_object_of_the_fields_form(capsys: pytest.CaptureFixture[str]) -> None:
-    Journal("hybrid_engine.ingest").warn("odd\nthing", source="a\u2028b", path=Path("/x"), n=1, none=None, s="\ud800")
+    Logger("hybrid_engine.ingest").warn("odd\nthing", source="a\u2028b", path=Path("/x"), n=1, none=None, s="\ud800")
     out = capsys.readouterr().out
     assert out.count("\n") == 1
     assert out.isascii()
@@ -38,7 +38,7 @@ def test_a_line_is_one_json_object_of_the_fields_form(capsys: pytest.CaptureFixt
 
 
 def test_the_threshold_holds_back_what_is_below_it(capsys: pytest.CaptureFixture[str]) -> None:
-    log = Journal("x")
+    log = Logger("x")
     for level in ("DEBUG", "INFO", "WARN", "ERROR"):
         journal.set_level(level)
         log.debug("d")
@@ -50,7 +50,7 @@ def test_the_threshold_holds_back_what_is_below_it(capsys: pytest.CaptureFixture
 
 
 def test_lines_of_many_threads_do_not_mix(capsys: pytest.CaptureFixture[str]) -> None:
-    log = Journal("x")
+    log = Logger("x")
 
     def talk() -> None:
         for _ in range(50):
@@ -72,7 +72,7 @@ def test_a_reader_that_is_gone_is_no_error(monkeypatch: pytest.MonkeyPatch) -> N
             raise BrokenPipeError
 
     monkeypatch.setattr(sys, "stdout", Gone())
-    Journal("x").error("into the void")
+    Logger("x").error("into the void")
 
 
 def test_a_throttle_lets_one_through_and_counts_the_others(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,19 +9,19 @@ from collections.abc import Sequence
 
 import pytest
 
-from hybrid_engine.domain.counters import Gap
 from hybrid_engine.domain.deduplication import MAX_SYMBOLS, REMEMBERED_IDS, SPARE_IDS
-from hybrid_engine.domain.events import Event, Print, Tick
-from hybrid_engine.stages.admission import FrontDoor
-from tests.support.street import nothing
+from hybrid_engine.domain.events import Event, MarketTrade, Tick
+from hybrid_engine.domain.gaps import Gap
+from hybrid_engine.stages.admission import AdmissionQueue
+from tests.support.pipeline import nothing
 
 
-def prints(*ids: int | None, symbol: str = "X") -> list[Print]:
-    return [Print(symbol, 1.0, 1.0, number, 1) for number in ids]
+def prints(*ids: int | None, symbol: str = "X") -> list[MarketTrade]:
+    return [MarketTrade(symbol, 1.0, 1.0, number, 1) for number in ids]
 
 
-def door(capacity: int = 8, every: int = 1, wait_ms: float = 0.0) -> FrontDoor:
-    return FrontDoor(capacity, sample_every=every, admit_wait_ms=wait_ms, first_tick_id=100)
+def admission(capacity: int = 8, every: int = 1, wait_ms: float = 0.0) -> AdmissionQueue:
+    return AdmissionQueue(capacity, sample_every=every, admit_wait_ms=wait_ms, first_tick_id=100)
 
 
 def ids(events: Sequence[Event]) -> list[int | None]:
@@ -30,7 +30,7 @@ def ids(events: Sequence[Event]) -> list[int | None]:
 
 @pytest.mark.holds("SAMPLING")
 def test_each_nth_of_a_symbol_passes_whatever_connection_it_came_by() -> None:
-    d = door(every=3)
+    d = admission(every=3)
     d.offer("one", prints(1, 2), 1, nothing)
     d.offer("one", prints(1, 2, symbol="Y"), 1, nothing)
     d.offer("two", prints(3, 4, 5, 6), 1, nothing)
@@ -41,7 +41,7 @@ def test_each_nth_of_a_symbol_passes_whatever_connection_it_came_by() -> None:
 
 
 def test_a_repeat_is_a_duplicate_of_its_source_and_symbol_and_does_not_move_the_sampling() -> None:
-    d = door(every=2)
+    d = admission(every=2)
     d.offer("one", prints(1, 1, 1, 2), 1, nothing)
     assert ids(d.take(0)) == [2]
     d.offer("one", prints(2, symbol="Y"), 1, nothing)
@@ -53,7 +53,7 @@ def test_a_repeat_is_a_duplicate_of_its_source_and_symbol_and_does_not_move_the_
 
 def test_ids_are_remembered_for_thousands_of_trades_and_not_for_ever() -> None:
     most = REMEMBERED_IDS + SPARE_IDS
-    d = door(capacity=most + 10)
+    d = admission(capacity=most + 10)
     d.offer("one", prints(*range(most)), 1, nothing)
     d.offer("one", prints(0), 1, nothing)
     assert d.snapshot().duplicate == 1
@@ -64,7 +64,7 @@ def test_ids_are_remembered_for_thousands_of_trades_and_not_for_ever() -> None:
 
 @pytest.mark.holds("MEMORY")
 def test_an_exchange_that_invents_symbols_takes_no_more_than_its_share(capsys: pytest.CaptureFixture[str]) -> None:
-    d = door(capacity=2 * MAX_SYMBOLS + 10, every=1)
+    d = admission(capacity=2 * MAX_SYMBOLS + 10, every=1)
     d.offer("one", prints(1, symbol="X"), 1, nothing)
     for number in range(50_000):
         d.offer("one", prints(number, symbol=f"made up {number}"), 5 + number, nothing)
@@ -91,7 +91,7 @@ def test_an_exchange_that_invents_symbols_takes_no_more_than_its_share(capsys: p
 
 @pytest.mark.holds("MEMORY")
 def test_what_is_kept_of_a_symbol_is_small_however_long_it_trades() -> None:
-    d = door(capacity=64)
+    d = admission(capacity=64)
 
     def trade(first: int) -> None:
         for start in range(first, first + 2 * REMEMBERED_IDS, 64):
@@ -113,7 +113,7 @@ def test_what_is_kept_of_a_symbol_is_small_however_long_it_trades() -> None:
 
 @pytest.mark.holds("S6", "I6")
 def test_a_full_house_waits_once_for_a_hand_over_then_drops_the_oldest() -> None:
-    d = door(capacity=3, wait_ms=120)
+    d = admission(capacity=3, wait_ms=120)
     began = time.monotonic()
     d.offer("one", prints(*range(10)), 5, nothing)
     waited = time.monotonic() - began
@@ -130,14 +130,14 @@ def test_a_full_house_waits_once_for_a_hand_over_then_drops_the_oldest() -> None
 
 
 def test_a_trade_that_is_sampled_out_needs_no_room() -> None:
-    d = door(capacity=1, every=2)
+    d = admission(capacity=1, every=2)
     d.offer("one", prints(1, 2, 3), 1, nothing)
     assert (d.snapshot().dropped, d.snapshot().sampled_out) == (0, 2)
     assert ids(d.take(0)) == [2]
 
 
 def test_room_that_comes_in_time_saves_the_tick() -> None:
-    d = door(capacity=2, wait_ms=5000)
+    d = admission(capacity=2, wait_ms=5000)
     d.offer("one", prints(1, 2), 1, nothing)
     beats: list[float] = []
     feeder = threading.Thread(daemon=True, target=lambda: d.offer("one", prints(3), 1, lambda: beats.append(1)))
@@ -153,7 +153,7 @@ def test_room_that_comes_in_time_saves_the_tick() -> None:
 
 def test_a_reload_that_falls_into_the_wait_is_asked_again() -> None:
     """The wait gives up the lock; the trade that waits belongs to the new count."""
-    d = door(capacity=1, wait_ms=20_000)
+    d = admission(capacity=1, wait_ms=20_000)
     d.offer("one", prints(1), 1, nothing)
     waiting = threading.Event()
     feeder = threading.Thread(daemon=True, target=lambda: d.offer("one", prints(2, 3, 4), 1, waiting.set))
@@ -172,7 +172,7 @@ def test_a_reload_that_falls_into_the_wait_is_asked_again() -> None:
 def test_evictions_in_every_second_are_what_an_overload_is(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]
     monkeypatch.setattr("hybrid_engine.stages.admission.time.monotonic", lambda: now[0])
-    d = door(capacity=1)
+    d = admission(capacity=1)
     assert d.evicting_for() == 0
     d.offer("one", prints(None, None), 1, nothing)
     for _ in range(9):
@@ -188,7 +188,7 @@ def test_evictions_in_every_second_are_what_an_overload_is(monkeypatch: pytest.M
 
 
 def test_a_replay_waits_for_room_and_drops_and_samples_nothing() -> None:
-    d = door(capacity=2, every=5)
+    d = admission(capacity=2, every=5)
     ticks = [Tick(n, "s", "X", 1.0, 1.0, n, n, n) for n in (7, 9, 30, 31, 32)]
     feeder = threading.Thread(daemon=True, target=lambda: d.offer_replayed(ticks, nothing, lambda: False))
     feeder.start()
@@ -205,7 +205,7 @@ def test_a_replay_waits_for_room_and_drops_and_samples_nothing() -> None:
 
 
 def test_a_replay_that_is_stopped_leaves_the_rest_unbooked() -> None:
-    d = door(capacity=2)
+    d = admission(capacity=2)
     ticks = [Tick(n, "s", "X", 1.0, 1.0, n, n, n) for n in range(1, 6)]
     asked = iter([False, True])
     d.offer_replayed(ticks, nothing, lambda: next(asked))
@@ -214,7 +214,7 @@ def test_a_replay_that_is_stopped_leaves_the_rest_unbooked() -> None:
 
 @pytest.mark.parametrize("for_good", [False, True])
 def test_gaps_are_closed_and_only_silences_go_on(for_good: bool) -> None:
-    d = door(every=2)
+    d = admission(every=2)
     d.reject("one", "X", 10)
     d.offer("one", prints(None), 11, nothing)
     d.silence_begins("one", "X", 5)
@@ -229,7 +229,7 @@ def test_gaps_are_closed_and_only_silences_go_on(for_good: bool) -> None:
 
 
 def test_a_silence_ends_when_any_source_is_heard_and_a_clock_that_steps_back_makes_no_negative_gap() -> None:
-    d = door()
+    d = admission()
     d.silence_begins("one", "X", 100)
     d.silence_begins("two", "X", 110)
     d.silence_ends(90)
@@ -238,7 +238,7 @@ def test_a_silence_ends_when_any_source_is_heard_and_a_clock_that_steps_back_mak
 
 
 def test_what_waits_at_a_stop_is_booked_as_dropped() -> None:
-    d = door()
+    d = admission()
     d.offer("one", prints(1, 2, 3), 1, nothing)
     assert d.drop_waiting(9) == 3
     books, gaps = d.ledger()
@@ -247,7 +247,7 @@ def test_what_waits_at_a_stop_is_booked_as_dropped() -> None:
 
 
 def test_a_closed_door_still_gives_what_waits() -> None:
-    d = door()
+    d = admission()
     d.offer("one", prints(1), 1, nothing)
     d.close()
     assert not d.finished

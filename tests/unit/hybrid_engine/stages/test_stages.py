@@ -11,17 +11,17 @@ from pathlib import Path
 import pytest
 
 from hybrid_engine.config.settings import EngineSettings, RiskCaps
-from hybrid_engine.domain.counters import Counters
-from hybrid_engine.domain.events import FILLED, REJECTED, Print, Signal, Tick
+from hybrid_engine.domain.counters import StageCounters
+from hybrid_engine.domain.events import FILLED, REJECTED, MarketTrade, Signal, Tick
 from hybrid_engine.runtime.errors import StorageError
 from hybrid_engine.stages.adapter import Execution
 from hybrid_engine.stages.channel import Channel
 from hybrid_engine.stages.stage import STUCK_AFTER_S, Stage
 from hybrid_engine.stages.strategy import Periodic, StrategyStage, load
 from hybrid_engine.storage.store import Store
-from tests.support.books import check_finished, rows
+from tests.support.accounting import check_finished, rows
+from tests.support.pipeline import BackStreet, nothing
 from tests.support.process import wait_until
-from tests.support.street import BackStreet, nothing
 
 CALM = EngineSettings(batch_rows=1000, flush_interval_ms=60_000.0, heartbeat_interval_secs=3600.0)
 
@@ -30,8 +30,8 @@ def tick(number: int) -> Tick:
     return Tick(number, "s", "X", 100.0, 1.0, number, 5, 6)
 
 
-def prints(count: int) -> list[Print]:
-    return [Print("X", 1.0 + n, 1.0, None, 1) for n in range(count)]
+def prints(count: int) -> list[MarketTrade]:
+    return [MarketTrade("X", 1.0 + n, 1.0, None, 1) for n in range(count)]
 
 
 def test_the_periodic_strategy_says_what_it_always_says() -> None:
@@ -53,7 +53,7 @@ def test_the_periodic_strategy_says_what_it_always_says() -> None:
 
 
 def test_a_signal_stands_behind_its_tick_and_before_the_next() -> None:
-    stage = StrategyStage(Periodic(2), Channel(9), Channel(9), Counters(), nothing)
+    stage = StrategyStage(Periodic(2), Channel(9), Channel(9), StageCounters(), nothing)
     out = stage.transform([tick(1), tick(2), tick(3), tick(4)])
     assert [(type(event).__name__, event.id) for event in out] == [
         ("Tick", 1),
@@ -84,7 +84,7 @@ def test_a_stage_is_stuck_once_it_has_not_beaten_and_only_while_it_lives() -> No
     began = time.monotonic()
     wait_until(lambda: stage.stuck, "stuck")
     assert time.monotonic() - began >= STUCK_AFTER_S * 0.9
-    stage.beat()
+    stage.heartbeat()
     assert not stage.stuck
     stage.go.set()
     stage.join(5)
@@ -98,18 +98,18 @@ def test_what_stands_behind_a_stage_that_failed_is_still_stored(tmp_path: Path) 
                 raise ZeroDivisionError
             return None
 
-    street = BackStreet(tmp_path / "x.db", tick_capacity=1, admit_wait_ms=5000)
-    street.strategy._inner = Breaks()
+    pipeline = BackStreet(tmp_path / "x.db", tick_capacity=1, admit_wait_ms=5000)
+    pipeline.strategy._inner = Breaks()
     for item in prints(4):
-        street.door.offer("s", [item], 1, nothing)
-    strategy = street.stages[0]
+        pipeline.admission.offer("s", [item], 1, nothing)
+    strategy = pipeline.stages[0]
     strategy.join(10)
     assert isinstance(strategy.failure, ZeroDivisionError)
-    for stage in street.stages[1:]:
+    for stage in pipeline.stages[1:]:
         stage.join(10)
         assert not stage.is_alive()
         assert stage.failure is None
-    assert rows(street.db, "SELECT max(ticks.id), max(ticks_stored), max(admitted) FROM ticks, runs") == [(3, 3, 4)]
+    assert rows(pipeline.db, "SELECT max(ticks.id), max(ticks_stored), max(admitted) FROM ticks, runs") == [(3, 3, 4)]
 
 
 class Answers:
@@ -125,64 +125,64 @@ class Answers:
 def test_what_the_adapter_answers_is_what_is_stored(tmp_path: Path) -> None:
     caps = RiskCaps(max_exposure_usd=1e9, max_symbol_exposure_usd=1e9)
     adapter = Answers(FILLED, REJECTED)
-    street = BackStreet(tmp_path / "x.db", signal_every=1, tick_capacity=9, caps=caps, adapter=adapter)
-    street.door.offer("s", prints(2), 1, nothing)
-    street.close()
-    check_finished(street.db)
-    last = rows(street.db, "SELECT price FROM ticks ORDER BY id")
+    pipeline = BackStreet(tmp_path / "x.db", signal_every=1, tick_capacity=9, caps=caps, adapter=adapter)
+    pipeline.admission.offer("s", prints(2), 1, nothing)
+    pipeline.close()
+    check_finished(pipeline.db)
+    last = rows(pipeline.db, "SELECT price FROM ticks ORDER BY id")
     asked = "SELECT orders.id, status, reason, orders.price, trades.price, fee FROM orders LEFT JOIN trades USING (id)"
-    assert rows(street.db, asked) == [
+    assert rows(pipeline.db, asked) == [
         (1, FILLED, "OF_TEST", last[0][0] + 1, last[0][0] + 1, 0.25),
         (2, REJECTED, "OF_TEST", last[1][0] + 1, None, None),
     ]
 
 
 def test_an_adapter_with_another_answer_ends_the_stage(tmp_path: Path) -> None:
-    street = BackStreet(tmp_path / "x.db", signal_every=1, adapter=Answers("MAYBE"))
-    street.door.offer("s", prints(1), 1, nothing)
-    execution = street.stages[1]
+    pipeline = BackStreet(tmp_path / "x.db", signal_every=1, adapter=Answers("MAYBE"))
+    pipeline.admission.offer("s", prints(1), 1, nothing)
+    execution = pipeline.stages[1]
     execution.join(10)
     assert "answered status 'MAYBE'" in str(execution.failure)
 
 
 def test_a_batch_is_committed_by_rows_by_time_and_at_the_end(tmp_path: Path) -> None:
-    street = BackStreet(tmp_path / "x.db", settings=CALM, tick_capacity=500, persist_capacity=500)
-    street.door.offer("s", prints(5), 1, nothing)
-    wait_until(lambda: street.persist._batch.ticks[4:], "five ticks in the batch")
-    assert rows(street.db, "SELECT received FROM runs") == [(0,)]  # nothing asks for a commit yet
-    street.persist.settings = EngineSettings(batch_rows=1000, flush_interval_ms=1.0)
-    wait_until(lambda: rows(street.db, "SELECT ticks_stored FROM runs") == [(5,)], "a commit by time")
-    street.persist.settings = EngineSettings(batch_rows=10, flush_interval_ms=60_000.0)
-    street.door.offer("s", prints(30), 1, nothing)
-    wait_until(lambda: rows(street.db, "SELECT ticks_stored FROM runs")[0][0] > 5, "a commit by rows")
-    street.persist.settings = CALM
-    street.close()
-    assert check_finished(street.db)["ticks_stored"] == 35
+    pipeline = BackStreet(tmp_path / "x.db", settings=CALM, tick_capacity=500, persist_capacity=500)
+    pipeline.admission.offer("s", prints(5), 1, nothing)
+    wait_until(lambda: pipeline.persist._batch.ticks[4:], "five ticks in the batch")
+    assert rows(pipeline.db, "SELECT received FROM runs") == [(0,)]  # nothing asks for a commit yet
+    pipeline.persist.settings = EngineSettings(batch_rows=1000, flush_interval_ms=1.0)
+    wait_until(lambda: rows(pipeline.db, "SELECT ticks_stored FROM runs") == [(5,)], "a commit by time")
+    pipeline.persist.settings = EngineSettings(batch_rows=10, flush_interval_ms=60_000.0)
+    pipeline.admission.offer("s", prints(30), 1, nothing)
+    wait_until(lambda: rows(pipeline.db, "SELECT ticks_stored FROM runs")[0][0] > 5, "a commit by rows")
+    pipeline.persist.settings = CALM
+    pipeline.close()
+    assert check_finished(pipeline.db)["ticks_stored"] == 35
 
 
 def test_the_counters_go_out_without_rows_at_each_heartbeat(tmp_path: Path) -> None:
     quiet = EngineSettings(sample_every=1, heartbeat_interval_secs=0.1, flush_interval_ms=60_000.0)
-    street = BackStreet(tmp_path / "x.db", settings=quiet, sample_every=1000)
-    street.door.offer("s", prints(7), 1, nothing)
-    wait_until(lambda: rows(street.db, "SELECT received, sampled_out FROM runs") == [(7, 7)], "the counters")
-    street.close()
-    check_finished(street.db)
+    pipeline = BackStreet(tmp_path / "x.db", settings=quiet, sample_every=1000)
+    pipeline.admission.offer("s", prints(7), 1, nothing)
+    wait_until(lambda: rows(pipeline.db, "SELECT received, sampled_out FROM runs") == [(7, 7)], "the counters")
+    pipeline.close()
+    check_finished(pipeline.db)
 
 
 def test_the_writer_waits_for_a_lock_and_says_since_when(tmp_path: Path) -> None:
-    street = BackStreet(tmp_path / "x.db")
-    with closing(sqlite3.connect(street.db, isolation_level=None)) as other:
+    pipeline = BackStreet(tmp_path / "x.db")
+    with closing(sqlite3.connect(pipeline.db, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        street.door.offer("s", prints(1), 1, nothing)
-        wait_until(lambda: street.counters.lock_waits > 2, "three tries")
-        assert street.persist.blocked_since is not None
-        assert street.persist.failing_since is None
-        assert street.counters.persist_errors == 0
-        assert not street.persist.stuck
+        pipeline.admission.offer("s", prints(1), 1, nothing)
+        wait_until(lambda: pipeline.counters.lock_waits > 2, "three tries")
+        assert pipeline.persist.blocked_since is not None
+        assert pipeline.persist.failing_since is None
+        assert pipeline.counters.persist_errors == 0
+        assert not pipeline.persist.stuck
         other.execute("COMMIT")
-    wait_until(lambda: street.persist.blocked_since is None, "the lock's end")
-    street.close()
-    check_finished(street.db)
+    wait_until(lambda: pipeline.persist.blocked_since is None, "the lock's end")
+    pipeline.close()
+    check_finished(pipeline.db)
 
 
 class Broken(Store):
@@ -199,44 +199,44 @@ class Broken(Store):
 @pytest.fixture
 def breaking(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     Broken.broken = threading.Event()
-    monkeypatch.setattr("tests.support.street.CheckedStore", Broken)
+    monkeypatch.setattr("tests.support.pipeline.CheckedStore", Broken)
     return Broken.broken
 
 
 def test_a_broken_disk_is_tried_again_until_its_deadline(tmp_path: Path, breaking: threading.Event) -> None:
     settings = EngineSettings(storage_deadline_s=0.6, flush_interval_ms=1.0)
-    street = BackStreet(tmp_path / "x.db", settings=settings)
+    pipeline = BackStreet(tmp_path / "x.db", settings=settings)
     breaking.set()
     began = time.monotonic()
-    street.door.offer("s", prints(1), 1, nothing)
-    wait_until(lambda: street.persist.failing_since is not None, "the failure")
-    street.persist.join(10)
+    pipeline.admission.offer("s", prints(1), 1, nothing)
+    wait_until(lambda: pipeline.persist.failing_since is not None, "the failure")
+    pipeline.persist.join(10)
     assert time.monotonic() - began >= 0.6
-    assert isinstance(street.persist.failure, StorageError)
-    assert "the disk is full; for 0.6 s" in str(street.persist.failure)
-    assert street.counters.persist_errors > 1
+    assert isinstance(pipeline.persist.failure, StorageError)
+    assert "the disk is full; for 0.6 s" in str(pipeline.persist.failure)
+    assert pipeline.counters.persist_errors > 1
 
 
 def test_a_disk_that_works_again_has_lost_nothing(tmp_path: Path, breaking: threading.Event) -> None:
-    street = BackStreet(tmp_path / "x.db", settings=EngineSettings(flush_interval_ms=1.0), tick_capacity=50)
+    pipeline = BackStreet(tmp_path / "x.db", settings=EngineSettings(flush_interval_ms=1.0), tick_capacity=50)
     breaking.set()
-    street.door.offer("s", prints(9), 1, nothing)
-    street.door.reject("s", "X", 1)
-    wait_until(lambda: street.counters.persist_errors > 1, "two failures")
+    pipeline.admission.offer("s", prints(9), 1, nothing)
+    pipeline.admission.reject("s", "X", 1)
+    wait_until(lambda: pipeline.counters.persist_errors > 1, "two failures")
     breaking.clear()
-    wait_until(lambda: street.persist.failing_since is None, "success")
-    street.close()
-    assert check_finished(street.db)["ticks_stored"] == 9
+    wait_until(lambda: pipeline.persist.failing_since is None, "success")
+    pipeline.close()
+    assert check_finished(pipeline.db)["ticks_stored"] == 9
 
 
 def test_a_stop_that_cannot_wait_ends_the_writer(tmp_path: Path, breaking: threading.Event) -> None:
-    street = BackStreet(tmp_path / "x.db", settings=EngineSettings(flush_interval_ms=1.0))
+    pipeline = BackStreet(tmp_path / "x.db", settings=EngineSettings(flush_interval_ms=1.0))
     breaking.set()
-    street.door.offer("s", prints(1), 1, nothing)
-    wait_until(lambda: street.counters.persist_errors > 0, "a failure")
-    street.persist.give_up.set()
-    street.persist.join(5)
-    assert isinstance(street.persist.failure, StorageError)
+    pipeline.admission.offer("s", prints(1), 1, nothing)
+    wait_until(lambda: pipeline.counters.persist_errors > 0, "a failure")
+    pipeline.persist.give_up.set()
+    pipeline.persist.join(5)
+    assert isinstance(pipeline.persist.failure, StorageError)
 
 
 @pytest.mark.holds("S6")

@@ -16,15 +16,16 @@ from typing import Any
 
 import pytest
 
-from hybrid_engine.domain.counters import Books, Counters, FeedState
+from hybrid_engine.domain.counters import AdmissionCounters, FeedState, StageCounters
+from hybrid_engine.runtime.clock import now_ms
 from hybrid_engine.runtime.errors import StorageError
 from hybrid_engine.storage import checkpointer as module
 from hybrid_engine.storage.checkpointer import CHECKPOINT_PAGES, SYNC_PAGES, Checkpointer, Step
 from hybrid_engine.storage.database import AUTOCHECKPOINT_PAGES, KEPT_LOG_BYTES, open_reader
-from hybrid_engine.storage.store import Store, now_ms
+from hybrid_engine.storage.store import Store
+from tests.support.pipeline import INFO
 from tests.support.process import wait_until
 from tests.support.rows import batch, chains
-from tests.support.street import INFO
 
 
 class Disk:
@@ -105,7 +106,7 @@ def opened(db: Path, durability: str = "normal") -> Store:
 
 def commit(store: Store, first: int, times: int, rows: int = 1) -> int:
     for number in range(first, first + times * rows, rows):
-        store.write(batch(number, rows), Books(), Counters(), FeedState(), ())
+        store.write(batch(number, rows), AdmissionCounters(), StageCounters(), FeedState(), ())
     return first + times * rows
 
 
@@ -467,7 +468,7 @@ def test_a_move_that_fails_fails_no_commit(db: Path, disk: Disk) -> None:
 def test_what_retention_deletes_counts_as_well(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = opened(db)
     commit(store, 1, 1, 20_000)
-    store.write(chains(20_001, 1, now_ms(), now_ms()), Books(), Counters(), FeedState(), ())
+    store.write(chains(20_001, 1, now_ms(), now_ms()), AdmissionCounters(), StageCounters(), FeedState(), ())
     answered(of(store))
     asked: list[int] = []
     wrote = of(store).wrote

@@ -37,18 +37,20 @@ def refuse_to_sync() -> None:
 
 def commit_without_a_disk(path: str, durability: str) -> None:
     """Open a database, lose the disk, commit; print what came of each commit, and end without another word to it."""
-    from hybrid_engine.domain.counters import Books, Counters, FeedState
+    from hybrid_engine.domain.counters import AdmissionCounters, FeedState, StageCounters
     from hybrid_engine.runtime.errors import StorageError
     from hybrid_engine.storage.store import Store
+    from tests.support.pipeline import INFO
     from tests.support.rows import chains
-    from tests.support.street import INFO
 
     store = Store(Path(path), durability)
     store.begin_run(INFO, 1000)
     refuse_to_sync()
     for number in range(1, COMMITS + 1):
         try:
-            store.write(chains(number, 1, received_ms=11, exchange_ms=10), Books(), Counters(), FeedState(), ())
+            store.write(
+                chains(number, 1, received_ms=11, exchange_ms=10), AdmissionCounters(), StageCounters(), FeedState(), ()
+            )
             print("stored", flush=True)
         except StorageError as error:
             print(str(error).partition("(")[2], flush=True)

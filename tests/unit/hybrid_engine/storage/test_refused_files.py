@@ -15,9 +15,9 @@ import pytest
 from hybrid_engine.runtime.errors import Exit, StorageError
 from hybrid_engine.storage.schema import refuse_foreign
 from hybrid_engine.storage.store import Store
+from tests.support.pipeline import INFO
 from tests.support.process import wait_until
 from tests.support.rows import batch, write
-from tests.support.street import INFO
 
 
 def picture(folder: Path) -> dict[str, bytes]:

@@ -10,19 +10,21 @@ from pathlib import Path
 import pytest
 
 from hybrid_engine.config.settings import EngineSettings
-from hybrid_engine.domain.counters import Books, Counters, FeedState, Gap
+from hybrid_engine.domain.counters import AdmissionCounters, FeedState, StageCounters
 from hybrid_engine.domain.events import Event
+from hybrid_engine.domain.gaps import Gap
+from hybrid_engine.runtime.clock import now_ms
 from hybrid_engine.runtime.errors import StorageError
-from hybrid_engine.stages.admission import FrontDoor
+from hybrid_engine.stages.admission import AdmissionQueue
 from hybrid_engine.stages.channel import BEAT_S, Channel
 from hybrid_engine.stages.persist import PersistStage
 from hybrid_engine.storage import retention
 from hybrid_engine.storage.retention import DAY_MS, SLICE
-from hybrid_engine.storage.store import Store, now_ms
-from tests.support.books import check_chains, rows
+from hybrid_engine.storage.store import Store
+from tests.support.accounting import check_chains, rows
+from tests.support.pipeline import INFO, nothing
 from tests.support.process import wait_until
 from tests.support.rows import chains
-from tests.support.street import INFO, nothing
 
 NOW = now_ms()
 OLD = NOW - 10 * DAY_MS
@@ -36,7 +38,7 @@ def db(tmp_path: Path) -> Path:
 
 def fill(store: Store, first: int, count: int, at_ms: int, *gaps: Gap, exchange_ms: int | None = None) -> None:
     batch = chains(first, count, at_ms, at_ms if exchange_ms is None else exchange_ms)
-    store.write(batch, Books(received=count, admitted=count), Counters(), FeedState(), gaps)
+    store.write(batch, AdmissionCounters(received=count, admitted=count), StageCounters(), FeedState(), gaps)
 
 
 def lost(number: int, at_ms: int, to_ms: int | None = None) -> Gap:
@@ -275,8 +277,8 @@ def aged(db: Path) -> Store:
 
 def writer(store: Store, inbox: Channel, ingest_mode: str) -> PersistStage:
     settings = EngineSettings(retention_days=1.0, heartbeat_interval_secs=0.05, ingest_mode=ingest_mode)
-    door = FrontDoor(1, sample_every=1, admit_wait_ms=0)
-    return PersistStage(store, door, inbox, Counters(), FeedState(), settings, nothing)
+    admission = AdmissionQueue(1, sample_every=1, admit_wait_ms=0)
+    return PersistStage(store, admission, inbox, StageCounters(), FeedState(), settings, nothing)
 
 
 def test_old_rows_go_only_while_nothing_waits(aged: Store, db: Path, monkeypatch: pytest.MonkeyPatch) -> None:

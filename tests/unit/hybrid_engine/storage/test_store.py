@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from hybrid_engine.domain.counters import Gap
 from hybrid_engine.domain.events import Order, Signal, Tick, Trade
+from hybrid_engine.domain.gaps import Gap
 from hybrid_engine.runtime.errors import StorageError
 from hybrid_engine.storage.database import Locked, open_reader
 from hybrid_engine.storage.schema import APPLICATION_ID, MIGRATIONS
 from hybrid_engine.storage.store import Batch, Store, ticks_of_run
-from tests.support.books import rows
+from tests.support.accounting import rows
+from tests.support.pipeline import INFO
 from tests.support.rows import batch, write
-from tests.support.street import INFO
 
 
 @pytest.mark.holds("S1", "G3")

@@ -10,16 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from hybrid_engine.config.settings import EngineSettings, RiskCaps
-from hybrid_engine.domain.counters import Counters, FeedState
+from hybrid_engine.domain.counters import FeedState, StageCounters
 from hybrid_engine.domain.events import FILLED, Signal, Tick
+from hybrid_engine.runtime.clock import now_ms
 from hybrid_engine.stages.adapter import WITHOUT_NETWORK, ExecutionAdapter
-from hybrid_engine.stages.admission import FrontDoor
+from hybrid_engine.stages.admission import AdmissionQueue
 from hybrid_engine.stages.channel import Channel
 from hybrid_engine.stages.execution import ExecutionStage
 from hybrid_engine.stages.persist import PersistStage
 from hybrid_engine.stages.risk import RiskBook
 from hybrid_engine.stages.strategy import Periodic, Strategy, StrategyStage
-from hybrid_engine.storage.store import Batch, RunInfo, Store, now_ms
+from hybrid_engine.storage.store import Batch, RunInfo, Store
 
 
 class CheckedStore(Store):
@@ -75,9 +76,9 @@ class BackStreet:
         self.store = CheckedStore(self.db)
         self.store.begin_run(INFO, now_ms())
         first_tick, first_gap = self.store.next_ids()
-        self.counters = Counters()
+        self.counters = StageCounters()
         self.feed = FeedState()
-        self.door = FrontDoor(
+        self.admission = AdmissionQueue(
             self.tick_capacity,
             sample_every=self.sample_every,
             admit_wait_ms=self.admit_wait_ms,
@@ -86,9 +87,11 @@ class BackStreet:
         )
         self.strategy = Held(Periodic(self.signal_every))
         signals, rows = Channel(self.signal_capacity), Channel(self.persist_capacity)
-        self.persist = PersistStage(self.store, self.door, rows, self.counters, self.feed, self.settings, self.on_end)
+        self.persist = PersistStage(
+            self.store, self.admission, rows, self.counters, self.feed, self.settings, self.on_end
+        )
         self.stages = (
-            StrategyStage(self.strategy, self.door, signals, self.counters, self.on_end),
+            StrategyStage(self.strategy, self.admission, signals, self.counters, self.on_end),
             ExecutionStage("SHADOW", self.adapter, RiskBook(self.caps), signals, rows, self.counters, self.on_end),
             self.persist,
         )
@@ -98,8 +101,8 @@ class BackStreet:
     def close(self) -> None:
         """What the last act of ingest is, and then the end of the run."""
         self.strategy.free.set()
-        self.door.close_gaps(now_ms(), for_good=True)
-        self.door.close()
+        self.admission.close_gaps(now_ms(), for_good=True)
+        self.admission.close()
         deadline = time.monotonic() + 30
         while any(stage.is_alive() for stage in self.stages):
             self.raise_failure()
