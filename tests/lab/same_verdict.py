@@ -21,7 +21,7 @@ from typing import Any
 
 from proofs.catalog import PROOFS
 from tests.lab.labs import CHECKOUT, SUITE, Lab, lab_py
-from tests.lab.proving import install
+from tests.lab.proof_runs import install
 
 NONE = "no verdict"
 Said = dict[str, list[str]]  # proof -> what each round said of it and of its mutants

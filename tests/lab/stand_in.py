@@ -6,7 +6,7 @@ For tests of what becomes of the host when such a proof is killed, where the ans
 from __future__ import annotations
 
 from tests.lab.labs import Lab
-from tests.lab.proving import PROGRAM
+from tests.lab.proof_runs import PROGRAM
 
 _SCRIPT = """
 import fcntl, glob, json, os, subprocess, sys, time

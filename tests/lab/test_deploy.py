@@ -8,7 +8,7 @@ import socket
 
 import pytest
 
-from tests.lab.deploying import (
+from tests.lab.deployment import (
     CONFIG,
     CURRENT,
     DEPLOYMENTS,
@@ -71,7 +71,7 @@ def test_check_lists_what_the_real_run_changes(checked: tuple[str, str, Played],
 
 
 @pytest.mark.holds("HISTORY")
-def test_the_deployment_is_a_line_of_the_history(lab: Lab, deployed: Played) -> None:
+def test_deployment_is_in_the_history(lab: Lab, deployed: Played) -> None:
     line, recorder = history(lab)
     assert (line["what"], line["outcome"], line["ssh_user"]) == ("deploy", "done", "operator")
     assert (recorder["of"], recorder["outcome"]) == ("hybrid-health-snapshot", "done")
@@ -84,7 +84,7 @@ def test_the_deployment_is_a_line_of_the_history(lab: Lab, deployed: Played) -> 
     assert lab.root("stat", "-c", "%U:%G %a", DEPLOYMENTS).stdout.strip() == "root:root 644"
 
 
-def test_runs_and_nothing_of_the_candidate_is_left(lab: Lab, deployed: Played) -> None:
+def test_engine_runs_and_candidate_is_gone(lab: Lab, deployed: Played) -> None:
     assert pid(lab) > 0
     assert lab.root("systemctl", "is-enabled", UNIT).stdout.strip() == "enabled"
     left = lab.root("sh", "-c", "ls -d /run/*candidate* /run/systemd/system/*candidate* /run/hybrid-*", check=False)
@@ -119,7 +119,7 @@ def shown(path: str) -> str:
     return path.partition("/releases/")[2].partition("/")[2] or path
 
 
-def test_one_altered_byte_is_put_right_alone(lab: Lab, deployed: Played) -> None:
+def test_altered_byte_is_healed_alone(lab: Lab, deployed: Played) -> None:
     path = f"{CURRENT}/lib/hybrid_engine/domain/events.py"
     place = lab.root("readlink", "-f", path).stdout.strip()
     before, process = fingerprint(lab, "/etc", "/opt", "/var/lib/hybrid-deploy"), pid(lab)
@@ -133,7 +133,7 @@ def test_one_altered_byte_is_put_right_alone(lab: Lab, deployed: Played) -> None
 
 
 @pytest.mark.holds("IDEMPOTENT")
-def test_a_byte_of_everything_is_told_of_and_put_right(lab: Lab, deployed: Played) -> None:
+def test_altered_byte_of_every_file_is_reported_and_healed(lab: Lab, deployed: Played) -> None:
     places = [lab.root("sh", "-c", f"readlink -f {path}").stdout.strip() for path in ALTERED]
     before, process = fingerprint(lab, "/etc", "/opt", "/var/lib/hybrid-deploy"), pid(lab)
     for place in places:
@@ -148,7 +148,7 @@ def test_a_byte_of_everything_is_told_of_and_put_right(lab: Lab, deployed: Playe
     assert pid(lab) not in (0, process)
 
 
-def test_owner_mode_and_stray_files_are_put_right(lab: Lab, deployed: Played) -> None:
+def test_owner_mode_and_stray_files_are_healed(lab: Lab, deployed: Played) -> None:
     before, process = fingerprint(lab, "/etc", "/opt", "/var/lib/hybrid-deploy"), pid(lab)
     lab.root("chmod", "0666", CONFIG)
     lab.root("chown", "hybrid-engine", f"{CURRENT}/lib/hybrid_engine/domain/events.py")
@@ -161,7 +161,7 @@ def test_owner_mode_and_stray_files_are_put_right(lab: Lab, deployed: Played) ->
     assert fingerprint(lab, "/etc", "/opt", "/var/lib/hybrid-deploy") == before
 
 
-def test_links_records_and_directories_above_are_put_right(lab: Lab, deployed: Played) -> None:
+def test_links_records_and_parent_directories_are_healed(lab: Lab, deployed: Played) -> None:
     before = fingerprint(lab, "/etc", "/opt", "/var/lib/hybrid-deploy")
     lab.root("chmod", "0777", "/opt/hybrid-engine/releases")
     for path in (HISTORY, f"/var/lib/hybrid-deploy/deployed/{UNIT}.json"):
@@ -173,13 +173,13 @@ def test_links_records_and_directories_above_are_put_right(lab: Lab, deployed: P
     assert play(lab, "deploy").changes == []
 
 
-def test_a_stopped_and_disabled_service_runs_again(lab: Lab, deployed: Played) -> None:
+def test_stopped_and_disabled_service_is_started(lab: Lab, deployed: Played) -> None:
     lab.root("systemctl", "disable", "--now", UNIT)
     assert play(lab, "deploy").changes == [RESTART]
     assert pid(lab) > 0
 
 
-def test_an_unfinished_change_is_finished(lab: Lab, deployed: Played) -> None:
+def test_unfinished_change_is_completed(lab: Lab, deployed: Played) -> None:
     """Cut off after the files were written and before the restart: the next run restarts, though no file differs."""
     process = pid(lab)
     record = '{"before": {}, "restart": true}'
@@ -189,7 +189,7 @@ def test_an_unfinished_change_is_finished(lab: Lab, deployed: Played) -> None:
     assert lab.root("ls", "/run/hybrid-deploy").stdout == ""
 
 
-def test_an_unmanaged_dropin_is_told_of_and_left(lab: Lab, deployed: Played) -> None:
+def test_unmanaged_dropin_is_reported_and_kept(lab: Lab, deployed: Played) -> None:
     path = f"{DROPINS}/90-mine.conf"
     lab.root("sh", "-c", f"printf '[Service]\\nNice=11\\n' > {path} && systemctl daemon-reload")
     said = play(lab, "deploy")
@@ -198,14 +198,14 @@ def test_an_unmanaged_dropin_is_told_of_and_left(lab: Lab, deployed: Played) -> 
     lab.root("systemctl", "daemon-reload")
 
 
-def test_a_new_value_reaches_the_process(lab: Lab, deployed: Played) -> None:
+def test_new_value_reaches_the_process(lab: Lab, deployed: Played) -> None:
     said = play(lab, "deploy", engine_sample_every=5)
     assert said.changes == [FILES, RESTART]
     assert "sample_every = 5" in lab.root("cat", CONFIG).stdout
     assert play(lab, "deploy").changes == [FILES, RESTART]
 
 
-def test_a_cpu_of_its_own(lab: Lab, deployed: Played) -> None:
+def test_engine_cpus_pins_the_unit(lab: Lab, deployed: Played) -> None:
     """Hardened, it may not choose one by itself, and goes on without."""
 
     def cpus() -> set[str]:
@@ -226,7 +226,7 @@ def test_a_cpu_of_its_own(lab: Lab, deployed: Played) -> None:
     assert (cpus(), policies()) == (anywhere, {"0"})
 
 
-def test_a_refused_configuration_replaces_nothing(lab: Lab, deployed: Played) -> None:
+def test_refused_configuration_replaces_nothing(lab: Lab, deployed: Played) -> None:
     before, process = fingerprint(lab, "/etc", "/opt", "/var/lib/hybrid-deploy"), pid(lab)
     said = play(lab, "deploy", check=False, engine_mode="LIVE")
     assert said.rc != 0
@@ -238,7 +238,7 @@ def test_a_refused_configuration_replaces_nothing(lab: Lab, deployed: Played) ->
     assert lab.root("sh", "-c", "ls -d /run/*candidate*", check=False).stdout == ""
 
 
-def test_secrets_are_not_shown(lab: Lab, deployed: Played) -> None:
+def test_diff_shows_no_secrets(lab: Lab, deployed: Played) -> None:
     url = "ws://trader:hunter2@127.0.0.1:9/feed?token=hunter3"
     said = play(lab, "deploy", "--check", "--diff", engine_ingest_mode="MOCK_WS", engine_ws_url=url)
     assert "ws://***@127.0.0.1:9/feed?token=***" in said.out

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.deploying import CURRENT, HISTORY, ROOT, UNIT, checkout_with, fingerprint, history, live, pid, play
+from tests.lab.deployment import CURRENT, HISTORY, ROOT, UNIT, checkout_with, fingerprint, history, live, pid, play
 from tests.lab.labs import Lab, MakeLab
 
 pytestmark = pytest.mark.lab
@@ -60,7 +60,7 @@ def candidates(lab: Lab) -> str:
 
 
 @pytest.mark.holds("DEPLOY")
-def test_a_release_that_fails_leaves_the_old_one_running(running: Lab, checkout: Path) -> None:
+def test_failing_release_leaves_the_old_one_running(running: Lab, checkout: Path) -> None:
     before, process, name = state(running), pid(running), live(running)
     checkout.mkdir()
     checkout_with(checkout, cli=FAILS)
@@ -84,7 +84,7 @@ def test_a_release_that_fails_leaves_the_old_one_running(running: Lab, checkout:
     assert (state(running), pid(running)) == (before, process)
 
 
-def test_a_release_that_fails_its_watchdog_is_not_taken_up(running: Lab, checkout: Path) -> None:
+def test_release_failing_its_watchdog_is_refused(running: Lab, checkout: Path) -> None:
     before, process = state(running), pid(running)
     checkout.mkdir()
     checkout_with(checkout, cli=FAILS_TO_PING)
@@ -95,7 +95,7 @@ def test_a_release_that_fails_its_watchdog_is_not_taken_up(running: Lab, checkou
 
 
 @pytest.mark.holds("DEPLOY", "HISTORY")
-def test_a_release_that_fails_in_its_place_is_taken_back(running: Lab, checkout: Path) -> None:
+def test_release_failing_in_place_is_rolled_back(running: Lab, checkout: Path) -> None:
     before, process, name = state(running), pid(running), live(running)
     checkout.mkdir()
     checkout_with(checkout, cli=FAILS_IN_PLACE)
@@ -114,7 +114,7 @@ def test_a_release_that_fails_in_its_place_is_taken_back(running: Lab, checkout:
     assert play(running, "deploy").changes == []
 
 
-def test_old_releases_go_and_the_live_one_never(running: Lab, tmp_path: Path) -> None:
+def test_old_releases_are_pruned_but_not_the_live_one(running: Lab, tmp_path: Path) -> None:
     names = [live(running)]
     for number in range(2):
         folder = tmp_path / str(number)
@@ -135,7 +135,7 @@ def test_old_releases_go_and_the_live_one_never(running: Lab, tmp_path: Path) ->
     assert live(running) == names[1]
 
 
-def test_a_release_altered_on_the_host_is_not_gone_back_to(running: Lab) -> None:
+def test_altered_release_is_no_rollback_target(running: Lab) -> None:
     name = live(running)
     other = next(n for n in running.root("ls", f"{ROOT}/releases").stdout.split() if n != name)
     running.root("sh", "-c", f"echo '# altered' >> {ROOT}/releases/{other}/lib/hybrid_engine/domain/events.py")
@@ -145,7 +145,7 @@ def test_a_release_altered_on_the_host_is_not_gone_back_to(running: Lab) -> None
     assert (live(running), pid(running)) == (name, process)
 
 
-def test_a_first_deployment_that_fails_leaves_nothing_that_runs(make_lab: MakeLab, checkout: Path) -> None:
+def test_failed_first_deployment_leaves_nothing_running(make_lab: MakeLab, checkout: Path) -> None:
     fresh = make_lab()
     checkout.mkdir()
     checkout_with(checkout, cli=FAILS)
@@ -164,7 +164,7 @@ def test_a_first_deployment_that_fails_leaves_nothing_that_runs(make_lab: MakeLa
     assert pid(fresh) > 0
 
 
-def test_preflight_lists_all_that_is_missing_at_once(running: Lab) -> None:
+def test_preflight_lists_everything_missing(running: Lab) -> None:
     before = fingerprint(running, "/etc", "/opt", "/var/lib/hybrid-deploy")
     wishes = {"preflight_systemd_min": 999, "preflight_python_min": "9.9", "preflight_free_mb": 10**9}
     said = play(running, "deploy", "--check", check=False, **wishes)
@@ -174,13 +174,13 @@ def test_preflight_lists_all_that_is_missing_at_once(running: Lab) -> None:
     assert fingerprint(running, "/etc", "/opt", "/var/lib/hybrid-deploy") == before
 
 
-def test_a_host_without_a_working_python_is_told_so(running: Lab) -> None:
+def test_host_without_python_is_refused(running: Lab) -> None:
     said = play(running, "preflight", check=False, preflight_python="/usr/bin/no-python")
     assert said.rc != 0
     assert "It has no working /usr/bin/no-python: apt-get install python3" in said.said
 
 
-def test_a_user_who_may_not_sudo_is_told_so(running: Lab) -> None:
+def test_user_without_sudo_is_refused(running: Lab) -> None:
     running.root("sh", "-c", "mkdir /root/away && mv /etc/sudoers.d/* /root/away/")
     said = play(running, "deploy", check=False)
     running.root("sh", "-c", "mv /root/away/* /etc/sudoers.d/ && rmdir /root/away")
@@ -191,7 +191,7 @@ def test_a_user_who_may_not_sudo_is_told_so(running: Lab) -> None:
     assert said.changes == []
 
 
-def test_an_unreachable_host_is_one_clear_line(running: Lab, tmp_path: Path) -> None:
+def test_unreachable_host_is_one_line(running: Lab, tmp_path: Path) -> None:
     inventory = tmp_path / "hosts.yml"
     inventory.write_text(
         "nuc:\n  hosts:\n    gone: {ansible_host: 127.0.0.1, ansible_port: 9, ansible_user: operator}\n"

@@ -16,9 +16,9 @@ from proofs.catalog import PROOFS
 from proofs.catalog.drift import DRIFTS
 from proofs.evidence import recorder
 from proofs.verifier import recompute
-from tests.lab.deploying import CONFIG, UNIT, checkout_with, play
+from tests.lab.deployment import CONFIG, UNIT, checkout_with, play
 from tests.lab.labs import CHECKOUT, Lab, wait_for
-from tests.lab.proving import EVIDENCE, PROGRAM, events, picture, recorded_verdict
+from tests.lab.proof_runs import EVIDENCE, PROGRAM, events, picture, recorded_verdict
 from tests.lab.stand_in import stand_in
 
 pytestmark = pytest.mark.lab
@@ -55,7 +55,7 @@ def home(installed: Lab, before: object, checkout: Path, tmp_path_factory: pytes
 
 
 @pytest.mark.holds("DRIFT")
-def test_verify_names_each_and_deploy_heals_them(home: Path, installed: Lab, before: dict[str, str]) -> None:
+def test_verify_names_each_drift_and_deploy_heals_it(home: Path, installed: Lab, before: dict[str, str]) -> None:
     (proof,) = json.loads((home / "statement.json").read_text())["predicate"]["proofs"]
     assert (proof["name"], proof["verdict"], proof["restored"]) == ("drift", "PASS", True), proof["reason"]
     named = {check["name"]: check["ok"] for case in proof["cases"] for check in case["checks"]}
@@ -64,7 +64,7 @@ def test_verify_names_each_and_deploy_heals_them(home: Path, installed: Lab, bef
 
 
 @pytest.mark.holds("MUTANTS")
-def test_its_mutants_are_caught_by_what_they_lack(home: Path) -> None:
+def test_drift_mutants_are_caught(home: Path) -> None:
     (proof,) = json.loads((home / "statement.json").read_text())["predicate"]["proofs"]
     red = {
         mutant["name"]: {check["name"] for case in mutant["cases"] for check in case["checks"] if check["ok"] is False}
@@ -74,7 +74,7 @@ def test_its_mutants_are_caught_by_what_they_lack(home: Path) -> None:
     assert red["idle"] == {"left by the deploy", "red in the verify after it", "deploy, then verify"}
 
 
-def test_the_controllers_answers_are_in_the_recording_that_is_judged_again(home: Path) -> None:
+def test_controller_answers_are_recorded_and_judged_again(home: Path) -> None:
     seen = recorder.read(home / "events.jsonl")
     asked = [
         event["data"]["plays"] for event in seen if event["kind"] == "intent" and event["stdout"].startswith("ask")
@@ -88,7 +88,7 @@ def test_the_controllers_answers_are_in_the_recording_that_is_judged_again(home:
     assert statement["predicate"]["proofs"] == json.loads((home / "statement.json").read_text())["predicate"]["proofs"]
 
 
-def test_nobody_answers_and_nobody_else_deploys_meanwhile(
+def test_unanswered_request_blocks_other_deployments(
     installed: Lab, before: dict[str, str], checkout: Path, tmp_path: Path
 ) -> None:
     installed.root(PROGRAM, "run", "drift", "--run", "alone", "--no-wait")
@@ -126,7 +126,7 @@ def undone(lab: Lab, run: str) -> list[tuple[str, bool, list[str]]]:
 
 
 @pytest.mark.holds("RESTORED")
-def test_killed_with_etc_edited(installed: Lab, before: dict[str, str], tmp_path: Path) -> None:
+def test_kill_with_edited_etc_is_undone(installed: Lab, before: dict[str, str], tmp_path: Path) -> None:
     begun(installed, "killed")
     installed.root("systemctl", "kill", "--kill-whom=main", "--signal=KILL", "hybrid-proof-killed.service")
     wait_for("the undo", lambda: undone(installed, "killed"), 60)
@@ -136,7 +136,7 @@ def test_killed_with_etc_edited(installed: Lab, before: dict[str, str], tmp_path
 
 
 @pytest.mark.holds("RESTORED")
-def test_a_power_cut_with_etc_edited(installed: Lab, before: dict[str, str], tmp_path: Path) -> None:
+def test_power_cut_with_edited_etc_is_undone(installed: Lab, before: dict[str, str], tmp_path: Path) -> None:
     begun(installed, "cut")
     installed.kill()
     installed.boot()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from proofs.host.diagnose import PARTS
-from tests.lab.deploying import UNIT, Played, fingerprint, play
+from tests.lab.deployment import UNIT, Played, fingerprint, play
 from tests.lab.labs import Lab, wait_for
 
 pytestmark = pytest.mark.lab
@@ -36,7 +36,7 @@ def deployed(lab: Lab, diagnosed: object) -> Played:
     return play(lab, "deploy")
 
 
-def test_a_host_that_nothing_was_deployed_to_is_diagnosed(diagnosed: tuple[Played, str]) -> None:
+def test_undeployed_host_is_diagnosed(diagnosed: tuple[Played, str]) -> None:
     said, text = diagnosed
     for number, part in enumerate(PARTS, 1):
         assert f"{number}/{len(PARTS)} {part.title}" in said.out, "its progress is told"
@@ -51,7 +51,7 @@ def test_a_host_that_nothing_was_deployed_to_is_diagnosed(diagnosed: tuple[Playe
     assert "\r" not in text
 
 
-def test_a_host_without_d_bus_is_refused(lab: Lab) -> None:
+def test_host_without_dbus_is_refused(lab: Lab) -> None:
     """The service's user could not ask systemd how the service is."""
     lab.root("mv", "/run/dbus/system_bus_socket", "/run/dbus/away")
     said = play(lab, "preflight", check=False)
@@ -72,7 +72,7 @@ def show(lab: Lab, unit: str, *names: str) -> list[str]:
 
 
 @pytest.mark.holds("RECORDER")
-def test_a_deploy_takes_the_first_record_and_the_timer_the_next(lab: Lab, deployed: Played) -> None:
+def test_deploy_and_timer_take_records(lab: Lab, deployed: Played) -> None:
     record = newest(lab)
     assert record["health"] == {"healthy": True, "failed": {}}
     assert record["engine"]["ActiveState"] == "active"
@@ -85,7 +85,7 @@ def test_a_deploy_takes_the_first_record_and_the_timer_the_next(lab: Lab, deploy
     assert lab.root("stat", "-c", "%U:%G %a", FOLDER).stdout.split() == ["hybrid-engine:hybrid-engine", "750"]
 
 
-def test_it_tells_of_an_engine_that_is_down_and_writes_nothing_of_its(lab: Lab, deployed: Played) -> None:
+def test_record_of_a_stopped_engine(lab: Lab, deployed: Played) -> None:
     """Stopped cleanly, the database has no files beside it: none may appear, and its verdict has to be the true one."""
     lab.root("systemctl", "stop", UNIT)
     try:
@@ -112,7 +112,7 @@ def recorder(lab: Lab, *words: str, check: bool = True, **variables: object) -> 
     return play(lab, "deploy", "--tags=flight_recorder", *words, check=check, **variables)
 
 
-def test_drift_is_named_by_verify_and_put_right_and_a_second_run_changes_nothing(lab: Lab, deployed: Played) -> None:
+def test_recorder_drift_is_named_and_healed(lab: Lab, deployed: Played) -> None:
     before = fingerprint(lab, *PLACES)
     drop = f"/etc/systemd/system/{NAME}.service.d/40-hardening.conf"
     lab.root("rm", drop)
@@ -130,7 +130,7 @@ def test_drift_is_named_by_verify_and_put_right_and_a_second_run_changes_nothing
     assert "changed=0" in again.out
 
 
-def test_what_is_too_exposed_or_does_not_run_replaces_nothing(lab: Lab, deployed: Played) -> None:
+def test_exposed_or_failing_recorder_is_not_installed(lab: Lab, deployed: Played) -> None:
     before = fingerprint(lab, *PLACES)
     exposed = recorder(lab, check=False, systemd_service_exposure=0.1, flight_recorder_keep_days=3)
     assert exposed.rc != 0
@@ -143,7 +143,7 @@ def test_what_is_too_exposed_or_does_not_run_replaces_nothing(lab: Lab, deployed
     assert show(lab, f"{NAME}.timer", "ActiveState", "UnitFileState") == ["active", "enabled"]
 
 
-def test_it_is_taken_out_with_the_journals_bound_and_its_records_stay(lab: Lab, deployed: Played) -> None:
+def test_removal_keeps_the_records(lab: Lab, deployed: Played) -> None:
     recorder(lab, flight_recorder_journald_state="present", flight_recorder_journald_max_use="300M")
     assert "SystemMaxUse=300M" in lab.root("cat", JOURNALD).stdout
     assert "max 300" in lab.root("journalctl", "-u", "systemd-journald", "-n", "20", "-o", "cat").stdout

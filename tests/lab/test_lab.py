@@ -41,7 +41,7 @@ def test_root_may_not_log_in(lab: Lab) -> None:
     assert "Permission denied" in refused.stderr
 
 
-def test_network_is_its_own_loopback_only(lab: Lab) -> None:
+def test_network_is_loopback_only(lab: Lab) -> None:
     assert re.findall(r"^\d+: (\S+):", lab.root("ip", "-o", "link").stdout, re.MULTILINE) == ["lo"]
     assert "inet 127.0.0.1/8" in lab.root("ip", "-o", "address").stdout
     inside = lab.root("readlink", "/proc/self/ns/net").stdout.strip()
@@ -64,7 +64,7 @@ def test_transient_unit_runs_sandboxed_and_returns_its_status(lab: Lab) -> None:
     assert (done.returncode, done.stdout.split()) == (7, ["Seccomp:", "2"])
 
 
-def test_ansible_reaches_it_by_its_own_inventory_and_by_the_default_one(lab: Lab) -> None:
+def test_ansible_reaches_it_by_both_inventories(lab: Lab) -> None:
     ansible = str(Path(sys.executable).with_name("ansible"))
     for words, environment in ((["-i", str(lab.inventory)], {}), ([], {"LAB": lab.name})):
         done = subprocess.run(
@@ -78,7 +78,7 @@ def test_ansible_reaches_it_by_its_own_inventory_and_by_the_default_one(lab: Lab
         assert done.stdout.split()[-1:] == [lab.name], done.stdout + done.stderr
 
 
-def test_reboot_keeps_the_disk_though_somebody_is_logged_in(lab: Lab) -> None:
+def test_reboot_keeps_the_disk_with_an_open_session(lab: Lab) -> None:
     lab.ssh("echo kept | sudo tee /var/lib/kept && sync")
     boot_id = lab.root("cat", "/proc/sys/kernel/random/boot_id").stdout
     guest = [sys.executable, str(CHECKOUT / "roles/lab_nuc/files/lab.py"), "ssh", lab.name]
@@ -94,7 +94,7 @@ def test_reboot_keeps_the_disk_though_somebody_is_logged_in(lab: Lab) -> None:
     assert lab.root("systemctl", "is-system-running").stdout.strip() == "running"
 
 
-def test_reboot_from_inside_comes_back_by_itself(lab: Lab) -> None:
+def test_reboot_from_inside_boots_again(lab: Lab) -> None:
     before = lab.pid()
     began = time.monotonic()
     lab.ssh("sudo systemctl reboot", check=False)
@@ -103,7 +103,7 @@ def test_reboot_from_inside_comes_back_by_itself(lab: Lab) -> None:
     assert lab.ssh("id -un").stdout == "operator\n"
 
 
-def test_power_cut_ends_everything_and_keeps_the_disk(lab: Lab) -> None:
+def test_power_cut_keeps_the_disk(lab: Lab) -> None:
     lab.root("systemd-run", "--unit=victim", "sleep", "600")
     victim = int(lab.root("systemctl", "show", "--value", "-p", "MainPID", "victim").stdout)
     assert victim > 0
@@ -151,7 +151,7 @@ def unit_cgroup(lab: Lab, unit: str) -> Path:
     return Path(found[1], branch, "system.slice", f"{unit}.service")
 
 
-def test_up_again_changes_nothing_and_fresh_gives_a_clean_disk(lab: Lab) -> None:
+def test_up_is_idempotent_and_fresh_is_clean(lab: Lab) -> None:
     lab.root("touch", "/marked")
     before = lab.pid()
     assert lab_py("up", lab.name, "--suite", lab.suite).stdout == f"{lab.name}: was running ({lab.suite})\n"

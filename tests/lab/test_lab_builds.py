@@ -79,9 +79,7 @@ def test_interrupted_build_leaves_nothing(
 
 
 @needs_root
-def test_killed_build_is_no_cache_and_the_next_one_starts_over(
-    tmp_path: Path, pretending: Callable[[str], dict[str, str]]
-) -> None:
+def test_killed_build_is_not_cached(tmp_path: Path, pretending: Callable[[str], dict[str, str]]) -> None:
     environment = pretending(f"test -e {tmp_path}/go || sleep {NAP}")
     builder = subprocess.Popen([sys.executable, str(LAB_PY), "build"], env={**os.environ, **environment})
     wait_for("the build starting", (tmp_path / "log").exists)
@@ -95,9 +93,7 @@ def test_killed_build_is_no_cache_and_the_next_one_starts_over(
 
 
 @needs_root
-def test_failed_build_tells_debootstraps_last_words(
-    tmp_path: Path, pretending: Callable[[str], dict[str, str]]
-) -> None:
+def test_failed_build_shows_debootstrap_output(tmp_path: Path, pretending: Callable[[str], dict[str, str]]) -> None:
     done = lab_py("build", check=False, env=pretending("echo 'E: Failed getting release file'; exit 1"))
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == (
@@ -138,7 +134,7 @@ def in_mounts(mounts: str, *words: str) -> subprocess.CompletedProcess[str]:
         ),
     ],
 )
-def test_machine_that_cannot_hold_a_lab_is_refused_in_one_line(mounts: str, told: str) -> None:
+def test_unfit_machine_is_refused_in_one_line(mounts: str, told: str) -> None:
     done = in_mounts(mounts, "up", "lab-refused")
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
@@ -148,7 +144,7 @@ def test_machine_that_cannot_hold_a_lab_is_refused_in_one_line(mounts: str, told
 
 
 @needs_root
-def test_full_disk_is_said_before_a_build_starts(tmp_path: Path) -> None:
+def test_full_disk_is_reported_before_a_build(tmp_path: Path) -> None:
     mount = f"mount -t tmpfs -o size=50m tmpfs {tmp_path}"
     done = in_mounts(f"{mount}; export HYBRID_LAB_CACHE={tmp_path}/cache", "build")
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
@@ -156,7 +152,7 @@ def test_full_disk_is_said_before_a_build_starts(tmp_path: Path) -> None:
 
 
 @needs_root
-def test_who_is_not_root_is_told_what_works_without() -> None:
+def test_non_root_user_gets_an_alternative() -> None:
     argv = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "/usr/bin/python3", "-B", "-", "up"]
     program = f"import sys; sys.path.insert(0, {str(LAB_PY.parent)!r}); import lab; sys.exit(lab.main())"
     done = subprocess.run(argv, input=program, capture_output=True, text=True, check=False)
@@ -175,7 +171,7 @@ def test_who_is_not_root_is_told_what_works_without() -> None:
         (["ssh", "lab-none", "true"], "lab-none does not exist: `make lab-up LAB=lab-none` makes it"),
     ],
 )
-def test_mistake_is_told_in_one_line(words: list[str], told: str) -> None:
+def test_usage_error_is_one_line(words: list[str], told: str) -> None:
     done = lab_py(*words, check=False)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
     assert told in done.stderr
@@ -220,7 +216,7 @@ Signed-By: /usr/share/keyrings/x.gpg
         ("debian", {}, "bookworm", ""),
     ],
 )
-def test_mirror_is_the_machines_own(
+def test_mirror_comes_from_apt_sources(
     rootfs: ModuleType, tmp_path: Path, system: str, files: dict[str, str], suite: str, mirror: str
 ) -> None:
     codename = "bookworm" if system == "debian" else "noble"

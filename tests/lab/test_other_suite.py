@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.lab.labs import SUITE, Lab, MakeLab
-from tests.lab.proving import PROGRAM, install
+from tests.lab.proof_runs import PROGRAM, install
 
 pytestmark = pytest.mark.lab
 OTHER = {"bookworm": "trixie", "trixie": "bookworm"}[SUITE]
@@ -18,18 +18,18 @@ def other(make_lab: MakeLab) -> Lab:
     return lab
 
 
-def test_it_is_another_systemd_and_python(other: Lab) -> None:
+def test_suite_has_other_systemd_and_python(other: Lab) -> None:
     assert OTHER in other.root("cat", "/etc/os-release").stdout
 
 
-def test_it_is_deployed_and_verified_and_a_second_run_changes_nothing(other: Lab) -> None:
+def test_other_suite_deploys_idempotently(other: Lab) -> None:
     other.ansible("verify.yml")
     told = other.ansible("deploy.yml").stdout.splitlines()
     recap = next(line for line in told if line.startswith(other.name) and "ok=" in line)
     assert "changed=0 " in recap
 
 
-def test_a_proof_passes_there_and_its_mutant_fails(other: Lab) -> None:
+def test_proof_passes_on_other_suite(other: Lab) -> None:
     done = other.root(PROGRAM, "run", "exit12", "--run", "other", timeout=240)
     told = next(line.split() for line in done.stdout.splitlines() if line.startswith("exit12 "))
     assert told[1:3] == ["PASS", "FAIL"]

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from tests.lab.deploying import UNIT
+from tests.lab.deployment import UNIT
 from tests.lab.labs import Lab
-from tests.lab.proving import EVIDENCE, PROGRAM, install, picture
+from tests.lab.proof_runs import EVIDENCE, PROGRAM, install, picture
 
 pytestmark = pytest.mark.lab
 MUTANTS = {"logonly", "latched"}
@@ -20,7 +20,7 @@ def installed(lab: Lab) -> Lab:
     return lab
 
 
-def test_pressure_is_known_inside_the_deployed_sandbox(installed: Lab) -> None:
+def test_pressure_is_readable_inside_the_sandbox(installed: Lab) -> None:
     """The same lines that root reads outside it: ProtectControlGroups= hides nothing that has to be read."""
     state = "--property=MainPID,ControlGroup"
     shown = dict(
@@ -37,7 +37,7 @@ def test_pressure_is_known_inside_the_deployed_sandbox(installed: Lab) -> None:
 
 
 @pytest.mark.holds("G2")
-def test_it_is_proven_with_real_load_and_the_host_is_as_it_was(installed: Lab) -> None:
+def test_pressure_proof_with_real_load_restores_the_host(installed: Lab) -> None:
     before = picture(installed)
     done = installed.root(PROGRAM, "run", "pressure", "--run", "pressed", check=False, timeout=400)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -20,7 +20,7 @@ from proofs.catalog import PROOFS, REQUIRED
 from proofs.evidence import recorder
 from proofs.evidence import statement as bundle
 from tests.lab.labs import Lab, MakeLab
-from tests.lab.proving import PROGRAM, install, picture, rows
+from tests.lab.proof_runs import PROGRAM, install, picture, rows
 from tests.lab.same_verdict import shares
 
 pytestmark = pytest.mark.lab
@@ -98,7 +98,7 @@ def test_passes(sites: list[Site], name: str) -> None:
     assert all(proof["witness"].values())
 
 
-def test_the_playbook_says_that_all_is_well(site: Site) -> None:
+def test_playbook_reports_success(site: Site) -> None:
     assert site.rc == 0, site.told
 
 
@@ -116,7 +116,7 @@ def test_mutant_is_caught_at_the_guard(sites: list[Site], name: str, mutant: str
     assert proof["mutant"]["verdict"] == "FAIL"
 
 
-def test_statement_is_an_intoto_statement_of_all_that_was_asked_for(site: Site) -> None:
+def test_statement_is_in_toto_and_complete(site: Site) -> None:
     statement = site.statement
     assert statement["_type"] == "https://in-toto.io/Statement/v1"
     release, config = statement["subject"]
@@ -131,11 +131,11 @@ def test_statement_is_an_intoto_statement_of_all_that_was_asked_for(site: Site) 
         assert {"name", "verdict", "measured", "bound", "n", "witness", "restored", "mutant"} <= proof.keys()
 
 
-def test_statement_follows_from_the_recording_alone(site: Site) -> None:
+def test_statement_is_rebuilt_from_events(site: Site) -> None:
     assert bundle.build(recorder.read(site.home / "events.jsonl")) == site.statement
 
 
-def test_every_change_of_the_host_was_announced(site: Site) -> None:
+def test_every_host_action_was_announced(site: Site) -> None:
     announced: list[list[str]] = []
     for event in recorder.read(site.home / "events.jsonl"):
         if event["kind"] == "intent":
@@ -145,7 +145,7 @@ def test_every_change_of_the_host_was_announced(site: Site) -> None:
             assert event["argv"] in announced
 
 
-def test_buglog_opens_with_what_identifies_the_run(site: Site) -> None:
+def test_buglog_identifies_the_run(site: Site) -> None:
     text = (site.home / "BUGLOG.md").read_text()
     opening = text[: text.index(f"### {site.names[0]}")]
     for word in (
@@ -171,7 +171,7 @@ def test_host_is_as_it_was(site: Site) -> None:
     assert picture(site.lab) == site.before
 
 
-def test_scratch_ticks_never_reach_the_operators_database(site: Site) -> None:
+def test_scratch_ticks_stay_out_of_the_operators_database(site: Site) -> None:
     assert rows(site.lab)["modes"] == ["SYNTHETIC"]
 
 
@@ -189,21 +189,21 @@ def options(lab: Lab) -> list[str]:
     return [f"--{name.replace('_', '-')}={value}" for name, value in live(lab).items()]
 
 
-def test_part_of_what_has_to_be_shown_is_not_signed(sites: list[Site]) -> None:
+def test_incomplete_run_is_not_signed(sites: list[Site]) -> None:
     one, other = sites
     for name in other.names:
         assert f"required: {name} was not run" in one.told
     assert not (one.home / "statement.sig").exists()
 
 
-def test_the_key_is_the_labs_own_and_named_among_the_allowed_signers(site: Site) -> None:
+def test_lab_key_is_an_allowed_signer(site: Site) -> None:
     root = site.root
     (line,) = (root / "allowed_signers").read_text().splitlines()
     assert line.startswith('lab namespaces="hybrid-engine-proofs" ssh-ed25519 ')
     assert (root / "key").stat().st_mode & 0o777 == 0o600
 
 
-def test_every_blob_came_home_with_the_events(site: Site) -> None:
+def test_every_blob_is_fetched(site: Site) -> None:
     said = proofs("verify", site.home, "--allowed-signers", site.root / "allowed_signers", "--skip-live")
     assert said.returncode == 1
     assert "recording: " not in said.stdout
@@ -218,7 +218,7 @@ def signed(sites: list[Site]) -> Site:
     return site
 
 
-def test_allowed_on_the_controller_and_on_the_host_until_the_config_is_another(signed: Site) -> None:
+def test_bundle_is_allowed_until_the_config_changes(signed: Site) -> None:
     lab, root = signed.lab, signed.root
     signers = root / "allowed_signers"
     said = proofs("verify", signed.home, "--allowed-signers", signers, *signed.wanted, *options(lab))

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from tests.lab.deploying import CONFIG, CURRENT, DROPINS, UNIT, fingerprint, history, pid, play
+from tests.lab.deployment import CONFIG, CURRENT, DROPINS, UNIT, fingerprint, history, pid, play
 from tests.lab.labs import Lab
 
 pytestmark = pytest.mark.lab
@@ -29,7 +29,7 @@ def hardened(lab: Lab) -> bool:
 
 
 @pytest.mark.holds("ROLLBACK")
-def test_a_dropin_goes_is_remembered_and_comes_back(running: Lab) -> None:
+def test_dropin_rollback_is_remembered_and_restored(running: Lab) -> None:
     before = fingerprint(running, "/etc")
     play(running, "rollback", dropin="40-hardening")
     assert running.root("ls", DROPINS).stdout.split() == ["20-resources.conf", "30-restart.conf", "50-watchdog.conf"]
@@ -56,7 +56,7 @@ def test_a_dropin_goes_is_remembered_and_comes_back(running: Lab) -> None:
 
 
 @pytest.mark.parametrize("words", [{}, {"dropin": "nope"}, {"release": "9.9.9-000000000000"}])
-def test_an_unknown_name_is_refused_with_what_there_is(running: Lab, words: dict[str, str]) -> None:
+def test_unknown_name_is_refused_with_the_choices(running: Lab, words: dict[str, str]) -> None:
     before, process = fingerprint(running, "/etc", "/var/lib/hybrid-deploy"), pid(running)
     said = play(running, "rollback", check=False, **words)
     assert said.rc != 0
@@ -68,7 +68,7 @@ def failed(said: str) -> set[str]:
     return set(re.findall(r"(?:FAILED|ERROR) tests/verify/\S+::(\w+)", said))
 
 
-def test_verify_is_red_for_each_thing_that_is_wrong(running: Lab) -> None:
+def test_verify_fails_for_each_drift(running: Lab) -> None:
     """Many wrongs at once, each of which has its assertion; then nothing is left of them."""
     running.root("chmod", "0666", f"{DROPINS}/20-resources.conf")
     running.root("sh", "-c", f"sed -i 's/sample_every = 1/sample_every = 2/' {CONFIG}")
@@ -97,7 +97,7 @@ def test_verify_is_red_for_each_thing_that_is_wrong(running: Lab) -> None:
     play(running, "verify")
 
 
-def test_verify_is_red_when_nothing_runs(running: Lab) -> None:
+def test_verify_fails_when_nothing_runs(running: Lab) -> None:
     running.root("systemctl", "stop", UNIT)
     said = play(running, "verify", check=False)
     assert said.rc != 0

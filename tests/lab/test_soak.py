@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.deploying import UNIT
+from tests.lab.deployment import UNIT
 from tests.lab.labs import Lab, wait_for
-from tests.lab.proving import EVIDENCE, PROGRAM, picture, rows, wait_until_as
+from tests.lab.proof_runs import EVIDENCE, PROGRAM, picture, rows, wait_until_as
 
 pytestmark = pytest.mark.lab
 QUICK = ("--seconds=60", "--stall-threshold-sec=4")

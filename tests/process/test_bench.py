@@ -16,7 +16,7 @@ def no_drops(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HYBRID_ENGINE__ENGINE__ADMIT_WAIT_MS", "1000")
 
 
-def test_a_round_of_each_peer_has_its_figures() -> None:
+def test_round_of_each_peer_reports_its_figures() -> None:
     found = race.race(count=1000, rounds=1)
     assert (found["frames"], found["rounds"]) == (1000, 1)
     for peer in (race.ENGINE, race.BARE):
@@ -24,7 +24,7 @@ def test_a_round_of_each_peer_has_its_figures() -> None:
     assert found[f"{race.ENGINE} : {race.BARE}"]["median"] > 0
 
 
-def test_a_round_that_lost_a_frame_is_void(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_round_with_a_lost_frame_is_void(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(race, "DEADLINE_S", 2.0)
     words, variables = race.command(race.BARE, "URL", race.HERE, 10, None)
     monkeypatch.setattr(race, "command", lambda peer, url, database, count, _: (
@@ -33,7 +33,7 @@ def test_a_round_that_lost_a_frame_is_void(monkeypatch: pytest.MonkeyPatch) -> N
         race.once(race.BARE, 10)
 
 
-def test_a_steady_rate_has_its_latencies_and_every_frame_stored() -> None:
+def test_steady_rate_reports_latencies_and_stores_every_frame() -> None:
     found = steady(rate=500, seconds=2)
     assert (found["sent"], found["stored"], found["dropped"]) == (1000, 1000, 0)
     for name, count in (("decided_us", 100), ("committed_us", 10)):
@@ -45,18 +45,18 @@ def test_a_steady_rate_has_its_latencies_and_every_frame_stored() -> None:
     assert found["cpu_share"] > 0
 
 
-def test_several_sources_at_once_are_all_stored() -> None:
+def test_fan_out_stores_every_source() -> None:
     assert race.from_many(sources=3, count=3000)["rows"] == 3000
 
 
-def test_an_engine_that_does_not_start_is_no_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_engine_that_does_not_start_ends_the_round(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HYBRID_ENGINE__ENGINE__ADMIT_WAIT_MS", "no number")
     monkeypatch.setattr(sending, "PATIENCE_S", 2.0)
     with pytest.raises(RuntimeError, match="the sender heard nothing for 2 s"):
         steady(rate=500, seconds=2)
 
 
-def test_a_sample_is_small_and_tells_of_all() -> None:
+def test_sample_stays_small() -> None:
     sample = Sample()
     assert sample.figures() == {"n": 0}
     for value in range(1000, 0, -1):

@@ -58,7 +58,7 @@ class Recording:
         return self.process.returncode, said.splitlines()[-1]
 
 
-def test_what_was_recorded_is_played_to_the_engine_trade_by_trade(engine: Launcher) -> None:
+def test_capture_plays_back_trade_by_trade(engine: Launcher) -> None:
     with MockExchange(count=300, rate=0, seed=5, heartbeat=0.1) as exchange:
         recording = Recording(engine, exchange.url("coinbase"))
         exchange.wait(complete=1)
@@ -82,7 +82,7 @@ def test_what_was_recorded_is_played_to_the_engine_trade_by_trade(engine: Launch
     assert rows(engine.db, "SELECT price, size FROM ticks ORDER BY id") == prices
 
 
-def test_a_source_that_fails_is_10_and_what_came_before_is_kept(engine: Launcher) -> None:
+def test_capture_of_failing_source_exits_10_and_keeps_frames(engine: Launcher) -> None:
     with MockExchange(rate=0, close_after=50) as exchange:
         recording = Recording(engine, exchange.url("coinbase"))
         code, said = recording.end()
@@ -94,7 +94,7 @@ def test_a_source_that_fails_is_10_and_what_came_before_is_kept(engine: Launcher
 @pytest.mark.parametrize(
     ("command", "said"), [("http", "answered HTTP 451"), ("silent", "dead: nothing came for 1 s, no pong either")]
 )
-def test_a_source_that_cannot_be_used_leaves_no_file(engine: Launcher, command: str, said: str) -> None:
+def test_capture_of_unusable_source_leaves_no_file(engine: Launcher, command: str, said: str) -> None:
     with MockExchange() as exchange:
         exchange.command(command, **({"status": 451} if command == "http" else {"scope": "next"}))
         recording = Recording(engine, exchange.url("coinbase"))
@@ -102,7 +102,7 @@ def test_a_source_that_cannot_be_used_leaves_no_file(engine: Launcher, command: 
     assert not recording.out.exists()
 
 
-def test_a_refused_subscription_is_a_failed_source(engine: Launcher) -> None:
+def test_refused_subscription_fails_the_source(engine: Launcher) -> None:
     refusal = '{"type":"error","message":"Failed to subscribe","reason":"BTC-USD is not a valid product"}'
     asked: list[object] = []
 
@@ -122,7 +122,7 @@ def test_a_refused_subscription_is_a_failed_source(engine: Launcher) -> None:
     assert "the exchange refused: Failed to subscribe: BTC-USD is not a valid product" in said
 
 
-def test_a_full_disk_is_14_and_keeps_whole_lines(engine: Launcher) -> None:
+def test_capture_on_full_disk_exits_14_with_whole_lines(engine: Launcher) -> None:
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_011, 20_011))
 
@@ -136,7 +136,7 @@ def test_a_full_disk_is_14_and_keeps_whole_lines(engine: Launcher) -> None:
     assert ids(recording.out) == list(range(1, len(ids(recording.out)) + 1))
 
 
-def test_the_time_is_kept_and_a_file_is_never_overwritten(engine: Launcher) -> None:
+def test_capture_keeps_time_and_overwrites_nothing(engine: Launcher) -> None:
     with MockExchange(rate=50) as exchange:
         recording = Recording(engine, exchange.url("coinbase"), "--seconds", "0.5")
         assert recording.end()[0] == 0
@@ -160,7 +160,7 @@ def test_the_time_is_kept_and_a_file_is_never_overwritten(engine: Launcher) -> N
         ({"--config": "none.toml"}, "none.toml: "),
     ],
 )
-def test_bad_input_is_12_in_one_line(engine: Launcher, changed: dict[str, str | None], said: str) -> None:
+def test_capture_usage_error_exits_12(engine: Launcher, changed: dict[str, str | None], said: str) -> None:
     engine.write_sources({"name": "one", "url": "ws://127.0.0.1:1/", "kind": "coinbase"})
     config = engine.write_config({})
     given = {"--config": str(config), "--source": "one", "--seconds": "1", "--out": "x.jsonl", **changed}
@@ -171,7 +171,7 @@ def test_bad_input_is_12_in_one_line(engine: Launcher, changed: dict[str, str | 
     assert not (engine.folder / "x.jsonl").exists()
 
 
-def test_no_sources_is_12_and_says_where_they_belong(engine: Launcher) -> None:
+def test_capture_without_sources_exits_12(engine: Launcher) -> None:
     config = engine.write_config({})
     done = engine.command("capture", "--config", str(config), "--source", "one", "--seconds", "1", "--out", "x")
     assert done.returncode == 12

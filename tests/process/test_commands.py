@@ -42,7 +42,7 @@ from tests.support.process import COMMAND, Launcher, clean_environment
         (["health", "--mode", "PAPER"], "unrecognized arguments"),
     ],
 )
-def test_a_mistake_is_12_and_one_line(engine: Launcher, args: list[str], said: str) -> None:
+def test_usage_error_exits_12_with_one_line(engine: Launcher, args: list[str], said: str) -> None:
     done = engine.command(*args)
     assert done.returncode == 12
     assert said in done.stderr
@@ -60,7 +60,7 @@ def test_a_mistake_is_12_and_one_line(engine: Launcher, args: list[str], said: s
         ("[channels]\ntick_channel_size = 1\n", "channels.tick_channel_size: this key is now called channels.tick"),
     ],
 )
-def test_run_says_in_the_journal_why_it_is_12_and_touches_nothing(engine: Launcher, text: str, said: str) -> None:
+def test_run_logs_why_it_exits_12_and_touches_nothing(engine: Launcher, text: str, said: str) -> None:
     config = engine.folder / "bad.toml"
     config.write_text(text)
     done = engine.command("run", "--config", str(config), "--db", str(engine.db))
@@ -73,7 +73,7 @@ def test_run_says_in_the_journal_why_it_is_12_and_touches_nothing(engine: Launch
     assert not engine.db.exists()
 
 
-def test_check_prints_every_value_with_where_it_came_from(engine: Launcher) -> None:
+def test_config_check_prints_every_value_with_its_origin(engine: Launcher) -> None:
     config = engine.write_config({"mode": "paper", "engine": {"sample_every": 3, "batch_rows": 50}})
     done = engine.command(
         *("config", "check", "--config", str(config), "--sample-every", "7"),
@@ -94,7 +94,7 @@ def test_check_prints_every_value_with_where_it_came_from(engine: Launcher) -> N
     assert done.stdout.splitlines()[-1].startswith("config digest ")
 
 
-def test_show_prints_a_file_that_gives_the_same_configuration(engine: Launcher) -> None:
+def test_config_show_prints_an_equivalent_file(engine: Launcher) -> None:
     odd = 'cölour "\\\x7f\t😀'
     config = engine.write_config({"mode": "PAPER", "engine": {"price_step": 1e-7}})
     config.write_text(config.read_text().replace("[app]", '[app]\nsymbol = "cölour \\"\\\\\\u007f\\t😀"'))
@@ -110,7 +110,7 @@ def test_show_prints_a_file_that_gives_the_same_configuration(engine: Launcher) 
     assert engine.command("config", "show", "--config", str(again)).stdout == shown.stdout
 
 
-def test_check_lists_the_sources_of_real_ws(engine: Launcher) -> None:
+def test_config_check_lists_the_sources(engine: Launcher) -> None:
     engine.write_sources(
         {"name": "b", "url": "ws://h/ws/x@trade", "priority": 9}, {"name": "a", "url": "wss://h/stream"}
     )
@@ -133,13 +133,13 @@ def test_version_and_help(engine: Launcher) -> None:
         assert word in shown.stdout
 
 
-def test_the_installed_command_is_this_one() -> None:
+def test_installed_command_is_this_checkout() -> None:
     script = Path(sys.executable).with_name("hybrid-engine")
     done = subprocess.run([script, "version"], capture_output=True, text=True, env=clean_environment(), check=False)
     assert done.stdout.startswith(f"hybrid-engine {__version__}")
 
 
-def test_a_reader_that_leaves_early_is_no_trouble(engine: Launcher) -> None:
+def test_early_closed_pipe_is_accepted(engine: Launcher) -> None:
     done = subprocess.run(
         ["bash", "-c", f"set -o pipefail; {' '.join(COMMAND)} config show | head -n 1"],
         capture_output=True,
@@ -163,7 +163,7 @@ def health(engine: Launcher) -> tuple[int, dict[str, bool]]:
 CHECKS = ("database", "running", "durability", "books", "frames")
 
 
-def test_health_of_an_engine_that_runs_stops_and_dies(engine: Launcher) -> None:
+def test_health_of_running_stopped_and_killed_engine(engine: Launcher) -> None:
     engine.write_config({})
     assert health(engine) == (1, {"database": False})
     process = engine.start()
@@ -188,7 +188,7 @@ def test_health_of_an_engine_that_runs_stops_and_dies(engine: Launcher) -> None:
 
 
 @pytest.mark.holds("S1")
-def test_health_tells_which_durability_is_in_force(engine: Launcher) -> None:
+def test_health_reports_durability(engine: Launcher) -> None:
     process = engine.start(engine={"durability": "power"})
     assert process.wait("store verified")["synchronous"] == 2
     process.heartbeat(lambda f: f["ticks_stored"] > 0)
@@ -204,7 +204,7 @@ def test_health_tells_which_durability_is_in_force(engine: Launcher) -> None:
 
 
 @pytest.mark.parametrize("kind", ["garbage", "empty", "foreign", "foreign with runs", "name too long", "a directory"])
-def test_health_of_what_is_no_database_of_ours_is_1(engine: Launcher, kind: str) -> None:
+def test_health_of_foreign_database_exits_1(engine: Launcher, kind: str) -> None:
     db = engine.db
     if kind == "garbage":
         db.write_bytes(b"garbage" * 1000)

@@ -20,7 +20,7 @@ def kind_of(path: str) -> str:
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_each_trade_is_stored_once_across_a_reconnect(engine: Launcher, path: str) -> None:
+def test_reconnect_stores_each_trade_once(engine: Launcher, path: str) -> None:
     with MockExchange(count=COUNT, rate=0, close_after=150, close_times=1, heartbeat=0.1) as exchange:
         engine.write_sources({"name": "one", "url": exchange.url(path, "btcusd"), "kind": kind_of(path)})
         process = engine.start(engine={"ingest_mode": "REAL_WS"})
@@ -36,7 +36,7 @@ def test_each_trade_is_stored_once_across_a_reconnect(engine: Launcher, path: st
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_what_never_came_is_counted_where_the_exchange_counts(engine: Launcher, path: str) -> None:
+def test_missing_trade_numbers_are_counted(engine: Launcher, path: str) -> None:
     lost = [{"command": "lose", "n": 7, "after_sent": 100}]
     with MockExchange(count=COUNT, rate=0, do=lost) as exchange:
         engine.write_sources({"name": "one", "url": exchange.url(path, "btcusd"), "kind": kind_of(path)})
@@ -50,7 +50,7 @@ def test_what_never_came_is_counted_where_the_exchange_counts(engine: Launcher, 
 
 
 @pytest.mark.parametrize("kind", ["binance", "coinbase", "gemini", "gemini_v2", "kraken"])
-def test_several_symbols_of_one_source_are_told_apart(engine: Launcher, kind: str) -> None:
+def test_symbols_of_one_source_stay_apart(engine: Launcher, kind: str) -> None:
     symbols = ["BTC/USD", "eth-usd", "LTC/EUR"]
     with MockExchange(count=300, rate=0, ids="symbol", close_after=100, close_times=1) as exchange:
         url = exchange.url(kind)

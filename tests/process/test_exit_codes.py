@@ -23,7 +23,7 @@ def free_port() -> int:
 
 @pytest.mark.holds("S13")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_stops_it_with_0_and_everything_stored(engine: Launcher, number: int) -> None:
+def test_signal_exits_0_with_everything_stored(engine: Launcher, number: int) -> None:
     process = engine.start()
     process.heartbeat(lambda f: f["ticks_stored"] > 20)
     assert process.stop(number) == 0
@@ -37,7 +37,7 @@ def test_a_signal_stops_it_with_0_and_everything_stored(engine: Launcher, number
     assert process.strange == []
 
 
-def test_seconds_end_it_with_0(engine: Launcher) -> None:
+def test_run_seconds_exit_0(engine: Launcher) -> None:
     began = time.monotonic()
     process = engine.start("--seconds", "0.5")
     assert process.code() == 0
@@ -46,7 +46,7 @@ def test_seconds_end_it_with_0(engine: Launcher) -> None:
 
 
 @pytest.mark.holds("G5")
-def test_no_source_for_the_deadline_is_10_and_not_sooner(engine: Launcher) -> None:
+def test_no_source_exits_10_after_deadline(engine: Launcher) -> None:
     url = f"ws://127.0.0.1:{free_port()}/ws/btcusdt@trade"
     process = engine.start(
         engine={"ingest_mode": "MOCK_WS", "ws_url": url, "network_deadline_s": 1.2, "heartbeat_interval_secs": 60}
@@ -61,7 +61,7 @@ def test_no_source_for_the_deadline_is_10_and_not_sooner(engine: Launcher) -> No
     assert rows(engine.db, "SELECT exit_code FROM runs") == [(10,)]
 
 
-def test_an_unknown_host_is_a_failed_source(engine: Launcher) -> None:
+def test_unknown_host_fails_the_source(engine: Launcher) -> None:
     process = engine.start(
         engine={"ingest_mode": "MOCK_WS", "ws_url": "ws://no-such-host.invalid/ws/x@trade", "network_deadline_s": 0.5}
     )
@@ -81,7 +81,7 @@ def make(settings):
 
 
 @pytest.mark.holds("G5")
-def test_a_bug_is_1_with_its_traceback_and_what_was_stored_stays(engine: Launcher) -> None:
+def test_bug_exits_1_with_traceback(engine: Launcher) -> None:
     (engine.folder / "broken.py").write_text(STRATEGY_THAT_RAISES)
     process = engine.start(engine={"strategy": "broken:make"})
     assert process.code() == 1
@@ -103,7 +103,7 @@ def test_a_bug_is_1_with_its_traceback_and_what_was_stored_stays(engine: Launche
         ("strange", "module:factory"),
     ],
 )
-def test_a_strategy_that_is_none_is_12(engine: Launcher, factory: str, said: str) -> None:
+def test_invalid_strategy_exits_12(engine: Launcher, factory: str, said: str) -> None:
     (engine.folder / "strange.py").write_text("NUMBER = 3\ndef make_nothing(settings): return object()\n")
     process = engine.start(engine={"strategy": factory})
     assert process.code() == 12
@@ -124,7 +124,7 @@ def test_a_strategy_that_is_none_is_12(engine: Launcher, factory: str, said: str
         "return tuple(Signal.of(tick, 'BUY', 1.0, 'X', 0.5))",
     ],
 )
-def test_a_strange_signal_is_a_bug_that_is_named(engine: Launcher, signal_line: str) -> None:
+def test_invalid_signal_is_named_as_a_bug(engine: Launcher, signal_line: str) -> None:
     (engine.folder / "odd.py").write_text(
         "from hybrid_engine.domain.events import Signal\n"
         f"class Odd:\n    def on_tick(self, tick):\n        {signal_line}\n"
@@ -137,7 +137,7 @@ def test_a_strange_signal_is_a_bug_that_is_named(engine: Launcher, signal_line: 
 
 
 @pytest.mark.holds("G5")
-def test_a_broken_database_is_14_after_the_deadline(engine: Launcher) -> None:
+def test_broken_database_exits_14_after_deadline(engine: Launcher) -> None:
     engine.db.write_bytes(b"this is no database" * 100)
     before = engine.db.read_bytes()
     began = time.monotonic()
@@ -151,7 +151,7 @@ def test_a_broken_database_is_14_after_the_deadline(engine: Launcher) -> None:
     assert sorted(p.name for p in engine.folder.iterdir()) == ["config.toml", "hybrid.db", "stderr"]
 
 
-def test_a_missing_directory_is_14_and_made_in_time_is_no_trouble(engine: Launcher) -> None:
+def test_missing_directory_exits_14_unless_created_in_time(engine: Launcher) -> None:
     db = engine.folder / "later" / "hybrid.db"
     process = engine.start(app={"db_path": str(db)}, engine={"storage_deadline_s": 15})
     assert "later" in process.wait("cannot open the database")["error"]
@@ -161,7 +161,7 @@ def test_a_missing_directory_is_14_and_made_in_time_is_no_trouble(engine: Launch
     assert engine.start(app={"db_path": "nowhere/x.db"}).code() == 14
 
 
-def test_a_second_engine_on_the_same_database_is_14_and_the_first_goes_on(engine: Launcher) -> None:
+def test_second_engine_on_a_database_exits_14(engine: Launcher) -> None:
     first = engine.start()
     first.ready()
     second = engine.start()
@@ -172,7 +172,7 @@ def test_a_second_engine_on_the_same_database_is_14_and_the_first_goes_on(engine
     check_finished(engine.db)
 
 
-def test_a_run_killed_is_a_crash_to_the_next_one(engine: Launcher) -> None:
+def test_killed_run_is_a_crash_to_the_next(engine: Launcher) -> None:
     first = engine.start()
     stored = first.heartbeat(lambda f: f["ticks_stored"] > 20)["ticks_stored"]
     first.kill()
@@ -189,7 +189,7 @@ def test_a_run_killed_is_a_crash_to_the_next_one(engine: Launcher) -> None:
     assert rows(engine.db, "PRAGMA integrity_check") == [("ok",)]
 
 
-def test_a_reader_that_is_gone_changes_nothing_about_the_end(engine: Launcher) -> None:
+def test_closed_stdout_does_not_change_the_exit(engine: Launcher) -> None:
     process = engine.start()
     process.ready()
     assert process.popen.stdout is not None
@@ -205,13 +205,13 @@ def test_a_reader_that_is_gone_changes_nothing_about_the_end(engine: Launcher) -
 
 
 @pytest.mark.parametrize("number", [0, 1, 2])
-def test_a_stream_that_is_closed_from_the_start_is_no_trouble(engine: Launcher, number: int) -> None:
+def test_stream_closed_at_start_is_accepted(engine: Launcher, number: int) -> None:
     process = engine.start("--seconds", "0.4", preexec=lambda: os.close(number))
     assert process.code() == 0
     check_finished(engine.db)
 
 
-def test_the_exit_code_survives_a_reader_that_is_gone(engine: Launcher) -> None:
+def test_exit_code_survives_closed_stdout(engine: Launcher) -> None:
     config = engine.write_config({"mode": "LIVE"})
     read_fd, write_fd = os.pipe()
     os.close(read_fd)
@@ -228,7 +228,7 @@ def test_the_exit_code_survives_a_reader_that_is_gone(engine: Launcher) -> None:
 
 
 @pytest.mark.holds("G5")
-def test_a_house_that_stays_full_is_13_after_its_time_and_not_before(engine: Launcher) -> None:
+def test_overload_exits_13_after_deadline(engine: Launcher) -> None:
     (engine.folder / "slow.py").write_text(
         "import time\n"
         "class Slow:\n    def on_tick(self, tick):\n        time.sleep(0.05)\n"
@@ -278,7 +278,7 @@ FIELDS_SINCE = [
 
 
 @pytest.mark.holds("G4")
-def test_the_lines_that_others_read_carry_what_they_look_for(engine: Launcher) -> None:
+def test_heartbeat_and_final_metrics_carry_every_field(engine: Launcher) -> None:
     process = engine.start("--mode", "PAPER")
     process.heartbeat(lambda f: f["trade_count"] > 0)
     assert process.stop() == 0

@@ -55,7 +55,7 @@ FAULTS: dict[str, tuple[Callable[[MockExchange], object], str]] = {
 
 @pytest.mark.holds("FAILOVER")
 @pytest.mark.parametrize("fault", FAULTS)
-def test_the_next_source_takes_over_and_what_was_missed_is_a_gap(engine: Launcher, fault: str) -> None:
+def test_failover_to_next_source_records_a_gap(engine: Launcher, fault: str) -> None:
     inject, reason = FAULTS[fault]
     with two(engine) as (process, first, _second):
         inject(first)
@@ -82,7 +82,7 @@ def test_the_next_source_takes_over_and_what_was_missed_is_a_gap(engine: Launche
     assert rows(engine.db, "SELECT DISTINCT symbol FROM ticks") == [("BTC/USD",)]
 
 
-def test_what_the_exchange_sent_is_what_is_booked(engine: Launcher) -> None:
+def test_accounting_equals_what_the_exchange_sent(engine: Launcher) -> None:
     with MockExchange(count=407, rate=0, close_after=207, close_times=1, noise=1, first_id=1001) as exchange:
         engine.write_sources({"name": "x", "url": exchange.url("gemini_v2"), "kind": "gemini_v2"})
         process = engine.start(engine={**FAST, "sample_every": 5, "admit_wait_ms": 1000})
@@ -110,7 +110,7 @@ def test_what_the_exchange_sent_is_what_is_booked(engine: Launcher) -> None:
 
 
 @pytest.mark.parametrize("kind", ["binance", "binance_agg", "gemini_v1", "gemini_v2"])
-def test_every_protocol_is_read_by_its_shape_under_mock_ws(engine: Launcher, kind: str) -> None:
+def test_mock_ws_detects_every_protocol(engine: Launcher, kind: str) -> None:
     with MockExchange(count=50, rate=0, first_id=501) as exchange:
         url = exchange.url(kind, "btcusd" if kind.startswith("gemini") else "btcusdt")
         process = engine.start("--ws-url", url, "--ingest", "mock_ws", engine={"admit_wait_ms": 1000})
@@ -122,7 +122,7 @@ def test_every_protocol_is_read_by_its_shape_under_mock_ws(engine: Launcher, kin
 
 
 @pytest.mark.holds("S13")
-def test_a_stop_in_the_middle_of_a_flood_drains_what_came_in(engine: Launcher) -> None:
+def test_stop_during_a_flood_drains(engine: Launcher) -> None:
     with MockExchange(rate=0) as exchange:
         process = engine.start("--ws-url", exchange.url(), "--ingest", "MOCK_WS", channels={"tick": 64})
         process.heartbeat(lambda f: f["ticks_stored"] > 2000)
@@ -134,7 +134,7 @@ def test_a_stop_in_the_middle_of_a_flood_drains_what_came_in(engine: Launcher) -
 
 
 @pytest.mark.holds("G5")
-def test_every_source_sending_garbage_is_11_though_their_heartbeats_make_sense(engine: Launcher) -> None:
+def test_garbage_from_every_source_exits_11(engine: Launcher) -> None:
     with MockExchange(rate=200, heartbeat=0.1, noise=2) as exchange:
         exchange.command("garbage", n=-1, scope="all")
         engine.write_sources({"name": "x", "url": exchange.url("gemini_v1"), "kind": "gemini_v1"})
@@ -149,7 +149,7 @@ def test_every_source_sending_garbage_is_11_though_their_heartbeats_make_sense(e
     assert run[2:] == (0, 11)
 
 
-def test_garbage_of_one_and_refusal_of_another_is_10(engine: Launcher) -> None:
+def test_garbage_and_refusal_exit_10(engine: Launcher) -> None:
     with MockExchange(rate=200) as garbage, MockExchange() as refusing:
         garbage.command("garbage", n=-1, scope="all")
         refusing.command("refuse")
@@ -157,7 +157,7 @@ def test_garbage_of_one_and_refusal_of_another_is_10(engine: Launcher) -> None:
         assert engine.start(engine={**FAST, "network_deadline_s": 1.0}).code() == 10
 
 
-def test_a_source_that_recovers_from_garbage_is_used_again(engine: Launcher) -> None:
+def test_source_recovers_from_garbage(engine: Launcher) -> None:
     with MockExchange(rate=200) as exchange:
         exchange.command("garbage", n=-1, scope="all")
         engine.write_sources({"name": "x", "url": exchange.url()})
@@ -169,7 +169,7 @@ def test_a_source_that_recovers_from_garbage_is_used_again(engine: Launcher) -> 
     check_finished(engine.db)
 
 
-def test_429_waits_as_long_as_it_was_asked_to(engine: Launcher) -> None:
+def test_429_respects_retry_after(engine: Launcher) -> None:
     with MockExchange(rate=200) as exchange:
         exchange.command("http", status=429, retry_after=2, times=1)
         engine.write_sources({"name": "x", "url": exchange.url()})
@@ -182,7 +182,7 @@ def test_429_waits_as_long_as_it_was_asked_to(engine: Launcher) -> None:
         assert len(process.messages("connecting")) == 2
 
 
-def test_a_server_that_accepts_and_closes_is_not_hammered(engine: Launcher) -> None:
+def test_accept_and_close_is_not_hammered(engine: Launcher) -> None:
     with MockExchange() as exchange:
         exchange.command("accept_close", times=-1)
         engine.write_sources({"name": "x", "url": exchange.url()})
@@ -192,7 +192,7 @@ def test_a_server_that_accepts_and_closes_is_not_hammered(engine: Launcher) -> N
     assert 2 <= len(process.messages("connecting")) < 25
 
 
-def test_a_redirect_and_a_web_server_are_failed_sources(engine: Launcher) -> None:
+def test_redirect_and_web_server_fail_the_source(engine: Launcher) -> None:
     answers = [
         b"HTTP/1.1 302 Found\r\nLocation: ws://127.0.0.1:1/\r\n\r\n",
         b"HTTP/1.1 200 OK\r\n\r\n<html>",
@@ -227,7 +227,7 @@ def certificates(folder: Path, name: str, host: str = "localhost") -> tuple[Path
     return paths
 
 
-def test_certificates_are_verified_against_the_private_authority_that_is_named(engine: Launcher) -> None:
+def test_certificates_are_verified_against_ca_file(engine: Launcher) -> None:
     ca, cert, key = certificates(engine.folder, "good")
     _, other_cert, other_key = certificates(engine.folder, "other")
     with MockExchange(rate=200, tls_cert=str(cert), tls_key=str(key)) as exchange:
@@ -252,7 +252,7 @@ def test_certificates_are_verified_against_the_private_authority_that_is_named(e
 
 
 @pytest.mark.holds("QUIET")
-def test_a_quiet_market_is_no_fault(engine: Launcher) -> None:
+def test_quiet_market_is_no_fault(engine: Launcher) -> None:
     with MockExchange(rate=200, heartbeat=60, ping=0, noise=0) as exchange:
         engine.write_sources({"name": "x", "url": exchange.url()})
         process = engine.start(engine={**FAST, "dead_after_s": 0.9, "network_deadline_s": 1})
@@ -278,7 +278,7 @@ CLEANING = (
 
 
 @pytest.mark.parametrize("connecting", [True, False])
-def test_an_engine_that_stops_while_it_connects_ends_without_cleaning_up(engine: Launcher, connecting: bool) -> None:
+def test_stop_while_connecting_skips_interpreter_cleanup(engine: Launcher, connecting: bool) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"ws://127.0.0.1:{server.getsockname()[1]}/ws/ethusdt@trade"
         engine.write_sources({"name": "silent", "url": url})

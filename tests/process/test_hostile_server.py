@@ -53,7 +53,7 @@ HOSTILE: dict[str, Callable[[socket.socket], None]] = {
 
 
 @pytest.mark.holds("BYTES")
-def test_each_is_a_failed_source_and_what_is_sent_well_is_read(engine: Launcher) -> None:
+def test_hostile_server_fails_its_source_only(engine: Launcher) -> None:
     behaviours = list(HOSTILE.values())
     served: list[int] = []
     with socket.create_server(("127.0.0.1", 0)) as server:

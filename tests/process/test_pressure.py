@@ -37,7 +37,7 @@ def spans_of(process: EngineProcess) -> list[tuple[int, int]]:
 
 
 @pytest.mark.holds("G2", "SAMPLING")
-def test_it_throttles_and_lets_go_without_a_restart_and_without_a_lost_tick(engine: Launcher) -> None:
+def test_throttle_and_release_lose_no_tick(engine: Launcher) -> None:
     folder = put(engine.folder / "psi", CALM)
     process = engine.start(engine=settings(folder))
     process.heartbeat(lambda f: f["pressure_state"] == "NORMAL" and f["psi_cpu_worst"] == 7.01)
@@ -71,7 +71,7 @@ def test_it_throttles_and_lets_go_without_a_restart_and_without_a_lost_tick(engi
 
 
 @pytest.mark.holds("G2")
-def test_a_reload_does_not_undo_a_throttle_nor_a_throttle_the_operators_setting(engine: Launcher) -> None:
+def test_reload_and_throttle_respect_each_other(engine: Launcher) -> None:
     folder = put(engine.folder / "psi", PRESSED)
     keys = settings(folder, psi_cooldown_s=3600)
     process = engine.start(engine=keys)
@@ -88,7 +88,7 @@ def test_a_reload_does_not_undo_a_throttle_nor_a_throttle_the_operators_setting(
 
 
 @pytest.mark.holds("G2")
-def test_at_the_top_it_gives_up_in_words_and_goes_on(engine: Launcher) -> None:
+def test_top_of_ladder_logs_abort_and_continues(engine: Launcher) -> None:
     folder = put(engine.folder / "psi", PRESSED)
     process = engine.start(engine=settings(folder, psi_give_up_s=1))
     said = process.wait("pressure decision", lambda f: f["action"] == "ABORT")
@@ -102,7 +102,7 @@ def test_at_the_top_it_gives_up_in_words_and_goes_on(engine: Launcher) -> None:
 
 
 @pytest.mark.holds("G2")
-def test_logonly_and_unknown_leave_every_tick(engine: Launcher) -> None:
+def test_logonly_and_unknown_pressure_keep_every_tick(engine: Launcher) -> None:
     folder = put(engine.folder / "psi", PRESSED)
     keys = settings(folder, psi_actions="logonly")
     process = engine.start(engine=keys)

@@ -13,7 +13,7 @@ from tests.support.process import Launcher, wait_until
 
 
 @pytest.mark.holds("SAMPLING")
-def test_a_reload_applies_at_a_received_that_is_logged(engine: Launcher) -> None:
+def test_reload_applies_at_the_logged_received(engine: Launcher) -> None:
     with Manager(engine.folder / "notify") as manager:
         process = engine.start(engine={"sample_every": 3, "log_level": "INFO"}, env=manager.env)
         process.heartbeat(lambda f: f["received"] > 50 and f["sample_every"] == 3)
@@ -33,7 +33,7 @@ def test_a_reload_applies_at_a_received_that_is_logged(engine: Launcher) -> None
     assert process.messages("these changes need a restart") == []
 
 
-def test_a_reload_that_changes_nothing_restarts_the_count_and_says_so(engine: Launcher) -> None:
+def test_reload_without_changes_restarts_sampling(engine: Launcher) -> None:
     process = engine.start(engine={"sample_every": 1000})
     process.heartbeat(lambda f: f["received"] > 10)
     for _ in range(3):
@@ -44,7 +44,7 @@ def test_a_reload_that_changes_nothing_restarts_the_count_and_says_so(engine: La
     assert check_finished(engine.db)["admitted"] == 0
 
 
-def test_what_needs_a_restart_is_named_and_not_applied(engine: Launcher) -> None:
+def test_reload_names_keys_that_need_a_restart(engine: Launcher) -> None:
     process = engine.start()
     process.heartbeat()
     engine.write_config({"mode": "PAPER", "engine": {"tick_interval_ms": 500, "batch_rows": 3}})
@@ -58,7 +58,7 @@ def test_what_needs_a_restart_is_named_and_not_applied(engine: Launcher) -> None
     assert rows(engine.db, "SELECT DISTINCT mode FROM orders") == [("SHADOW",)]
 
 
-def test_a_bad_file_is_refused_and_the_old_one_stays_in_force(engine: Launcher) -> None:
+def test_reload_refuses_a_bad_file(engine: Launcher) -> None:
     with Manager(engine.folder / "notify") as manager:
         process = engine.start(engine={"sample_every": 2}, env=manager.env)
         process.heartbeat()
@@ -86,7 +86,7 @@ def test_a_bad_file_is_refused_and_the_old_one_stays_in_force(engine: Launcher) 
     assert process.messages("reloaded") == []
 
 
-def test_the_command_line_stays_above_the_file_after_a_reload(engine: Launcher) -> None:
+def test_reload_keeps_command_line_precedence(engine: Launcher) -> None:
     process = engine.start("--sample-every", "4", env={"HYBRID_ENGINE__ENGINE__LOG_LEVEL": "WARN"})
     assert process.popen.poll() is None
     engine.write_config({"engine": {"sample_every": 9}})
@@ -101,7 +101,7 @@ def test_the_command_line_stays_above_the_file_after_a_reload(engine: Launcher) 
     assert 0 <= run["received"] // 4 - run["admitted"] <= 1
 
 
-def test_no_moment_is_a_bad_one_for_a_signal(engine: Launcher) -> None:
+def test_signals_are_handled_at_any_moment(engine: Launcher) -> None:
     """A handler runs between any two steps of the thread that watches, so many signals meet many of those steps."""
     process = engine.start(engine={"log_level": "WARN"})
     wait_until(lambda: engine.db.exists() and rows(engine.db, "SELECT 1 FROM sqlite_schema"), "the database")

@@ -15,7 +15,7 @@ SPANS = (3, 1, 7, 2, 5, 1, 4)
 
 
 @pytest.mark.holds("SAMPLING", "RELOAD")
-def test_reloads_under_load_lose_nothing_and_fall_between_two_trades(engine: Launcher) -> None:
+def test_reloads_under_load_lose_nothing(engine: Launcher) -> None:
     settings = {
         "ingest_mode": "MOCK_WS",
         "admit_wait_ms": 1000,  # the market can wait here: whatever is missing in the end was lost by a reload

@@ -68,7 +68,7 @@ def table(db: Path, name: str, run: int) -> list[tuple[object, ...]]:
 
 @pytest.mark.holds("REPLAY")
 @pytest.mark.parametrize("run", [1, 2])
-def test_a_replay_repeats_a_run(engine: Launcher, original: Path, run: int) -> None:
+def test_replay_repeats_a_run(engine: Launcher, original: Path, run: int) -> None:
     before = original.read_bytes()
     process = replay(engine, original, run, batch_rows=13)
     assert process.code() == 0  # its end is the end of the run it replays
@@ -102,7 +102,7 @@ def make(settings):
 """
 
 
-def test_a_slow_replay_is_given_its_time_at_the_end(engine: Launcher, original: Path) -> None:
+def test_slow_replay_is_drained(engine: Launcher, original: Path) -> None:
     # All of the run waits in front of a strategy that needs longer than a stop would give it.
     (engine.folder / "nap.py").write_text(CRAWL.replace("time.sleep(0.03)", "time.sleep(0 if self.seen else 0.8)"))
     process = replay(engine, original, 1, strategy="nap:make", channels={"tick": 100_000})
@@ -113,7 +113,7 @@ def test_a_slow_replay_is_given_its_time_at_the_end(engine: Launcher, original: 
     assert process.messages("the drain took too long") == []
 
 
-def test_a_replay_that_was_stopped_holds_a_whole_beginning(engine: Launcher, original: Path) -> None:
+def test_stopped_replay_holds_a_whole_prefix(engine: Launcher, original: Path) -> None:
     (engine.folder / "crawl.py").write_text(CRAWL)
     process = replay(engine, original, 1, strategy="crawl:make", channels={"tick": 8, "signal": 4})
     process.heartbeat(lambda f: f["ticks_stored"] > 5)
@@ -125,7 +125,7 @@ def test_a_replay_that_was_stopped_holds_a_whole_beginning(engine: Launcher, ori
     assert stored > 5
 
 
-def test_what_cannot_be_replayed_is_12(engine: Launcher, original: Path) -> None:
+def test_invalid_replay_exits_12(engine: Launcher, original: Path) -> None:
     no_run = replay(engine, original, 99)
     assert no_run.code() == 12
     assert "replay_from.run = 99" in no_run.last_error()["message"]
@@ -144,7 +144,7 @@ def test_what_cannot_be_replayed_is_12(engine: Launcher, original: Path) -> None
         assert "traceback" not in process.last_error()
 
 
-def test_a_lock_on_the_earlier_run_is_waited_for_and_is_13_in_the_end(engine: Launcher, original: Path) -> None:
+def test_locked_replay_source_is_waited_for_then_exits_13(engine: Launcher, original: Path) -> None:
     with closing(sqlite3.connect(original, isolation_level=None)) as con:
         con.execute("PRAGMA journal_mode = DELETE")
         con.execute("BEGIN EXCLUSIVE")

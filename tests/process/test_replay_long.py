@@ -59,7 +59,7 @@ def as_bytes(db: Path, table: str, run: int) -> Iterator[bytes]:
 
 
 @pytest.mark.holds("REPLAY")
-def test_50_000_ticks_with_a_crash_in_the_middle_come_again_byte_for_byte(engine: Launcher) -> None:
+def test_replay_of_50_000_ticks_with_a_crash_is_identical(engine: Launcher) -> None:
     (engine.folder / "greedy.py").write_text(STRATEGY)
     calm = {
         "strategy": "greedy:make",

@@ -15,7 +15,7 @@ SECOND = 1 / 86_400  # in days
 
 
 @pytest.mark.holds("RETENTION")
-def test_old_rows_go_while_it_works_and_from_a_reload_on(engine: Launcher) -> None:
+def test_retention_deletes_old_rows_during_a_run(engine: Launcher) -> None:
     settings = {"tick_interval_ms": 1, "signal_every_n_ticks": 3, "sample_every": 2}
     assert engine.start("--seconds", "1", engine=settings).code() == 0  # an old run, to go as a whole
     process = engine.start(engine=settings)
@@ -49,7 +49,7 @@ def test_old_rows_go_while_it_works_and_from_a_reload_on(engine: Launcher) -> No
     assert low > 300
 
 
-def test_a_replay_keeps_what_it_stores_and_refuses_a_run_without_its_beginning(engine: Launcher) -> None:
+def test_replay_keeps_its_rows_and_refuses_an_expired_run(engine: Launcher) -> None:
     settings = {"tick_interval_ms": 1, "retention_days": 0.2 * SECOND}
     assert engine.start("--seconds", "0.5", engine={"tick_interval_ms": 1}).code() == 0
     source = engine.folder / "source.db"

@@ -25,7 +25,7 @@ FAULTS: dict[str, Callable[[MockExchange], object]] = {
 
 @pytest.mark.holds("STANDBY", "FAILOVER")
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_hot_standby_leaves_no_hole(engine: Launcher, fault: str) -> None:
+def test_hot_standby_loses_no_trade(engine: Launcher, fault: str) -> None:
     with MockExchange(rate=200) as first, MockExchange(rate=200, first_id=1_000_000) as second:
         engine.write_sources({"name": "first", "url": first.url()}, {"name": "second", "url": second.url()})
         process = engine.start(engine={**FAST, "standby": "hot"})
@@ -51,7 +51,7 @@ def test_a_hot_standby_leaves_no_hole(engine: Launcher, fault: str) -> None:
 
 
 @pytest.mark.holds("STALE")
-def test_beats_without_trades_are_left_for_a_rival_that_trades(engine: Launcher) -> None:
+def test_stale_source_is_left_for_one_that_trades(engine: Launcher) -> None:
     with MockExchange(rate=100, noise=1) as first, MockExchange(rate=100, first_id=1_000_000) as second:
         engine.write_sources({"name": "first", "url": first.url()}, {"name": "second", "url": second.url()})
         process = engine.start(engine={**FAST, "stale_after_s": 1.0})
@@ -73,7 +73,7 @@ def test_beats_without_trades_are_left_for_a_rival_that_trades(engine: Launcher)
     assert rows(engine.db, "SELECT id FROM gaps WHERE kind = 'down'") == []
 
 
-def test_what_is_stale_and_what_is_dead_can_be_set_while_it_runs(engine: Launcher) -> None:
+def test_silence_limits_are_reloadable(engine: Launcher) -> None:
     with MockExchange(rate=100, noise=0, ping=0) as exchange:
         engine.write_sources({"name": "x", "url": exchange.url()})
         process = engine.start(engine={**FAST, "dead_after_s": 3600})
@@ -91,7 +91,7 @@ def test_what_is_stale_and_what_is_dead_can_be_set_while_it_runs(engine: Launche
 
 @pytest.mark.holds("MISSED")
 @pytest.mark.parametrize("kind", ["binance", "gemini_v1"])
-def test_what_the_numbers_leave_out_is_counted_and_in_gaps(engine: Launcher, kind: str) -> None:
+def test_sequence_gap_is_counted_and_stored(engine: Launcher, kind: str) -> None:
     with MockExchange(rate=200, heartbeat=0.3) as exchange:
         symbol = "btcusd" if kind == "gemini_v1" else "btcusdt"
         engine.write_sources({"name": "x", "url": exchange.url(kind, symbol), "kind": kind})

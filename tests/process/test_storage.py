@@ -33,7 +33,7 @@ def locked(db: Path, how: str = "IMMEDIATE") -> Iterator[sqlite3.Connection]:
 
 
 @pytest.mark.holds("I6")
-def test_a_lock_is_waited_for_and_nothing_is_lost(engine: Launcher) -> None:
+def test_lock_is_waited_for_without_loss(engine: Launcher) -> None:
     with Manager(engine.folder / "notify") as manager:
         process = engine.start(engine={"tick_interval_ms": 1, "overload_after_s": 30}, env=manager.env)
         process.heartbeat(lambda f: f["ticks_stored"] > 0)
@@ -52,7 +52,7 @@ def test_a_lock_is_waited_for_and_nothing_is_lost(engine: Launcher) -> None:
     assert "stuck" not in " ".join(text for _, text in manager.said)
 
 
-def test_a_lock_that_stays_is_13_and_what_was_admitted_is_stored_once_it_goes(engine: Launcher) -> None:
+def test_lasting_lock_exits_13_and_stores_admitted_ticks(engine: Launcher) -> None:
     process = engine.start(engine={"overload_after_s": 0.8})
     process.heartbeat(lambda f: f["ticks_stored"] > 0)
     with locked(engine.db):
@@ -66,7 +66,7 @@ def test_a_lock_that_stays_is_13_and_what_was_admitted_is_stored_once_it_goes(en
 
 
 @pytest.mark.holds("S13")
-def test_a_stop_while_locked_says_how_many_were_not_stored_with_14(engine: Launcher) -> None:
+def test_stop_while_locked_exits_14_with_unstored_count(engine: Launcher) -> None:
     with Manager(engine.folder / "notify") as manager:
         small = {"tick": 8, "signal": 2, "persist": 4}
         process = engine.start(engine={"overload_after_s": 60}, channels=small, env=manager.env)
@@ -94,7 +94,7 @@ def test_a_stop_while_locked_says_how_many_were_not_stored_with_14(engine: Launc
     assert rows(engine.db, "SELECT kind FROM gaps WHERE run_id = 1 AND kind = 'crash'") == [("crash",)]
 
 
-def test_a_database_locked_at_start_is_waited_for(engine: Launcher) -> None:
+def test_locked_database_at_start_is_waited_for(engine: Launcher) -> None:
     engine.start("--seconds", "0.2").code()
     with Manager(engine.folder / "notify") as manager:
         with locked(engine.db):
@@ -107,7 +107,7 @@ def test_a_database_locked_at_start_is_waited_for(engine: Launcher) -> None:
     check_finished(engine.db, 2)
 
 
-def test_a_database_locked_at_start_for_good_is_13_after_the_deadline(engine: Launcher) -> None:
+def test_lasting_lock_at_start_exits_13_after_deadline(engine: Launcher) -> None:
     engine.start("--seconds", "0.2").code()
     with locked(engine.db):
         began = time.monotonic()
@@ -117,7 +117,7 @@ def test_a_database_locked_at_start_for_good_is_13_after_the_deadline(engine: La
     assert process.messages("ready") == []
 
 
-def test_a_stop_before_the_database_opens_is_0(engine: Launcher) -> None:
+def test_stop_before_database_opens_exits_0(engine: Launcher) -> None:
     engine.start("--seconds", "0.2").code()
     with locked(engine.db):
         process = engine.start(engine={"overload_after_s": 60})
@@ -130,7 +130,7 @@ def limit_size(process: EngineProcess, size: int) -> None:
     resource.prlimit(process.popen.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
 
-def test_a_disk_that_has_room_again_loses_nothing(engine: Launcher) -> None:
+def test_full_disk_with_room_again_loses_nothing(engine: Launcher) -> None:
     process = engine.start(engine={"tick_interval_ms": 1, "storage_deadline_s": 30})
     process.heartbeat(lambda f: f["ticks_stored"] > 0)
     limit_size(process, 8192)
@@ -141,7 +141,7 @@ def test_a_disk_that_has_room_again_loses_nothing(engine: Launcher) -> None:
     check_finished(engine.db)
 
 
-def test_a_full_disk_is_14_after_its_own_deadline_though_the_house_is_full_before(engine: Launcher) -> None:
+def test_full_disk_exits_14_though_buffer_is_full_before(engine: Launcher) -> None:
     # The house overflows from the first moments on: that is no overload (13), it is the disk.
     process = engine.start(
         engine={"tick_interval_ms": 1, "storage_deadline_s": 2.5, "overload_after_s": 0.5, "admit_wait_ms": 1},
@@ -161,7 +161,7 @@ def test_a_full_disk_is_14_after_its_own_deadline_though_the_house_is_full_befor
 
 
 @pytest.mark.parametrize("how", ["deleted", "replaced"])
-def test_a_database_that_is_taken_away_is_14_and_never_0(engine: Launcher, how: str) -> None:
+def test_removed_database_exits_14(engine: Launcher, how: str) -> None:
     """An open file can be written after it was deleted; nobody would ever read it."""
     process = engine.start()
     process.heartbeat(lambda f: f["ticks_stored"] > 0)
@@ -174,7 +174,7 @@ def test_a_database_that_is_taken_away_is_14_and_never_0(engine: Launcher, how: 
 
 
 @pytest.mark.holds("CHAINS")
-def test_whenever_it_dies_the_database_holds_whole_chains(engine: Launcher) -> None:
+def test_kill_at_any_moment_leaves_whole_chains(engine: Launcher) -> None:
     """Frozen in the middle of its work and copied: what a crash at that moment would leave."""
     process = engine.start(
         engine={
@@ -203,7 +203,7 @@ def test_whenever_it_dies_the_database_holds_whole_chains(engine: Launcher) -> N
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("unshare"), reason="needs root to mount a small tmpfs")
-def test_a_really_full_disk_is_14_and_what_it_held_stays_whole(engine: Launcher) -> None:
+def test_full_file_system_exits_14_and_keeps_the_database(engine: Launcher) -> None:
     mount = engine.folder / "disk"
     mount.mkdir()
     config = engine.write_config(
@@ -233,14 +233,14 @@ def test_a_really_full_disk_is_14_and_what_it_held_stays_whole(engine: Launcher)
         assert con.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
-def test_a_full_disk_at_start_is_14_after_the_deadline(engine: Launcher) -> None:
+def test_full_disk_at_start_exits_14_after_deadline(engine: Launcher) -> None:
     process = engine.start(preexec=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY)))
     assert process.code() == 14
     assert process.messages("ready") == []
 
 
 @pytest.mark.holds("CHAINS")
-def test_no_transaction_ever_ends_inside_a_chain(engine: Launcher) -> None:
+def test_no_transaction_ends_inside_a_chain(engine: Launcher) -> None:
     """Read from outside while it runs, with every order of a batch cut in odd places."""
     process = engine.start(
         engine={"tick_interval_ms": 1, "signal_every_n_ticks": 2, "batch_rows": 7, "flush_interval_ms": 5},

@@ -18,7 +18,7 @@ from tests.support.process import HASTY, Launcher, wait_until
 
 
 @pytest.mark.holds("S1")
-def test_ready_comes_once_the_store_is_verified_and_stopping_before_the_end(engine: Launcher) -> None:
+def test_ready_after_store_verification_and_stopping_before_exit(engine: Launcher) -> None:
     with Manager(engine.folder / "notify") as manager:
         process = engine.start(env=manager.env)
         process.ready()
@@ -38,7 +38,7 @@ def test_ready_comes_once_the_store_is_verified_and_stopping_before_the_end(engi
     assert found == {"journal_mode": "wal", "synchronous": 1, "busy_timeout": 5000, "temp_store": 2}
 
 
-def test_its_stages_share_one_cpu_and_the_main_thread_may_use_all(engine: Launcher) -> None:
+def test_stages_share_one_cpu(engine: Launcher) -> None:
     process = engine.start()
     process.ready()
     main = process.popen.pid
@@ -57,7 +57,7 @@ def test_its_stages_share_one_cpu_and_the_main_thread_may_use_all(engine: Launch
     assert process.stop() == 0
 
 
-def test_ready_and_pings_do_not_wait_for_a_source(engine: Launcher) -> None:
+def test_ready_and_pings_wait_for_no_source(engine: Launcher) -> None:
     with Manager("@hybrid-test-" + engine.folder.name + str(os.getpid())) as manager:
         url = f"ws://127.0.0.1:{free_port()}/ws/btcusdt@trade"
         process = engine.start(
@@ -71,7 +71,7 @@ def test_ready_and_pings_do_not_wait_for_a_source(engine: Launcher) -> None:
         assert process.stop() == 0
 
 
-def test_pings_go_on_while_a_name_does_not_resolve_and_a_server_does_not_answer(engine: Launcher) -> None:
+def test_pings_continue_during_slow_connects(engine: Launcher) -> None:
     """A connection that hangs is not the house's: the exchange accepts and never says a word."""
     with Manager(engine.folder / "notify") as manager, socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"ws://127.0.0.1:{silent.getsockname()[1]}/ws/btcusdt@trade"
@@ -104,7 +104,7 @@ def make(settings):
 
 
 @pytest.mark.holds("WATCHDOG")
-def test_one_wedged_stage_stops_the_pings_while_the_heart_beats(engine: Launcher) -> None:
+def test_stuck_stage_stops_pings_but_not_heartbeats(engine: Launcher) -> None:
     (engine.folder / "wedge.py").write_text(WEDGE)
     with Manager(engine.folder / "notify") as manager:
         # The house overflows behind the wedge. That is no overload (13): the watchdog is to end it, with the stacks.
@@ -134,7 +134,7 @@ def test_one_wedged_stage_stops_the_pings_while_the_heart_beats(engine: Launcher
 
 
 @pytest.mark.holds("WATCHDOG")
-def test_a_slow_strategy_is_not_stuck(engine: Launcher) -> None:
+def test_slow_strategy_is_not_stuck(engine: Launcher) -> None:
     (engine.folder / "slow.py").write_text(
         "import time\n"
         "class Slow:\n    def on_tick(self, tick):\n        time.sleep(0.3)\n"
@@ -151,7 +151,7 @@ def test_a_slow_strategy_is_not_stuck(engine: Launcher) -> None:
         assert process.stop() == 0
 
 
-def test_a_stop_of_a_wedged_house_ends_in_time_and_is_never_0(engine: Launcher) -> None:
+def test_stop_with_stuck_stage_ends_in_time_and_not_0(engine: Launcher) -> None:
     (engine.folder / "wedge.py").write_text(WEDGE)
     process = engine.start(engine={"strategy": "wedge:make"}, command=HASTY)
     process.heartbeat(lambda f: f["admitted"] >= 20 and f["received"] > 60)
@@ -161,7 +161,7 @@ def test_a_stop_of_a_wedged_house_ends_in_time_and_is_never_0(engine: Launcher) 
     assert "admitted ticks could not be stored" in process.last_error()["message"]
 
 
-def test_pings_come_three_times_as_often_as_a_short_watchdog_asks(engine: Launcher) -> None:
+def test_pings_come_three_times_per_watchdog_interval(engine: Launcher) -> None:
     with Manager(engine.folder / "notify") as manager:
         process = engine.start(env={**manager.env, "WATCHDOG_USEC": "600000"})
         manager.wait("WATCHDOG=1")
@@ -172,7 +172,7 @@ def test_pings_come_three_times_as_often_as_a_short_watchdog_asks(engine: Launch
         assert process.stop() == 0
 
 
-def test_a_manager_that_does_not_read_holds_nothing_up(tmp_path: Path, engine: Launcher) -> None:
+def test_unread_notify_socket_blocks_nothing(tmp_path: Path, engine: Launcher) -> None:
     kind = socket.AF_UNIX, socket.SOCK_DGRAM
     with contextlib.closing(socket.socket(*kind)) as deaf, contextlib.closing(socket.socket(*kind)) as filler:
         deaf.bind(str(tmp_path / "deaf"))
@@ -186,6 +186,6 @@ def test_a_manager_that_does_not_read_holds_nothing_up(tmp_path: Path, engine: L
         assert process.stop(timeout_s=9) == 0
 
 
-def test_a_manager_that_is_gone_holds_nothing_up(tmp_path: Path, engine: Launcher) -> None:
+def test_missing_notify_socket_blocks_nothing(tmp_path: Path, engine: Launcher) -> None:
     process = engine.start("--seconds", "0.5", env={"NOTIFY_SOCKET": str(tmp_path / "nobody")})
     assert process.code() == 0

@@ -31,7 +31,7 @@ def p99s(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return next_ones
 
 
-def test_a_round_counts_where_the_rate_is_the_same_before_and_after(p99s: list[int]) -> None:
+def test_round_counts_when_floods_agree(p99s: list[int]) -> None:
     p99s += [1 * _MS, 3 * _MS, 2 * _MS]
     rates = iter([1000.0, 1249.0, 1000.0, 801.0, 1000.0, 1000.0])
     found = bench.latencies(lambda: next(rates), 3, 1.0)
@@ -42,9 +42,7 @@ def test_a_round_counts_where_the_rate_is_the_same_before_and_after(p99s: list[i
 
 
 @pytest.mark.parametrize("after", [799.0, 1251.0])
-def test_another_pace_is_void_whatever_the_round_found(
-    p99s: list[int], after: float, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_round_is_void_when_floods_differ(p99s: list[int], after: float, capsys: pytest.CaptureFixture[str]) -> None:
     p99s += [1, 7 * _MS, 2 * _MS]
     rates = iter([1000.0, after, 1000.0, after, 1000.0, 1000.0])
     found = bench.latencies(lambda: next(rates), 1, 1.0)
@@ -52,7 +50,7 @@ def test_another_pace_is_void_whatever_the_round_found(
     assert f"void: 1,000 frames/s was asked for, and {after:,.0f} after it" in capsys.readouterr().out
 
 
-def test_too_many_void_rounds_are_no_figure(p99s: list[int]) -> None:
+def test_too_many_void_rounds_give_no_figure(p99s: list[int]) -> None:
     p99s += [1] * 100
     rates = iter([1000.0, 2000.0] * 100)
     with pytest.raises(Void, match="another pace"):
@@ -60,9 +58,7 @@ def test_too_many_void_rounds_are_no_figure(p99s: list[int]) -> None:
     assert 100 - len(p99s) == bench.MOST_VOID * 2 + 1
 
 
-def test_what_cannot_be_shown_is_inconclusive_and_the_rest_is_written(
-    p99s: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unshown_figure_is_inconclusive(p99s: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     p99s += [1] * 100
     for name in ("starts", "race", "fan_out", "bare_memory_mb"):
         monkeypatch.setattr(bench, name, lambda *_: {})
@@ -77,7 +73,7 @@ def test_what_cannot_be_shown_is_inconclusive_and_the_rest_is_written(
     assert "1,000 frames/s was asked for, and 2,000 after it" in found["at_half"]["INCONCLUSIVE"]
 
 
-def test_as_many_rounds_may_be_void_as_shall_count() -> None:
+def test_void_rounds_are_bounded() -> None:
     tries: list[int] = []
 
     def one(number: int) -> int:

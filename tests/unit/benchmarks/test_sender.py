@@ -46,7 +46,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 @pytest.mark.parametrize(
     ("takes_ms", "most"), [(0, 1), (3, 3), (10_000, IN_ONE_GO // 2)], ids=["quick", "late", "stalled"]
 )
-def test_each_frame_is_sent_once_with_those_that_are_due(clock: SimpleNamespace, takes_ms: int, most: int) -> None:
+def test_due_frames_are_sent_together_once(clock: SimpleNamespace, takes_ms: int, most: int) -> None:
     wires = [Wire(symbol, clock, repeat(takes_ms * MS)) for symbol in ("A", "B")]
     first, last = sender.paced([cast(Line, wire) for wire in wires], 199, 1000.0)
     sent = sorted(number for wire in wires for ids in wire.sends for number in ids)
@@ -56,7 +56,7 @@ def test_each_frame_is_sent_once_with_those_that_are_due(clock: SimpleNamespace,
     assert max(len(ids) for wire in wires for ids in wire.sends) == most
 
 
-def test_what_it_was_late_with_is_made_up_for_without_a_burst(clock: SimpleNamespace) -> None:
+def test_late_frames_are_caught_up_without_a_burst(clock: SimpleNamespace) -> None:
     """The first of 400 sends takes 100 ms, at 1,000 frames a second."""
     began, wire = clock.now, Wire("A", clock, chain([100 * MS], repeat(0)))
     sender.paced([cast(Line, wire)], 400, 1000.0)

@@ -18,7 +18,7 @@ from tests.lab.same_verdict import NONE, flipped, shares, table
         ([], True),
     ],
 )
-def test_a_verdict_that_is_another_once_is_a_flip(each: list[str], flips: bool) -> None:
+def test_changed_verdict_is_a_flip(each: list[str], flips: bool) -> None:
     said = {"steady": ["FAIL / FAIL"] * 10, "stall": each}
     assert flipped(said) == (["stall"] if flips else [])
     line = next(row for row in table(said).splitlines() if row.startswith("stall "))
@@ -26,7 +26,7 @@ def test_a_verdict_that_is_another_once_is_a_flip(each: list[str], flips: bool) 
 
 
 @pytest.mark.parametrize("labs", [1, 2, 3, 99])
-def test_every_proof_is_run_on_exactly_one_lab(labs: int) -> None:
+def test_every_proof_runs_on_one_lab(labs: int) -> None:
     parts = shares(list(PROOFS), labs)
     assert sorted(name for part in parts for name in part) == sorted(PROOFS)
     assert len(parts) == min(labs, len(PROOFS))

@@ -4,11 +4,11 @@ from tests import guarantees
 from tests.config_table import PAGE, page
 
 
-def test_the_page_of_settings_is_the_settings() -> None:
+def test_config_page_is_current() -> None:
     assert PAGE.read_text() == page(), "run `python -m tests.config_table`"
 
 
-def test_every_promise_is_held_and_the_page_says_by_what() -> None:
+def test_guarantees_page_is_current() -> None:
     tests = guarantees.held()
     assert set(guarantees.PROMISES) == set(tests), "a promise without a test, or a mark without a promise"
     assert guarantees.PAGE.read_text() == guarantees.page(), "run `python -m tests.guarantees`"

@@ -129,7 +129,7 @@ def sources(*folders: str) -> list[Path]:
 
 
 @pytest.mark.holds("OUTSIDE")
-def test_the_proofs_know_the_engine_only_as_an_operator_does() -> None:
+def test_proofs_do_not_import_the_engine() -> None:
     assert len(sources("proofs")) > 5
     for path in sources("proofs"):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -150,7 +150,7 @@ def test_the_process_ends_in_one_place() -> None:
     assert found == ["cli.py"]
 
 
-def test_a_command_cannot_end_the_process_of_the_tests() -> None:
+def test_command_does_not_end_the_test_process() -> None:
     done = threading.Event()
     thread = threading.Thread(target=done.wait, name="connect-slow", daemon=True)
     thread.start()  # with which a command ends by os._exit
@@ -160,7 +160,7 @@ def test_a_command_cannot_end_the_process_of_the_tests() -> None:
     assert end.value.code == 12
 
 
-def test_nothing_counts_a_table_that_grows() -> None:
+def test_no_count_of_growing_tables() -> None:
     growing = re.compile(r"count\s*\(\s*(\*|1|\w*id)\s*\)[^;]*?\bfrom\s+(ticks|signals|orders|trades)\b", re.I | re.S)
     for path in sources("hybrid_engine", "proofs"):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -186,7 +186,7 @@ NETWORK = {"socket", "_socket", "ssl", "_ssl", "websocket", "http.client", "urll
 
 
 @pytest.mark.holds("S9", "I1")
-def test_execution_cannot_reach_a_network() -> None:
+def test_execution_loads_no_network() -> None:
     found = loaded_by("import hybrid_engine.stages.execution")
     assert "hybrid_engine.stages.execution" in found
     assert found & NETWORK == set()
@@ -194,7 +194,7 @@ def test_execution_cannot_reach_a_network() -> None:
 
 
 @pytest.mark.holds("I1")
-def test_a_synthetic_run_loads_no_websocket(tmp_path: Path) -> None:
+def test_synthetic_run_loads_no_websocket(tmp_path: Path) -> None:
     run = (
         "import sys\nfrom hybrid_engine import cli\n"
         f"try: cli.main(['run', '--db', {str(tmp_path / 'x.db')!r}, '--seconds', '0.2', '--ingest', 'SYNTHETIC'])\n"
@@ -206,7 +206,7 @@ def test_a_synthetic_run_loads_no_websocket(tmp_path: Path) -> None:
     assert found & {"msgspec", "hybrid_engine.config.sources"} == set()  # a sixth of its start
 
 
-def test_a_feed_loads_the_network_with_its_first_connection() -> None:
+def test_feed_loads_network_with_first_connection() -> None:
     found = loaded_by("import hybrid_engine.engine, hybrid_engine.ingest.feed")
     assert {"hybrid_engine.ingest.connection_attempt", "msgspec"} <= found
     assert found & {"websocket", "ssl", "_ssl", "hybrid_engine.ingest.connection"} == set()

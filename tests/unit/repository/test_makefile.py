@@ -40,7 +40,7 @@ def make_browser(bare: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_browser_that_is_there_is_left_alone(bare: Path) -> None:
+def test_installed_browser_is_kept(bare: Path) -> None:
     apt_get(bare, "true")
     (bare / "chromium").symlink_to(sys.executable)
     done = make_browser(bare)
@@ -48,7 +48,7 @@ def test_a_browser_that_is_there_is_left_alone(bare: Path) -> None:
     assert not (bare.parent / "log").exists()
 
 
-def test_a_browser_that_is_not_there_is_installed_and_said(bare: Path) -> None:
+def test_missing_browser_is_installed(bare: Path) -> None:
     apt_get(bare, f"touch {bare}/chromium; chmod 755 {bare}/chromium; echo 'Setting up chromium'")
     done = make_browser(bare)
     assert (done.returncode, done.stdout) == (0, "installing chromium, to look at the report in\n"), done.stderr
@@ -59,7 +59,7 @@ def test_a_browser_that_is_not_there_is_installed_and_said(bare: Path) -> None:
 
 
 @pytest.mark.parametrize("why", ["exit 100", "true", None])
-def test_a_browser_that_cannot_be_installed_is_one_line_that_says_what_to_do(bare: Path, why: str | None) -> None:
+def test_browser_install_failure_names_the_remedy(bare: Path, why: str | None) -> None:
     """It fails, it does nothing, or it is not there at all (no Debian)."""
     if why:
         apt_get(bare, f"echo 'E: Unable to locate package chromium' >&2; {why}")

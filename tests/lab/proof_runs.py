@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from proofs.evidence import recorder
-from tests.lab.deploying import FINGERPRINT, UNIT
+from tests.lab.deployment import FINGERPRINT, UNIT
 from tests.lab.labs import Lab, wait_for
 
 PROGRAM = "/opt/hybrid-proofs/current/bin/hybrid-proofs"

@@ -16,7 +16,7 @@ from typing import Any
 
 from proofs.catalog import PROOFS
 from tests.lab.labs import CHECKOUT, LAB_PY, Lab
-from tests.lab.proving import EVIDENCE, PROGRAM
+from tests.lab.proof_runs import EVIDENCE, PROGRAM
 from tests.lab.stand_in import stand_in
 from tests.lab.steps import Tracker
 

@@ -144,7 +144,7 @@ def test_interrupted_up_leaves_nothing(moment: str, number: signal.Signals, lab_
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_interrupted_up_ends_a_machine_that_is_none_yet(
+def test_interrupted_up_ends_a_starting_machine(
     number: signal.Signals, tmp_path: Path, lab_names: Callable[[], str]
 ) -> None:
     """What was started and cannot be found by its command line, which a process has only once it is itself."""
@@ -177,7 +177,7 @@ def test_interrupted_playbook_leaves_nothing(lab_names: Callable[[], str]) -> No
     wait_for("everything being gone", lambda: remains(name) == [], 15)
 
 
-def test_down_ends_what_a_killed_up_left(lab_names: Callable[[], str]) -> None:
+def test_down_cleans_up_after_a_killed_up(lab_names: Callable[[], str]) -> None:
     name = lab_names()
     up = subprocess.Popen([sys.executable, str(LAB_PY), "up", name, "--suite", SUITE])
     wait_for("its machine starting", lambda: (STATE / name / "console.log").exists())
@@ -187,7 +187,7 @@ def test_down_ends_what_a_killed_up_left(lab_names: Callable[[], str]) -> None:
     assert remains(name) == []
 
 
-def test_up_finds_the_remains_of_a_killed_up_and_starts_clean(lab_names: Callable[[], str]) -> None:
+def test_up_after_a_killed_up_starts_clean(lab_names: Callable[[], str]) -> None:
     name = lab_names()
     up = subprocess.Popen([sys.executable, str(LAB_PY), "up", name, "--suite", SUITE])
     wait_for("its disk being made", lambda: (STATE / name / "upper").exists())

@@ -20,10 +20,10 @@ from pathlib import Path
 import pytest
 
 from proofs.catalog import PROOFS
-from tests.lab.deploying import UNIT
-from tests.lab.killing import HOST, PARENT, PROOF, VICTIMS, ended, strike
+from tests.lab.deployment import UNIT
+from tests.lab.kills import HOST, PARENT, PROOF, VICTIMS, ended, strike
 from tests.lab.labs import Lab, MakeLab
-from tests.lab.proving import events, files, install, picture, recorded_verdict, rows
+from tests.lab.proof_runs import events, files, install, picture, recorded_verdict, rows
 from tests.lab.steps import UNDO, steps
 
 pytestmark = pytest.mark.lab

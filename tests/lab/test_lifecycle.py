@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.lab.deploying import CONFIG, DROPINS, UNIT, fingerprint, history, live, pid, play
+from tests.lab.deployment import CONFIG, DROPINS, UNIT, fingerprint, history, live, pid, play
 from tests.lab.labs import CHECKOUT, Lab, wait_for
 from tests.support.accounting import TERMS
 
@@ -86,14 +86,14 @@ def running(lab: Lab, before: object) -> Lab:
     return lab
 
 
-def test_a_ready_host_is_told_so_and_left_alone(lab: Lab, before: set[str]) -> None:
+def test_preflight_accepts_a_ready_host(lab: Lab, before: set[str]) -> None:
     said = play(lab, "preflight")
     assert (said.changes, f"{lab.name} is ready to be deployed to: Debian" in said.said) == ([], True)
     assert host(lab) == before
 
 
 @pytest.mark.holds("REBOOT")
-def test_after_a_reboot_it_goes_on_where_it_stopped(running: Lab) -> None:
+def test_engine_continues_after_reboot(running: Lab) -> None:
     run = Books(running).last
     running.reboot()
     books = ticking(running, run + 1)
@@ -106,7 +106,7 @@ def test_after_a_reboot_it_goes_on_where_it_stopped(running: Lab) -> None:
 
 
 @pytest.mark.holds("REBOOT")
-def test_after_a_power_cut_it_goes_on_and_says_so(running: Lab) -> None:
+def test_engine_continues_after_power_cut(running: Lab) -> None:
     run = Books(running).last
     running.kill()
     running.boot()
@@ -119,7 +119,7 @@ def test_after_a_power_cut_it_goes_on_and_says_so(running: Lab) -> None:
 
 
 @pytest.mark.holds("DRIFT")
-def test_drift_is_found_by_the_timer_and_by_verify_with_the_line_that_put_it_there(running: Lab) -> None:
+def test_drift_names_its_history_line(running: Lab) -> None:
     running.root("systemctl", "start", CHECK)
     copy = ("--working-directory=/home/operator", "/home/operator/old/bin/hybrid-engine", "run", "--db", "/tmp/old.db")
     running.root("sh", "-c", f"cp -rL /opt/hybrid-engine/current /home/operator/old; cp -p {CONFIG} /root/kept")
@@ -144,7 +144,7 @@ def test_drift_is_found_by_the_timer_and_by_verify_with_the_line_that_put_it_the
     running.root("systemctl", "start", CHECK)
 
 
-def test_the_history_is_shown_and_kept_for_machines(running: Lab, tmp_path: Path) -> None:
+def test_history_is_printed_and_exported(running: Lab, tmp_path: Path) -> None:
     said = play(running, "history", out=tmp_path / "history.json")
     assert [line.split()[0] for line in said.out.splitlines() if " deploy" in line and "done" in line] == [
         "1",
@@ -164,7 +164,7 @@ def test_the_history_is_shown_and_kept_for_machines(running: Lab, tmp_path: Path
         ({}, "A proof holds it: run held"),
     ],
 )
-def test_it_is_not_taken_off_by_accident(running: Lab, words: dict[str, str], why: str) -> None:
+def test_uninstall_needs_confirmation(running: Lab, words: dict[str, str], why: str) -> None:
     held = ("flock", "/run/hybrid-proofs/lock", "sleep", "60")
     if not words:
         running.root("sh", "-c", "mkdir -p /run/hybrid-proofs; echo run held, pid 1 > /run/hybrid-proofs/lock")
@@ -179,7 +179,7 @@ def test_it_is_not_taken_off_by_accident(running: Lab, words: dict[str, str], wh
 
 
 @pytest.mark.holds("UNINSTALL")
-def test_taken_off_it_leaves_its_data_alone_and_comes_back_to_them(running: Lab, before: set[str]) -> None:
+def test_uninstall_keeps_data_for_a_reinstall(running: Lab, before: set[str]) -> None:
     running.root("sh", "-c", "rm -rf /run/hybrid-proofs")
     lines, run = len(history(running)), Books(running).last
     # What a check says would go is what goes; twice is once.
@@ -201,6 +201,6 @@ def test_taken_off_it_leaves_its_data_alone_and_comes_back_to_them(running: Lab,
 
 
 @pytest.mark.holds("UNINSTALL")
-def test_asked_twice_it_takes_its_data_as_well(running: Lab, before: set[str]) -> None:
+def test_uninstall_with_data_removes_it(running: Lab, before: set[str]) -> None:
     play(running, "uninstall", engine_data="absent", engine_data_of=running.name)
     assert host(running) == before

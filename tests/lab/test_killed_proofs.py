@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from proofs.catalog import PROOFS, REQUIRED
-from tests.lab.deploying import UNIT, fingerprint
+from tests.lab.deployment import UNIT, fingerprint
 from tests.lab.labs import Lab, wait_for
-from tests.lab.proving import EVIDENCE, PROGRAM, events, install, picture, recorded_verdict, strike
+from tests.lab.proof_runs import EVIDENCE, PROGRAM, events, install, picture, recorded_verdict, strike
 
 pytestmark = pytest.mark.lab
 
@@ -71,7 +71,7 @@ def test_refused_while_live(installed: Lab) -> None:
     assert "NO  mode is not LIVE" in planned.stdout
 
 
-def test_killed_with_the_fault_in_force(installed: Lab, before: dict[str, str], tmp_path: Path) -> None:
+def test_kill_during_the_fault_is_undone(installed: Lab, before: dict[str, str], tmp_path: Path) -> None:
     """The engine stands in state T, on a scratch database, when its tormentor dies."""
     strike(installed, "stall", "killed-late", 70)
     done = [event["data"] for event in events(installed, "killed-late") if event["kind"] == "undone"]
@@ -80,7 +80,7 @@ def test_killed_with_the_fault_in_force(installed: Lab, before: dict[str, str], 
     assert recorded_verdict(installed, "killed-late", tmp_path) == "ERROR"
 
 
-def test_killed_with_a_full_disk_mounted(installed: Lab, before: dict[str, str], tmp_path: Path) -> None:
+def test_kill_with_a_full_disk_is_undone(installed: Lab, before: dict[str, str], tmp_path: Path) -> None:
     strike(installed, "storage", "killed-full", 56)
     seen = events(installed, "killed-full")
     assert [event for event in seen if event["kind"] == "command" and event["argv"][0] == "umount"]
@@ -89,7 +89,7 @@ def test_killed_with_a_full_disk_mounted(installed: Lab, before: dict[str, str],
     assert recorded_verdict(installed, "killed-full", tmp_path) == "ERROR"
 
 
-def test_frozen_until_its_lease_ends(installed: Lab, before: dict[str, str], tmp_path: Path) -> None:
+def test_frozen_proof_is_undone_by_its_lease(installed: Lab, before: dict[str, str], tmp_path: Path) -> None:
     # Others' daemon-reloads must not put off its end.
     reloading = "while sleep 0.5; do systemctl daemon-reload; done"
     installed.root("sh", "-c", f"timeout 60 sh -c '{reloading}' >/dev/null 2>&1 </dev/null &")
@@ -101,7 +101,7 @@ def test_frozen_until_its_lease_ends(installed: Lab, before: dict[str, str], tmp
     assert recorded_verdict(installed, "frozen", tmp_path) == "ERROR"
 
 
-def test_told_to_stop(installed: Lab, before: dict[str, str], tmp_path: Path) -> None:
+def test_stopped_proof_is_undone(installed: Lab, before: dict[str, str], tmp_path: Path) -> None:
     strike(installed, "sampling", "stopped", 40, "TERM")
     done = [event["data"] for event in events(installed, "stopped") if event["kind"] == "undone"]
     assert [(report["by"], report["restored"]) for report in done] == [("the proof itself", True)]
@@ -109,7 +109,7 @@ def test_told_to_stop(installed: Lab, before: dict[str, str], tmp_path: Path) ->
     assert recorded_verdict(installed, "stopped", tmp_path) == "ERROR"
 
 
-def test_killed_with_a_drop_in_masked(installed: Lab, before: dict[str, str], tmp_path: Path) -> None:
+def test_kill_with_a_masked_dropin_is_undone(installed: Lab, before: dict[str, str], tmp_path: Path) -> None:
     """The mask outranks /etc: left behind, the operator's unit would run without that drop-in until the next boot."""
     unit, mask = "hybrid-proof-masked.service", f"/run/systemd/system.control/{UNIT}.d/20-resources.conf"
     installed.root(PROGRAM, "run", "rollback", "--run", "masked", "--no-wait")
@@ -124,7 +124,7 @@ def test_killed_with_a_drop_in_masked(installed: Lab, before: dict[str, str], tm
     assert recorded_verdict(installed, "masked", tmp_path) == "ERROR"
 
 
-def test_an_engine_that_did_not_run_is_left_so_and_its_database_untouched(installed: Lab, tmp_path: Path) -> None:
+def test_stopped_engine_stays_stopped(installed: Lab, tmp_path: Path) -> None:
     digest = ("sh", "-c", "cd /var/lib/hybrid-engine && sha256sum *")
     installed.root("systemctl", "stop", "hybrid-engine.service")
     try:
@@ -137,9 +137,7 @@ def test_an_engine_that_did_not_run_is_left_so_and_its_database_untouched(instal
     assert recorded_verdict(installed, "inactive", tmp_path) == "ERROR"
 
 
-def test_a_power_cut_in_the_middle_is_undone_and_recorded_after_the_boot(
-    installed: Lab, before: dict[str, str], tmp_path: Path
-) -> None:
+def test_power_cut_is_undone_after_boot(installed: Lab, before: dict[str, str], tmp_path: Path) -> None:
     installed.root(PROGRAM, "run", "stall", "--run", "rebooted", "--no-wait")
     path = f"{EVIDENCE}/rebooted/events.jsonl"
     wait_for("the fault", lambda: '"stdout": "fault: ' in installed.root("cat", path, check=False).stdout, 60)
