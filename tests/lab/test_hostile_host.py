@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from proofs.evidence.recorder import Recorder
-from tests.lab.deploying import DEPLOYMENTS
+from tests.lab.deployment import DEPLOYMENTS
 from tests.lab.labs import CHECKOUT, Lab
 
 pytestmark = pytest.mark.lab

@@ -89,12 +89,27 @@ def test_no_name_leads_out(name: str, tmp_path_factory: pytest.TempPathFactory) 
         lambda: write(root, host=name),
         lambda: write(root, run=name),
         lambda: evidence_folder.write_new_file(root, "nuc1", name, b"x"),
+        lambda: evidence_folder.write_new_file(root, name, "x.txt", b"x"),
     ):
         try:
             attempt()
         except (FolderError, HostInputError, OSError, ValueError):
             pass
     assert [path for path in paths(top) if path.split("/")[0] != "evidence"] == []
+    nuc1 = root / "nuc1"
+    assert {path.name for path in nuc1.iterdir()} <= {RUN, name, "x.txt"}
+    assert not any(path.is_dir() for path in nuc1.iterdir() if path.name != RUN)
+
+
+def test_a_name_leads_into_no_other_folder(tmp_path: Path) -> None:
+    write(tmp_path)
+    with pytest.raises(FolderError, match="no name of a file"):
+        evidence_folder.write_new_file(tmp_path, "nuc1", f"{RUN}/x", b"x")
+    with evidence_folder.fresh_folder(tmp_path, "nuc2", RUN) as folder:
+        for name in ("../x", f"../../nuc1/{RUN}/x", "blobs/", ".."):
+            with pytest.raises(FolderError, match="no place for a file"):
+                folder.write(name, iter([b"x"]))
+    assert paths(tmp_path) == ["nuc1", f"nuc1/{RUN}", f"nuc1/{RUN}/events.jsonl", "nuc2", f"nuc2/{RUN}"]
 
 
 def test_a_second_file_of_a_name_is_refused(tmp_path: Path) -> None:

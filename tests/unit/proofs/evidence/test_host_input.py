@@ -93,6 +93,15 @@ def test_json_that_no_host_of_ours_writes_is_refused(text: str | bytes, reason: 
     assert host_input.parse_json("[18446744073709551615, 1.5]", "it") == [(1 << 64) - 1, 1.5]
 
 
+def test_events_are_objects_and_not_cut_off() -> None:
+    host_input.check_evidence_json("events.jsonl", b'{"a": 1}\n{}\n')
+    for content, reason in ((b'{"a": 1}', "is cut off"), (b"{}\n[]\n", "line 2 is no object"), (b"\n", "no JSON")):
+        with pytest.raises(HostInputError, match=reason):
+            host_input.check_evidence_json("events.jsonl", content)
+    with pytest.raises(HostInputError, match=r"statement\.json is no object"):
+        host_input.check_evidence_json("statement.json", b"[]")
+
+
 def test_ids_are_those_that_runs_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
     assert host_input.check_run(runner.new_run_id())
     assert host_input.check_run(f"soak-{secrets.token_hex(16)}")

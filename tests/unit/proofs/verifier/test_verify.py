@@ -19,7 +19,7 @@ from hybrid_engine import live_gate
 from proofs.catalog import REQUIRED
 from proofs.evidence import recorder, signature, statement
 from proofs.host import deployed
-from proofs.verifier import policy, verify
+from proofs.verifier import cli, policy, verify
 from proofs.verifier.policy import Asked, Unusable
 from tests.support import proof_run
 from tests.support.proof_run import LIVE, sign
@@ -65,6 +65,17 @@ def test_a_good_bundle_is_allowed(signed: Path) -> None:
     assert report.signer == "operator"
     assert report.skipped == {"buglog": "there is none"}
     assert set(report.steps) | set(report.skipped) == set(policy.STEPS)
+
+
+def test_what_was_allowed_is_kept_and_not_what_lies_there_by_then(there: Path, signed: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    report = verify.verify(there, asked(signed))
+    for name in ("statement.json", "statement.sig"):
+        (there / name).write_bytes(b"another")
+    cli._keep(report, kept)
+    for name in ("statement.json", "statement.sig"):
+        assert (kept / name).read_bytes() == (signed / name).read_bytes()
 
 
 def test_gate_and_verifier_mean_the_same_by_their_words() -> None:
