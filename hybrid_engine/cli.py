@@ -219,13 +219,13 @@ def _health(args: argparse.Namespace) -> int:
 
 
 def _capture(args: argparse.Namespace) -> int:
-    from hybrid_engine.ingest.capture import Capture, seconds_of, source_of
+    from hybrid_engine.ingest.capture import Capture, find_source, parse_seconds
 
     loaded = load.load(Path(args.config) if args.config is not None else None)
-    source, out = source_of(loaded, args.source), Path(args.out)
+    source, out = find_source(loaded, args.source), Path(args.out)
     settings = loaded.settings
     try:
-        Capture(source, settings.app.symbol, settings.engine.dead_after_s, seconds_of(args.seconds), out).run()
+        Capture(source, settings.app.symbol, settings.engine.dead_after_s, parse_seconds(args.seconds), out).run()
     except (NetworkError, StorageError) as error:
         print(f"hybrid-engine: {error}", file=sys.stderr)
         return int(error.code)

@@ -1,1 +1,1 @@
-"""Where ticks come from: SYNTHETIC, REPLAY, or WebSockets (MOCK_WS, REAL_WS)."""
+"""Where trades come from: SYNTHETIC, REPLAY, and the WebSocket feed of MOCK_WS and REAL_WS."""

@@ -1,6 +1,6 @@
-"""Recording a source's frames as they come: one JSON object a line, {"received_at": seconds UTC, "frame": text}.
+"""`hybrid-engine capture`: records a source's frames, a JSON line each: {"received_at": seconds UTC, "frame": text}.
 
-The same connection as the engine's, so a recording shows what the engine would have read, noise and all.
+It reads through the engine's own connection, so the file holds every frame that the engine would have read.
 """
 
 import io
@@ -25,8 +25,8 @@ PROGRESS_S = 1.0
 MAX_SECONDS = 30 * 86_400.0
 
 
-def seconds_of(text: str) -> float:
-    """The value of --seconds. Raises ConfigError."""
+def parse_seconds(text: str) -> float:
+    """Parse the value of --seconds. Raises ConfigError."""
     try:
         seconds = float(text)
     except ValueError:
@@ -36,12 +36,12 @@ def seconds_of(text: str) -> float:
     return seconds
 
 
-def source_of(loaded: Config, name: str) -> Source:
-    """The source of that name, whatever the mode. Raises ConfigError."""
-    file = loaded.path.parent / loaded.settings.engine.sources_file
-    if not loaded.sources and not file.exists():
+def find_source(config: Config, name: str) -> Source:
+    """The configured source `name`, whatever the engine's mode. Raises ConfigError."""
+    file = config.path.parent / config.settings.engine.sources_file
+    if not config.sources and not file.exists():
         raise ConfigError(f"{file}: there is no such file; capture finds its sources there, in [[source]] tables")
-    sources = loaded.sources or load_sources(file, loaded.settings.engine.ca_file)
+    sources = config.sources or load_sources(file, config.settings.engine.ca_file)
     for source in sources:
         if source.name == name:
             return source
@@ -50,14 +50,14 @@ def source_of(loaded: Config, name: str) -> Source:
 
 
 class _Stopped(BaseException):
-    """Asked to stop while connecting, which nothing else would interrupt."""
+    """A signal arrived during connecting, which only an exception interrupts."""
 
 
 class Capture:
     """Records `source` into the new file `out` for `seconds`, or until SIGINT or SIGTERM.
 
-    Raises ConfigError (the file), NetworkError (the source), StorageError (the disk). Whole lines are kept whatever
-    ends it; a file without any is removed.
+    Raises ConfigError (the file), NetworkError (the source), StorageError (the disk). The file then still ends with a
+    complete line; a file without any line is removed.
     """
 
     def __init__(self, source: Source, app_symbol: str, dead_after_s: float, seconds: float, out: Path) -> None:
@@ -70,53 +70,53 @@ class Capture:
         self._stopped = self._connected = False
 
     def run(self) -> None:
-        with self._file() as file, self._signals():
+        with self._create_file() as file, self._handle_signals():
             try:
                 self._record(file)
             except _Stopped:
                 pass
             except SourceFailed as error:
-                kept = f"; the {self.frames} frames before are in {self._out}" if self.frames else ""
-                raise NetworkError(f"source {self._source.name}: {error}{kept}") from error
+                recorded = f"; the {self.frames} frames before are in {self._out}" if self.frames else ""
+                raise NetworkError(f"source {self._source.name}: {error}{recorded}") from error
             finally:
-                self._show(end=True)
+                self._print_progress(end=True)
 
     def _record(self, file: io.FileIO) -> None:
-        self._show()
+        self._print_progress()
         connection = Connection(self._source, self._app_symbol, CONNECT_TIMEOUT_S)
         self._connected = True
         try:
-            began = shown = time.monotonic()
-            while not self._stopped and time.monotonic() - began < self._seconds:
+            started_at = printed_at = time.monotonic()
+            while not self._stopped and time.monotonic() - started_at < self._seconds:
                 messages = connection.read()
                 if messages:
                     self._write(file, messages)
                 connection.check_alive(self._dead_after_s)
-                if time.monotonic() - shown >= PROGRESS_S:
-                    shown = time.monotonic()
-                    self._show()
+                if time.monotonic() - printed_at >= PROGRESS_S:
+                    printed_at = time.monotonic()
+                    self._print_progress()
         finally:
             connection.close()
 
     def _write(self, file: io.FileIO, messages: list[bytes]) -> None:
         received_at = round(time.time(), 6)
-        # What is no UTF-8 is kept all the same: its bytes become half surrogate pairs, which JSON can spell.
+        # Bytes that are not UTF-8 are kept as lone surrogates, which JSON can represent.
         lines = [
             json.dumps({"received_at": received_at, "frame": message.decode("utf-8", "surrogateescape")}) + "\n"
             for message in messages
         ]
         block = "".join(lines).encode()
-        left = memoryview(block)
+        unwritten = memoryview(block)
         try:
-            while left:
-                left = left[file.write(left) :]
+            while unwritten:
+                unwritten = unwritten[file.write(unwritten) :]
         except OSError as error:
             raise StorageError(f"{self._out}: cannot be written: {error.strerror or error}") from error
-        finally:  # of what was written, the whole lines
-            whole = block.rfind(b"\n", 0, len(block) - len(left)) + 1
-            self.size += whole
-            self.frames += block.count(b"\n", 0, whole)
-            if left:
+        finally:  # after an error, keep the complete lines only
+            complete = block.rfind(b"\n", 0, len(block) - len(unwritten)) + 1
+            self.size += complete
+            self.frames += block.count(b"\n", 0, complete)
+            if unwritten:
                 file.truncate(self.size)
         for message in messages:
             decoded = decode(EXCHANGES[self._source.kind], message)
@@ -125,8 +125,8 @@ class Capture:
             if decoded.refused:
                 raise SourceFailed(decoded.refused)
 
-    def _show(self, *, end: bool = False) -> None:
-        """A progress line: on a terminal one that is written over, elsewhere the last one alone."""
+    def _print_progress(self, *, end: bool = False) -> None:
+        """On a terminal a line that is overwritten each time; elsewhere only the last one."""
         terminal = sys.stderr.isatty()
         if terminal or end:
             text = f"{self.frames} frames, {self.trades} trades, {self.rejected} undecodable, {self.size / 1e6:.1f} MB"
@@ -134,15 +134,15 @@ class Capture:
             print(f"{start}{self._source.name}: {text}", end=stop, file=sys.stderr, flush=True)
 
     @contextmanager
-    def _file(self) -> Iterator[io.FileIO]:
+    def _create_file(self) -> Iterator[io.FileIO]:
         try:
-            # unbuffered: closing has nothing left to fail at
+            # unbuffered, so that closing writes nothing and cannot fail
             file = open(self._out, "xb", buffering=0)  # noqa: SIM115 - closed below
         except FileExistsError:
             raise ConfigError(f"command line: --out {self._out}: is there already, and is not overwritten") from None
         except (OSError, ValueError) as error:
-            why = error.strerror if isinstance(error, OSError) else error
-            raise ConfigError(f"command line: --out {self._out}: cannot be created: {why}") from error
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise ConfigError(f"command line: --out {self._out}: cannot be created: {reason}") from error
         try:
             yield file
         finally:
@@ -151,15 +151,15 @@ class Capture:
                 self._out.unlink(missing_ok=True)
 
     @contextmanager
-    def _signals(self) -> Iterator[None]:
+    def _handle_signals(self) -> Iterator[None]:
         def stop(number: int, frame: object) -> None:
             self._stopped = True
             if not self._connected:
                 raise _Stopped
 
-        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield
         finally:
-            for number, handler in before.items():
+            for number, handler in previous.items():
                 signal.signal(number, handler)

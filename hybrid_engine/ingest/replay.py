@@ -1,4 +1,4 @@
-"""REPLAY: the ticks of an earlier run, in order, same ids, same times. What was sampled is not sampled again."""
+"""REPLAY: admits the ticks of an earlier run again, in order, with their ids and times, without sampling them."""
 
 import sqlite3
 import time
@@ -16,15 +16,16 @@ CHUNK = 256
 
 
 def check_target(settings: EngineSettings, target: Path, store: Store) -> None:
-    """Raises ConfigError when the run does not exist or is not whole, or the target already holds ticks with its ids.
+    """Check that the run can be replayed into the database `target`.
 
-    A lock on the earlier run's database is waited for; OverloadError when it stays for `overload_after_s`.
+    Raises ConfigError when the run does not exist or is incomplete, or `target` already holds ticks with its ids.
+    Waits for a lock on the earlier run's database; raises OverloadError when it lasts for `overload_after_s`.
     """
     source = settings.replay_from
     deadline = time.monotonic() + settings.overload_after_s
     while True:
         try:
-            first, last = _range_of(source)
+            first, last = _read_id_range(source)
             break
         except (sqlite3.Error, StorageError, Locked) as error:
             if not is_lock(error):
@@ -38,37 +39,37 @@ def check_target(settings: EngineSettings, target: Path, store: Store) -> None:
         )
 
 
-def _range_of(source: ReplayFrom) -> tuple[int | None, int | None]:
+def _read_id_range(source: ReplayFrom) -> tuple[int | None, int | None]:
     """The run's first and last tick id. Raises ConfigError when it cannot be replayed."""
     with closing(open_reader(Path(source.database))) as con:
         first, last = con.execute("SELECT min(id), max(id) FROM ticks WHERE run_id = ?", (source.run,)).fetchone()
-        _refuse_cut(con, source)
+        _check_complete(con, source)
     return first, last
 
 
-def _refuse_cut(con: sqlite3.Connection, source: ReplayFrom) -> None:
-    """A run without its beginning would give other signals than it gave then."""
+def _check_complete(con: sqlite3.Connection, source: ReplayFrom) -> None:
+    """Raises ConfigError where the run's first ticks were deleted: a replay would give other signals than the run."""
     con.row_factory = sqlite3.Row
     run = con.execute("SELECT * FROM runs WHERE id = ?", (source.run,)).fetchone()
     con.row_factory = None
     where = f"engine.replay_from.run = {source.run}"
     if run is None:
         raise ConfigError(f"{where}: {source.database} has no such run")
-    expired = run["ticks_expired"] if "ticks_expired" in run.keys() else 0  # noqa: SIM118 - an earlier release's
+    expired = run["ticks_expired"] if "ticks_expired" in run.keys() else 0  # noqa: SIM118 - a database of an earlier release
     if expired:
         raise ConfigError(f"{where}: its first {expired} ticks were deleted by retention_days; name a younger run")
 
 
 class ReplayIngest(IngestStage):
-    """Reads ahead a chunk at a time and waits for room: a replay has no market to keep up with."""
+    """Reads a chunk at a time and waits for room in the tick channel: a replay need not keep up with a market."""
 
     def work(self) -> None:
         source = self.settings.replay_from
         self.feed.source = "replay"
         try:
             with closing(open_reader(Path(source.database))) as con:
-                con.execute("BEGIN")  # one state of it, whatever an engine on it deletes meanwhile
-                _refuse_cut(con, source)
+                con.execute("BEGIN")  # one snapshot, also while an engine deletes old ticks
+                _check_complete(con, source)
                 for ticks in ticks_of_run(con, source.run, CHUNK):
                     self.heartbeat()
                     self.feed.last_frame_ms = now_ms()

@@ -1,4 +1,4 @@
-"""What every way to get ticks has in common: a stop flag, the door, and the end of the day."""
+"""The base of every ingest mode: a thread that offers trades to admission until it is stopped."""
 
 import threading
 import time
@@ -13,9 +13,9 @@ from hybrid_engine.stages.stage import Stage
 
 
 class IngestStage(Stage):
-    """The head of the street: `work` offers trades to the door until told to stop, or until there are none left.
+    """The first stage of the pipeline: `work` offers trades to admission until a stop, or until there are none left.
 
-    `settings` is replaced as a whole by a reload.
+    A reload replaces `settings` as a whole, from another thread; the object itself is never changed.
     """
 
     def __init__(
@@ -25,27 +25,27 @@ class IngestStage(Stage):
         self.admission = admission
         self.feed = feed
         self.settings = settings
-        # not `_stop`: that name is threading.Thread's own
-        self._stop_asked = threading.Event()
+        # not `_stop`: threading.Thread has an attribute of that name
+        self._stop_event = threading.Event()
 
     def stop(self) -> None:
-        """No more trades; `work` returns soon."""
-        self._stop_asked.set()
+        """Let `work` return soon. Called from another thread."""
+        self._stop_event.set()
 
     @property
     def stopping(self) -> bool:
-        return self._stop_asked.is_set()
+        return self._stop_event.is_set()
 
-    def wait_until(self, due: float) -> bool:
-        """Wait, beating, until `due` (monotonic seconds). False when a stop came first."""
+    def wait_until(self, deadline: float) -> bool:
+        """Wait until `deadline` (monotonic seconds), with heartbeats. False when a stop came first."""
         while True:
             self.heartbeat()
-            left = due - time.monotonic()
-            if self._stop_asked.wait(max(0.0, min(BEAT_S, left))):
+            remaining_s = deadline - time.monotonic()
+            if self._stop_event.wait(max(0.0, min(BEAT_S, remaining_s))):
                 return False
-            if left <= 0:
+            if remaining_s <= 0:
                 return True
 
     def finish(self) -> None:
-        # Before the door closes, so that the last commit carries the closed gaps.
+        # Before the channel closes, so that the last commit includes the closed gaps.
         self.admission.close_gaps(now_ms(), for_good=True)

@@ -1,4 +1,4 @@
-"""SYNTHETIC: a random walk, the same for the same seed, a tick every `tick_interval_ms`."""
+"""SYNTHETIC: makes a trade every `tick_interval_ms`; the prices are a random walk that the seed determines."""
 
 import random
 import time
@@ -14,17 +14,17 @@ from hybrid_engine.stages.admission import AdmissionQueue
 SOURCE = "synthetic"
 
 
-def walk(seed: int, start_price: float, step: float) -> Iterator[float]:
-    """Prices in quote currency: each at most `step` from the one before, never below a hundredth of the start."""
-    chance = random.Random(seed)
+def random_walk(seed: int, start_price: float, step: float) -> Iterator[float]:
+    """Yield prices in quote currency, each at most `step` from the last, never below a hundredth of the start."""
+    generator = random.Random(seed)
     price = start_price
     while True:
         yield price
-        price = max(start_price / 100, round(price + chance.uniform(-step, step), 8))
+        price = max(start_price / 100, round(price + generator.uniform(-step, step), 8))
 
 
 class SyntheticIngest(IngestStage):
-    """Prints made on a steady beat; one that comes late does not shift those after it."""
+    """Makes trades at a fixed rate; a late trade does not delay those after it."""
 
     def __init__(
         self,
@@ -42,12 +42,12 @@ class SyntheticIngest(IngestStage):
         self.feed.source = SOURCE
         interval_s = settings.tick_interval_ms / 1000
         due = time.monotonic()
-        for price in walk(settings.seed, settings.start_price, settings.price_step):
+        for price in random_walk(settings.seed, settings.start_price, settings.price_step):
             if not self.wait_until(due):
                 return
             received_ms = now_ms()
             self.feed.last_frame_ms = received_ms
-            item = MarketTrade(self._symbol, price, settings.volume, None, received_ms)
-            self.admission.offer(SOURCE, (item,), received_ms, self.heartbeat)
-            # After a pause (SIGSTOP, suspend) the beat starts anew: made-up trades are not worth catching up on.
+            trade = MarketTrade(self._symbol, price, settings.volume, None, received_ms)
+            self.admission.offer(SOURCE, (trade,), received_ms, self.heartbeat)
+            # After a pause (SIGSTOP, suspend) the schedule starts anew: synthetic trades need no catching up.
             due = max(due + interval_s, time.monotonic() - interval_s)

@@ -1,4 +1,4 @@
-"""REPLAY on a database that somebody else holds: it tries again and again, and is only then out of patience."""
+"""REPLAY from a locked database: it is retried for `overload_after_s`."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from hybrid_engine.storage import database
 from hybrid_engine.storage.store import Store
 from tests.support.pipeline import INFO
 
-TRIES = 4
+ATTEMPTS = 4
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    made = Store(tmp_path / "target.db")
-    yield made
-    made.close()
+    target = Store(tmp_path / "target.db")
+    yield target
+    target.close()
 
 
 @pytest.fixture
-def holder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[sqlite3.Connection]:
-    """Who holds the earlier run's database; a try at it takes 20 ms instead of 5 s."""
+def lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[sqlite3.Connection]:
+    """The connection that locks the earlier run's database; an attempt to open it takes 20 ms instead of 5 s."""
     earlier = Store(tmp_path / "earlier.db")
     earlier.begin_run(INFO, 1000)
     earlier.end_run(0, 2000)
@@ -41,41 +41,41 @@ def holder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[sqlite3.
         yield con
 
 
-def at_each_try(monkeypatch: pytest.MonkeyPatch, then: Callable[[int], None]) -> list[int]:
-    """Call `then` with the number of each try to open the earlier run; the numbers so far."""
-    opened, tries = database.open_reader, list[int]()
+def count_attempts(monkeypatch: pytest.MonkeyPatch, callback: Callable[[int], None]) -> list[int]:
+    """Call `callback` with the number of each attempt to open the earlier run. Returns the numbers so far."""
+    original, attempts = database.open_reader, list[int]()
 
     def open_reader(path: Path) -> sqlite3.Connection:
-        tries.append(len(tries) + 1)
-        then(tries[-1])
-        return opened(path)
+        attempts.append(len(attempts) + 1)
+        callback(attempts[-1])
+        return original(path)
 
     monkeypatch.setattr(replay, "open_reader", open_reader)
-    return tries
+    return attempts
 
 
-def settings(tmp_path: Path, patience_s: float) -> EngineSettings:
+def settings(tmp_path: Path, overload_after_s: float) -> EngineSettings:
     source = ReplayFrom(database=str(tmp_path / "earlier.db"), run=1)
-    return EngineSettings(ingest_mode="REPLAY", replay_from=source, overload_after_s=patience_s)
+    return EngineSettings(ingest_mode="REPLAY", replay_from=source, overload_after_s=overload_after_s)
 
 
-def test_a_lock_that_goes_in_time_is_none(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: Store, holder: sqlite3.Connection
+def test_short_lock_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: Store, lock: sqlite3.Connection
 ) -> None:
-    def let_go(number: int) -> None:
-        if number == TRIES:
-            holder.execute("ROLLBACK")
+    def release_lock(number: int) -> None:
+        if number == ATTEMPTS:
+            lock.execute("ROLLBACK")
 
-    tries = at_each_try(monkeypatch, let_go)
+    attempts = count_attempts(monkeypatch, release_lock)
     replay.check_target(settings(tmp_path, 60), tmp_path / "target.db", store)
-    assert len(tries) == TRIES
+    assert len(attempts) == ATTEMPTS
 
 
-def test_a_lock_that_stays_is_waited_for_as_long_as_said(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: Store, holder: sqlite3.Connection
+def test_lasting_lock_raises_after_overload_after_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: Store, lock: sqlite3.Connection
 ) -> None:
-    tries, began = at_each_try(monkeypatch, lambda number: None), time.monotonic()
+    attempts, started_at = count_attempts(monkeypatch, lambda number: None), time.monotonic()
     with pytest.raises(OverloadError, match=r"locked.*for 0\.3 s"):
         replay.check_target(settings(tmp_path, 0.3), tmp_path / "target.db", store)
-    assert time.monotonic() - began >= 0.3
-    assert len(tries) > 1
+    assert time.monotonic() - started_at >= 0.3
+    assert len(attempts) > 1
