@@ -1,8 +1,8 @@
-"""One WebSocket connection to one source: opening it, reading what waits, knowing when it is dead.
+"""One WebSocket connection to one source: opens it, reads the messages that are there, detects that it is dead.
 
-Built on websocket-client. Its frame buffer is replaced by one that reads ahead: that caps the size of a frame, which
-the library does not, and tells when the socket is empty, so that whatever came is handed over in one go. Opening
-blocks; an open connection never does, so that one thread can read many.
+Built on websocket-client. Its frame buffer is replaced by one that reads ahead. This limits the size of a frame, which
+the library does not, and shows when the socket is empty, so that all messages that are there are returned together.
+Opening blocks; reading an open connection does not, so that one thread can read many.
 """
 
 import select
@@ -20,21 +20,21 @@ from websocket import (
 from websocket._abnf import frame_buffer
 
 from hybrid_engine.config.sources import Source
-from hybrid_engine.ingest.failure import Dead, SourceFailed, failure_of
-from hybrid_engine.ingest.handshake import read_bounded_heads
+from hybrid_engine.ingest.failure import SourceDead, SourceFailed, failure_of
+from hybrid_engine.ingest.handshake import limit_handshakes
 from hybrid_engine.stages.channel import BEAT_S
 
-# A hundred times what an exchange was seen to send. As JSON of the worst kind it takes 40 times that while it is read
-# (measured: 150 MB, 2 s), which the unit's memory limit and the watchdog leave room for.
+# A hundred times the largest message seen from an exchange. Decoding JSON of the worst kind needs 40 times its size
+# (measured: 150 MB, 2 s); the unit's memory limit and the watchdog allow for that.
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 READ_BYTES = 64 * 1024
-_WHOLE = (0x81, 0x82)  # first byte of a message in one frame: text, binary
+_SINGLE_FRAME = (0x81, 0x82)  # first byte of a message in one frame: text, binary
 
-read_bounded_heads()
+limit_handshakes()
 
 
-class _ReadAhead(frame_buffer):
-    """Takes what the socket has, up to READ_BYTES at a time, and serves frames from that."""
+class _ReadAheadBuffer(frame_buffer):
+    """Serves frames from bytes that were read ahead, READ_BYTES at a time."""
 
     def clear(self) -> None:
         super().clear()
@@ -50,21 +50,21 @@ class _ReadAhead(frame_buffer):
         data = self._data
         if len(data) < bufsize:
             raise WebSocketTimeoutException("the rest of the frame is on its way")
-        taken = bytes(data[:bufsize])
+        content = bytes(data[:bufsize])
         del data[:bufsize]
-        return taken
+        return content
 
-    def whole_messages(self) -> list[bytes]:
-        """The messages in front that came whole, in one frame each; anything else is left to the library.
+    def pop_messages(self) -> list[bytes]:
+        """Remove the leading messages that are complete and in one frame each; the library reads any other.
 
-        Nearly all are such, and the library takes ten times as long over one (measured: 3 us against 0.25).
+        Nearly all messages are such, and the library needs ten times as long for one (measured: 3 us against 0.25).
         """
-        data, whole = self._data, b""
-        found: list[bytes] = []
+        data, copy = self._data, b""
+        messages: list[bytes] = []
         if self.header is not None:
-            return found
+            return messages
         size, at = len(data), 0
-        while size - at >= 4 and data[at] in _WHOLE:
+        while size - at >= 4 and data[at] in _SINGLE_FRAME:
             length, start = data[at + 1], at + 2
             if length >= 126:
                 if length > 126:  # long, or masked
@@ -73,28 +73,28 @@ class _ReadAhead(frame_buffer):
             end = start + length
             if end > size:
                 break
-            whole = whole or bytes(data)  # whose pieces are not copied twice
-            found.append(whole[start:end])
+            copy = copy or bytes(data)  # slices of a bytearray would be copied twice
+            messages.append(copy[start:end])
             at = end
         if at:
             del data[:at]
-        return found
+        return messages
 
 
 class _Socket(WebSocket):
     def __init__(self, sslopt: dict[str, object]) -> None:
         super().__init__(sslopt=sslopt, skip_utf8_validation=True)
-        self.frame_buffer: _ReadAhead = _ReadAhead(self._recv, True)
+        self.frame_buffer: _ReadAheadBuffer = _ReadAheadBuffer(self._recv, True)
 
 
 class Connection:
-    """An open connection. Raises SourceFailed from every method once it is of no use."""
+    """An open connection. Every method raises SourceFailed once it cannot be used any more."""
 
     def __init__(self, source: Source, app_symbol: str, timeout_s: float) -> None:
-        self._socket = _Socket(_tls(source))
+        self._socket = _Socket(_tls_options(source))
         self._socket.settimeout(timeout_s)
         try:
-            # No extensions are offered, so a frame with a reserved bit is a protocol error, which fails the source.
+            # No extension is offered, so a frame with a reserved bit is a protocol error and fails the source.
             self._socket.connect(source.exchange.ask(source.url), redirect_limit=0)
             for text in source.exchange.subscribe(source.symbols or (app_symbol,)):
                 self._socket.send(text)
@@ -102,48 +102,48 @@ class Connection:
         except (SourceFailed, WebSocketException, OSError, ValueError) as error:
             self.close()
             raise failure_of(error) from error
-        self._partial: bytearray | None = None  # of a message in fragments, what has come
-        self.heard_at = self._pinged_at = time.monotonic()
-        self.control_at = 0.0  # the newest ping or pong: a sign of life that is no frame
+        self._partial: bytearray | None = None  # the fragments of a message so far
+        self._received_at = self._pinged_at = time.monotonic()
+        self.control_at = 0.0  # when the last ping or pong arrived; 0: none yet
         self._failure: SourceFailed | None = None
 
     def fileno(self) -> int:
-        """The socket, for a selector. What already lies in here a selector does not see: ask `pending`."""
+        """The socket, for a selector. A selector does not see bytes that TLS has read already: see `pending`."""
         return int(self._socket.fileno())
 
     @property
     def pending(self) -> bool:
-        """Whether `take` has something for sure, though the socket may have nothing."""
+        """Whether `receive` has a result although the socket may have nothing to read."""
         sock = self._socket.sock
         return self._failure is not None or (isinstance(sock, ssl.SSLSocket) and sock.pending() > 0)
 
-    def take(self) -> list[bytes]:
-        """The messages that have come, oldest first, without waiting. Pings are answered on the way.
+    def receive(self) -> list[bytes]:
+        """The messages that are there, oldest first, without waiting; pings are answered.
 
-        A failure is raised by the call after the one that had the last messages.
+        A failure is raised by the call after the one that returned the last messages.
         """
         if self._failure is not None:
             raise self._failure
         messages: list[bytes] = []
         try:
-            self._take_into(messages)
+            self._receive_into(messages)
         except (WebSocketTimeoutException, BlockingIOError, ssl.SSLWantReadError):
             pass
         except (SourceFailed, WebSocketException, OSError, ValueError) as error:
             self._failure = failure_of(error)
         if messages:
-            self.heard_at = time.monotonic()
+            self._received_at = time.monotonic()
         elif self._failure is not None:
             raise self._failure
         return messages
 
     def read(self, wait_s: float = BEAT_S) -> list[bytes]:
-        """As `take`, waiting at most `wait_s` for something to come."""
+        """As `receive`, but wait up to `wait_s` seconds for something to read."""
         if not self.pending:
             select.select([self], [], [], wait_s)
-        return self.take()
+        return self.receive()
 
-    def _take_into(self, messages: list[bytes]) -> None:
+    def _receive_into(self, messages: list[bytes]) -> None:
         ws = self._socket
         if ws.sock is None:
             raise WebSocketConnectionClosedException
@@ -154,23 +154,23 @@ class Connection:
         buffer.feed(chunk)
         while True:
             if self._partial is None:
-                messages += buffer.whole_messages()
-            message = self._message(ws.recv_frame())
-            self.heard_at = time.monotonic()
+                messages += buffer.pop_messages()
+            message = self._handle_frame(ws.recv_frame())
+            self._received_at = time.monotonic()
             if message is not None:
                 messages.append(message)
 
     def check_alive(self, dead_after_s: float) -> None:
-        """Ask a quiet source for a pong; raise when nothing at all came for `dead_after_s`."""
+        """Ping a silent source. Raises SourceDead when nothing at all arrived for `dead_after_s`."""
         now = time.monotonic()
-        if now - self.heard_at >= dead_after_s:
-            raise Dead(f"dead: nothing came for {dead_after_s:g} s, no pong either")
-        if now - max(self.heard_at, self._pinged_at) >= dead_after_s / 3:
+        if now - self._received_at >= dead_after_s:
+            raise SourceDead(f"dead: nothing came for {dead_after_s:g} s, no pong either")
+        if now - max(self._received_at, self._pinged_at) >= dead_after_s / 3:
             self._pinged_at = now
-            self._say(self._socket.ping)
+            self._send(self._socket.ping)
 
     def close(self) -> None:
-        """Hang up. An exchange that does not answer the close frame is not waited for."""
+        """Close without waiting for the exchange to answer the close frame."""
         try:
             if self._socket.connected:
                 self._socket.send_close()
@@ -179,11 +179,11 @@ class Connection:
         finally:
             self._socket.shutdown()
 
-    def _message(self, frame: ABNF) -> bytes | None:
+    def _handle_frame(self, frame: ABNF) -> bytes | None:
         if frame.opcode in (ABNF.OPCODE_TEXT, ABNF.OPCODE_BINARY, ABNF.OPCODE_CONT):
-            return self._fragment(frame)
+            return self._join_fragment(frame)
         if frame.opcode == ABNF.OPCODE_PING:
-            self._say(lambda: self._socket.pong(frame.data))
+            self._send(lambda: self._socket.pong(frame.data))
             self.control_at = time.monotonic()
         elif frame.opcode == ABNF.OPCODE_PONG:
             self.control_at = time.monotonic()
@@ -193,8 +193,8 @@ class Connection:
             raise SourceFailed(f"closed by the exchange (code {code})")
         return None
 
-    def _fragment(self, frame: ABNF) -> bytes | None:
-        """The message that `frame` ends. The library would copy all that came before for each fragment."""
+    def _join_fragment(self, frame: ABNF) -> bytes | None:
+        """The message that `frame` completes. The library would copy all earlier fragments for each one."""
         assert isinstance(frame.data, bytes)
         if (self._partial is None) == (frame.opcode == ABNF.OPCODE_CONT):
             raise SourceFailed("sent fragments that do not fit together")
@@ -207,20 +207,20 @@ class Connection:
             raise SourceFailed(f"sent a message in fragments beyond {MAX_MESSAGE_BYTES} bytes")
         if not frame.fin:
             return None
-        whole, self._partial = bytes(self._partial), None
-        return whole
+        message, self._partial = bytes(self._partial), None
+        return message
 
-    def _say(self, send: Callable[[], None]) -> None:
+    def _send(self, send: Callable[[], None]) -> None:
         try:
             send()
         except (BlockingIOError, ssl.SSLWantWriteError):
-            # Part of it may be out already: what follows would make no sense over there.
+            # A part may have been sent already, and the exchange could not read what follows.
             raise SourceFailed("takes nothing of what is sent to it") from None
         except (WebSocketException, OSError) as error:
             raise failure_of(error) from error
 
 
-def _tls(source: Source) -> dict[str, object]:
+def _tls_options(source: Source) -> dict[str, object]:
     if not source.url.startswith("wss:"):
         return {}
     try:

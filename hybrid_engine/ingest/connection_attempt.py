@@ -1,6 +1,6 @@
-"""Connecting beside the thread that reads: a resolver may hang for longer than the watchdog waits.
+"""Connects to a source in a thread of its own: a resolver may block for longer than the watchdog allows.
 
-The network's libraries are loaded there as well: READY waits for no source, and for nothing that only a source needs.
+The network libraries are imported in that thread too, so that READY does not wait for them.
 """
 
 import queue
@@ -19,12 +19,17 @@ CONNECT_TIMEOUT_S = 8.0
 
 
 class ConnectionAttempt:
-    """A connection on its way. `wake` is called, from another thread, when there is a result."""
+    """A connection being made. `wake` is called from the attempt's thread once there is a result.
+
+    The two threads share a queue and an event, nothing else. The attempt's thread puts its connection into the queue
+    before it looks at the event, and `abandon` sets the event before it looks into the queue: whichever comes second
+    closes the connection, so an abandoned attempt leaves none open.
+    """
 
     def __init__(self, source: Source, app_symbol: str, wake: Callable[[], None]) -> None:
-        self._answer: queue.SimpleQueue[Connection | SourceFailed] = queue.SimpleQueue()
+        self._results: queue.SimpleQueue[Connection | SourceFailed] = queue.SimpleQueue()
         self._abandoned = threading.Event()
-        self._due = time.monotonic() + CONNECT_TIMEOUT_S
+        self._deadline = time.monotonic() + CONNECT_TIMEOUT_S
 
         def connect() -> None:
             try:
@@ -32,11 +37,11 @@ class ConnectionAttempt:
 
                 connection = Connection(source, app_symbol, CONNECT_TIMEOUT_S)
             except SourceFailed as error:
-                self._answer.put(error)
-            except Exception as error:  # noqa: BLE001 - a library's surprise is a failed source, not a dead engine
-                self._answer.put(SourceFailed(f"{type(error).__name__}: {error}"))
+                self._results.put(error)
+            except Exception as error:  # noqa: BLE001 - an unexpected error of a library fails the source, not the engine
+                self._results.put(SourceFailed(f"{type(error).__name__}: {error}"))
             else:
-                self._answer.put(connection)
+                self._results.put(connection)
                 if self._abandoned.is_set():
                     connection.close()
             wake()
@@ -44,24 +49,24 @@ class ConnectionAttempt:
         threading.Thread(target=connect, name=f"connect-{source.name}", daemon=True).start()
 
     def result(self) -> "Connection | None":
-        """The connection once it is made, None while it is not. Raises SourceFailed."""
+        """The connection, or None while it is being made. Raises SourceFailed, also after CONNECT_TIMEOUT_S."""
         try:
-            found = self._answer.get_nowait()
+            result = self._results.get_nowait()
         except queue.Empty:
-            if time.monotonic() < self._due:
+            if time.monotonic() < self._deadline:
                 return None
             self.abandon()
             raise SourceFailed(f"no connection within {CONNECT_TIMEOUT_S:g} s") from None
-        if isinstance(found, SourceFailed):
-            raise found
-        return found
+        if isinstance(result, SourceFailed):
+            raise result
+        return result
 
     def abandon(self) -> None:
-        """Whoever comes later closes by itself; whoever came at this very moment is closed here."""
+        """Close the connection, now or as soon as it is made."""
         self._abandoned.set()
         try:
-            late = self._answer.get_nowait()
+            result = self._results.get_nowait()
         except queue.Empty:
             return
-        if not isinstance(late, SourceFailed):
-            late.close()
+        if not isinstance(result, SourceFailed):
+            result.close()

@@ -1,175 +1,176 @@
-"""What is booked of what the connections said: trades, numbers that were left out, silences."""
+"""Delivers what the connections received to admission: trades, missing sequence numbers, and silences."""
 
 import time
 from collections.abc import Callable, Iterable, Sequence
 
 from hybrid_engine.domain.counters import FeedState
-from hybrid_engine.domain.events import MarketTrade
 from hybrid_engine.exchanges import Mark
-from hybrid_engine.ingest.failure import Garbage, SourceFailed
+from hybrid_engine.ingest.failure import SourceFailed, SourceUndecodable
 from hybrid_engine.ingest.recent_trades import RecentTrades
 from hybrid_engine.ingest.sequence_gaps import SequenceGap, SequenceGaps
-from hybrid_engine.ingest.session import Session
-from hybrid_engine.ingest.source_connection import SourceConnection
+from hybrid_engine.ingest.session import ParsedBatch, Session
 from hybrid_engine.ingest.source_selector import SourceSelector
+from hybrid_engine.ingest.source_state import SourceState
 from hybrid_engine.runtime.clock import now_ms
 from hybrid_engine.runtime.log import Logger, Throttle
 from hybrid_engine.stages.admission import AdmissionQueue
 
 log = Logger("hybrid_engine.ingest")
 
+_NO_SYMBOLS: frozenset[str] = frozenset()
+
 
 class Delivery:
-    """`usable_at`: when a source was last found usable (monotonic seconds)."""
+    """`usable_at`: when a source was last usable (monotonic seconds)."""
 
     def __init__(
-        self, admission: AdmissionQueue, feed: FeedState, choice: SourceSelector, heartbeat: Callable[[], None]
+        self, admission: AdmissionQueue, feed: FeedState, selector: SourceSelector, heartbeat: Callable[[], None]
     ) -> None:
         self.usable_at = time.monotonic()
         self._admission = admission
         self._feed = feed
-        self._symbols = set(choice.leads)
-        self._taken = RecentTrades(choice.shared)
+        self._selector = selector
         self._heartbeat = heartbeat
-        self._taken_at: dict[str, float] = {}  # when the newest trade of a symbol was taken
-        self._silent: set[str] = set()
-        self._missing = SequenceGaps()
-        self._rejections, self._holes = Throttle(), Throttle()
+        self._recent_trades = RecentTrades(selector.shared_symbols)
+        self._accepted_at: dict[str, float] = {}  # when the newest trade of each symbol was accepted
+        self._silent: set[str] = set()  # symbols with an open gap
+        self._gaps = SequenceGaps()
+        self._rejection_throttle, self._gap_throttle = Throttle(), Throttle()
 
-    def deliver(self, link: SourceConnection, session: Session, messages: Sequence[bytes], limit: int) -> None:
-        """Decode, and offer everything that came in one go. Raises SourceFailed when it is of no use."""
-        now, received_ms, name = time.monotonic(), now_ms(), link.source.name
-        heard = session.sort(messages, now, received_ms, limit)
-        for reason, message in heard.rejected:
-            if session.leads:
-                self._admission.reject(name, link.names.default, received_ms)
-            self._complain(name, reason, message)
-        if heard.moving and not session.moving:
-            session.moving = heard.moving
-            log.info("the exchange will close this connection", source=name, reason=heard.moving)
-        if session is link.successor:
-            session.marks += heard.marks
-            if heard.sensible and session.sensible_at is None:
-                session.sensible_at = now
+    def deliver(self, source: SourceState, session: Session, messages: Sequence[bytes], limit: int) -> None:
+        """Decode the messages of one read and offer their trades. Raises SourceFailed when the source must be left."""
+        now, received_ms = time.monotonic(), now_ms()
+        active_symbols = source.active_symbols if session is source.session else _NO_SYMBOLS
+        batch = session.parse(messages, active_symbols, now, received_ms, limit)
+        for reason, message in batch.rejections:
+            if active_symbols:
+                self._admission.reject(source.name, source.names.default, received_ms)
+            self._log_rejection(source.name, reason, message)
+        if batch.closing_reason and not session.closing_reason:
+            session.closing_reason = batch.closing_reason
+            log.info("the exchange will close this connection", source=source.name, reason=batch.closing_reason)
+        if session is source.successor:
+            session.marks += batch.marks
+            if batch.valid and session.first_valid_at is None:
+                session.first_valid_at = now
         else:
-            before_ms = link.heard_ms or received_ms
-            for symbol in heard.traded:
-                link.standing.traded_at[symbol] = now
-            if heard.sensible:
-                self.alive(link, session, received_ms, traded=bool(heard.traded))
-            if heard.marks:
-                self.observe(link, session, heard.marks, before_ms, received_ms)
-            if heard.prints:
-                for symbol in heard.traded:
-                    if symbol in session.leads:
-                        self._taken_at[symbol] = now
-                if link.moving:
-                    link.seen_twice.update(heard.prints)
-                elif link.seen_twice:
-                    heard.prints = link.unseen(heard.prints, now)
-                if link.echoes:
-                    heard.prints = self._without_echoes(link, heard.prints, now, received_ms)
-                self._taken.add(name, heard.prints)
-                self._admission.offer(name, heard.prints, received_ms, self._heartbeat)
+            previous_ms = source.last_seen_ms or received_ms
+            for symbol in batch.traded_symbols:
+                source.traded_at[symbol] = now
+            if batch.valid:
+                self.mark_seen(source, received_ms, traded=bool(batch.traded_symbols))
+            if batch.marks:
+                self.observe_marks(source, session, batch.marks, previous_ms, received_ms)
+            if batch.trades:
+                self._offer_batch(source, batch, now, received_ms)
         if session.errors_in_a_row >= limit:
-            raise Garbage(f"{limit} undecodable trade frames in a row")
-        if heard.refused:
-            raise SourceFailed(f"refused: {heard.refused}")
+            raise SourceUndecodable(f"{limit} undecodable trade frames in a row")
+        if batch.refusal:
+            raise SourceFailed(f"refused: {batch.refusal}")
 
-    def alive(self, link: SourceConnection, session: Session, received_ms: int, *, traded: bool = False) -> None:
-        """The source said something that makes sense; `traded`: a trade."""
+    def _offer_batch(self, source: SourceState, batch: ParsedBatch, now: float, received_ms: int) -> None:
+        """Offer the trades without those that its old connection, or the source active before, brought already."""
+        trades = batch.trades
+        for symbol in batch.traded_symbols:
+            if symbol in source.active_symbols:
+                self._accepted_at[symbol] = now
+        if source.moving:
+            source.moved_trades.trades.update(trades)
+        elif source.moved_trades.trades:
+            trades, _ = source.moved_trades.split(trades, now)
+        if source.failover_trades.trades:
+            trades, duplicates = source.failover_trades.split(trades, now)
+            for trade in duplicates:
+                self._admission.repeat(source.name, trade.symbol, received_ms)
+        self._recent_trades.add(source.name, trades)
+        self._admission.offer(source.name, trades, received_ms, self._heartbeat)
+
+    def mark_seen(self, source: SourceState, received_ms: int, *, traded: bool = False) -> None:
+        """The connection in use delivered a valid frame or a pong; `traded`: the frames had trades."""
         now = time.monotonic()
-        self._feed.last_frame_ms = session.heard_ms = link.heard_ms = received_ms
-        link.standing.heard_at = now
-        if link.standing.useful_from is None:
-            link.standing.useful_from = now
-        if link.garbage and not traded:
-            return  # it was left for trades that do not decode: its heartbeats do not make it usable again
+        self._feed.last_frame_ms = received_ms
+        became_useful = source.useful_since is None
+        source.mark_seen(now, received_ms)
+        if became_useful:
+            self._selector.note_useful(source)
+        if source.undecodable and not traded:
+            return  # it failed because its trades do not decode: its heartbeats do not make it usable again
         self.usable_at = now
-        link.recovered()
-        if self._silent and session.leads:
-            self.end_silences(session, received_ms)
+        source.mark_recovered()
+        if self._silent and source.active_symbols:
+            self.end_silences(source, received_ms)
 
-    def observe(
+    def observe_marks(
         self,
-        link: SourceConnection,
+        source: SourceState,
         session: Session,
         marks: Iterable[Sequence[Mark]],
-        before_ms: int,
+        previous_ms: int,
         received_ms: int,
     ) -> None:
-        """Note the numbers that were left out, of what this connection leads."""
-        name = link.source.name
-        for of_message in marks:
-            for theirs, first, last, lasting, came in link.numbers.observe(of_message):
-                key = (name, theirs, None if lasting else session)
-                if came:
-                    self._missing.came(key, first, last)
-                    continue
-                symbol = link.names.of(theirs) if theirs or len(link.names.own) == 1 else ""
-                if session.leads and (symbol in session.leads or symbol not in link.names.own):
-                    now = time.monotonic()
-                    self._missing.add(SequenceGap(key, name, symbol, [(first, last)], before_ms, received_ms, now))
+        """Compare sequence numbers, message by message; numbers count as missing only of what the source is active for.
 
-    def settle(self, now: float) -> None:
-        """Book what was left out and did not come late either."""
-        for hole in self._missing.over(now):
-            missed = hole.count
+        `previous_ms`: the last frame before, where a gap begins.
+        """
+        own, active_symbols = source.symbols, source.active_symbols
+        for marks_of_message in marks:
+            for exchange_symbol, first, last, lasting, missing in source.sequence.observe(marks_of_message):
+                key = (source.name, exchange_symbol, None if lasting else session)
+                if not missing:
+                    self._gaps.fill(key, first, last)
+                    continue
+                symbol = source.names.local_name(exchange_symbol) if exchange_symbol or len(own) == 1 else ""
+                if active_symbols and (symbol in active_symbols or symbol not in own):
+                    ranges, now = [(first, last)], time.monotonic()
+                    self._gaps.add(SequenceGap(key, source.name, symbol, ranges, previous_ms, received_ms, now))
+
+    def flush_expired(self, now: float) -> None:
+        """Record the gaps whose numbers did not arrive late either."""
+        for gap in self._gaps.pop_expired(now):
+            missed = gap.count
             if not missed:
                 continue
-            self._admission.miss(hole.source, hole.symbol, missed, hole.from_ms, hole.at_ms)
-            held = self._holes.ready()
-            if held is not None:
-                fields = {"source": hole.source, "symbol": hole.symbol, "missed": missed, "held_back": held}
-                log.warn("the exchange's numbers leave some out", **fields)
+            self._admission.miss(gap.source, gap.symbol, missed, gap.from_ms, gap.detected_ms)
+            held_back = self._gap_throttle.ready()
+            if held_back is not None:
+                fields = {"source": gap.source, "symbol": gap.symbol, "missed": missed, "held_back": held_back}
+                log.warn("sequence numbers are missing", **fields)
 
-    def offer_kept(self, link: SourceConnection, session: Session, symbol: str) -> None:
-        """What `session` heard of `symbol` since the last trade that was taken, for it leads now."""
-        name, now = link.source.name, time.monotonic()
-        taken = self._taken.of_others(name, symbol)
-        if taken:
-            link.expect_echoes(taken, now)
-        for received_ms, prints in session.kept(symbol, self._taken_at.get(symbol, 0.0), taken):
-            self._end(symbol, received_ms)
-            self._taken.add(name, prints)
-            self._admission.offer(name, prints, received_ms, self._heartbeat)
-            self._taken_at[symbol] = time.monotonic()
+    def offer_standby_trades(self, source: SourceState, session: Session, symbol: str) -> None:
+        """Offer the trades of `symbol` since the last accepted one, for `source` is active now."""
+        now = time.monotonic()
+        accepted = self._recent_trades.from_others(source.name, symbol)
+        if accepted:
+            source.failover_trades.extend(accepted, now)
+        for received_ms, trades in session.pop_standby_trades(symbol, self._accepted_at.get(symbol, 0.0), accepted):
+            self._end_silence(symbol, received_ms)
+            self._recent_trades.add(source.name, trades)
+            self._admission.offer(source.name, trades, received_ms, self._heartbeat)
+            self._accepted_at[symbol] = time.monotonic()
 
-    def _without_echoes(
-        self, link: SourceConnection, prints: list[MarketTrade], now: float, received_ms: int
-    ) -> list[MarketTrade]:
-        """Book, as duplicates, what the source that led before brought already."""
-        found = []
-        for item in prints:
-            if item in link.echoes:
-                self._admission.repeat(link.source.name, item.symbol, received_ms)
-            else:
-                found.append(item)
-        link.forget_echoes(now)
-        return found
+    def offer_moved_trades(self, source: SourceState, session: Session, symbol: str) -> None:
+        """Offer the trades of `symbol` that the new connection received and the one it replaces did not."""
+        for received_ms, trades in session.pop_standby_trades(symbol, 0.0):
+            new, _ = source.moved_trades.split(trades, 0.0)
+            self._admission.offer(source.name, new, received_ms, self._heartbeat)
 
-    def offer_missing(self, link: SourceConnection, session: Session, symbol: str) -> None:
-        """What `session` heard of `symbol` and the connection that it takes the place of did not."""
-        for received_ms, prints in session.kept(symbol, 0.0):
-            self._admission.offer(link.source.name, link.unseen(prints, 0.0), received_ms, self._heartbeat)
-
-    def silence_begins(self, kind: str, source: str, symbol: str, from_ms: int) -> None:
+    def begin_silence(self, kind: str, source: str, symbol: str, from_ms: int) -> None:
         self._silent.add(symbol)
         self._admission.silence_begins(source, symbol, from_ms, kind)
 
-    def end_silences(self, session: Session, to_ms: int) -> None:
-        """The market of what `session` leads is heard again; that of symbols that nobody is told to lead as well."""
+    def end_silences(self, source: SourceState, to_ms: int) -> None:
+        """End the silences of its active symbols, and those of symbols that no source is configured for."""
         for symbol in list(self._silent):
-            if symbol in session.leads or symbol not in self._symbols:
-                self._end(symbol, to_ms)
+            if symbol in source.active_symbols or symbol not in self._selector.active:
+                self._end_silence(symbol, to_ms)
 
-    def _end(self, symbol: str, to_ms: int) -> None:
+    def _end_silence(self, symbol: str, to_ms: int) -> None:
         if symbol in self._silent:
             self._silent.remove(symbol)
             self._admission.silence_ends(to_ms, symbol)
 
-    def _complain(self, source: str, reason: str, message: bytes) -> None:
-        held = self._rejections.ready()
-        if held is not None:
+    def _log_rejection(self, source: str, reason: str, message: bytes) -> None:
+        held_back = self._rejection_throttle.ready()
+        if held_back is not None:
             excerpt = message[:200].decode("utf-8", "replace")
-            log.warn("frame rejected", source=source, reason=reason, frame=excerpt, held_back=held)
+            log.warn("frame rejected", source=source, reason=reason, frame=excerpt, held_back=held_back)

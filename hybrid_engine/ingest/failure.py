@@ -1,4 +1,4 @@
-"""Why a source cannot be used now, in words for the operator, and for how long it is to be left alone."""
+"""The errors of a source that cannot be used now: the reason for the operator, and how long to wait before a retry."""
 
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -6,31 +6,31 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from websocket import WebSocketBadStatusException
 
-# How long a source that said "not you" or "not now" is left alone, in seconds.
+# Seconds to wait after an exchange refused this client, or limited its rate.
 REFUSED_HOLD_S = 900.0
 LIMITED_HOLD_S = 60.0
-MAX_HOLD_S = 3 * 86_400.0  # the longest that Binance bans anybody for
+MAX_HOLD_S = 3 * 86_400.0  # the longest ban that Binance documents
 
 
 class SourceFailed(Exception):
-    """This source cannot be used now; `hold_s` seconds should pass before it is tried again."""
+    """The source cannot be used now; it must not be retried for `hold_s` seconds."""
 
     def __init__(self, reason: str, hold_s: float = 0.0) -> None:
         super().__init__(reason)
         self.hold_s = hold_s
 
 
-class Dead(SourceFailed):
-    """Nothing at all comes any more."""
+class SourceDead(SourceFailed):
+    """Nothing was received for `dead_after_s`, not even a pong."""
 
 
-class Garbage(SourceFailed):
-    """The source answers, but its trades do not decode."""
+class SourceUndecodable(SourceFailed):
+    """The source sends frames, but its trades do not decode."""
 
 
 def failure_of(error: Exception) -> SourceFailed:
-    """What an error of a socket, of TLS or of the library says of the source."""
-    import ssl  # these two are loaded with the first connection, for READY need not wait for them
+    """Translate an error of a socket, of TLS or of websocket-client."""
+    import ssl  # both are loaded with the first connection, not at start: READY must not wait for them
 
     from websocket import WebSocketBadStatusException, WebSocketConnectionClosedException
 
@@ -48,24 +48,25 @@ def failure_of(error: Exception) -> SourceFailed:
 
 
 def _hold_s(error: "WebSocketBadStatusException") -> float:
-    """How long to leave alone who answered so: seconds, what it asked for or what its status means."""
-    asked = retry_after_s({k.lower(): v for k, v in (error.resp_headers or {}).items()}.get("retry-after", ""))
+    """Seconds to wait after this HTTP answer: what Retry-After asks for, or what the status implies."""
+    headers = {name.lower(): value for name, value in (error.resp_headers or {}).items()}
+    retry_s = retry_after_s(headers.get("retry-after", ""))
     if error.status_code in (403, 451):
-        return max(REFUSED_HOLD_S, asked or 0.0)
+        return max(REFUSED_HOLD_S, retry_s or 0.0)
     if error.status_code in (418, 429):
-        return LIMITED_HOLD_S if asked is None else asked
-    return asked or 0.0 if error.status_code == 503 else 0.0
+        return LIMITED_HOLD_S if retry_s is None else retry_s
+    return retry_s or 0.0 if error.status_code == 503 else 0.0
 
 
 def retry_after_s(text: str) -> float | None:
-    """Seconds from now that a Retry-After header asks for, at most MAX_HOLD_S; None when it says nothing of use."""
+    """Parse a Retry-After header into seconds from now, at most MAX_HOLD_S; None where it is absent or invalid."""
     if text.isascii() and text.isdigit():
         return min(float(text), MAX_HOLD_S)
-    from email.utils import parsedate_to_datetime  # only a date pays for it
+    from email.utils import parsedate_to_datetime  # slow to import, and only a date needs it
 
     try:
         due = parsedate_to_datetime(text)
     except ValueError:
         return None
-    left = (due.replace(tzinfo=due.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
-    return min(left, MAX_HOLD_S) if left > 0 else None  # one that is past: a clock is wrong, here or there
+    remaining_s = (due.replace(tzinfo=due.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
+    return min(remaining_s, MAX_HOLD_S) if remaining_s > 0 else None  # in the past: one of the two clocks is wrong

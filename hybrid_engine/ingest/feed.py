@@ -1,25 +1,24 @@
-"""MOCK_WS and REAL_WS: for each symbol the trades of the best source that works, all read by this one thread.
+"""MOCK_WS and REAL_WS: one thread reads every connection and accepts, for each symbol, the trades of its best source.
 
-`choice` decides who leads and who is connected, `patience` when one may be tried, `booking` what is booked; here the
-connections are read, and what was decided is carried out.
+`SourceSelector` decides which source is active and which are connected, `RetryPolicy` when one may be retried, and
+`Delivery` passes trades and gaps to admission. This module reads the connections and carries out the decisions.
 """
 
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import partial
 
 from hybrid_engine.config.settings import EngineSettings
 from hybrid_engine.config.sources import Source
 from hybrid_engine.domain.counters import FeedState
+from hybrid_engine.ingest.connection_attempt import ConnectionAttempt
+from hybrid_engine.ingest.connection_poller import ConnectionPoller
 from hybrid_engine.ingest.delivery import Delivery
-from hybrid_engine.ingest.failure import Dead, SourceFailed
-from hybrid_engine.ingest.listener import Listener
+from hybrid_engine.ingest.failure import SourceDead, SourceFailed
 from hybrid_engine.ingest.session import Session
-from hybrid_engine.ingest.source_connection import SourceConnection
 from hybrid_engine.ingest.source_report import SourceReport
-from hybrid_engine.ingest.source_selector import SourceSelector
-from hybrid_engine.ingest.source_state import Change, Rules
+from hybrid_engine.ingest.source_selector import SelectionRules, SourceChange, SourceSelector
+from hybrid_engine.ingest.source_state import SourceState
 from hybrid_engine.ingest.stage import IngestStage
 from hybrid_engine.runtime.clock import now_ms
 from hybrid_engine.runtime.errors import NetworkError, ParseError
@@ -27,14 +26,14 @@ from hybrid_engine.runtime.log import Logger
 from hybrid_engine.stages.admission import AdmissionQueue
 from hybrid_engine.stages.channel import BEAT_S
 
-# How often health and choice are looked at. What fails, connects or is to stop is seen at once.
-TEND_S = 0.1
+# How often connections are checked and the selector decides. Failures, new connections and a stop are handled at once.
+HOUSEKEEPING_S = 0.1
 
 log = Logger("hybrid_engine.ingest")
 
 
 class FeedIngest(IngestStage):
-    """Reads every connection there is, one `select` a batch."""
+    """The feed of `sources`, best first. Raises NetworkError and ParseError from `work` after `network_deadline_s`."""
 
     def __init__(
         self,
@@ -46,202 +45,204 @@ class FeedIngest(IngestStage):
         on_end: Callable[[], None],
     ) -> None:
         super().__init__(admission, feed, settings, on_end)
-        self._links = {source.name: SourceConnection(source, app_symbol) for source in sources}
-        self._choice = SourceSelector([link.standing for link in self._links.values()])
-        self._overview = SourceReport(feed, self._links, self._choice)
-        self._booking = Delivery(admission, feed, self._choice, self.heartbeat)
-        self._listener = Listener()
-        self._tend_at = 0.0
+        self._app_symbol = app_symbol
+        self._sources = tuple(SourceState(source, app_symbol) for source in sources)
+        self._selector = SourceSelector(self._sources)
+        self._report = SourceReport(feed, self._sources, self._selector)
+        self._delivery = Delivery(admission, feed, self._selector, self.heartbeat)
+        self._poller = ConnectionPoller()
+        self._housekeeping_at = 0.0
 
     def stop(self) -> None:
         super().stop()
-        self._listener.ring()
+        self._poller.wake()
 
     def work(self) -> None:
-        self._booking.usable_at = time.monotonic()
+        self._delivery.usable_at = time.monotonic()
         try:
             while not self.stopping:
                 self.heartbeat()
-                ready, rung = self._listener.ready(max(0.0, min(BEAT_S, self._tend_at - time.monotonic())))
-                for session, link in ready:
-                    self._read(link, session)
-                if rung or time.monotonic() >= self._tend_at:
-                    self._tend()
+                wait_s = max(0.0, min(BEAT_S, self._housekeeping_at - time.monotonic()))
+                sessions, woken = self._poller.poll(wait_s)
+                for session, source in sessions:
+                    self._read(source, session)
+                if woken or time.monotonic() >= self._housekeeping_at:
+                    self._do_housekeeping()
         finally:
-            self._booking.settle(float("inf"))
-            for link in self._links.values():
-                self._let_go(link)
+            self._delivery.flush_expired(float("inf"))
+            for source in self._sources:
+                self._release(source)
             self.feed.source = ""
-            self._listener.close()
+            self._poller.close()
 
-    def _read(self, link: SourceConnection, session: Session) -> None:
+    def _read(self, source: SourceState, session: Session) -> None:
         if not session.open:
-            return  # gone since it was found ready
+            return  # closed since the poller returned it
         try:
-            messages = session.connection.take()
+            messages = session.connection.receive()
             if session.connection.pending:
-                self._listener.holds_more(session, link)
+                self._poller.add_pending(session, source)
             if messages:
-                self._booking.deliver(link, session, messages, self.settings.parse_error_limit)
+                self._delivery.deliver(source, session, messages, self.settings.parse_error_limit)
         except SourceFailed as error:
-            self._fail(link, session, error)
+            self._fail_session(source, session, error)
 
-    # Tending ----------------------------------------------------------------------------------------------------
+    # Housekeeping -----------------------------------------------------------------------------------------------
 
-    def _tend(self) -> None:
-        """Look after each connection, decide, and say how things stand."""
-        self._tend_at = time.monotonic() + TEND_S
-        for link in self._links.values():
-            self._look_after(link)
-        self._decide()
-        self._booking.settle(time.monotonic())
-        self._overview.look()
+    def _do_housekeeping(self) -> None:
+        self._housekeeping_at = time.monotonic() + HOUSEKEEPING_S
+        for source in self._sources:
+            self._check_source(source)
+        self._apply_decisions()
+        self._delivery.flush_expired(time.monotonic())
+        self._report.update()
         self._check_deadline()
 
-    def _look_after(self, link: SourceConnection) -> None:
+    def _check_source(self, source: SourceState) -> None:
+        """Take over a connection that was made, check that the open ones are alive, and make a planned move."""
         now = time.monotonic()
         try:
-            made = link.connected(now)
+            session = source.finish_connecting(now)
         except SourceFailed as error:
-            if link.session is None:
-                self._failed(link, None, error)
+            session = None
+            if source.session is None:
+                self._fail_source(source, error)
             else:
-                link.move_failed(now, error, self.settings.failback_after_s)
-            made = None
-        if made is not None:
-            if made is link.session:
-                link.numbers.new_socket(partial(self._overview.last_heard_from, link))
-            self._listener.open(made, link)
-        for session in link.sessions():
+                source.fail_move(now, error, self.settings.failback_after_s)
+        if session is not None:
+            if session is source.session:
+                # Numbers go on where no other source was active meanwhile: what another one provided is not missing.
+                active, names = self._selector.active, source.names
+                source.sequence.start_connection(lambda s: active[names.own_symbol(s)].last_useful is source)
+            self._poller.register(session, source)
+        for session in source.sessions():
             try:
                 session.connection.check_alive(self.settings.dead_after_s)
             except SourceFailed as error:
-                self._fail(link, session, error)
+                self._fail_session(source, session, error)
                 continue
-            if session.connection.control_at and not session.errors_in_a_row:
-                self._heard_pong(link, session, session.connection.control_at)
-        if link.move_ready:
-            self._move(link)
-        elif why := link.move_due(now):
-            link.connect(now, why, self._listener.ring)
+            control_at = session.connection.control_at
+            if control_at and not session.errors_in_a_row:  # a pong: in a quiet market the source is alive
+                if session is source.successor:
+                    session.first_valid_at = session.first_valid_at or control_at
+                elif control_at > source.last_seen_at:
+                    self._delivery.mark_seen(source, now_ms())
+        if source.move_ready(now):
+            self._move(source)
+        elif reason := source.move_reason(now):
+            self._connect(source, reason)
 
-    def _heard_pong(self, link: SourceConnection, session: Session, at: float) -> None:
-        """A quiet market: nobody trades, and the exchange answers."""
-        if session is link.successor:
-            session.sensible_at = session.sensible_at or at
-        elif at > link.standing.heard_at:
-            self._booking.alive(link, session, now_ms())
+    def _connect(self, source: SourceState, purpose: str) -> None:
+        attempt = ConnectionAttempt(source.config, self._app_symbol, self._poller.wake)
+        source.begin_connecting(time.monotonic(), purpose, attempt)
 
-    def _fail(self, link: SourceConnection, session: Session, error: SourceFailed) -> None:
-        """A connection is of no use any more."""
-        self._listener.drop(session)
-        if session is link.successor:
-            link.move_failed(time.monotonic(), error, self.settings.failback_after_s)
-        elif link.successor is not None:
-            self._move(link)  # as it was said it would
+    def _fail_session(self, source: SourceState, session: Session, error: SourceFailed) -> None:
+        """Close a connection that cannot be used any more; its successor, if there is one, takes over."""
+        self._poller.close_session(session)
+        if session is source.successor:
+            source.fail_move(time.monotonic(), error, self.settings.failback_after_s)
+        elif source.successor is not None:
+            self._move(source)  # the exchange closed it as announced
         else:
-            self._failed(link, session, error)
-            self._decide()
+            self._fail_source(source, error)
+            self._apply_decisions()
             self._check_deadline()
 
-    def _failed(self, link: SourceConnection, session: Session | None, error: SourceFailed) -> None:
-        """A source cannot be used now."""
-        self._overview.remember()
+    def _fail_source(self, source: SourceState, error: SourceFailed) -> None:
         self.feed.source_failures += 1
-        self.feed.dead_count += isinstance(error, Dead)
-        held = {"hold_s": round(error.hold_s)} if error.hold_s else {}
-        log.warn("source failed", source=link.source.name, url=link.source.url, reason=str(error), **held)
-        leaders = {symbol: self._choice.leads[symbol].leader for symbol in link.names.own}
-        silent = [symbol for symbol, leader in leaders.items() if leader is None or leader is link.standing]
-        if silent and session is not None and session.strangers and not link.source.symbols:
-            silent = sorted(session.strangers)
-        from_ms = link.began_ms if session is None else session.heard_ms or session.began_ms
+        self.feed.dead_count += isinstance(error, SourceDead)
+        hold = {"hold_s": round(error.hold_s)} if error.hold_s else {}
+        log.warn("source failed", source=source.name, url=source.config.url, reason=str(error), **hold)
+        session, from_ms = source.session, source.connecting_ms
+        silent = [symbol for symbol in source.symbols if self._selector.active[symbol].source in (None, source)]
+        if session is not None:
+            from_ms = max(session.connected_ms, source.last_seen_ms or 0)
+            if silent and session.unknown_symbols and not source.config.symbols:
+                silent = sorted(session.unknown_symbols)
         for symbol in silent:
-            self._booking.silence_begins("down", link.source.name, symbol, from_ms)
-        link.failed(time.monotonic(), error, self.settings.failback_after_s)
+            self._delivery.begin_silence("down", source.name, symbol, from_ms)
+        source.fail(time.monotonic(), error, self.settings.failback_after_s)
 
-    def _let_go(self, link: SourceConnection) -> None:
-        for session in link.let_go(time.monotonic(), self.settings.failback_after_s):
-            self._listener.drop(session)
+    def _release(self, source: SourceState) -> None:
+        for session in source.release(time.monotonic(), self.settings.failback_after_s):
+            self._poller.close_session(session)
 
-    # Carrying out -----------------------------------------------------------------------------------------------
+    # Decisions --------------------------------------------------------------------------------------------------
 
-    def _decide(self) -> None:
+    def _apply_decisions(self) -> None:
         now, settings = time.monotonic(), self.settings
-        for link in self._links.values():
-            link.standing.ready_at, link.standing.beside_at = link.patience.ready_at, link.patience.beside_at
-        rules = Rules(settings.stale_after_s, settings.failback_after_s, settings.standby == "hot")
-        for change in self._choice.decide(now, rules):
-            self._lead(change)
-        for link in self._links.values():
-            why = self._choice.wanted.get(link.source.name)
-            if why is None and not link.idle:
-                log.info("disconnecting", source=link.source.name, was=link.why)
-                self._let_go(link)
-            elif why is not None:
-                link.why = why
-                if link.idle and link.standing.ready_at <= now:
-                    link.connect(now, why, self._listener.ring)
+        rules = SelectionRules(settings.stale_after_s, settings.failback_after_s, settings.standby == "hot")
+        for change in self._selector.decide(now, rules):
+            self._activate(change)
+        for source in self._sources:
+            purpose = self._selector.wanted.get(source)
+            if purpose is None and not source.idle:
+                log.info("disconnecting", source=source.name, was=source.purpose)
+                self._release(source)
+            elif purpose is not None:
+                source.purpose = purpose
+                if source.idle and source.retry.retry_at <= now:
+                    self._connect(source, purpose)
 
-    def _lead(self, change: Change) -> None:
-        """Another source leads a symbol from now on."""
-        symbol, old, new = change.symbol, change.old, self._links[change.new.name]
-        session = new.session
+    def _activate(self, change: SourceChange) -> None:
+        """Accept the trades of a symbol from another source from now on."""
+        symbol, source = change.symbol, change.new
+        session = source.session
         assert session is not None
-        if old is not None:
-            self._leave(symbol, self._links[old.name], change)
-        if len(self._links) > 1:
-            log.info("leads", source=new.source.name, symbol=symbol, why=change.why)
-        symbols = {symbol} if session.leads else {symbol, *session.strangers}
-        session.leads.add(symbol)
-        for one in symbols:
-            self._booking.offer_kept(new, session, one)
-        if new.standing.useful_from is not None:
-            self._booking.end_silences(session, now_ms())
-        self._overview.name_leaders()
+        if change.old is not None:
+            self._deactivate(change.old, change)
+        if len(self._sources) > 1:
+            log.info("active source changed", source=source.name, symbol=symbol, why=change.reason)
+        symbols = {symbol} if source.active_symbols else {symbol, *session.unknown_symbols}
+        source.active_symbols.add(symbol)
+        for name in symbols:
+            self._delivery.offer_standby_trades(source, session, name)
+        if source.useful_since is not None:
+            self._selector.note_useful(source)
+            self._delivery.end_silences(source, now_ms())
+        self._report.update_active()
 
-    def _leave(self, symbol: str, link: SourceConnection, change: Change) -> None:
-        """A source that still works leads a symbol no more."""
-        if link.session is not None:
-            link.session.leads.discard(symbol)
-        if change.why == "better":
+    def _deactivate(self, source: SourceState, change: SourceChange) -> None:
+        """Stop accepting the trades of a symbol from a source that is still connected."""
+        source.active_symbols.discard(change.symbol)
+        if change.reason == "better":
             self.feed.moves += 1
             return
         self.feed.stale_count += 1
         self.feed.source_failures += 1
-        reason = f"stale: no trade of {symbol} for {self.settings.stale_after_s:g} s while {change.new.name} trades"
-        log.warn("source failed", source=link.source.name, url=link.source.url, reason=reason)
+        lasted = f"no trade of {change.symbol} for {self.settings.stale_after_s:g} s"
+        reason = f"stale: {lasted} while {change.new.name} trades"
+        log.warn("source failed", source=source.name, url=source.config.url, reason=reason)
         now = time.monotonic()
         from_ms = now_ms() - round((now - change.silent_since) * 1000)
-        self._booking.silence_begins("stale", link.source.name, symbol, from_ms)
-        link.left_as_stale(now, self.settings.failback_after_s)
+        self._delivery.begin_silence("stale", source.name, change.symbol, from_ms)
+        source.mark_stale(now, self.settings.failback_after_s)
 
-    def _move(self, link: SourceConnection) -> None:
-        """The new connection of a source takes over from its old one: nothing is lost, nothing comes twice."""
-        old = link.session
+    def _move(self, source: SourceState) -> None:
+        """Replace the connection in use by its successor, without a missing or a repeated trade."""
+        old = source.session
         assert old is not None
         if old.open:
             with suppress(SourceFailed):
-                self._booking.deliver(link, old, old.connection.take(), self.settings.parse_error_limit)
-            self._listener.drop(old)
+                self._delivery.deliver(source, old, old.connection.receive(), self.settings.parse_error_limit)
+            self._poller.close_session(old)
         received_ms = now_ms()
-        new = link.moved(time.monotonic())
-        new.leads = set(old.leads)
-        link.numbers.new_socket(lambda theirs: True)
-        self._booking.observe(link, new, new.marks, link.heard_ms or received_ms, received_ms)
-        for symbol in new.leads | new.strangers if new.leads else ():
-            self._booking.offer_missing(link, new, symbol)
-        new.inherit(old)
+        new = source.finish_move(time.monotonic())
+        source.sequence.start_connection(lambda symbol: True)
+        self._delivery.observe_marks(source, new, new.marks, source.last_seen_ms or received_ms, received_ms)
+        for symbol in source.active_symbols | new.unknown_symbols if source.active_symbols else ():
+            self._delivery.offer_moved_trades(source, new, symbol)
+        new.inherit_standby_trades(old)
         self.feed.moves += 1
-        log.info("moved to a new connection", source=link.source.name)
+        log.info("moved to a new connection", source=source.name)
 
     def _check_deadline(self) -> None:
         deadline_s = self.settings.network_deadline_s
-        if self.stopping or time.monotonic() - self._booking.usable_at < deadline_s:
+        if self.stopping or time.monotonic() - self._delivery.usable_at < deadline_s:
             return
-        if any(link.session is not None for link in self._links.values()):
-            return  # it may be a quiet one; if it is dead or makes no sense, it fails
-        names = ", ".join(self._links)
-        if all(link.garbage for link in self._links.values()):
+        if any(source.session is not None for source in self._sources):
+            return  # it may be in a quiet market; a dead or an undecodable connection fails by itself
+        names = ", ".join(source.name for source in self._sources)
+        if all(source.undecodable for source in self._sources):
             raise ParseError(f"every source sent frames that do not decode for {deadline_s:g} s: {names}")
         raise NetworkError(f"no source could be used for {deadline_s:g} s: {names}")

@@ -1,7 +1,7 @@
-"""The newest trades that were taken, for when another source takes over: it may bring some of them again.
+"""Remembers recently accepted trades, so that a failover or a planned move does not store them twice.
 
-Two sources can be two ways to one exchange, one of them a little later than the other. A trade is known by all that is
-told of it, its number included: numbers alone meet between exchanges that have nothing to do with each other.
+Two sources can serve the same exchange, one a little later than the other. Trades are compared by all their fields,
+the exchange's id included: ids alone collide between unrelated exchanges.
 """
 
 from collections import deque
@@ -9,33 +9,55 @@ from collections.abc import Iterable, Sequence
 
 from hybrid_engine.domain.events import MarketTrade
 
-# So many trades are remembered of each symbol and source, and in all of each source.
-MOST = 1024
-MOST_IN_ALL = 16384
+# How many trades are remembered of each symbol and source, and of each source in total.
+MAX_PER_SYMBOL = 1024
+MAX_TOTAL = 16384
+# How far one connection, or one source, may be behind another that brings the same trades.
+DUPLICATE_WINDOW_S = 5.0
 
 
 class RecentTrades:
-    """`shared`: the symbols that several sources have; of others nothing is remembered."""
+    """The newest accepted trades of `shared_symbols`, those that several sources carry; others are not remembered."""
 
-    def __init__(self, shared: Iterable[str]) -> None:
-        self._shared = frozenset(shared)
-        self._most = min(MOST, MOST_IN_ALL // max(1, len(self._shared)))
-        self._newest: dict[str, dict[str, deque[MarketTrade]]] = {
-            symbol: {} for symbol in self._shared
-        }  # then by source
+    def __init__(self, shared_symbols: Iterable[str]) -> None:
+        self._symbols = frozenset(shared_symbols)
+        self._size = min(MAX_PER_SYMBOL, MAX_TOTAL // max(1, len(self._symbols)))
+        # by symbol, then by source
+        self._trades: dict[str, dict[str, deque[MarketTrade]]] = {symbol: {} for symbol in self._symbols}
 
-    def add(self, source: str, prints: Sequence[MarketTrade]) -> None:
-        if not self._shared or not prints:
+    def add(self, source: str, trades: Sequence[MarketTrade]) -> None:
+        if not self._symbols or not trades:
             return
-        symbols = {item.symbol for item in prints}
-        for symbol in self._shared.intersection(symbols):
-            newest = self._newest[symbol].get(source)
+        symbols = {trade.symbol for trade in trades}
+        for symbol in self._symbols.intersection(symbols):
+            newest = self._trades[symbol].get(source)
             if newest is None:
-                newest = self._newest[symbol][source] = deque(maxlen=self._most)
-            newest.extend(prints if len(symbols) == 1 else [item for item in prints if item.symbol == symbol])
+                newest = self._trades[symbol][source] = deque(maxlen=self._size)
+            newest.extend(trades if len(symbols) == 1 else [trade for trade in trades if trade.symbol == symbol])
 
-    def of_others(self, source: str, symbol: str) -> set[MarketTrade]:
-        """What was taken from others than `source` and has a number."""
-        of_symbol = self._newest.get(symbol, {})
-        others = (newest for name, newest in of_symbol.items() if name != source)
-        return {item for newest in others for item in newest if item.exchange_id is not None}
+    def from_others(self, source: str, symbol: str) -> set[MarketTrade]:
+        """The trades of `symbol` accepted from sources other than `source`; only those with an exchange id."""
+        sources = self._trades.get(symbol, {})
+        others = (newest for name, newest in sources.items() if name != source)
+        return {trade for newest in others for trade in newest if trade.exchange_id is not None}
+
+
+class DuplicateWindow:
+    """Trades that may arrive a second time within DUPLICATE_WINDOW_S."""
+
+    def __init__(self) -> None:
+        self.trades: set[MarketTrade] = set()
+        self._closes_at = 0.0  # monotonic seconds
+
+    def extend(self, trades: Iterable[MarketTrade], now: float) -> None:
+        """Add `trades`, and open the window anew for all of them."""
+        self.trades.update(trades)
+        self._closes_at = now + DUPLICATE_WINDOW_S
+
+    def split(self, trades: Sequence[MarketTrade], now: float) -> tuple[list[MarketTrade], list[MarketTrade]]:
+        """Split `trades` into (new, duplicates). Forgets its trades once the window is over."""
+        new = [trade for trade in trades if trade not in self.trades]
+        duplicates = [trade for trade in trades if trade in self.trades] if len(new) < len(trades) else []
+        if now > self._closes_at:
+            self.trades.clear()
+        return new, duplicates

@@ -1,4 +1,4 @@
-"""When a source may be tried again: full jitter, growing, capped, and never too often, whatever luck the jitter has.
+"""When a source may be tried again: exponential backoff with full jitter, and a limit of attempts per minute.
 
 Times are monotonic seconds. Nothing here waits or connects.
 """
@@ -7,57 +7,56 @@ import random
 from collections import deque
 from collections.abc import Callable
 
-# A connection that said sensible things for so long resets the pauses.
+# A connection that was useful for this long resets the backoff.
 USEFUL_AFTER_S = 5.0
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
-# So many attempts in any minute and no more: what Gemini allows, the strictest of the exchanges.
+# Gemini's limit, the strictest of the exchanges.
 ATTEMPTS_A_MINUTE = 12
 MINUTE_S = 60.0
-# A source that works is not left for one that keeps failing: tries beside it grow rarer up to this, and only one that
-# was useful for STEADY times failback_after_s begins anew.
-LONGEST_HOLD_S = 900.0
-STEADY = 10
+# The pause between trials of a better source beside a working one grows up to this. It resets only after the source was
+# useful for STEADY_FACTOR times failback_after_s, so that a flapping source does not displace a working one.
+LONGEST_TRIAL_PAUSE_S = 900.0
+STEADY_FACTOR = 10
 
 
 class RetryPolicy:
-    """Of one source. `chance(low, high)` draws the jitter."""
+    """The policy of one source. `draw(low, high)` draws the jitter."""
 
-    def __init__(self, chance: Callable[[float, float], float] = random.uniform) -> None:
-        self._chance = chance
-        self._tries: deque[float] = deque(maxlen=ATTEMPTS_A_MINUTE)
+    def __init__(self, draw: Callable[[float, float], float] = random.uniform) -> None:
+        self._draw = draw
+        self._attempts: deque[float] = deque(maxlen=ATTEMPTS_A_MINUTE)
         self._failures = 0
-        self._relapses = 0
-        self._ready_at = self._beside_at = 0.0
+        self._failed_trials = 0
+        self._retry_at = self._trial_at = 0.0
 
     @property
-    def ready_at(self) -> float:
-        """When it may be tried, where nothing else works."""
-        full = len(self._tries) == ATTEMPTS_A_MINUTE
-        return max(self._ready_at, self._tries[0] + MINUTE_S if full else 0.0)
+    def retry_at(self) -> float:
+        """When the source may be tried where no other one works."""
+        full = len(self._attempts) == ATTEMPTS_A_MINUTE
+        return max(self._retry_at, self._attempts[0] + MINUTE_S if full else 0.0)
 
     @property
-    def beside_at(self) -> float:
-        """When it may be tried beside one that works."""
-        return max(self.ready_at, self._beside_at)
+    def trial_at(self) -> float:
+        """When the source may be tried beside one that works."""
+        return max(self.retry_at, self._trial_at)
 
-    def tried(self, now: float) -> None:
-        """A connection is being made."""
-        self._tries.append(now)
+    def record_attempt(self, now: float) -> None:
+        self._attempts.append(now)
 
-    def failed(self, now: float, useful_s: float, hold_s: float, failback_after_s: float) -> None:
-        """It failed after `useful_s` of good service, and asked to be left alone for `hold_s`."""
+    def record_failure(self, now: float, useful_s: float, hold_s: float, failback_after_s: float) -> None:
+        """The source failed after `useful_s` seconds of useful service and must not be retried for `hold_s`."""
         if useful_s >= USEFUL_AFTER_S:
             self._failures = 0
-        pause_s = self._chance(0.0, min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(self._failures, 16)))
+        pause_s = self._draw(0.0, min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(self._failures, 16)))
         self._failures += 1
-        self._ready_at = now + max(pause_s, hold_s)
-        self.relapsed(now, useful_s, failback_after_s)
+        self._retry_at = now + max(pause_s, hold_s)
+        self.record_failed_trial(now, useful_s, failback_after_s)
 
-    def relapsed(self, now: float, useful_s: float, failback_after_s: float) -> None:
-        """It did not prove better than the one in use."""
-        if useful_s >= STEADY * failback_after_s:
-            self._relapses = 0
-        grown_s = failback_after_s / 4 * 2 ** min(self._relapses, 16)
-        self._relapses += 1
-        self._beside_at = now + min(grown_s, max(LONGEST_HOLD_S, failback_after_s))
+    def record_failed_trial(self, now: float, useful_s: float, failback_after_s: float) -> None:
+        """The source did not prove better than the active one."""
+        if useful_s >= STEADY_FACTOR * failback_after_s:
+            self._failed_trials = 0
+        pause_s = failback_after_s / 4 * 2 ** min(self._failed_trials, 16)
+        self._failed_trials += 1
+        self._trial_at = now + min(pause_s, max(LONGEST_TRIAL_PAUSE_S, failback_after_s))

@@ -1,4 +1,4 @@
-"""One connection to a source: what it leads, what it said, and what it heard of symbols that others lead."""
+"""One open connection to a source: decodes its frames and keeps the trades of symbols that another source provides."""
 
 from collections import deque
 from collections.abc import Iterator, Sequence, Set
@@ -17,116 +17,122 @@ if TYPE_CHECKING:
 
 _SYMBOL = itemgetter(0)
 
-# So many trades of a source that stands by are kept, the newest: of each symbol, and in all.
-KEPT = 4096
-KEPT_IN_ALL = 16384
-KEPT_SYMBOLS = 128
+# How many standby trades are kept, the newest: of each symbol, in total, and of how many symbols.
+MAX_KEPT_PER_SYMBOL = 4096
+MAX_KEPT = 16384
+MAX_KEPT_SYMBOLS = 128
 
 
 class ParsedBatch:
-    """What came in one go: trades of symbols the connection leads, numbers that were left out, complaints."""
+    """The content of the messages of one read. `trades`: those of active symbols, and of unknown ones beside them.
 
-    __slots__ = ("marks", "moving", "prints", "refused", "rejected", "sensible", "traded")
+    `valid`: a message decoded; `rejections`: the reason and the message; `closing_reason`, `refusal`: as in `Decoded`.
+    """
+
+    __slots__ = ("closing_reason", "marks", "refusal", "rejections", "traded_symbols", "trades", "valid")
 
     def __init__(self) -> None:
-        self.prints: list[MarketTrade] = []
+        self.trades: list[MarketTrade] = []
         self.marks: list[Sequence[Mark]] = []
-        self.rejected: list[tuple[str, bytes]] = []
-        self.traded: set[str] = set()
-        self.sensible = False
-        self.moving = self.refused = ""
+        self.rejections: list[tuple[str, bytes]] = []
+        self.traded_symbols: set[str] = set()
+        self.valid = False
+        self.closing_reason = self.refusal = ""
 
 
 class Session:
-    """A connection and what is known of it; times in monotonic seconds, those named `_ms` of the wall clock.
+    """A connection and its decoding state. Times are monotonic seconds; those named `_ms` are wall-clock milliseconds.
 
-    `leads`: symbols whose trades are wanted from it; the others are kept for when it has to take over.
+    `first_valid_at`, `marks`: of a successor, the first valid frame or pong, and the sequence numbers to observe once
+    it replaces the connection in use. `unknown_symbols`: symbols with trades that the source is not configured for.
     """
 
     def __init__(self, source: Source, names: SymbolNames, connection: "Connection") -> None:
-        self.source = source
         self.names = names
         self.connection = connection
         self.exchange = EXCHANGES[source.kind]
         self.open = True
         self.fileno = connection.fileno()
-        self.began_ms = now_ms()
-        self.heard_ms: int | None = None
-        self.sensible_at: float | None = None  # the first frame that made sense, or pong
-        self.marks: deque[Sequence[Mark]] = deque(maxlen=KEPT)  # of a connection that is to take another one's place
+        self.connected_ms = now_ms()
+        self.first_valid_at: float | None = None
+        self.marks: deque[Sequence[Mark]] = deque(maxlen=MAX_KEPT_PER_SYMBOL)
         self.errors_in_a_row = 0
-        self.moving = ""
-        self.leads: set[str] = set()
-        self.strangers: set[str] = set()  # symbols it was not configured for
-        self._kept: dict[str, deque[tuple[float, int, MarketTrade]]] = {}
-        self._most = max(KEPT_IN_ALL // KEPT_SYMBOLS, min(KEPT, KEPT_IN_ALL // len(names.own)))
+        self.closing_reason = ""
+        self.unknown_symbols: set[str] = set()
+        self._standby_trades: dict[str, deque[tuple[float, int, MarketTrade]]] = {}
+        self._max_kept = max(MAX_KEPT // MAX_KEPT_SYMBOLS, min(MAX_KEPT_PER_SYMBOL, MAX_KEPT // len(names.own)))
 
-    def sort(self, messages: Sequence[bytes], now: float, received_ms: int, limit: int) -> ParsedBatch:
-        """Decode, up to the message that makes `limit` undecodable ones in a row; set aside what others lead."""
-        heard, exchange, known, name_of = ParsedBatch(), self.exchange, self.names.known, self.names.of
-        prints = heard.prints
-        # Those that nobody is told to lead come with the rest.
-        wanted = self.leads | self.strangers if self.leads else self.leads
+    def parse(
+        self, messages: Sequence[bytes], active_symbols: Set[str], now: float, received_ms: int, limit: int
+    ) -> ParsedBatch:
+        """Decode `messages`, up to the one that makes `limit` undecodable ones in a row.
+
+        Trades of symbols that are not in `active_symbols` are kept for a failover. No source is active for an unknown
+        symbol: its trades are accepted while the source is active for any other.
+        """
+        batch, exchange, name_cache, name_of = ParsedBatch(), self.exchange, self.names.cache, self.names.local_name
+        trades_of_batch = batch.trades
+        accepted = active_symbols | self.unknown_symbols if active_symbols else active_symbols
         run = exchange.decode_run(messages)
         decoded = zip(messages, run, strict=False) if run else ((one, decode(exchange, one)) for one in messages)
-        for message, (trades, rejections, marks, moving, refused) in decoded:
+        for message, (trades, rejections, marks, closing_reason, refusal) in decoded:
             if trades:
                 self.errors_in_a_row = 0
-                for theirs, group in groupby(trades, _SYMBOL):
-                    name, items = known.get(theirs) or name_of(theirs), list(group)
-                    if name != theirs:
+                for symbol, group in groupby(trades, _SYMBOL):
+                    name, items = name_cache.get(symbol) or name_of(symbol), list(group)
+                    if name != symbol:
                         items = [MarketTrade(name, *item[1:]) for item in items]
-                    if name in wanted:
-                        heard.traded.add(name)
-                        prints += items
+                    batch.traded_symbols.add(name)
+                    if name in accepted or self._accept_unknown(name, active_symbols):
+                        trades_of_batch += items
                     else:
-                        self._set_aside(name, items, now, received_ms, heard)
+                        self._keep(name, items, now, received_ms)
             if marks:
-                heard.marks.append(marks)
-            if moving or refused:
-                heard.moving, heard.refused = moving or heard.moving, refused or heard.refused
+                batch.marks.append(marks)
+            if closing_reason or refusal:
+                batch.closing_reason = closing_reason or batch.closing_reason
+                batch.refusal = refusal or batch.refusal
             if not rejections:
-                heard.sensible = True
+                batch.valid = True
                 continue
             for reason in rejections:
-                heard.rejected.append((reason, message))
+                batch.rejections.append((reason, message))
                 self.errors_in_a_row += 1
             if self.errors_in_a_row >= limit:
                 break
-        return heard
+        return batch
 
-    def _set_aside(
-        self, name: str, items: Sequence[MarketTrade], now: float, received_ms: int, heard: ParsedBatch
-    ) -> None:
-        heard.traded.add(name)
-        if name not in self.names.own:
-            self.strangers.add(name)
-            if self.leads:  # nobody is told to lead it: it comes with the rest
-                heard.prints += items
-                return
-        kept = self._kept.get(name)
+    def _accept_unknown(self, name: str, active_symbols: Set[str]) -> bool:
+        if name in self.names.own:
+            return False
+        self.unknown_symbols.add(name)
+        return bool(active_symbols)
+
+    def _keep(self, name: str, trades: Sequence[MarketTrade], now: float, received_ms: int) -> None:
+        kept = self._standby_trades.get(name)
         if kept is None:
-            if len(self._kept) >= KEPT_SYMBOLS:
+            if len(self._standby_trades) >= MAX_KEPT_SYMBOLS:
                 return
-            kept = self._kept[name] = deque(maxlen=self._most)
-        kept.extend((now, received_ms, item) for item in items)
+            kept = self._standby_trades[name] = deque(maxlen=self._max_kept)
+        kept.extend((now, received_ms, trade) for trade in trades)
 
-    def inherit(self, old: "Session") -> None:
-        """It takes the place of `old`, which stood by: what that one kept, and what came here alone."""
-        for symbol, entries in old._kept.items():
-            known = {item for _, _, item in entries}
-            news = [entry for entry in self._kept.get(symbol, ()) if entry[2] not in known]
-            self._kept[symbol] = deque([*entries, *news], maxlen=self._most)
+    def inherit_standby_trades(self, old: "Session") -> None:
+        """Add to the trades that `old` kept those that only this connection received."""
+        for symbol, entries in old._standby_trades.items():
+            known = {trade for _, _, trade in entries}
+            new = [entry for entry in self._standby_trades.get(symbol, ()) if entry[2] not in known]
+            self._standby_trades[symbol] = deque([*entries, *new], maxlen=self._max_kept)
 
-    def kept(
-        self, symbol: str, after: float, taken: Set[MarketTrade] = frozenset()
+    def pop_standby_trades(
+        self, symbol: str, after: float, accepted: Set[MarketTrade] = frozenset()
     ) -> Iterator[tuple[int, list[MarketTrade]]]:
-        """What was kept of `symbol` and heard after that moment, as it came: (received_ms, trades). Kept no longer.
+        """Remove the kept trades of `symbol`; yield (received_ms, trades) of those received after `after`.
 
-        Where some of it was `taken` from another source, both hear one exchange: then it is what came behind that.
+        Where some of them were `accepted` from another source, both sources serve one exchange: then yield the trades
+        behind the last accepted one.
         """
-        entries = list(self._kept.pop(symbol, ()))
-        both = [at for at, (_, _, item) in enumerate(entries) if item in taken] if taken else []
-        news = entries[both[-1] + 1 :] if both else [entry for entry in entries if entry[0] > after]
-        for received_ms, group in groupby(news, key=itemgetter(1)):
-            yield received_ms, [item for _, _, item in group]
+        entries = list(self._standby_trades.pop(symbol, ()))
+        common = [at for at, (_, _, trade) in enumerate(entries) if trade in accepted] if accepted else []
+        new = entries[common[-1] + 1 :] if common else [entry for entry in entries if entry[0] > after]
+        for received_ms, group in groupby(new, key=itemgetter(1)):
+            yield received_ms, [trade for _, _, trade in group]

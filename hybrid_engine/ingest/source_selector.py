@@ -1,202 +1,253 @@
-"""Who leads each symbol, and which sources are to be connected. Decides only: it neither waits nor connects.
+"""Selects the active source of each symbol, and the sources to connect. It decides only: it neither waits nor connects.
 
-Three silences (times are monotonic seconds):
-- dead: nothing comes at all. Whoever reads the connection sees that, and it is no longer connected here.
-- stale: the leader says things and does not trade while another source of the symbol does. It is left.
-- quiet: the leader says things and nobody trades. That is a market. Nobody moves; where no other source is connected,
-  one is asked for a bounded time, rarely.
+It tells three silences of an active source apart (times are monotonic seconds):
+- dead: nothing is received at all. The connection detects that, and the source is no longer connected here.
+- stale: the source sends valid frames but no trades, while another source of the symbol trades. It is replaced.
+- quiet: the source sends valid frames, and no source trades. That is a quiet market, and the source stays active. Where
+  no other source is connected to compare with, one is probed for a limited time, at growing intervals.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from hybrid_engine.ingest.source_state import ActiveSource, Change, Rules, SourceState
+from hybrid_engine.ingest.source_state import SourceState
 
-# A rival's trade says nothing against the leader until the leader had so long to report the same market.
+# Another source's trade counts against the active one only after this time, for that may be a little later.
 GRACE_S = 1.0
-# How long a rival is listened to before a silence is called quiet.
+# How long a probe lasts, and the longest pause between two.
 PROBE_S = 15.0
-LONGEST_PROBE_WAIT_S = 3600.0
-# Probes begin to come sooner again after so many stale_after_s in which the market was never quiet.
-CALM = 10
-# A connection that takes longer than this to be made does not hold up the next source.
+LONGEST_PROBE_PAUSE_S = 3600.0
+# The pause between probes resets once the market was not quiet for this many stale_after_s.
+PROBE_RESET_FACTOR = 10
+# A connection that takes longer than this to be made does not delay the next source.
 SLOW_CONNECT_S = 1.0
-# Where nobody leads, who failed so shortly ago comes after those who did not.
-RECENT_S = 30.0
+# Where no source is active, one that failed this recently comes after those that did not.
+RECENT_FAILURE_S = 30.0
+# Why a source is to be connected, the strongest reason first.
+PURPOSES = ("active", "needed", "better", "standby", "probe")
+
+
+class SelectionRules(NamedTuple):
+    """The settings `stale_after_s`, `failback_after_s`, and whether `standby` is "hot"."""
+
+    stale_after_s: float
+    failback_after_s: float
+    hot_standby: bool
+
+
+class SourceChange(NamedTuple):
+    """`new` is the active source of `symbol` from now on.
+
+    `reason`: "first" (none was active), "stale" (`old` is), "better" (`new` has the better priority).
+    `silent_since`: the last trade of `old`, or when it became active.
+    """
+
+    symbol: str
+    old: SourceState | None
+    new: SourceState
+    reason: str
+    silent_since: float
+
+
+@dataclass(slots=True)
+class ActiveSource:
+    """The active source of one symbol, and what its selection depends on.
+
+    - `last_useful`: the source that was last active and useful;
+    - `quiet`: no source traded for stale_after_s; `quiet_at`: when that was last so;
+    - `stale_at`: the sources that were replaced as stale, and when, until they trade again; `fresh_at`: when they did;
+    - `suspect_since`: when another source was first seen to trade while the active one did not;
+    - `probe`: the source that is connected for a comparison, until `probe_until`.
+    """
+
+    source: SourceState | None = None
+    since: float = 0.0
+    last_useful: SourceState | None = None
+    quiet: bool = False
+    quiet_at: float = 0.0
+    stale_at: dict[SourceState, float] = field(default_factory=dict)
+    fresh_at: dict[SourceState, float] = field(default_factory=dict)
+    suspect_since: float | None = None
+    probe: SourceState | None = None
+    probe_until: float = 0.0
+    next_probe_at: float = 0.0
+    probe_pause_s: float = 0.0
+    next_probe: int = 0
 
 
 class SourceSelector:
-    """`sources` best first. After `decide`, `wanted` says which are to be connected and why."""
+    """`sources`: best first. After `decide`, `wanted` has the sources to connect and the purpose of each."""
 
     def __init__(self, sources: Sequence[SourceState]) -> None:
-        self.leads: dict[str, ActiveSource] = {
-            symbol: ActiveSource() for source in sources for symbol in source.symbols
-        }
-        self._of = {symbol: [s for s in sources if symbol in s.symbols] for symbol in self.leads}
-        self.wanted: dict[str, str] = {}
+        self.active = {symbol: ActiveSource() for source in sources for symbol in source.symbols}
+        self.wanted: dict[SourceState, str] = {}
+        self._sources = {symbol: [s for s in sources if symbol in s.symbols] for symbol in self.active}
 
     @property
-    def shared(self) -> list[str]:
-        """The symbols that several sources have."""
-        return [symbol for symbol, sources in self._of.items() if len(sources) > 1]
+    def shared_symbols(self) -> list[str]:
+        """The symbols that several sources carry."""
+        return [symbol for symbol, sources in self._sources.items() if len(sources) > 1]
 
-    def leading(self, source: SourceState) -> list[str]:
-        """The symbols that `source` leads."""
-        return [symbol for symbol, lead in self.leads.items() if lead.leader is source]
+    def note_useful(self, source: SourceState) -> None:
+        """An active source became useful, or a useful one active."""
+        for symbol in source.active_symbols:
+            self.active[symbol].last_useful = source
 
-    def decide(self, now: float, rules: Rules) -> list[Change]:
-        """The changes of lead that are due, already made here, and `wanted` anew."""
-        changes = [change for symbol in self.leads for change in self._changes(symbol, now, rules)]
-        reasons: list[tuple[str, str]] = []
-        for symbol, lead in self.leads.items():
-            reasons += self._wants(symbol, lead, now, rules)
+    def decide(self, now: float, rules: SelectionRules) -> list[SourceChange]:
+        """Change the active sources where that is due, and renew `wanted`. Returns the changes."""
+        changes = [change for symbol in self.active if (change := self._update(symbol, now, rules)) is not None]
+        requests = [request for symbol in self.active for request in self._requests(symbol, now, rules)]
         self.wanted = {}
-        for why in ("leads", "needed", "better", "standby", "probe"):
-            for name, reason in reasons:
-                if reason == why:
-                    self.wanted.setdefault(name, why)
+        for purpose in PURPOSES:
+            for source, requested in requests:
+                if requested == purpose:
+                    self.wanted.setdefault(source, purpose)
         return changes
 
-    def _changes(self, symbol: str, now: float, rules: Rules) -> list[Change]:
-        lead = self.leads[symbol]
-        for source in self._of[symbol]:
-            traded = source.traded_at.get(symbol, 0.0)
-            if traded > lead.left.get(source.name, float("inf")):
-                del lead.left[source.name]
-                lead.fresh_from[source.name] = traded
-        old = lead.leader
+    def _update(self, symbol: str, now: float, rules: SelectionRules) -> SourceChange | None:
+        active = self.active[symbol]
+        for source in self._sources[symbol]:
+            traded_at = source.traded_at.get(symbol, 0.0)
+            if traded_at > active.stale_at.get(source, float("inf")):
+                del active.stale_at[source]
+                active.fresh_at[source] = traded_at
+        old = active.source
         if old is not None and old.connected_at is None:
-            old = lead.leader = None
-        new, why = (
-            (self._first(symbol, lead, now), "first") if old is None else self._other(symbol, lead, old, now, rules)
-        )
+            old = active.source = None
+        new, reason = (self._first(symbol, now), "first") if old is None else self._replacement(symbol, old, now, rules)
         if new is None:
-            return []
-        silent_since = lead.since
+            return None
+        silent_since = active.since
         if old is not None:
             silent_since = max(silent_since, old.traded_at.get(symbol, 0.0))
-            if why == "stale":
-                lead.left[old.name] = now
-        lead.leader, lead.since, lead.quiet, lead.suspect_since, lead.probe = new, now, False, None, None
-        return [Change(symbol, old, new, why, silent_since)]
+            if reason == "stale":
+                active.stale_at[old] = now
+        active.source, active.since = new, now
+        active.quiet, active.suspect_since, active.probe = False, None, None
+        return SourceChange(symbol, old, new, reason, silent_since)
 
-    def _first(self, symbol: str, lead: ActiveSource, now: float) -> SourceState | None:
-        """The best that is connected: rather one that was not left as stale, rather one that has said something.
+    def _first(self, symbol: str, now: float) -> SourceState | None:
+        """The best connected source; those that are not stale come first, and then those that are useful already.
 
-        At the very first a better one that is just being connected is waited for.
+        At the very first, a better source that is just being connected is waited for.
         """
-        able = []
-        for source in self._of[symbol]:
+        active, connected = self.active[symbol], []
+        for source in self._sources[symbol]:
             if source.connected_at is not None:
-                able.append(source)
-            elif not (lead.since or able) and now - (source.connecting_at or -1e9) < SLOW_CONNECT_S:
+                connected.append(source)
+            elif not (active.since or connected) and now - (source.connecting_at or -1e9) < SLOW_CONNECT_S:
                 return None
-        return min(able, key=lambda s: (s.name in lead.left, s.useful_from is None), default=None)
+        return min(connected, key=lambda s: (s in active.stale_at, s.useful_since is None), default=None)
 
-    def _other(
-        self, symbol: str, lead: ActiveSource, old: SourceState, now: float, rules: Rules
+    def _replacement(
+        self, symbol: str, old: SourceState, now: float, rules: SelectionRules
     ) -> tuple[SourceState | None, str]:
-        silent_since = max(lead.since, old.traded_at.get(symbol, 0.0))
-        lead.quiet = False
+        """The source that is to replace `old`, and why."""
+        active = self.active[symbol]
+        silent_since = max(active.since, old.traded_at.get(symbol, 0.0))
+        active.quiet = False
         if now - silent_since >= rules.stale_after_s:
-            rivals = [s for s in self._of[symbol] if s is not old and s.connected_at is not None]
-            trading = next((s for s in rivals if s.traded_at.get(symbol, 0.0) > silent_since), None)
+            others = [s for s in self._sources[symbol] if s is not old and s.connected_at is not None]
+            trading = next((s for s in others if s.traded_at.get(symbol, 0.0) > silent_since), None)
             if trading is not None:
-                lead.suspect_since = lead.suspect_since or now
-                if now - lead.suspect_since >= GRACE_S:
+                active.suspect_since = active.suspect_since or now
+                if now - active.suspect_since >= GRACE_S:
                     return trading, "stale"
             else:
-                lead.quiet, lead.quiet_at, lead.suspect_since = True, now, None
-                self._ask_a_rival(symbol, lead, old, bool(rivals), now, rules)
+                active.quiet, active.quiet_at, active.suspect_since = True, now, None
+                self._update_probe(symbol, old, bool(others), now, rules)
         else:
-            lead.suspect_since = lead.probe = None
-            if now - lead.quiet_at >= CALM * rules.stale_after_s:
-                lead.probe_wait_s = lead.next_probe_at = 0.0
-        for source in self._of[symbol]:
+            active.suspect_since = active.probe = None
+            if now - active.quiet_at >= PROBE_RESET_FACTOR * rules.stale_after_s:
+                active.probe_pause_s = active.next_probe_at = 0.0
+        for source in self._sources[symbol]:
             if source.priority >= old.priority:
                 break
-            if source.name not in lead.left and self._proven(symbol, lead, source, old, rules):
+            if source not in active.stale_at and self._is_proven(symbol, source, old, rules):
                 return source, "better"
         return None, ""
 
-    def _ask_a_rival(
-        self, symbol: str, lead: ActiveSource, leader: SourceState, heard: bool, now: float, rules: Rules
+    def _update_probe(
+        self, symbol: str, current: SourceState, comparable: bool, now: float, rules: SelectionRules
     ) -> None:
-        """Begin and end probes: one rival at a time, each time the next one, each time later."""
-        if lead.probe is not None and now >= lead.probe_until:
-            lead.probe = None
-        if lead.probe is not None or heard or now < lead.next_probe_at:
+        """End a probe that is over; begin one where no other source is connected: the others in turn, ever later."""
+        active = self.active[symbol]
+        if active.probe is not None and now >= active.probe_until:
+            active.probe = None
+        if active.probe is not None or comparable or now < active.next_probe_at:
             return
-        rivals = [s for s in self._of[symbol] if s is not leader]
-        able = [s for s in rivals[lead.turn :] + rivals[: lead.turn] if s.ready_at <= now]
-        if not able:
+        others = [s for s in self._sources[symbol] if s is not current]
+        in_turn = others[active.next_probe :] + others[: active.next_probe]
+        ready = next((s for s in in_turn if s.retry.retry_at <= now), None)
+        if ready is None:
             return
-        lead.probe, lead.turn = able[0], (rivals.index(able[0]) + 1) % len(rivals)
-        lead.probe_until = now + min(PROBE_S, max(2 * GRACE_S, rules.stale_after_s))
-        lead.probe_wait_s = min(LONGEST_PROBE_WAIT_S, max(2 * lead.probe_wait_s, rules.stale_after_s))
-        lead.next_probe_at = lead.probe_until + lead.probe_wait_s
+        active.probe, active.next_probe = ready, (others.index(ready) + 1) % len(others)
+        active.probe_until = now + min(PROBE_S, max(2 * GRACE_S, rules.stale_after_s))
+        active.probe_pause_s = min(LONGEST_PROBE_PAUSE_S, max(2 * active.probe_pause_s, rules.stale_after_s))
+        active.next_probe_at = active.probe_until + active.probe_pause_s
 
-    def _proven(self, symbol: str, lead: ActiveSource, source: SourceState, leader: SourceState, rules: Rules) -> bool:
-        """Whether `source` has been useful for long enough, and keeps up with the leader's market."""
-        if source.connected_at is None or source.useful_from is None:
+    def _is_proven(self, symbol: str, source: SourceState, current: SourceState, rules: SelectionRules) -> bool:
+        """Whether `source` has been useful for failback_after_s and keeps up with the trades of `current`."""
+        if source.connected_at is None or source.useful_since is None:
             return False
-        if source.heard_at - max(source.useful_from, lead.fresh_from.get(source.name, 0.0)) < rules.failback_after_s:
+        useful_since = max(source.useful_since, self.active[symbol].fresh_at.get(source, 0.0))
+        if source.last_seen_at - useful_since < rules.failback_after_s:
             return False
-        newest = leader.traded_at.get(symbol, 0.0)
+        newest = current.traded_at.get(symbol, 0.0)
         if symbol in source.traded_at:
             return source.traded_at[symbol] >= newest - rules.stale_after_s
         return newest <= source.connected_at
 
-    def _wants(self, symbol: str, lead: ActiveSource, now: float, rules: Rules) -> list[tuple[str, str]]:
-        if lead.leader is None:
-            return [(name, "needed") for name in self._needed(symbol, now)]
-        found: list[tuple[str, str]] = []
-        found.append((lead.leader.name, "leads"))
+    def _requests(self, symbol: str, now: float, rules: SelectionRules) -> list[tuple[SourceState, str]]:
+        """The sources to connect for `symbol`, and why."""
+        active, current = self.active[symbol], self.active[symbol].source
+        if current is None:
+            return [(source, "needed") for source in self._needed(symbol, now)]
+        requests = [(current, "active")]
         trial_s = 1.25 * rules.failback_after_s + rules.stale_after_s
-        for source in self._of[symbol]:
-            if source.priority >= lead.leader.priority:
+        for source in self._sources[symbol]:
+            if source.priority >= current.priority:
                 break
             if source.connected_at is not None:
-                wanted = now - source.connected_at < trial_s and source.connected_at > lead.left.get(source.name, 0.0)
+                on_trial = now - source.connected_at < trial_s
+                wanted = on_trial and source.connected_at > active.stale_at.get(source, 0.0)
             elif source.connecting_at is not None:
                 wanted = True
             else:
-                wanted = source.beside_at <= now and lead.leader.useful_from is not None
+                wanted = source.retry.trial_at <= now and current.useful_since is not None
             if wanted:
-                found.append((source.name, "better"))
-        if rules.hot and lead.leader.useful_from is not None:
-            found += [(name, "standby") for name in self._standbys(symbol, lead, lead.leader, now)]
-        if lead.probe is not None:
-            found.append((lead.probe.name, "probe"))
-        return found
+                requests.append((source, "better"))
+        if rules.hot_standby and current.useful_since is not None:
+            requests += [(source, "standby") for source in self._standbys(symbol, current, now)]
+        if active.probe is not None:
+            requests.append((active.probe, "probe"))
+        return requests
 
-    def _needed(self, symbol: str, now: float) -> list[str]:
-        """Nobody leads: whoever is on the way, and another one where those take their time."""
-        coming = [source for source in self._of[symbol] if _there(source)]
+    def _needed(self, symbol: str, now: float) -> list[SourceState]:
+        """No source is active: those that are connected or connecting, and one more where they take long."""
+        coming = [source for source in self._sources[symbol] if not source.idle]
         if any(now - (source.connecting_at or -1e9) < SLOW_CONNECT_S for source in coming):
-            return [source.name for source in coming]
-        ready = [source for source in self._of[symbol] if source not in coming and source.ready_at <= now]
-        # Best first, and in turn those that failed just now.
-        ready.sort(key=lambda source: source.failed_at if now - source.failed_at < RECENT_S else 0.0)
-        return [source.name for source in coming + ready[:1]]
+            return coming
+        ready = [s for s in self._sources[symbol] if s not in coming and s.retry.retry_at <= now]
+        # The best first; those that failed recently last, in turn.
+        ready.sort(key=lambda source: source.failed_at if now - source.failed_at < RECENT_FAILURE_S else 0.0)
+        return coming + ready[:1]
 
-    def _standbys(self, symbol: str, lead: ActiveSource, leader: SourceState, now: float) -> list[str]:
-        """The next source, and until that one is of use whoever stands by already."""
-        found: list[str] = []
+    def _standbys(self, symbol: str, current: SourceState, now: float) -> list[SourceState]:
+        """The next source, and until that one is useful any that stands by already."""
+        stale = self.active[symbol].stale_at
+        standbys: list[SourceState] = []
         coming = False
-        for source in self._of[symbol]:
-            if source is leader:
+        for source in self._sources[symbol]:
+            if source is current:
                 continue
-            of_use = source.useful_from is not None and source.name not in lead.left
-            # A better one is tried at the pace that is meant for those.
-            may_come = source.ready_at <= now and source.priority >= leader.priority and not coming
-            if of_use or may_come or (_there(source) and not coming):
-                found.append(source.name)
-                coming = coming or source.name not in lead.left
-            if of_use:
+            useful = source.useful_since is not None and source not in stale
+            # A better source is tried at the pace of trials, not as a standby.
+            may_connect = source.retry.retry_at <= now and source.priority >= current.priority and not coming
+            if useful or may_connect or (not source.idle and not coming):
+                standbys.append(source)
+                coming = coming or source not in stale
+            if useful:
                 break
-        return found
-
-
-def _there(source: SourceState) -> bool:
-    """Connected, or about to be."""
-    return source.connected_at is not None or source.connecting_at is not None
+        return standbys

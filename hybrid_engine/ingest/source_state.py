@@ -1,70 +1,197 @@
-"""How a source stands, and the lead of a symbol: what is decided upon. Times are monotonic seconds."""
+"""The one owner of what is known about a source: its connections, retry policy, names, sequence numbers and health.
 
-from dataclasses import dataclass, field
-from typing import NamedTuple
+The source selector reads it; the feed, its one thread, changes it. Times are monotonic seconds, those named `_ms`
+wall-clock milliseconds.
+"""
+
+import random
+from collections.abc import Iterator
+
+from hybrid_engine.config.sources import Source
+from hybrid_engine.exchanges import EXCHANGES
+from hybrid_engine.ingest.connection_attempt import ConnectionAttempt
+from hybrid_engine.ingest.failure import SourceDead, SourceFailed, SourceUndecodable
+from hybrid_engine.ingest.recent_trades import DuplicateWindow
+from hybrid_engine.ingest.retry_policy import MINUTE_S, RetryPolicy
+from hybrid_engine.ingest.sequence_gaps import SequenceTracker
+from hybrid_engine.ingest.session import Session
+from hybrid_engine.ingest.symbol_names import SymbolNames
+from hybrid_engine.runtime.clock import now_ms
+from hybrid_engine.runtime.log import Logger
+
+# How long the old and the new connection are read side by side in a planned move.
+OVERLAP_S = 1.0
+# A connection with a limited lifetime is replaced after this part of it, drawn so that many do not move together.
+MOVE_AFTER = (0.9, 0.98)
+
+log = Logger("hybrid_engine.ingest")
 
 
-@dataclass(slots=True, eq=False)
 class SourceState:
-    """One source as it stands. Of its connection: since when it is there, when it first and last said something that
-    makes sense, when each symbol last traded. `ready_at` and `beside_at` as Patience says; `failed_at`: the last time.
+    """A source with at most one connection in use (`session`) and at most one that will replace it (`successor`).
+
+    - `purpose`: why it is connected; `active_symbols`: the symbols whose trades are accepted from it;
+    - of the connection in use: `connected_at`; `useful_since`: the first valid frame or pong; `traded_at`: the last
+      trade of each symbol; `last_seen_at`, `last_seen_ms`: the last valid frame or pong;
+    - `undecodable`: the last failure was frames that do not decode;
+    - `moved_trades`, `failover_trades`: trades of its old connection, or of the source active before, that it may send
+      as well.
     """
 
-    name: str
-    priority: int
-    symbols: tuple[str, ...]
-    ready_at: float = 0.0
-    beside_at: float = 0.0
-    failed_at: float = float("-inf")
-    connecting_at: float | None = None
-    connected_at: float | None = None
-    useful_from: float | None = None
-    heard_at: float = 0.0
-    traded_at: dict[str, float] = field(default_factory=dict)
+    def __init__(self, config: Source, app_symbol: str, retry: RetryPolicy | None = None) -> None:
+        self.config = config
+        self.name, self.priority = config.name, config.priority
+        self.names = SymbolNames(config, app_symbol)
+        self.symbols = self.names.own
+        self.retry = retry or RetryPolicy()
+        self.sequence = SequenceTracker()
+        self.purpose = ""
+        self.active_symbols: set[str] = set()
+        self.session: Session | None = None
+        self.successor: Session | None = None
+        self.connecting_at: float | None = None
+        self.connecting_ms = 0
+        self.connected_at: float | None = None
+        self.useful_since: float | None = None
+        self.traded_at: dict[str, float] = {}
+        self.last_seen_at = 0.0
+        self.last_seen_ms: int | None = None
+        self.failed_at = float("-inf")
+        self.undecodable = False
+        self.moved_trades = DuplicateWindow()
+        self.failover_trades = DuplicateWindow()
+        self._attempt: ConnectionAttempt | None = None
+        self._failure = ""
+        self._move_at = self._next_move_at = 0.0
 
-    def connected(self, now: float) -> None:
-        self.connecting_at, self.connected_at, self.useful_from = None, now, None
-        self.traded_at.clear()
-
-    def gone(self) -> None:
-        self.connecting_at = self.connected_at = self.useful_from = None
-        self.traded_at.clear()
+    @property
+    def idle(self) -> bool:
+        return self.session is None and self._attempt is None
 
     @property
     def useful_s(self) -> float:
-        return 0.0 if self.useful_from is None else self.heard_at - self.useful_from
+        return 0.0 if self.useful_since is None else self.last_seen_at - self.useful_since
 
+    def sessions(self) -> Iterator[Session]:
+        """The open connections."""
+        if self.session is not None:
+            yield self.session
+        if self.successor is not None:
+            yield self.successor
 
-class Rules(NamedTuple):
-    stale_after_s: float
-    failback_after_s: float
-    hot: bool
+    def begin_connecting(self, now: float, purpose: str, attempt: ConnectionAttempt) -> None:
+        """Note an attempt for the connection in use, or for its successor where there is one in use."""
+        log.info("connecting", source=self.name, url=self.config.url, why=purpose)
+        self.retry.record_attempt(now)
+        self._attempt = attempt
+        if self.session is None:
+            self.connecting_at, self.connecting_ms = now, now_ms()
 
+    def finish_connecting(self, now: float) -> Session | None:
+        """The new session or successor once the attempt succeeded, else None. Raises SourceFailed."""
+        if self._attempt is None:
+            return None
+        try:
+            connection = self._attempt.result()
+        except SourceFailed:
+            self._attempt = None
+            raise
+        if connection is None:
+            return None
+        self._attempt = None
+        log.info("connected", source=self.name)
+        session = Session(self.config, self.names, connection)
+        if self.session is not None:
+            self.successor = session
+        else:
+            self.session = session
+            self.connecting_at, self.connected_at = None, now
+            self._plan_move(now)
+        return session
 
-class Change(NamedTuple):
-    """`new` leads `symbol` from now on; why: "first", "stale" (the old one is), "better". `silent_since`: when the old
-    one last traded, or began to lead."""
+    def mark_seen(self, now: float, received_ms: int) -> None:
+        """The connection in use delivered a valid frame or a pong."""
+        self.last_seen_at, self.last_seen_ms = now, received_ms
+        if self.useful_since is None:
+            self.useful_since = now
 
-    symbol: str
-    old: SourceState | None
-    new: SourceState
-    why: str
-    silent_since: float
+    def mark_recovered(self) -> None:
+        self._failure = ""
 
+    def mark_stale(self, now: float, failback_after_s: float) -> None:
+        """Another source trades and this one, still connected, does not."""
+        self._failure = "stale"
+        self.retry.record_failure(now, self.useful_s, 0.0, failback_after_s)
 
-@dataclass(slots=True)
-class ActiveSource:
-    """The lead of one symbol. `quiet`: nobody traded for stale_after_s; `left`: sources left as stale, and when."""
+    def fail(self, now: float, error: SourceFailed, failback_after_s: float) -> None:
+        """The source cannot be used now; the caller has closed its connection."""
+        self.undecodable = isinstance(error, SourceUndecodable)
+        self._failure = "dead" if isinstance(error, SourceDead) else "failed"
+        self.retry.record_failure(now, 0.0 if self.undecodable else self.useful_s, error.hold_s, failback_after_s)
+        self.failed_at = now
+        self._forget_connection()
+        if self._attempt is not None:  # meant for the successor; it becomes the connection in use
+            self.connecting_at = now
 
-    leader: SourceState | None = None
-    since: float = 0.0
-    quiet: bool = False
-    quiet_at: float = 0.0
-    left: dict[str, float] = field(default_factory=dict)
-    fresh_from: dict[str, float] = field(default_factory=dict)
-    suspect_since: float | None = None
-    probe: SourceState | None = None
-    probe_until: float = 0.0
-    next_probe_at: float = 0.0
-    probe_wait_s: float = 0.0
-    turn: int = 0
+    def release(self, now: float, failback_after_s: float) -> list[Session]:
+        """The source is not needed any more. Returns the sessions, which the caller closes."""
+        sessions = list(self.sessions())
+        if self.purpose == "better":
+            self.retry.record_failed_trial(now, self.useful_s, failback_after_s)
+        if self._attempt is not None:
+            self._attempt.abandon()
+        self._attempt = self.successor = None
+        self.moved_trades.trades.clear()
+        self._forget_connection()
+        return sessions
+
+    def _forget_connection(self) -> None:
+        self.session = self.connecting_at = self.connected_at = self.useful_since = None
+        self.traded_at.clear()
+        self.active_symbols.clear()
+
+    # Planned moves: a new connection replaces one that the exchange will close --------------------------------------
+
+    @property
+    def moving(self) -> bool:
+        """A new connection is being made or read beside the one in use: both may bring the same trades."""
+        return self.session is not None and (self._attempt is not None or self.successor is not None)
+
+    def _plan_move(self, now: float) -> None:
+        lifetime_s = EXCHANGES[self.config.kind].lifetime_s
+        self._move_at = now + lifetime_s * random.uniform(*MOVE_AFTER) if lifetime_s else float("inf")
+
+    def move_reason(self, now: float) -> str:
+        """Why a new connection must be made now; "" where none must."""
+        if self.session is None or self.moving or now < max(self._next_move_at, self.retry.retry_at):
+            return ""
+        return self.session.closing_reason or ("its lifetime is nearly over" if now >= self._move_at else "")
+
+    def move_ready(self, now: float) -> bool:
+        """Whether both connections have been read side by side for OVERLAP_S."""
+        began_at = None if self.successor is None else self.successor.first_valid_at
+        return began_at is not None and now - began_at >= OVERLAP_S
+
+    def finish_move(self, now: float) -> Session:
+        """Put the successor in use and return it."""
+        assert self.successor is not None
+        self.session, self.successor = self.successor, None
+        self._next_move_at = now + MINUTE_S  # also where the exchange announces at once that it closes this one, too
+        self.moved_trades.extend((), now)
+        self._plan_move(now)
+        return self.session
+
+    def fail_move(self, now: float, error: SourceFailed, failback_after_s: float) -> None:
+        """The new connection failed; the one in use stays."""
+        log.warn("the replacement connection failed", source=self.name, reason=str(error))
+        self.successor = None
+        self.moved_trades.trades.clear()
+        self.retry.record_failure(now, 0.0, error.hold_s, failback_after_s)
+
+    def describe(self, *, quiet: bool, stale: bool) -> str:
+        """For HEARTBEAT: trading, quiet, stale, standby where connected; else connecting, dead, stale, failed, off."""
+        if self.session is not None:
+            if self.active_symbols:
+                return "quiet" if quiet else "trading"
+            return "stale" if stale else "standby"
+        return "connecting" if self._attempt is not None else self._failure or "off"

@@ -13,7 +13,7 @@ import pytest
 from tests.support.accounting import check_finished, rows
 from tests.support.notify import Manager
 from tests.support.process import Launcher
-from tests.support.talker import accept, frame
+from tests.support.scripted_exchange import accept, frame
 
 
 def trade(number: int) -> bytes:

@@ -64,12 +64,12 @@ def left_out(before: Mark, marks: Sequence[Sequence[Mark]]) -> tuple[list[object
     numbers, holes = SequenceTracker(), SequenceGaps()
     numbers.observe([before])
     for of_message in marks:
-        for symbol, first, last, _lasting, came in numbers.observe(of_message):
-            if came:
-                holes.came(symbol, first, last)
+        for symbol, first, last, _lasting, missing in numbers.observe(of_message):
+            if not missing:
+                holes.fill(symbol, first, last)
             else:
                 holes.add(SequenceGap(symbol, "source", symbol, [(first, last)], 0, 0, 0.0))
-    return [(hole.symbol, hole.pieces) for hole in holes.over(float("inf")) if hole.count], numbers._due
+    return [(hole.symbol, hole.ranges) for hole in holes.pop_expired(float("inf")) if hole.count], numbers._due
 
 
 def same(messages: list[bytes]) -> bool:

@@ -1,4 +1,4 @@
-"""Exchanges of the tests of the feed, and a feed in a hurry; databases of the tests of the store."""
+"""Fixtures of the feed (exchanges, short intervals) and of the store (databases)."""
 
 from __future__ import annotations
 
@@ -7,33 +7,33 @@ from pathlib import Path
 
 import pytest
 
-from hybrid_engine.ingest import feed, source_connection, source_selector
+from hybrid_engine.ingest import feed, source_selector, source_state
 from hybrid_engine.storage.store import Store
 from tests.support.pipeline import INFO
 from tests.support.rows import batch, write
-from tests.support.talker import Talker
+from tests.support.scripted_exchange import ScriptedExchange
 
 
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+def fast_feed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Short intervals, so that tests of the feed on real sockets are quick."""
     monkeypatch.setattr(source_selector, "GRACE_S", 0.1)
-    monkeypatch.setattr(
-        source_selector, "SLOW_CONNECT_S", 15.0
-    )  # on a busy machine the best one leads first all the same
-    monkeypatch.setattr(source_connection, "OVERLAP_S", 0.1)
-    monkeypatch.setattr(feed, "TEND_S", 0.02)
+    # also on a busy machine the best source is active first
+    monkeypatch.setattr(source_selector, "SLOW_CONNECT_S", 15.0)
+    monkeypatch.setattr(source_state, "OVERLAP_S", 0.1)
+    monkeypatch.setattr(feed, "HOUSEKEEPING_S", 0.02)
 
 
 @pytest.fixture
-def one() -> Iterator[Talker]:
-    with Talker() as talker:
-        yield talker
+def primary() -> Iterator[ScriptedExchange]:
+    with ScriptedExchange() as exchange:
+        yield exchange
 
 
 @pytest.fixture
-def two() -> Iterator[Talker]:
-    with Talker() as talker:
-        yield talker
+def secondary() -> Iterator[ScriptedExchange]:
+    with ScriptedExchange() as exchange:
+        yield exchange
 
 
 @pytest.fixture

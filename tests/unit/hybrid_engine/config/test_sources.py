@@ -159,7 +159,7 @@ def source(url: str, symbol: str = "", kind: str = "binance") -> Source:
     ],
 )
 def test_a_tick_is_called_what_the_operator_calls_it(src: Source, app_symbol: str, theirs: str, ours: str) -> None:
-    assert SymbolNames(src, app_symbol).of(theirs) == ours
+    assert SymbolNames(src, app_symbol).local_name(theirs) == ours
 
 
 def test_gemini_v1_is_asked_for_each_part_by_name() -> None:

@@ -1,4 +1,4 @@
-"""What an exchange's own numbers leave out, on real sockets."""
+"""Missing sequence numbers on real sockets: what counts as missed, and what does not."""
 
 from __future__ import annotations
 
@@ -7,137 +7,138 @@ import json
 import pytest
 
 from hybrid_engine.config.sources import Source
-from hybrid_engine.ingest import sequence_gaps, source_connection
-from tests.support.feeding import Feeding, source
-from tests.support.talker import Talker, trade
+from hybrid_engine.ingest import sequence_gaps
+from tests.support.feed_harness import FeedHarness, source
+from tests.support.scripted_exchange import ScriptedExchange, trade
 
-pytestmark = pytest.mark.usefixtures("quick")
+pytestmark = pytest.mark.usefixtures("fast_feed")
 
 
 @pytest.mark.holds("MISSED")
-def test_what_the_numbers_leave_out_is_missed_and_a_reconnect_tells_it_exactly(
-    one: Talker, monkeypatch: pytest.MonkeyPatch
+def test_missing_numbers_are_counted_across_reconnects(
+    primary: ScriptedExchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sequence_gaps, "LATE_S", 0.0)
-    with Feeding(source("first", one, "BTC/USD")) as feeding:
-        feeding.leads("first")
-        feeding.until(lambda: one.open)
-        one.say(trade(100), trade(101), trade(104))
-        feeding.until(lambda: feeding.admission.snapshot().missed == 2)
-        one.peers[0].close()
-        feeding.until(lambda: len(one.peers) == 2)
-        one.say(trade(103), trade(104), trade(110), trade(111))  # repeats what it has sent, one of it too late
-        feeding.until(lambda: 111 in feeding.ids())
-        feeding.until(lambda: feeding.admission.snapshot().missed == 2 + 5)
-        assert feeding.admission.snapshot().duplicate == 1
-        assert feeding.ids() == [100, 101, 104, 103, 110, 111]
-        one.peers[1].close()
-        feeding.until(lambda: len(one.peers) == 3)
-        one.say(trade(120))
-        feeding.until(lambda: feeding.admission.snapshot().missed == 2 + 5 + 8)
-        feeding.admission.close_gaps(feeding.ticks[-1].received_ms)
-        assert [(gap.symbol, gap.missed) for gap in feeding.gaps("missed")] == [("BTC/USD", 2 + 5 + 8)]
+    with FeedHarness(source("primary", primary, "BTC/USD")) as harness:
+        harness.wait_active("primary")
+        harness.wait_until(lambda: primary.open_connections)
+        primary.send(trade(100), trade(101), trade(104))
+        harness.wait_until(lambda: harness.admission.snapshot().missed == 2)
+        primary.connections[0].close()
+        harness.wait_until(lambda: len(primary.connections) == 2)
+        primary.send(trade(103), trade(104), trade(110), trade(111))  # 104 again, and 103 too late
+        harness.wait_until(lambda: 111 in harness.ids())
+        harness.wait_until(lambda: harness.admission.snapshot().missed == 2 + 5)
+        assert harness.admission.snapshot().duplicate == 1
+        assert harness.ids() == [100, 101, 104, 103, 110, 111]
+        primary.connections[1].close()
+        harness.wait_until(lambda: len(primary.connections) == 3)
+        primary.send(trade(120))
+        harness.wait_until(lambda: harness.admission.snapshot().missed == 2 + 5 + 8)
+        harness.admission.close_gaps(harness.ticks[-1].received_ms)
+        assert [(gap.symbol, gap.missed) for gap in harness.gaps("missed")] == [("BTC/USD", 2 + 5 + 8)]
 
 
 @pytest.mark.holds("MISSED")
-def test_what_comes_late_is_not_missed(one: Talker, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In another message, after its turn; and a heartbeat that overtakes the trades that it tells of."""
-    monkeypatch.setattr(sequence_gaps, "LATE_S", 3600.0)  # however slow the machine is: the stop books the rest
+def test_late_numbers_are_not_missed(primary: ScriptedExchange, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trades after their turn, and a heartbeat that arrives before the trades whose ids it reports."""
+    monkeypatch.setattr(sequence_gaps, "LATE_S", 3600.0)  # also on a slow machine; the stop records the rest
 
     def match(number: int, kind: str = "match", key: str = "trade_id") -> str:
         body = {"type": kind, "product_id": "BTC-USD", key: number, "price": "10.5", "size": "1"}
         return json.dumps({**body, "time": "2026-01-02T03:04:05Z"})
 
-    with Feeding(Source("first", one.url(), "coinbase", ("BTC/USD",), 1, "")) as feeding:
-        feeding.leads("first")
-        feeding.until(lambda: one.open)
-        one.say(match(1), match(5))
-        feeding.until(lambda: 5 in feeding.ids())
-        one.say(match(4), match(2), match(3))
-        feeding.until(lambda: 3 in feeding.ids())
-        one.say(match(9, "heartbeat", "last_trade_id"), match(6), match(8), match(9))
-        one.say(match(12, "heartbeat", "last_trade_id"))
-        one.say(match(13))
-        feeding.until(lambda: 13 in feeding.ids())
-        assert feeding.ids() == [1, 5, 4, 2, 3, 6, 8, 9, 13]
-        assert feeding.admission.snapshot().missed == 0
-    assert feeding.admission.snapshot().missed == 4  # 7, 10, 11 and 12 never came
+    with FeedHarness(Source("primary", primary.url(), "coinbase", ("BTC/USD",), 1, "")) as harness:
+        harness.wait_active("primary")
+        harness.wait_until(lambda: primary.open_connections)
+        primary.send(match(1), match(5))
+        harness.wait_until(lambda: 5 in harness.ids())
+        primary.send(match(4), match(2), match(3))
+        harness.wait_until(lambda: 3 in harness.ids())
+        primary.send(match(9, "heartbeat", "last_trade_id"), match(6), match(8), match(9))
+        primary.send(match(12, "heartbeat", "last_trade_id"))
+        primary.send(match(13))
+        harness.wait_until(lambda: 13 in harness.ids())
+        assert harness.ids() == [1, 5, 4, 2, 3, 6, 8, 9, 13]
+        assert harness.admission.snapshot().missed == 0
+    assert harness.admission.snapshot().missed == 4  # 7, 10, 11 and 12 never came
 
 
 @pytest.mark.holds("MISSED")
-def test_a_stop_books_what_did_not_come_by_then(one: Talker) -> None:
-    with Feeding(source("first", one, "BTC/USD")) as feeding:
-        feeding.leads("first")
-        feeding.until(lambda: one.open)
-        one.say(trade(1), trade(4))
-        feeding.until(lambda: 4 in feeding.ids())
-    assert feeding.admission.snapshot().missed == 2
+def test_stop_records_pending_gaps(primary: ScriptedExchange) -> None:
+    with FeedHarness(source("primary", primary, "BTC/USD")) as harness:
+        harness.wait_active("primary")
+        harness.wait_until(lambda: primary.open_connections)
+        primary.send(trade(1), trade(4))
+        harness.wait_until(lambda: 4 in harness.ids())
+    assert harness.admission.snapshot().missed == 2
 
 
 @pytest.mark.holds("MISSED")
-def test_what_another_source_covered_is_not_missed(one: Talker, two: Talker) -> None:
-    pair = source("first", one, "BTC/USD"), source("second", two, "BTC/USD", priority=2)
-    with Feeding(*pair, failback_after_s=0.6) as feeding:
-        feeding.leads("first")
-        feeding.until(lambda: one.open)
-        one.say(trade(1), trade(2))
-        feeding.until(lambda: 2 in feeding.ids())
-        one.open[0].close()
-        feeding.leads("second")
+def test_trades_that_another_source_delivered_are_not_missed(
+    primary: ScriptedExchange, secondary: ScriptedExchange
+) -> None:
+    pair = source("primary", primary, "BTC/USD"), source("secondary", secondary, "BTC/USD", priority=2)
+    with FeedHarness(*pair, failback_after_s=0.6) as harness:
+        harness.wait_active("primary")
+        harness.wait_until(lambda: primary.open_connections)
+        primary.send(trade(1), trade(2))
+        harness.wait_until(lambda: 2 in harness.ids())
+        primary.open_connections[0].close()
+        harness.wait_active("secondary")
         number = 100
 
         def market() -> bool:
             nonlocal number
             number += 1
-            two.say(trade(number))
-            one.say(trade(number))
-            return feeding.feed.source == "first"
+            secondary.send(trade(number))
+            primary.send(trade(number))
+            return harness.feed.source == "primary"
 
-        feeding.until(market, "the way back")
+        harness.wait_until(market, "the failback")
         market()
-        feeding.until(lambda: number in feeding.ids("first"))
-        assert feeding.admission.snapshot().missed == 0
-        one.say(trade(number + 4))
-        feeding.until(lambda: feeding.admission.snapshot().missed == 3)
+        harness.wait_until(lambda: number in harness.ids("primary"))
+        assert harness.admission.snapshot().missed == 0
+        primary.send(trade(number + 4))
+        harness.wait_until(lambda: harness.admission.snapshot().missed == 3)
 
 
 @pytest.mark.holds("MISSED")
-def test_who_leads_again_after_another_did_has_missed_nothing(one: Talker, two: Talker) -> None:
-    pair = source("first", one, "BTC/USD"), source("second", two, "BTC/USD", priority=2)
-    with Feeding(*pair) as feeding:
-        feeding.leads("first")
-        feeding.until(lambda: one.open)
-        one.say(trade(1), trade(2))
-        feeding.until(lambda: 2 in feeding.ids())
-        one.open[0].close()
-        feeding.leads("second")
-        feeding.until(lambda: two.open)
-        two.say(trade(100))
-        feeding.until(lambda: 100 in feeding.ids() and feeding.ingest._overview.last_heard_from(second(feeding), ""))
-        two.stop()
-        feeding.leads("first")
-        feeding.until(lambda: one.open)
-        one.say(trade(50), trade(52))
-        feeding.until(lambda: feeding.admission.snapshot().missed)
-        assert feeding.admission.snapshot().missed == 1
-
-
-def second(feeding: Feeding) -> source_connection.SourceConnection:
-    return feeding.ingest._links["second"]
+def test_gap_while_another_source_was_active_is_not_missed(
+    primary: ScriptedExchange, secondary: ScriptedExchange
+) -> None:
+    pair = source("primary", primary, "BTC/USD"), source("secondary", secondary, "BTC/USD", priority=2)
+    with FeedHarness(*pair) as harness:
+        harness.wait_active("primary")
+        harness.wait_until(lambda: primary.open_connections)
+        primary.send(trade(1), trade(2))
+        harness.wait_until(lambda: 2 in harness.ids())
+        primary.open_connections[0].close()
+        harness.wait_active("secondary")
+        harness.wait_until(lambda: secondary.open_connections)
+        secondary.send(trade(100))
+        harness.wait_until(lambda: 100 in harness.ids())
+        assert harness.ingest._selector.active["BTC/USD"].last_useful is harness.source("secondary")
+        secondary.stop()
+        harness.wait_active("primary")
+        harness.wait_until(lambda: primary.open_connections)
+        primary.send(trade(50), trade(52))
+        harness.wait_until(lambda: harness.admission.snapshot().missed)
+        assert harness.admission.snapshot().missed == 1
 
 
 @pytest.mark.holds("MISSED")
-def test_numbers_of_a_standby_are_followed_and_not_counted(one: Talker, two: Talker) -> None:
-    pair = source("first", one, "BTC/USD"), source("second", two, "BTC/USD", priority=2)
-    with Feeding(*pair, standby="hot") as feeding:
-        feeding.leads("first")
-        feeding.until(lambda: one.open)
-        one.say(trade(1))
-        feeding.until(lambda: feeding.ids() == [1] and two.open)
-        two.say(trade(101), trade(105))
-        feeding.until(lambda: second(feeding).standing.traded_at)
-        one.open[0].close()
-        feeding.leads("second")
-        two.say(trade(108))
-        feeding.until(lambda: feeding.admission.snapshot().missed)
-        assert feeding.admission.snapshot().missed == 2
+def test_standby_numbers_are_tracked_but_not_counted(primary: ScriptedExchange, secondary: ScriptedExchange) -> None:
+    pair = source("primary", primary, "BTC/USD"), source("secondary", secondary, "BTC/USD", priority=2)
+    with FeedHarness(*pair, standby="hot") as harness:
+        harness.wait_active("primary")
+        harness.wait_until(lambda: primary.open_connections)
+        primary.send(trade(1))
+        harness.wait_until(lambda: harness.ids() == [1] and secondary.open_connections)
+        secondary.send(trade(101), trade(105))
+        harness.wait_until(lambda: harness.source("secondary").traded_at)
+        primary.open_connections[0].close()
+        harness.wait_active("secondary")
+        secondary.send(trade(108))
+        harness.wait_until(lambda: harness.admission.snapshot().missed)
+        assert harness.admission.snapshot().missed == 2

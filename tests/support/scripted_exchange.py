@@ -1,4 +1,4 @@
-"""An exchange that says, on real sockets, exactly what a test tells it, and answers pings by itself."""
+"""A WebSocket server that sends exactly the messages a test passes to it, and answers pings by itself."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TEXT, CLOSE, PING, PONG = 1, 8, 9, 10
 
 
 def frame(opcode: int, payload: bytes, *, fin: bool = True, rsv: int = 0, length: int | None = None) -> bytes:
-    """A frame as a server sends it; `length` lies about the payload's."""
+    """A frame as a server sends it; `length` overrides the length in its header."""
     size = len(payload) if length is None else length
     head = bytes([(0x80 if fin else 0) | rsv << 4 | opcode])
     if size < 126:
@@ -28,16 +28,16 @@ def frame(opcode: int, payload: bytes, *, fin: bool = True, rsv: int = 0, length
 
 
 def accept(peer: socket.socket) -> None:
-    """The server's half of the handshake."""
+    """Make the server's half of the handshake."""
     request = b""
     while b"\r\n\r\n" not in request:
-        got = peer.recv(4096)
-        if not got:
-            raise ConnectionError("hung up in the middle of its request")
-        request += got
-    found = re.search(rb"(?i)sec-websocket-key: (\S+)", request)
-    assert found
-    answer = base64.b64encode(hashlib.sha1(found[1] + GUID).digest())
+        data = peer.recv(4096)
+        if not data:
+            raise ConnectionError("the client closed during its request")
+        request += data
+    key = re.search(rb"(?i)sec-websocket-key: (\S+)", request)
+    assert key
+    answer = base64.b64encode(hashlib.sha1(key[1] + GUID).digest())
     peer.sendall(
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         b"Sec-WebSocket-Accept: " + answer + b"\r\n\r\n"
@@ -50,17 +50,17 @@ def trade(number: int | None, symbol: str = "BTCUSDT") -> str:
     return json.dumps({key: value for key, value in body.items() if value is not None})
 
 
-class Peer:
-    """One connection of a client."""
+class ScriptedConnection:
+    """One connection of a client; a `mute` one answers no ping."""
 
     def __init__(self, sock: socket.socket, mute: bool) -> None:
         self._sock = sock
         self.open = True
-        self.mute = mute  # answers no ping
+        self.mute = mute
         threading.Thread(target=self._listen, daemon=True).start()
 
-    def say(self, *texts: str) -> None:
-        """Send messages, all in one go."""
+    def send(self, *texts: str) -> None:
+        """Send the messages together."""
         self._sock.sendall(b"".join(frame(TEXT, text.encode()) for text in texts))
 
     def close(self, code: int = 1001) -> None:
@@ -71,8 +71,8 @@ class Peer:
     def _listen(self) -> None:
         data = b""
         with contextlib.suppress(OSError):
-            while got := self._sock.recv(65536):
-                data += got
+            while chunk := self._sock.recv(65536):
+                data += chunk
                 while len(data) >= 6 and len(data) >= 6 + (data[1] & 0x7F):
                     opcode, end = data[0] & 0xF, 6 + (data[1] & 0x7F)
                     body = bytes(byte ^ data[2 + n % 4] for n, byte in enumerate(data[6:end]))
@@ -83,20 +83,20 @@ class Peer:
         self._sock.close()
 
 
-class Talker:
-    """`peers`: every connection there was, in order; `tried`: when each was asked for (monotonic seconds).
+class ScriptedExchange:
+    """`connections`: all so far, in order; `attempts`: when each TCP connection was made (monotonic seconds).
 
-    `answer`: bytes that refuse the next requests, instead of the handshake; `hang_up`: connections are closed as soon
-    as they are made; `slow_s`: how long it takes over the handshake.
+    `refusal`: bytes to answer the next requests with instead of the handshake; `mute`: it answers no ping;
+    `closes_at_once`: it closes each connection after the handshake; `handshake_s`: how long it waits before that.
     """
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self._tls = tls
-        self.peers: list[Peer] = []
-        self.tried: list[float] = []
-        self.answer = b""
-        self.mute = self.hang_up = False
-        self.slow_s = 0.0
+        self.connections: list[ScriptedConnection] = []
+        self.attempts: list[float] = []
+        self.refusal = b""
+        self.mute = self.closes_at_once = False
+        self.handshake_s = 0.0
         self._server = socket.create_server(("127.0.0.1", 0))
         self.port = self._server.getsockname()[1]
         threading.Thread(target=self._serve, daemon=True).start()
@@ -105,45 +105,45 @@ class Talker:
         return f"ws://127.0.0.1:{self.port}/ws/{stream}"
 
     @property
-    def open(self) -> list[Peer]:
-        return [peer for peer in self.peers if peer.open]
+    def open_connections(self) -> list[ScriptedConnection]:
+        return [connection for connection in self.connections if connection.open]
 
-    def say(self, *texts: str) -> None:
-        """To everybody who is connected."""
-        for peer in self.open:
+    def send(self, *texts: str) -> None:
+        """Send the messages to every open connection."""
+        for connection in self.open_connections:
             with contextlib.suppress(OSError):
-                peer.say(*texts)
+                connection.send(*texts)
 
     def _serve(self) -> None:
         with contextlib.suppress(OSError):
             while True:
                 sock, _ = self._server.accept()
-                self.tried.append(time.monotonic())
+                self.attempts.append(time.monotonic())
                 with contextlib.suppress(OSError):
                     if self._tls is not None:
                         sock = self._tls.wrap_socket(sock, server_side=True)
-                    if self.answer:
+                    if self.refusal:
                         sock.recv(65536)
-                        sock.sendall(self.answer)
+                        sock.sendall(self.refusal)
                         sock.close()
                         continue
-                    time.sleep(self.slow_s)
+                    time.sleep(self.handshake_s)
                     accept(sock)
-                    if self.hang_up:
+                    if self.closes_at_once:
                         sock.sendall(frame(CLOSE, struct.pack(">H", 1001)))
                         sock.close()
                     else:
-                        self.peers.append(Peer(sock, self.mute))
+                        self.connections.append(ScriptedConnection(sock, self.mute))
 
     def stop(self) -> None:
-        """Refuse whoever comes, and hang up."""
+        """Close the listening socket and every connection."""
         with contextlib.suppress(OSError):
             self._server.shutdown(socket.SHUT_RDWR)
         self._server.close()
-        for peer in self.open:
-            peer.close()
+        for connection in self.open_connections:
+            connection.close()
 
-    def __enter__(self) -> Talker:
+    def __enter__(self) -> ScriptedExchange:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:

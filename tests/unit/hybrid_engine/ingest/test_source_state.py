@@ -1,0 +1,105 @@
+"""Planned moves on real sockets: a connection is replaced before the exchange closes it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from hybrid_engine.ingest import source_state
+from tests.support.feed_harness import FeedHarness, source
+from tests.support.scripted_exchange import ScriptedExchange, trade
+
+pytestmark = pytest.mark.usefixtures("fast_feed")
+SHUTDOWN = json.dumps({"e": "serverShutdown", "E": 1_770_123_456_789})
+
+
+def test_early_close_is_a_failure_that_the_new_connection_ends(primary: ScriptedExchange) -> None:
+    with FeedHarness(source("primary", primary, "BTC/USD")) as harness:
+        harness.wait_active("primary")
+        harness.wait_until(lambda: primary.open_connections)
+        primary.handshake_s = 0.5
+        primary.send(trade(1), SHUTDOWN)
+        harness.wait_until(lambda: len(primary.attempts) == 2)
+        primary.connections[0].close()
+        harness.wait_until(lambda: harness.feed.source_failures == 1)
+        harness.wait_until(lambda: len(primary.connections) == 2)
+        primary.connections[1].send(trade(2))
+        harness.wait_until(lambda: harness.ids() == [1, 2])
+        assert len(primary.attempts) == 2
+
+
+@pytest.mark.holds("MOVES")
+@pytest.mark.parametrize("cause", ["announced", "lifetime"])
+def test_planned_move_loses_and_repeats_nothing(
+    primary: ScriptedExchange, cause: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if cause == "lifetime":
+        monkeypatch.setattr(source_state, "MOVE_AFTER", (1e-5, 1e-5))  # of 24 h: 0.9 s
+    with FeedHarness(source("primary", primary, "BTC/USD")) as harness:
+        harness.wait_active("primary")
+        harness.wait_until(lambda: primary.open_connections)
+        number = 0
+
+        def market() -> bool:
+            nonlocal number
+            number += 1
+            primary.send(trade(number))  # both connections receive the same trades
+            return harness.feed.moves == 1
+
+        market()
+        if cause == "announced":
+            primary.send(SHUTDOWN)
+        harness.wait_until(market, "the move")
+        harness.wait_until(lambda: not primary.connections[0].open)
+        market()
+        harness.wait_until(lambda: number in harness.ids())
+        assert harness.ids() == list(range(1, number + 1))
+        counters = harness.admission.snapshot()
+        assert (counters.duplicate, counters.missed, harness.feed.source_failures) == (0, 0, 0)
+        assert harness.gaps("down") == []
+        assert len(primary.attempts) == 2
+        primary.send(SHUTDOWN)
+        harness.sleep(0.3)
+        assert len(primary.attempts) == 2  # at most one move a minute, however often it is announced
+
+
+def test_old_connection_that_closes_during_a_move_is_no_failure(
+    primary: ScriptedExchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source_state, "OVERLAP_S", 60.0)
+    with FeedHarness(source("primary", primary, "BTC/USD")) as harness:
+        harness.wait_active("primary")
+        harness.wait_until(lambda: primary.open_connections)
+        primary.send(trade(1), SHUTDOWN)
+        harness.wait_until(lambda: harness.source("primary").successor, "the new connection beside the old one")
+        primary.send(trade(2))
+        harness.wait_until(lambda: 2 in harness.ids())
+        primary.connections[1].send(trade(3))
+        primary.connections[0].close()
+        harness.wait_until(lambda: harness.feed.moves == 1)
+        primary.send(trade(4))
+        harness.wait_until(lambda: 4 in harness.ids())
+        assert harness.ids() == [1, 2, 3, 4]
+        assert harness.feed.source_failures == 0
+
+
+def test_standby_keeps_its_trades_across_a_move(primary: ScriptedExchange, secondary: ScriptedExchange) -> None:
+    pair = source("primary", primary, "BTC/USD"), source("secondary", secondary, "BTC/USD", priority=2)
+    with FeedHarness(*pair, standby="hot") as harness:
+        harness.wait_active("primary")
+        harness.wait_until(lambda: primary.open_connections)
+        primary.send(trade(1))
+        harness.wait_until(lambda: harness.ids() == [1] and secondary.open_connections)
+        secondary.send(trade(101), trade(102), SHUTDOWN)
+        harness.wait_until(lambda: len(secondary.connections) == 2)
+        secondary.send(trade(103))
+        harness.wait_until(lambda: harness.feed.moves == 1)
+        secondary.send(trade(104))
+        harness.wait_until(lambda: len(secondary.open_connections) == 1)
+        harness.sleep(0.1)
+        assert harness.ids() == [1]
+        primary.open_connections[0].close()
+        harness.wait_active("secondary")
+        harness.wait_until(lambda: len(harness.ids("secondary")) == 4)
+        assert harness.ids("secondary") == [101, 102, 103, 104]
