@@ -54,13 +54,12 @@ class Delivery:
             if batch.valid and session.first_valid_at is None:
                 session.first_valid_at = now
         else:
-            previous_ms = source.last_seen_ms or received_ms
+            if batch.marks:
+                self.observe_marks(source, session, batch.marks, received_ms)
             for symbol in batch.traded_symbols:
                 source.traded_at[symbol] = now
             if batch.valid:
                 self.mark_seen(source, received_ms, traded=bool(batch.traded_symbols))
-            if batch.marks:
-                self.observe_marks(source, session, batch.marks, previous_ms, received_ms)
             if batch.trades:
                 self._offer_batch(source, batch, now, received_ms)
         if session.errors_in_a_row >= limit:
@@ -87,32 +86,24 @@ class Delivery:
 
     def mark_seen(self, source: SourceState, received_ms: int, *, traded: bool = False) -> None:
         """The connection in use delivered a valid frame or a pong; `traded`: the frames had trades."""
-        now = time.monotonic()
+        now, became_useful = time.monotonic(), source.useful_since is None
         self._feed.last_frame_ms = received_ms
-        became_useful = source.useful_since is None
-        source.mark_seen(now, received_ms)
+        usable = source.mark_seen(now, received_ms, traded=traded)
         if became_useful:
             self._selector.note_useful(source)
-        if source.undecodable and not traded:
-            return  # it failed because its trades do not decode: its heartbeats do not make it usable again
-        self.usable_at = now
-        source.mark_recovered()
-        if self._silent and source.active_symbols:
-            self.end_silences(source, received_ms)
+        if usable:
+            self.usable_at = now
+            if self._silent and source.active_symbols:
+                self.end_silences(source, received_ms)
 
     def observe_marks(
-        self,
-        source: SourceState,
-        session: Session,
-        marks: Iterable[Sequence[Mark]],
-        previous_ms: int,
-        received_ms: int,
+        self, source: SourceState, session: Session, marks: Iterable[Sequence[Mark]], received_ms: int
     ) -> None:
-        """Compare sequence numbers, message by message; numbers count as missing only of what the source is active for.
+        """Compare sequence numbers, message by message; missing ones count for active and for unknown symbols.
 
-        `previous_ms`: the last frame before, where a gap begins.
+        A gap begins at the last frame before, so this comes before `mark_seen`.
         """
-        own, active_symbols = source.symbols, source.active_symbols
+        own, active_symbols, from_ms = source.symbols, source.active_symbols, source.last_seen_ms or received_ms
         for marks_of_message in marks:
             for exchange_symbol, first, last, lasting, missing in source.sequence.observe(marks_of_message):
                 key = (source.name, exchange_symbol, None if lasting else session)
@@ -122,7 +113,7 @@ class Delivery:
                 symbol = source.names.local_name(exchange_symbol) if exchange_symbol or len(own) == 1 else ""
                 if active_symbols and (symbol in active_symbols or symbol not in own):
                     ranges, now = [(first, last)], time.monotonic()
-                    self._gaps.add(SequenceGap(key, source.name, symbol, ranges, previous_ms, received_ms, now))
+                    self._gaps.add(SequenceGap(key, source.name, symbol, ranges, from_ms, received_ms, now))
 
     def flush_expired(self, now: float) -> None:
         """Record the gaps whose numbers did not arrive late either."""

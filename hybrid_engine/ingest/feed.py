@@ -226,10 +226,9 @@ class FeedIngest(IngestStage):
             with suppress(SourceFailed):
                 self._delivery.deliver(source, old, old.connection.receive(), self.settings.parse_error_limit)
             self._poller.close_session(old)
-        received_ms = now_ms()
         new = source.finish_move(time.monotonic())
         source.sequence.start_connection(lambda symbol: True)
-        self._delivery.observe_marks(source, new, new.marks, source.last_seen_ms or received_ms, received_ms)
+        self._delivery.observe_marks(source, new, new.marks, now_ms())
         for symbol in source.active_symbols | new.unknown_symbols if source.active_symbols else ():
             self._delivery.offer_moved_trades(source, new, symbol)
         new.inherit_standby_trades(old)

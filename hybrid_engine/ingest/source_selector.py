@@ -52,15 +52,17 @@ class SourceChange(NamedTuple):
 
 @dataclass(slots=True)
 class ActiveSource:
-    """The active source of one symbol, and what its selection depends on.
+    """Selects the active source of one symbol among the `sources` that carry it, best first.
 
-    - `last_useful`: the source that was last active and useful;
+    - `source`: the active one, `since` when; `last_useful`: the source that was last active and useful;
     - `quiet`: no source traded for stale_after_s; `quiet_at`: when that was last so;
     - `stale_at`: the sources that were replaced as stale, and when, until they trade again; `fresh_at`: when they did;
     - `suspect_since`: when another source was first seen to trade while the active one did not;
     - `probe`: the source that is connected for a comparison, until `probe_until`.
     """
 
+    symbol: str
+    sources: list[SourceState]
     source: SourceState | None = None
     since: float = 0.0
     last_useful: SourceState | None = None
@@ -75,143 +77,107 @@ class ActiveSource:
     probe_pause_s: float = 0.0
     next_probe: int = 0
 
-
-class SourceSelector:
-    """`sources`: best first. After `decide`, `wanted` has the sources to connect and the purpose of each."""
-
-    def __init__(self, sources: Sequence[SourceState]) -> None:
-        self.active = {symbol: ActiveSource() for source in sources for symbol in source.symbols}
-        self.wanted: dict[SourceState, str] = {}
-        self._sources = {symbol: [s for s in sources if symbol in s.symbols] for symbol in self.active}
-
-    @property
-    def shared_symbols(self) -> list[str]:
-        """The symbols that several sources carry."""
-        return [symbol for symbol, sources in self._sources.items() if len(sources) > 1]
-
-    def note_useful(self, source: SourceState) -> None:
-        """An active source became useful, or a useful one active."""
-        for symbol in source.active_symbols:
-            self.active[symbol].last_useful = source
-
-    def decide(self, now: float, rules: SelectionRules) -> list[SourceChange]:
-        """Change the active sources where that is due, and renew `wanted`. Returns the changes."""
-        changes = [change for symbol in self.active if (change := self._update(symbol, now, rules)) is not None]
-        requests = [request for symbol in self.active for request in self._requests(symbol, now, rules)]
-        self.wanted = {}
-        for purpose in PURPOSES:
-            for source, requested in requests:
-                if requested == purpose:
-                    self.wanted.setdefault(source, purpose)
-        return changes
-
-    def _update(self, symbol: str, now: float, rules: SelectionRules) -> SourceChange | None:
-        active = self.active[symbol]
-        for source in self._sources[symbol]:
-            traded_at = source.traded_at.get(symbol, 0.0)
-            if traded_at > active.stale_at.get(source, float("inf")):
-                del active.stale_at[source]
-                active.fresh_at[source] = traded_at
-        old = active.source
+    def update(self, now: float, rules: SelectionRules) -> SourceChange | None:
+        """Change the active source where that is due."""
+        for source in self.sources:
+            traded_at = source.traded_at.get(self.symbol, 0.0)
+            if traded_at > self.stale_at.get(source, float("inf")):
+                del self.stale_at[source]
+                self.fresh_at[source] = traded_at
+        old = self.source
         if old is not None and old.connected_at is None:
-            old = active.source = None
-        new, reason = (self._first(symbol, now), "first") if old is None else self._replacement(symbol, old, now, rules)
+            old = self.source = None
+        new, reason = (self._first(now), "first") if old is None else self._replacement(old, now, rules)
         if new is None:
             return None
-        silent_since = active.since
+        silent_since = self.since
         if old is not None:
-            silent_since = max(silent_since, old.traded_at.get(symbol, 0.0))
+            silent_since = max(silent_since, old.traded_at.get(self.symbol, 0.0))
             if reason == "stale":
-                active.stale_at[old] = now
-        active.source, active.since = new, now
-        active.quiet, active.suspect_since, active.probe = False, None, None
-        return SourceChange(symbol, old, new, reason, silent_since)
+                self.stale_at[old] = now
+        self.source, self.since = new, now
+        self.quiet, self.suspect_since, self.probe = False, None, None
+        return SourceChange(self.symbol, old, new, reason, silent_since)
 
-    def _first(self, symbol: str, now: float) -> SourceState | None:
+    def _first(self, now: float) -> SourceState | None:
         """The best connected source; those that are not stale come first, and then those that are useful already.
 
         At the very first, a better source that is just being connected is waited for.
         """
-        active, connected = self.active[symbol], []
-        for source in self._sources[symbol]:
+        connected: list[SourceState] = []
+        for source in self.sources:
             if source.connected_at is not None:
                 connected.append(source)
-            elif not (active.since or connected) and now - (source.connecting_at or -1e9) < SLOW_CONNECT_S:
+            elif not (self.since or connected) and now - (source.connecting_at or -1e9) < SLOW_CONNECT_S:
                 return None
-        return min(connected, key=lambda s: (s in active.stale_at, s.useful_since is None), default=None)
+        return min(connected, key=lambda s: (s in self.stale_at, s.useful_since is None), default=None)
 
-    def _replacement(
-        self, symbol: str, old: SourceState, now: float, rules: SelectionRules
-    ) -> tuple[SourceState | None, str]:
+    def _replacement(self, old: SourceState, now: float, rules: SelectionRules) -> tuple[SourceState | None, str]:
         """The source that is to replace `old`, and why."""
-        active = self.active[symbol]
-        silent_since = max(active.since, old.traded_at.get(symbol, 0.0))
-        active.quiet = False
+        silent_since = max(self.since, old.traded_at.get(self.symbol, 0.0))
+        self.quiet = False
         if now - silent_since >= rules.stale_after_s:
-            others = [s for s in self._sources[symbol] if s is not old and s.connected_at is not None]
-            trading = next((s for s in others if s.traded_at.get(symbol, 0.0) > silent_since), None)
+            others = [s for s in self.sources if s is not old and s.connected_at is not None]
+            trading = next((s for s in others if s.traded_at.get(self.symbol, 0.0) > silent_since), None)
             if trading is not None:
-                active.suspect_since = active.suspect_since or now
-                if now - active.suspect_since >= GRACE_S:
+                self.suspect_since = self.suspect_since or now
+                if now - self.suspect_since >= GRACE_S:
                     return trading, "stale"
             else:
-                active.quiet, active.quiet_at, active.suspect_since = True, now, None
-                self._update_probe(symbol, old, bool(others), now, rules)
+                self.quiet, self.quiet_at, self.suspect_since = True, now, None
+                self._update_probe(old, bool(others), now, rules)
         else:
-            active.suspect_since = active.probe = None
-            if now - active.quiet_at >= PROBE_RESET_FACTOR * rules.stale_after_s:
-                active.probe_pause_s = active.next_probe_at = 0.0
-        for source in self._sources[symbol]:
+            self.suspect_since = self.probe = None
+            if now - self.quiet_at >= PROBE_RESET_FACTOR * rules.stale_after_s:
+                self.probe_pause_s = self.next_probe_at = 0.0
+        for source in self.sources:
             if source.priority >= old.priority:
                 break
-            if source not in active.stale_at and self._is_proven(symbol, source, old, rules):
+            if source not in self.stale_at and self._is_proven(source, old, rules):
                 return source, "better"
         return None, ""
 
-    def _update_probe(
-        self, symbol: str, current: SourceState, comparable: bool, now: float, rules: SelectionRules
-    ) -> None:
+    def _update_probe(self, current: SourceState, comparable: bool, now: float, rules: SelectionRules) -> None:
         """End a probe that is over; begin one where no other source is connected: the others in turn, ever later."""
-        active = self.active[symbol]
-        if active.probe is not None and now >= active.probe_until:
-            active.probe = None
-        if active.probe is not None or comparable or now < active.next_probe_at:
+        if self.probe is not None and now >= self.probe_until:
+            self.probe = None
+        if self.probe is not None or comparable or now < self.next_probe_at:
             return
-        others = [s for s in self._sources[symbol] if s is not current]
-        in_turn = others[active.next_probe :] + others[: active.next_probe]
+        others = [s for s in self.sources if s is not current]
+        in_turn = others[self.next_probe :] + others[: self.next_probe]
         ready = next((s for s in in_turn if s.retry.retry_at <= now), None)
         if ready is None:
             return
-        active.probe, active.next_probe = ready, (others.index(ready) + 1) % len(others)
-        active.probe_until = now + min(PROBE_S, max(2 * GRACE_S, rules.stale_after_s))
-        active.probe_pause_s = min(LONGEST_PROBE_PAUSE_S, max(2 * active.probe_pause_s, rules.stale_after_s))
-        active.next_probe_at = active.probe_until + active.probe_pause_s
+        self.probe, self.next_probe = ready, (others.index(ready) + 1) % len(others)
+        self.probe_until = now + min(PROBE_S, max(2 * GRACE_S, rules.stale_after_s))
+        self.probe_pause_s = min(LONGEST_PROBE_PAUSE_S, max(2 * self.probe_pause_s, rules.stale_after_s))
+        self.next_probe_at = self.probe_until + self.probe_pause_s
 
-    def _is_proven(self, symbol: str, source: SourceState, current: SourceState, rules: SelectionRules) -> bool:
+    def _is_proven(self, source: SourceState, current: SourceState, rules: SelectionRules) -> bool:
         """Whether `source` has been useful for failback_after_s and keeps up with the trades of `current`."""
         if source.connected_at is None or source.useful_since is None:
             return False
-        useful_since = max(source.useful_since, self.active[symbol].fresh_at.get(source, 0.0))
+        useful_since = max(source.useful_since, self.fresh_at.get(source, 0.0))
         if source.last_seen_at - useful_since < rules.failback_after_s:
             return False
-        newest = current.traded_at.get(symbol, 0.0)
-        if symbol in source.traded_at:
-            return source.traded_at[symbol] >= newest - rules.stale_after_s
+        newest = current.traded_at.get(self.symbol, 0.0)
+        if self.symbol in source.traded_at:
+            return source.traded_at[self.symbol] >= newest - rules.stale_after_s
         return newest <= source.connected_at
 
-    def _requests(self, symbol: str, now: float, rules: SelectionRules) -> list[tuple[SourceState, str]]:
-        """The sources to connect for `symbol`, and why."""
-        active, current = self.active[symbol], self.active[symbol].source
+    def requests(self, now: float, rules: SelectionRules) -> list[tuple[SourceState, str]]:
+        """The sources to connect for the symbol, and why."""
+        current = self.source
         if current is None:
-            return [(source, "needed") for source in self._needed(symbol, now)]
+            return [(source, "needed") for source in self._needed(now)]
         requests = [(current, "active")]
         trial_s = 1.25 * rules.failback_after_s + rules.stale_after_s
-        for source in self._sources[symbol]:
+        for source in self.sources:
             if source.priority >= current.priority:
                 break
             if source.connected_at is not None:
                 on_trial = now - source.connected_at < trial_s
-                wanted = on_trial and source.connected_at > active.stale_at.get(source, 0.0)
+                wanted = on_trial and source.connected_at > self.stale_at.get(source, 0.0)
             elif source.connecting_at is not None:
                 wanted = True
             else:
@@ -219,27 +185,27 @@ class SourceSelector:
             if wanted:
                 requests.append((source, "better"))
         if rules.hot_standby and current.useful_since is not None:
-            requests += [(source, "standby") for source in self._standbys(symbol, current, now)]
-        if active.probe is not None:
-            requests.append((active.probe, "probe"))
+            requests += [(source, "standby") for source in self._standbys(current, now)]
+        if self.probe is not None:
+            requests.append((self.probe, "probe"))
         return requests
 
-    def _needed(self, symbol: str, now: float) -> list[SourceState]:
+    def _needed(self, now: float) -> list[SourceState]:
         """No source is active: those that are connected or connecting, and one more where they take long."""
-        coming = [source for source in self._sources[symbol] if not source.idle]
+        coming = [source for source in self.sources if not source.idle]
         if any(now - (source.connecting_at or -1e9) < SLOW_CONNECT_S for source in coming):
             return coming
-        ready = [s for s in self._sources[symbol] if s not in coming and s.retry.retry_at <= now]
+        ready = [s for s in self.sources if s not in coming and s.retry.retry_at <= now]
         # The best first; those that failed recently last, in turn.
         ready.sort(key=lambda source: source.failed_at if now - source.failed_at < RECENT_FAILURE_S else 0.0)
         return coming + ready[:1]
 
-    def _standbys(self, symbol: str, current: SourceState, now: float) -> list[SourceState]:
+    def _standbys(self, current: SourceState, now: float) -> list[SourceState]:
         """The next source, and until that one is useful any that stands by already."""
-        stale = self.active[symbol].stale_at
+        stale = self.stale_at
         standbys: list[SourceState] = []
         coming = False
-        for source in self._sources[symbol]:
+        for source in self.sources:
             if source is current:
                 continue
             useful = source.useful_since is not None and source not in stale
@@ -251,3 +217,33 @@ class SourceSelector:
             if useful:
                 break
         return standbys
+
+
+class SourceSelector:
+    """`sources`: best first. After `decide`, `wanted` has the sources to connect and the purpose of each."""
+
+    def __init__(self, sources: Sequence[SourceState]) -> None:
+        symbols = dict.fromkeys(symbol for source in sources for symbol in source.symbols)
+        self.active = {name: ActiveSource(name, [s for s in sources if name in s.symbols]) for name in symbols}
+        self.wanted: dict[SourceState, str] = {}
+
+    @property
+    def shared_symbols(self) -> list[str]:
+        """The symbols that several sources carry."""
+        return [symbol for symbol, active in self.active.items() if len(active.sources) > 1]
+
+    def note_useful(self, source: SourceState) -> None:
+        """An active source became useful, or a useful one active."""
+        for symbol in source.active_symbols:
+            self.active[symbol].last_useful = source
+
+    def decide(self, now: float, rules: SelectionRules) -> list[SourceChange]:
+        """Change the active sources where that is due, and renew `wanted`. Returns the changes."""
+        changes = [c for active in self.active.values() if (c := active.update(now, rules)) is not None]
+        requests = [request for active in self.active.values() for request in active.requests(now, rules)]
+        self.wanted = {}
+        for purpose in PURPOSES:
+            for source, requested in requests:
+                if requested == purpose:
+                    self.wanted.setdefault(source, purpose)
+        return changes

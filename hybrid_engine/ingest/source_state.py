@@ -5,7 +5,6 @@ wall-clock milliseconds.
 """
 
 import random
-from collections.abc import Iterator
 
 from hybrid_engine.config.sources import Source
 from hybrid_engine.exchanges import EXCHANGES
@@ -72,12 +71,9 @@ class SourceState:
     def useful_s(self) -> float:
         return 0.0 if self.useful_since is None else self.last_seen_at - self.useful_since
 
-    def sessions(self) -> Iterator[Session]:
+    def sessions(self) -> list[Session]:
         """The open connections."""
-        if self.session is not None:
-            yield self.session
-        if self.successor is not None:
-            yield self.successor
+        return [session for session in (self.session, self.successor) if session is not None]
 
     def begin_connecting(self, now: float, purpose: str, attempt: ConnectionAttempt) -> None:
         """Note an attempt for the connection in use, or for its successor where there is one in use."""
@@ -109,14 +105,18 @@ class SourceState:
             self._plan_move(now)
         return session
 
-    def mark_seen(self, now: float, received_ms: int) -> None:
-        """The connection in use delivered a valid frame or a pong."""
+    def mark_seen(self, now: float, received_ms: int, *, traded: bool = False) -> bool:
+        """The connection in use delivered a valid frame (`traded`: with trades) or a pong.
+
+        Returns whether the source is usable: one whose trades did not decode is so again with its next trade only.
+        """
         self.last_seen_at, self.last_seen_ms = now, received_ms
         if self.useful_since is None:
             self.useful_since = now
-
-    def mark_recovered(self) -> None:
-        self._failure = ""
+        usable = traded or not self.undecodable
+        if usable:
+            self._failure = ""
+        return usable
 
     def mark_stale(self, now: float, failback_after_s: float) -> None:
         """Another source trades and this one, still connected, does not."""
@@ -135,7 +135,7 @@ class SourceState:
 
     def release(self, now: float, failback_after_s: float) -> list[Session]:
         """The source is not needed any more. Returns the sessions, which the caller closes."""
-        sessions = list(self.sessions())
+        sessions = self.sessions()
         if self.purpose == "better":
             self.retry.record_failed_trial(now, self.useful_s, failback_after_s)
         if self._attempt is not None:
