@@ -9,30 +9,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
 from typing import Any
 
+from ansible.module_utils.drift import MANIFEST, content_digest, file_sha256
+
 NAME = re.compile(r"[0-9][0-9A-Za-z.+!]*-[0-9a-f]{12}")
-MANIFEST = "release.json"
-BYTECODE = "bytecode.json"
-
-
-def content_digest(files: Mapping[str, str]) -> str:
-    """Digest of a tree from its {path: sha256}: no date, mode, owner or machine has a part in it."""
-    total = hashlib.sha256()
-    for path in sorted(files):
-        total.update(f"{path}\0{files[path]}\n".encode())
-    return total.hexdigest()
-
-
-def file_sha256(path: str) -> str:
-    """Hex sha256 of a file's contents; OSError as open() raises it."""
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def canonical(value: Any) -> str:
@@ -54,7 +38,7 @@ def recomputed_digest(release: str) -> str:
             path = os.path.relpath(os.path.join(folder, name), release)
             if "__pycache__" not in path.split(os.sep) and path not in found:
                 found[path] = file_sha256(os.path.join(folder, name))
-    return content_digest(found)
+    return str(content_digest(found))
 
 
 def current_name(root: str) -> str | None:

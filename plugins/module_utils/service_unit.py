@@ -110,6 +110,7 @@ def group_id(name: str) -> int | None:
 
 def write(path: str, data: bytes, mode: int, owner: int = 0, group: int = 0) -> None:
     """Replace a file in one step and have it on the disk: a crash leaves the old one or the new one."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
     handle, draft = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".new-")
     try:
         with os.fdopen(handle, "wb") as stream:

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.release_layout import MANIFEST, canonical, content_digest
+from ansible.module_utils.drift import MANIFEST, content_digest
+from ansible.module_utils.release_layout import canonical
 
 DOCUMENTATION = r"""
 module: release_build

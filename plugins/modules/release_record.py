@@ -7,11 +7,11 @@ import glob
 import json
 import os
 import shutil
-import tempfile
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.release_layout import NAME, canonical, current_name, recomputed_digest
+from ansible.module_utils.service_unit import write
 
 DOCUMENTATION = r"""
 module: release_record
@@ -71,17 +71,6 @@ def text_of(path: str) -> str:
             return stream.read()
     except OSError:
         return ""
-
-
-def write(path: str, text: str) -> None:
-    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-    handle, draft = tempfile.mkstemp(dir=os.path.dirname(path))
-    with os.fdopen(handle, "w", encoding="utf-8") as stream:
-        stream.write(text)
-        os.fchmod(stream.fileno(), 0o644)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(draft, path)
 
 
 def on_disk(root: str) -> list[str]:
@@ -188,7 +177,7 @@ def main() -> None:
             if moved:
                 flip(root, name)
             if rewrite:
-                write(options["history"], canonical(after))
+                write(options["history"], canonical(after).encode(), 0o644)
             for entry in pruned:
                 shutil.rmtree(os.path.join(root, "releases", entry))
         for entry in after["history"] if state == "current" else []:

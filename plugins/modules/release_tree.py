@@ -12,8 +12,10 @@ import tempfile
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.release_drift import Tree, ownership, sync_tree, write
-from ansible.module_utils.release_layout import BYTECODE, MANIFEST, current_name, file_sha256
+from ansible.module_utils.drift import BYTECODE, MANIFEST, file_sha256, ownership, release_mode
+from ansible.module_utils.release_layout import current_name
+from ansible.module_utils.release_on_host import Tree, sync_tree
+from ansible.module_utils.service_unit import write
 
 DOCUMENTATION = r"""
 module: release_tree
@@ -69,7 +71,7 @@ def install(tree: Tree, archive: tarfile.TarFile) -> None:
             member = archive.extractfile(path)
             with open(target, "wb") as stream:
                 stream.write(member.read() if member else b"")
-            os.chmod(target, tree.mode_of(path))
+            os.chmod(target, release_mode(path))
         for path, sha in tree.files.items():
             if file_sha256(os.path.join(staging, path)) != sha:
                 raise OSError(f"{path} arrived altered: the copy was damaged on its way, run it again")
@@ -95,7 +97,7 @@ def heal(tree: Tree, found: dict[str, str], archive: tarfile.TarFile | None) -> 
                 os.unlink(where)
         elif wrong.startswith(("owner", "mode")):
             os.chown(where, 0, 0)
-            os.chmod(where, 0o755 if path.endswith("/") else tree.mode_of(path))
+            os.chmod(where, 0o755 if path.endswith("/") else release_mode(path))
     # Replacing a stray kind, or a wrong owner, may have hidden that the contents differ: so look once more.
     again = tree.differences()
     for path in again:
@@ -105,7 +107,7 @@ def heal(tree: Tree, found: dict[str, str], archive: tarfile.TarFile | None) -> 
             member = archive.extractfile(path) if archive else None
             if member is None:
                 raise OSError(f"{path} has to be replaced and no archive was sent")
-            write(os.path.join(tree.home, path), member.read(), tree.mode_of(path))
+            write(os.path.join(tree.home, path), member.read(), release_mode(path))
     stale = {path for path in tree.sources() if BYTECODE in again or tree.bytecode_of(path) in again}
     if stale:
         tree.compile_into(tree.home, sorted(stale))
@@ -114,7 +116,7 @@ def heal(tree: Tree, found: dict[str, str], archive: tarfile.TarFile | None) -> 
     for folder, names, files in os.walk(tree.home):  # directories that had to be made anew
         for name in [*names, *files]:
             path = os.path.join(folder, name)
-            mode = 0o755 if name in names else tree.mode_of(os.path.relpath(path, tree.home))
+            mode = 0o755 if name in names else release_mode(os.path.relpath(path, tree.home))
             if ownership(os.lstat(path), mode):
                 os.chown(path, 0, 0)
                 os.chmod(path, mode)

@@ -1,6 +1,5 @@
-"""Assertions against a deployed host. They need --hosts, which playbooks/verify.yml gives; else none is collected."""
+"""What the assertions of `make verify` share. They need --hosts, which playbooks/verify.yml gives; else none is run."""
 
-import functools
 import importlib.util
 import resource
 from collections.abc import Iterator
@@ -14,29 +13,28 @@ from proofs.evidence.host_input import HostInputError
 
 HERE = Path(__file__).parent
 UNIT = "hybrid-engine.service"
-STATE = HERE.parents[1] / "plugins/module_utils/deployed_state.py"
-_TOLD: list[str] = []
+DRIFT = HERE.parents[1] / "plugins/module_utils/drift.py"
+_NOTES: list[str] = []
 _JOURNALS: dict[str, list[str]] = {}
 _FAILED: set[str] = set()
 _REFUSED: list[str] = []
-LARGEST = 1 << 25  # bytes of what collect.py prints; a release's files are listed in it
-LOOK_S = 300
-MESSAGE = 4000  # characters of a failure that are told
+_STATES: dict[str, dict[str, Any]] = {}
+STATE_BYTES = 1 << 25  # of what collect.py prints
+STATE_S = 300
+MESSAGE = 4000  # characters of a failure that are shown
 JOURNAL_LINES = 40
-# What the tests rely on; what is deeper down they look at themselves.
+# What the assertions rely on; what is deeper down they look at themselves.
 SHAPE: dict[str, tuple[type, ...]] = {
-    "unit": (dict,), "status": (dict,), "init_status": (dict,), "stat": (list,), "limits": (list,), "mounts": (list,),
-    "environ": (list,), "cwd": (str,), "namespaces": (dict,), "journal": (list,), "deployed": (dict, type(None)),
-    "found": (dict,), "dropins": (dict,), "rolled_back": (dict,), "home": (str,), "release": (dict, type(None)),
-    "bytecode": (dict, type(None)), "above": (dict,), "tree": (dict,), "releases": (dict, type(None)),
-    "history": (list,), "strays": (list,), "state": (dict,), "recorder": (dict,), "config_check": (dict,),
-    "health": (dict,), "passwd": (dict,),
-}  # fmt: skip
+    **dict.fromkeys(("drift", "history", "stat", "limits", "mounts", "environ", "journal"), (list,)),
+    **dict.fromkeys(("running", "unit", "status", "init_status", "namespaces", "dropins", "rolled_back"), (dict,)),
+    **dict.fromkeys(("recorder", "config_check", "health"), (dict,)),
+    **dict.fromkeys(("deployed", "release", "releases"), (dict, type(None))),
+}
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    wanted = config.getoption("hosts", default=None) is None and collection_path.is_relative_to(HERE)
-    return True if wanted else None
+    ignored = config.getoption("hosts", default=None) is None and collection_path.is_relative_to(HERE)
+    return True if ignored else None
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -48,77 +46,77 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(scope="session")
-def told() -> list[str]:
-    """What the summary should say although it is no failure, such as what is rolled back."""
-    return _TOLD
-
-
-_SEEN: dict[str, dict[str, Any]] = {}
+def notes() -> list[str]:
+    """Lines for the summary that are no failure, such as what is rolled back."""
+    return _NOTES
 
 
 @pytest.fixture
-def seen(host: Any) -> dict[str, Any]:
-    """All that collect.py found on the host: one look for all tests, so that they speak of the same moment."""
+def state(host: Any) -> dict[str, Any]:
+    """What collect.py read on the host: once for all assertions, so that they speak of the same moment."""
     name = host.backend.get_pytest_id()
-    if name not in _SEEN:
+    if name not in _STATES:
         try:
-            _SEEN[name] = _look(host)
-            _JOURNALS[name] = _journal(host)
+            _STATES[name] = _read_state(host)
+            _JOURNALS[name] = _read_journal(host)
         except HostInputError as error:
             # One line for all of them: there is nothing that could be asserted.
             _REFUSED.append(f"the host cannot be verified: {error}")
             pytest.exit(_REFUSED[-1], returncode=3)
-    return _SEEN[name]
+    return _STATES[name]
 
 
-def _look(host: Any) -> dict[str, Any]:
+def _read_state(host: Any) -> dict[str, Any]:
     """What collect.py prints, checked. Raises HostInputError."""
     script = (HERE / "collect.py").read_text()
-    with host_input.receiving(LOOK_S):
-        done = host.run("python3 -ISc %s %s %s", script, UNIT, STATE.read_text())
-    if done.rc != 0:
-        raise HostInputError(f"it could not be looked at: {done.stderr.strip()[-host_input.LINE :] or done.rc}")
-    seen = parse_look(done.stdout)
-    if lines := seen["history"]:
-        _TOLD.append(f"LAST: {_state().told(lines[-1])}: {lines[-1].get('outcome')}")
-    return seen
+    with host_input.receiving(STATE_S):
+        result = host.run("python3 -ISc %s %s %s", script, UNIT, DRIFT.read_text())
+    if result.rc != 0:
+        reason = result.stderr.strip()[-host_input.LINE :] or result.rc
+        raise HostInputError(f"its state could not be read: {reason}")
+    state = parse_state(result.stdout)
+    if history := state["history"]:
+        _NOTES.append(f"LAST: {_describe(history[-1])}: {history[-1].get('outcome')}")
+    return state
 
 
-def parse_look(text: str) -> dict[str, Any]:
-    """collect.py's JSON without anything that moves a cursor. Raises HostInputError where it is another's."""
-    value = host_input.printable_data(host_input.parse_json(text, "what it says of itself", LARGEST))
+def parse_state(text: str) -> dict[str, Any]:
+    """collect.py's JSON without terminal escapes. Raises HostInputError where it has another shape."""
+    value = host_input.printable_data(host_input.parse_json(text, "its state", STATE_BYTES))
     if not isinstance(value, dict) or value.keys() != SHAPE.keys():
-        raise HostInputError("what it says of itself has other parts than were asked for")
+        raise HostInputError("its state has other parts than were asked for")
     for key, kinds in SHAPE.items():
         if not isinstance(value[key], kinds):
-            raise HostInputError(f"what it says of itself: {key} is no {kinds[0].__name__}")
+            raise HostInputError(f"its state: {key} is no {kinds[0].__name__}")
     for line in value["history"]:
         if not isinstance(line, dict) or not isinstance(line.get("when"), str) or type(line.get("line")) is not int:
-            raise HostInputError("what it says of itself: its history has a line that is none")
+            raise HostInputError("its state: its history has a line that is none")
+    for difference in value["drift"]:
+        if not isinstance(difference, list) or [type(part) for part in difference] != [str, str]:
+            raise HostInputError("its state: a difference is no rule and text")
     return value
 
 
-def _journal(host: Any) -> list[str]:
+def _read_journal(host: Any) -> list[str]:
     """The last lines of the unit's journal, as a terminal shows them. Raises HostInputError."""
-    with host_input.receiving(LOOK_S):
+    with host_input.receiving(STATE_S):
         text = host.run("journalctl --no-pager -o short-iso -n %s -u %s", str(JOURNAL_LINES), UNIT).stdout
     return [host_input.printable(line) for line in text.splitlines()[-JOURNAL_LINES:]]
 
 
-def source(seen: dict[str, Any], *paths: str) -> str:
-    """Which deployment put the first of these paths that it names into the state expected, for the end of a message."""
-    found = next(filter(None, (_state().put_there_by(seen["history"], path) for path in paths)), None)
-    return f"({_state().told(found)})"
+def assert_none(state: dict[str, Any], rule: str) -> None:
+    """Assert that the drift program found no difference by one of its rules."""
+    differences = [text for name, text in state["drift"] if name == rule]
+    assert not differences, "; ".join(differences)
 
 
-@functools.cache
-def _state() -> Any:
-    spec = importlib.util.spec_from_file_location("deployed_state", STATE)
+def _describe(entry: dict[str, Any]) -> str:
+    spec = importlib.util.spec_from_file_location("drift", DRIFT)
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module
+    return str(module.describe(entry))
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -131,7 +129,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 
 def _shortened(report: object, error: pytest.ExceptionInfo[BaseException] | None) -> object:
-    """A failure as it is told. What is no failed assertion comes of an answer that has another shape: one line."""
+    """A failure as it is shown. What is no failed assertion comes of an answer that has another shape: one line."""
     if error is not None and not error.errisinstance((AssertionError, pytest.fail.Exception)):
         return f"the host's answer cannot be judged: {host_input.printable(repr(error.value))}"
     text = str(report)
@@ -139,7 +137,7 @@ def _shortened(report: object, error: pytest.ExceptionInfo[BaseException] | None
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    for line in dict.fromkeys(_TOLD):
+    for line in dict.fromkeys(_NOTES):
         terminalreporter.write_line(host_input.printable(line))
     if _FAILED:
         for name, lines in _JOURNALS.items():

@@ -4,34 +4,19 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import importlib.util
 import json
 import multiprocessing
 import os
 import re
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
-PLUGINS = Path(__file__).parents[3] / "plugins"
+from tests.unit.plugins.loading import action, module, shared
 
-
-def load(path: Path, name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # under which the module of Ansible asks for it
-    spec.loader.exec_module(module)
-    return module
-
-
-load(PLUGINS / "module_utils/service_unit.py", "ansible.module_utils.service_unit")
-state = load(PLUGINS / "module_utils/deployed_state.py", "ansible.module_utils.deployed_state")
-writer = load(PLUGINS / "modules/deployment_history.py", "deployment_history")
-reader = load(PLUGINS / "action/deployment_history.py", "deployment_history_action")
+drift = shared("drift")
+writer = module("deployment_history")
+reader = action("deployment_history")
 
 
 def line(when: str, **more: object) -> dict[str, object]:
@@ -46,7 +31,7 @@ def put(path: Path, *lines: dict[str, object]) -> None:
 def test_lines_are_read_as_they_were_written(tmp_path: Path) -> None:
     path = tmp_path / "log" / "deployments.jsonl"
     put(path, line("2026-11-01"), line("2026-11-02", what="rollback", of="40-hardening"))
-    read, torn = state.entries(str(path))
+    read, torn = drift.read_history(str(path))
     assert [(entry["line"], entry["what"]) for entry in read] == [(1, "deploy"), (2, "rollback")]
     assert torn == []
     assert path.stat().st_mode & 0o777 == 0o644
@@ -57,9 +42,9 @@ def test_a_half_written_last_line_stays_alone(tmp_path: Path) -> None:
     path = tmp_path / "deployments.jsonl"
     put(path, line("2026-11-01"), line("2026-11-02"))
     os.truncate(path, path.stat().st_size - 20)
-    assert state.entries(str(path))[1] == [2]
+    assert drift.read_history(str(path))[1] == [2]
     put(path, line("2026-11-03"))
-    read, torn = state.entries(str(path))
+    read, torn = drift.read_history(str(path))
     assert ([entry["line"] for entry in read], torn) == ([1, 3], [2])
     assert "not readable, left by a power cut: line 2" in reader.table(read, torn)
 
@@ -103,7 +88,7 @@ def test_nobody_else_writes_meanwhile(tmp_path: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(writer.os, "write", watched)
     put(path, line("2026-11-01"))
-    assert len(state.entries(str(path))[0]) == 1
+    assert len(drift.read_history(str(path))[0]) == 1
 
 
 def _many(path: Path) -> None:
@@ -117,7 +102,7 @@ def test_writers_side_by_side_mix_no_lines(tmp_path: Path) -> None:
         each.start()
     for each in writers:
         each.join()
-    read, torn = state.entries(str(path))
+    read, torn = drift.read_history(str(path))
     assert len({entry["by"] for entry in read}) == 200
     assert torn == []
 
@@ -132,11 +117,9 @@ def test_a_path_is_traced_to_the_newest_line_that_lasted(tmp_path: Path) -> None
         line("2026-11-03", changed=[f"{config} (content)"], outcome="taken back"),
         line("2026-11-04", changed=["/opt/x (content)", f"{config}.orig (to go)"]),
     )
-    read, _ = state.entries(str(path))
-    assert state.told(state.put_there_by(read, config)) == (
-        "line 2 of the history: deploy, 2026-11-02T00:00:00Z, by ann"
-    )
-    assert state.told(state.put_there_by(read, "/etc/other")) == "deployed before the history began"
+    read, _ = drift.read_history(str(path))
+    assert drift.describe(drift.origin(read, config)) == ("line 2 of the history: deploy, 2026-11-02T00:00:00Z, by ann")
+    assert drift.describe(drift.origin(read, "/etc/other")) == "deployed before the history began"
 
 
 def test_a_reason_is_told_without_journals_and_secrets() -> None:
@@ -153,7 +136,7 @@ def test_the_table_has_a_row_a_line_and_says_why_one_failed(tmp_path: Path) -> N
         line("2026-11-01", release="0.1.0-aaa", config_digest="c" * 64, ssh_user="op", **{"from": "desk"}),
         line("2026-11-02", outcome="refused", why="it is ill", changed=["/a/b.conf (content)", "x", "y", "z", "zz"]),
     )
-    head, first, second, why = reader.table(*state.entries(str(path))).splitlines()
+    head, first, second, why = reader.table(*drift.read_history(str(path))).splitlines()
     assert head.split() == list(reader.COLUMNS)
     assert re.sub(" +", " ", first) == "1 2026-11-01T00:00:00Z deploy done ann@desk as op 0.1.0-aaa cccccccccccc"
     assert second.endswith("b.conf (content), x, y and 2 more")

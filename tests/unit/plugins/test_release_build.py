@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import json
 import os
@@ -16,7 +15,8 @@ from typing import Any
 
 import pytest
 
-PLUGINS = Path(__file__).parents[3] / "plugins"
+from tests.unit.plugins.loading import module, shared
+
 PROJECT = """
 [project]
 name = "thing"
@@ -25,29 +25,19 @@ dependencies = ["dep==1.0"]
 """
 
 
-def load(path: Path, name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="module")
 def layout() -> ModuleType:
-    return load(PLUGINS / "module_utils/release_layout.py", "ansible.module_utils.release_layout")
+    return shared("release_layout")
 
 
 @pytest.fixture(scope="module")
-def builder(layout: ModuleType) -> ModuleType:
-    return load(PLUGINS / "modules/release_build.py", "release_build")
+def builder() -> ModuleType:
+    return module("release_build")
 
 
 @pytest.fixture(scope="module")
-def record(layout: ModuleType) -> ModuleType:
-    return load(PLUGINS / "modules/release_record.py", "release_record")
+def record() -> ModuleType:
+    return module("release_record")
 
 
 @pytest.fixture
@@ -110,7 +100,7 @@ def test_name_is_version_and_content(builder: ModuleType, layout: ModuleType, re
         "lib/thing/__init__.py",
         "lib/thing/cli.py",
     ]
-    assert made["digest"] == layout.content_digest(made["files"])
+    assert made["digest"] == shared("drift").content_digest(made["files"])
 
 
 def test_same_content_is_the_same_archive_whatever_the_dates(builder: ModuleType, ready: Path) -> None:

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
 import pytest
 
-PATH = Path(__file__).parents[3] / "plugins/module_utils/service_unit.py"
-SPEC = importlib.util.spec_from_file_location("service_unit", PATH)
-assert SPEC
-assert SPEC.loader
-service_unit = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(service_unit)
+from tests.unit.plugins.loading import shared
+
+service_unit = shared("service_unit")
 
 
 @pytest.mark.parametrize(

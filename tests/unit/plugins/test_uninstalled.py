@@ -1,20 +1,19 @@
-"""What taking the engine off a host has to know of: everything that this project puts there, and who may be a copy."""
+"""Uninstalling knows everything that this project puts on a host, and leaves what others put beside it."""
 
 from __future__ import annotations
 
 import fcntl
 import re
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.unit.plugins.test_deployment_history import PLUGINS, load, state
+from tests.unit.plugins.loading import module
 
 ROOT = Path(__file__).parents[3]
-uninstalled: Any = load(ROOT / "plugins/modules/uninstalled.py", "uninstalled")
+uninstalled: Any = module("uninstalled")
 VARS = yaml.safe_load((ROOT / "roles/engine/vars/main.yml").read_text())
 PLACE = re.compile(r"/(?:var|run|etc|opt|usr/local)/[\w./-]*hybrid[\w.-]*")
 # What a run of the proofs or a candidate makes below /run, and ends with it; and the journal's own.
@@ -90,36 +89,3 @@ def test_what_others_put_beside_it_stays_and_is_told(tmp_path: Path, monkeypatch
         f"{tmp_path}/UNITS/x.service.d",
         f"{tmp_path}/data",
     ]
-
-
-@pytest.mark.parametrize(
-    ("program", "argv", "cwd", "copy"),
-    [
-        ("/usr/bin/python3.11", "python3 /home/me/old/bin/hybrid-engine run", "/", True),
-        ("/usr/bin/python3.11", "python3 -m hybrid_engine run", "/home/me", True),
-        ("/usr/bin/python3.11", "python3 hybrid_engine/cli.py run", "/home/me", True),
-        ("/usr/bin/python3.11", "python3 main.py", "/srv/hybrid_engine", True),
-        ("/opt/old/hybrid-engine", "hybrid-engine", "/", True),
-        ("/usr/bin/python3.11", "python3 /opt/hybrid-engine/current/bin/hybrid-engine health --json", "/", False),
-        ("/usr/bin/python3.11", "python3 -m hybrid_engine config check", "/", False),
-        ("/usr/bin/vim", "vim hybrid_engine/cli.py", "/home/me/hybrid_engine", False),
-        ("/usr/bin/bash", "bash -c hybrid-engine run", "/", False),
-        ("/usr/bin/python3.11", "python3 /opt/hybrid-proofs/current/bin/hybrid-proofs follow x", "/", False),
-    ],
-)
-def test_what_counts_as_a_copy_of_the_engine(program: str, argv: str, cwd: str, copy: bool) -> None:
-    assert bool(state.runs_engine(program, argv.split(), cwd)) is copy
-
-
-def test_the_words_of_a_copy_that_may_be_secret_are_not_told() -> None:
-    told = state.runs_engine(
-        "/usr/bin/python3", ["python3", "/old/bin/hybrid-engine", "run", "--ws-url", "ws://me:pw@x"], "/"
-    )
-    assert told == "/old/bin/hybrid-engine"
-
-
-def test_it_says_what_it_needs_no_release_for() -> None:
-    """The timer's program is one file of the standard library: it looks also when no release works."""
-    text = (PLUGINS / "module_utils/deployed_state.py").read_text()
-    assert "ansible" not in re.findall(r"^(?:from|import) (\w+)", text, re.M)
-    assert isinstance(state, ModuleType)

@@ -135,18 +135,18 @@ def verify_conftest() -> Any:
 def test_what_verify_reads_has_its_parts_and_no_escapes() -> None:
     conftest = verify_conftest()
     look: dict[str, Any] = {key: kinds[0]() for key, kinds in conftest.SHAPE.items()}
-    assert conftest.parse_look(json.dumps(look | {"cwd": ESCAPE}))["cwd"] == "\\x1b]0;owned\\x07"
-    assert conftest.parse_look(json.dumps(look | {"dropins": {ESCAPE: "a\nb"}}))["dropins"] == {
+    assert conftest.parse_state(json.dumps(look | {"journal": [ESCAPE]}))["journal"] == ["\\x1b]0;owned\\x07"]
+    assert conftest.parse_state(json.dumps(look | {"dropins": {ESCAPE: "a\nb"}}))["dropins"] == {
         "\\x1b]0;owned\\x07": "a\nb"
     }
     wrongs: list[Any] = [[], {}, look | {"more": 1}, look | {"unit": []}, look | {"history": [5]}]
-    wrongs += [look | {"history": [{"when": 5, "line": 1}]}, look | {"tree": None}]
+    wrongs += [look | {"history": [{"when": 5, "line": 1}]}, look | {"drift": [["rule"]]}]
     for wrong in wrongs:
         with pytest.raises(HostInputError):
-            conftest.parse_look(json.dumps(wrong))
-    for text in ("", "x", "[" * 100_000, json.dumps(look)[:-1], "9" * 5000, " " * (conftest.LARGEST + 1)):
+            conftest.parse_state(json.dumps(wrong))
+    for text in ("", "x", "[" * 100_000, json.dumps(look)[:-1], "9" * 5000, " " * (conftest.STATE_BYTES + 1)):
         with pytest.raises(HostInputError):
-            conftest.parse_look(text)
+            conftest.parse_state(text)
 
 
 @pytest.mark.parametrize("text", [NO_TICKS, "Environment='x", ESCAPE])
