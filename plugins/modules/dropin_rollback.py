@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-import base64
 import datetime
+import glob
 import json
 import os
-import stat
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.service_unit import UNITS, load_json, rolled_back_folder, transaction_file, write
+from ansible.module_utils.service_changes import (
+    Change,
+    Problem,
+    State,
+    compare,
+    make,
+    remember_transaction,
+    report,
+    snapshot,
+)
+from ansible.module_utils.service_unit import UNITS, load_json, rolled_back_folder
 
 DOCUMENTATION = r"""
 module: dropin_rollback
@@ -34,17 +43,36 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+path: {type: str, returned: always, description: The drop-in}
 restart: {type: bool, returned: always, description: Whether the running process has to be restarted}
 rolled_back: {type: list, elements: str, returned: always, description: All drop-ins that are out after this}
 """
 
 
-def owe_restart(unit: str) -> None:
-    """Noted before anything is touched, so that a rollback that is cut off is finished by the next run."""
-    path = transaction_file(unit)
-    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-    record = load_json(path) or {"before": {}}
-    write(path, json.dumps({**record, "restart": True}).encode(), 0o600)
+def names(folder: str) -> list[str]:
+    return sorted(name.removesuffix(".conf") for name in glob.glob("*.conf", root_dir=folder))
+
+
+def rolled_back(path: str, marker: str, who: str) -> list[State]:
+    """The drop-in away, and a marker that holds it."""
+    now = snapshot(path)
+    if now["kind"] != "file":
+        raise Problem(f"{path} is a {now['kind']} where a file belongs: move it away")
+    record = {"since": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), "by": who}
+    record |= {"data": now["data"], "mode": now["mode"]}
+    text = json.dumps(record, indent=1)
+    return [{"path": marker, "kind": "file", "content": text}, {"path": path, "kind": "absent"}]
+
+
+def restored(path: str, marker: str, present: bool) -> list[State]:
+    """The drop-in as the marker holds it, unless somebody put one there meanwhile, and no marker."""
+    record = load_json(marker) or {}
+    if present:
+        return [{"path": marker, "kind": "absent"}]
+    if "data" not in record:
+        raise Problem(f"{marker} does not hold what was taken out: remove it, and deploy")
+    mode = f"{record.get('mode', 0o644):04o}"
+    return [{"path": path, "kind": "file", "data": record["data"], "mode": mode}, {"path": marker, "kind": "absent"}]
 
 
 def main() -> None:
@@ -63,56 +91,26 @@ def main() -> None:
     marker = f"{rolled_back_folder(unit)}/{name}.conf"
     os.umask(0o022)
 
-    def listed(folder: str) -> list[str]:
-        return (
-            sorted(f[: -len(".conf")] for f in os.listdir(folder) if f.endswith(".conf"))
-            if os.path.isdir(folder)
-            else []
-        )
-
-    present, out = listed(f"{UNITS}/{unit}.d"), listed(rolled_back_folder(unit))
+    present, out = names(f"{UNITS}/{unit}.d"), names(rolled_back_folder(unit))
     away = options["state"] == "rolled_back"
     if "/" in name or name not in {*present, *out}:
         there = f"in force: {', '.join(present) or 'none'}; rolled back: {', '.join(out) or 'none'}"
         module.fail_json(msg=f"{unit} has no drop-in {name!r} ({there})")
-    before = after = ""
-    due = (name in present or name not in out) if away else name in out
+    due = name in present if away else name in out
+    changes: list[Change] = []
     try:
-        if away and due:
-            record: dict[str, object] = {"since": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")}
-            record["by"] = options["who"]
-            with open(path, "rb") as stream:
-                data = stream.read()
-            status = os.lstat(path)
-            record["data"] = base64.b64encode(data).decode()
-            record["mode"] = stat.S_IMODE(status.st_mode)
-            before = data.decode(errors="replace")
-            if not module.check_mode:
-                owe_restart(unit)
-                os.makedirs(os.path.dirname(marker), mode=0o755, exist_ok=True)
-                write(marker, json.dumps(record, indent=1).encode(), 0o644)
-                os.unlink(path)
-        elif due:
-            record = load_json(marker) or {}
-            if "data" not in record and name not in present:
-                module.fail_json(msg=f"{marker} does not hold what was taken out: remove it, and deploy")
-            data = base64.b64decode(str(record.get("data", "")))
-            after = data.decode(errors="replace")
-            if not module.check_mode:
-                owe_restart(unit)
-                if name not in present:
-                    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-                    write(path, data, int(str(record.get("mode", 0o644))))
-                os.unlink(marker)
-    except (OSError, ValueError) as problem:
+        if due:
+            states = rolled_back(path, marker, options["who"]) if away else restored(path, marker, name in present)
+            changes = compare(states)
+        if due and not module.check_mode:
+            remember_transaction(unit, [], restart=True)
+            for change in changes:
+                make(change)
+    except (OSError, ValueError, Problem) as problem:
         module.fail_json(msg=f"{unit}, drop-in {name}: {problem}")
-    left = sorted({*out, name}) if away else [entry for entry in out if entry != name]
-    module.exit_json(
-        changed=due,
-        restart=due,
-        rolled_back=left,
-        diff={"before": before, "after": after, "before_header": path, "after_header": path},
-    )
+    left = sorted({*out, name}) if away else [each for each in out if each != name]
+    shown = report([change for change in changes if change.path == path])
+    module.exit_json(changed=due, restart=due, path=path, rolled_back=left, diff=shown["diff"])
 
 
 if __name__ == "__main__":

@@ -1,17 +1,26 @@
-"""Everything a service is made of, as one change that can be taken back: see DOCUMENTATION."""
+"""Install all files of a service as one change that can be taken back: see DOCUMENTATION."""
 
 from __future__ import annotations
 
 import contextlib
 import glob
-import hashlib
-import json
 import os
 import shutil
+from collections.abc import Sequence
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.service_paths import Change, Problem, difference, make, put_back, snapshot, text_of
+from ansible.module_utils.service_changes import (
+    Problem,
+    State,
+    compare,
+    deployed_record,
+    make,
+    put_back,
+    remember_transaction,
+    report,
+    unit_states,
+)
 from ansible.module_utils.service_unit import (
     UNITS,
     deployed_file,
@@ -19,7 +28,6 @@ from ansible.module_utils.service_unit import (
     rolled_back_folder,
     show,
     transaction_file,
-    write,
 )
 
 DOCUMENTATION = r"""
@@ -30,7 +38,7 @@ description:
     which is the same list.
   - What it replaces is kept under /run/hybrid-deploy until the service has proven itself (see M(service_run));
     O(state=reverted) puts all of it back, also what was not there before.
-  - A drop-in that was rolled back by name stays out, and is told of.
+  - A drop-in that was rolled back by name stays out, and is reported.
 options:
   unit: {type: str, required: true, description: "The unit, as hybrid-engine.service."}
   state: {type: str, choices: [present, reverted], default: present, description: Install, or take back.}
@@ -61,79 +69,37 @@ pending: {type: bool, returned: always, description: An earlier change was not f
 """
 
 
-def wanted(options: dict[str, Any], out: set[str]) -> list[Change]:
+def wanted(options: dict[str, Any], rolled_back: Sequence[str]) -> list[State]:
     """Everything that should be there (or should not), in the order in which it is made."""
-    unit = options["unit"]
-    todo: list[Change] = [{"kind": "directory", "mode": "0755", **entry} for entry in options["directories"]]
-    if options["content"] is not None:
-        todo.append({"path": f"{UNITS}/{unit}", "kind": "file", "content": options["content"], "reload": True})
-        folder = f"{UNITS}/{unit}.d"
-        if any(entry.get("state", "present") == "present" for entry in options["dropins"]):
-            todo.append({"path": folder, "kind": "directory", "mode": "0755"})
-        for entry in options["dropins"]:
-            gone = entry.get("state", "present") == "absent" or entry["name"] in out
-            path = f"{folder}/{entry['name']}.conf"
-            todo.append(
-                {"path": path, "reload": True, "kind": "absent"}
-                if gone
-                else {"path": path, "reload": True, "kind": "file", "content": entry["content"]}
-            )
-    todo += [{"kind": "file", **entry} for entry in options["files"]]
-    return todo + [{"kind": "link", **entry} for entry in options["links"]]
+    states: list[State] = [{"kind": "directory", "mode": "0755", **each} for each in options["directories"]]
+    whole = options["content"] is not None
+    if whole:
+        states += unit_states(options["unit"], options["content"], options["dropins"], rolled_back)
+    states += [{"kind": "file", **each} for each in options["files"]]
+    states += [{"kind": "link", **each} for each in options["links"]]
+    return [*states, deployed_record(options["unit"], states, rolled_back, whole=whole)]
 
 
-def deployed(unit: str, todo: list[Change], out: set[str]) -> Change:
-    """The record of what is deployed, itself a file of this change: it is taken back with the rest."""
-    record: dict[str, Any] = load_json(deployed_file(unit)) or {}
-    before = {kind: record.get(kind, {}) for kind in ("files", "directories", "links")}
-    after: dict[str, Any] = before if is_part(todo) else {kind: {} for kind in before}
-    for entry in todo:
-        path = entry["path"]
-        about = {key: entry.get(key, "root") for key in ("owner", "group")} | {"mode": entry.get("mode", "0644")}
-        if entry["kind"] == "file":
-            about["sha256"] = hashlib.sha256(entry["content"].encode()).hexdigest()
-            after["files"][path] = about
-        elif entry["kind"] == "directory":
-            after["directories"][path] = about
-        elif entry["kind"] == "link":
-            after["links"][path] = entry["target"]
-        elif path.endswith(".conf") and os.path.basename(path)[: -len(".conf")] in out and path in before["files"]:
-            after["files"][path] = before["files"][path]  # what it is when it is restored
-    text = json.dumps(after, indent=1, sort_keys=True) + "\n"
-    return {"path": deployed_file(unit), "kind": "file", "content": text, "record": True}
-
-
-def is_part(todo: list[Change]) -> bool:
-    """Whether this change is of single links or files only, as a rollback's is, and not of a whole service."""
-    return not any(entry.get("reload") for entry in todo)
-
-
-def unmanaged(unit: str, todo: list[Change]) -> list[str]:
-    """Drop-ins that change the unit and were named by nobody here. They are left alone, and told of."""
-    known = {entry["path"] for entry in todo}
+def unmanaged(unit: str, states: Sequence[State]) -> list[str]:
+    """Drop-ins that change the unit and that this deployment does not name. They are left alone, and reported."""
+    known = {each["path"] for each in states}
     found = set(show(unit).get("DropInPaths", "").split())
     found |= set(glob.glob(f"{UNITS}/{unit}.d/*.conf"))
     # A distribution's own drop-ins for all services are its business.
     return sorted(path for path in found - known if f"/{unit}.d/" in path)
 
 
-def remember(path: str, record: dict[str, Any]) -> None:
-    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-    write(path, json.dumps(record).encode(), 0o600)
-
-
 def revert(unit: str, module: AnsibleModule) -> None:
     """Put everything back that the unfinished change replaced."""
-    record = load_json(transaction_file(unit)) or {"before": {}}
+    before = (load_json(transaction_file(unit)) or {"before": {}})["before"]
     if not module.check_mode:
-        for path, before in reversed(list(record["before"].items())):
-            put_back(path, before)
-        existed = record["before"].get(f"{UNITS}/{unit}", {"kind": "file"})["kind"] != "absent"
+        for path, state in reversed(list(before.items())):
+            put_back(path, state)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(transaction_file(unit))
-        if not existed:
+        if before.get(f"{UNITS}/{unit}", {}).get("kind") == "absent":
             shutil.rmtree(f"{UNITS}/{unit}.d", ignore_errors=True)
-    module.exit_json(changed=bool(record["before"]), paths=sorted(record["before"]))
+    module.exit_json(changed=bool(before), paths=sorted(before))
 
 
 def main() -> None:
@@ -151,56 +117,39 @@ def main() -> None:
         supports_check_mode=True,
     )
     options, unit = module.params, module.params["unit"]
-    record_folder = os.path.dirname(deployed_file(unit))
     os.umask(0o022)
     if options["state"] == "reverted":
         revert(unit, module)
-    markers = glob.glob(f"{rolled_back_folder(unit)}/*.conf")
-    out = {os.path.basename(path)[: -len(".conf")]: load_json(path) or {} for path in sorted(markers)}
+    markers = sorted(glob.glob(f"{rolled_back_folder(unit)}/*.conf"))
+    rolled_back = {os.path.basename(path)[: -len(".conf")]: load_json(path) or {} for path in markers}
     try:
-        todo = wanted(options, set(out))
-        todo.append(deployed(unit, todo, set(out)))
+        states = wanted(options, list(rolled_back))
         pending = load_json(transaction_file(unit))
-        changes: list[tuple[Change, Change, str]] = []
-        for want in todo:
-            now = snapshot(want["path"])
-            wrong = difference(want, now)
-            if wrong:
-                changes.append((want, now, wrong))
+        changes = compare(states)
         # Owner and mode concern the next start; contents, links and kinds concern the process that runs.
         restart = any(
-            want["kind"] != "directory" and "record" not in want and not wrong.startswith(("owner", "mode"))
-            for want, _, wrong in changes
+            change.wanted["kind"] != "directory"
+            and "record" not in change.wanted
+            and not change.how.startswith(("owner", "mode"))
+            for change in changes
         )
         if changes and not module.check_mode:
-            # Written before the first change, so that a deploy that is cut off is finished by the next one.
-            record = pending or {"before": {}, "restart": False}
-            record["restart"] = record["restart"] or restart
-            record["before"] = {**{want["path"]: now for want, now, _ in changes}, **record["before"]}
-            remember(transaction_file(unit), record)
-            for want, now, _ in changes:
-                make(want, now)
+            remember_transaction(unit, changes, restart)
+            for change in changes:
+                make(change)
     except (OSError, Problem) as problem:
         module.fail_json(msg=f"{unit}: {problem}")
+    records = os.path.dirname(deployed_file(unit))
     module.exit_json(
         changed=bool(changes),
         # What a candidate would have to show: owners, modes and the record cannot break a service that runs.
         matters=restart,
-        paths=[f"{want['path']} ({wrong})" for want, _, wrong in changes],
         restart=restart or bool(pending and pending["restart"]),
         pending=bool(pending),
-        rolled_back=[{"name": name, **about} for name, about in out.items()],
-        beside=sorted(name.removesuffix(".json") for name in glob.glob("*.json", root_dir=record_folder)),
-        unmanaged=unmanaged(unit, todo) if options["content"] is not None else [],
-        diff=[
-            {
-                "before_header": f"{want['path']} ({wrong})",
-                "after_header": want["path"],
-                "before": text_of(now),
-                "after": text_of(want),
-            }
-            for want, now, wrong in changes
-        ],
+        rolled_back=[{"name": name, **marker} for name, marker in rolled_back.items()],
+        beside=sorted(name.removesuffix(".json") for name in glob.glob("*.json", root_dir=records)),
+        unmanaged=unmanaged(unit, states) if options["content"] is not None else [],
+        **report(changes),
     )
 
 

@@ -1,15 +1,25 @@
-"""A service that a timer starts, kept as described in one call: see DOCUMENTATION."""
+"""Keep a timer and the service it starts as described: see DOCUMENTATION."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import os
+from collections.abc import Sequence
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.service_paths import Change, Problem, difference, make, put_back, snapshot, text_of
+from ansible.module_utils.service_changes import (
+    Change,
+    Problem,
+    State,
+    compare,
+    deployed_record,
+    make,
+    present_dropins,
+    put_back,
+    report,
+    unit_states,
+)
 from ansible.module_utils.service_unit import UNITS, deployed_file, journal, load_json, run, show
 from ansible.module_utils.unit_judge import Refused, judge
 
@@ -51,62 +61,52 @@ due: {type: list, elements: str, returned: always, description: What was to be d
 """
 
 
-def wanted(options: dict[str, Any]) -> list[Change]:
+def wanted(options: dict[str, Any]) -> list[State]:
     """Everything that should be there or not, in the order in which it is made."""
-    name, gone = options["name"], options["state"] == "absent"
-    folder = f"{UNITS}/{name}.service.d"
-    dropins = [{**entry, "path": f"{folder}/{entry['name']}.conf"} for entry in options["dropins"]]
-    units = [
-        {"path": f"{UNITS}/{name}.timer", "content": options["timer"]},
-        {"path": f"{UNITS}/{name}.service", "content": options["service"]},
-    ]
-    todo: list[Change] = [] if gone else [{"path": folder, "kind": "directory", "mode": "0755"}]
-    listed: list[Change] = [*options["files"], *dropins, *units]
-    for entry in listed:
-        out = gone or entry.get("state", "present") == "absent"
-        todo.append({**entry, "kind": "absent" if out else "file"})
+    timer, service = f"{options['name']}.timer", f"{options['name']}.service"
+    states = [{**each, "kind": "absent" if each.get("state") == "absent" else "file"} for each in options["files"]]
+    states += unit_states(service, options["service"], options["dropins"]) + unit_states(timer, options["timer"], [])
+    if options["state"] == "absent":
+        states = [{**each, "kind": "absent"} for each in states if each["kind"] != "directory"]
     # What an earlier call installed, and nobody names any more.
-    record = load_json(deployed_file(f"{name}.timer")) or {}
-    left = set(record.get("files", {})) - {entry["path"] for entry in todo}
-    todo += [{"path": path, "kind": "absent"} for path in sorted(left)]
-    return [*todo, deployed(f"{name}.timer", todo)]
+    former = set((load_json(deployed_file(timer)) or {}).get("files", {})) - {each["path"] for each in states}
+    states += [{"path": path, "kind": "absent"} for path in sorted(former)]
+    return [*states, deployed_record(timer, states, whole=True)]
 
 
-def deployed(unit: str, todo: list[Change]) -> Change:
-    """The record of what is deployed, which a verification compares with what is there."""
-    files = {}
-    for entry in todo:
-        if entry["kind"] == "file":
-            about = {key: entry.get(key, "root") for key in ("owner", "group")} | {"mode": entry.get("mode", "0644")}
-            files[entry["path"]] = about | {"sha256": hashlib.sha256(entry["content"].encode()).hexdigest()}
-    if not files:
-        return {"path": deployed_file(unit), "kind": "absent", "record": True}
-    text = json.dumps({"files": files, "directories": {}, "links": {}}, indent=1, sort_keys=True) + "\n"
-    return {"path": deployed_file(unit), "kind": "file", "content": text, "record": True}
-
-
-def failures(name: str, changes: list[tuple[Change, Change, str]], due: list[str]) -> list[str]:
-    """Make the changes, and have systemd know them; what went wrong (nothing, as a rule)."""
-    for want, now, _ in changes:
-        make(want, now)
-    asked = [["restart", want["restart"]] for want, _, _ in changes if "restart" in want]
-    asked += [["daemon-reload"]] if due else []
-    asked += [["enable", "--now", f"{name}.timer"]] if "start" in due else []
-    asked += [["restart", f"{name}.timer"]] if "restart" in due else []
-    asked += [["start", f"{name}.service"]] if "try" in due else []
-    for argv in asked:
+def apply(name: str, changes: Sequence[Change], due: Sequence[str]) -> list[str]:
+    """Make the changes and have systemd use them; what went wrong, in lines (none, as a rule)."""
+    for change in changes:
+        make(change)
+    commands = [["restart", change.wanted["restart"]] for change in changes if "restart" in change.wanted]
+    commands += [["daemon-reload"]] if due else []
+    commands += [["enable", "--now", f"{name}.timer"]] if "start" in due else []
+    commands += [["restart", f"{name}.timer"]] if "restart" in due else []
+    commands += [["start", f"{name}.service"]] if "try" in due else []
+    for argv in commands:
         done = run("systemctl", *argv, timeout=120)
         if done.returncode != 0:
-            said = journal(f"{name}.service", "", 15) if argv[0] == "start" else []
-            return [f"systemctl {' '.join(argv)}: {done.stderr.strip()}", *said]
+            lines = journal(f"{name}.service", "", 15) if argv[0] == "start" else []
+            return [f"systemctl {' '.join(argv)}: {done.stderr.strip()}", *lines]
     return []
 
 
-def leave(name: str, gone: list[str]) -> None:
+def undo(name: str, changes: Sequence[Change]) -> None:
+    """Put everything back as it was."""
+    for change in reversed(changes):
+        put_back(change.path, change.now)
+    run("systemctl", "daemon-reload")
+    for unit in [change.wanted["restart"] for change in changes if "restart" in change.wanted]:
+        run("systemctl", "restart", unit)
+    if not os.path.exists(f"{UNITS}/{name}.timer"):
+        forget(name, [f"{UNITS}/timers.target.wants/{name}.timer"])
+
+
+def forget(name: str, links: Sequence[str] = ()) -> None:
     """Stop and forget units whose files are gone."""
     for unit in (f"{name}.timer", f"{name}.service"):
         run("systemctl", "stop", unit)
-    for path in gone:
+    for path in links:
         with contextlib.suppress(OSError):
             os.unlink(path)
     with contextlib.suppress(OSError):  # somebody else's drop-in keeps it
@@ -133,51 +133,26 @@ def main() -> None:
     timer, service = f"{name}.timer", f"{name}.service"
     os.umask(0o022)
     try:
-        changes = []
-        for want in wanted(options):
-            now = snapshot(want["path"])
-            wrong = difference(want, now)
-            if wrong:
-                changes.append((want, now, wrong))
-        touched = [want["path"] for want, _, _ in changes if "record" not in want and want["kind"] != "directory"]
-        states = {unit: show(unit) for unit in (timer, service)}
-        due = due_of(options, touched, states)
+        changes = compare(wanted(options))
+        touched = [
+            change.path for change in changes if "record" not in change.wanted and change.wanted["kind"] != "directory"
+        ]
+        due = due_of(options, touched, {unit: show(unit) for unit in (timer, service)})
         if changes and options["state"] == "present":
-            kept = [entry for entry in options["dropins"] if entry.get("state", "present") == "present"]
-            dropins = {entry["name"]: entry["content"] for entry in kept}
-            programs = [entry["path"] for entry in options["files"]]
-            judge(service, options["service"], dropins, options["exposure"], programs)
+            programs = [each["path"] for each in options["files"]]
+            judge(service, options["service"], present_dropins(options["dropins"]), options["exposure"], programs)
         if (changes or due) and not module.check_mode:
             if options["state"] == "absent":
                 run("systemctl", "disable", "--now", timer)
-            bad = failures(name, changes, due)
-            if bad:
-                for want, now, _ in reversed(changes):
-                    put_back(want["path"], now)
-                run("systemctl", "daemon-reload")
-                for unit in [want["restart"] for want, _, _ in changes if "restart" in want]:
-                    run("systemctl", "restart", unit)
-                if not os.path.exists(f"{UNITS}/{timer}"):
-                    leave(name, [f"{UNITS}/timers.target.wants/{timer}"])
-                module.fail_json(msg="\n".join([*bad, "What was there before is back."]))
+            problems = apply(name, changes, due)
+            if problems:
+                undo(name, changes)
+                module.fail_json(msg="\n".join([*problems, "What was there before is back."]))
             if options["state"] == "absent":
-                leave(name, [])
+                forget(name)
     except (OSError, Problem, Refused) as problem:
         module.fail_json(msg=f"{name}: {problem}")
-    module.exit_json(
-        changed=bool(changes or due),
-        paths=[f"{want['path']} ({wrong})" for want, _, wrong in changes],
-        due=due,
-        diff=[
-            {
-                "before_header": f"{want['path']} ({wrong})",
-                "after_header": want["path"],
-                "before": text_of(now),
-                "after": text_of(want),
-            }
-            for want, now, wrong in changes
-        ],
-    )
+    module.exit_json(changed=bool(changes or due), due=due, **report(changes))
 
 
 def due_of(options: dict[str, Any], touched: list[str], states: dict[str, dict[str, str]]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Try a service beside the one that runs: see DOCUMENTATION."""
+"""Check a unit, and run it beside the one that it is to replace: see DOCUMENTATION."""
 
 from __future__ import annotations
 
@@ -9,12 +9,17 @@ import subprocess
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.service_changes import present_dropins
 from ansible.module_utils.service_unit import RUN_UNITS, group_id, journal, run, settled, show, user_id
+from ansible.module_utils.unit_judge import Refused, judge, write_unit
 
 DOCUMENTATION = r"""
 module: unit_candidate
-short_description: Run what is about to be deployed as a unit of its own, with the same drop-ins and scratch state
+short_description: Put a rendered unit through systemd's own checks, and run it under another name with scratch state
 description:
+  - "C(systemd-analyze verify) exits 0 on unknown keys and only prints, so anything it prints fails this task. So does
+    an exposure in C(systemd-analyze security) above O(exposure), measured with all drop-ins, also those rolled back:
+    the threshold binds what is deployed; a rollback is somebody's decision on this host."
   - The candidate exists below /run only, and whatever happens nothing of it is left.
   - "In O(exec), O(check) and O(health), C({files}) is the directory with its files and C({state}) the one it may
     write to."
@@ -23,20 +28,27 @@ options:
   unit: {type: str, required: true, description: "The unit it stands for, as hybrid-engine.service."}
   content: {type: str, required: true, description: The unit file's text.}
   dropins: {type: list, elements: dict, default: [], description: "{name, content, state} each"}
+  rolled_back: {type: list, elements: str, default: [], description: Names of drop-ins that the candidate runs without.}
+  exposure: {type: float, description: "Highest exposure allowed, from 0.0 to 10.0. Without it any is."}
+  programs:
+    type: list
+    elements: str
+    default: []
+    description: Programs that this deployment is about to install, so that they may be missing now.
   files: {type: dict, default: {}, description: "{name: text} of what goes into {files}"}
-  user: {type: str, required: true, description: The service's user.}
-  group: {type: str, required: true, description: The service's group.}
-  exec: {type: list, elements: str, required: true, description: What it runs instead of ExecStart=.}
+  user: {type: str, default: root, description: The service's user.}
+  group: {type: str, default: root, description: The service's group.}
+  exec: {type: list, elements: str, default: [], description: What it runs instead of ExecStart=. Without it none runs.}
   check: {type: list, elements: str, default: [], description: A command that must exit 0 before it is started.}
-  health: {type: list, elements: str, default: [], description: A command that exits 0 when it is well.}
-  deadline_s: {type: float, default: 45, description: Seconds until it must be well.}
+  health: {type: list, elements: str, default: [], description: A command that exits 0 when it is healthy.}
+  deadline_s: {type: float, default: 45, description: Seconds until it must be healthy.}
   settle_s: {type: float, default: 2, description: Seconds for which it must stay so.}
   watchdog_s: {type: float, default: 0, description: "Where the unit has WatchdogSec=, what it is here; 0 leaves it."}
 author: The hybrid-engine authors
 """
 
 EXAMPLES = r"""
-- name: Try it
+- name: Run the candidate
   unit_candidate:
     unit: example.service
     content: "{{ unit_text }}"
@@ -61,6 +73,8 @@ class Candidate:
         self.unit = f"{self.stem}.service"
         self.home = f"/run/{self.stem}"
         self.files, self.state = f"{self.home}/etc", f"{self.home}/state"
+        dropins = present_dropins(options["dropins"]).items()
+        self.dropins = {name: text for name, text in dropins if name not in options["rolled_back"]}
 
     def command(self, words: list[str]) -> list[str]:
         return [word.replace("{files}", self.files).replace("{state}", self.state) for word in words]
@@ -94,20 +108,13 @@ class Candidate:
                 stream.write(text)
             os.chown(path, 0, group)
             os.chmod(path, 0o640)
-        folder = f"{RUN_UNITS}/{self.unit}.d"
-        os.makedirs(folder, exist_ok=True)
-        texts = {f"{RUN_UNITS}/{self.unit}": self.options["content"], f"{folder}/zz-candidate.conf": self.own()}
-        for entry in self.options["dropins"]:
-            if entry.get("state", "present") == "present":
-                texts[f"{folder}/{entry['name']}.conf"] = entry["content"]
-        for path, text in texts.items():
-            with open(path, "w", encoding="utf-8") as stream:
-                stream.write(text)
+        dropins = {**self.dropins, "zz-candidate": self.own()}
+        write_unit(RUN_UNITS, self.unit, self.options["content"], dropins)
 
     def watchdog(self) -> str:
         """The watchdog it will have, only sooner: one that is not pinged must not take that long to be seen."""
-        texts = [entry["content"] for entry in self.options["dropins"] if entry.get("state", "present") == "present"]
-        watched = any("\nWatchdogSec=" in text for text in [self.options["content"], *texts])
+        texts = [self.options["content"], *self.dropins.values()]
+        watched = any("\nWatchdogSec=" in text for text in texts)
         return f"WatchdogSec={self.options['watchdog_s']:g}\n" if watched and self.options["watchdog_s"] else ""
 
     def own(self) -> str:
@@ -123,17 +130,17 @@ class Candidate:
 
 
 def main() -> None:
+    words: dict[str, Any] = {"type": "list", "elements": "str", "default": []}
     module = AnsibleModule(
         argument_spec={
             "unit": {"type": "str", "required": True},
             "content": {"type": "str", "required": True},
             "dropins": {"type": "list", "elements": "dict", "default": []},
+            "exposure": {"type": "float"},
             "files": {"type": "dict", "default": {}},
-            "user": {"type": "str", "required": True},
-            "group": {"type": "str", "required": True},
-            "exec": {"type": "list", "elements": "str", "required": True},
-            "check": {"type": "list", "elements": "str", "default": []},
-            "health": {"type": "list", "elements": "str", "default": []},
+            "user": {"type": "str", "default": "root"},
+            "group": {"type": "str", "default": "root"},
+            **dict.fromkeys(("rolled_back", "programs", "exec", "check", "health"), words),
             "deadline_s": {"type": "float", "default": 45},
             "settle_s": {"type": "float", "default": 2},
             "watchdog_s": {"type": "float", "default": 0},
@@ -141,9 +148,14 @@ def main() -> None:
         supports_check_mode=True,
     )
     options = module.params
-    if module.check_mode:
-        module.exit_json(changed=False, verdict="skipped", why="", journal=[])
     os.umask(0o022)
+    dropins = present_dropins(options["dropins"])
+    try:
+        judge(options["unit"], options["content"], dropins, options["exposure"], options["programs"])
+    except Refused as refused:
+        module.fail_json(msg=str(refused))
+    if module.check_mode or not options["exec"]:
+        module.exit_json(changed=False, verdict="skipped", why="", journal=[])
     candidate = Candidate(options)
     verdict, why, lines = "healthy", "", []
     try:
