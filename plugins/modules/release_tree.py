@@ -49,7 +49,7 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-paths: {type: list, elements: str, returned: always, description: "What differed, each with how"}
+paths: {type: list, elements: str, returned: always, description: "What differed: absolute paths, each with how"}
 before: {type: str, returned: always, description: What current points to now}
 live: {type: bool, returned: always, description: Whether current points to this release}
 code_changed: {type: bool, returned: always, description: Whether something that a running process reads differed}
@@ -181,11 +181,12 @@ def main() -> None:
                     heal(tree, found, archive)
     except (OSError, subprocess.CalledProcessError, tarfile.TarError, KeyError) as problem:
         module.fail_json(msg=f"Release {options['name']} could not be put right on this host: {problem}")
+    changes = above | {f"{tree.home}/{path}".rstrip("/"): how for path, how in found.items()}
     shown = [f"{path} ({wrong})" for path, wrong in above.items()]
     shown += [f"{path} ({wrong})" if path else f"{options['name']} ({wrong})" for path, wrong in found.items()]
     module.exit_json(
         changed=bool(found or above) and not need,
-        paths=shown,
+        paths=[f"{path} ({how})" for path, how in changes.items()],
         live=current_name(options["root"]) == options["name"],
         before=current_name(options["root"]) or "",
         code_changed=any(not wrong.startswith(("owner", "mode")) for wrong in found.values()),

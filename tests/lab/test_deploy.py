@@ -40,9 +40,9 @@ PLACES = (
     "/srv",
     "/home",
 )
-RESTART = "Run what is installed until it has proven itself"
-FILES = "Install what the service is made of"
-TREE = "Keep the release on the host as it was built"
+RESTART = "Start the service and wait until it is healthy"
+FILES = "Install the service's files"
+TREE = "Install the release, or repair it"
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +168,7 @@ def test_links_records_and_parent_directories_are_healed(lab: Lab, deployed: Pla
         flip_byte(lab, path)
     lab.root("ln", "-sfn", "/tmp", CURRENT)
     healed = play(lab, "deploy")
-    assert healed.changes == [TREE, FILES, RESTART, "Remember the release, and prune old ones"]
+    assert healed.changes == [TREE, FILES, RESTART, "Record the release and prune old ones"]
     assert fingerprint(lab, "/etc", "/opt", "/var/lib/hybrid-deploy") == before
     assert play(lab, "deploy").changes == []
 

@@ -124,7 +124,7 @@ def test_old_releases_are_pruned_but_not_the_live_one(running: Lab, tmp_path: Pa
     assert len(set(names)) == 3
     assert sorted(running.root("ls", f"{ROOT}/releases").stdout.split()) == sorted(names[1:])
     back = play(running, "rollback", release="previous")
-    assert "Run what is installed until it has proven itself" in back.changes
+    assert "Start the service and wait until it is healthy" in back.changes
     assert live(running) == names[1]
     line = history(running)[-1]
     told = [line[key] for key in ("what", "of", "outcome", "release")]

@@ -15,7 +15,7 @@ from tests.lab.labs import Lab, wait_for
 pytestmark = pytest.mark.lab
 NAME = "hybrid-health-snapshot"
 FOLDER = f"/var/lib/{NAME}"
-TASK = f"Keep the timer and what it starts as described: {NAME}"
+TASK = f"Install the timer and its service: {NAME}"
 JOURNALD = "/etc/systemd/journald.conf.d/60-hybrid-engine.conf"
 PLACES = ("/etc", "/opt", "/usr/local", "/var/lib/hybrid-deploy")
 

@@ -186,7 +186,7 @@ def test_uninstall_keeps_data_for_a_reinstall(running: Lab, before: set[str]) ->
     # What a check says would go is what goes; twice is once.
     told = play(running, "uninstall", "--check", "--diff")
     gone = play(running, "uninstall", "--diff")
-    assert (told.changes, told.rc) == (gone.changes, 0) == (["Take everything off this host"], 0)
+    assert (told.changes, told.rc) == (gone.changes, 0) == (["Remove the engine from the host"], 0)
     assert play(running, "uninstall").changes == []
     after = host(running)
     assert {line for line in after - before if not any(path in line for path in DATA)} == set()

@@ -42,7 +42,7 @@ def test_dropin_rollback_is_remembered_and_restored(running: Lab) -> None:
 
     # A deployment honours it, whatever else it changes: the threshold binds no rollback.
     deployed = play(running, "deploy", engine_sample_every=3)
-    assert "Install what the service is made of" in deployed.changes
+    assert "Install the service's files" in deployed.changes
     assert "40-hardening is rolled back since" in deployed.said
     assert not hardened(running)
     verified = play(running, "verify")

@@ -24,7 +24,7 @@ def known() -> list[str]:
     """Everything that engine_state=absent takes off, or leaves as data."""
     words = {"engine_root": "/opt/hybrid-engine", "engine_config_dir": "/etc/hybrid-engine"}
     words["engine_state_dir"] = VARS["engine_state_dir"]
-    listed = [*VARS["engine_all_paths"], *VARS["engine_all_data"], *(etc["path"] for etc in VARS["engine_all_etc"])]
+    listed = [*VARS["engine_all_paths"], *VARS["engine_all_data"], *(etc["path"] for etc in VARS["engine_all_shared"])]
     return [re.sub(r"\{\{ (\w+) \}\}", lambda match: words[match[1]], path) for path in listed]
 
 
@@ -54,13 +54,13 @@ def test_every_unit_with_a_template_is_taken_off() -> None:
 def test_a_host_that_is_held_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lock = tmp_path / "lock"
     monkeypatch.setattr(uninstalled, "LOCK", str(lock))
-    uninstalled.hold()  # nobody ever held it
+    uninstalled.lock_host()  # nobody ever held it
     lock.write_text("run soak-1, pid 7\n")
     with lock.open() as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        with pytest.raises(uninstalled.Held, match="run soak-1, pid 7"):
-            uninstalled.hold()
-    uninstalled.hold()
+        with pytest.raises(uninstalled.HostHeld, match="run soak-1, pid 7"):
+            uninstalled.lock_host()
+    uninstalled.lock_host()
 
 
 def test_what_others_put_beside_it_stays_and_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,17 +74,17 @@ def test_what_others_put_beside_it_stays_and_is_told(tmp_path: Path, monkeypatch
         f'{{"files": {{"{tmp_path}/UNITS/x.service.d/20-ours.conf": {{}}}}}}'
     )
     options = {"units": ["x.service"], "paths": [], "data": [str(tmp_path / "data")], "keep_data": False}
-    options["strangers"] = [{"path": str(tmp_path / "etc"), "names": ["config.toml"]}]
-    left: list[str] = []
-    going = uninstalled.to_go(options, left)
+    options["shared"] = [{"path": str(tmp_path / "etc"), "names": ["config.toml"]}]
+    remaining: list[str] = []
+    going = uninstalled.paths_to_remove(options, remaining)
     assert going == [f"{tmp_path}/etc/config.toml", f"{tmp_path}/UNITS/x.service.d/20-ours.conf"]
-    assert [line.partition(":")[0] for line in left] == [
+    assert [line.partition(":")[0] for line in remaining] == [
         f"{tmp_path}/etc/my.pem",
         f"{tmp_path}/UNITS/x.service.d/90-mine.conf",
     ]
     (tmp_path / "UNITS/x.service.d/90-mine.conf").unlink()
     (tmp_path / "data").mkdir()
-    assert uninstalled.to_go(options, [])[1:] == [
+    assert uninstalled.paths_to_remove(options, [])[1:] == [
         f"{tmp_path}/UNITS/x.service.d/20-ours.conf",
         f"{tmp_path}/UNITS/x.service.d",
         f"{tmp_path}/data",
