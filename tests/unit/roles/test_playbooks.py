@@ -1,4 +1,4 @@
-"""A playbook that finds nothing to work on says so and fails; done with nothing must never look like done."""
+"""A playbook without a host to work on fails and says so; and every proof has its playbook."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from proofs.catalog import PROOFS
+from proofs.catalog.names import NAMES
 
 ROOT = Path(__file__).parents[3]
 PLAYBOOKS = (
@@ -25,14 +25,14 @@ def play(name: str, inventory: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_an_inventory_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+def test_missing_inventory_is_an_error(tmp_path: Path) -> None:
     done = play("prove", tmp_path / "nope")
     assert done.returncode != 0
     assert "nope" in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("name", PLAYBOOKS)
-def test_an_inventory_without_a_host_in_group_nuc_is_an_error(name: str, tmp_path: Path) -> None:
+def test_inventory_without_group_nuc_is_an_error(name: str, tmp_path: Path) -> None:
     inventory = tmp_path / "hosts.yml"
     inventory.write_text(yaml.safe_dump({"nucs": {"hosts": {"mine": {"ansible_host": "127.0.0.1"}}}}))
     done = play(name, inventory)
@@ -40,8 +40,14 @@ def test_an_inventory_without_a_host_in_group_nuc_is_an_error(name: str, tmp_pat
     assert "has no host in group nuc" in " ".join(done.stdout.split())
 
 
-def test_every_proof_has_a_playbook_and_is_a_choice() -> None:
+def test_every_proof_is_a_choice_of_the_role() -> None:
     spec = yaml.safe_load((ROOT / "roles/proof/meta/argument_specs.yml").read_text())
-    assert spec["argument_specs"]["main"]["options"]["proof_names"]["choices"] == [*PROOFS]
-    for name in PROOFS:
-        assert (ROOT / f"playbooks/prove_{name}.yml").is_file()
+    assert spec["argument_specs"]["main"]["options"]["proof_names"]["choices"] == [*NAMES]
+
+
+def test_every_proof_has_a_playbook_of_its_own() -> None:
+    playbooks = {path.stem.removeprefix("prove_"): path for path in (ROOT / "playbooks").glob("prove_*.yml")}
+    assert set(playbooks) == set(NAMES)
+    for name, path in playbooks.items():
+        (play,) = yaml.safe_load(path.read_text())
+        assert (play["ansible.builtin.import_playbook"], play["vars"]) == ("prove.yml", {"proof_names": [name]})
