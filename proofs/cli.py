@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from proofs.errors import ProofError
 from proofs.soak import command as soak
 from proofs.verifier import cli as bundles
 
@@ -40,6 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(args.do(args))
     except BrokenPipeError:  # `hybrid-proofs list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except ProofError as error:  # not 2: by now something may have been touched
+        print(f"hybrid-proofs: {error}", file=sys.stderr)
         return 1
 
 

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from proofs.errors import ProofError
 from proofs.verdict import Json
 
 FOLDER = "blobs"
@@ -22,7 +23,7 @@ _LARGEST = 1 << 28  # bytes of one file of a bundle: what is more is no evidence
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
-class Unreadable(Exception):
+class Unreadable(ProofError):
     """A file of the bundle that is missing, no plain file, or too large; the message says which and why."""
 
 

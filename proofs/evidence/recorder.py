@@ -20,6 +20,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from proofs.errors import ProofError
 from proofs.evidence import blobs
 from proofs.evidence.redaction import Redactor
 from proofs.verdict import Json
@@ -31,7 +32,7 @@ _KEYS = (
 )  # fmt: skip
 
 
-class ChainBroken(Exception):
+class ChainBroken(ProofError):
     """A recording that is not what was written: `line` (from 1) is the first bad one."""
 
     def __init__(self, line: int, why: str) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from proofs.errors import ProofError
 from proofs.evidence import folder
 
 NAMESPACE = "hybrid-engine-proofs"  # what live_gate asks for: a signature made for anything else is none of ours
@@ -18,15 +19,15 @@ _SECONDS = 20
 _LARGEST = 1 << 16
 
 
-class NoTool(Exception):
+class NoTool(ProofError):
     """ssh-keygen is not installed, so nothing can be signed or checked."""
 
 
-class BadSignature(Exception):
+class BadSignature(ProofError):
     """The signature does not hold; the message says why."""
 
 
-class CannotSign(Exception):
+class CannotSign(ProofError):
     """ssh-keygen did not sign; the message says why."""
 
 

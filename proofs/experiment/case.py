@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from proofs import verdict as verdicts
+from proofs.errors import ProofError
 from proofs.experiment.measurements import Figures
 from proofs.experiment.subject import Copy, Subject
 from proofs.experiment.timeline import Timeline
@@ -19,7 +20,7 @@ from proofs.host.shell import Host, Interrupted, Waited
 from proofs.verdict import Check, Json, Result, Verdict
 
 
-class NotSteady(Exception):
+class NotSteady(ProofError):
     """The unit was not in its steady state before the fault, so nothing can be said about the fault."""
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from proofs.errors import ProofError
 from proofs.experiment import controller_requests
 from proofs.experiment.controller_requests import Answer
 from proofs.experiment.subject import Subject
@@ -21,7 +22,7 @@ _UP_S = 20.0
 _HEALTH = ("/opt/hybrid-engine/current/bin/hybrid-engine", "health", "--json")
 
 
-class NotALab(Exception):
+class NotALab(ProofError):
     """The operator's files are not edited on a host that somebody may depend on."""
 
 

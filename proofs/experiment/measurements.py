@@ -10,13 +10,14 @@ import re
 from collections.abc import Iterator
 from math import isfinite
 
+from proofs.errors import ProofError
 from proofs.verdict import Json
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _INVOCATION = re.compile(r"[0-9a-f]{32}")
 
 
-class BadFigure(ValueError):
+class BadFigure(ProofError, ValueError):
     """A figure that is missing or of another kind; the message names it."""
 
 

@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from proofs.errors import ProofError
 from proofs.host.database import Store
 from proofs.host.shell import Host
 from proofs.host.unit import Unit
@@ -25,7 +26,7 @@ RELEASE = Path("/opt/hybrid-engine/current")
 Source = dict[str, str | int]
 
 
-class CannotMutate(Exception):
+class CannotMutate(ProofError):
     """The mutant's patch does not fit the release: the text it replaces is not there exactly once."""
 
 

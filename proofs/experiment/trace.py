@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from proofs.errors import ProofError
 from proofs.experiment.measurements import Figures
 from proofs.host.unit import Entry, entries_of
 from proofs.verdict import Json
@@ -19,7 +20,7 @@ Event = dict[str, Json]
 _ROUNDED_S = 0.002  # figures are told in milliseconds
 
 
-class Untraced(ValueError):
+class Untraced(ProofError, ValueError):
     """The recording does not have what a figure was read from; the message says what is missing."""
 
 

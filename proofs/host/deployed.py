@@ -10,6 +10,7 @@ import subprocess
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from proofs.errors import ProofError
 from proofs.evidence.redaction import is_secret
 
 ENGINE = Path("/opt/hybrid-engine/current/bin/hybrid-engine")
@@ -19,7 +20,7 @@ _MODE = "HYBRID_ENGINE__MODE"
 _SECONDS = 30
 
 
-class NotLive(Exception):
+class NotLive(ProofError):
     """It cannot be read here; the message says what and why."""
 
 

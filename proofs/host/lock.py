@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from proofs.errors import ProofError
 
-class Busy(Exception):
+
+class Busy(ProofError):
     """Another proof holds the host; the message says which."""
 
 

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import sh
 
+from proofs.errors import ProofError
 from proofs.evidence.recorder import Recorder
 from proofs.verdict import Json
 
@@ -20,15 +21,15 @@ _ENV = {**os.environ, "LC_ALL": "C.UTF-8", "SYSTEMD_COLORS": "0", "SYSTEMD_PAGER
 _ANY = list(range(-64, 256))  # every exit status is an answer; which one is wanted is the caller's business
 
 
-class HostError(Exception):
+class HostError(ProofError):
     """A command that had to work did not; the message names it with what it said."""
 
 
-class Waited(Exception):
+class Waited(ProofError):
     """A condition did not come true in its time."""
 
 
-class Interrupted(Exception):
+class Interrupted(ProofError):
     """The run was asked to stop (Ctrl-C, SIGTERM, the end of its lease)."""
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from proofs.errors import ProofError
 from proofs.host.deployed import Live
 from proofs.verdict import Json
 
@@ -14,7 +15,7 @@ MAX_AGE_H = 168.0
 STEPS = ("signature", "statement", "recording", "live", "freshness", "required", "verdicts", "buglog")
 
 
-class Unusable(Exception):
+class Unusable(ProofError):
     """There is nothing to verify, or nothing to verify it with: no verdict, but a mistake of the call."""
 
 
