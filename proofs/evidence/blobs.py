@@ -9,11 +9,11 @@ import hashlib
 import os
 import re
 import stat
-import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from proofs.errors import ProofError
+from proofs.evidence.atomic_file import write_atomically
 from proofs.verdict import Json
 
 FOLDER = "blobs"
@@ -58,12 +58,7 @@ def keep(folder: Path, text: str) -> tuple[str, Json]:
     path = folder / digest
     if not path.exists():
         folder.mkdir(exist_ok=True, mode=0o755)
-        draft = folder / f".{digest}.{os.getpid()}.{threading.get_ident()}"
-        with draft.open("wb") as file:
-            file.write(raw)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
+        write_atomically(path, raw, concurrent=True)
     return shown(text, digest, len(raw)), {"sha256": digest, "bytes": len(raw)}
 
 

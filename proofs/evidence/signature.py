@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from proofs.errors import ProofError
-from proofs.evidence import folder
+from proofs.evidence.atomic_file import write_atomically
 
 NAMESPACE = "hybrid-engine-proofs"  # what live_gate asks for: a signature made for anything else is none of ours
 SIGNATURE = "statement.sig"
@@ -82,7 +82,7 @@ def sign(body: bytes, key: Path, directory: Path) -> Path:
     if made.returncode != 0 or not made.stdout.startswith(b"-----BEGIN SSH SIGNATURE-----"):
         raise CannotSign(f"{key}: {_why(made)}")
     target = directory / SIGNATURE
-    folder.replace_file(target, made.stdout)
+    write_atomically(target, made.stdout)
     return target
 
 

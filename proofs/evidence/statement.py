@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from proofs.evidence import recorder
+from proofs.evidence.atomic_file import write_atomically
 from proofs.verdict import Json, Verdict, merge
 
 STATEMENT = "statement.json"
@@ -89,9 +90,7 @@ def encode(statement: dict[str, Json]) -> bytes:
 def write(run_dir: Path) -> dict[str, Json]:
     """Make statement.json from events.jsonl beside it. Raises ChainBroken when the recording is not whole."""
     statement = build(recorder.read(run_dir / recorder.EVENTS))
-    draft = run_dir / f"{STATEMENT}.new"
-    draft.write_bytes(encode(statement))
-    draft.replace(run_dir / STATEMENT)
+    write_atomically(run_dir / STATEMENT, encode(statement))
     return statement
 
 

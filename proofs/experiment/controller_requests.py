@@ -9,11 +9,11 @@ and `hybrid-proofs answer` takes what came of it. A run that nobody follows this
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from proofs.evidence.atomic_file import write_atomically
 from proofs.host.shell import Host, Waited
 from proofs.restore import lease
 from proofs.verdict import Json
@@ -104,7 +104,4 @@ def _folder(run: str) -> Path:
 
 
 def _put(path: Path, value: Json) -> None:
-    """There is all of it or nothing."""
-    draft = path.with_suffix(".new")
-    draft.write_text(json.dumps(value))
-    os.replace(draft, path)
+    write_atomically(path, json.dumps(value).encode())
