@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from proofs.experiment.cpu_load import Burners, cgroup, some_avg10
 from proofs.experiment.exchange import Exchange
 from proofs.experiment.measurements import Figures
 from proofs.experiment.subject import Copy, Subject, config
+from proofs.host import shell
 from proofs.host.shell import Host, pressure, read_text
 from proofs.host.unit import Entry, engine_lines
 from proofs.verdict import Check, Json, Result
@@ -208,8 +208,7 @@ def borne_out(decision: dict[str, Json]) -> bool:
 
 def avg10_of(lines: Sequence[str]) -> float | None:
     """Of the kernel's lines of a pressure file: `some`, in percent of the last 10 s."""
-    found = [re.match(r"some avg10=([0-9.]+) ", line) for line in lines]
-    return next((float(match[1]) for match in found if match), None)
+    return shell.some_avg10("\n".join(lines))
 
 
 def _after(step: Sequence[dict[str, Json]], since_s: float | None) -> float | None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
 
+from proofs.host import shell
 from proofs.host.shell import Host, cgroup2_mount, process_state, read_text
 
 MOST = 48
@@ -32,8 +32,7 @@ def cgroup(control_group: str) -> Path | None:
 
 def some_avg10(folder: Path, kind: str) -> float | None:
     """Percent of the last 10 s in which some task of that cgroup was stalled (not CPU use); None: it does not say."""
-    found = re.match(r"some avg10=([\d.]+) ", read_text(folder / f"{kind}.pressure"))
-    return float(found[1]) if found else None
+    return shell.some_avg10(read_text(folder / f"{kind}.pressure"))
 
 
 class Burners:

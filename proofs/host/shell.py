@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -168,6 +169,16 @@ def pressure(control_group: str = "") -> dict[str, str]:
         for kind in ("cpu", "io", "memory"):
             found[f"unit {kind}"] = read_text(f"{mount}{control_group}/{kind}.pressure").strip()
     return {kind: text for kind, text in found.items() if text}
+
+
+def some_avg10(text: str) -> float | None:
+    """Of a pressure file's text: percent of the last 10 s in which some task was stalled; None: it does not say.
+
+    >>> some_avg10("some avg10=1.50 avg60=0.00 avg300=0.00 total=9"), some_avg10("")
+    (1.5, None)
+    """
+    match = re.search(r"^some avg10=([0-9.]+) ", text, re.M)
+    return float(match[1]) if match else None
 
 
 def facts() -> dict[str, str]:
