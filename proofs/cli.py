@@ -151,9 +151,10 @@ def _answer(args: argparse.Namespace) -> int:
 
 
 def _inside(args: argparse.Namespace) -> int:
+    from proofs.catalog import PROOFS
     from proofs.runner import run as runner
 
-    return runner.inside(args.names, args.unit, args.run, args.git, args.cap)
+    return runner.inside([PROOFS[name] for name in args.names], args.unit, args.run, args.git, args.cap)
 
 
 def _show(args: argparse.Namespace) -> int:

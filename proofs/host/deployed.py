@@ -14,6 +14,7 @@ from proofs.errors import ProofError
 from proofs.evidence.redaction import is_secret
 
 ENGINE = Path("/opt/hybrid-engine/current/bin/hybrid-engine")
+HEALTH = (str(ENGINE), "health", "--json")
 MACHINE_ID = Path("/etc/machine-id")
 SHOW_ENVIRONMENT = ("systemctl", "show", "hybrid-engine.service", "--property=Environment")
 _MODE = "HYBRID_ENGINE__MODE"

@@ -1,8 +1,7 @@
-"""After a boot: undo what a run left when the host went down in the middle of it, and say so in its recording.
+"""After a boot: undo runs that a reboot or a power cut ended, and record that.
 
-The faults themselves lay under /run and are gone, but for those in a lab's own files. What is left to do is to see
-that the unit is as it was, to bring it there where it is not, and to end the recording: a run without an end would look
-like one that still goes on.
+Their faults lay under /run and are gone, except those in a lab's edited files. What is left to do is to bring the unit
+into its former state, and to end the recording: a run without an end looks like one that still runs.
 """
 
 from __future__ import annotations
@@ -20,9 +19,9 @@ from proofs.restore.lease import Lease
 from proofs.verdict import Json
 
 
-def left_behind(evidence_root: Path) -> list[Lease]:
+def unfinished_leases(evidence_root: Path) -> list[Lease]:
     """The leases that were armed and never undone, oldest run first. A recording that cannot be read has none."""
-    found = []
+    leases = []
     for folder in sorted(path for path in evidence_root.glob("*") if (path / EVENTS).is_file()):
         armed: Lease | None = None
         for event in _events(folder / EVENTS):
@@ -31,32 +30,32 @@ def left_behind(evidence_root: Path) -> list[Lease]:
             elif event["kind"] == "undone":
                 armed = None
         if armed is not None:
-            found.append(armed)
-    return found
+            leases.append(armed)
+    return leases
 
 
-def prepare(left: Lease) -> None:
-    """Make an undo of this lease possible in this boot, with the unit in the state that it had before the proof."""
-    # The clock of the boot in which it was disturbed is gone, and so is whatever it wrote and copied under /run.
+def prepare_undo(left: Lease) -> None:
+    """Save a lease of an earlier boot so that this boot can undo it; stop the unit if it was stopped then."""
+    # Times of the earlier boot's clock mean nothing now, and what was written and copied under /run is gone.
     left.disturbed_mono, left.files, left.copies = 0.0, [], []
-    if left.originals:  # these were in /etc and are there still: whatever the boot started has to be started anew
+    if left.originals:  # edited files in /etc are still edited: what the boot started has to be restarted
         left.disturbed_mono = time.monotonic()
     left.save()
-    if left.before["active"] == "inactive":  # enabled, it was started by the boot; its operator had stopped it
+    if left.before["active"] == "inactive":  # an enabled unit, which its operator had stopped and the boot started
         host = Host(Recorder(Path(left.evidence)), f"{left.proof}/undo")
         host.do("systemctl", "stop", left.unit, check=False)
 
 
 def pending(evidence_root: Path) -> Iterator[str]:
-    """The ids of the runs that are left to undo, each prepared. Runs that go on now are none of them."""
-    for left in left_behind(evidence_root):
+    """The ids of runs that are left to undo, each prepared. A run of this boot is none of them."""
+    for left in unfinished_leases(evidence_root):
         if not (lease.RUN_ROOT / left.run / "lease.json").exists():
-            prepare(left)
+            prepare_undo(left)
             yield left.run
 
 
-def unended(evidence_root: Path) -> list[Path]:
-    """The recordings of which nobody made a statement."""
+def without_statement(evidence_root: Path) -> list[Path]:
+    """The folders of recordings that have no statement."""
     recordings = sorted(path.parent for path in evidence_root.glob(f"*/{EVENTS}"))
     return [folder for folder in recordings if not (folder / STATEMENT).exists()]
 
@@ -68,4 +67,4 @@ def _events(path: Path) -> Iterator[dict[str, Json]]:
             if {"kind", "data"} <= event.keys():
                 yield event
         except (ValueError, AttributeError):
-            return  # the line that its writer did not live to finish
+            return  # the last line, cut off when its writer was killed

@@ -1,9 +1,9 @@
-"""Restore is a lease: what will be undone is on the disk, and a timer armed to do it, before anything is disturbed.
+"""The lease restores the host: what is to be undone is saved, and a timer armed to undo it, before a fault begins.
 
-The same `undo` runs at the proof's own end, from ExecStopPost= of its transient unit when it was killed, and from the
-timer when that is gone too. It is idempotent, takes turns with itself, and records itself. Everything it removes lies
-under /run, so a reboot does the rest; but for what a lab's files were before they were edited, which lies in the run's
-evidence and is put back after the boot.
+`undo` runs at the end of the proof, from ExecStopPost= of the run's unit when the proof was killed, and from the timer
+when that is gone too. It is idempotent, holds a lock so that two of them take turns, and records what it does.
+Everything it removes lies under /run, so a reboot removes it as well. The one exception are the backups of a lab's
+edited files: they lie in the run's evidence, and are restored after the boot.
 """
 
 from __future__ import annotations
@@ -18,11 +18,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Self
 
+from proofs.evidence.atomic_file import write_atomically
 from proofs.evidence.recorder import Recorder
 from proofs.host.lock import holder, locked
 from proofs.host.shell import Host, Waited
-from proofs.host.unit import State, Unit, tree_digest
+from proofs.host.unit import Unit, tree_digest
 from proofs.restore import file_backups
 from proofs.verdict import Json
 
@@ -31,15 +33,15 @@ SYSTEMD_RUN = Path("/run/systemd/system")
 SYSTEMD_CONTROL = Path("/run/systemd/system.control")  # outranks /etc: where a drop-in of the same name masks one
 SOAK_UNIT = "hybrid-soak.service"
 _SOAK_RUN = re.compile(r"soak-[0-9a-f]{32}")
-_saving = threading.Lock()  # a proof and its mutants announce their files from several threads
-_BACK_S = 30.0  # how long the operator's unit may take to be back as it was
+_saving = threading.Lock()  # a proof and its mutants add to one lease from several threads
+_RESTORED_S = 30.0  # how long the operator's unit may take to reach its former state
 _DEPLOYING = Path("/run/hybrid-deploy")
-_DEPLOYED_S = 40.0  # how long the end of a deployment is waited for that a proof had asked for
+_DEPLOYED_S = 40.0  # how long a deployment that a proof requested may take to end
 
 
 @dataclass
 class Lease:
-    """What a proof may have done to the host and how it was before. Saved at every change."""
+    """What a proof may have done to the host, and the host's state before. Saved at every change."""
 
     run: str
     proof: str
@@ -50,9 +52,11 @@ class Lease:
     files: list[str] = field(default_factory=list)
     copies: list[str] = field(default_factory=list)
     mounts: list[str] = field(default_factory=list)
-    originals: dict[str, Json] = field(default_factory=dict)  # the operator's files that are edited: see originals.py
+    originals: dict[str, Json] = field(
+        default_factory=dict
+    )  # the operator's files that are edited: see file_backups.py
     disturbed_mono: float = 0.0  # CLOCK_MONOTONIC seconds at which the operator's process was first touched; 0: never
-    at_work: bool = False  # the operator's engine goes on with its own work meanwhile: it is not away, and has to drain
+    at_work: bool = False  # the operator's engine continues its own work: it is not away, and has to drain
 
     @property
     def path(self) -> Path:
@@ -69,30 +73,26 @@ class Lease:
     def save(self) -> None:
         with _saving:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
-            draft = self.path.with_suffix(".new")
-            with draft.open("w") as file:
-                json.dump(asdict(self), file)
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(self.path)
+            write_atomically(self.path, json.dumps(asdict(self)).encode())
 
     def arm(self, host: Host, undo_command: Sequence[str]) -> None:
-        """Persist the intent, then set the timer that undoes it should everything else be gone."""
+        """Save the lease, then set the timer that undoes it when nothing else does."""
         self.save()
         host.recorder.intent("what will be undone, and what it was before", scope=host.scope, data=asdict(self))
-        host.do(
-            "systemd-run", "--quiet", f"--unit={self.timer.removesuffix('.timer')}", self._when(host),
-            "--timer-property=AccuracySec=100ms", *undo_command, "undo", self.run, "--by=timer",
-        )  # fmt: skip
+        unit, accuracy = self.timer.removesuffix(".timer"), "--timer-property=AccuracySec=100ms"
+        undo = (*undo_command, "undo", self.run, "--by=timer")
+        host.do("systemd-run", "--quiet", f"--unit={unit}", self._timer_flag(host), accuracy, *undo)
 
-    def _when(self, host: Host) -> str:
-        """The flag that sets the timer, counted from systemd's own start: every daemon-reload, of which a proof makes
-        many, has systemd 252 count an OnActiveSec= from its beginning again."""
-        shown = host.look("systemctl", "show", "--property=UserspaceTimestampMonotonic", quiet=True).stdout
-        began = re.search(r"^UserspaceTimestampMonotonic=(\d+)$", shown, re.M)
-        if began is None:
+    def _timer_flag(self, host: Host) -> str:
+        """When the timer elapses, counted from the start of systemd.
+
+        A proof makes many a daemon-reload, after each of which systemd 252 begins to count an OnActiveSec= anew.
+        """
+        output = host.look("systemctl", "show", "--property=UserspaceTimestampMonotonic", quiet=True).stdout
+        start = re.search(r"^UserspaceTimestampMonotonic=(\d+)$", output, re.M)
+        if start is None:
             return f"--on-active={self.cap_s:.0f}"
-        return f"--on-startup={time.monotonic() - int(began[1]) / 1e6 + self.cap_s:.0f}"
+        return f"--on-startup={time.monotonic() - int(start[1]) / 1e6 + self.cap_s:.0f}"
 
     def will_write(self, *paths: Path) -> None:
         self.files += [str(path) for path in paths if str(path) not in self.files]
@@ -107,36 +107,56 @@ class Lease:
         self.save()
 
     def will_edit(self, host: Host, *paths: Path) -> None:
-        """Keep what these files of the operator's are now, where it outlives a power cut; the recording says where."""
-        new = [path for path in paths if str(path) not in self.originals]  # not again: by now it may be another
-        self.originals |= file_backups.keep(new, Path(self.evidence).parent / file_backups.FOLDER)
+        """Back up these files of the operator's where a power cut does not remove them, and record where."""
+        new = [path for path in paths if str(path) not in self.originals]  # a file that is edited already has a backup
+        self.originals |= file_backups.back_up(new, Path(self.evidence).parent / file_backups.FOLDER)
         self.save()
         host.recorder.intent("what will be edited, and where it is kept", scope=host.scope, data=asdict(self))
 
     def will_find(self, host: Host, active: str) -> None:
-        """The unit got into another state by itself, which is how it is to be left; the recording says so."""
+        """The unit reached this state by itself, and the undo leaves it there; recorded as well."""
         self.before["active"] = active
         self.save()
         host.recorder.intent("what is to be left as it is", scope=host.scope, data=asdict(self))
 
     def leave_work(self) -> None:
-        """From now on the operator's engine is away from its work, on something of ours."""
+        """From now on the operator's engine works on a scratch database, and so is away from its own work."""
         self.at_work, self.disturbed_mono = False, time.monotonic()
         self.save()
 
     def will_disturb(self) -> None:
+        """From now on the undo has to restart the operator's unit."""
         if not self.disturbed_mono:
             self.disturbed_mono = time.monotonic()
             self.save()
 
 
+class ArmedLease:
+    """Context manager: arms a lease, and undoes it at the end of the block, however that is left.
+
+    report: what the undo reported, set when the block was left; None when another undo (the timer's) took the lease.
+    """
+
+    report: dict[str, Json] | None = None
+
+    def __init__(self, lease: Lease, host: Host, undo_command: Sequence[str], config_dir: Path) -> None:
+        self._lease, self._host, self._undo_command, self._config_dir = lease, host, undo_command, config_dir
+
+    def __enter__(self) -> Self:
+        self._lease.arm(self._host, self._undo_command)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.report = undo(self._lease.run, "the proof itself", self._config_dir, self._host)
+
+
 def timer_of(run: str) -> str:
-    """The timer that undoes a run when everything else is gone."""
+    """The timer that undoes a run when nothing else does."""
     return f"hybrid-proof-lease-{run}.timer"
 
 
 def unit_of(run: str) -> str:
-    """The unit that a run is in: one of its own, or the installed one of soaks, which names runs by its invocation."""
+    """The unit that a run is in: a transient one, or hybrid-soak.service, whose invocation is part of the run's id."""
     return SOAK_UNIT if _SOAK_RUN.fullmatch(run) else f"hybrid-proof-{run}.service"
 
 
@@ -148,48 +168,56 @@ def load(run: str) -> Lease | None:
 
 
 def pending() -> list[str]:
-    """Runs whose undo is still due."""
+    """The ids of runs that are not undone yet."""
     return sorted(path.parent.name for path in RUN_ROOT.glob("*/lease.json"))
 
 
 def snapshot(unit: Unit, config_dir: Path) -> dict[str, Json]:
-    """How the operator's unit and config are now: what `undo` compares with."""
-    state: State = unit.state()
+    """The state of the operator's unit and config now, which `undo` compares with the state afterwards."""
+    state = unit.state()
     return {
-        "active": state.active, "sub": state.sub, "invocation": state.invocation, "cat_sha256": unit.cat_digest(),
+        "active": state.active,
+        "sub": state.sub,
+        "invocation": state.invocation,
+        "cat_sha256": unit.cat_digest(),
         "etc_sha256": tree_digest([config_dir, Path("/etc/systemd/system")]),
-    }  # fmt: skip
+    }
 
 
 def undo(run: str, by: str, config_dir: Path, host: Host | None = None) -> dict[str, Json] | None:
-    """Take back everything the lease of this run names; None when there is nothing to take back (any more).
+    """Undo everything that the lease of this run names. Returns None when there is nothing to undo (any more).
 
-    Returns {by, restored, away_s, problems, after}: restored is False when something is not as it was.
+    Args:
+        by: who undoes it ("the proof itself", "ExecStopPost", "timer", "boot", "hand"), for the record.
+        host: records into the proof's own recorder; None: the recording is opened again.
+
+    Returns:
+        {by, restored, away_s, problems, after}; restored is False when something is not as it was.
     """
     lock = RUN_ROOT / "undo.lock"
     if by == "timer" and holder(lock):
-        _kill(run)  # whoever undoes it already may be frozen over it
+        _kill(run)  # the process that holds the lock may be frozen
     with locked(lock, f"undo of {run} by {by}", wait=True):
         lease = load(run)
         if lease is None:
-            # Killed before its lease was saved, it had touched nothing yet; killed after its lease was taken away, what
-            # may be left is the timer.
+            # A run that was killed before its lease was saved had touched nothing. One that was killed after its lease
+            # was removed may have left the timer.
             if run in os.listdir(RUN_ROOT):
                 shutil.rmtree(RUN_ROOT / run, ignore_errors=True)
             _systemctl("stop", timer_of(run))
             return None
         if by == "timer":
-            # Frozen in the middle of a line it holds the recording: nothing can be written before it is gone.
+            # A process that is frozen while it writes a line holds the recording's lock.
             _kill(run)
         recorder = host.recorder if host else Recorder(Path(lease.evidence))
         shell = Host(recorder, f"{lease.proof}/undo")
         recorder.intent(f"undo, by {by}", scope=shell.scope, data=asdict(lease))
         if by == "timer":
             shell.do("systemctl", "kill", "--kill-whom=all", "--signal=KILL", unit_of(lease.run), check=False)
-        report = _take_back(lease, shell, by, config_dir)
+        report = _restore(lease, shell, by, config_dir)
         recorder.write("undone", scope=shell.scope, data=report, sync=True)
         if report["restored"]:
-            file_backups.forget(lease.originals)
+            file_backups.remove_backups(lease.originals)
         lease.path.unlink()
         shutil.rmtree(lease.path.parent)  # with the draft of a lease that was being saved when it was killed
         shell.do("systemctl", "stop", lease.timer, check=False)
@@ -197,34 +225,34 @@ def undo(run: str, by: str, config_dir: Path, host: Host | None = None) -> dict[
 
 
 def _kill(run: str) -> None:
-    """End a run's processes, whatever state they are in. It is recorded when it can be, a moment later."""
+    """Kill a run's processes, whatever state they are in. The record of it follows once the recording is free."""
     _systemctl("kill", "--kill-whom=all", "--signal=KILL", unit_of(run))
 
 
 def _systemctl(*words: str) -> None:
-    """A command that is not recorded, and may find nothing to do."""
+    """Run systemctl without recording it; it may fail."""
     subprocess.run(["systemctl", *words], check=False, capture_output=True)
 
 
-def _take_back(lease: Lease, shell: Host, by: str, config_dir: Path) -> dict[str, Json]:
+def _restore(lease: Lease, shell: Host, by: str, config_dir: Path) -> dict[str, Json]:
     unit = Unit(shell, lease.unit)
     if lease.originals:
-        _put_back(lease, shell)
-    # A scratch engine; on its real database it is stopped as its operator would.
+        _restore_files(lease, shell)
+    # An engine on a scratch database is killed; one on its own database is stopped as its operator would stop it.
     running = [lease.unit] if lease.disturbed_mono and not (lease.originals or lease.at_work) else []
-    for name in [*lease.copies, *running]:  # stopped, wedged or healthy: a scratch engine has nothing to drain
+    for name in [*lease.copies, *running]:  # frozen or healthy: a scratch engine has nothing to drain
         shell.do("systemctl", "kill", "--kill-whom=all", "--signal=KILL", name, check=False)
     for name in lease.copies:
         shell.do("systemctl", "stop", name, check=False)
-    for name in lease.mounts:  # nobody uses them any more; lazily, should somebody all the same
+    for name in lease.mounts:  # lazily, in case a process still uses it
         if os.path.ismount(name):
             shell.do("umount", "--lazy", name, check=False)
     for name in lease.files:
         path = Path(name)
         path.unlink(missing_ok=True)
-        for folder in path.parents[:2]:  # a unit's .d, and system.control where that had not been there before
-            made = folder.name.endswith(".d") or folder == SYSTEMD_CONTROL
-            if made and folder.is_dir() and not any(folder.iterdir()):
+        for folder in path.parents[:2]:  # a unit's .d, and system.control where that was not there before
+            removable = folder.name.endswith(".d") or folder == SYSTEMD_CONTROL
+            if removable and folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
     shell.do("systemctl", "daemon-reload", check=False)
     for name in lease.copies:
@@ -233,14 +261,12 @@ def _take_back(lease: Lease, shell: Host, by: str, config_dir: Path) -> dict[str
         shell.do("systemctl", "reset-failed", lease.unit, check=False)
         verb = "restart" if lease.before["active"] == "active" else "stop"
         shell.do("systemctl", verb, lease.unit, check=False)
-        if verb == "stop":  # killed above, it counts as failed
+        if verb == "stop":  # it was killed above, and so is failed
             shell.do("systemctl", "reset-failed", lease.unit, check=False)
     problems = []
     try:
-        shell.wait(
-            f"{lease.unit} {lease.before['active']} again", _BACK_S,
-            lambda: unit.state().active == lease.before["active"],
-        )  # fmt: skip
+        former = lease.before["active"]
+        shell.wait(f"{lease.unit} {former} again", _RESTORED_S, lambda: unit.state().active == former)
     except Waited as error:
         problems.append(str(error))
     away = lease.disturbed_mono and not lease.at_work
@@ -256,18 +282,18 @@ def _take_back(lease: Lease, shell: Host, by: str, config_dir: Path) -> dict[str
     return {"by": by, "restored": not problems, "away_s": away_s, "problems": problems, "after": after}
 
 
-def _put_back(lease: Lease, shell: Host) -> None:
-    """Put the operator's files back, not under the hands of a deployment that the proof had asked for.
+def _restore_files(lease: Lease, shell: Host) -> None:
+    """Restore the operator's files, but not while a deployment that the proof requested writes to them.
 
-    One that goes on puts back what *it* found, should the engine end under it now: so it is let finish, unless whoever
-    ran it is gone.
+    A deployment whose engine ends now would roll back to the files that *it* began with. So its end is awaited, unless
+    the controller that ran it is gone.
     """
-    under_way = _DEPLOYING / f"{lease.unit}.json"
+    deployment = _DEPLOYING / f"{lease.unit}.json"
     while True:
         try:
-            shell.wait("no deployment under way", _DEPLOYED_S, lambda: not under_way.exists())
+            shell.wait("no deployment under way", _DEPLOYED_S, lambda: not deployment.exists())
         except Waited:
-            under_way.unlink(missing_ok=True)
+            deployment.unlink(missing_ok=True)
         file_backups.put_back(lease.originals)
-        if not under_way.exists():
+        if not deployment.exists():
             return

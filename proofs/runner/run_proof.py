@@ -1,26 +1,27 @@
-"""Conduct one proof: lease, the cases on the real unit with the mutants beside them, undo, and the proof's entry."""
+"""Run one proof: observe the host, arm the lease, run the cases and mutants, restore the host, record the verdict."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
-from typing import ClassVar
 
 from proofs import verdict as verdicts
-from proofs.experiment import summary as entries
+from proofs.experiment import summary
 from proofs.experiment.case import Deployed, Mutant, Proof, run_case
 from proofs.experiment.in_place import InPlace
 from proofs.experiment.subject import CONFIG_DIR, STATE_DIR, Copy, Real, Subject
+from proofs.host import deployed as live
 from proofs.host.shell import Host, Interrupted, Waited, facts, pressure
 from proofs.host.unit import Unit
-from proofs.restore import lease as leases
-from proofs.restore.lease import Lease
+from proofs.restore.lease import ArmedLease, Lease, snapshot
 from proofs.verdict import Json, Result, Verdict
 
-_HEALTHY_S = 20.0  # a feed has to be found again
+_HEALTHY_S = 20.0  # the engine has to connect to its sources again
+Entry = dict[str, Json]
 
 
 @dataclass
@@ -34,74 +35,79 @@ class Run:
     undo_command: Sequence[str]
     say: Callable[[str], None]
     cap_s: float = 0.0  # of each lease; 0: the proof's own
-    HEALTH: ClassVar[tuple[str, ...]] = ("/opt/hybrid-engine/current/bin/hybrid-engine", "health", "--json")
 
 
-def run_proof(proof: Proof, run: Run) -> dict[str, Json]:
-    """Run one proof with its mutants and put the host back. Returns its entry of the statement.
+@dataclass
+class Session:
+    """A proof that runs under its lease. mutants: the entry of each that has ended, by name."""
+
+    proof: Proof
+    run: Run
+    host: Host
+    unit: Unit
+    lease: Lease
+    deployed: Deployed
+    mutants: dict[str, Entry] = field(default_factory=dict)
+
+
+Work = Callable[[Session], list[Result]]
+
+
+def run_proof(proof: Proof, run: Run) -> Entry:
+    """Run one proof with its mutants and restore the host. Returns its entry of the statement.
 
     Raises:
-        Interrupted: asked to stop; the host is back as it was.
+        Interrupted: the run was asked to stop; the host is restored.
     """
+    return run_leased(proof, run, _run_in_place if proof.in_place else _run_beside_mutants)
+
+
+def run_leased(proof: Proof, run: Run, work: Work) -> Entry:
+    """Do this work under a lease, between two looks at the host. Returns and raises as `run_proof` does."""
     host = run.host.scoped(proof.name)
     unit = Unit(host, run.unit)
     host.note("proof", {"name": proof.name, "claim": proof.claim, "bound": proof.bound, "fault": proof.fault})
-    why_not = proof.not_applicable(host)
-    if why_not:
-        return _entry(proof, host, Verdict.NOT_APPLICABLE, why_not, [], {}, None)
-    was_healthy = _observe(run, host, unit, "before")
+    if reason := proof.not_applicable(host):
+        return _record_entry(proof, host, Verdict.NOT_APPLICABLE, reason)
+    was_healthy = _observe(host, unit, "before")
     state = unit.state(quiet=False)
     if state.active not in ("active", "inactive"):
-        reason = f"{run.unit} is {state.active}, so it has no steady state to come back to"
-        return _entry(proof, host, Verdict.INCONCLUSIVE, reason, [], {}, None)
-    # No watchdog in force is 0: then nothing is seen in time, which is for the proof to find.
+        reason = f"{run.unit} is {state.active}, so it has no steady state to return to"
+        return _record_entry(proof, host, Verdict.INCONCLUSIVE, reason)
+    # A unit without a watchdog has an infinite WatchdogSec=. It is recorded as 0, and is for the proof to find.
     watchdog_s = state.watchdog_s if isfinite(state.watchdog_s) else 0.0
-    deployed = Deployed(watchdog_s, state.restart_s, owner_of_state())
-    lease = Lease(
-        run.id, proof.name, run.unit, str(run.evidence), run.cap_s or proof.cap_s, leases.snapshot(unit, CONFIG_DIR)
-    )
-    lease.arm(host, run.undo_command)
-    host.note("deployed", {"watchdog_s": deployed.watchdog_s, "restart_s": deployed.restart_s})
-    beside: list[threading.Thread] = []
-    mutants: dict[str, dict[str, Json]] = {}
-    results: list[Result] = []
-    reason = ""
-    try:
-        if proof.in_place:
-            results = _run_in_place(proof, run, lease, deployed, mutants)
-        else:
-            for mutant in proof.mutants:
-                beside.append(_start_mutant(proof, mutant, run, lease, deployed, mutants))
-            results = _run_cases(proof, run, Real(host, run.unit, lease, deployed.owner), deployed)
-            for thread in beside:
-                thread.join()
-    except Interrupted:
-        host.stop.ask()
-        raise
-    except Exception as error:  # noqa: BLE001 - whatever broke, the host comes first and the verdict is ERROR
-        reason = f"{type(error).__name__}: {error}"
-        results.append(Result("frame", Verdict.ERROR, reason))
-        host.stop.ask()
-    finally:
-        for thread in beside:
-            thread.join()
-        report = leases.undo(run.id, "the proof itself", CONFIG_DIR, host) or entries.taken()
-    _steady_again(run, host, was_healthy and lease.before["active"] == state.active, report)
-    _observe(run, host, unit, "after")
-    return _entry(proof, host, verdicts.merge(r.verdict for r in results), reason, results, mutants, report)
+    deployed = Deployed(watchdog_s, state.restart_s, _state_owner())
+    lease = Lease(run.id, proof.name, run.unit, str(run.evidence), run.cap_s or proof.cap_s, snapshot(unit, CONFIG_DIR))
+    session = Session(proof, run, host, unit, lease, deployed)
+    with ArmedLease(lease, host, run.undo_command, CONFIG_DIR) as armed:
+        host.note("deployed", {"watchdog_s": deployed.watchdog_s, "restart_s": deployed.restart_s})
+        try:
+            results = work(session)
+        except Interrupted:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever broke, the host is restored and the verdict is ERROR
+            reason = f"{type(error).__name__}: {error}"
+            results = [Result("frame", Verdict.ERROR, reason)]
+            host.stop.ask()
+    report = armed.report or summary.taken()
+    _await_health(host, was_healthy and lease.before["active"] == state.active, report)
+    _observe(host, unit, "after")
+    verdict = verdicts.merge(result.verdict for result in results)
+    return _record_entry(proof, host, verdict, reason, results, session.mutants, report)
 
 
-def owner_of_state() -> tuple[int, int]:
-    """uid and gid that the scratch state must have: those of the real one."""
+def _state_owner() -> tuple[int, int]:
+    """uid and gid of the real state directory, which the scratch one must have too."""
     about = STATE_DIR.stat()
     return about.st_uid, about.st_gid
 
 
-def _run_cases(proof: Proof, run: Run, subject: Subject, deployed: Deployed) -> list[Result]:
+def _run_cases(session: Session, subject: Subject) -> list[Result]:
+    proof, run = session.proof, session.run
     subject.install()
     subject.host.note("in force", {"cat": subject.unit.cat()})
     results = []
-    for case in proof.cases(deployed):
+    for case in proof.cases(session.deployed):
         run.say(f"{proof.name}: {case.name}: {case.fault}")
         result = run_case(case, subject)
         run.say(f"{proof.name}: {case.name}: {result.verdict}{': ' if result.reason else ''}{result.reason}")
@@ -109,36 +115,51 @@ def _run_cases(proof: Proof, run: Run, subject: Subject, deployed: Deployed) -> 
     return results
 
 
-def _run_in_place(
-    proof: Proof, run: Run, lease: Lease, deployed: Deployed, mutants: dict[str, dict[str, Json]]
-) -> list[Result]:
-    """The cases on the deployed unit, then each mutant's on the same; none when there is no PASS for them to void."""
-    results = _run_cases(proof, run, InPlace(run.host.scoped(proof.name), run.unit, lease, deployed.owner), deployed)
+def _run_beside_mutants(session: Session) -> list[Result]:
+    with _mutants_on_copies(session):
+        return _run_cases(session, Real(session.host, session.run.unit, session.lease, session.deployed.owner))
+
+
+def _run_in_place(session: Session) -> list[Result]:
+    """The cases on the deployed unit, then each mutant's on the same unit; no mutant where there is no PASS to void."""
+    owner = session.deployed.owner
+    results = _run_cases(session, InPlace(session.host, session.run.unit, session.lease, owner))
     if verdicts.merge(result.verdict for result in results) is Verdict.PASS:
-        for mutant in proof.mutants:
-            host = run.host.scoped(f"{proof.name}/mutant {mutant.name}")
-            subject = InPlace(host, run.unit, lease, deployed.owner, mutant=True)
-            mutants[mutant.name] = _run_mutant(proof, mutant, run, subject, deployed)
+        for mutant in session.proof.mutants:
+            host = _scope_of(mutant, session)
+            _run_mutant(mutant, session, InPlace(host, session.run.unit, session.lease, owner, mutant=True))
             if host.stop.asked:
                 raise Interrupted(f"stopped in mutant {mutant.name}")
     return results
 
 
-def _start_mutant(
-    proof: Proof, mutant: Mutant, run: Run, lease: Lease, deployed: Deployed, into: dict[str, dict[str, Json]]
-) -> threading.Thread:
-    host = run.host.scoped(f"{proof.name}/mutant {mutant.name}")
-    copy = Copy(host, Unit(host, run.unit), f"{proof.name}-{mutant.name}", lease, deployed.owner)
+@contextmanager
+def _mutants_on_copies(session: Session) -> Iterator[None]:
+    """Run every mutant on a copy of the unit, each in a thread of its own; all have ended when this is left."""
+    threads = []
+    try:
+        for mutant in session.proof.mutants:
+            host = _scope_of(mutant, session)
+            name = f"{session.proof.name}-{mutant.name}"
+            copy = Copy(host, Unit(host, session.run.unit), name, session.lease, session.deployed.owner)
+            thread = threading.Thread(target=_run_mutant, args=(mutant, session, copy), name=host.scope)
+            thread.start()
+            threads.append(thread)
+        yield
+    except BaseException:
+        session.host.stop.ask()  # or the mutants would go on to their ends first
+        raise
+    finally:
+        for thread in threads:
+            thread.join()
 
-    def work() -> None:
-        into[mutant.name] = _run_mutant(proof, mutant, run, copy, deployed)
 
-    thread = threading.Thread(target=work, name=host.scope)
-    thread.start()
-    return thread
+def _scope_of(mutant: Mutant, session: Session) -> Host:
+    return session.run.host.scoped(f"{session.proof.name}/mutant {mutant.name}")
 
 
-def _run_mutant(proof: Proof, mutant: Mutant, run: Run, subject: Copy | InPlace, deployed: Deployed) -> dict[str, Json]:
+def _run_mutant(mutant: Mutant, session: Session, subject: Copy | InPlace) -> None:
+    """Run a mutant's cases and put its entry into the session. No other thread writes that key."""
     host = subject.host
     results: list[Result] = []
     try:
@@ -147,48 +168,55 @@ def _run_mutant(proof: Proof, mutant: Mutant, run: Run, subject: Copy | InPlace,
             mutant.make(subject)
         subject.install()
         host.note("in force", {"cat": subject.unit.cat()})
-        results = [run_case(case, subject) for case in mutant.cases(deployed)]
-        said, why = verdicts.of_mutant(results)
+        results = [run_case(case, subject) for case in mutant.cases(session.deployed)]
+        verdict, reason = verdicts.of_mutant(results)
     except Interrupted:
-        said, why = Verdict.ERROR, "interrupted"
+        verdict, reason = Verdict.ERROR, "interrupted"
     except Exception as error:  # noqa: BLE001 - a mutant that cannot be made shows nothing: void, never FAIL
-        said, why = Verdict.ERROR, f"{type(error).__name__}: {error}"
+        verdict, reason = Verdict.ERROR, f"{type(error).__name__}: {error}"
     finally:
         subject.stop()
-    entry = entries.of_mutant(mutant.name, mutant.what, said, why, results)
+    entry = summary.of_mutant(mutant.name, mutant.what, verdict, reason, results)
     host.note("mutant judged", entry)
-    run.say(f"{proof.name}: mutant {mutant.name}: {said}: {why}")
-    return entry
+    session.run.say(f"{session.proof.name}: mutant {mutant.name}: {verdict}: {reason}")
+    session.mutants[mutant.name] = entry
 
 
-def _observe(run: Run, host: Host, unit: Unit, when: str) -> bool:
-    """Health and pressure, for the buglog; True when the operator's engine calls itself healthy."""
+def _observe(host: Host, unit: Unit, when: str) -> bool:
+    """Record health and pressure, for the buglog; True when the operator's engine calls itself healthy."""
     state = unit.state()
     if state.active == "active":
-        health = host.look(*run.HEALTH)
-        said, rc = (health.stdout or health.stderr).strip(), health.rc
-    else:  # nobody to ask; and opening a database at rest would leave its -shm and -wal there
-        said, rc = f"not asked: {state.active}", -1
+        health = host.look(*live.HEALTH)
+        text, rc = (health.stdout or health.stderr).strip(), health.rc
+    else:  # opening the database of a stopped engine would leave its -shm and -wal files there
+        text, rc = f"not asked: {state.active}", -1
     psi = pressure(state.control_group)
-    host.note("observed", {"when": when, "health": said, "health_rc": rc, "psi": psi, "host": facts()})
+    host.note("observed", {"when": when, "health": text, "health_rc": rc, "psi": psi, "host": facts()})
     return rc == 0
 
 
-def _steady_again(run: Run, host: Host, was_healthy: bool, report: dict[str, Json] | None) -> None:
-    """An engine that was healthy before has to be so again, else the host is not as it was."""
-    if not (was_healthy and report):
+def _await_health(host: Host, was_healthy: bool, report: Entry) -> None:
+    """An engine that was healthy before has to become healthy again, else the host is not restored."""
+    if not was_healthy:
         return
     try:
-        host.wait("the operator's engine healthy again", _HEALTHY_S, lambda: host.look(*run.HEALTH, quiet=True).rc == 0)
+        host.wait(
+            "the operator's engine healthy again", _HEALTHY_S, lambda: host.look(*live.HEALTH, quiet=True).rc == 0
+        )
     except (Waited, Interrupted) as error:
         report["restored"] = False
         report["problems"].append(str(error))
 
 
-def _entry(
-    proof: Proof, host: Host, verdict: Verdict, reason: str, results: Sequence[Result],
-    mutants: dict[str, dict[str, Json]], report: dict[str, Json] | None,
-) -> dict[str, Json]:  # fmt: skip
-    entry = entries.of_proof(proof, verdict, reason, results, mutants, report)
+def _record_entry(
+    proof: Proof,
+    host: Host,
+    verdict: Verdict,
+    reason: str,
+    results: Sequence[Result] = (),
+    mutants: Mapping[str, Entry] | None = None,
+    report: Entry | None = None,
+) -> Entry:
+    entry = summary.of_proof(proof, verdict, reason, results, mutants or {}, report)
     host.recorder.write("verdict", scope=host.scope, data=entry, sync=True)
     return entry

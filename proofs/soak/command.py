@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from proofs.soak.options import AS_CONFIGURED, MODES, PSI_ACTIONS, Asked, mode_of, seconds_of, stall_of
+from proofs.soak.options import AS_CONFIGURED, MODES, PSI_ACTIONS, Options, mode_of, seconds_of, stall_of
 
 Command = Callable[[str, str, object], argparse.ArgumentParser]
 DOES = "watch the engine at its ordinary work for hours, and decide what neither systemd nor the engine can"
@@ -37,7 +37,7 @@ def add(command: Command) -> None:
     soak = command("soak", DOES, _soak)
     soak.formatter_class = argparse.RawDescriptionHelpFormatter
     soak.epilog = EPILOG
-    default = Asked()
+    default = Options()
     add_ = soak.add_argument
     add_("--seconds", type=seconds_of, default=default.seconds, metavar="S", help="how long (default: %(default)g)")
     add_(
@@ -62,9 +62,9 @@ def add(command: Command) -> None:
 def _soak(args: argparse.Namespace) -> int:
     from proofs.soak import start
 
-    asked = Asked(args.seconds, args.stall_s, args.psi_actions, args.mode)
+    options = Options(args.seconds, args.stall_s, args.psi_actions, args.mode)
     if args.as_installed:
         return start.as_installed(args.unit)
     if args.inside:
-        return start.inside(asked, args.unit, args.run, args.git)
-    return start.by_hand(asked, args.unit, args.git)
+        return start.inside(options, args.unit, args.run, args.git)
+    return start.by_hand(options, args.unit, args.git)

@@ -1,37 +1,44 @@
-"""The criteria of a soak: its figures beside their bounds. Pure: the host's run and the verifier's both call this."""
+"""The criteria of a soak: its figures compared with their bounds. Pure.
+
+The soak on the host and the verifier both judge by `PROOF`. Its case has no steps to run: a soak injects no fault, and
+`run.py` does the watching.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from proofs.experiment.case import Case, Proof
 from proofs.experiment.measurements import Figures
+from proofs.experiment.trace import Between, Trace
 from proofs.soak import report
 from proofs.soak.statistics import slope
-from proofs.verdict import Check, Result
+from proofs.verdict import Check, Json, Result
 
+NAME = "soak"
 LOOKS = 5
 UP = 99.0  # percent of the time watched
-# What memory may grow by: what a process takes until it has seen everything once, and then little.
+# How much memory may grow: once, until every code path has run, and then little by the hour.
 RSS_ONCE_KB, RSS_KB_H = 8192, 2048
-# An exchange that cannot be reached is nobody's fault here, and that the engine comes back is the promise.
-BORNE = ("NETWORK", "BY HAND")
+# Not the engine's fault: the exchange cannot be reached, or somebody restarted the engine.
+TOLERATED = ("NETWORK", "BY HAND")
 
 
 def checks(measured: Figures) -> Sequence[Check]:
     asked, watched = measured.number("asked_s"), measured.number("watched_s")
     ended, why = measured.text("ended"), measured.text("why")
     restarts = {cause: measured.below("restarts").count(cause) for cause in measured.below("restarts")}
-    faults = {cause: n for cause, n in restarts.items() if cause not in BORNE}
-    lost, unread, off = measured.count("lost"), measured.count("unread"), measured.count("unbalanced")
-    looks, ticks, down = measured.count("n"), measured.count("ticks"), measured.number("away_s")
-    up = round(100 * (1 - down / watched), 3) if watched else 0.0
+    faults = {cause: n for cause, n in restarts.items() if cause not in TOLERATED}
+    lost, unread, unbalanced = measured.count("lost"), measured.count("unread"), measured.count("unbalanced")
+    looks, ticks, away_s = measured.count("n"), measured.count("ticks"), measured.number("away_s")
+    up = round(100 * (1 - away_s / watched), 3) if watched else 0.0
     points = report.longest(measured.all("rss"))
     grown, span_s = growth_kb(points), points[-1][0] - points[0][0] if points else 0.0
-    may = round(RSS_ONCE_KB + RSS_KB_H * span_s / 3600)
+    allowed = round(RSS_ONCE_KB + RSS_KB_H * span_s / 3600)
     own = measured.flag("on_the_exchange_asked_for")
     code = measured.status("exit_code")
-    told = [Check("exit code when it was stopped", code, 0, code == 0)] if measured.flag("stopped") else []
-    # Ended by its operator it has shown nothing against the engine, and not all that it was asked for.
+    exit_checks = [Check("exit code when it was stopped", code, 0, code == 0)] if measured.flag("stopped") else []
+    # A soak that its operator ended shows nothing against the engine, but not everything that was to be shown either.
     stopped = ended == "STOP" or (ended == "ABORT" and measured.flag("by_operator"))
 
     def whole(ok: bool) -> bool | None:
@@ -45,25 +52,56 @@ def checks(measured: Figures) -> Sequence[Check]:
         Check("restarts that the journal does not tell of", lost, 0, True if lost == 0 else None),
         Check("up (%)", up, f">= {UP:g}", whole(up >= UP)),
         Check("ticks stored", ticks, "> 0", whole(ticks > 0)),
-        Check("books that did not balance", off, 0, off == 0),
+        Check("books that did not balance", unbalanced, 0, unbalanced == 0),
         Check("looks without a database", unread, "<= 1 %", unread * 100 <= looks),
         Check("of the exchange that was asked for", own, True, True if own else None),
-        Check("memory grown (kB)", grown, f"<= {may}", None if grown is None else grown <= may),
-        *told,
-    )  # fmt: skip
+        Check("memory grown (kB)", grown, f"<= {allowed}", None if grown is None else grown <= allowed),
+        *exit_checks,
+    )
 
 
 def growth_kb(points: Sequence[Sequence[float]]) -> int | None:
-    """How much the line through these samples climbs from the first to the last; None: too few."""
+    """How much the line through these samples rises from the first to the last; None: too few samples."""
     per_s = slope(points)
     return None if per_s is None else round(per_s * (points[-1][0] - points[0][0]))
 
 
 def headline(results: Sequence[Result]) -> str:
-    said = {check.name: check.measured for result in results for check in result.checks}
-    if not said:
+    """The figures in one line, for the table of verdicts."""
+    measured = {check.name: check.measured for result in results for check in result.checks}
+    if not measured:
         return ""
-    faults = ", ".join(f"{cause} {n}" for cause, n in said["ended by a fault"].items()) or "none"
-    return (
-        f"{said['watched (s)']:.0f} s, up {said['up (%)']:g} %, {said['ticks stored']} ticks, ended by faults: {faults}"
-    )
+    faults = ", ".join(f"{cause} {n}" for cause, n in measured["ended by a fault"].items()) or "none"
+    watched_s, up, ticks = (measured[name] for name in ("watched (s)", "up (%)", "ticks stored"))
+    return f"{watched_s:.0f} s, up {up:g} %, {ticks} ticks, ended by faults: {faults}"
+
+
+class SoakRules(Case):
+    """How a soak is judged from what was recorded of it."""
+
+    name = NAME
+    fault = "none but time: the engine at its ordinary work"
+    n_min = 1  # one look is enough to FAIL; that a PASS needs more is a check
+
+    def witnessed(self, seen: Figures) -> bool:
+        """The engine was at work: it stored a new tick."""
+        return seen.count("to") > seen.count("from") and bool(seen.text("invocation"))
+
+    def judge(self, measured: Figures) -> Sequence[Check]:
+        return checks(measured)
+
+    def traced(self, measured: Figures, trace: Trace) -> Mapping[str, Json | Between]:
+        return report.of_journal(trace.journal(), measured.number("began_s"), measured.number("watched_s"))
+
+
+PROOF = Proof(
+    name=NAME,
+    claim="the engine does its ordinary work for as long as was asked, and is not ended by a fault of its own",
+    bound=f"no fault ends it, up {UP:g} %, memory {RSS_ONCE_KB >> 10} MB + {RSS_KB_H >> 10} MB/h",
+    fault=SoakRules.fault,
+    seconds=7200,
+    cases=lambda deployed: [SoakRules(deployed)],
+    mutants=[],
+    in_place=True,
+    headline=headline,
+)

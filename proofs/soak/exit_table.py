@@ -1,4 +1,4 @@
-"""What the soak controller does about each way in which the engine can end. Pure."""
+"""The exit table: how the soak responds to each way in which the engine can end. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Response(StrEnum):
     ABORT = "abort"
 
 
-# The interface of the engine's exit codes; whatever is not here is a bug.
+# The engine's exit codes, which a test compares with its own table; any other code is a bug.
 EXITS: dict[int, tuple[str, Response]] = {
     0: ("COMPLETE", Response.STOP),
     1: ("BUG", Response.ABORT),
@@ -25,16 +25,18 @@ EXITS: dict[int, tuple[str, Response]] = {
     13: ("OVERLOAD", Response.STEP),
     14: ("STORAGE", Response.ABORT),
 }
-# sample_every and what that step is called; the same steps as the engine's own ladder.
+# sample_every and the name of that step: the engine's own ladder, with which a test compares it.
 LADDER = ((1, "NORMAL"), (5, "THROTTLE1"), (10, "THROTTLE2"), (20, "THROTTLE3"))
-REPEATED = 2  # exits 11 without a run that held between them
-TRIES = 3  # ends without a run that held between them: it never holds
+REPEATED = 2  # exits with 11, without a run between them that held
+TRIES = 3  # exits and stalls without a run between them that held, after which the soak gives up
 
 
 @dataclass(frozen=True)
 class Exit:
-    """How a main process ended. status: negative for a signal, None where the journal does not tell. result: systemd's
-    word for it."""
+    """How a main process ended.
+
+    status: exit status, negative for a signal, None where the journal does not show it. result: systemd's `Result=`.
+    """
 
     invocation: str
     status: int | None
@@ -42,7 +44,7 @@ class Exit:
 
     @property
     def cause(self) -> str:
-        """One word for it, by which restarts are counted.
+        """The name under which restarts are counted.
 
         >>> Exit("", 13).cause, Exit("", 77).cause, Exit("", -9).cause, Exit("", -6, "watchdog").cause
         ('OVERLOAD', 'BUG', 'SIGKILL', 'WATCHDOG')
@@ -59,13 +61,14 @@ class Exit:
 
     @property
     def response(self) -> Response:
-        """A process that was killed is systemd's to restart, as 10 is: it said nothing that could be decided upon."""
+        """What the soak does about it. A process that was killed is restarted by systemd, as after 10."""
         if self.status is None or self.status < 0 or self.result in ("watchdog", "oom-kill"):
             return Response.LET
         return EXITS.get(self.status, EXITS[1])[1]
 
     @property
-    def told(self) -> str:
+    def label(self) -> str:
+        """Status and cause, as in "13 OVERLOAD"; the cause alone where there is no status."""
         return self.cause if self.status is None or self.status < 0 else f"{self.status} {self.cause}"
 
 
@@ -79,7 +82,7 @@ def next_step(sample_every: int) -> int | None:
 
 
 def step_name(sample_every: int) -> str:
-    """What the highest step that this sampling reaches is called.
+    """The name of the highest step that this sampling reaches.
 
     >>> step_name(1), step_name(7), step_name(100)
     ('NORMAL', 'THROTTLE1', 'THROTTLE3')

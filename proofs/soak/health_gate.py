@@ -1,4 +1,4 @@
-"""Whether an engine may be soaked: what it is set to, and how it is by its own word."""
+"""The health gate: what the engine is configured for, and whether it calls itself healthy, before a soak begins."""
 
 from __future__ import annotations
 
@@ -8,33 +8,31 @@ from proofs.experiment.case import NotSteady
 from proofs.experiment.subject import RELEASE
 from proofs.host import deployed
 from proofs.host.shell import Host
-from proofs.runner.run_proof import Run
-from proofs.soak.options import effective
+from proofs.soak.options import parse_settings
 from proofs.verdict import Json
 
 
-def settings(host: Host) -> dict[str, Json]:
-    """In force for the unit, by its files and its environment.
+def read_settings(host: Host) -> dict[str, Json]:
+    """The settings in force for the unit, by its files and its environment.
 
     Raises:
-        NotSteady: the engine would refuse them.
+        NotSteady: the engine refuses them.
     """
-    given = deployed.settings(host.look(*deployed.SHOW_ENVIRONMENT, quiet=True).stdout)
-    words = [f"{name}={value}" for name, value in given.items()]
-    shown = host.look("env", *words, str(RELEASE / "bin" / "hybrid-engine"), "config", "check", quiet=True)
-    if shown.rc != 0:
-        raise NotSteady((shown.stderr or shown.stdout).strip())
-    return effective(shown.stdout)
+    variables = deployed.settings(host.look(*deployed.SHOW_ENVIRONMENT, quiet=True).stdout)
+    words = [f"{name}={value}" for name, value in variables.items()]
+    output = host.look("env", *words, str(RELEASE / "bin" / "hybrid-engine"), "config", "check", quiet=True)
+    if output.rc != 0:
+        raise NotSteady((output.stderr or output.stdout).strip())
+    return parse_settings(output.stdout)
 
 
-def unwell(host: Host) -> str:
-    """The checks that the engine fails; empty when it is healthy."""
-    said = host.look(*Run.HEALTH, quiet=True)
-    if said.rc == 0:
+def failing_checks(host: Host) -> str:
+    """The health checks that fail, with their details; empty when the engine is healthy."""
+    health = host.look(*deployed.HEALTH, quiet=True)
+    if health.rc == 0:
         return ""
     try:
-        return "; ".join(
-            f"{one['name']}: {one['detail']}" for one in json.loads(said.stdout)["checks"] if not one["ok"]
-        )
+        checks = json.loads(health.stdout)["checks"]
+        return "; ".join(f"{check['name']}: {check['detail']}" for check in checks if not check["ok"])
     except (ValueError, KeyError, TypeError):
-        return said.stderr.strip() or f"exit {said.rc}"
+        return health.stderr.strip() or f"exit {health.rc}"

@@ -1,4 +1,4 @@
-"""The looks of a soak: systemd, the journal since the last look, the database, /proc. Nothing here changes anything."""
+"""Observes the engine: reads systemd, the journal since the last look, the database and /proc. Changes nothing."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from proofs.host.database import Store
-from proofs.host.shell import pressure, read_text
-from proofs.host.unit import Entry, Unit
+from proofs.host.shell import pressure, read_text, some_avg10
+from proofs.host.unit import Entry, Unit, starts
 from proofs.restore import lease
 from proofs.soak import journal
-from proofs.soak.controller import Seen
+from proofs.soak.controller import Observation
 from proofs.verdict import Json
 
 ABORT_FILE = lease.RUN_ROOT / "ABORT"
-_BOOKS = ("sampled_out", "rejected", "duplicate", "dropped", "waiting", "admitted")
+_TERMS = ("sampled_out", "rejected", "duplicate", "dropped", "waiting", "admitted")
 _RUN = f"""
-SELECT id, started_ms, updated_ms, last_frame_ms, received, {" + ".join(_BOOKS)} AS accounted,
+SELECT id, started_ms, updated_ms, last_frame_ms, received, {" + ".join(_TERMS)} AS accounted,
  EXISTS (SELECT 1 FROM gaps WHERE run_id = runs.id AND to_ms IS NULL AND kind = 'down') AS feed_down
  FROM runs ORDER BY id DESC LIMIT 1
 """
@@ -28,19 +28,19 @@ _NEWEST = "SELECT id, exchange_ms, received_ms FROM ticks ORDER BY id DESC LIMIT
 
 @dataclass
 class Samples:
-    """What the looks add up to. Times in seconds since the watch began, memory in kB, latencies in ms."""
+    """What the looks have collected. Times in seconds since the watch began, memory in kB, latencies in ms."""
 
     looks: int = 0
     unread: int = 0  # looks at which the database could not be read
-    unbalanced: int = 0  # ... at which the books did not balance
+    unbalanced: int = 0  # ... at which the counters did not balance
     rss: dict[str, list[list[float]]] = field(default_factory=dict)  # by run: [when, VmRSS]
-    feed_ms: list[float] = field(default_factory=list)  # newest tick: from the exchange's clock to its receipt
-    age_ms: list[float] = field(default_factory=list)  # newest tick: how old when looked at
+    feed_ms: list[float] = field(default_factory=list)  # of the newest tick: receipt minus the exchange's time
+    age_ms: list[float] = field(default_factory=list)  # of the newest tick: its age at the look
     host_worst: dict[str, float] = field(default_factory=dict)  # avg10 of the host, by kind
 
 
-class Watch:
-    """Watches a unit from now on. stop: whether the soak was asked to end."""
+class Observer:
+    """Watches a unit and its database from now on."""
 
     def __init__(self, unit: Unit, store: Store) -> None:
         self.unit, self.store = unit, store
@@ -50,60 +50,70 @@ class Watch:
         self.state = unit.state()
         self.tick = self.lost = 0
         self.psi = pressure(self.state.control_group)
-        self.sample_every: int | None = None  # in force, as the engine tells
-        self.step: str | None = None  # of the engine's own ladder
+        self.sample_every: int | None = None  # in force, by the engine's own log lines
         self._restarts = self.state.restarts
         self._pending: list[Entry] = []
-        self._restarted = self._counted = 0  # by systemd, as the journal and as NRestarts have it
+        self._restarted = self._counted = 0  # restarts by systemd: in the journal, and by NRestarts
 
-    def look(self, stop: bool) -> Seen:
-        """Everything that has happened since the last look. The state first: then the journal has all of it."""
+    def look(self, stop: bool) -> Observation:
+        """What has happened since the last look. stop: whether the soak was asked to stop.
+
+        The unit's state is read before the journal, so that the journal has the entries about that state.
+        """
         state = self.state = self.unit.state()
-        entries = self._news()
-        lost = self._lost(state.restarts, entries)
+        entries = self._new_entries()
+        lost = self._count_lost(state.restarts, entries)
         self.lost += lost
         fields = journal.engine_fields(entries)
-        self._believe(fields)
+        self._read_sampling(fields)
         self.psi = pressure(state.control_group)
         self.samples.looks += 1
         self._sample(state.pid if state.running else 0, state.invocation)
-        book = self._books() if state.running else {}
+        row = self._read_database() if state.running else {}
         now_ms = time.time() * 1000
-        frame_ms = book.get("last_frame_ms") or book.get("started_ms")
-        return Seen(
-            round(time.monotonic() - self.began_s, 3), state.active, state.invocation, state.running, state.job != 0,
-            journal.exits(entries), journal.starts(entries), lost,
-            [one for one in fields if one["message"] == journal.DECISION], self.tick,
-            (now_ms - frame_ms) / 1000 if frame_ms else None,
-            (now_ms - book["updated_ms"]) / 1000 if book else None, bool(book.get("feed_down")),
-            stop, ABORT_FILE.exists(),
-        )  # fmt: skip
+        frame_ms = row.get("last_frame_ms") or row.get("started_ms")
+        return Observation(
+            at_s=round(time.monotonic() - self.began_s, 3),
+            active=state.active,
+            invocation=state.invocation,
+            running=state.running,
+            busy=state.job != 0,
+            exits=journal.exits(entries),
+            started=starts(entries),
+            lost=lost,
+            pressure=[one for one in fields if one["message"] == journal.DECISION],
+            tick=self.tick,
+            frame_age_s=(now_ms - frame_ms) / 1000 if frame_ms else None,
+            counters_age_s=(now_ms - row["updated_ms"]) / 1000 if row else None,
+            feed_down=bool(row.get("feed_down")),
+            stop=stop,
+            abort=ABORT_FILE.exists(),
+        )
 
-    def _news(self) -> list[Entry]:
+    def _new_entries(self) -> list[Entry]:
         self.unit.host.look("journalctl", "--sync", quiet=True)
         new = self.unit.journal(self._read_to, quiet=True)
         if new:
             self._read_to = new[-1].cursor
         whole, rest = journal.split([*self._pending, *new])
-        if rest and rest == self._pending:  # nobody will ever say what that exit counted as
+        if rest and rest == self._pending:  # the exit's result did not come since the last look either
             whole, rest = rest, []
         self._pending = rest
         return whole
 
-    def _lost(self, restarts: int, entries: list[Entry]) -> int:
-        """Restarts of systemd's that no journal tells of. The counter begins anew when somebody starts the unit."""
+    def _count_lost(self, restarts: int, entries: list[Entry]) -> int:
+        """Restarts by systemd that the journal does not show. NRestarts is reset when the unit is started by hand."""
         self._counted += restarts - self._restarts if restarts >= self._restarts else restarts
         self._restarts = restarts
         self._restarted += journal.restarts([*entries, *self._pending])
         lost = max(0, self._counted - self._restarted)
-        self._counted -= lost  # told once
+        self._counted -= lost  # each is reported once
         return lost
 
-    def _believe(self, fields: list[dict[str, Json]]) -> None:
+    def _read_sampling(self, fields: list[dict[str, Json]]) -> None:
         for one in fields:
             every = one.get("current_sample_every", one.get("sample_every"))
             self.sample_every = every if isinstance(every, int) else self.sample_every
-            self.step = one.get("pressure_state", one.get("state", self.step))
 
     def _sample(self, pid: int, invocation: str) -> None:
         at_s = round(time.monotonic() - self.began_s, 1)
@@ -115,8 +125,8 @@ class Watch:
             if value is not None:
                 self.samples.host_worst[kind] = max(value, self.samples.host_worst.get(kind, 0.0))
 
-    def _books(self) -> Mapping[str, Json]:
-        """The newest run's row; empty while there is none to read."""
+    def _read_database(self) -> Mapping[str, Json]:
+        """The newest run's row; empty while it cannot be read. Samples its newest tick as well."""
         try:
             newest, runs = self.store.rows(_NEWEST), self.store.rows(_RUN)
         except sqlite3.Error:
@@ -131,12 +141,12 @@ class Watch:
             self.samples.unbalanced += 1
         return runs[0] if runs else {}
 
-    def over_to(self, store: Store) -> None:
-        """The engine works on another database from now on."""
+    def switch_store(self, store: Store) -> None:
+        """From now on the engine writes to this database."""
         self.store, self.tick = store, 0
 
     def pressure_lines(self) -> tuple[dict[str, list[str] | None], dict[str, list[str] | None]]:
-        """The raw lines of the unit's own pressure and the host's, at the last look; None: unknown, never none."""
+        """The raw lines of the unit's pressure and of the host's, by kind, at the last look; None: unknown."""
 
         def lines(name: str) -> dict[str, list[str] | None]:
             texts = {kind: self.psi.get(name.format(kind)) for kind in ("cpu", "memory", "io")}
@@ -145,24 +155,15 @@ class Watch:
         return lines("unit {}"), lines("{}")
 
 
-def some_avg10(text: str) -> float | None:
-    """Of a pressure file's text: percent of the last 10 s in which something was stalled.
-
-    >>> some_avg10("some avg10=1.50 avg60=0.00 avg300=0.00 total=9"), some_avg10("")
-    (1.5, None)
-    """
-    found = re.search(r"^some avg10=([0-9.]+) ", text, re.M)
-    return float(found[1]) if found else None
-
-
 def runs_since(store: Store, first: int) -> list[dict[str, Json]]:
     return store.rows("SELECT * FROM runs WHERE id >= ? ORDER BY id", (first,))
 
 
 def losses(store: Store, first: int) -> list[dict[str, Json]]:
-    """What the runs from that one on have no tick of, by kind: gaps, their count where it is known, and seconds."""
+    """The gaps of the runs from that one on, by kind: {kind, count (None: unknown), intervals, seconds}."""
     return store.rows(
         "SELECT kind, sum(count) AS count, count(*) AS intervals,"
         " sum(coalesce(to_ms, from_ms) - from_ms) / 1000.0 AS seconds"
-        " FROM gaps WHERE run_id >= ? GROUP BY kind ORDER BY kind", (first,),
-    )  # fmt: skip
+        " FROM gaps WHERE run_id >= ? GROUP BY kind ORDER BY kind",
+        (first,),
+    )

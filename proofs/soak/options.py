@@ -1,4 +1,4 @@
-"""What a soak is asked for, and what that comes to: how often it looks, when a run has held."""
+"""The options of a soak, their limits, and what follows from them."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from proofs.verdict import Json
 AS_CONFIGURED = "as-configured"
 MODES = ("SYNTHETIC", "MOCK_WS", "REAL_WS")
 PSI_ACTIONS = ("on", "logonly", "off")
-SHORTEST_S, LONGEST_S = 10.0, 2 * 86_400.0  # in the end the journal of all of it is recorded
+SHORTEST_S, LONGEST_S = 10.0, 2 * 86_400.0  # at the end the journal of the whole soak is recorded
 _LOOK_S = (0.25, 5.0)
-_LOOKS_A_STALL = 9  # looks in the time that the data may stand still
-BEATS = 2  # heartbeats that have to fit into that time: in a quiet market nothing else is written
+_LOOKS_A_STALL = 9  # looks within the time that the data may stand still
+HEARTBEATS = 2  # that have to fit into that time: in a quiet market nothing else is written
 _SETTING = re.compile(r"^(\S+) += (.*)$", re.M)
 
 
 @dataclass(frozen=True)
-class Asked:
-    """seconds: how long. stall_s: how long the data may stand still. psi_actions, mode: "as-configured" or another
-    than the operator's."""
+class Options:
+    """seconds: how long to watch. stall_s: how long the data may stand still. psi_actions, mode: "as-configured", or
+    the value to put in force for the soak. Recorded under these names.
+    """
 
     seconds: float = 7200.0
     stall_s: float = 45.0
@@ -31,16 +32,18 @@ class Asked:
 
     @property
     def look_s(self) -> float:
-        """Seconds between two looks; shorter where less time is given, so that hours can be tried in seconds."""
+        """Seconds between two looks; a short threshold makes them frequent, so that a trial takes seconds."""
         least, most = _LOOK_S
         return min(most, max(least, self.stall_s / _LOOKS_A_STALL))
 
     def words(self) -> list[str]:
         """As on the command line."""
         return [
-            f"--seconds={self.seconds:g}", f"--stall-threshold-sec={self.stall_s:g}",
-            f"--psi-actions={self.psi_actions}", f"--mode={self.mode}",
-        ]  # fmt: skip
+            f"--seconds={self.seconds:g}",
+            f"--stall-threshold-sec={self.stall_s:g}",
+            f"--psi-actions={self.psi_actions}",
+            f"--mode={self.mode}",
+        ]
 
     def as_json(self) -> dict[str, Json]:
         return asdict(self)
@@ -65,18 +68,18 @@ def _between(text: str, least: float, most: float) -> float:
 
 
 def mode_of(text: str) -> str:
-    """A mode in either case."""
+    """A mode, in upper or lower case."""
     word = text.upper()
     if word in MODES or text == AS_CONFIGURED:
         return text if text == AS_CONFIGURED else word
     raise argparse.ArgumentTypeError(f"{text}: {AS_CONFIGURED} or {', '.join(MODES)}")
 
 
-def effective(shown: str) -> dict[str, Json]:
-    """The settings that `hybrid-engine config check` shows.
+def parse_settings(output: str) -> dict[str, Json]:
+    """The settings in the output of `hybrid-engine config check`.
 
-    >>> effective('engine.seed                = 1                                # default')
+    >>> parse_settings('engine.seed                = 1                                # default')
     {'engine.seed': 1}
     """
-    decoder = json.JSONDecoder()  # what comes after the value is where it is from
-    return {name: decoder.raw_decode(rest)[0] for name, rest in _SETTING.findall(shown)}
+    decoder = json.JSONDecoder()  # the value is followed by a comment on its origin
+    return {name: decoder.raw_decode(rest)[0] for name, rest in _SETTING.findall(output)}

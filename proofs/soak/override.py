@@ -1,12 +1,13 @@
-"""What a soak puts over the deployed unit: one drop-in under /run, announced to the lease, gone with it.
+"""Overrides settings of the deployed unit for a soak, by one drop-in under /run that the lease removes.
 
-Settings go over the operator's through the environment, which outranks the file. Where they would bring made-up ticks
-beside real ones, or real ones beside made-up ones, a scratch directory is bound over the state, as proofs do it.
+The settings are put into the unit's environment, which outranks the config file. Where they select another market, a
+scratch directory is bound over the state, so that no synthetic tick is stored beside a real one.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from proofs.experiment.exchange import Exchange
@@ -15,18 +16,23 @@ from proofs.host.database import Store
 from proofs.host.shell import Host
 from proofs.host.unit import Unit
 from proofs.restore.lease import SYSTEMD_RUN, Lease
+from proofs.verdict import Json
 
 NAME = "zz-soak.conf"
 DATABASE = "hybrid.db"
-RATE = 5  # trades a second of the mock exchange: about what the quieter of the real ones have
+RATE = 5  # trades a second of the mock exchange: as on a quiet real one
 
 
 class Override:
-    """Empty at first, and then it is not there: an engine that runs as it is configured is only watched."""
+    """The settings that the soak overrides; while there are none, there is no drop-in.
+
+    owner: uid and gid of the state directory. configured: the operator's settings by name, once they are known.
+    """
 
     def __init__(self, host: Host, unit: Unit, lease: Lease, owner: tuple[int, int]) -> None:
         self.host, self.unit = host, unit
         self._lease, self._owner = lease, owner
+        self.configured: Mapping[str, Json] = {}
         self.settings: dict[str, str] = {}
         self.exchange: Exchange | None = None
         self.scratch: Path | None = None
@@ -36,18 +42,22 @@ class Override:
         return bool(self.settings)
 
     @property
-    def told(self) -> str:
-        """For people: the settings, without what only points them to where they are."""
+    def description(self) -> str:
+        """The settings for people, without the path and the URL that go with them."""
         shown = [name for name in sorted(self.settings) if not name.endswith(("__DB_PATH", "__WS_URL"))]
         words = [f"{name.rpartition('__')[2].lower()}={self.settings[name]}" for name in shown]
         return ", ".join([*words, *(["a scratch database"] if self.scratch else [])])
 
-    def set(self, key: str, value: str | int) -> None:
-        """A setting by its name in the configuration, from the next start on."""
-        self.settings[f"HYBRID_ENGINE__{key.replace('.', '__').upper()}"] = str(value)
+    def value(self, key: str) -> str:
+        """The value in force, by the setting's name in the configuration."""
+        return self.settings.get(_variable(key), str(self.configured[key]))
 
-    def onto_scratch(self) -> Store:
-        """A database of the soak's own, from the next start on; the operator's is not touched meanwhile."""
+    def set(self, key: str, value: str | int) -> None:
+        """Override a setting, by its name in the configuration, from the next start on."""
+        self.settings[_variable(key)] = str(value)
+
+    def use_scratch_database(self) -> Store:
+        """Have the engine write to a scratch database from the next start on, and return that."""
         self.scratch = self._lease.scratch / "state"
         self.scratch.mkdir(parents=True, exist_ok=True)
         self.scratch.chmod(0o750)
@@ -55,8 +65,8 @@ class Override:
         self.set("app.db_path", str(STATE_DIR / DATABASE))
         return Store(self.scratch / DATABASE)
 
-    def onto_mock(self) -> None:
-        """A mock exchange, from the next start on; it ends with the soak."""
+    def use_mock_exchange(self) -> None:
+        """Have the engine use a mock exchange from the next start on; it ends with the soak."""
         self.exchange = self.exchange or Exchange(self.host, "mock", rate=RATE, seed=1)
         self.set("engine.ingest_mode", "MOCK_WS")
         self.set("engine.ws_url", self.exchange.url())
@@ -66,8 +76,8 @@ class Override:
         binds = [f"BindPaths={self.scratch}:{STATE_DIR}"] if self.scratch else []
         return "\n".join(["[Service]", *lines, *binds, ""])
 
-    def put(self) -> None:
-        """Write it; the next start runs with it."""
+    def install(self) -> None:
+        """Write the drop-in; the next start runs with it."""
         path = SYSTEMD_RUN / f"{self.unit.name}.d" / NAME
         self._lease.will_write(path)
         self.host.recorder.intent(f"write {path}", scope=self.host.scope, data={"text": self.text()})
@@ -81,3 +91,7 @@ class Override:
     def end(self) -> None:
         if self.exchange:
             self.exchange.end()
+
+
+def _variable(key: str) -> str:
+    return f"HYBRID_ENGINE__{key.replace('.', '__').upper()}"

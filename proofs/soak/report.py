@@ -1,4 +1,4 @@
-"""What a soak comes to: the figures that it is judged by, and those that its reader wants beside them."""
+"""The figures of a soak, those it is judged by and those that are only reported, and its report as lines of text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from proofs.host.database import Store
 from proofs.host.unit import Entry
 from proofs.soak import journal
 from proofs.soak.controller import Controller
-from proofs.soak.observer import Watch, losses, runs_since
+from proofs.soak.observer import Observer, losses, runs_since
 from proofs.soak.statistics import percentiles, slope, thinned
 from proofs.verdict import Json
 
@@ -21,49 +21,59 @@ Rows = list[dict[str, Json]]
 
 @dataclass(frozen=True)
 class Span:
-    """The time on one database: its first run of that time, and how many ticks that run had stored before."""
+    """The part of a soak on one database. first: the id of its first run; had: ticks that run had stored before."""
 
     store: Store
     first: int
     had: int
 
 
-def span_from_here(store: Store) -> Span:
-    newest = tried(lambda: store.rows("SELECT id, ticks_stored FROM runs ORDER BY id DESC LIMIT 1"))
+def span_from_now(store: Store) -> Span:
+    newest = rows_or_none(lambda: store.rows("SELECT id, ticks_stored FROM runs ORDER BY id DESC LIMIT 1"))
     return Span(store, int(newest[0]["id"]), int(newest[0]["ticks_stored"])) if newest else Span(store, 0, 0)
 
 
-def figures(watch: Watch, controller: Controller, spans: Sequence[Span], watched_s: float) -> dict[str, Json]:
-    """Of the watch, the controller and the databases; those of the journal are `of_journal`."""
-    samples = watch.samples
+def figures(observer: Observer, controller: Controller, spans: Sequence[Span], watched_s: float) -> dict[str, Json]:
+    """The figures of the observer, the controller and the databases; `of_journal` has those of the journal."""
+    samples = observer.samples
     ticks = 0
     for span in spans:
-        runs = tried(partial(runs_since, span.store, span.first))
-        # None of a database that was put in the place of the one that was watched.
+        runs = rows_or_none(partial(runs_since, span.store, span.first))
+        # Never negative: the database file may have been replaced by another.
         ticks += max(0, sum(int(run["ticks_stored"]) for run in runs) - span.had)
     return {
-        "n": samples.looks, "asked_s": controller.seconds, "watched_s": watched_s, "began_s": round(watch.began_s, 3),
-        "ended": controller.over, "why": controller.why, "restarts": dict(controller.restarts), "lost": watch.lost,
-        "stalls": controller.stalls, "longest_without_tick_s": round(controller.longest_idle_s, 3),
+        "n": samples.looks,
+        "asked_s": controller.seconds,
+        "watched_s": watched_s,
+        "began_s": round(observer.began_s, 3),
+        "ended": controller.outcome,
+        "why": controller.why,
+        "restarts": dict(controller.restarts),
+        "lost": observer.lost,
+        "stalls": controller.stalls,
+        "longest_without_tick_s": round(controller.longest_idle_s, 3),
         "ticks": ticks,
-        "losses": [row for span in spans for row in tried(partial(losses, span.store, span.first))],
-        "unread": samples.unread, "unbalanced": samples.unbalanced,
+        "losses": [row for span in spans for row in rows_or_none(partial(losses, span.store, span.first))],
+        "unread": samples.unread,
+        "unbalanced": samples.unbalanced,
         "rss": [thinned(points) for points in samples.rss.values()],
-        "feed_ms": percentiles(samples.feed_ms), "newest_tick_age_ms": percentiles(samples.age_ms),
-        "host_worst": samples.host_worst, "sample_every": controller.sample_every,
-    }  # fmt: skip
+        "feed_ms": percentiles(samples.feed_ms),
+        "newest_tick_age_ms": percentiles(samples.age_ms),
+        "host_worst": samples.host_worst,
+        "sample_every": controller.sample_every,
+    }
 
 
 def of_journal(entries: Sequence[Entry], began_s: float, watched_s: float) -> dict[str, Json]:
-    """The figures that the unit's journal alone tells: read off it again by the verifier."""
+    """The figures that follow from the unit's journal alone, which the verifier computes again."""
     fields = journal.engine_fields(entries)
     return {
-        "exits": [one.told for one in journal.exits(entries)],
+        "exits": [one.label for one in journal.exits(entries)],
         "restarted_by_systemd": journal.restarts(entries),
         "away_s": journal.away_s(entries, began_s, began_s + watched_s),
         "worst": journal.worst(fields),
         "pressure_decisions": len([one for one in fields if one["message"] == journal.DECISION]),
-    }  # fmt: skip
+    }
 
 
 def lines(measured: dict[str, Json]) -> list[str]:
@@ -90,7 +100,7 @@ def lines(measured: dict[str, Json]) -> list[str]:
 
 
 def longest(rss: Sequence[Json]) -> list[list[float]]:
-    """The samples of the run that lasted longest."""
+    """The memory samples of the run that lasted longest."""
     return max((Figures({"points": run}).all("points") for run in rss), key=_span_s, default=[])
 
 
@@ -102,8 +112,8 @@ def _known(value: float | None) -> str:
     return "unknown" if value is None else f"{value:g}"
 
 
-def tried(read: Callable[[], Rows]) -> Rows:
-    """The rows of a database, none where it cannot be read."""
+def rows_or_none(read: Callable[[], Rows]) -> Rows:
+    """The rows of a database; an empty list where it cannot be read."""
     try:
         return read()
     except sqlite3.Error:

@@ -1,244 +1,240 @@
-"""The soak as a case of the proofs' frame: its fault is time, its measurement is watching and deciding."""
+"""Runs a soak under its lease: pass the health gate, put the options in force, watch and act, judge, clean up."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from proofs.evidence.recorder import Recorder
-from proofs.experiment.case import Case, Deployed, NotSteady, Proof
-from proofs.experiment.measurements import Figures
-from proofs.experiment.subject import Subject
-from proofs.experiment.trace import Between, Trace
+from proofs.experiment.case import NotSteady, Proof, judge
+from proofs.experiment.in_place import InPlace
+from proofs.experiment.timeline import Timeline
+from proofs.host import deployed
 from proofs.host.database import Store
-from proofs.host.shell import Host, Interrupted, Waited
-from proofs.host.unit import Unit
-from proofs.runner.run_proof import Run
-from proofs.soak import criteria, health_gate, report
-from proofs.soak.controller import Controller, Decision, Does
+from proofs.host.shell import Interrupted, Waited
+from proofs.runner.run_proof import Entry, Run, Session, run_leased
+from proofs.soak import health_gate, report
+from proofs.soak.controller import Controller, Decision, Effect, Observation
+from proofs.soak.criteria import SoakRules
 from proofs.soak.log import Log
-from proofs.soak.observer import Watch
-from proofs.soak.options import AS_CONFIGURED, BEATS, Asked
+from proofs.soak.observer import Observer
+from proofs.soak.options import AS_CONFIGURED, HEARTBEATS, Options
 from proofs.soak.override import Override
-from proofs.verdict import Check, Json
+from proofs.verdict import Json, Result, Verdict
 
-NAME = "soak"
 _HEALTHY_S = 60.0
-_SAY_EVERY_S = 60.0
+_PROGRESS_S = 60.0
 _SETTLED_S = 6.0
-_UNDECIDED = ("activating", "deactivating", "reloading")
+_TRANSITIONAL = ("activating", "deactivating", "reloading")
 
 
-Speaker = Callable[[Recorder], Callable[[str], None]]
+class Soak:
+    """One soak. interrupted: the operator asked it to stop."""
 
-
-class Soak(Case):
-    """One soak. speaker: makes what prints a line of progress; none where there is only something to judge."""
-
-    name = NAME
-    fault = "none but time: the engine at its ordinary work"
-    n_min = 1  # an end by a fault needs no more; a PASS does, which is a check
-    watch: Watch
+    interrupted = False
+    session: Session
     override: Override
+    controller: Controller
+    observer: Observer
     log: Log
-    _subject: Subject
 
-    def __init__(self, deployed: Deployed, asked: Asked | None = None, speaker: Speaker | None = None) -> None:
-        super().__init__(deployed)
-        self.asked, self._speaker = asked or Asked(), speaker
-        self.controller = Controller(self.asked.seconds, self.asked.stall_s, False, 1)
+    def __init__(self, options: Options) -> None:
+        self.options = options
         self.spans: list[report.Span] = []
-        self.interrupted = False
 
-    def steady(self, subject: Subject) -> None:
-        """The health gate: well as it is deployed, and well again with what was asked for."""
-        host, unit = subject.host, subject.unit
-        self._subject = subject
-        host.note("asked", self.asked.as_json())
-        settings = health_gate.settings(host)
-        assert self._speaker
-        self.log = Log(
-            host, self._speaker(host.recorder), str(settings["engine.ingest_mode"]), str(settings["engine.psi_actions"])
-        )
-        self.controller.sample_every = int(settings["engine.sample_every"])
-        self.watch = Watch(unit, Store(Path(str(settings["app.db_path"]))))
-        self._decide(Decision("STARTUP", f"{unit.name}: {' '.join(self.asked.words())}"))
-        least_s = BEATS * float(settings["engine.heartbeat_interval_secs"])
-        if self.asked.stall_s < least_s:
-            raise self._refused(f"--stall-threshold-sec {self.asked.stall_s:g}: the engine may be silent for longer, "
-                                f"by its heartbeat_interval_secs; at least {least_s:g}")  # fmt: skip
-        if not self.watch.state.running:
-            raise self._refused(f"health gate: {unit.name} is {self.watch.state.active}")
-        if why_not := health_gate.unwell(host):
-            raise self._refused(f"health gate: {why_not}")
-        subject._lease.at_work = True
-        self.override = Override(host, unit, subject._lease, self.deployed.owner)
+    def run(self, proof: Proof, run: Run) -> Entry:
+        """Soak under a lease. Returns the entry of the statement, and raises Interrupted, as `run_proof` does."""
+        return run_leased(proof, run, self._work)
+
+    def _work(self, session: Session) -> list[Result]:
+        """Soak, and judge what was measured. Raises Interrupted before the watch has begun, not later."""
+        self.session, self.host, self.unit = session, session.host, session.unit
+        self.log = Log(self.host, session.run.say)
+        self.override = Override(self.host, self.unit, session.lease, session.deployed.owner)
+        host, rules = self.host, SoakRules(session.deployed)
+        host.note("in force", {"cat": self.unit.cat()})
+        self.log.say(f"{rules.name}: {rules.fault}")
+        host.note("case", {"case": rules.name, "fault": rules.fault, "unit": self.unit.name, "n_min": rules.n_min})
+        timeline = Timeline(InPlace(host, self.unit.name, session.lease, session.deployed.owner))
+        witness: Json = None
         try:
-            self._put_what_was_asked(host, unit)
-        except Interrupted:
-            self._decide(Decision("STOP", "asked to stop before it had begun"))
-            raise
-        self.watch = Watch(unit, self.watch.store)  # what came before was the gate
-        self.spans.append(report.span_from_here(self.watch.store))
-        self.controller.began(self.watch.state.invocation)
-
-    def inject(self, subject: Subject) -> None:
-        """Nothing is broken."""
-
-    def witness(self, subject: Subject) -> Json:
-        """It is at work: a tick is stored that had not been there."""
-        first = self.watch.store.last_tick()
-
-        def newer() -> int:
-            last = self.watch.store.last_tick()
-            return last if last > first else -int(subject.host.stop.asked)  # then there is none to wait for
-
-        last = subject.host.wait("a new tick", self.asked.stall_s, newer, every=0.2)
-        return {"from": first, "to": last, "invocation": self.watch.state.invocation}
-
-    def witnessed(self, seen: Figures) -> bool:
-        return seen.count("to") > seen.count("from") and bool(seen.text("invocation"))
-
-    def measure(self, subject: Subject) -> dict[str, Json]:
-        """Watch until it is over, and do what is decided."""
-        host, watch, controller = subject.host, self.watch, self.controller
-        say_at_s = _SAY_EVERY_S
-        while not controller.over:
-            due = time.monotonic() + self.asked.look_s
-            seen = watch.look(host.stop.asked)
-            for decision in controller.look(seen):
-                self._decide(decision)
-                self._do(host, decision)
-            if seen.at_s >= say_at_s and not controller.over:
-                say_at_s += _SAY_EVERY_S
-                self._progress(seen.at_s)
-            while not (controller.over or host.stop.asked) and (left_s := due - time.monotonic()) > 0:
-                time.sleep(min(left_s, 0.2))
-        watched_s = round(time.monotonic() - watch.began_s, 3)
-        self.interrupted = host.stop.asked
-        host.stop.asked = False  # heard; what is left is to put the host back
-        self._leave_as_found()
-        entries = subject.unit.journal(watch.cursor)  # once more, in whole: what the verifier reads
-        measured: dict[str, Json] = {
-            **report.figures(watch, controller, self.spans, watched_s),
-            **report.of_journal(entries, round(watch.began_s, 3), watched_s),
-            "by_operator": controller.over == "STOP" or seen.abort,
-            "on_the_exchange_asked_for": self.log.mode == "MOCK_WS" or self.override.exchange is None,
-            "settings": self.override.told, "stopped": self.override.in_force, "exit_code": self._stop_ours(host),
-        }  # fmt: skip
-        for line in report.lines(measured):
-            self.log.say(line)
-        return measured
-
-    def judge(self, measured: Figures) -> Sequence[Check]:
-        return criteria.checks(measured)
-
-    def traced(self, measured: Figures, trace: Trace) -> Mapping[str, Json | Between]:
-        return report.of_journal(trace.journal(), measured.number("began_s"), measured.number("watched_s"))
-
-    def release(self, subject: Subject) -> None:
-        if hasattr(self, "override"):
+            try:
+                self._begin()
+                host.recorder.intent(f"fault: {rules.fault}", scope=host.scope)
+                witness = host.note("witness", self._await_tick())
+                result = judge(rules, witness, host.note("measured", self._watch()))
+            except NotSteady as error:
+                result = Result(rules.name, Verdict.INCONCLUSIVE, f"no steady state: {error}")
+            except Waited as error:
+                result = Result(rules.name, Verdict.INCONCLUSIVE, f"no witness that the fault took place: {error}")
+            except Interrupted:
+                raise
+            except Exception as error:  # noqa: BLE001 - a checker that throws could not tell: never a PASS
+                result = Result(rules.name, Verdict.ERROR, f"{type(error).__name__}: {error}", witness=witness)
+            host.note("judged", result.as_json())
+        finally:
+            timeline.note(rules.name)
             self.override.end()
+        self.log.say(f"{rules.name}: {result.verdict}{': ' if result.reason else ''}{result.reason}")
+        return [result]
 
-    def _refused(self, reason: str) -> NotSteady:
-        self._decide(Decision("ABORT", reason))
-        self._leave_as_found()
+    def _begin(self) -> None:
+        """The health gate: the engine is healthy as it is deployed, and again with the options in force.
+
+        Raises:
+            NotSteady: it is not, or cannot be watched with these options.
+            Interrupted: the soak was asked to stop meanwhile.
+        """
+        host, unit, options, session = self.host, self.unit, self.options, self.session
+        host.note("asked", options.as_json())
+        settings = self.override.configured = health_gate.read_settings(host)
+        self.controller = Controller(options.seconds, options.stall_s, False, int(settings["engine.sample_every"]))
+        self.observer = Observer(unit, Store(Path(str(settings["app.db_path"]))))
+        self._record(Decision("STARTUP", f"{unit.name}: {' '.join(options.words())}"))
+        least_s = HEARTBEATS * float(settings["engine.heartbeat_interval_secs"])
+        if options.stall_s < least_s:
+            raise self._refuse(
+                f"--stall-threshold-sec {options.stall_s:g}: the engine may be silent for longer, by its"
+                f" heartbeat_interval_secs; at least {least_s:g}"
+            )
+        if not self.observer.state.running:
+            raise self._refuse(f"health gate: {unit.name} is {self.observer.state.active}")
+        if failing := health_gate.failing_checks(host):
+            raise self._refuse(f"health gate: {failing}")
+        session.lease.at_work = True
+        try:
+            self._apply_options()
+        except Interrupted:
+            self._record(Decision("STOP", "asked to stop before it had begun"))
+            raise
+        self.observer = Observer(unit, self.observer.store)  # what the gate observed is no part of the watch
+        self.spans.append(report.span_from_now(self.observer.store))
+        self.controller.begin_with(self.observer.state.invocation)
+
+    def _apply_options(self) -> None:
+        """Restart the engine with psi_actions and mode where they are not the configured ones."""
+        options, override = self.options, self.override
+        if options.psi_actions not in (AS_CONFIGURED, override.value("engine.psi_actions")):
+            override.set("engine.psi_actions", options.psi_actions)
+        if options.mode not in (AS_CONFIGURED, override.value("engine.ingest_mode")):
+            self.observer.switch_store(override.use_scratch_database())
+            override.set("engine.ingest_mode", options.mode)
+            if options.mode == "MOCK_WS":
+                override.use_mock_exchange()
+        self.controller.mock = override.value("engine.ingest_mode") == "MOCK_WS"
+        if override.in_force:
+            override.install()
+            self._record(Decision("ENGINE_RESTART", f"to begin with {override.description}"))
+            self.host.do("systemctl", "restart", self.unit.name)
+            try:
+                self.host.wait("the engine healthy with what was asked", _HEALTHY_S, self._is_healthy)
+            except Waited as error:
+                raise self._refuse(f"health gate: {error}") from None
+
+    def _is_healthy(self) -> bool:
+        settings = {**self.override.settings, "HYBRID_ENGINE__APP__DB_PATH": str(self.observer.store.path)}
+        words = [f"{name}={value}" for name, value in settings.items()]
+        return self.unit.state().running and self.host.look("env", *words, *deployed.HEALTH, quiet=True).rc == 0
+
+    def _refuse(self, reason: str) -> NotSteady:
+        self._record(Decision("ABORT", reason))
+        self._accept_state()
         return NotSteady(reason)
 
-    def _put_what_was_asked(self, host: Host, unit: Unit) -> None:
-        """Where that is another psi_actions or another market than the operator's. Raises NotSteady, Interrupted."""
-        asked, override, log = self.asked, self.override, self.log
-        if asked.psi_actions not in (AS_CONFIGURED, log.psi_actions):
-            log.psi_actions = asked.psi_actions
-            override.set("engine.psi_actions", asked.psi_actions)
-        if asked.mode not in (AS_CONFIGURED, log.mode):
-            log.mode = asked.mode
-            self.watch.over_to(override.onto_scratch())
-            override.set("engine.ingest_mode", asked.mode)
-            if asked.mode == "MOCK_WS":
-                override.onto_mock()
-        self.controller.mock = log.mode == "MOCK_WS"
-        if override.in_force:
-            override.put()
-            self._decide(Decision("ENGINE_RESTART", f"to begin with {override.told}"))
-            host.do("systemctl", "restart", unit.name)
-            try:
-                host.wait("the engine healthy with what was asked", _HEALTHY_S, lambda: self._healthy(host, unit))
-            except Waited as error:
-                raise self._refused(f"health gate: {error}") from None
+    def _await_tick(self) -> Json:
+        """The witness that the engine is at work: a new tick is stored. Raises Waited."""
+        first = self.observer.store.last_tick()
 
-    def _healthy(self, host: Host, unit: Unit) -> bool:
-        given = {**self.override.settings, "HYBRID_ENGINE__APP__DB_PATH": str(self.watch.store.path)}
-        words = [f"{name}={value}" for name, value in given.items()]
-        return unit.state().running and host.look("env", *words, *Run.HEALTH, quiet=True).rc == 0
+        def newer() -> int:
+            last = self.observer.store.last_tick()
+            return last if last > first else -int(self.host.stop.asked)  # a soak that is to stop waits no longer
 
-    def _decide(self, decision: Decision) -> None:
-        self.log.write(decision, self.controller.sample_every, self.watch)
+        last = self.host.wait("a new tick", self.options.stall_s, newer, every=0.2)
+        return {"from": first, "to": last, "invocation": self.observer.state.invocation}
 
-    def _progress(self, at_s: float) -> None:
+    def _watch(self) -> dict[str, Json]:
+        """Observe, decide and act until the soak has an outcome. Returns the figures, as JSON."""
+        stop, observer, controller = self.host.stop, self.observer, self.controller
+        progress_s = _PROGRESS_S
+        while not controller.outcome:
+            due = time.monotonic() + self.options.look_s
+            observation = observer.look(stop.asked)
+            for decision in controller.decide(observation):
+                self._record(decision)
+                self._act_on(decision)
+            if observation.at_s >= progress_s and not controller.outcome:
+                progress_s += _PROGRESS_S
+                self._report_progress(observation.at_s)
+            while not (controller.outcome or stop.asked) and (left_s := due - time.monotonic()) > 0:
+                time.sleep(min(left_s, 0.2))
+        watched_s = round(time.monotonic() - observer.began_s, 3)
+        self.interrupted = stop.asked
+        stop.asked = False  # it has stopped; a set flag would interrupt the clean-up
+        self._accept_state()
+        figures = self._figures(observation, watched_s)
+        for line in report.lines(figures):
+            self.log.say(line)
+        return figures
+
+    def _figures(self, last: Observation, watched_s: float) -> dict[str, Json]:
+        observer, override = self.observer, self.override
+        entries = self.unit.journal(observer.cursor)  # the whole of it again, recorded: the verifier reads that
+        return {
+            **report.figures(observer, self.controller, self.spans, watched_s),
+            **report.of_journal(entries, round(observer.began_s, 3), watched_s),
+            "by_operator": self.controller.outcome == "STOP" or last.abort,
+            "on_the_exchange_asked_for": override.value("engine.ingest_mode") == "MOCK_WS" or override.exchange is None,
+            "settings": override.description,
+            "stopped": override.in_force,
+            "exit_code": self._stop_engine(),
+        }
+
+    def _record(self, decision: Decision) -> None:
+        mode, psi_actions = (self.override.value(f"engine.{key}") for key in ("ingest_mode", "psi_actions"))
+        self.log.write(decision, self.controller.sample_every, mode, psi_actions, self.observer)
+
+    def _report_progress(self, at_s: float) -> None:
         restarts = ", ".join(f"{cause} {n}" for cause, n in self.controller.restarts.items()) or "no restarts"
-        self.log.say(f"{at_s:.0f} of {self.asked.seconds:g} s, newest tick {self.watch.tick}, {restarts}")
+        self.log.say(f"{at_s:.0f} of {self.options.seconds:g} s, newest tick {self.observer.tick}, {restarts}")
 
-    def _do(self, host: Host, decision: Decision) -> None:
-        does, unit = decision.does, self.watch.unit
-        if does is Does.SAMPLE:
-            self.override.set("engine.sample_every", self.controller.sample_every)
-        elif does is Does.MOCK:
-            if self.override.scratch is None:
-                self.watch.over_to(self.override.onto_scratch())
-                self.spans.append(report.Span(self.watch.store, 0, 0))
-            self.override.onto_mock()
-            self.log.mode = "MOCK_WS"
-        elif does is not Does.RESTART:
+    def _act_on(self, decision: Decision) -> None:
+        effect, override = decision.effect, self.override
+        if effect is Effect.SAMPLE:
+            override.set("engine.sample_every", self.controller.sample_every)
+        elif effect is Effect.MOCK:
+            if override.scratch is None:
+                self.observer.switch_store(override.use_scratch_database())
+                self.spans.append(report.Span(self.observer.store, 0, 0))
+            override.use_mock_exchange()
+        elif effect is not Effect.RESTART:
             return
-        if does is not Does.RESTART:
-            self.override.put()
-        state = unit.state()
-        if does is Does.SAMPLE:
+        if effect is not Effect.RESTART:
+            override.install()
+        state = self.unit.state()
+        if effect is Effect.SAMPLE:
             if not state.pid:
-                return  # systemd starts it in a moment, with what is in force by then
-            self._decide(Decision("ENGINE_RESTART", f"to put {self.override.told} in force"))
-        self.controller.ended_it(state.invocation)
-        host.do("systemctl", "restart", unit.name, check=False)
+                return  # systemd is about to start it, with the settings that are in force now
+            self._record(Decision("ENGINE_RESTART", f"to put {override.description} in force"))
+        self.controller.expect_exit(state.invocation)
+        self.host.do("systemctl", "restart", self.unit.name, check=False)
 
-    def _leave_as_found(self) -> None:
-        """An engine that the soak did nothing to is left in the state that it got into by itself."""
-        lease, host, unit = self._subject._lease, self._subject.host, self._subject.unit
+    def _accept_state(self) -> None:
+        """Have the undo leave an engine that the soak did not touch in the state that it reached by itself."""
+        lease = self.session.lease
         if lease.disturbed_mono:
             return
-        try:  # between two tries it is neither up nor down
-            host.wait("an end of its starting", _SETTLED_S, lambda: unit.state().active not in _UNDECIDED)
+        try:  # between two tries of systemd's it is neither up nor down
+            self.host.wait("an end of its starting", _SETTLED_S, lambda: self.unit.state().active not in _TRANSITIONAL)
         except Waited:
             pass
-        if (active := unit.state().active) != lease.before["active"]:
-            lease.will_find(host, active)
+        if (active := self.unit.state().active) != lease.before["active"]:
+            lease.will_find(self.host, active)
 
-    def _stop_ours(self, host: Host) -> int | None:
-        """Where settings of the soak are in force its engine is stopped as an operator would; its exit code."""
+    def _stop_engine(self) -> int | None:
+        """Stop an engine that runs with the soak's settings as an operator would; its exit code, None for any other."""
         if not self.override.in_force:
             return None
-        self._decide(Decision("ENGINE_STOP", f"its work with {self.override.told} is over"))
-        host.do("systemctl", "stop", self.watch.unit.name, check=False)
-        runs = report.tried(lambda: self.watch.store.rows("SELECT exit_code FROM runs ORDER BY id DESC LIMIT 1"))
+        self._record(Decision("ENGINE_STOP", f"its work with {self.override.description} is over"))
+        self.host.do("systemctl", "stop", self.unit.name, check=False)
+        store = self.observer.store
+        runs = report.rows_or_none(lambda: store.rows("SELECT exit_code FROM runs ORDER BY id DESC LIMIT 1"))
         return runs[0]["exit_code"] if runs else None
-
-
-def cases(deployed: Deployed) -> Sequence[Case]:
-    return [Soak(deployed)]
-
-
-PROOF = Proof(
-    name=NAME,
-    claim="the engine does its ordinary work for as long as was asked, and is not ended by a fault of its own",
-    bound=(
-        f"no fault ends it, up {criteria.UP:g} %, "
-        f"memory {criteria.RSS_ONCE_KB >> 10} MB + {criteria.RSS_KB_H >> 10} MB/h"
-    ),
-    fault=Soak.fault,
-    seconds=7200,
-    cases=cases,
-    mutants=[],
-    in_place=True,
-    headline=criteria.headline,
-)

@@ -1,4 +1,4 @@
-"""Figures of a soak out of its samples. Pure."""
+"""Statistics of a soak's samples: percentiles, slope, thinning. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def percentiles(values: Sequence[float]) -> dict[str, float | None]:
-    """The middle one, the 99th of a hundred and the last, by nearest rank.
+    """Median, 99th percentile and maximum, by nearest rank; None where there are no values.
 
     >>> percentiles([3, 1, 2]), percentiles([])
     ({'p50': 2, 'p99': 3, 'max': 3}, {'p50': None, 'p99': None, 'max': None})
@@ -20,7 +20,7 @@ def percentiles(values: Sequence[float]) -> dict[str, float | None]:
 
 
 def slope(points: Sequence[Sequence[float]]) -> float | None:
-    """Of the line through points [x, y] with the least squares; None where they are no two.
+    """The slope of the least-squares line through points [x, y]; None where there are fewer than two.
 
     >>> slope([[0, 10], [10, 20], [20, 30]])
     1.0
@@ -34,7 +34,7 @@ def slope(points: Sequence[Sequence[float]]) -> float | None:
 
 
 def thinned(points: Sequence[list[float]], most: int = 240) -> list[list[float]]:
-    """At most so many of them, evenly, with the first and the last.
+    """At most so many of the points, evenly spaced, with the first and the last.
 
     >>> thinned([[n, n] for n in range(10)], 4)
     [[0, 0], [3, 3], [6, 6], [9, 9]]

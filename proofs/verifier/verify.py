@@ -20,7 +20,7 @@ from proofs.evidence import blobs, recorder, signature
 from proofs.evidence import statement as bundle
 from proofs.evidence.json_diff import differences
 from proofs.host import deployed
-from proofs.soak.case import PROOF as SOAK
+from proofs.soak.criteria import PROOF as SOAK
 from proofs.verdict import Json, Verdict
 from proofs.verifier import event_order, host_actions, recompute
 from proofs.verifier.policy import Asked, Report, Unusable

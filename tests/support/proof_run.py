@@ -151,7 +151,7 @@ def record(root: Path, names: Sequence[str] = ("toy", "toy2")) -> Path:
         patch.setattr(faults.Copy, "install", _install_copy)
         patch.setattr(faults.Copy, "patch", _patch)
         enlist(patch)
-        run._all(names, "hybrid-engine.service", "r1", "abc", 0, Stop())
+        run.record_run([PROOFS[name] for name in names], "hybrid-engine.service", "r1", "abc", 0, Stop())
     return root / "r1"
 
 

@@ -5,20 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from proofs.experiment.case import Case, Deployed
 from proofs.host.deployed import Live
 from proofs.host.shell import Stop
 from proofs.restore import lease
 from proofs.runner import run, run_proof
 from proofs.soak import log, observer, override
-from proofs.soak.case import NAME, PROOF, Soak
-from proofs.soak.options import Asked
+from proofs.soak.criteria import PROOF
+from proofs.soak.options import Options
+from proofs.soak.run import Soak
 from tests.support.process import Launcher, wait_until
 from tests.support.small_systemd import SmallSystemd
 
@@ -52,19 +51,14 @@ class SoakRun:
         self._pool = ThreadPoolExecutor(1)
         self._future: Future[int] | None = None
 
-    def begin(self, seconds: float, before: Callable[[], object] = lambda: None, **asked: Any) -> None:
+    def begin(self, seconds: float, before: Callable[[], object] = lambda: None, **options: Any) -> None:
         """Start the engine, and soak it once it is healthy. before: done to it between the two."""
-        wanted = Asked(seconds=seconds, stall_s=STALL_S, **asked)
-
-        def cases(deployed: Deployed) -> list[Case]:
-            return [Soak(deployed, wanted, run.speaker)]
-
+        soak = Soak(Options(seconds=seconds, stall_s=STALL_S, **options))
         self.systemd.start()
         wait_until(lambda: self.systemd.active == "active", "the engine up")
         wait_until(lambda: self.systemd.run(("env", "x", "health", "--json")).rc == 0, "the engine healthy")
         before()
-        proof = {NAME: replace(PROOF, cases=cases)}
-        self._future = self._pool.submit(run._all, [NAME], UNIT, "r1", "abc", 60, self.stop, proof)
+        self._future = self._pool.submit(run.record_run, [PROOF], UNIT, "r1", "abc", 60, self.stop, soak.run)
 
     def watching(self) -> None:
         """Wait until the gate is behind it, and what is done to the engine from now on is seen by the watch."""

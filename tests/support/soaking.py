@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from proofs.soak.controller import Controller, Decision, Seen
+from proofs.soak.controller import Controller, Decision, Observation
 from proofs.soak.exit_table import Exit
 
 STALL_S = 10.0
@@ -13,7 +13,7 @@ STALL_S = 10.0
 
 def controller(**changes: Any) -> Controller:
     made = Controller(**{"seconds": 1000.0, "stall_s": STALL_S, "mock": False, "sample_every": 1, **changes})
-    made.began("run-0")
+    made.begin_with("run-0")
     return made
 
 
@@ -26,15 +26,15 @@ class Looks:
     at_s: float = 0.0
     tick: int = 100
 
-    def seen(self, **changes: Any) -> Seen:
+    def seen(self, **changes: Any) -> Observation:
         self.at_s += 1
         self.tick += 1
-        healthy = Seen(self.at_s, "active", f"run-{self.run}", True, tick=self.tick, frame_age_s=0.1,
+        healthy = Observation(self.at_s, "active", f"run-{self.run}", True, tick=self.tick, frame_age_s=0.1,
                        counters_age_s=0.1)  # fmt: skip
         return replace(healthy, **changes)
 
     def look(self, **changes: Any) -> list[Decision]:
-        return self.of.look(self.seen(**changes))
+        return self.of.decide(self.seen(**changes))
 
     def ends(self, status: int | None, result: str = "exit-code", **changes: Any) -> list[Decision]:
         """The run ends so, and systemd has started the next by the time of the look."""

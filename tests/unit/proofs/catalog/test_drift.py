@@ -106,8 +106,8 @@ def test_no_host_but_a_lab_has_its_files_edited(host: Host, tmp_path: Path, monk
         assert path.read_text() == "as deployed\n"
         assert PROOFS["drift"].not_applicable(host)
         assert kind_of_host(host) == "nuc"
-        assert run.applicable(["stall", "drift"], host) == ["stall"]
-        assert run.applicable(["drift"], host) == ["drift"]
+        assert run.applicable([PROOFS["stall"], PROOFS["drift"]], host) == ["stall"]
+        assert run.applicable([PROOFS["drift"]], host) == ["drift"]
     assert "drift" not in REQUIRED["nuc"]
 
 
@@ -145,7 +145,7 @@ def test_files_come_back_byte_for_byte(host: Host, tmp_path: Path) -> None:
         assert (edited.read_bytes(), about.st_mode & 0o7777) == (b"as deployed\n\xff", 0o640)
         assert about.st_mtime_ns == 10**18 + 1
         assert sorted(tmp_path.glob("*ed")) == [edited]
-    file_backups.forget(mine.originals)
+    file_backups.remove_backups(mine.originals)
     assert not (tmp_path / "evidence" / "originals").exists()
 
 
@@ -170,7 +170,7 @@ def test_a_deployment_under_way_is_let_finish_and_one_that_died_is_not_waited_fo
 
     monkeypatch.setattr(file_backups, "put_back", meanwhile)
     edited.write_text("by hand")
-    lease._put_back(mine, host)
+    lease._restore_files(mine, host)
     assert times == ["as deployed", "as deployed"]
     assert edited.read_text() == "as deployed"
     assert not under_way.exists()

@@ -30,7 +30,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: list[tuple[str, ...]]) -> Path:
     monkeypatch.setattr(lease, "RUN_ROOT", tmp_path / "run")
-    monkeypatch.setattr(lease, "_take_back", lambda *_: {"restored": True})
+    monkeypatch.setattr(lease, "_restore", lambda *_: {"restored": True})
     monkeypatch.setattr("proofs.host.shell._run", lambda *_: Output(0, "", ""))
     return tmp_path / "run"
 
@@ -41,14 +41,14 @@ def armed(root: Path, tmp_path: Path) -> Lease:
 
 def test_killed_while_the_first_lease_was_being_saved(root: Path, tmp_path: Path) -> None:
     (root / "r1").mkdir(parents=True)
-    (root / "r1" / "lease.new").write_text("{")
+    (root / "r1" / ".lease.json.new").write_text("{")
     assert lease.undo("r1", "ExecStopPost", tmp_path) is None
     assert not (root / "r1").exists()
 
 
 def test_killed_while_a_later_lease_was_being_saved(root: Path, tmp_path: Path) -> None:
     armed(root, tmp_path).save()
-    (root / "r1" / "lease.new").write_text("{")
+    (root / "r1" / ".lease.json.new").write_text("{")
     assert lease.undo("r1", "ExecStopPost", tmp_path) == {"restored": True}
     assert not (root / "r1").exists()
 

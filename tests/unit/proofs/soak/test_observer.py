@@ -13,12 +13,13 @@ from typing import Any
 import pytest
 
 from proofs.experiment.case import judge
-from proofs.host.unit import UNIT_STARTING, Entry
-from proofs.soak import exit_table, journal, observer, options, statistics
-from proofs.soak.case import PROOF, Soak
+from proofs.host import shell
+from proofs.host.unit import UNIT_STARTING, Entry, starts
+from proofs.soak import exit_table, journal, options, statistics
+from proofs.soak.criteria import PROOF, SoakRules
 from proofs.soak.exit_table import Exit
-from proofs.soak.observer import Watch
-from proofs.soak.options import Asked, effective, mode_of, seconds_of, stall_of
+from proofs.soak.observer import Observer
+from proofs.soak.options import Options, mode_of, parse_settings, seconds_of, stall_of
 from tests.support.judging import DEPLOYED
 
 WITNESS = {"from": 1, "to": 2, "invocation": "ab"}
@@ -44,7 +45,7 @@ def ended(run: str, status: str, result: str, at_s: float = 0.0, code: str = "ex
 def test_how_runs_ended_each_by_its_own_result() -> None:
     entries = [*ended("a", "13/n/a", "exit-code"), *ended("b", "6/ABRT", "watchdog", code="dumped")]
     assert journal.exits(entries) == [Exit("a", 13, "exit-code"), Exit("b", -6, "watchdog")]
-    assert [one.told for one in journal.exits(entries)] == ["13 OVERLOAD", "WATCHDOG"]
+    assert [one.label for one in journal.exits(entries)] == ["13 OVERLOAD", "WATCHDOG"]
 
 
 def test_an_exit_waits_for_the_line_that_says_what_it_counts_as() -> None:
@@ -59,7 +60,7 @@ def test_starts_and_restarts() -> None:
         entry("Starting", "b", message_id=UNIT_STARTING),
         entry("x: Scheduled restart job, restart counter is 7"),
     ]
-    assert journal.starts(entries) == ["b"]
+    assert starts(entries) == ["b"]
     assert journal.restarts(entries) == 1
 
 
@@ -118,19 +119,19 @@ AGAIN = entry("x: Scheduled restart job")
     ],
 )
 def test_restarts_that_only_nrestarts_knows_of(looks: list[tuple[int, list[Entry]]], lost: int) -> None:
-    one = Watch.__new__(Watch)
+    one = Observer.__new__(Observer)
     one._restarts, one._counted, one._restarted, one._pending = 3, 0, 0, []
-    assert sum(one._lost(restarts, entries) for restarts, entries in looks) == lost
+    assert sum(one._count_lost(restarts, entries) for restarts, entries in looks) == lost
 
 
 def test_the_settings_that_config_check_shows() -> None:
     shown = 'app.db_path        = "/x # y.db"   # file\nengine.psi_actions = "on"   # default\nsource a: b\n'
-    assert effective(shown) == {"app.db_path": "/x # y.db", "engine.psi_actions": "on"}
+    assert parse_settings(shown) == {"app.db_path": "/x # y.db", "engine.psi_actions": "on"}
 
 
 @pytest.mark.parametrize(("stall_s", "look_s"), [(45.0, 5.0), (9.0, 1.0), (1.0, 0.25), (3600.0, 5.0)])
 def test_how_often_it_looks_follows_from_the_threshold(stall_s: float, look_s: float) -> None:
-    assert Asked(stall_s=stall_s).look_s == look_s
+    assert Options(stall_s=stall_s).look_s == look_s
 
 
 @pytest.mark.parametrize("text", ["9", "x", "nan", "inf", "-1", "99999999"])
@@ -149,7 +150,7 @@ def test_seconds_that_are_none_are_refused(text: str) -> None:
         (["--mode", "SHADOW"], "--mode: SHADOW: as-configured or SYNTHETIC, MOCK_WS, REAL_WS"),
         (["--psi-actions", "yes"], "--psi-actions: invalid choice: 'yes'"),
         (["--unit", "nginx.service"], "refused: "),
-        (["--inside"], "--inside is for hybrid-soak.service to say"),
+        (["--inside"], "--inside is for hybrid-soak.service alone"),
     ],
 )
 def test_a_bad_word_is_one_line_and_2(words: list[str], said: str) -> None:
@@ -163,7 +164,7 @@ def test_a_bad_word_is_one_line_and_2(words: list[str], said: str) -> None:
 
 
 def verdict(**changes: Any) -> str:
-    return str(judge(Soak(DEPLOYED), WITNESS, GOOD | changes).verdict)
+    return str(judge(SoakRules(DEPLOYED), WITNESS, GOOD | changes).verdict)
 
 
 def test_a_good_soak_passes() -> None:
@@ -206,7 +207,7 @@ def test_each_criterion(changes: dict[str, Any], said: str) -> None:
     assert verdict(**changes) == said
 
 
-@pytest.mark.parametrize("module", [exit_table, statistics, options, observer], ids=lambda module: str(module.__name__))
+@pytest.mark.parametrize("module", [exit_table, statistics, options, shell], ids=lambda module: str(module.__name__))
 def test_what_its_examples_say(module: ModuleType) -> None:
     ran = doctest.testmod(module)
     assert ran.attempted > 0
@@ -214,7 +215,7 @@ def test_what_its_examples_say(module: ModuleType) -> None:
 
 
 def test_no_new_tick_is_no_witness() -> None:
-    assert str(judge(Soak(DEPLOYED), {**WITNESS, "to": 1}, GOOD).verdict) == "INCONCLUSIVE"
+    assert str(judge(SoakRules(DEPLOYED), {**WITNESS, "to": 1}, GOOD).verdict) == "INCONCLUSIVE"
 
 
 def test_it_is_no_proof_and_opens_nothing() -> None:
