@@ -24,7 +24,9 @@ def write_atomically(
     """
     own = f"{os.getpid()}.{threading.get_ident()}." if concurrent else ""
     draft = path.with_name(f".{path.name}.{own}new")  # no name that systemd reads in a folder of drop-ins
-    fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666 if mode is None else mode)
+    # A link under the draft's name is somebody's trick: OSError, and what it points to stays.
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+    fd = os.open(draft, flags, 0o666 if mode is None else mode)
     with os.fdopen(fd, "wb") as file:
         if owner is not None:
             os.fchown(fd, *owner)

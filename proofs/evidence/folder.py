@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -103,20 +102,6 @@ def write_new_file(root: Path, host: str, name: str, content: bytes) -> Path:
         with os.fdopen(fd, "wb") as file:
             file.write(content)
     return path
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Put a file in the place of what has that name, a link itself and not what it points to. Raises OSError."""
-    fd, draft = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(fd, "wb") as file:
-            os.fchmod(fd, 0o644)
-            file.write(content)
-        os.replace(draft, path)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            os.unlink(draft)
-        raise
 
 
 @contextmanager

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from proofs.evidence import folder, host_input, recorder
+from proofs.evidence import host_input, recorder
 from proofs.evidence import statement as bundle
+from proofs.evidence.atomic_file import write_atomically
 from proofs.verdict import Json
 
 BUGLOG = "BUGLOG.md"
@@ -41,7 +42,7 @@ def render(events: list[dict[str, Json]]) -> str:
 def write(run_dir: Path) -> Path:
     """Render BUGLOG.md beside events.jsonl. Raises ChainBroken when the recording is not whole."""
     path = run_dir / BUGLOG
-    folder.replace_file(path, render(recorder.read(run_dir / recorder.EVENTS)).encode())
+    write_atomically(path, render(recorder.read(run_dir / recorder.EVENTS)).encode())
     return path
 
 

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from proofs.evidence import folder, host_input, recorder
+from proofs.evidence import host_input, recorder
 from proofs.evidence import statement as bundle
+from proofs.evidence.atomic_file import write_atomically
 from proofs.report import chart
 from proofs.verdict import Json
 
@@ -41,7 +42,7 @@ def write(run_dir: Path) -> Path:
     """Render report.html beside events.jsonl. Raises ChainBroken when the recording is not whole."""
     path = run_dir / REPORT
     page = render(recorder.read(run_dir / recorder.EVENTS))
-    folder.replace_file(path, host_input.printable(page, len(page), keep="\n\t").encode())
+    write_atomically(path, host_input.printable(page, len(page), keep="\n\t").encode())
     return path
 
 

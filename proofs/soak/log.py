@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from proofs.evidence.folder import replace_file
+from proofs.evidence.atomic_file import write_atomically
 from proofs.evidence.recorder import utc_now
 from proofs.host.shell import Host
 from proofs.soak.controller import Decision
@@ -39,7 +39,7 @@ def rewrite(folder: Path, events: Sequence[Mapping[str, Json]]) -> Path | None:
     lines = [line_of(event["data"]) for event in events if event["kind"] == "decision"]
     if not lines:
         return None
-    replace_file(folder / DECISIONS, "".join(lines).encode())
+    write_atomically(folder / DECISIONS, "".join(lines).encode())
     return folder / DECISIONS
 
 

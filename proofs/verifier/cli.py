@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from proofs.evidence import host_input
+from proofs.evidence.atomic_file import write_atomically
 from proofs.host import deployed
 from proofs.verifier import policy
 from proofs.verifier.policy import Asked, Report, Unusable
@@ -113,10 +114,10 @@ def _verify(args: argparse.Namespace) -> int:
 
 def _keep(report: Report, directory: Path) -> None:
     """The bytes that were judged, for whoever carries them on: the files may be others by now."""
-    from proofs.evidence import folder, signature, statement
+    from proofs.evidence import signature, statement
 
-    folder.replace_file(directory / statement.STATEMENT, report.body)
-    folder.replace_file(directory / signature.SIGNATURE, report.signature)
+    write_atomically(directory / statement.STATEMENT, report.body)
+    write_atomically(directory / signature.SIGNATURE, report.signature)
 
 
 def _sign(args: argparse.Namespace) -> int:

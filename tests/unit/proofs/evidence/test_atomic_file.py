@@ -43,3 +43,15 @@ def test_concurrent_writers_leave_one_whole_file(tmp_path: Path) -> None:
         thread.join()
     assert path.read_bytes() == body
     assert os.listdir(tmp_path) == ["blob"]
+
+
+def test_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
+    path, target = tmp_path / "BUGLOG.md", tmp_path / "target"
+    target.write_text("untouched")
+    path.symlink_to(target)
+    write_atomically(path, b"page")
+    assert (path.read_bytes(), path.is_symlink(), target.read_text()) == (b"page", False, "untouched")
+    path.with_name(".BUGLOG.md.new").symlink_to(target)
+    with pytest.raises(OSError, match="[Ll]oop|symbolic link"):
+        write_atomically(path, b"another")
+    assert (path.read_bytes(), target.read_text()) == (b"page", "untouched")

@@ -126,12 +126,3 @@ def test_a_new_file_is_its_owners_alone(tmp_path: Path) -> None:
     with pytest.raises(FolderError, match="exists already"):
         evidence_folder.write_new_file(tmp_path, "nuc1", "x.txt", b"y")
     assert path.read_bytes() == b"x"
-
-
-def test_a_page_takes_the_place_of_a_link(tmp_path: Path) -> None:
-    path, target = tmp_path / "BUGLOG.md", tmp_path / "target"
-    target.write_text("untouched")
-    path.symlink_to(target)
-    evidence_folder.replace_file(path, b"page")
-    assert (path.read_bytes(), path.is_symlink(), target.read_text()) == (b"page", False, "untouched")
-    assert paths(tmp_path) == ["BUGLOG.md", "target"]
