@@ -86,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     answer.add_argument("number", metavar="ASK", type=int, help="its number")
     show = command("show", "the verdicts of a run", _show)
     show.add_argument("dir", type=Path, help="directory with statement.json")
-    render = command("render", "make BUGLOG.md from events.jsonl (needs Jinja2)", _render)
+    render = command("render", "make BUGLOG.md, log/ and report.html from events.jsonl (needs Jinja2)", _render)
     render.add_argument("dir", type=Path, help="directory with events.jsonl")
     undo = command("undo", "take back what a run left on this host; harmless when nothing is left", _undo)
     undo.add_argument("run", metavar="RUN", help="the run's id")
@@ -188,7 +188,8 @@ def _render(args: argparse.Namespace) -> int:
 
     try:
         with host_input.receiving(_RENDER_S, _RENDER_BYTES):
-            print(buglog.write(args.dir))
+            for path in buglog.write(args.dir):
+                print(path)
             print(html.write(args.dir))
             if decisions := log.rewrite(args.dir, recorder.read(args.dir / recorder.EVENTS)):
                 print(decisions)

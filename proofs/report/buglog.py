@@ -1,78 +1,212 @@
-"""BUGLOG.md: the recording as a page. Rendered, never written by hand; needs Jinja2, so the controller does it."""
+"""BUGLOG.md, which a person reads in minutes, and log/: every command with its output, one file a proof.
+
+Both are rendered from the recording and never written by hand. Rendering needs Jinja2, so the controller does it.
+"""
 
 from __future__ import annotations
 
+import json
+import os
 import re
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from proofs.evidence import host_input, recorder
+from proofs.evidence import blobs, recorder
 from proofs.evidence import statement as bundle
-from proofs.evidence.atomic_file import write_atomically
-from proofs.verdict import Json
+from proofs.report import buglog_v1, event_text, page
+from proofs.report.page import Markdown
+from proofs.verdict import Json, Verdict
 
 BUGLOG = "BUGLOG.md"
-_ELEMENT = re.compile(r"<(?=[A-Za-z/!?])")
-_LINK = re.compile(r"\]\(")
-_TEMPLATE = Path(__file__).with_name("templates") / "BUGLOG.md.j2"
+LOG = "log"
+_OF_RUN = f"{LOG}/run.md"  # what belongs to no proof
+_TEMPLATES = Path(__file__).with_name("templates")
+_NAME = re.compile(r"[a-z][a-z0-9_-]*")
+_LOOKS = ("command", "waited", "exchange said", "exchange stats", "answer")
+_MOST_INJECTIONS, _MOST_MEASUREMENTS = 2, 3  # events of a case that BUGLOG.md quotes
+Event = dict[str, Json]
 
 
-def render(events: list[dict[str, Json]]) -> str:
-    """The page for these events.
+def render(run_dir: Path, events: list[Event]) -> dict[str, str]:
+    """Every page of a run by its path in the bundle: BUGLOG.md, log/run.md, and log/NAME.md of each proof.
+
+    run_dir: where the events' big outputs are.
 
     Raises:
+        Unreadable: a big output that BUGLOG.md quotes is missing, or not what was recorded.
         ImportError: Jinja2 is not installed here; render where the project's dev extras are.
     """
     from jinja2 import Environment, StrictUndefined
 
-    # autoescape would be for HTML; here the danger is a fence that closes early, which `fenced` looks after.
-    environment = Environment(
-        trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined, autoescape=False, finalize=inline
-    )  # fmt: skip
-    environment.filters.update(fenced=fenced, cell=cell, shell=shell)
+    # Whatever a template prints is escaped as a Markdown text, unless it is Markdown already.
+    environment = Environment(trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined, finalize=page.inline)
+    environment.filters.update(fenced=page.fenced, log=log_link, cut=page.cut, compact=event_text.compact)
     statement = bundle.build(events)
-    observed = [event for event in events if event["kind"] == "observed"]
-    page = environment.from_string(_TEMPLATE.read_text()).render(
-        ends=[*observed[:1], *observed[1:][-1:]],
-        statement=statement, predicate=statement["predicate"], events=events, observed=observed,
-        header=next((event["data"] for event in events if event["kind"] == "run"), {}),
-    )  # fmt: skip
-    return host_input.printable(page, len(page), keep="\n\t")
+    whole = blobs.reader(run_dir / blobs.FOLDER)
+    shared: dict[str, Json] = {
+        "predicate": statement["predicate"],
+        "header": next((event["data"] for event in events if event["kind"] == "run"), {}),
+        "start": events[0] if events else None,
+    }
+    by_path: dict[str, list[Event]] = {_OF_RUN: []}
+    for event in events:
+        by_path.setdefault(log_path(event), []).append(event)
+    observed = [event["data"] for event in events if event["kind"] == "observed"]
+    template = environment.from_string((_TEMPLATES / "BUGLOG.md.j2").read_text())
+    pages = {
+        BUGLOG: template.render(
+            shared,
+            proofs=[_section(events, proof, whole) for proof in statement["predicate"]["proofs"]],
+            paths=list(by_path),
+            observed=[{**data, "health": health(data["health"])} for data in [*observed[:1], *observed[1:][-1:]]],
+        )
+    }
+    template = environment.from_string((_TEMPLATES / "log.md.j2").read_text())
+    for path, own in by_path.items():
+        name = "" if path == _OF_RUN else Path(path).stem
+        pages[path] = template.render(shared, name=name, entries=[_entry(event, events[0]) for event in own])
+    return pages
 
 
-def write(run_dir: Path) -> Path:
-    """Render BUGLOG.md beside events.jsonl. Raises ChainBroken when the recording is not whole."""
-    path = run_dir / BUGLOG
-    write_atomically(path, render(recorder.read(run_dir / recorder.EVENTS)).encode())
-    return path
+def write(run_dir: Path) -> list[Path]:
+    """Render the pages beside events.jsonl.
+
+    Raises:
+        ChainBroken: the recording is not whole.
+        Unreadable: a big output is missing, or not what was recorded.
+        FileExistsError: the bundle's log/ is a link, or no folder.
+    """
+    pages = render(run_dir, recorder.read(run_dir / recorder.EVENTS))
+    folder = run_dir / LOG
+    if folder.is_symlink():
+        raise FileExistsError(f"{folder} is a link; remove it")
+    folder.mkdir(exist_ok=True)
+    return [page.write(run_dir / name, text) for name, text in pages.items()]
 
 
-class Block(str):
-    """Markdown of ours, that `inline` leaves as it is."""
-
-    __slots__ = ()
+def exists(run_dir: Path) -> bool:
+    return any(os.path.lexists(run_dir / name) for name in (BUGLOG, LOG))
 
 
-def inline(value: Json) -> Json:
-    """Text outside a code block, where what a host said must make no heading, element, link or picture."""
-    if not isinstance(value, str) or isinstance(value, Block):
-        return value
-    return _LINK.sub(r"]\\(", _ELEMENT.sub("&lt;", " ".join(value.splitlines())))
+def problems(run_dir: Path, events: list[Event]) -> list[str]:
+    """Which pages of a bundle are missing, too many, or not what these events render to.
+
+    Raises:
+        ImportError: Jinja2 is not installed here.
+        Unreadable: a big output is missing, or not what was recorded.
+    """
+    folder = run_dir / LOG
+    if not os.path.lexists(folder) and _is_page(run_dir, BUGLOG, buglog_v1.render(events)) is None:
+        return []  # of a release that wrote one page
+    pages = render(run_dir, events)
+    if folder.is_symlink() or not folder.is_dir():
+        pages = {BUGLOG: pages[BUGLOG]}
+        extra = [f"{LOG} is missing or no folder; `hybrid-proofs render` writes it"]
+    else:
+        names = sorted({f"{LOG}/{path.name}" for path in folder.iterdir()} - pages.keys())
+        extra = [f"{name} is no page of these events; remove it" for name in names]
+    return [problem for name, text in pages.items() if (problem := _is_page(run_dir, name, text))] + extra
 
 
-def fenced(text: str) -> Block:
-    """Text as a code block that its own backticks cannot close."""
-    fence = "```"
-    while fence in text:
-        fence += "`"
-    return Block(f"{fence}text\n{text.rstrip()}\n{fence}")
+def _is_page(run_dir: Path, name: str, text: str) -> str | None:
+    """None when that file is exactly this text, else what is wrong with it."""
+    try:
+        if blobs.slurp(run_dir / name) == text.encode():
+            return None
+    except blobs.Unreadable as error:
+        return str(error) if name == BUGLOG else f"{LOG}/{error}"
+    return f"{name} is not what these events render to; `hybrid-proofs render` writes it anew"
 
 
-def cell(value: Json) -> str:
-    """Text inside a table's cell."""
-    return str(value).replace("|", "\\|").replace("\n", " ")
+def log_path(event: Event) -> str:
+    """The page of the log that an event belongs to. A name that is no file's name gets no file of its own."""
+    name = event["scope"].partition("/")[0]
+    return f"{LOG}/{name}.md" if _NAME.fullmatch(name) else _OF_RUN
 
 
-def shell(argv: list[str]) -> str:
-    import shlex
+def log_link(event: Event, text: str = "") -> Markdown:
+    """A link to an event in the log."""
+    number = event_text.line(event)
+    return Markdown(f"[{page.inline(text or f'line {number}')}]({log_path(event)}#line-{number})")
 
-    return shlex.join(argv)
+
+def health(text: str) -> str:
+    """What the engine's health command reported, in a few words."""
+    try:
+        report = json.loads(text)
+        checks = {str(check["name"]): check["ok"] is True for check in report["checks"]}
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return text[:200]
+    failed = [name for name, ok in checks.items() if not ok]
+    words = "healthy" if report.get("healthy") is True else "not healthy"
+    counts = f"{len(checks) - len(failed)} of {len(checks)} checks"
+    return f"{words}: {counts}{', not ' if failed else ''}{', '.join(failed)}"
+
+
+def _entry(event: Event, first: Event) -> dict[str, Json]:
+    """An event as the log shows it."""
+    return {
+        "event": event,
+        "line": event_text.line(event),
+        "at_s": f"{(event['mono_ns'] - first['mono_ns']) / 1e9:.3f}",
+        "heading": event_text.heading(event),
+        "blocks": list(event_text.blocks(event)),
+    }
+
+
+def _section(events: Sequence[Event], proof: Json, whole: Callable[[Event], str]) -> dict[str, Json]:
+    """What BUGLOG.md shows of a proof: its entry of the statement, with the events that its lines refer to."""
+    name = proof["name"]
+    own = [event for event in events if event["scope"].partition("/")[0] == name]
+    announced: dict[str, Json] = next((event["data"] for event in own if event["kind"] == "proof"), {})
+    groups = {cases[0]["data"]["case"]: cases for cases in _cases(own, name)}
+    judged = {event["scope"]: event for event in own if event["kind"] == "mutant judged"}
+    chosen = next((case["case"] for case in proof["cases"] if case["verdict"] != Verdict.PASS), "")
+    if chosen not in groups:
+        chosen = next(iter(groups), "")
+    shown = list(deciding(groups[chosen])) if chosen else []
+    return {
+        **announced, **proof, "path": log_path({"scope": name}), "events": len(own),
+        "cases": [{**case, "events": groups.get(case["case"], [])} for case in proof["cases"]],
+        "mutants": [{**each, "event": judged.get(f"{name}/mutant {each['name']}")} for each in proof["mutant"]["each"]],
+        "chosen": chosen, "shown": shown,
+        "excerpt": "\n".join(text for event in shown for text in event_text.brief(event, whole(event))),
+    }  # fmt: skip
+
+
+def _cases(events: Sequence[Event], scope: str) -> list[list[Event]]:
+    """The events of each case on the unit itself, from its beginning to its verdict."""
+    groups: list[list[Event]] = []
+    for event in events:
+        if event["scope"] == scope and event["kind"] == "case":
+            groups.append([])
+        if event["scope"] == scope and groups and not any(each["kind"] == "judged" for each in groups[-1]):
+            groups[-1].append(event)
+    return groups
+
+
+def deciding(case: Sequence[Event]) -> Iterator[Event]:
+    """The events that show a case: what injected the fault, the last look before the witness, and the last output of
+    each kind before the measurement."""
+    step = {event["kind"]: number for number, event in enumerate(case) if event["kind"] in ("witness", "measured")}
+    witness, measured = step.get("witness", len(case)), step.get("measured", len(case))
+    faults = [number for number, event in enumerate(case) if _announces_fault(event)]
+    if faults:
+        injection = case[faults[0] + 1 : witness]
+        yield from [event for event in injection if event["kind"] == "intent"][:_MOST_INJECTIONS]
+        yield from [event for event in injection if event["kind"] in _LOOKS][-1:]
+    last: dict[tuple[str, ...], Event] = {}
+    for event in case[witness:measured]:
+        if event["kind"] in _LOOKS and (event["kind"] != "command" or event["stdout"] + event["stderr"]):
+            key = tuple(event["argv"][:2]) or (event["kind"], _exchange(event))
+            last.pop(key, None)  # its place is that of the last one
+            last[key] = event
+    yield from list(last.values())[-_MOST_MEASUREMENTS:]
+
+
+def _exchange(event: Event) -> str:
+    return str(event["data"].get("name", "")) if isinstance(event["data"], dict) else ""
+
+
+def _announces_fault(event: Event) -> bool:
+    return event["kind"] == "intent" and str(event["stdout"]).startswith("fault: ")

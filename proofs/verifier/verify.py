@@ -221,19 +221,15 @@ def _same(body: bytes, statement: dict[str, Json], made: dict[str, Json]) -> lis
 
 
 def _buglog(report: Report, events: list[dict[str, Json]]) -> None:
-    """People read the page and not the events, so it has to be the page of these events."""
+    """Check the rendered pages: people read them instead of the events, so they have to be of these events."""
     from proofs.report import buglog
 
-    path = report.directory / buglog.BUGLOG
-    if not path.exists() and not path.is_symlink():
+    if not buglog.exists(report.directory):
         report.skipped["buglog"] = "there is none"
         return
-    reasons: list[str] = []
-    body = _slurp(path, reasons)
     try:
-        if not reasons and body != buglog.render(events).encode():
-            reasons.append(f"{buglog.BUGLOG} is not what these events render to; `hybrid-proofs render` makes it anew")
+        report.steps["buglog"] = buglog.problems(report.directory, events)
+    except blobs.Unreadable as error:
+        report.steps["buglog"] = [f"it cannot be compared: {blobs.FOLDER}/{error}"]
     except ImportError:
         report.skipped["buglog"] = "not compared: Jinja2 is not installed here"
-        return
-    report.steps["buglog"] = reasons

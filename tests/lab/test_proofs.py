@@ -163,7 +163,7 @@ def test_buglog_identifies_the_run(site: Site) -> None:
         assert f"| pressure {when}" in opening
     for name in site.names:
         assert f"| {name} | **PASS** |" in opening
-    assert "$ systemctl daemon-reload" in text
+    assert "$ systemctl daemon-reload" in (site.home / "log" / f"{site.names[0]}.md").read_text()
 
 
 @pytest.mark.holds("RESTORED")

@@ -157,7 +157,7 @@ def record(root: Path, names: Sequence[str] = ("toy", "toy2")) -> Path:
 
 def enlist(patch: pytest.MonkeyPatch) -> None:
     """Make the toys the catalogue, and required in a lab."""
-    for name in list(PROOFS):
+    for name in reversed(list(PROOFS)):  # what is undone is undone backwards, and their order is part of the catalogue
         patch.delitem(PROOFS, name)
     for name in ("toy", "toy2"):
         patch.setitem(PROOFS, name, toy(name))

@@ -52,6 +52,6 @@ def test_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
     write_atomically(path, b"page")
     assert (path.read_bytes(), path.is_symlink(), target.read_text()) == (b"page", False, "untouched")
     path.with_name(".BUGLOG.md.new").symlink_to(target)
-    with pytest.raises(OSError, match="[Ll]oop|symbolic link"):
+    with pytest.raises(OSError, match=r"[Ll]oop|symbolic link"):
         write_atomically(path, b"another")
     assert (path.read_bytes(), target.read_text()) == (b"page", "untouched")

@@ -95,16 +95,17 @@ def test_a_proof_that_did_not_live_to_its_verdict_is_an_error_with_what_was_undo
     assert (proof["verdict"], proof["restored"], proof["away_s"]) == ("ERROR", True, 2.0)
 
 
-def test_the_page_shows_verdicts_and_every_command(tmp_path: Path) -> None:
+def test_render_writes_the_verdicts_and_every_command(tmp_path: Path) -> None:
     record(tmp_path, {"exit12": Verdict.PASS, "stall": None})
     assert main(["render", str(tmp_path)]) == 0
     page = (tmp_path / buglog.BUGLOG).read_text()
     assert "| exit12 | **PASS** | 4 of 4 | 4 | 4 | FAIL | yes | 1.2 s |" in page
     assert "| stall | **ERROR** |" in page
     assert "state \\| of it" in page
-    assert "intent: `systemctl daemon-reload`" in page
-    assert "````text\n$ echo '```'\n```\nfence\n````" in page
-    assert "waited 1 s (2 tries) for x: it did not come" in page
+    log = (tmp_path / "log" / "exit12.md").read_text()
+    assert "$ systemctl daemon-reload" in log
+    assert "````text\n$ echo '```'\n```\nfence\n````" in log
+    assert "waited 1 s (2 tries) for x: it did not come" in log
 
 
 def test_a_recording_that_is_not_whole_is_not_rendered(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
