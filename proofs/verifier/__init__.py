@@ -1,1 +1,1 @@
-"""Whether a bundle may be believed: signature, event order, host actions, recomputed verdicts, policy."""
+"""Verify a bundle: signature, order of events, host actions, recomputed verdicts, requirements."""

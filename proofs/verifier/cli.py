@@ -1,4 +1,4 @@
-"""verify, sign, live, diff: what is done with a bundle once it is there."""
+"""The commands on a recorded bundle: verify, sign, diff; and live, which prints what a bundle is compared with."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from proofs.evidence import host_input
 from proofs.evidence.atomic_file import write_atomically
 from proofs.host import deployed
+from proofs.report.page import one_line
 from proofs.verifier import policy
-from proofs.verifier.policy import Asked, Report, Unusable
+from proofs.verifier.policy import Report, Requirements, VerificationError
 
 UNUSABLE = 2
 Command = Callable[[str, str, object], argparse.ArgumentParser]
 
 
 def add(command: Command) -> None:
-    """Add these commands. command: makes a subparser from a name, what it does, and what does it."""
-    verify = command("verify", "ALLOW (0) or DENY (1) a bundle, with every reason; 2: no sense in the call", _verify)
+    """Add these commands. command: makes a subparser from a name, a help text and the function to call."""
+    verify = command("verify", "ALLOW (0) or DENY (1) a bundle, with every reason; 2: a mistake in the call", _verify)
     verify.add_argument("dir", type=Path, help="directory with statement.json, statement.sig, events.jsonl")
     verify.add_argument(
         "--allowed-signers", type=Path, required=True, metavar="FILE", help="whose signature counts (ssh-keygen(1))"
@@ -33,37 +33,40 @@ def add(command: Command) -> None:
     sign.add_argument("dir", type=Path, help="directory with statement.json and events.jsonl")
     sign.add_argument("--key", type=Path, required=True, metavar="FILE", help="private key, or public one of an agent")
     for sub in (verify, sign):
-        _add_asked(sub)
+        _add_requirements(sub)
     command("live", "release, config and host that are live here, as JSON; looks only", _live)
     diff = command("diff", "what differs between two runs; 0 when the verdicts are the same, 1 when not", _diff)
     for name in ("one", "other"):
         diff.add_argument(name, type=Path, metavar="RUN", help="directory with statement.json")
 
 
-def _add_asked(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--json", action="store_true", help="say it as JSON")
-    place = sub.add_argument_group(
+def _add_requirements(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--json", action="store_true", help="print the report as JSON")
+    live = sub.add_argument_group(
         "what is live",
-        "read off this host where an engine is installed, else not compared, and the answer says so; to compare"
+        "read from this host where an engine is installed, else not compared, which the report says; to compare"
         " elsewhere give all three digests",
     )
-    place.add_argument("--live", action="store_true", help="read it off this host (the default)")
-    place.add_argument("--release-digest", default="", metavar="D", help="sha256 of the release that is live")
-    place.add_argument("--config-digest", default="", metavar="D", help="sha256 of the config that is live")
-    place.add_argument("--machine-id", default="", metavar="M", help="/etc/machine-id of the host")
-    place.add_argument("--skip-live", action="store_true", help="compare with none; the answer says so")
+    live.add_argument("--live", action="store_true", help="read it from this host (the default)")
+    live.add_argument("--release-digest", default="", metavar="D", help="sha256 of the live release")
+    live.add_argument("--config-digest", default="", metavar="D", help="sha256 of the live config")
+    live.add_argument("--machine-id", default="", metavar="M", help="/etc/machine-id of the host")
+    live.add_argument("--skip-live", action="store_true", help="do not compare; the report says so")
     sub.add_argument(
-        "--max-age-h", type=_hours, default=policy.MAX_AGE_H, metavar="H", help="oldest allowed (%(default)g)"
+        "--max-age-h", type=_hours, default=policy.MAX_AGE_H, metavar="H", help="greatest age of a bundle (%(default)g)"
     )
     sub.add_argument(
-        "--required", type=_names, metavar="A,B,...", help="what has to PASS (default: all of that kind of host)"
+        "--required",
+        type=_names,
+        metavar="A,B,...",
+        help="proofs that have to PASS (default: all of that kind of host)",
     )
 
 
 def _hours(text: str) -> float:
     hours = float(text)
     if not 0 < hours < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text}: a number of hours above 0")
+        raise argparse.ArgumentTypeError(f"{text}: has to be a number of hours above 0")
     return hours
 
 
@@ -77,38 +80,38 @@ def _names(text: str) -> list[str]:
     return names
 
 
-def _asked(args: argparse.Namespace, signers: Path | None) -> Asked:
-    given = (args.release_digest, args.config_digest, args.machine_id)
-    if sum([any(given), args.live, args.skip_live]) > 1:
-        raise Unusable("--live, --skip-live and the digests of what is live exclude each other")
-    if any(given) and not all(given):
-        raise Unusable("--release-digest, --config-digest and --machine-id belong together: give all three")
+def _requirements(args: argparse.Namespace, signers: Path | None) -> Requirements:
+    digests = (args.release_digest, args.config_digest, args.machine_id)
+    if sum([any(digests), args.live, args.skip_live]) > 1:
+        raise VerificationError("--live, --skip-live and the digests of what is live exclude each other")
+    if any(digests) and not all(digests):
+        raise VerificationError("--release-digest, --config-digest and --machine-id belong together: give all three")
     current: Callable[[], deployed.Live] | None = deployed.read
-    # A controller has nothing live to compare with; the answer says that it was not compared. What is signed has to be.
-    if args.skip_live or (signers and not (args.live or any(given) or deployed.ENGINE.exists())):
+    # A controller has nothing live to compare with, which the report says. Signing compares by default.
+    if args.skip_live or (signers and not (args.live or any(digests) or deployed.ENGINE.exists())):
         current = None
-    elif any(given):
-        current = partial(deployed.Live, *given)
-    return Asked(signers, current, args.max_age_h, args.required)
+    elif any(digests):
+        current = partial(deployed.Live, *digests)
+    return Requirements(signers, current, args.max_age_h, args.required)
 
 
 def _verify(args: argparse.Namespace) -> int:
     from proofs.verifier import verify
 
     try:
-        asked = _asked(args, args.allowed_signers)
-    except Unusable as error:
-        return _complain(str(error))
+        requirements = _requirements(args, args.allowed_signers)
+    except VerificationError as error:
+        return _report_error(str(error))
     try:
-        report = verify.verify(args.dir, asked)
-    except Unusable as error:  # what cannot be looked at is not allowed either
+        report = verify.verify(args.dir, requirements)
+    except VerificationError as error:  # a bundle that cannot be checked is not allowed either
         report = Report(args.dir, {"signature": [str(error)]})
     if report.allowed and args.keep:
         try:
             _keep(report, args.keep)
         except OSError as error:
-            return _complain(f"{args.keep}: {error.strerror}")
-    _tell(report, args.json)
+            return _report_error(f"{args.keep}: {error.strerror}")
+    _print(report, args.json)
     return 0 if report.allowed else 1
 
 
@@ -125,54 +128,50 @@ def _sign(args: argparse.Namespace) -> int:
     from proofs.verifier import verify
 
     try:
-        report = verify.verify(args.dir, _asked(args, None))
+        report = verify.verify(args.dir, _requirements(args, None))
         if not report.allowed:
-            _tell(report, args.json)
+            _print(report, args.json)
             return 1
-        made = signature.sign(report.body, args.key.expanduser(), args.dir)  # not the file: that may be another by now
-    except (Unusable, signature.NoTool, signature.CannotSign, OSError) as error:
-        return _complain(f"not signed: {error}")
-    print(json.dumps({**report.as_json(), "signature": str(made)}) if args.json else f"signed: {made}")
+        # The bytes that were verified: the file may be another by now.
+        path = signature.sign(report.body, args.key.expanduser(), args.dir)
+    except (VerificationError, signature.NoTool, signature.CannotSign, OSError) as error:
+        return _report_error(f"not signed: {error}")
+    print(json.dumps({**report.as_json(), "signature": str(path)}) if args.json else f"signed: {path}")
     return 0
 
 
-def _tell(report: Report, as_json: bool) -> None:
+def _print(report: Report, as_json: bool) -> None:
     if as_json:
         print(json.dumps(report.as_json(), indent=1))
         return
-    about = report.statement["predicate"] if report.statement else {}
-    what = f"run {about['run']}, ended {about['finished']}" if about else "no statement"
-    by = f", signed by {report.signer}" if report.signer else ""
-    lines = [f"{'ALLOW' if report.allowed else 'DENY'}: {report.directory}: {what}{by}"]
+    predicate = report.statement["predicate"] if report.statement else {}
+    run = f"run {predicate['run']}, ended {predicate['finished']}" if predicate else "no statement"
+    signer = f", signed by {report.signer}" if report.signer else ""
+    lines = [f"{'ALLOW' if report.allowed else 'DENY'}: {report.directory}: {run}{signer}"]
     lines += [f"  {reason}" for reason in report.reasons]
     lines += [f"  ({step}: {why})" for step, why in report.skipped.items()]
-    print("\n".join(plain(line) for line in lines))
-
-
-def plain(line: str) -> str:
-    """A line that a terminal shows as it is: what a stranger's bundle says must not move the cursor to say ALLOW."""
-    return host_input.printable(line, len(line))
+    print("\n".join(map(one_line, lines)))
 
 
 def _live(_: argparse.Namespace) -> int:
     try:
         print(json.dumps(deployed.read().as_json()))
     except deployed.NotLive as error:
-        return _complain(str(error))
+        return _report_error(str(error))
     return 0
 
 
 def _diff(args: argparse.Namespace) -> int:
-    from proofs.report import diff as compare
+    from proofs.report import diff as comparison
 
     try:
-        lines, same = compare.runs(args.one, args.other)
+        lines, same = comparison.runs(args.one, args.other)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        return _complain(f"no statements that can be compared: {error}")
-    print("\n".join(plain(line) for line in lines))
+        return _report_error(f"the statements cannot be compared: {error}")
+    print("\n".join(map(one_line, lines)))
     return 0 if same else 1
 
 
-def _complain(text: str) -> int:
-    print(plain(f"hybrid-proofs: {text}"), file=sys.stderr)
+def _report_error(text: str) -> int:
+    print(one_line(f"hybrid-proofs: {text}"), file=sys.stderr)
     return UNUSABLE

@@ -1,5 +1,8 @@
-"""What a proof did to the host, looked up in its recording: each change announced before it was made, the unit under
-test the deployed one on scratch directories, and each mutant what the catalogue makes of it, replayed here."""
+"""Check what a proof did to the host, by its recording.
+
+Each change has to be announced by an intent before it is made, the unit under test has to be the deployed one on
+scratch directories, and each mutant has to be what the catalogue makes of that unit: its `make` is replayed here.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +20,13 @@ from proofs.verdict import Json
 
 Event = dict[str, Json]
 Sections = dict[str, str]
-_AS_WRITTEN = Redactor({})
+_REDACTOR = Redactor({})  # what is compared with the recording has to be redacted as that is
 _PROOF_CONF = "zz-proof.conf"
-_LOOKS = ("show", "cat", "--version", "is-active")
+_READS = ("show", "cat", "--version", "is-active")
 _JOURNAL = ("-u", "--sync", "-n0")
 _ENGINE = (["health", "--json"], ["version", "--json"], ["config", "check"])
 _VERBS = ("daemon-reload", "kill", "reload", "reset-failed", "restart", "stop")
-_DOES = ("systemd-run", "mount", "umount", "/usr/bin/python3", "ssh-keygen")
+_CHANGES = ("systemd-run", "mount", "umount", "/usr/bin/python3", "ssh-keygen")
 _SECTION = re.compile(r"^# (/\S+)\n", re.M)
 _SOURCES: Sequence[Source] = ({"name": "primary"}, {"name": "secondary"})
 
@@ -45,7 +48,10 @@ class Replayed(Copy):
 
 
 def problems(events: Sequence[Event], proof: Proof, header: Mapping[str, Json]) -> Iterator[str]:
-    """What is wrong with one time that this proof was begun. header: that of the run. Raises what odd shapes raise."""
+    """What is wrong with one start of this proof.
+
+    header: the data of the run's first event. Events of unexpected shapes raise KeyError, TypeError and the like.
+    """
     by_scope: dict[str, list[Event]] = {}
     for event in events:
         by_scope.setdefault(event["scope"], []).append(event)
@@ -57,7 +63,7 @@ def problems(events: Sequence[Event], proof: Proof, header: Mapping[str, Json]) 
     if [event["data"]["when"] for event in subject if event["kind"] == "observed"] != ["before", "after"]:
         yield f"{_line(subject[0])}: the host was not observed before and after"
     yield from _health(subject)
-    yield from _promised(subject, str(header["cat"]))
+    yield from _settings(subject, str(header["cat"]))
     deployed = sections(header["cat"])
     yield from _subject(subject, proof, header, deployed)
     for mutant in proof.mutants:
@@ -67,24 +73,24 @@ def problems(events: Sequence[Event], proof: Proof, header: Mapping[str, Json]) 
 
 
 def _health(events: Sequence[Event]) -> Iterator[str]:
-    """How the operator's engine was is what it said when it was asked."""
-    asked: Event | None = None
+    """The engine's health that is recorded is that of the health command just before."""
+    command: Event | None = None
     for event in events:
         if event["kind"] == "command" and event["argv"][1:] == ["health", "--json"]:
-            asked = event
+            command = event
         if event["kind"] == "observed":
-            if event["data"]["health_rc"] != (asked["rc"] if asked else -1):
-                yield f"{_line(event)}: its engine's health was another when it was asked"
-            asked = None
+            if event["data"]["health_rc"] != (command["rc"] if command else -1):
+                yield f"{_line(event)}: its engine's health is not what the health command returned"
+            command = None
 
 
-def _promised(events: Sequence[Event], cat: str) -> Iterator[str]:
-    """What systemctl showed of the deployed unit is what its files set."""
+def _settings(events: Sequence[Event], cat: str) -> Iterator[str]:
+    """The deployed unit's settings that are recorded are those of its files."""
     noted = next(event for event in events if event["kind"] == "deployed")
     for key, directive in (("watchdog_s", "WatchdogSec"), ("restart_s", "RestartSec")):
-        found = re.findall(rf"^{directive}=(.+)$", cat, re.M)
-        if found and seconds(found[-1].strip()) != noted["data"][key]:
-            yield f"{_line(noted)}: {key} {noted['data'][key]}, and the unit sets {directive}={found[-1]}"
+        values = re.findall(rf"^{directive}=(.+)$", cat, re.M)
+        if values and seconds(values[-1].strip()) != noted["data"][key]:
+            yield f"{_line(noted)}: {key} {noted['data'][key]}, and the unit sets {directive}={values[-1]}"
 
 
 def sections(cat: str) -> Sections:
@@ -98,26 +104,26 @@ def _line(event: Event) -> str:
 
 
 def _announced(events: Sequence[Event], unit: str) -> Iterator[str]:
-    """Every command that changes something follows the intent that announces it, and is one that proofs give."""
-    due: list[Event] = []
+    """Every command that changes something follows its intent, and is one that proofs run."""
+    intents: list[Event] = []
     for event in events:
         argv = event["argv"]
         if event["kind"] == "intent" and argv:
-            due.append(event)
-        elif event["kind"] == "command" and not _only_looks(argv):
-            if not due or due[0]["argv"] != argv:
+            intents.append(event)
+        elif event["kind"] == "command" and not _only_reads(argv):
+            if not intents or intents[0]["argv"] != argv:
                 yield f"{_line(event)}: done without its intent: {' '.join(argv)[:120]}"
             elif not _is_ours(argv, unit):
-                yield f"{_line(event)}: nothing that a proof does: {' '.join(argv)[:120]}"
-            due = due[1:]
-    if due:
-        yield f"{_line(due[0])}: announced, and not told how it went: {' '.join(due[0]['argv'])[:120]}"
+                yield f"{_line(event)}: no command of a proof: {' '.join(argv)[:120]}"
+            intents = intents[1:]
+    if intents:
+        yield f"{_line(intents[0])}: announced, but its result is missing: {' '.join(intents[0]['argv'])[:120]}"
 
 
-def _only_looks(argv: Sequence[str]) -> bool:
+def _only_reads(argv: Sequence[str]) -> bool:
     first, *rest = argv
     if first == "systemctl":
-        return rest[:1] != [] and rest[0] in _LOOKS
+        return rest[:1] != [] and rest[0] in _READS
     if first == "journalctl":
         return rest[:1] != [] and rest[0] in _JOURNAL
     if first.endswith("/bin/hybrid-engine"):
@@ -127,48 +133,48 @@ def _only_looks(argv: Sequence[str]) -> bool:
 
 def _is_ours(argv: Sequence[str], unit: str) -> bool:
     if argv[0] != "systemctl":
-        return argv[0] in _DOES
+        return argv[0] in _CHANGES
     verb, *rest = argv[1:]
     names = [word for word in rest if not word.startswith("--")]
     return verb in _VERBS and all(name == unit or name.startswith("hybrid-proof-") for name in names)
 
 
 def _in_force(events: Sequence[Event]) -> tuple[Event | None, Sections]:
-    """What systemd had in force before the first case, by the command that showed it."""
+    """The event with the unit that was in force before the first case, and its files; None when no command shows it."""
     first = next((event["seq"] for event in events if event["kind"] == "case"), 0)
-    told = [event for event in events if event["kind"] == "in force" and event["seq"] < first]
+    recorded = [event for event in events if event["kind"] == "in force" and event["seq"] < first]
     shown = [event for event in events if event["argv"][:2] == ["systemctl", "cat"] and event["rc"] == 0]
-    shown = [event for event in shown if told and event["seq"] < told[0]["seq"]]
-    if not shown or (not shown[-1]["blobs"] and shown[-1]["stdout"] != told[0]["data"]["cat"]):
+    shown = [event for event in shown if recorded and event["seq"] < recorded[0]["seq"]]
+    if not shown or (not shown[-1]["blobs"] and shown[-1]["stdout"] != recorded[0]["data"]["cat"]):
         return None, {}
-    return told[0], sections(told[0]["data"]["cat"])
+    return recorded[0], sections(recorded[0]["data"]["cat"])
 
 
 def _subject(events: Sequence[Event], proof: Proof, header: Mapping[str, Json], deployed: Sections) -> Iterator[str]:
-    """The deployed unit, with nothing but the scratch directories over its own."""
+    """The unit under test is the deployed one, with the scratch directories bound over its own and nothing else."""
     cases = [event for event in events if event["kind"] == "case"]
     if not cases:
         return
-    told, in_force = _in_force(events)
-    if told is None:
+    event, in_force = _in_force(events)
+    if event is None:
         yield f"{_line(cases[0])}: what was in force is not what systemctl showed"
         return
     if proof.in_place:
         if in_force != deployed:
-            yield f"{_line(told)}: in force was another unit than the deployed one"
+            yield f"{_line(event)}: in force was another unit than the deployed one"
         return
     path = str(SYSTEMD_RUN / f"{header['unit']}.d" / _PROOF_CONF)
-    written = [e for e in events if e["kind"] == "intent" and e["stdout"] == f"write {path}"]
-    text = _scratch_conf(written[0]["data"]["text"], f"/{header['run']}/{proof.name}/unit", ()) if written else None
+    writes = [e for e in events if e["kind"] == "intent" and e["stdout"] == f"write {path}"]
+    text = _scratch_conf(writes[0]["data"]["text"], f"/{header['run']}/{proof.name}/unit", ()) if writes else None
     if text is None:
-        yield f"{_line(told)}: the scratch directories were not put over the unit's own, or more was"
+        yield f"{_line(event)}: the scratch directories were not put over the unit's own, or more was"
     elif in_force != {**deployed, path: text}:
-        yield f"{_line(told)}: in force was another unit than the deployed one on scratch directories"
+        yield f"{_line(event)}: in force was another unit than the deployed one on scratch directories"
     yield from _sources(events, len(_SOURCES))
 
 
 def _scratch_conf(text: str, below: str, directives: Sequence[str]) -> str | None:
-    """The text when it binds the scratch directories and sets these directives, and nothing else."""
+    """The text, when it binds the scratch directories and sets these directives and nothing else."""
     scratch = _scratch(text)
     own = [f"BindPaths={scratch}/state:{STATE_DIR}", f"BindReadOnlyPaths={scratch}/etc:{CONFIG_DIR}", *directives]
     lines = [line for line in text.strip("\n").split("\n") if not line.startswith("UnsetEnvironment=HYBRID_ENGINE__")]
@@ -176,39 +182,37 @@ def _scratch_conf(text: str, below: str, directives: Sequence[str]) -> str | Non
 
 
 def _scratch(text: str) -> str:
-    found = re.search(rf"^BindPaths=(\S+)/state:{STATE_DIR}$", text, re.M)
-    return found[1] if found else ""
+    match = re.search(rf"^BindPaths=(\S+)/state:{STATE_DIR}$", text, re.M)
+    return match[1] if match else ""
 
 
 def _mutant(
     events: Sequence[Event], proof: Proof, mutant: Mutant, header: Mapping[str, Json], deployed: Sections
 ) -> Iterator[str]:
-    """The deployed unit under another name without its guard, and otherwise as it is."""
-    told, in_force = _in_force(events)
-    if told is None:
+    """The mutant is a copy of the deployed unit without its guard, and otherwise equal."""
+    event, in_force = _in_force(events)
+    if event is None:
         yield f"{_line(events[0])}: what was in force is not what systemctl showed"
         return
-    named = [event["data"] for event in events if event["kind"] == "mutant"]
-    if named != [{"name": mutant.name, "what": mutant.what}]:
-        yield f"{_line(events[0])}: not told as the catalogue has it"
+    announced = [one["data"] for one in events if one["kind"] == "mutant"]
+    if announced != [{"name": mutant.name, "what": mutant.what}]:
+        yield f"{_line(events[0])}: not announced as the catalogue has it"
     if proof.in_place:
         if in_force != deployed:
-            yield f"{_line(told)}: in force was another unit than the deployed one"
+            yield f"{_line(event)}: in force was another unit than the deployed one"
         return
     unit = f"hybrid-proof-mutant-{proof.name}-{mutant.name}.service"
     copies = [e for e in events if e["kind"] == "intent" and e["stdout"] == f"copy {header['unit']} to {unit}"]
     conf = str(SYSTEMD_RUN / f"{unit}.d" / _PROOF_CONF)
-    if not copies or copies[0]["seq"] > told["seq"]:
-        yield f"{_line(told)}: it was not made before it was put in force"
+    if not copies or copies[0]["seq"] > event["seq"]:
+        yield f"{_line(event)}: it was not made before it was put in force"
         return
-    copied = [event["data"]["from"] for event in events if event["kind"] == "copied"]
-    replayed = Replayed(Path(_scratch(copies[0]["data"][conf])), copied[0] if copied else "")
+    libs = [one["data"]["from"] for one in events if one["kind"] == "copied"]
+    replayed = Replayed(Path(_scratch(copies[0]["data"][conf])), libs[0] if libs else "")
     mutant.make(replayed)
-    recorded = [
-        mutations.latest(event["data"]["old"], event["data"]["new"]) for event in events if event["kind"] == "patched"
-    ]
-    if [{"old": old, "new": new} for old, new in recorded] != _AS_WRITTEN.data(replayed.patches):
-        yield f"{_line(told)}: the release was not patched as the catalogue does it"
+    recorded = [mutations.latest(one["data"]["old"], one["data"]["new"]) for one in events if one["kind"] == "patched"]
+    if [{"old": old, "new": new} for old, new in recorded] != _REDACTOR.data(replayed.patches):
+        yield f"{_line(event)}: the release was not patched as the catalogue does it"
     below = f"/{header['run']}/{proof.name}/mutant-{proof.name}-{mutant.name}"
     if _scratch_conf(copies[0]["data"][conf], below, replayed.directives) is None:
         yield f"{_line(copies[0])}: its guard was not taken out as the catalogue does it"
@@ -221,12 +225,12 @@ def _mutant(
         if not set(replayed.directives) <= set(own.split("\n")):
             yield f"{_line(copy)}: its guard was put back"
     if in_force != {**expected, conf: copies[0]["data"][conf].strip("\n")}:
-        yield f"{_line(told)}: in force was something else than the copy that was made"
+        yield f"{_line(event)}: in force was something else than the copy that was made"
     yield from _sources(events, len(replayed.pick_sources(_SOURCES)))
 
 
 def _renamed(deployed: Sections, unit: str, copy: str, instead: Mapping[str, str]) -> Sections:
-    """The files of the deployed unit as its copy has them; what applies to every service applies to that as well."""
+    """The deployed unit's files as its copy has them; drop-ins for every service apply to the copy as well."""
     files: Sections = {}
     for name, text in deployed.items():
         path = Path(name)
@@ -239,9 +243,10 @@ def _renamed(deployed: Sections, unit: str, copy: str, instead: Mapping[str, str
     return files
 
 
-def _sources(events: Sequence[Event], due: int) -> Iterator[str]:
+def _sources(events: Sequence[Event], expected: int) -> Iterator[str]:
+    """The unit was configured with that many sources."""
     for event in events:
         if event["kind"] == "intent" and event["stdout"].endswith("/etc/ws_sources.toml"):
-            found = event["data"]["text"].count("[[source]]")
-            if found != due:
-                yield f"{_line(event)}: it was given {found} sources, and {due} are due"
+            sources = event["data"]["text"].count("[[source]]")
+            if sources != expected:
+                yield f"{_line(event)}: it has {sources} sources, and {expected} are expected"

@@ -1,4 +1,4 @@
-"""What is asked of a bundle, and what the answer is made of."""
+"""What a bundle has to fulfil to be allowed, and the report of a verification."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ MAX_AGE_H = 168.0
 STEPS = ("signature", "statement", "recording", "live", "freshness", "required", "verdicts", "buglog")
 
 
-class Unusable(ProofError):
-    """There is nothing to verify, or nothing to verify it with: no verdict, but a mistake of the call."""
+class VerificationError(ProofError):
+    """The call cannot be answered: no bundle, no allowed signers or no ssh-keygen. The message says which."""
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What a bundle has to be.
+class Requirements:
+    """What a bundle has to fulfil.
 
-    signers: the allowed signers; None leaves the signature out, which only signing may. current: reads what is live;
-    None leaves that out. required: names that have to PASS instead of those of the statement's kind of host.
+    signers: the file of allowed signers; None skips the signature, which only signing may. current: reads the live
+    release, config and host; None skips that comparison. required: names of proofs that have to PASS, instead of those
+    of the statement's kind of host. now: seconds since 1970.
     """
 
     signers: Path | None
@@ -36,8 +37,10 @@ class Asked:
 
 @dataclass
 class Report:
-    """What came of it. `steps`: the reasons of each step that was taken; `skipped`: those that were left out.
-    body, signature: the bytes of the statement and its signature, as they were read and judged.
+    """The result of a verification.
+
+    steps: the reasons to deny, by step; an empty list is a step that holds. skipped: why a step was left out, by step.
+    body, signature: the bytes of the statement and of its signature, as they were read and judged.
     """
 
     directory: Path
@@ -50,9 +53,9 @@ class Report:
 
     @property
     def reasons(self) -> list[str]:
-        said = [f"{step}: {reason}" for step, reasons in self.steps.items() for reason in reasons]
-        untold = [step for step in STEPS if step not in self.steps and step not in self.skipped]
-        return said + [f"{step}: not checked" for step in untold]
+        reasons = [f"{step}: {reason}" for step, problems in self.steps.items() for reason in problems]
+        missing = [step for step in STEPS if step not in self.steps and step not in self.skipped]
+        return reasons + [f"{step}: not checked" for step in missing]
 
     @property
     def allowed(self) -> bool:
@@ -60,7 +63,10 @@ class Report:
 
     def as_json(self) -> dict[str, Json]:
         return {
-            "decision": "ALLOW" if self.allowed else "DENY", "directory": str(self.directory), "signer": self.signer,
-            "reasons": self.reasons, "steps": {step: not said for step, said in self.steps.items()},
+            "decision": "ALLOW" if self.allowed else "DENY",
+            "directory": str(self.directory),
+            "signer": self.signer,
+            "reasons": self.reasons,
+            "steps": {step: not problems for step, problems in self.steps.items()},
             "skipped": self.skipped,
-        }  # fmt: skip
+        }

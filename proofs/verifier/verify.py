@@ -1,9 +1,8 @@
-"""ALLOW or DENY a bundle: deny unless every required piece is there, and say everything that is missing.
+"""Decide whether a bundle is allowed: every step has to hold, and every problem is reported at once.
 
-The order: signature, type of the statement, recording (chain, blobs, one subject from beginning to end), what is live,
-age, required set, and the verdicts, recomputed from the raw events. Each file is read once, and what was checked is
-what is judged. What this cannot tell: that the tested host's root did not lie while it recorded, or that a newer run,
-which would have said otherwise, was kept back.
+The steps, in order: signature, type of the statement, recording (hash chain, blobs, order of the events), live release,
+age, required proofs, verdicts recomputed from the raw events, and the rendered pages. Each file is read once, so that
+what was checked is what is judged. What no verifier can tell is in docs/evidence.md.
 """
 
 from __future__ import annotations
@@ -23,45 +22,46 @@ from proofs.host import deployed
 from proofs.soak.criteria import PROOF as SOAK
 from proofs.verdict import Json, Verdict
 from proofs.verifier import event_order, host_actions, recompute
-from proofs.verifier.policy import Asked, Report, Unusable
+from proofs.verifier.policy import Report, Requirements, VerificationError
 
-# What a recording can be of: a soak breaks nothing on purpose and has no mutant, so it is no proof, and opens nothing.
+# What a recording can be of. A soak breaks nothing and has no mutant, so it is no proof and opens nothing.
 JUDGED = ChainMap(PROOFS, {SOAK.name: SOAK})
 
 _CLOCK_SLACK_S = 300.0
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
-def verify(directory: Path, asked: Asked) -> Report:
-    """Check a bundle by all of it.
+def verify(directory: Path, requirements: Requirements) -> Report:
+    """Check every step of a bundle and report what is wrong with it.
 
     Raises:
-        Unusable: no such directory, no allowed signers that can be read, no ssh-keygen, an unknown proof required.
+        VerificationError: no such directory, no allowed signers that can be read, no ssh-keygen.
     """
     report = Report(directory)
     if not directory.is_dir():
-        raise Unusable(f"{directory}: no such directory")
-    body = _slurp(directory / bundle.STATEMENT, report.steps.setdefault("signature", []))
+        raise VerificationError(f"{directory}: no such directory")
+    body = _read(directory / bundle.STATEMENT, report.steps.setdefault("signature", []))
     report.body = body
-    _signature(report, body, asked)
+    _signature(report, body, requirements)
     statement = _statement(report, body)
     events = _recording(report)
     if statement is not None:
         report.statement = statement
-        _live(report, statement, asked)
-        report.steps["freshness"] = _age(statement["predicate"]["finished"], asked)
+        _live(report, statement, requirements)
+        report.steps["freshness"] = _age(statement["predicate"]["finished"], requirements)
     if statement is not None and events is not None:
         try:
-            made, complaints = recompute.rebuild(events, JUDGED, blobs.reader(directory / blobs.FOLDER))
-            report.steps["required"] = _required(made, asked.required, event_order.kind_shown(events))
-            report.steps["verdicts"] = complaints + _deeds(events) + _same(body, statement, made)
+            rebuilt, problems = recompute.rebuild(events, JUDGED, blobs.reader(directory / blobs.FOLDER))
+            report.steps["required"] = _required(rebuilt, requirements.required, event_order.kind_shown(events))
+            report.steps["verdicts"] = problems + _host_actions(events) + _compare(body, statement, rebuilt)
             _buglog(report, events)
-        except Exception as error:  # noqa: BLE001 - events that break the rules they are judged by are denied as well
+        except Exception as error:  # noqa: BLE001 - events that break the rules themselves are denied as well
             report.steps["verdicts"] = [f"the events cannot be judged: {type(error).__name__}: {error}"]
     return report
 
 
-def _slurp(path: Path, reasons: list[str]) -> bytes:
+def _read(path: Path, reasons: list[str]) -> bytes:
+    """The file's bytes; where it cannot be read, none, and the reason."""
     try:
         return blobs.slurp(path)
     except blobs.Unreadable as error:
@@ -69,29 +69,29 @@ def _slurp(path: Path, reasons: list[str]) -> bytes:
         return b""
 
 
-def _signature(report: Report, body: bytes, asked: Asked) -> None:
+def _signature(report: Report, body: bytes, requirements: Requirements) -> None:
     reasons = report.steps["signature"]
-    if asked.signers is None:
+    if requirements.signers is None:
         report.skipped["signature"] = "about to be made"
         return
     try:
-        blobs.slurp(asked.signers.resolve())  # ssh-keygen would wait for ever for what a pipe says
+        blobs.slurp(requirements.signers.resolve())  # ssh-keygen would wait for ever on a pipe
     except blobs.Unreadable as error:
-        raise Unusable(f"{asked.signers.parent}: {error}") from None
-    armored = report.signature = _slurp(report.directory / signature.SIGNATURE, reasons)
+        raise VerificationError(f"{requirements.signers.parent}: {error}") from None
+    armored = report.signature = _read(report.directory / signature.SIGNATURE, reasons)
     if not (body and armored):
         reasons.append("the statement is not signed")
         return
     try:
-        report.signer = signature.check(body, armored, asked.signers)
+        report.signer = signature.check(body, armored, requirements.signers)
     except signature.BadSignature as error:
         reasons.append(str(error))
     except signature.NoTool as error:
-        raise Unusable(str(error)) from None
+        raise VerificationError(str(error)) from None
 
 
 def _statement(report: Report, body: bytes) -> dict[str, Json] | None:
-    """The statement when it has the shape of ours; what is in it, the steps after this look at."""
+    """The statement, when it has the shape of ours; the steps after this check its content."""
     reasons = report.steps.setdefault("statement", [])
     try:
         statement = json.loads(body)
@@ -106,9 +106,9 @@ def _statement(report: Report, body: bytes) -> dict[str, Json] | None:
         if config["name"] != "config" or release["name"] == "config":
             reasons.append(f"its subjects are {release['name']} and {config['name']}, not a release and its config")
         if not all(isinstance(predicate[key], str) and predicate[key] for key in ("run", "finished")):
-            raise TypeError("run and finished are texts")
+            raise TypeError("run and finished have to be texts")
         if not isinstance(predicate["host"]["machine_id"], str):
-            raise TypeError("host.machine_id is a text")
+            raise TypeError("host.machine_id has to be a text")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reasons.append(f"it is no statement of proofs: {type(error).__name__}: {error}")
         return None
@@ -117,7 +117,7 @@ def _statement(report: Report, body: bytes) -> dict[str, Json] | None:
 
 def _recording(report: Report) -> list[dict[str, Json]] | None:
     reasons = report.steps.setdefault("recording", [])
-    raw = _slurp(report.directory / recorder.EVENTS, reasons)
+    raw = _read(report.directory / recorder.EVENTS, reasons)
     if reasons:
         return None
     try:
@@ -133,91 +133,92 @@ def _recording(report: Report) -> list[dict[str, Json]] | None:
     return events
 
 
-def _live(report: Report, statement: dict[str, Json], asked: Asked) -> None:
-    if asked.current is None:
+def _live(report: Report, statement: dict[str, Json], requirements: Requirements) -> None:
+    if requirements.current is None:
         report.skipped["live"] = "not compared with any release, config or host"
         return
     reasons = report.steps.setdefault("live", [])
     try:
-        current = asked.current()
+        current = requirements.current()
     except deployed.NotLive as error:
         reasons.append(f"what is live cannot be read: {error}")
         return
     release, config = (subject["digest"]["sha256"] for subject in statement["subject"])
     machine = statement["predicate"]["host"]["machine_id"]
-    for what, proven, now in (
+    for what, proven, live in (
         ("release", release, current.release_digest),
         ("configuration", config, current.config_digest),
         ("host", machine, current.machine_id),
     ):
-        if not now or proven != now:
-            reasons.append(f"the proof is of another {what}: {proven or 'none'}, and live is {now or 'none'}")
+        if not live or proven != live:
+            reasons.append(f"the proof is of another {what}: {proven or 'none'}, and live is {live or 'none'}")
 
 
-def _age(finished: str, asked: Asked) -> list[str]:
+def _age(finished: str, requirements: Requirements) -> list[str]:
     try:
         moment = datetime.fromisoformat(finished)
         if moment.tzinfo is None:
             raise ValueError("no time zone")
-        age_s = asked.now() - moment.timestamp()
+        age_s = requirements.now() - moment.timestamp()
     except (ValueError, OverflowError) as error:
         return [f"it ended at no time that can be read: {finished!r}: {error}"]
     if age_s < -_CLOCK_SLACK_S:
         return [f"it is from the future: it ended {finished}"]
-    if not age_s <= asked.max_age_h * 3600:
-        return [f"it is {age_s / 3600:.1f} h old, and may be {asked.max_age_h:g}: it ended {finished}"]
+    if not age_s <= requirements.max_age_h * 3600:
+        return [f"it is {age_s / 3600:.1f} h old, and may be {requirements.max_age_h:g}: it ended {finished}"]
     return []
 
 
-def _required(made: dict[str, Json], names: Sequence[str] | None, shown: str) -> list[str]:
-    """Every required proof says PASS, put the host back, and caught its mutants; by the recomputed entries.
+def _required(rebuilt: dict[str, Json], names: Sequence[str] | None, shown: str) -> list[str]:
+    """Every required proof has to be PASS, to have restored the host and caught its mutants, by the rebuilt statement.
 
-    shown: the kind of host that the recording shows; where it is not the one that is claimed, all of them are due.
+    shown: the kind of host that the recording shows. Where it is not the one that the run claims, the proofs of every
+    kind are required.
     """
-    predicate = made["predicate"]
+    predicate = rebuilt["predicate"]
     kind = predicate["kind_of_host"]
     if names is None and kind not in REQUIRED:
         return [f"it does not say what has to be shown: no kind of host is called {kind!r}"]
     of_host = REQUIRED[kind] if kind == shown else [name for each in REQUIRED.values() for name in each]
-    due = dict.fromkeys([*(of_host if names is None else names), *predicate["required"]])
+    required = dict.fromkeys([*(of_host if names is None else names), *predicate["required"]])
     entries = {proof["name"]: proof for proof in predicate["proofs"]}
-    found = [] if due else ["nothing is required"]
+    reasons = [] if required else ["nothing is required"]
     if shown and shown != kind:
-        found.append(f"it says that the host is a {kind}, and shows a {shown}")
-    for name in due:
+        reasons.append(f"it says that the host is a {kind}, and shows a {shown}")
+    for name in required:
         proof = entries.get(name)
         if proof is None:
-            found.append(f"{name} was not run")
+            reasons.append(f"{name} was not run")
         elif proof["verdict"] != Verdict.PASS:
-            found.append(f"{name} says {proof['verdict']}: {proof['reason']}")
+            reasons.append(f"{name} says {proof['verdict']}: {proof['reason']}")
         else:
             if proof["restored"] is not True:
-                found.append(f"{name} did not put the host back")
+                reasons.append(f"{name} did not put the host back")
             guarded = name not in JUDGED or JUDGED[name].mutants
             if guarded and proof["mutant"]["verdict"] != Verdict.FAIL:
-                found.append(f"{name} is void: its mutants say {proof['mutant']['verdict']}")
-    return found
+                reasons.append(f"{name} is void: its mutants say {proof['mutant']['verdict']}")
+    return reasons
 
 
-def _deeds(events: Sequence[dict[str, Json]]) -> list[str]:
-    """What the proofs did to the host and to their mutants, each time that one of them was begun."""
+def _host_actions(events: Sequence[dict[str, Json]]) -> list[str]:
+    """What is wrong with what the proofs did to the host and to their mutants, for each start of each proof."""
     header = next((event["data"] for event in events if event["kind"] == "run"), None)
     if header is None:
-        return []  # it was never begun, which the step `recording` says
+        return []  # the step `recording` reports that the run never began
     return [
         problem
-        for name, times in recompute.attempts(events).items()
-        for one in times
+        for name, attempts in recompute.attempts(events).items()
+        for attempt in attempts
         if name in JUDGED
-        for problem in host_actions.problems(one, JUDGED[name], header)
+        for problem in host_actions.problems(attempt, JUDGED[name], header)
     ]
 
 
-def _same(body: bytes, statement: dict[str, Json], made: dict[str, Json]) -> list[str]:
-    found = [f"the statement is not what the events come to: {d}" for d in differences(statement, made)]
-    if not found and body != bundle.encode(made):
-        found.append("the statement is not written as the proofs write one")
-    return found
+def _compare(body: bytes, statement: dict[str, Json], rebuilt: dict[str, Json]) -> list[str]:
+    reasons = [f"the statement is not what the events come to: {d}" for d in differences(statement, rebuilt)]
+    if not reasons and body != bundle.encode(rebuilt):
+        reasons.append("the statement is not written as the proofs write one")
+    return reasons
 
 
 def _buglog(report: Report, events: list[dict[str, Json]]) -> None:

@@ -13,7 +13,7 @@ import pytest
 from proofs.cli import main
 from proofs.report import buglog, buglog_v1
 from proofs.verifier import verify
-from proofs.verifier.policy import Asked
+from proofs.verifier.policy import Requirements
 from tests.support import proof_run
 from tests.support.proof_run import LIVE, events_of, rechained
 
@@ -38,7 +38,7 @@ def rendered(recorded: Path, tmp_path: Path) -> Path:
 
 
 def verify_buglog(directory: Path) -> list[str]:
-    report = verify.verify(directory, Asked(None, lambda: LIVE))
+    report = verify.verify(directory, Requirements(None, lambda: LIVE))
     assert set(report.reasons) == {f"buglog: {reason}" for reason in report.steps["buglog"]}
     return report.steps["buglog"]
 
@@ -221,7 +221,7 @@ def test_proof_that_was_cut_short_has_its_section(recorded: Path) -> None:
 
 def test_missing_blob_is_reported_and_no_page_is_compared(rendered: Path) -> None:
     next((rendered / "blobs").iterdir()).unlink()
-    report = verify.verify(rendered, Asked(None, lambda: LIVE))
+    report = verify.verify(rendered, Requirements(None, lambda: LIVE))
     assert any(reason.startswith("buglog: it cannot be compared: blobs/") for reason in report.reasons)
     assert main(["render", str(rendered)]) == 2
 

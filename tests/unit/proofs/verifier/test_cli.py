@@ -40,9 +40,9 @@ def there(recorded: Path, tmp_path: Path) -> Path:
     return tmp_path / "r1"
 
 
-def call(*words: str | Path) -> int:
+def call(*args: str | Path) -> int:
     try:
-        return cli.main([str(word) for word in words])
+        return cli.main([str(arg) for arg in args])
     except SystemExit as stop:  # argparse
         return int(stop.code or 0)
 
@@ -55,7 +55,7 @@ def verify(there: Path, recorded: Path, *more: str) -> int:
     return call("verify", there, "--allowed-signers", recorded.parent / "allowed_signers", *more)
 
 
-def test_what_was_signed_is_allowed(there: Path, recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_signed_bundle_is_allowed(there: Path, recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert sign(there, recorded) == 0
     assert capsys.readouterr().out == f"signed: {there / 'statement.sig'}\n"
     assert verify(there, recorded, *ALL_THREE) == 0
@@ -63,18 +63,18 @@ def test_what_was_signed_is_allowed(there: Path, recorded: Path, capsys: pytest.
     assert verify(there, recorded, "--skip-live") == 0
     assert "(live: not compared with any release, config or host)" in capsys.readouterr().out
     assert verify(there, recorded, "--json", *ALL_THREE) == 0
-    said = json.loads(capsys.readouterr().out)
-    assert (said["decision"], said["signer"], said["reasons"]) == ("ALLOW", "operator", [])
+    report = json.loads(capsys.readouterr().out)
+    assert (report["decision"], report["signer"], report["reasons"]) == ("ALLOW", "operator", [])
 
 
-def test_what_is_not_signed_is_denied(there: Path, recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unsigned_bundle_is_denied(there: Path, recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert verify(there, recorded, "--json", *ALL_THREE) == 1
-    said = json.loads(capsys.readouterr().out)
-    assert said["decision"] == "DENY"
-    assert "signature: the statement is not signed" in said["reasons"]
+    report = json.loads(capsys.readouterr().out)
+    assert report["decision"] == "DENY"
+    assert "signature: the statement is not signed" in report["reasons"]
 
 
-def test_live_is_what_this_host_says_where_there_is_an_engine(
+def test_live_is_read_from_this_host_where_an_engine_is_installed(
     there: Path, recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert sign(there, recorded) == 0
@@ -89,7 +89,7 @@ def test_live_is_what_this_host_says_where_there_is_an_engine(
     assert verify(there, recorded) == verify(there, recorded, "--live") == 0
 
 
-def test_what_would_be_denied_is_not_signed(there: Path, recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_sign_refuses_what_verify_denies(there: Path, recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
     events = events_of(there)
     next(event for event in events if event["kind"] == "measured" and event["scope"] == "toy")["data"]["value"] = 7
     put(there, rechained(events))
@@ -99,12 +99,12 @@ def test_what_would_be_denied_is_not_signed(there: Path, recorded: Path, capsys:
     assert not (there / "statement.sig").exists()
 
 
-def test_what_is_signed_is_what_was_verified(there: Path, recorded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another statement is put in its place while the signer looks the other way."""
+def test_sign_signs_the_bytes_that_were_verified(there: Path, recorded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another statement takes its place between verification and signature."""
     real, path = verifying.verify, there / "statement.json"
 
-    def swapping(*words: Any) -> policy.Report:
-        report = real(*words)
+    def swapping(*args: Any) -> policy.Report:
+        report = real(*args)
         path.write_bytes(path.read_bytes().replace(b'"n": 6', b'"n": 9'))
         return report
 
@@ -114,26 +114,26 @@ def test_what_is_signed_is_what_was_verified(there: Path, recorded: Path, monkey
     assert verify(there, recorded, "--skip-live") == 1
 
 
-def test_a_bundle_cannot_move_the_cursor(there: Path, recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bundle_cannot_send_terminal_escapes(there: Path, recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def shout(statement: dict[str, dict[str, object]]) -> None:
         statement["predicate"]["run"] = "x\x1b[2K\rALLOW: \nALLOW: \u202e\x9b2K"
 
     put(there, events_of(recorded), shout)
     assert verify(there, recorded, "--skip-live") == 1
-    said = capsys.readouterr().out
-    assert said.startswith("DENY: ")
-    assert "\nALLOW" not in said
-    assert all(character.isprintable() or character == "\n" for character in said)
+    output = capsys.readouterr().out
+    assert output.startswith("DENY: ")
+    assert "\nALLOW" not in output
+    assert all(character.isprintable() or character == "\n" for character in output)
 
 
-def test_a_key_that_is_none_signs_nothing(there: Path, recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_key_signs_nothing(there: Path, recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call("sign", there, "--key", there / "none", "--skip-live") == 2
     assert capsys.readouterr().err.startswith("hybrid-proofs: not signed: ")
     assert not (there / "statement.sig").exists()
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("options", "message"),
     [
         (["--release-digest=x"], "give all three"),
         (["--live", "--skip-live"], "exclude each other"),
@@ -144,14 +144,14 @@ def test_a_key_that_is_none_signs_nothing(there: Path, recorded: Path, capsys: p
         (["--required="], "no proof is called ''"),
     ],
 )
-def test_a_bad_call_has_its_own_code(
-    there: Path, recorded: Path, words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+def test_bad_call_exits_2(
+    there: Path, recorded: Path, options: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert verify(there, recorded, *words) == 2
-    assert said in capsys.readouterr().err
+    assert verify(there, recorded, *options) == 2
+    assert message in capsys.readouterr().err
 
 
-def test_nothing_to_verify_is_denied_with_one_clear_line(
+def test_missing_bundle_or_signers_is_denied_with_one_line(
     recorded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert verify(tmp_path / "none", recorded, "--skip-live") == 1
@@ -160,12 +160,12 @@ def test_nothing_to_verify_is_denied_with_one_clear_line(
     os.mkfifo(tmp_path / "pipe")
     for name, why in {"none": "No such file or directory", "pipe": "is no plain file"}.items():
         assert call("verify", recorded, "--allowed-signers", tmp_path / name, "--skip-live", "--json") == 1
-        said = json.loads(capsys.readouterr().out)
-        assert said["decision"] == "DENY"
-        assert why in said["reasons"][0]
+        report = json.loads(capsys.readouterr().out)
+        assert report["decision"] == "DENY"
+        assert why in report["reasons"][0]
 
 
-def test_diff_shows_what_differs(there: Path, recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_diff_prints_differences(there: Path, recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call("diff", recorded, there) == 0
     assert capsys.readouterr().out.endswith("verdicts: the same\n")
 
@@ -178,18 +178,22 @@ def test_diff_shows_what_differs(there: Path, recorded: Path, capsys: pytest.Cap
 
     put(there, events_of(recorded), other)
     assert call("diff", recorded, there) == 1
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     for line in (
-        f"release: 0.1.0-aaaaaaaaaaaa sha256 {'a' * 64} -> 0.1.0-aaaaaaaaaaaa sha256 {'f' * 64}", "toy: PASS -> FAIL",
-        "toy2/first: value: 1 -> 2", "-ExecStart=/x", "+ExecStart=/y", "verdicts: different",
-    ):  # fmt: skip
-        assert f"{line}\n" in said
+        f"release: 0.1.0-aaaaaaaaaaaa sha256 {'a' * 64} -> 0.1.0-aaaaaaaaaaaa sha256 {'f' * 64}",
+        "toy: PASS -> FAIL",
+        "toy2/first: value: 1 -> 2",
+        "-ExecStart=/x",
+        "+ExecStart=/y",
+        "verdicts: different",
+    ):
+        assert f"{line}\n" in output
     assert call("diff", recorded, recorded.parent) == 2
-    assert capsys.readouterr().err.startswith("hybrid-proofs: no statements that can be compared: ")
+    assert capsys.readouterr().err.startswith("hybrid-proofs: the statements cannot be compared: ")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a temporary file is needed")
-def test_looking_needs_no_room_to_write(there: Path, recorded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_verify_needs_no_writable_disk(there: Path, recorded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert sign(there, recorded) == 0
     monkeypatch.setattr("tempfile.tempdir", "/nowhere")
     assert verify(there, recorded, *ALL_THREE) == 0

@@ -1,4 +1,4 @@
-"""Recordings that no run of proofs would have made, each made whole and believed by its statement: all are refused."""
+"""A recording that no run of proofs writes is denied, also when its chain is whole and its statement agrees with it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from proofs.catalog import PROOFS, REQUIRED
 from proofs.verifier import event_order, verify
-from proofs.verifier.policy import Asked
+from proofs.verifier.policy import Requirements
 from tests.support import proof_run
 from tests.support.proof_run import LIVE, events_of, put, rechained
 
@@ -51,7 +51,7 @@ def at_both_ends(**header: Any) -> Edit:
     return lambda events: [of(events, kind, "")["data"].update(header) for kind in ("run", "run ended")]
 
 
-def said_by(kind: str, scope: str) -> Edit:
+def event_of(kind: str, scope: str) -> Edit:
     def edit(events: Events) -> None:
         event = of(events, "measured")
         events.insert(
@@ -61,11 +61,11 @@ def said_by(kind: str, scope: str) -> Edit:
     return edit
 
 
-def elsewhere(key: str) -> Edit:
+def observed_on_another(key: str) -> Edit:
     return lambda events: of(events, "observed")["data"]["host"].update({key: "f" * 32})
 
 
-def told_otherwise(key: str) -> Edit:
+def announced_with_another(key: str) -> Edit:
     return lambda events: of(events, "proof")["data"].update({key: "the moon"})
 
 
@@ -77,7 +77,7 @@ def another_unit(events: Events) -> None:
     at_both_ends(cat="[Service]\nUser=root\n")(events)
 
 
-def later_word(events: Events) -> None:
+def late_event(events: Events) -> None:
     events.append(copied(of(events, "progress", ""), utc=events[-1]["utc"], mono_ns=events[-1]["mono_ns"]))
 
 
@@ -92,8 +92,8 @@ def at_one_instant(events: Events) -> None:
             event["data"]["seconds"] = 1.0
 
 
-def by_hand(events: Events) -> None:
-    """A toy2 that begins while toy goes on."""
+def overlapping(events: Events) -> None:
+    """toy2 begins while toy runs."""
     event = of(events, "proof", "toy2")
     events.remove(event)
     events.insert(events.index(of(events, "verdict", "toy")), event)
@@ -101,33 +101,33 @@ def by_hand(events: Events) -> None:
 
 ROWS: list[tuple[str, Edit, str]] = [
     ("two verdicts", twice("verdict", "toy", verdict="FAIL"), "toy: a second 'verdict', after line"),
-    ("two words on a mutant", twice("mutant judged", MUTANT, verdict="PASS"), "a second 'mutant judged'"),
-    ("promised twice", twice("deployed", "toy", watchdog_s=99.0), "a second 'deployed'"),
+    ("two verdicts of a mutant", twice("mutant judged", MUTANT, verdict="PASS"), "a second 'mutant judged'"),
+    ("two deployed settings", twice("deployed", "toy", watchdog_s=99.0), "a second 'deployed'"),
     ("undone by the timer too", twice("undone", "toy/undo", by="timer", restored=False), "undone by timer beside"),
     ("undone after it", twice("undone", "toy/undo", False, by="ExecStopPost", restored=False), "by ExecStopPost"),
     ("undone twice by itself", twice("undone", "toy/undo", False), "undone by the proof itself beside"),
     ("not observed before", lambda e: e.remove(of(e, "observed")), "not observed before and after"),
     ("not observed after", lambda e: e.remove(of(e, "observed", number=1)), "not observed before and after"),
-    ("another boot", elsewhere("boot_id"), "boot_id ffff"),
-    ("another kernel", elsewhere("kernel"), "kernel ffff"),
-    ("another machine", elsewhere("machine_id"), "machine_id ffff"),
-    ("a word after the end", later_word, "after the end of the run"),
+    ("another boot", observed_on_another("boot_id"), "boot_id ffff"),
+    ("another kernel", observed_on_another("kernel"), "kernel ffff"),
+    ("another machine", observed_on_another("machine_id"), "machine_id ffff"),
+    ("event after the end", late_event, "after the end of the run"),
     ("undone after the end", lambda e: e.append(copied(of(e, "undone", "toy/undo"))), "after the end of the run"),
     ("no time of the day", lambda e: e[9].update(utc="yesterday"), "line 10: no time of the day: 'yesterday'"),
     ("a time without a zone", lambda e: e[-1].update(utc=e[-1]["utc"][:-1]), "no time of the day"),
     ("from the future", lambda e: e[9].update(utc="2031-01-01T00:00:00.000000Z"), "line 10: its two clocks have gone"),
     ("at one instant", at_one_instant, "1.0 s of waiting in 0.000 s"),
     ("waited longer than it took", long_wait, "100.0 s of waiting in"),
-    ("unknown kind", said_by("lie", "toy"), "'lie' is nothing that toy would say"),
-    ("verdict of the run itself", said_by("verdict", ""), "'verdict' is nothing that the run itself would say"),
-    ("verdict of a mutant", said_by("verdict", MUTANT), "'verdict' is nothing that toy/mutant"),
-    ("witness of an undo", said_by("witness", "toy/undo"), "'witness' is nothing that toy/undo would say"),
-    ("unknown scope", said_by("measured", "toy/other"), "no proof has a scope 'toy/other'"),
-    ("a proof never begun", said_by("verdict", "stall"), "stall speaks outside of its time"),
-    ("two at once", by_hand, "toy2 begins while toy goes on"),
-    ("another claim", told_otherwise("claim"), "toy is not told as the catalogue has it"),
-    ("another bound", told_otherwise("bound"), "toy is not told as the catalogue has it"),
-    ("another fault", told_otherwise("fault"), "toy is not told as the catalogue has it"),
+    ("unknown kind", event_of("lie", "toy"), "toy has no events of the kind 'lie'"),
+    ("verdict of the run itself", event_of("verdict", ""), "the run itself has no events of the kind 'verdict'"),
+    ("verdict of a mutant", event_of("verdict", MUTANT), "toy/mutant no-guard has no events of the kind 'verdict'"),
+    ("witness of an undo", event_of("witness", "toy/undo"), "toy/undo has no events of the kind 'witness'"),
+    ("unknown scope", event_of("measured", "toy/other"), "no proof has a scope 'toy/other'"),
+    ("a proof never begun", event_of("verdict", "stall"), "an event of stall, which is not running"),
+    ("two at once", overlapping, "toy2 begins while toy runs"),
+    ("another claim", announced_with_another("claim"), "toy is not announced as the catalogue has it"),
+    ("another bound", announced_with_another("bound"), "toy is not announced as the catalogue has it"),
+    ("another fault", announced_with_another("fault"), "toy is not announced as the catalogue has it"),
     ("release by another name", at_both_ends(release_name="9.9.9-feed"), "is not named by its digest"),
     ("another unit", another_unit, "the unit was another than line"),
     ("lease of another run", leased("run"), "the lease is of another run: another"),
@@ -137,7 +137,7 @@ ROWS: list[tuple[str, Edit, str]] = [
 
 @pytest.mark.holds("EVIDENCE")
 @pytest.mark.parametrize(("edit", "reason"), [row[1:] for row in ROWS], ids=[row[0] for row in ROWS])
-def test_a_course_that_no_run_takes_is_refused(honest: Path, tmp_path: Path, edit: Edit, reason: str) -> None:
+def test_wrong_event_order_is_denied(honest: Path, tmp_path: Path, edit: Edit, reason: str) -> None:
     events = events_of(honest)
     edit(events)
     events = rechained(events)
@@ -145,11 +145,11 @@ def test_a_course_that_no_run_takes_is_refused(honest: Path, tmp_path: Path, edi
     there.mkdir()
     (there / "blobs").symlink_to(honest / "blobs")
     put(there, events)
-    said = verify.verify(there, Asked(None, lambda: LIVE)).reasons
-    assert any(reason in line for line in said), said
+    reasons = verify.verify(there, Requirements(None, lambda: LIVE)).reasons
+    assert any(reason in line for line in reasons), reasons
 
 
-def test_a_kind_that_nothing_shows_has_to_show_what_any_kind_does(
+def test_unproven_kind_of_host_requires_the_proofs_of_every_kind(
     honest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(REQUIRED, "nuc", ("toy",))
@@ -158,11 +158,11 @@ def test_a_kind_that_nothing_shows_has_to_show_what_any_kind_does(
     at_both_ends(kind="nuc")(events)
     (tmp_path / "blobs").symlink_to(honest / "blobs")
     put(tmp_path, rechained(events))
-    said = verify.verify(tmp_path, Asked(None, lambda: LIVE)).reasons
-    assert {"required: stall was not run", "required: it says that the host is a nuc, and shows a lab"} <= set(said)
+    reasons = verify.verify(tmp_path, Requirements(None, lambda: LIVE)).reasons
+    assert {"required: stall was not run", "required: it says that the host is a nuc, and shows a lab"} <= set(reasons)
 
 
-def test_an_honest_course_has_nothing_against_it(honest: Path) -> None:
+def test_recorded_order_has_no_problems(honest: Path) -> None:
     events = events_of(honest)
     assert event_order.problems(events, PROOFS) == []
     assert event_order.kind_shown(events) == "lab"
@@ -171,7 +171,7 @@ def test_an_honest_course_has_nothing_against_it(honest: Path) -> None:
 @pytest.mark.parametrize(
     ("virt", "marked", "kind"), [("systemd-nspawn", 0, "lab"), ("systemd-nspawn", 1, "nuc"), ("none", 0, "nuc")]
 )
-def test_the_kind_of_host_is_what_was_seen_of_it(honest: Path, virt: str, marked: int, kind: str) -> None:
+def test_kind_of_host_follows_from_the_recorded_commands(honest: Path, virt: str, marked: int, kind: str) -> None:
     events = events_of(honest)
     for event in events:
         if event["argv"][:1] == ["systemd-detect-virt"]:
@@ -182,7 +182,7 @@ def test_the_kind_of_host_is_what_was_seen_of_it(honest: Path, virt: str, marked
     assert event_order.kind_shown([event for event in events if event["argv"][:1] != ["systemd-detect-virt"]]) == ""
 
 
-def test_a_clock_that_is_set_by_a_little_is_none_of_a_liar(honest: Path) -> None:
+def test_small_step_of_the_wall_clock_is_accepted(honest: Path) -> None:
     events = events_of(honest)
     for event in events[20:]:
         event["mono_ns"] += 30 * 10**9

@@ -1,4 +1,4 @@
-"""What a recording says was done to the host and to the mutants, doctored and believed by its statement: refused."""
+"""A recording whose host actions or mutants were falsified is denied, also when chain and statement agree with it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from proofs.verifier import host_actions, verify
 from proofs.verifier.host_actions import sections
-from proofs.verifier.policy import Asked
+from proofs.verifier.policy import Requirements
 from tests.support import proof_run
 from tests.support.proof_run import LIVE, events_of, put, rechained
 
@@ -114,10 +114,10 @@ def put_back(events: Events) -> None:
 ROWS: list[tuple[str, Edit, str]] = [
     ("commands without intents", unannounced, "toy: done without its intent: systemd-run"),
     ("one without its intent", only("intent", "toy", "systemctl kill"), "done without its intent: systemctl kill"),
-    ("announced and not told", only("command", "toy", "systemctl kill"), "announced, and not told how it went"),
-    ("undo not told", only("command", "toy/undo", "daemon-reload"), "toy/undo: "),
-    ("a command that no proof gives", another_command, "nothing that a proof does: rm -rf /etc"),
-    ("on another unit", another_unit, "nothing that a proof does: systemctl kill --signal=STOP ssh.service"),
+    ("announced, no result", only("command", "toy", "systemctl kill"), "announced, but its result is missing"),
+    ("undo without a result", only("command", "toy/undo", "daemon-reload"), "toy/undo: "),
+    ("a command that no proof gives", another_command, "no command of a proof: rm -rf /etc"),
+    ("on another unit", another_unit, "no command of a proof: systemctl kill --signal=STOP ssh.service"),
     ("nothing in force", only("in force"), "toy: what was in force is not what systemctl showed"),
     ("nothing shown", only("command", "toy", "systemctl cat"), "toy: what was in force is not what systemctl showed"),
     ("mutant never in force", only("in force", MUTANT), "no-guard: what was in force is not what systemctl showed"),
@@ -135,7 +135,11 @@ ROWS: list[tuple[str, Edit, str]] = [
         "no copy of the deployed unit",
     ),
     ("guard put back", put_back, "its guard was put back"),
-    ("mutant of another name", lambda e: of(e, "mutant", MUTANT)["data"].update(what="?"), "not told as the catalogue"),
+    (
+        "mutant of another name",
+        lambda e: of(e, "mutant", MUTANT)["data"].update(what="?"),
+        "not announced as the catalogue",
+    ),
     (
         "a figure that no output has",
         lambda e: of(e, "measured")["data"].update(entries=2999),
@@ -143,9 +147,9 @@ ROWS: list[tuple[str, Edit, str]] = [
     ),
     ("no output for a figure", only("command", "toy", "--big"), "first: Untraced: no output of journalctl -u"),
     (
-        "unwell, it says",
+        "another health",
         lambda e: [o["data"].update(health_rc=1) for o in e if o["kind"] == "observed"],
-        "health was another",
+        "health is not what the health command returned",
     ),
     ("of another run", of_another_run, "not put over the unit's own, or more was"),
 ]
@@ -153,19 +157,19 @@ ROWS: list[tuple[str, Edit, str]] = [
 
 @pytest.mark.holds("EVIDENCE")
 @pytest.mark.parametrize(("edit", "reason"), [row[1:] for row in ROWS], ids=[row[0] for row in ROWS])
-def test_deeds_that_no_proof_does_are_refused(honest: Path, tmp_path: Path, edit: Edit, reason: str) -> None:
+def test_falsified_host_actions_are_denied(honest: Path, tmp_path: Path, edit: Edit, reason: str) -> None:
     events = events_of(honest)
     edit(events)
     there = tmp_path / "r1"
     there.mkdir()
     (there / "blobs").symlink_to(honest / "blobs")
     put(there, rechained(events))
-    said = verify.verify(there, Asked(None, lambda: LIVE)).reasons
-    assert any(reason in line for line in said), said
+    reasons = verify.verify(there, Requirements(None, lambda: LIVE)).reasons
+    assert any(reason in line for line in reasons), reasons
 
 
 @pytest.mark.parametrize(("sources", "wrong"), [(2, False), (1, True), (3, True)])
-def test_the_sources_that_a_unit_was_given_are_counted(sources: int, wrong: bool) -> None:
+def test_configured_sources_are_counted(sources: int, wrong: bool) -> None:
     text = "[[source]]\n" * sources
     event = {
         "seq": 1,
@@ -178,13 +182,14 @@ def test_the_sources_that_a_unit_was_given_are_counted(sources: int, wrong: bool
 
 
 @pytest.mark.parametrize(("cat", "wrong"), [("WatchdogSec=10\n", False), ("WatchdogSec=5\nWatchdogSec=2\n", True)])
-def test_what_is_promised_is_what_the_unit_sets(cat: str, wrong: bool) -> None:
+def test_recorded_settings_are_those_of_the_unit(cat: str, wrong: bool) -> None:
     noted = {"seq": 1, "scope": "x", "kind": "deployed", "data": {"watchdog_s": 10.0, "restart_s": 2.0}}
-    assert bool(list(host_actions._promised([noted], f"[Service]\n{cat}RestartSec=2s\n"))) is wrong
+    assert bool(list(host_actions._settings([noted], f"[Service]\n{cat}RestartSec=2s\n"))) is wrong
 
 
-def test_the_files_of_a_unit_are_read_off_what_systemctl_shows() -> None:
+def test_sections_of_systemctl_cat() -> None:
     shown = "# /etc/a.service\n# a comment\n[Unit]\n\n# /etc/a.service.d/1.conf\n[Service]\nNice=1\n"
     assert sections(shown) == {
-        "/etc/a.service": "# a comment\n[Unit]", "/etc/a.service.d/1.conf": "[Service]\nNice=1",
-    }  # fmt: skip
+        "/etc/a.service": "# a comment\n[Unit]",
+        "/etc/a.service.d/1.conf": "[Service]\nNice=1",
+    }

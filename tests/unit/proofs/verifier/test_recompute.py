@@ -1,4 +1,4 @@
-"""What a host really recorded of `stall` (an excerpt, see tests/support/excerpt.py), judged again by today's rules."""
+"""A real recording of `stall` (an excerpt, see tests/support/excerpt.py), judged again by the rules of today."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def measured(events: list[Event], scope: str = "stall") -> list[Event]:
 
 
 def entry(events: list[Event]) -> tuple[Event, list[str]]:
-    statement, complaints = recompute.rebuild(rechained(events), PROOFS)
+    statement, problems = recompute.rebuild(rechained(events), PROOFS)
     (proof,) = statement["predicate"]["proofs"]
-    return proof, complaints
+    return proof, problems
 
 
-def test_the_recorded_verdict_follows_from_the_measurements(events: list[Event]) -> None:
-    proof, complaints = entry(events)
-    assert complaints == []
+def test_recorded_verdict_follows_from_the_measurements(events: list[Event]) -> None:
+    proof, problems = entry(events)
+    assert problems == []
     assert proof == next(event["data"] for event in events if event["kind"] == "verdict")
     assert (proof["verdict"], proof["restored"], proof["mutant"]["verdict"]) == ("PASS", True, "FAIL")
     assert [case["case"] for case in proof["cases"]] == ["process", "one stage"]
@@ -42,24 +42,29 @@ def test_the_recorded_verdict_follows_from_the_measurements(events: list[Event])
 @pytest.mark.parametrize(
     ("key", "value", "verdict"),
     [
-        ("seen_s", 12.001, "FAIL"), ("seen_s", None, "FAIL"), ("tick_after_s", 5.1, "FAIL"), ("n", 0, "INCONCLUSIVE"),
-        ("rows_equal", False, "FAIL"), ("integrity", "row 7 missing", "FAIL"), ("result", "signal", "FAIL"),
+        ("seen_s", 12.001, "FAIL"),
+        ("seen_s", None, "FAIL"),
+        ("tick_after_s", 5.1, "FAIL"),
+        ("n", 0, "INCONCLUSIVE"),
+        ("rows_equal", False, "FAIL"),
+        ("integrity", "row 7 missing", "FAIL"),
+        ("result", "signal", "FAIL"),
     ],
-)  # fmt: skip
-def test_other_measurements_make_another_verdict_and_each_place_that_says_otherwise_is_named(
+)
+def test_changed_measurement_changes_the_verdict_and_is_reported_by_line(
     events: list[Event], key: str, value: Any, verdict: str
 ) -> None:
     measured(events)[0][key] = value
-    proof, complaints = entry(events)
+    proof, problems = entry(events)
     assert proof["verdict"] == verdict
     judged = next(e for e in events if e["kind"] == "judged" and e["scope"] == "stall")
-    assert any(line.startswith(f"line {judged['seq'] + 1}: stall: what was judged of process") for line in complaints)
-    assert any(line.startswith(f"line {events[-1]['seq'] + 1}: stall: the verdict of stall") for line in complaints)
+    assert any(line.startswith(f"line {judged['seq'] + 1}: stall: what was judged of process") for line in problems)
+    assert any(line.startswith(f"line {events[-1]['seq'] + 1}: stall: the verdict of stall") for line in problems)
 
 
-def test_a_mutant_that_was_seen_voids_the_proof(events: list[Event]) -> None:
+def test_mutant_that_passes_voids_the_proof(events: list[Event]) -> None:
     measured(events, "stall/mutant no-watchdog")[0].update(measured(events)[0])
-    proof, complaints = entry(events)
+    proof, problems = entry(events)
     assert proof["verdict"] == "INCONCLUSIVE"
     assert "void, a mutant was not caught: no-watchdog said PASS" in proof["reason"]
-    assert complaints
+    assert problems

@@ -1,4 +1,4 @@
-"""verify: a good bundle is allowed; whoever has the files but not the key is denied, each time by the right step."""
+"""verify: a good bundle is allowed; one that was changed, with or without the key, is denied by the right step."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from proofs.catalog import REQUIRED
 from proofs.evidence import recorder, signature, statement
 from proofs.host import deployed
 from proofs.verifier import cli, policy, verify
-from proofs.verifier.policy import Asked, Unusable
+from proofs.verifier.policy import Requirements, VerificationError
 from tests.support import proof_run
 from tests.support.proof_run import LIVE, sign
 
@@ -47,19 +47,19 @@ def there(signed: Path, tmp_path: Path) -> Path:
     return tmp_path / "r1"
 
 
-def asked(signed: Path) -> Asked:
-    return Asked(signed.parent / "allowed_signers", lambda: LIVE)
+def requirements(signed: Path) -> Requirements:
+    return Requirements(signed.parent / "allowed_signers", lambda: LIVE)
 
 
-def denied(directory: Path, how: Asked) -> list[str]:
-    report = verify.verify(directory, how)
+def denied(directory: Path, what: Requirements) -> list[str]:
+    report = verify.verify(directory, what)
     assert not report.allowed
     assert report.as_json()["decision"] == "DENY"
     return report.reasons
 
 
-def test_a_good_bundle_is_allowed(signed: Path) -> None:
-    report = verify.verify(signed, asked(signed))
+def test_good_bundle_is_allowed(signed: Path) -> None:
+    report = verify.verify(signed, requirements(signed))
     assert report.reasons == []
     assert report.allowed
     assert report.signer == "operator"
@@ -67,10 +67,10 @@ def test_a_good_bundle_is_allowed(signed: Path) -> None:
     assert set(report.steps) | set(report.skipped) == set(policy.STEPS)
 
 
-def test_what_was_allowed_is_kept_and_not_what_lies_there_by_then(there: Path, signed: Path, tmp_path: Path) -> None:
+def test_trust_keeps_the_bytes_that_were_verified(there: Path, signed: Path, tmp_path: Path) -> None:
     kept = tmp_path / "kept"
     kept.mkdir()
-    report = verify.verify(there, asked(signed))
+    report = verify.verify(there, requirements(signed))
     for name in ("statement.json", "statement.sig"):
         (there / name).write_bytes(b"another")
     cli._keep(report, kept)
@@ -78,7 +78,7 @@ def test_what_was_allowed_is_kept_and_not_what_lies_there_by_then(there: Path, s
         assert (kept / name).read_bytes() == (signed / name).read_bytes()
 
 
-def test_gate_and_verifier_mean_the_same_by_their_words() -> None:
+def test_gate_and_verifier_agree_on_their_constants() -> None:
     assert signature.NAMESPACE == live_gate.NAMESPACE
     assert REQUIRED["nuc"] == live_gate.REQUIRED
     assert (statement.STATEMENT_TYPE, statement.PREDICATE_TYPE) == (live_gate.STATEMENT_TYPE, live_gate.PREDICATE_TYPE)
@@ -107,49 +107,48 @@ def _cut(lines: Lines, at: int) -> Lines:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "offset"), [(_without, 1), (_twice, 2), (_swapped, 1), (_edited, 1), (_cut, 1)],
+    ("spoil", "offset"),
+    [(_without, 1), (_twice, 2), (_swapped, 1), (_edited, 1), (_cut, 1)],
     ids=["removed", "repeated", "reordered", "edited", "truncated"],
-)  # fmt: skip
-def test_every_line_that_was_touched_is_refused_by_its_number(
+)
+def test_changed_line_is_denied_by_its_number(
     there: Path, signed: Path, spoil: Callable[[Lines, int], Lines], offset: int
 ) -> None:
-    """Also by somebody who has the key: nothing here leans on the signature."""
+    """Without the signature: the chain alone has to show it."""
     lines = (signed / "events.jsonl").read_bytes().splitlines(keepends=True)
     # Without its last line a recording is a shorter one that holds; that is for the next test.
     for at in range(len(lines) - (spoil in (_without, _swapped))):
         (there / "events.jsonl").write_bytes(b"".join(spoil(lines, at)))
-        (reason,) = (r for r in denied(there, Asked(None, lambda: LIVE)) if r.startswith("recording"))
+        (reason,) = (r for r in denied(there, Requirements(None, lambda: LIVE)) if r.startswith("recording"))
         assert reason.startswith(f"recording: events.jsonl: line {at + offset}: ")
 
 
-def test_a_recording_cut_between_two_lines_is_refused(there: Path, signed: Path) -> None:
+def test_recording_cut_between_two_lines_is_denied(there: Path, signed: Path) -> None:
     lines = (signed / "events.jsonl").read_bytes().splitlines(keepends=True)
     for keep in (0, 1, len(lines) // 2, len(lines) - 1):
         (there / "events.jsonl").write_bytes(b"".join(lines[:keep]))
-        reasons = "\n".join(denied(there, asked(signed)))
+        reasons = "\n".join(denied(there, requirements(signed)))
         assert "recording: not one run from its beginning to its end" in reasons
         assert "verdicts: the statement is not what the events come to" in reasons
 
 
 @pytest.mark.holds("EVIDENCE")
-def test_lines_of_another_run_are_refused(there: Path, signed: Path, tmp_path: Path) -> None:
+def test_lines_of_another_run_are_denied(there: Path, signed: Path, tmp_path: Path) -> None:
     other = (proof_run.record(tmp_path / "other") / "events.jsonl").read_bytes().splitlines(keepends=True)
     lines = (signed / "events.jsonl").read_bytes().splitlines(keepends=True)
     (there / "events.jsonl").write_bytes(b"".join([*lines[:70], *other[70:]]))
-    assert any("line 71: " in reason for reason in denied(there, asked(signed)))
+    assert any("line 71: " in reason for reason in denied(there, requirements(signed)))
     spliced = proof_run.rechained([json.loads(line) for line in [*lines[:70], *other[70:]]])
     (there / "events.jsonl").write_bytes(b"".join(map(recorder.line_of, spliced)))
-    assert any(reason.startswith("verdicts: the statement") for reason in denied(there, asked(signed)))
+    assert any(reason.startswith("verdicts: the statement") for reason in denied(there, requirements(signed)))
     (there / "events.jsonl").write_bytes(b"".join(other))
-    assert any(reason.startswith("verdicts: the statement") for reason in denied(there, asked(signed)))
+    assert any(reason.startswith("verdicts: the statement") for reason in denied(there, requirements(signed)))
 
 
 @pytest.mark.holds("EVIDENCE")
 @settings(max_examples=150)
 @given(data=st.data())
-def test_any_bit_that_flips_is_refused(
-    signed: Path, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
-) -> None:
+def test_any_flipped_bit_is_denied(signed: Path, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     blob = next((signed / "blobs").iterdir()).relative_to(signed)
     name = data.draw(st.sampled_from(["events.jsonl", "statement.json", str(blob)]))
     spoilt = bytearray((signed / name).read_bytes())
@@ -157,7 +156,7 @@ def test_any_bit_that_flips_is_refused(
     there = tmp_path_factory.mktemp("flipped") / "r1"
     shutil.copytree(signed, there)
     (there / name).write_bytes(spoilt)
-    denied(there, Asked(None, lambda: LIVE))
+    denied(there, Requirements(None, lambda: LIVE))
 
 
 def blob_of(there: Path) -> Path:
@@ -194,58 +193,58 @@ def _pipe(path: Path) -> None:
         (lambda there: (there / "events.jsonl").write_text("[" * 100_000 + "\n"), "recording: events.jsonl: line 1"),
         (lambda there: (there / "BUGLOG.md").write_text("all is well"), "buglog: BUGLOG.md is not what these events"),
     ],
-)  # fmt: skip
-def test_what_is_missing_or_not_what_was_recorded_is_refused(
+)
+def test_missing_or_changed_file_is_denied(
     there: Path, signed: Path, spoil: Callable[[Path], object], reason: str
 ) -> None:
     spoil(there)
-    assert any(reason in said for said in denied(there, asked(signed)))
+    assert any(reason in line for line in denied(there, requirements(signed)))
 
 
-def test_an_edited_statement_is_refused_by_signature_and_by_the_events(there: Path, signed: Path) -> None:
+def test_edited_statement_is_denied_by_signature_and_events(there: Path, signed: Path) -> None:
     path = there / "statement.json"
     path.write_text(path.read_text().replace('"restored": true', '"restored": 1'))
-    reasons = denied(there, asked(signed))
+    reasons = denied(there, requirements(signed))
     assert any(reason.startswith("signature: does not hold for these bytes") for reason in reasons)
     assert any("predicate.proofs[toy].restored: 1, but True" in reason for reason in reasons)
 
 
-def test_a_statement_with_more_in_it_than_is_read_is_refused(there: Path, signed: Path) -> None:
+def test_statement_with_a_repeated_key_is_denied(there: Path, signed: Path) -> None:
     path = there / "statement.json"
     path.write_text(path.read_text().replace("{", '{"_type": "another", ', 1))
     sign(there, signed.parent / "operator")
-    assert denied(there, asked(signed)) == ["verdicts: the statement is not written as the proofs write one"]
+    assert denied(there, requirements(signed)) == ["verdicts: the statement is not written as the proofs write one"]
 
 
-def test_only_who_is_allowed_signs(there: Path, signed: Path, tmp_path: Path) -> None:
-    sign(there, proof_run.make_key(tmp_path / "stranger"))
-    (reason,) = denied(there, asked(signed))
+def test_signature_of_an_unknown_key_is_denied(there: Path, signed: Path, tmp_path: Path) -> None:
+    sign(there, proof_run.make_key(tmp_path / "unknown"))
+    (reason,) = denied(there, requirements(signed))
     assert reason.startswith("signature: made by nobody whom")
 
 
-def test_a_signature_for_something_else_is_none(there: Path, signed: Path) -> None:
+def test_signature_for_another_namespace_is_denied(there: Path, signed: Path) -> None:
     (there / "statement.sig").unlink()
     command = ["ssh-keygen", "-q", "-Y", "sign", "-f", str(signed.parent / "operator"), "-n", "git"]
     subprocess.run([*command, str(there / "statement.json")], check=True, capture_output=True)
     (there / "statement.json.sig").rename(there / "statement.sig")
-    (reason,) = denied(there, asked(signed))
+    (reason,) = denied(there, requirements(signed))
     assert reason.startswith("signature: does not hold for these bytes and the namespace hybrid-engine-proofs")
 
 
 @pytest.mark.parametrize(
     ("options", "allowed"),
     [
-        ('namespaces="hybrid-engine-proofs"', True), ('namespaces="git"', False), ('valid-before="20200101"', False),
+        ('namespaces="hybrid-engine-proofs"', True),
+        ('namespaces="git"', False),
+        ('valid-before="20200101"', False),
         ('valid-after="20200101"', True),
     ],
-)  # fmt: skip
-def test_what_the_allowed_signers_say_of_a_key_counts(
-    signed: Path, tmp_path: Path, options: str, allowed: bool
-) -> None:
+)
+def test_options_of_allowed_signers_apply(signed: Path, tmp_path: Path, options: str, allowed: bool) -> None:
     public = (signed.parent / "operator.pub").read_text()
     signers = tmp_path / "signers"
     signers.write_text(f"!eve@x,first@x,second@x {options} {public}")
-    assert verify.verify(signed, Asked(signers, lambda: LIVE)).allowed is allowed
+    assert verify.verify(signed, Requirements(signers, lambda: LIVE)).allowed is allowed
 
 
 @pytest.mark.parametrize(
@@ -257,13 +256,13 @@ def test_what_the_allowed_signers_say_of_a_key_counts(
         (replace(LIVE, machine_id=""), "another host"),
     ],
 )
-def test_what_is_live_has_to_be_what_was_proven(signed: Path, current: deployed.Live, what: str) -> None:
-    (reason,) = denied(signed, replace(asked(signed), current=lambda: current))
+def test_live_release_config_and_host_have_to_be_the_proven(signed: Path, current: deployed.Live, what: str) -> None:
+    (reason,) = denied(signed, replace(requirements(signed), current=lambda: current))
     assert reason.startswith(f"live: the proof is of {what}")
 
 
-def test_without_anything_live_nothing_is_allowed_unless_that_is_said(signed: Path, tmp_path: Path) -> None:
-    nowhere = replace(asked(signed), current=lambda: deployed.read(tmp_path / "none"))
+def test_unreadable_live_host_is_denied_unless_skipped(signed: Path, tmp_path: Path) -> None:
+    nowhere = replace(requirements(signed), current=lambda: deployed.read(tmp_path / "none"))
     (reason,) = denied(signed, nowhere)
     assert reason.startswith("live: what is live cannot be read: ")
     report = verify.verify(signed, replace(nowhere, current=None))
@@ -272,52 +271,50 @@ def test_without_anything_live_nothing_is_allowed_unless_that_is_said(signed: Pa
 
 
 @pytest.mark.parametrize(("hours", "word"), [(169, "169.0 h old, and may be 168"), (-1, "from the future")])
-def test_too_old_and_too_new_are_refused(signed: Path, hours: float, word: str) -> None:
+def test_too_old_and_future_bundles_are_denied(signed: Path, hours: float, word: str) -> None:
     now = datetime.now(UTC).timestamp() + hours * 3600
-    (reason,) = denied(signed, replace(asked(signed), now=lambda: now))
+    (reason,) = denied(signed, replace(requirements(signed), now=lambda: now))
     assert reason.startswith("freshness: ")
     assert word in reason
 
 
-def test_what_is_required_has_to_be_there(signed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_required_proof_is_denied(signed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(REQUIRED, "lab", ("toy", "stall"))
-    assert denied(signed, asked(signed)) == ["required: stall was not run"]
-    assert verify.verify(signed, replace(asked(signed), required=["toy2"])).allowed
+    assert denied(signed, requirements(signed)) == ["required: stall was not run"]
+    assert verify.verify(signed, replace(requirements(signed), required=["toy2"])).allowed
     monkeypatch.delitem(REQUIRED, "lab")
-    (reason,) = denied(signed, asked(signed))
+    (reason,) = denied(signed, requirements(signed))
     assert "no kind of host is called 'lab'" in reason
 
 
-def test_what_could_not_be_checked_is_a_reason_too(there: Path, signed: Path) -> None:
+def test_unchecked_step_is_a_reason(there: Path, signed: Path) -> None:
     (there / "events.jsonl").unlink()
-    assert {"required: not checked", "verdicts: not checked"} <= set(denied(there, asked(signed)))
+    assert {"required: not checked", "verdicts: not checked"} <= set(denied(there, requirements(signed)))
 
 
-def test_every_reason_is_told_at_once(there: Path, signed: Path, tmp_path: Path) -> None:
-    sign(there, proof_run.make_key(tmp_path / "stranger"))
+def test_every_reason_is_reported_at_once(there: Path, signed: Path, tmp_path: Path) -> None:
+    sign(there, proof_run.make_key(tmp_path / "unknown"))
     blob_of(there).unlink()
-    how = replace(asked(signed), current=lambda: deployed.Live("", "", ""), now=lambda: 0.0, required=["stall"])
-    said = {reason.partition(":")[0] for reason in denied(there, how)}
-    assert said == {"signature", "recording", "live", "freshness", "required", "verdicts"}
+    what = replace(requirements(signed), current=lambda: deployed.Live("", "", ""), now=lambda: 0.0, required=["stall"])
+    steps = {reason.partition(":")[0] for reason in denied(there, what)}
+    assert steps == {"signature", "recording", "live", "freshness", "required", "verdicts"}
 
 
-def test_nothing_to_verify_or_to_verify_it_with_is_no_verdict(
-    signed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with pytest.raises(Unusable, match="no such directory"):
-        verify.verify(tmp_path / "none", asked(signed))
-    with pytest.raises(Unusable, match="No such file"):
-        verify.verify(signed, Asked(tmp_path / "none", None))
+def test_missing_bundle_signers_or_tool_raises(signed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(VerificationError, match="no such directory"):
+        verify.verify(tmp_path / "none", requirements(signed))
+    with pytest.raises(VerificationError, match="No such file"):
+        verify.verify(signed, Requirements(tmp_path / "none", None))
     monkeypatch.setattr("shutil.which", lambda name: None)
-    with pytest.raises(Unusable, match="ssh-keygen is not installed"):
-        verify.verify(signed, asked(signed))
+    with pytest.raises(VerificationError, match="ssh-keygen is not installed"):
+        verify.verify(signed, requirements(signed))
 
 
-def test_looking_changes_nothing(signed: Path) -> None:
-    def picture() -> dict[str, tuple[int, bytes]]:
+def test_verify_changes_nothing(signed: Path) -> None:
+    def snapshot() -> dict[str, tuple[int, bytes]]:
         files = (path for path in signed.rglob("*") if path.is_file())
         return {str(path): (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
 
-    before = picture()
-    verify.verify(signed, asked(signed))
-    assert picture() == before
+    before = snapshot()
+    verify.verify(signed, requirements(signed))
+    assert snapshot() == before

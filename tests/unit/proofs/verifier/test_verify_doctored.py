@@ -1,6 +1,6 @@
-"""A signer who signs what is not so: the chain is made whole again, the statement believes it, the right key signs it.
+"""A falsified recording whose chain is whole again, whose statement agrees and that the right key signed is denied.
 
-What is left to tell is that the measurements do not bear the verdicts out, and that is told.
+What is left to find is that the verdicts do not follow from the measurements.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pytest
 
 from proofs.evidence import recorder
 from proofs.verifier import verify
-from proofs.verifier.policy import Asked
+from proofs.verifier.policy import Requirements
 from tests.support import proof_run
 from tests.support.proof_run import LIVE, events_of, put, rechained, sign
 
@@ -38,14 +38,14 @@ def honest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def doctored(
     honest: Path, tmp_path: Path, edit: Edit, spoil: Callable[[Any], None] = lambda statement: None
 ) -> list[str]:
-    """What verify says of the run after `edit` of its events and `spoil` of its statement, all of it signed."""
+    """The reasons of verify after `edit` of the run's events and `spoil` of its statement, all of it signed."""
     there = tmp_path / "r1"
     shutil.copytree(honest, there)
     events = events_of(there)
     edit(events)
     put(there, rechained(events), spoil)
     sign(there, honest.parent / "operator")
-    report = verify.verify(there, Asked(honest.parent / "allowed_signers", lambda: LIVE))
+    report = verify.verify(there, Requirements(honest.parent / "allowed_signers", lambda: LIVE))
     assert report.signer == "operator"
     assert report.allowed is (not report.reasons)
     return report.reasons
@@ -75,7 +75,7 @@ MUTANT = "toy/mutant no-guard"
 
 
 def believe(verdict: str) -> Edit:
-    """Everything that is said about the first case of toy says so; what was measured stays."""
+    """Every recorded verdict of the first case of toy is this one; what was measured stays."""
 
     def edit(events: Events) -> None:
         ok = verdict == "PASS"
@@ -138,13 +138,13 @@ def never_measured(events: Events) -> None:
 
 
 def without_second_case(scope: str) -> Edit:
-    """From its beginning to its judgement, as if it had never been asked for."""
+    """Its events are removed, from its beginning to its judgement."""
 
     def edit(events: Events) -> None:
         first, last = (of(events, kind, scope, 1)["seq"] for kind in ("case", "judged"))
         events[:] = [e for e in events if e["scope"] != scope or not first <= e["seq"] <= last]
-        said = of(events, "mutant judged" if scope == MUTANT else "verdict", scope)["data"]
-        said["cases"] = said["cases"][:1]
+        entry = of(events, "mutant judged" if scope == MUTANT else "verdict", scope)["data"]
+        entry["cases"] = entry["cases"][:1]
 
     return edit
 
@@ -169,7 +169,7 @@ ROWS: list[tuple[str, Edit, str]] = [
     ("forged through and through", forged_pass, "verdict: 'PASS', but 'FAIL'"),
     ("FAIL believed to be PASS is no difference in words only", forged_pass, "required: toy says FAIL"),
     ("too few samples", change("measured", 2, "n"), "verdict: 'PASS', but 'INCONCLUSIVE'"),
-    ("fewer asked for", change("case", 1, "n_min"), "this case is not what the events come to: n_min: 1, but 3"),
+    ("fewer samples", change("case", 1, "n_min"), "this case is not what the events come to: n_min: 1, but 3"),
     ("no witness", change("witness", None), "required: toy says INCONCLUSIVE: no witness that the fault took place"),
     ("witness not recorded", drop("witness"), "first: its steps are case, measured, judged"),
     ("never measured", never_measured, "required: toy says ERROR: nothing was measured"),
@@ -186,17 +186,17 @@ ROWS: list[tuple[str, Edit, str]] = [
     ("a whole case less", without_second_case("toy"), "toy: only 1 of its cases were run"),
     ("a whole case less of the mutant", without_second_case(MUTANT), "void, a mutant was not caught: no-guard said"),
     ("shows what the blob is not", shows_another_output, "is not how that begins"),
-    ("host not as before", change("undone", "x", "after", "etc_sha256", scope="toy/undo"), "it says; but etc_sha256"),
-    ("undo had problems", change("undone", ["x"], "problems", scope="toy/undo"), "restored, it says; but ['x']"),
+    ("host not as before", change("undone", "x", "after", "etc_sha256", scope="toy/undo"), "restored, but: etc_sha256"),
+    ("undo had problems", change("undone", ["x"], "problems", scope="toy/undo"), "says restored, but: ['x']"),
     ("never undone", drop("undone", "toy/undo"), "required: toy says FAIL: not restored"),
     ("undone by the timer", change("undone", "timer", "by", scope="toy/undo"), "required: toy says FAIL: not restored"),
     ("not healthy again", change("waited", False, "came"), "required: toy says FAIL: not restored"),
-    ("health not asked for", drop("waited"), "required: toy says FAIL: not restored"),
+    ("health after it unknown", drop("waited"), "required: toy says FAIL: not restored"),
     ("no lease", drop("intent"), "required: toy says FAIL: not restored"),
     ("died before its verdict", drop("verdict"), "required: toy says ERROR: the proof did not live to its verdict"),
     ("nothing was done", drop("deployed"), "PASS although nothing was done"),
     ("not of the catalogue", change("proof", "tay", "name"), "the catalogue has no proof tay"),
-    ("run until it passed", retried, "toy: begun 2 times, and not every time it said PASS"),
+    ("run until it passed", retried, "toy: started 2 times, and not every time it said PASS"),
     ("required less", requires_less, "required: toy2 was not run"),
     ("no kind of host", lambda e: [change(k, "x", "kind", scope="")(e) for k in ("run", "run ended")], "called 'x'"),
     ("another release at the end", another_release_at_the_end, "release_digest is another at the end"),
@@ -210,35 +210,33 @@ ROWS: list[tuple[str, Edit, str]] = [
     ("header of another shape", lambda events: of(events, "run", "").update(data=None), "recording: "),
     ("case of another shape", change("case", None), "toy: this case is not what the events come to"),
     ("verdict of another shape", change("verdict", {"name": "toy", "verdict": "SURE"}), "toy: its events cannot be"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.holds("EVIDENCE")
 @pytest.mark.parametrize(("edit", "reason"), [row[1:] for row in ROWS], ids=[row[0] for row in ROWS])
-def test_a_doctored_recording_is_refused_whoever_signed_it(
-    honest: Path, tmp_path: Path, edit: Edit, reason: str
-) -> None:
+def test_falsified_recording_is_denied_whoever_signed_it(honest: Path, tmp_path: Path, edit: Edit, reason: str) -> None:
     try:
-        said = doctored(honest, tmp_path, edit)
+        reasons = doctored(honest, tmp_path, edit)
     except (KeyError, TypeError, ValueError):  # the statement cannot even be made of it: it stays the honest one
         there = tmp_path / "r1"
         events = events_of(honest)
         edit(events)
         (there / "events.jsonl").write_bytes(b"".join(map(recorder.line_of, rechained(events))))
-        said = verify.verify(there, Asked(None, lambda: LIVE)).reasons
-    assert any(reason in line for line in said), said
+        reasons = verify.verify(there, Requirements(None, lambda: LIVE)).reasons
+    assert any(reason in line for line in reasons), reasons
 
 
-def test_asking_for_less_does_not_lower_what_the_run_itself_required(honest: Path, tmp_path: Path) -> None:
+def test_required_option_does_not_lower_what_the_run_required(honest: Path, tmp_path: Path) -> None:
     assert doctored(honest, tmp_path, lambda events: None) == []
     events = events_of(honest)
     failing(events)
     put(tmp_path / "r1", rechained(events))
-    said = verify.verify(tmp_path / "r1", Asked(None, lambda: LIVE, required=["toy2"])).reasons
-    assert any(line.startswith("required: toy says FAIL") for line in said)
+    reasons = verify.verify(tmp_path / "r1", Requirements(None, lambda: LIVE, required=["toy2"])).reasons
+    assert any(line.startswith("required: toy says FAIL") for line in reasons)
 
 
-def test_the_untouched_run_is_allowed_when_it_is_made_whole_again(honest: Path, tmp_path: Path) -> None:
+def test_unchanged_run_is_allowed_after_rechaining(honest: Path, tmp_path: Path) -> None:
     assert doctored(honest, tmp_path, lambda events: None) == []
 
 
@@ -260,9 +258,9 @@ def test_the_untouched_run_is_allowed_when_it_is_made_whole_again(honest: Path, 
         (lambda s: s.update(_type="https://in-toto.io/Statement/v0.1"), "statement: it is of another type"),
         (lambda s: s.update(predicateType="https://slsa.dev/provenance/v1"), "statement: it is of another type"),
     ],
-)  # fmt: skip
-def test_a_doctored_statement_is_refused_whoever_signed_it(
+)
+def test_falsified_statement_is_denied_whoever_signed_it(
     honest: Path, tmp_path: Path, spoil: Callable[[Any], None], reason: str
 ) -> None:
-    said = doctored(honest, tmp_path, lambda events: None, spoil)
-    assert any(reason in line for line in said), said
+    reasons = doctored(honest, tmp_path, lambda events: None, spoil)
+    assert any(reason in line for line in reasons), reasons
