@@ -166,12 +166,16 @@ def _section(events: Sequence[Event], proof: Json, whole: Callable[[Event], str]
         chosen = next(iter(groups), "")
     shown = list(deciding(groups[chosen])) if chosen else []
     return {
-        **announced, **proof, "path": log_path({"scope": name}), "events": len(own),
+        **announced,
+        **proof,
+        "path": log_path({"scope": name}),
+        "events": len(own),
         "cases": [{**case, "events": groups.get(case["case"], [])} for case in proof["cases"]],
         "mutants": [{**each, "event": judged.get(f"{name}/mutant {each['name']}")} for each in proof["mutant"]["each"]],
-        "chosen": chosen, "shown": shown,
+        "chosen": chosen,
+        "shown": shown,
         "excerpt": "\n".join(text for event in shown for text in event_text.brief(event, whole(event))),
-    }  # fmt: skip
+    }
 
 
 def _cases(events: Sequence[Event], scope: str) -> list[list[Event]]:

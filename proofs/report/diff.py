@@ -1,4 +1,4 @@
-"""Two runs side by side: verdicts, measured values, unit, release, config."""
+"""Compare two runs by their statements: verdicts, measured values, unit, release, config."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from proofs.evidence import statement as bundle
 from proofs.verdict import Json
 
-_ABOUT = ("run", "finished", "kind_of_host", "systemd", "git_revision", "proofs_release")
+_KEYS = ("run", "finished", "kind_of_host", "systemd", "git_revision", "proofs_release")
 
 
 def runs(one: Path, other: Path) -> tuple[list[str], bool]:
@@ -23,7 +23,7 @@ def runs(one: Path, other: Path) -> tuple[list[str], bool]:
     lines = [f"--- {one}", f"+++ {other}"]
     for number, what in enumerate(("release", "config")):
         lines += _line(what, *(_subject(statement["subject"][number]) for statement in statements))
-    for key in _ABOUT:
+    for key in _KEYS:
         lines += _line(key, before.get(key, ""), after.get(key, ""))
     for key in sorted(before["host"].keys() | after["host"].keys()):
         lines += _line(f"host {key}", before["host"].get(key, ""), after["host"].get(key, ""))
@@ -47,24 +47,28 @@ def _subject(subject: Json) -> str:
 
 
 def _verdicts(predicate: Json) -> dict[str, str]:
-    """By proof, case and mutant: the verdict of the whole says nothing of which part it is that differs."""
-    found = {"verdict": str(predicate["verdict"])}
+    """The verdicts by proof, case and mutant: that of the whole does not say which part differs."""
+    verdicts = {"verdict": str(predicate["verdict"])}
     for proof in predicate["proofs"]:
         name = proof["name"]
-        found[name] = f"{proof['verdict']}{'' if proof['restored'] else ', not restored'}"
-        found |= {f"{name}/{case['case']}": case["verdict"] for case in proof["cases"]}
+        verdicts[name] = f"{proof['verdict']}{'' if proof['restored'] else ', not restored'}"
+        verdicts |= {f"{name}/{case['case']}": case["verdict"] for case in proof["cases"]}
         for mutant in proof["mutant"]["each"]:
-            found[f"{name}/mutant {mutant['name']}"] = mutant["verdict"]
-    return found
+            verdicts[f"{name}/mutant {mutant['name']}"] = mutant["verdict"]
+    return verdicts
 
 
 def _measured(before: Json, after: Json) -> list[str]:
     values = []
     for predicate in (before, after):
-        values.append({
-            f"{proof['name']}/{case['case']}: {check['name']}": check["measured"]
-            for proof in predicate["proofs"] for case in proof["cases"] for check in case["checks"]
-        })  # fmt: skip
+        values.append(
+            {
+                f"{proof['name']}/{case['case']}: {check['name']}": check["measured"]
+                for proof in predicate["proofs"]
+                for case in proof["cases"]
+                for check in case["checks"]
+            }
+        )
     lines = []
     for name in dict.fromkeys([*values[0], *values[1]]):
         lines += _line(name, values[0].get(name, "not measured"), values[1].get(name, "not measured"))

@@ -1,7 +1,7 @@
-"""report.html: the recording as pictures, so that one sees the gap instead of reading it.
+"""report.html: the verdicts, and a chart of each case that shows the fault, its detection and the recovery.
 
-Self-contained: the charts are SVG inside the page, in the page's own colours, light or dark. Made from the events like
-the buglog, on the controller, with matplotlib and Jinja2.
+The page loads nothing: the charts are SVG inside it, in the page's own colours, light or dark. It is rendered from the
+events, like the buglog, on the controller, with matplotlib and Jinja2.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from pathlib import Path
 
 from proofs.evidence import host_input, recorder
 from proofs.evidence import statement as bundle
-from proofs.evidence.atomic_file import write_atomically
-from proofs.report import chart
+from proofs.report import chart, page
 from proofs.verdict import Json
 
 REPORT = "report.html"
@@ -40,46 +39,44 @@ def render(events: Sequence[Event]) -> str:
 
 def write(run_dir: Path) -> Path:
     """Render report.html beside events.jsonl. Raises ChainBroken when the recording is not whole."""
-    path = run_dir / REPORT
-    page = render(recorder.read(run_dir / recorder.EVENTS))
-    write_atomically(path, host_input.printable(page, len(page), keep="\n\t").encode())
-    return path
+    text = render(recorder.read(run_dir / recorder.EVENTS))
+    return page.write(run_dir / REPORT, host_input.printable(text, len(text), keep="\n\t"))
 
 
 def _charts(events: Sequence[Event], proof: Json) -> list[dict[str, Json]]:
-    """One chart a case of the real unit: {case, verdict, reason, course, svg}."""
+    """One chart a case of the unit itself: its entry of the statement, with the chart and its SVG."""
     scope = proof["name"]
     judged = {case["case"]: case for case in proof["cases"]}
     charts = []
     for event in events:
-        line = event["data"]
-        if event["kind"] != "timeline" or event["scope"] != scope or line["case"] not in judged:
+        timeline = event["data"]
+        if event["kind"] != "timeline" or event["scope"] != scope or timeline["case"] not in judged:
             continue
-        case = judged[line["case"]]
-        slug = re.sub(r"[^a-z0-9]+", "-", f"{scope} {line['case']}".lower())
-        course = chart.course(slug, line, _fault_ms(events, scope, line), _spans(case["checks"]))
-        charts.append({**case, "course": course, "svg": chart.draw(course)})
+        case = judged[timeline["case"]]
+        slug = re.sub(r"[^a-z0-9]+", "-", f"{scope} {timeline['case']}".lower())
+        drawn = chart.of_case(slug, timeline, _fault_ms(events, scope, timeline), _spans(case["checks"]))
+        charts.append({**case, "chart": drawn, "svg": chart.draw(drawn)})
     return charts
 
 
-def _fault_ms(events: Sequence[Event], scope: str, line: Json) -> int | None:
-    """When the fault began, on the wall clock, within this case's time: as measured, else as announced."""
+def _fault_ms(events: Sequence[Event], scope: str, timeline: Json) -> int | None:
+    """When the fault began (ms UTC), within this case's time: as measured, else as announced."""
     announced = None
     for event in events:
         if event["scope"] != scope:
             continue
         if event["kind"] == "intent" and event["stdout"].startswith("fault: "):
             at_ms = int(datetime.fromisoformat(event["utc"]).timestamp() * 1000)
-            announced = at_ms if line["began_ms"] <= at_ms <= line["ended_ms"] else announced
+            announced = at_ms if timeline["began_ms"] <= at_ms <= timeline["ended_ms"] else announced
         if event["kind"] == "measured" and isinstance(event["data"].get("fault_ms"), int):
             at_ms = event["data"]["fault_ms"]
-            if line["began_ms"] <= at_ms <= line["ended_ms"]:
+            if timeline["began_ms"] <= at_ms <= timeline["ended_ms"]:
                 return int(at_ms)
     return announced
 
 
 def _spans(checks: Sequence[Json]) -> list[dict[str, Json]]:
-    """Checks of a time, in seconds from the fault: {name, measured, bound}; measured None when it never came."""
+    """The checks that bound a time, in seconds: {name, measured, bound}; measured is None where it never happened."""
     spans = []
     for check in checks:
         limit = re.fullmatch(r"<= ([\d.]+)", str(check["bound"]))
