@@ -22,7 +22,7 @@ LOG = "log"
 _OF_RUN = f"{LOG}/run.md"  # what belongs to no proof
 _TEMPLATES = Path(__file__).with_name("templates")
 _NAME = re.compile(r"[a-z][a-z0-9_-]*")
-_LOOKS = ("command", "waited", "exchange said", "exchange stats", "answer")
+_LOOKS = ("command", "waited", "exchange said", "exchange stats", "answer", "decision")
 _MOST_INJECTIONS, _MOST_MEASUREMENTS = 2, 3  # events of a case that BUGLOG.md quotes
 Event = dict[str, Json]
 

@@ -19,6 +19,7 @@ from proofs.evidence import blobs, recorder, signature
 from proofs.evidence import statement as bundle
 from proofs.evidence.json_diff import differences
 from proofs.host import deployed
+from proofs.report import buglog
 from proofs.soak.criteria import PROOF as SOAK
 from proofs.verdict import Json, Verdict
 from proofs.verifier import event_order, host_actions, recompute
@@ -223,8 +224,6 @@ def _compare(body: bytes, statement: dict[str, Json], rebuilt: dict[str, Json]) 
 
 def _buglog(report: Report, events: list[dict[str, Json]]) -> None:
     """Check the rendered pages: people read them instead of the events, so they have to be of these events."""
-    from proofs.report import buglog
-
     if not buglog.exists(report.directory):
         report.skipped["buglog"] = "there is none"
         return

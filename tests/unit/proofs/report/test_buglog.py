@@ -219,6 +219,19 @@ def test_proof_that_was_cut_short_has_its_section(recorded: Path) -> None:
     assert "**ERROR**: the proof did not live to its verdict." in text
 
 
+def test_soak_has_its_last_decision_in_short(recorded: Path) -> None:
+    events = [{**event, "scope": event["scope"].replace("toy2", "soak")} for event in events_of(recorded)]
+    for event in events:
+        if event["kind"] in ("proof", "verdict") and event["scope"] == "soak":
+            event["data"]["name"] = "soak"
+    measured = next(event for event in events if event["kind"] == "measured" and event["scope"] == "soak")
+    decision = {"action": "COMPLETE", "reason": "its time is over", "psi": {}}
+    events.insert(events.index(measured), {**measured, "kind": "decision", "data": decision})
+    pages = buglog.render(recorded, rechained(events))
+    assert '  action="COMPLETE"  reason="its time is over"  psi=...' in pages["BUGLOG.md"]
+    assert "· soak · decision" in pages["log/soak.md"]
+
+
 def test_missing_blob_is_reported_and_no_page_is_compared(rendered: Path) -> None:
     next((rendered / "blobs").iterdir()).unlink()
     report = verify.verify(rendered, Requirements(None, lambda: LIVE))
