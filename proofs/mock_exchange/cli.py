@@ -13,6 +13,8 @@ from typing import Any
 
 from proofs.mock_exchange.client import Control, ControlError
 from proofs.mock_exchange.commands import COMMANDS
+from proofs.mock_exchange.control import ControlServer
+from proofs.mock_exchange.server import Exchange, ListenError
 from proofs.mock_exchange.settings import TYPES, Settings, SettingsError, from_mapping, read_script
 from proofs.mock_exchange.tape import TapeError
 
@@ -167,8 +169,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else list(argv)
     if argv[:1] == ["ctl"]:
         return _ctl(argv[1:])
-    from proofs.mock_exchange.server import ListenError
-
     try:
         return asyncio.run(_serve(read_settings(argv)))
     except (SettingsError, TapeError, ListenError) as error:
@@ -177,9 +177,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 async def _serve(settings: Settings) -> int:
-    from proofs.mock_exchange.control import ControlServer
-    from proofs.mock_exchange.server import Exchange
-
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
+from proofs.mock_exchange.market import Market
 from proofs.mock_exchange.protocols.wire import SPOILS
 
-if TYPE_CHECKING:
-    from proofs.mock_exchange.server import Exchange
 
-Run = Callable[["Exchange", dict[str, Any]], Awaitable[Any]]
+class CommandTarget(Protocol):
+    """What a command needs of the exchange that it is carried out on."""
+
+    market: Market
+    port: int
+    misbehaved: int
+
+    async def listen(self) -> None: ...
+    async def stop_listening(self) -> None: ...
+    def spawn(self, job: Coroutine[Any, Any, Any]) -> None: ...
+    def load_certificate(self, cert: str, key: str) -> None: ...
+
+
+Run = Callable[[CommandTarget, dict[str, Any]], Awaitable[Any]]
 SCOPES = ("all", "open", "next")
 
 
@@ -86,7 +98,7 @@ def _times(args: dict[str, Any]) -> int | None:
 
 
 @command("close", code=CODE, reason=Arg(str, "", "close reason"))
-async def _close(exchange: Exchange, args: dict[str, Any]) -> Any:
+async def _close(exchange: CommandTarget, args: dict[str, Any]) -> Any:
     """close every open connection properly; what was sent before is still read"""
     open_now = list(exchange.market.sessions)
     for session in open_now:
@@ -96,7 +108,7 @@ async def _close(exchange: Exchange, args: dict[str, Any]) -> Any:
 
 
 @command("abort")
-async def _abort(exchange: Exchange, args: dict[str, Any]) -> Any:
+async def _abort(exchange: CommandTarget, args: dict[str, Any]) -> Any:
     """reset every open connection (RST); what was not yet read may be lost to the client"""
     open_now = list(exchange.market.sessions)
     for session in open_now:
@@ -105,14 +117,14 @@ async def _abort(exchange: Exchange, args: dict[str, Any]) -> Any:
 
 
 @command("refuse", drop=Arg(bool, True, "also close the open connections"))
-async def _refuse(exchange: Exchange, args: dict[str, Any]) -> Any:
+async def _refuse(exchange: CommandTarget, args: dict[str, Any]) -> Any:
     """stop listening: connections are refused until `reopen`"""
     await exchange.stop_listening()
     return await _close(exchange, {"code": 1001, "reason": ""}) if args["drop"] else {}
 
 
 @command("reopen")
-async def _reopen(exchange: Exchange, args: dict[str, Any]) -> Any:
+async def _reopen(exchange: CommandTarget, args: dict[str, Any]) -> Any:
     """listen again on the same port"""
     await exchange.listen()
     return {"port": exchange.port}
@@ -124,7 +136,7 @@ async def _reopen(exchange: Exchange, args: dict[str, Any]) -> Any:
     retry_after=Arg(int, None, "seconds, for a Retry-After header"),
     times=TIMES,
 )
-async def _http(exchange: Exchange, args: dict[str, Any]) -> Any:
+async def _http(exchange: CommandTarget, args: dict[str, Any]) -> Any:
     """answer the next upgrade requests with an HTTP status"""
     try:
         HTTPStatus(args["status"])
@@ -135,13 +147,13 @@ async def _http(exchange: Exchange, args: dict[str, Any]) -> Any:
 
 
 @command("hang", times=TIMES)
-async def _hang(exchange: Exchange, args: dict[str, Any]) -> Any:
+async def _hang(exchange: CommandTarget, args: dict[str, Any]) -> Any:
     """accept the next TCP connections and never answer the upgrade (until `behave`)"""
     exchange.market.rules.set("hang", {}, _times(args))
 
 
 @command("accept_close", code=CODE, times=TIMES)
-async def _accept_close(exchange: Exchange, args: dict[str, Any]) -> Any:
+async def _accept_close(exchange: CommandTarget, args: dict[str, Any]) -> Any:
     """accept the next upgrades and close them at once"""
     exchange.market.rules.set("accept_close", {"code": args["code"]}, _times(args))
 
@@ -152,7 +164,7 @@ async def _accept_close(exchange: Exchange, args: dict[str, Any]) -> Any:
     scope=SCOPE,
     times=TIMES,
 )
-async def _silent(exchange: Exchange, args: dict[str, Any]) -> Any:
+async def _silent(exchange: CommandTarget, args: dict[str, Any]) -> Any:
     """say nothing any more, on connections that stay open"""
     if args["scope"] != "next":
         for session in list(exchange.market.sessions):
@@ -169,7 +181,7 @@ async def _silent(exchange: Exchange, args: dict[str, Any]) -> Any:
     scope=SCOPE,
     times=TIMES,
 )
-async def _garbage(exchange: Exchange, args: dict[str, Any]) -> Any:
+async def _garbage(exchange: CommandTarget, args: dict[str, Any]) -> Any:
     """send frames that claim to be trades and cannot be decoded (no trade number is spent)"""
     count = None if args["n"] < 0 else args["n"]
     scope = args["scope"] if count is None or args["scope"] == "next" else "open"
@@ -182,7 +194,7 @@ async def _garbage(exchange: Exchange, args: dict[str, Any]) -> Any:
 
 
 @command("behave")
-async def _behave(exchange: Exchange, args: dict[str, Any]) -> Any:
+async def _behave(exchange: CommandTarget, args: dict[str, Any]) -> Any:
     """end every misbehaviour (silent, garbage, http, hang, accept_close); listening and pace stay"""
     exchange.market.rules.clear()
     exchange.misbehaved += 1
@@ -192,19 +204,19 @@ async def _behave(exchange: Exchange, args: dict[str, Any]) -> Any:
 
 
 @command("pause")
-async def _pause(exchange: Exchange, args: dict[str, Any]) -> Any:
+async def _pause(exchange: CommandTarget, args: dict[str, Any]) -> Any:
     """a quiet market: no trades until `resume`; heartbeats go on"""
     exchange.market.paused = True
 
 
 @command("resume")
-async def _resume(exchange: Exchange, args: dict[str, Any]) -> Any:
+async def _resume(exchange: CommandTarget, args: dict[str, Any]) -> Any:
     """trades again, after `pause` or `--hold`"""
     exchange.market.paused = False
 
 
 @command("rate", rate=Arg(float, ..., "trades a second; 0 as fast as the client reads"))
-async def _rate(exchange: Exchange, args: dict[str, Any]) -> Any:
+async def _rate(exchange: CommandTarget, args: dict[str, Any]) -> Any:
     """another pace from now on"""
     if args["rate"] < 0:
         raise CommandError(f"rate: rate = {args['rate']}: expected 0 or more")
@@ -212,7 +224,7 @@ async def _rate(exchange: Exchange, args: dict[str, Any]) -> Any:
 
 
 @command("burst", n=Arg(int, ..., "trades"))
-async def _burst(exchange: Exchange, args: dict[str, Any]) -> Any:
+async def _burst(exchange: CommandTarget, args: dict[str, Any]) -> Any:
     """send the next n trades at once, paused or not (not beyond the count)"""
     numbers = exchange.market.numbers
     left = args["n"] if numbers.total is None else numbers.total - numbers.sent - numbers.lost
@@ -220,32 +232,32 @@ async def _burst(exchange: Exchange, args: dict[str, Any]) -> Any:
 
 
 @command("count", n=Arg(int, ..., "trades in all; -1 for no end"))
-async def _count(exchange: Exchange, args: dict[str, Any]) -> Any:
+async def _count(exchange: CommandTarget, args: dict[str, Any]) -> Any:
     """another total: stop sending once so many trades were sent"""
     exchange.market.numbers.total = None if args["n"] < 0 else args["n"]
 
 
 @command("close_after", n=Arg(int, ..., "trades on one connection; 0 for never"), times=Arg(int, -1, "-1: always"))
-async def _close_after(exchange: Exchange, args: dict[str, Any]) -> Any:
+async def _close_after(exchange: CommandTarget, args: dict[str, Any]) -> Any:
     """close each connection after it was sent n trades"""
     exchange.market.close_after = args["n"] or None
     exchange.market.closes_left = _times(args)
 
 
 @command("repeat", n=Arg(int, 1, "trades"))
-async def _repeat(exchange: Exchange, args: dict[str, Any]) -> Any:
+async def _repeat(exchange: CommandTarget, args: dict[str, Any]) -> Any:
     """send the last n trades again, with the same ids: counted as repeats, not as sent"""
     last = exchange.market.numbers.sent
     exchange.market.repeats.extend(range(max(1, last - args["n"] + 1), last + 1))
 
 
 @command("lose", n=Arg(int, 1, "trades"))
-async def _lose(exchange: Exchange, args: dict[str, Any]) -> Any:
+async def _lose(exchange: CommandTarget, args: dict[str, Any]) -> Any:
     """never send the next n trades: their numbers, and Gemini v1's socket_sequence, move on"""
     exchange.market.lose += args["n"]
 
 
 @command("tls", cert=Arg(str, ..., "PEM file"), key=Arg(str, ..., "PEM file"))
-async def _tls(exchange: Exchange, args: dict[str, Any]) -> Any:
+async def _tls(exchange: CommandTarget, args: dict[str, Any]) -> Any:
     """another certificate for the connections to come"""
     exchange.load_certificate(args["cert"], args["key"])

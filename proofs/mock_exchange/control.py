@@ -10,12 +10,10 @@ import asyncio
 import contextlib
 import json
 import os
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from proofs.mock_exchange.commands import COMMANDS, CommandError
-
-if TYPE_CHECKING:
-    from proofs.mock_exchange.server import Exchange
+from proofs.mock_exchange.server import Exchange, ListenError, reason
 
 LONGEST_BODY = 65_536
 
@@ -29,8 +27,6 @@ class ControlServer:
         self._server: asyncio.Server | None = None
 
     async def __aenter__(self) -> ControlServer:
-        from proofs.mock_exchange.server import ListenError, reason
-
         if self.address == "none":
             return self
         try:
@@ -77,8 +73,6 @@ class ControlServer:
         writer.close()
 
     async def _answer(self, method: str, target: str, body: bytes) -> tuple[str, dict[str, Any]]:
-        from proofs.mock_exchange.server import ListenError
-
         path, _, query = target.partition("?")
         match method, path:
             case "GET", "/stats":

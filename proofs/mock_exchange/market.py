@@ -7,9 +7,9 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-from proofs.mock_exchange.ledger import Ledger, now_ms
+from proofs.mock_exchange.ledger import ConnectionCount, Ledger, now_ms
 from proofs.mock_exchange.numbers import Numbers
 from proofs.mock_exchange.pace import Pace
 from proofs.mock_exchange.protocols.wire import Trade
@@ -17,13 +17,25 @@ from proofs.mock_exchange.rules import Rules
 from proofs.mock_exchange.settings import Settings
 from proofs.mock_exchange.tape import Tape, builtin, made_up, read_captures
 
-if TYPE_CHECKING:
-    from proofs.mock_exchange.session import Session
-
 #: Trades of the first lap's end shown as history, as many as the recorded snapshots hold.
 HISTORY = 50
 #: Garbage that claims to be a trade has ids from here on.
 SPURIOUS_IDS = 9_000_000_000
+
+
+class Connection(Protocol):
+    """What the market and the commands need of a connection; `session` has the only implementation."""
+
+    count: ConnectionCount
+    numbers: Numbers
+    garbage: int | None
+    garbage_kind: str
+
+    @property
+    def wants_trades(self) -> bool: ...
+    async def silence(self, what: str | None) -> None: ...
+    async def close(self, code: int = 1001, reason: str = "") -> None: ...
+    def abort(self) -> None: ...
 
 
 class Market:
@@ -45,7 +57,7 @@ class Market:
         self.pace = Pace(self.tape, settings.rate, settings.speed)
         self.ledger = Ledger()
         self.rules = Rules()
-        self.sessions: set[Session] = set()
+        self.sessions: set[Connection] = set()
         self.paused = settings.hold
         self.burst = 0
         self.lose = 0
@@ -106,7 +118,7 @@ class Market:
         """A trade for garbage: it spends no number, and its id is that of no other."""
         return replace(self.trade(number, tape), trade_id=SPURIOUS_IDS + number)
 
-    async def next_trades(self, session: Session, at_most: int) -> tuple[str, list[int]] | None:
+    async def next_trades(self, session: Connection, at_most: int) -> tuple[str, list[int]] | None:
         """Wait for this session's turn and for the next trade to be due: ("new" or "repeat", numbers).
 
         None when the session no longer wants trades. Turns go round in the order of asking, so that no
@@ -135,7 +147,7 @@ class Market:
                     self.pace.sent(loop.time(), session.numbers.next or taken[-1] + 1, len(taken))
                     return kind, taken
 
-    def headroom(self, session: Session) -> int:
+    def headroom(self, session: Connection) -> int:
         """How many trades may go out before something is due: a frame never holds more than these."""
         limits = [HISTORY, *(step - self.ledger.totals["sent"] for step in self.step_numbers[:1])]
         if self.close_after is not None and self.closes_left != 0:

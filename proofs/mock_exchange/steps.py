@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any, Protocol
 
 from proofs.mock_exchange.commands import CommandError, check
+from proofs.mock_exchange.market import Market
 from proofs.mock_exchange.settings import SettingsError
 
-if TYPE_CHECKING:
-    from proofs.mock_exchange.server import Exchange
-
 WHEN = ("after_sent", "after_s")
+
+
+class StepTarget(Protocol):
+    """What the steps need of their exchange: its count of trades, and somebody to carry a command out."""
+
+    market: Market
+
+    def spawn(self, job: Coroutine[Any, Any, Any]) -> None: ...
+    async def command(self, name: str, args: Mapping[str, Any]) -> dict[str, Any]: ...
 
 
 class Steps:
@@ -23,7 +30,7 @@ class Steps:
     that connection; one that fails when it is due (a port taken meanwhile) is passed over.
     """
 
-    def __init__(self, exchange: Exchange, do: Sequence[Mapping[str, Any]]) -> None:
+    def __init__(self, exchange: StepTarget, do: Sequence[Mapping[str, Any]]) -> None:
         self._exchange = exchange
         self._by_clock: list[Mapping[str, Any]] = []
         self._by_count: list[Mapping[str, Any]] = []
