@@ -1,4 +1,4 @@
-"""The command line: serve, or talk to an exchange that serves (`ctl`)."""
+"""The command line: settings as flags, help, exit codes."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
-from proofs.mock_exchange.client import Control, ControlError
 from proofs.mock_exchange.commands import COMMANDS
-from proofs.mock_exchange.control import ControlServer
+from proofs.mock_exchange.control import start_control, write_line
 from proofs.mock_exchange.server import Exchange, ListenError
-from proofs.mock_exchange.settings import TYPES, Settings, SettingsError, from_mapping, read_script
+from proofs.mock_exchange.settings import Settings, SettingsError, from_mapping, read_script
 from proofs.mock_exchange.tape import TapeError
 
 HELP = """\
@@ -35,8 +35,10 @@ that comes back gets the next number; none is sent twice, none is left out, unle
 sent once the kernel has taken it for a socket that was open. A file recorded by `hybrid-engine capture` is played with
 --capture, to whichever protocol asks.
 
-The first line on stdout is {"event":"ready","port":...,"control":...}; SIGTERM ends it, with a last line
-{"event":"final","stats":{...}}. Exit codes: 0 told to stop, 1 cannot start (one line says why), 2 usage.
+The first line on stdout is {"event":"ready","port":...}. After that it takes commands from stdin, one JSON object a
+line: {"command":"close","code":1012}. Each is answered with one line: {"ok":true,...}, or {"ok":false,"error":...}.
+SIGTERM ends it, with a last line {"event":"final","stats":{...}}. Exit codes: 0 stopped by a signal or by the end of
+stdin, 1 cannot start (one line says why), 2 usage.
 """
 
 EPILOG = """\
@@ -45,9 +47,9 @@ examples:
   python -m proofs.mock_exchange --count 2003 --rate 0 --close-after 1007 --close-times 1
   python -m proofs.mock_exchange --capture frames.jsonl --speed 10
   python -m proofs.mock_exchange --do 'http status=451 times=3' --do 'close after_sent=100'
-  python -m proofs.mock_exchange ctl 127.0.0.1:40123 stats
-  python -m proofs.mock_exchange ctl 127.0.0.1:40123 silent what=trades
-  curl -s 127.0.0.1:40123/stats;  curl -s 127.0.0.1:40123/command -d '{"command":"close"}'
+while it runs, typed or written to its stdin:
+  {"command": "stats", "brief": true}
+  {"command": "silent", "what": "trades"}
 """
 
 
@@ -70,7 +72,6 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add("--host", help=f"address to listen on ({d.host})")
     add("--port", type=int, help="port to listen on; 0 takes a free one (0)")
-    add("--control", metavar="ADDRESS", help=f"control channel: host:port, unix:/path or none ({d.control})")
     add(
         "--capture",
         dest="captures",
@@ -134,7 +135,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def commands_help() -> str:
     """The commands as `--help` shows them."""
-    lines = ["commands (ctl, POST /command, --do):"]
+    lines = ["commands (on stdin, --do):"]
     for name, one in sorted(COMMANDS.items()):
         args = " ".join(key if arg.default is ... else f"[{key}={arg.default}]" for key, arg in one.args.items())
         lines += [f"  {name} {args}".rstrip(), f"      {one.help}"]
@@ -166,68 +167,28 @@ def read_settings(argv: Sequence[str]) -> Settings:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve until told to stop; returns the exit code."""
-    argv = sys.argv[1:] if argv is None else list(argv)
-    if argv[:1] == ["ctl"]:
-        return _ctl(argv[1:])
     try:
-        return asyncio.run(_serve(read_settings(argv)))
+        stats = asyncio.run(_serve(read_settings(sys.argv[1:] if argv is None else argv)))
     except (SettingsError, TapeError, ListenError) as error:
         print(f"mock exchange: {error}", file=sys.stderr)
         return 1
+    with suppress(BrokenPipeError):
+        write_line({"event": "final", "stats": stats})
+    return 0
 
 
-async def _serve(settings: Settings) -> int:
+async def _serve(settings: Settings) -> dict[str, Any]:
+    """Serve until a signal or the end of standard input; returns the final stats."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    if settings.until_stdin_closes:
-        _watch_stdin(loop, stop)
-    exchange = Exchange(settings)
-    async with exchange, ControlServer(exchange, settings.control) as control:
-        ready = {"host": settings.host, "port": exchange.port, "control": control.address, "pid": os.getpid()}
-        _print({"event": "ready", **ready, "tls": settings.tls_cert is not None})
+    async with Exchange(settings) as exchange:
+        ready = {"host": settings.host, "port": exchange.port, "control": "stdin", "pid": os.getpid()}
+        write_line({"event": "ready", **ready, "tls": settings.tls_cert is not None})
+        start_control(exchange, stop.set if settings.until_stdin_closes else lambda: None)
         await stop.wait()
-    _print({"event": "final", "stats": exchange.stats()})
-    return 0
+    return exchange.stats()
 
 
-def _watch_stdin(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
-    def readable() -> None:
-        if not os.read(0, 4096):
-            loop.remove_reader(0)
-            stop.set()
-
-    loop.add_reader(0, readable)
-
-
-def _print(event: dict[str, Any]) -> None:
-    try:
-        print(json.dumps(event), flush=True)
-    except BrokenPipeError:  # nobody listens any more; do not fail a second time at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-
-
-def _ctl(argv: Sequence[str]) -> int:
-    if len(argv) < 2 or argv[0] in ("-h", "--help"):
-        print(
-            "usage: python -m proofs.mock_exchange ctl ADDRESS stats | COMMAND [key=value ...]\n",
-            file=sys.stderr,
-        )
-        print(commands_help(), file=sys.stderr)
-        return 0 if argv[:1] in (["-h"], ["--help"]) else 2
-    control = Control(argv[0])
-    try:
-        if argv[1] == "stats":
-            answer = control.stats()
-        else:
-            order = parse_order(" ".join(argv[1:]))
-            answer = control.command(order.pop("command"), **order)
-    except (ControlError, SettingsError) as error:
-        print(f"mock exchange: {error}", file=sys.stderr)
-        return 1
-    print(json.dumps(answer, indent=2))
-    return 0
-
-
-__all__ = ["TYPES", "build_parser", "main"]
+__all__ = ["build_parser", "main"]

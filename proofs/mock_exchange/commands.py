@@ -1,12 +1,16 @@
-"""What the exchange can be told while it runs. One table, for the control channel, scripts and the help."""
+"""The commands of a running exchange: one table, for standard input, scripts and the help."""
 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Protocol
+
+from websockets.exceptions import ProtocolError
+from websockets.frames import Close
 
 from proofs.mock_exchange.market import Market
 from proofs.mock_exchange.protocols.wire import SPOILS
@@ -23,6 +27,7 @@ class CommandTarget(Protocol):
     async def stop_listening(self) -> None: ...
     def spawn(self, job: Coroutine[Any, Any, Any]) -> None: ...
     def load_certificate(self, cert: str, key: str) -> None: ...
+    def stats(self, brief: bool = False) -> dict[str, Any]: ...
 
 
 Run = Callable[[CommandTarget, dict[str, Any]], Awaitable[Any]]
@@ -84,9 +89,14 @@ def check(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
             values[key] = None
             continue
         if arg.kind is float and isinstance(value, int) and not isinstance(value, bool):
-            value = float(value)
+            try:
+                value = float(value)
+            except OverflowError:
+                value = math.inf
         if key in given and (not isinstance(value, arg.kind) or (isinstance(value, bool) and arg.kind is not bool)):
             raise CommandError(f"{name}: {key} = {value!r}: expected {arg.kind.__name__}, {arg.help}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise CommandError(f"{name}: {key} = {value}: expected a finite number")
         if key in given and arg.allowed and value not in arg.allowed:
             raise CommandError(f"{name}: {key} = {value!r}: expected one of {', '.join(map(str, arg.allowed))}")
         values[key] = value
@@ -97,9 +107,25 @@ def _times(args: dict[str, Any]) -> int | None:
     return None if args["times"] < 0 else int(args["times"])
 
 
+def _check_close(code: int, reason: str = "") -> None:
+    try:
+        too_long = len(Close(code, reason).serialize()) > 125  # what a control frame holds
+    except (ProtocolError, ValueError) as error:
+        raise CommandError(f"close code {code}, reason {reason!r}: {error}") from None
+    if too_long:
+        raise CommandError(f"close reason {reason!r}: expected at most 123 bytes")
+
+
+@command("stats", brief=Arg(bool, False, "without the list of connections"))
+async def _stats(exchange: CommandTarget, args: dict[str, Any]) -> Any:
+    """everything counted since the start"""
+    return {"stats": exchange.stats(args["brief"])}
+
+
 @command("close", code=CODE, reason=Arg(str, "", "close reason"))
 async def _close(exchange: CommandTarget, args: dict[str, Any]) -> Any:
     """close every open connection properly; what was sent before is still read"""
+    _check_close(args["code"], args["reason"])
     open_now = list(exchange.market.sessions)
     for session in open_now:
         exchange.spawn(session.close(args["code"], args["reason"]))
@@ -155,6 +181,7 @@ async def _hang(exchange: CommandTarget, args: dict[str, Any]) -> Any:
 @command("accept_close", code=CODE, times=TIMES)
 async def _accept_close(exchange: CommandTarget, args: dict[str, Any]) -> Any:
     """accept the next upgrades and close them at once"""
+    _check_close(args["code"])
     exchange.market.rules.set("accept_close", {"code": args["code"]}, _times(args))
 
 

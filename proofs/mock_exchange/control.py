@@ -1,90 +1,80 @@
-"""The control channel: HTTP on a second loopback port or a Unix socket, JSON in and out.
-
-GET /stats            everything counted        GET /stats?brief=1    without the list of connections
-GET /commands         what can be told          POST /command         {"command": "close", "code": 1001}
-"""
+"""Takes commands from standard input, one JSON object a line, and answers each with one line on standard output."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import CancelledError
+from contextlib import suppress
 from typing import Any
 
-from proofs.mock_exchange.commands import COMMANDS, CommandError
-from proofs.mock_exchange.server import Exchange, ListenError, reason
+from proofs.mock_exchange.commands import CommandError
+from proofs.mock_exchange.server import Exchange, ListenError
 
-LONGEST_BODY = 65_536
+#: Bytes of a command with its newline; a longer one is refused.
+LONGEST_LINE = 65_536
+
+_output = threading.Lock()
 
 
-class ControlServer:
-    """`async with ControlServer(exchange, address)`: "host:port", "unix:/path" or "none"."""
+def start_control(exchange: Exchange, at_end: Callable[[], object]) -> None:
+    """Serve commands until standard input ends, then call `at_end`; call this on the exchange's event loop.
 
-    def __init__(self, exchange: Exchange, address: str) -> None:
-        self._exchange = exchange
-        self.address = address
-        self._server: asyncio.Server | None = None
+    Lines are read and answers written by a thread of its own; the commands run on the loop, as everything does that
+    changes the exchange. The thread reads a line only after it has written the answer to the one before. So whoever
+    does not read the answers delays no one but themselves: the loop never waits for standard input or output.
+    """
+    loop = asyncio.get_running_loop()
 
-    async def __aenter__(self) -> ControlServer:
-        if self.address == "none":
-            return self
-        try:
-            if self.address.startswith("unix:"):
-                path = self.address.removeprefix("unix:")
-                self._server = await asyncio.start_unix_server(self._serve, path)
-                os.chmod(path, 0o600)
-            else:
-                host, _, port = self.address.rpartition(":")
-                self._server = await asyncio.start_server(self._serve, host or "127.0.0.1", int(port))
-                bound = self._server.sockets[0].getsockname()
-                self.address = f"{bound[0]}:{bound[1]}"
-        except ValueError:
-            raise ListenError(f"control {self.address!r}: expected host:port, unix:/path or none") from None
-        except OSError as error:
-            raise ListenError(f"cannot listen on control {self.address}: {reason(error)}") from None
-        return self
+    def serve() -> None:
+        # OSError: nobody reads the answers any more, or the terminal is another job's. The others: the loop has ended.
+        with suppress(OSError, CancelledError, RuntimeError):
+            for line in _read_lines():
+                write_line(asyncio.run_coroutine_threadsafe(_answer(exchange, line), loop).result())
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(at_end)
 
-    async def __aexit__(self, *exc: object) -> None:
-        if self._server is not None:
-            self._server.close()
-        if self.address.startswith("unix:"):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(self.address.removeprefix("unix:"))
+    signal.signal(signal.SIGTTIN, signal.SIG_IGN)  # in the background of a terminal it serves on, without commands
+    threading.Thread(target=serve, name="control", daemon=True).start()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, TimeoutError):
-            async with asyncio.timeout(30):
-                head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-                method, target, _ = (head[0] + "  ").split(" ", 2)
-                headers = {key.strip().lower(): value.strip() for key, _, value in (h.partition(":") for h in head[1:])}
-                length = headers.get("content-length", "0")
-                size = int(length) if length.isdigit() else 0
-                body = await reader.readexactly(min(size, LONGEST_BODY))
-                status, answer = await self._answer(method, target, body)
-                data = json.dumps(answer).encode() + b"\n"
-                lines = [
-                    f"HTTP/1.1 {status}",
-                    "Content-Type: application/json",
-                    f"Content-Length: {len(data)}",
-                ]
-                writer.write("\r\n".join([*lines, "Connection: close", "", ""]).encode() + data)
-                await writer.drain()
-        writer.close()
 
-    async def _answer(self, method: str, target: str, body: bytes) -> tuple[str, dict[str, Any]]:
-        path, _, query = target.partition("?")
-        match method, path:
-            case "GET", "/stats":
-                return "200 OK", self._exchange.stats(brief="brief=1" in query)
-            case "GET", "/commands":
-                return "200 OK", {name: one.help for name, one in sorted(COMMANDS.items())}
-            case "POST", "/command":
-                try:
-                    told = json.loads(body)
-                    if not isinstance(told, dict) or not isinstance(told.get("command"), str):
-                        raise CommandError('expected {"command": name, ...}')
-                    return "200 OK", await self._exchange.command(told.pop("command"), told)
-                except (CommandError, ListenError, ValueError) as error:
-                    return "400 Bad Request", {"ok": False, "error": str(error)}
-        return "404 Not Found", {"ok": False, "error": "GET /stats, GET /commands or POST /command"}
+def write_line(message: Mapping[str, Any]) -> None:
+    """Print one JSON line, whole whichever thread prints. Raises OSError when nobody can read it any more."""
+    data = json.dumps(message).encode() + b"\n"
+    with _output:
+        while data:
+            data = data[os.write(1, data) :]
+
+
+def _read_lines() -> Iterator[bytes | None]:
+    """The lines of standard input; None for one that is too long."""
+    with open(0, "rb", closefd=False) as source:
+        while line := source.readline(LONGEST_LINE):
+            too_long = False
+            while len(line) == LONGEST_LINE and not line.endswith(b"\n"):
+                too_long, line = True, source.readline(LONGEST_LINE)
+            yield None if too_long else line
+
+
+async def _answer(exchange: Exchange, line: bytes | None) -> dict[str, Any]:
+    try:
+        name, args = _parse(line)
+        return await exchange.command(name, args)
+    except (CommandError, ListenError) as error:
+        return {"ok": False, "error": str(error)}
+
+
+def _parse(line: bytes | None) -> tuple[str, dict[str, Any]]:
+    if line is None:
+        raise CommandError(f"a command of more than {LONGEST_LINE} bytes")
+    try:
+        request = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise CommandError(f"not JSON: {error}") from None
+    if not isinstance(request, dict) or not isinstance(request.get("command"), str):
+        raise CommandError('expected {"command": name, ...}')
+    return request.pop("command"), request

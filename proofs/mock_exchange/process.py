@@ -15,15 +15,15 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 from urllib.parse import quote
 
-from proofs.mock_exchange.client import Control, ControlError
-
 START_TIMEOUT = 15.0
+ANSWER_TIMEOUT = 10.0
 STOP_TIMEOUT = 10.0
 
 #: How each kind of source is asked for; {s} is the symbol as the exchange spells it in a path.
@@ -43,41 +43,49 @@ class StartError(Exception):
     """The exchange did not start; the message is its own line."""
 
 
+class ControlError(Exception):
+    """The exchange refused a command (the message is its own), or did not answer (frozen, ended)."""
+
+
 class MockExchange:
     """Keyword arguments are the settings (see `Settings`); it runs from `start` to `stop`, or in a `with`.
 
-    The process ends with its parent, also when that is killed: it watches its standard input.
+    The process ends with its parent, also when that is killed: then its standard input ends. Commands go there as JSON
+    lines, and each is answered with one line on its standard output. Threads may share it: a lock lets one command at a
+    time be under way.
     """
 
     def __init__(self, **settings: Any) -> None:
         self._settings = {**settings, "until_stdin_closes": True}
-        self._process: subprocess.Popen[str] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lock = threading.Lock()
+        #: Output that was read beyond the last line that was taken.
+        self._pending = b""
+        #: Whether a command waits for its answer; also after its caller gave up.
+        self._unanswered = False
         self.ready: dict[str, Any] = {}
         #: The last stats, printed at the end; None if it was killed.
         self.final: dict[str, Any] | None = None
 
     def start(self) -> MockExchange:
+        """Start the process and wait until it listens. Raises StartError."""
         root = str(Path(__file__).resolve().parents[2])
         path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
         script = json.dumps(self._settings, default=str)
-        self._process = subprocess.Popen(
+        self._process = process = subprocess.Popen(
             [sys.executable, "-m", "proofs.mock_exchange", "--script", script],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
             env={**os.environ, "PYTHONPATH": path},
             start_new_session=True,  # Ctrl-C at a terminal is for whoever started it: it ends with that, not before
         )
-        assert self._process.stdout is not None
-        readable, _, _ = select.select([self._process.stdout], [], [], START_TIMEOUT)
-        line = self._process.stdout.readline() if readable else ""
-        if not line:
-            if not readable:
-                self._process.kill()
-            _, errors = self._process.communicate()
-            raise StartError(errors.strip() or f"the mock exchange said nothing for {START_TIMEOUT:g} s")
-        self.ready = json.loads(line)
+        try:
+            self.ready = self._read_line(process, START_TIMEOUT)
+        except ControlError as error:
+            process.kill()
+            _, errors = process.communicate()
+            raise StartError(errors.decode(errors="replace").strip() or str(error)) from None
         return self
 
     def stop(self) -> dict[str, Any] | None:
@@ -88,13 +96,13 @@ class MockExchange:
         process.send_signal(signal.SIGCONT)
         process.terminate()
         try:
-            out, _ = process.communicate(timeout=STOP_TIMEOUT)
+            output, _ = process.communicate(timeout=STOP_TIMEOUT)
         except subprocess.TimeoutExpired:
             process.kill()
-            out, _ = process.communicate()
-        for line in out.splitlines():
+            output, _ = process.communicate()
+        for line in (self._pending + output).split(b"\n")[:-1]:  # killed, it may leave part of a line
             event = json.loads(line)
-            if event["event"] == "final":
+            if event.get("event") == "final":
                 self.final = event["stats"]
         return self.final
 
@@ -115,10 +123,6 @@ class MockExchange:
     def port(self) -> int:
         return int(self.ready["port"])
 
-    @property
-    def control(self) -> Control:
-        return Control(str(self.ready["control"]))
-
     def kill(self, number: int = signal.SIGKILL) -> None:
         """Send it a signal: SIGKILL, or SIGSTOP and SIGCONT for a silence nobody planned."""
         os.kill(self.pid, number)
@@ -130,10 +134,48 @@ class MockExchange:
         return f"{scheme}://{host}:{self.port}" + PATHS[kind].format(s=quote(symbol))
 
     def stats(self, brief: bool = False) -> dict[str, Any]:
-        return self.control.stats(brief)
+        """Everything counted since the start; `brief` without the connections one by one. Raises ControlError."""
+        stats: dict[str, Any] = self.command("stats", brief=brief)["stats"]
+        return stats
 
     def command(self, name: str, **args: Any) -> dict[str, Any]:
-        return self.control.command(name, **args)
+        """Carry out a command; the answer has `at_ms` and `mono_ns`, when it took effect. Raises ControlError."""
+        with self._lock:
+            process = self._process
+            if process is None or process.stdin is None:
+                raise ControlError("the mock exchange is not running")
+            if self._unanswered:  # the answer that an earlier caller did not wait for comes first
+                self._read_answer(process)
+            try:
+                process.stdin.write(json.dumps({"command": name, **args}, default=str).encode() + b"\n")
+                process.stdin.flush()
+            except OSError:
+                raise ControlError("the mock exchange has ended") from None
+            self._unanswered = True
+            answer = self._read_answer(process)
+        if not answer["ok"]:
+            raise ControlError(str(answer["error"]))
+        return answer
+
+    def _read_answer(self, process: subprocess.Popen[bytes]) -> dict[str, Any]:
+        answer = self._read_line(process, ANSWER_TIMEOUT)
+        self._unanswered = False
+        return answer
+
+    def _read_line(self, process: subprocess.Popen[bytes], timeout: float) -> dict[str, Any]:
+        """The next line of its output. Raises ControlError when there is none in time."""
+        assert process.stdout is not None
+        deadline = time.monotonic() + timeout
+        while b"\n" not in self._pending:
+            if not select.select([process.stdout], [], [], max(0.0, deadline - time.monotonic()))[0]:
+                raise ControlError(f"no answer from the mock exchange within {timeout:g} s")
+            chunk = os.read(process.stdout.fileno(), 65_536)
+            if not chunk:
+                raise ControlError("the mock exchange has ended")
+            self._pending += chunk
+        line, _, self._pending = self._pending.partition(b"\n")
+        message: dict[str, Any] = json.loads(line)
+        return message
 
     def wait(self, timeout: float = 20.0, **at_least: int) -> dict[str, Any]:
         """Until every named count (sent, accepted, rejected, subscribed, open, complete ...) is so high.
@@ -152,6 +194,3 @@ class MockExchange:
                 now = {name: stats[name] for name in at_least}
                 raise TimeoutError(f"mock exchange: waited {timeout:g} s for {at_least}, it is {now}")
             time.sleep(0.02)
-
-
-__all__ = ["PATHS", "ControlError", "MockExchange", "StartError"]

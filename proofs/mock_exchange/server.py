@@ -198,8 +198,9 @@ class Exchange:
             raise CommandError("tls: the exchange was started without a certificate")
         try:
             self._tls.load_cert_chain(cert, key)
-        except (OSError, ssl.SSLError) as error:
-            raise CommandError(f"cannot load {cert} with {key}: {error.strerror or error}") from None
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or error
+            raise CommandError(f"cannot load {cert} with {key}: {why}") from None
 
     def _hello(self, *_: object) -> None:
         self.market.ledger.tls_hellos += 1

@@ -20,7 +20,6 @@ class Settings:
 
     host: str = "127.0.0.1"
     port: int = 0
-    control: str = "127.0.0.1:0"
     captures: tuple[str, ...] = ()
     seed: int | None = None
     count: int | None = None

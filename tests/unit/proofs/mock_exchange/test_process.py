@@ -1,4 +1,4 @@
-"""The mock exchange as a process: ready line, control channel, scripts, ports, signals, TLS."""
+"""The mock exchange as a process: ready line, answers, scripts, ports, signals, TLS."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-import urllib.error
-import urllib.request
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +17,7 @@ import pytest
 import trustme
 import websocket
 
-from proofs.mock_exchange import Control, ControlError, MockExchange, StartError
+from proofs.mock_exchange import ControlError, MockExchange, StartError, process
 from tests.support.exchange_client import Client
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -43,34 +42,34 @@ def run(*flags: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_with_its_final_stats(number: int) -> None:
-    with running("--count", "50", "--rate", "0", "--noise", "0") as (process, ready):
+    with running("--count", "50", "--rate", "0", "--noise", "0") as (child, ready):
         assert ready["event"] == "ready"
-        assert ready["pid"] == process.pid
+        assert ready["pid"] == child.pid
         with Client(f"ws://127.0.0.1:{ready['port']}/ws/btcusdt@trade") as client:
             client.read_until(lambda c: len(c.ids) == 50)
-            process.send_signal(number)
+            child.send_signal(number)
             client.read_until(lambda c: False)
             assert client.close_code == 1001
-        out, _ = process.communicate(timeout=10)
+        out, _ = child.communicate(timeout=10)
         final = json.loads(out)
-        assert process.returncode == 0
+        assert child.returncode == 0
     assert (final["event"], final["stats"]["sent"], final["stats"]["complete"]) == ("final", 50, True)
     (connection,) = final["stats"]["connections"]
     assert (connection["sent"], connection["open"]) == (50, False)
 
 
 def test_a_client_that_does_not_answer_does_not_hold_up_the_end() -> None:
-    with running("--rate", "0") as (process, ready):
+    with running("--rate", "0") as (child, ready):
         with socket.create_connection(("127.0.0.1", ready["port"])) as raw:
             raw.sendall(
                 b"GET /ws/btcusdt@trade HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                 b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
             )
             assert raw.recv(12) == b"HTTP/1.1 101"
-            process.send_signal(signal.SIGTERM)
-            out, _ = process.communicate(timeout=8)
+            child.send_signal(signal.SIGTERM)
+            out, _ = child.communicate(timeout=8)
         assert json.loads(out)["stats"]["sent"] > 0
-        assert process.returncode == 0
+        assert child.returncode == 0
 
 
 def test_an_occupied_port_is_one_line_and_code_1() -> None:
@@ -79,7 +78,6 @@ def test_an_occupied_port_is_one_line_and_code_1() -> None:
         done = run("--port", str(port))
         assert (done.returncode, done.stdout) == (1, "")
         assert done.stderr == f"mock exchange: cannot listen on 127.0.0.1:{port}: Address already in use\n"
-        assert run("--control", f"127.0.0.1:{port}").returncode == 1
         with pytest.raises(StartError, match="cannot listen"):
             MockExchange(port=port).start()
 
@@ -98,7 +96,6 @@ def test_an_occupied_port_is_one_line_and_code_1() -> None:
         (["--script", '{"coutn": 5}'], "unknown setting 'coutn'"),
         (["--script", '{"count": "5"}'], "count = '5': expected int"),
         (["--script", "/nowhere.toml"], "No such file"),
-        (["--control", "nonsense"], "expected host:port"),
     ],
 )
 def test_what_cannot_be_is_one_line_and_code_1(flags: list[str], says: str) -> None:
@@ -113,7 +110,6 @@ def test_help_teaches() -> None:
     for word in ("/v1/marketdata/", "--close-after", "ready", "examples:", "silent", "retry_after", "after_sent"):
         assert word in done.stdout
     assert run("--no-such-flag").returncode == 2
-    assert run("ctl").returncode == 2
 
 
 def test_a_script_in_toml_tells_it_what_to_do_when(tmp_path: Path) -> None:
@@ -141,39 +137,45 @@ def test_a_step_may_come_by_the_clock() -> None:
         assert client.close_code == 4001
 
 
-def test_control_over_http() -> None:
+def test_a_late_answer_is_not_taken_for_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
     with MockExchange(hold=True) as exchange:
-        base = f"http://{exchange.ready['control']}"
-        with urllib.request.urlopen(f"{base}/stats?brief=1") as answer:
-            assert json.load(answer)["paused"] is True
-        with urllib.request.urlopen(f"{base}/commands") as answer:
-            assert "silent" in json.load(answer)
-        with urllib.request.urlopen(f"{base}/command", data=b'{"command": "resume"}') as answer:
-            told = json.load(answer)
-        assert told["ok"] is True
-        assert exchange.ready["pid"] > 0 < told["mono_ns"]
-        for path, data in (("/command", b"not json"), ("/command", b"[]"), ("/nothing", None)):
-            with pytest.raises(urllib.error.HTTPError) as caught:
-                urllib.request.urlopen(f"{base}{path}", data=data)
-            assert "error" in json.load(caught.value)
-        assert exchange.stats()["paused"] is False
+        exchange.kill(signal.SIGSTOP)
+        monkeypatch.setattr(process, "ANSWER_TIMEOUT", 0.2)
+        for command in ("stats", "pause"):
+            with pytest.raises(ControlError, match="no answer"):
+                exchange.command(command)
+        exchange.kill(signal.SIGCONT)
+        monkeypatch.undo()
+        assert exchange.command("resume")["command"] == "resume"
 
 
-def test_control_over_a_unix_socket_and_the_command_line(tmp_path: Path) -> None:
-    address = f"unix:{tmp_path}/control"
-    with MockExchange(control=address, hold=True) as exchange:
-        assert (tmp_path / "control").stat().st_mode & 0o777 == 0o600
-        assert Control(address).command("rate", rate=7)["ok"]
-        done = run("ctl", address, "http", "status=429", "retry_after=3", "times=-1")
-        assert (done.returncode, json.loads(done.stdout)["command"]) == (0, "http")
-        stats = json.loads(run("ctl", address, "stats").stdout)
-        assert stats["rules"] == {"http": {"status": 429, "retry_after": 3, "left": None}}
-        assert exchange.stats()["rate"] == 7
-        refused = run("ctl", address, "explode")
-        assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
-    assert not (tmp_path / "control").exists()
-    with pytest.raises(ControlError, match="no exchange at"):
-        Control(address).stats()
+def test_threads_get_their_own_answers() -> None:
+    wrong: list[object] = []
+
+    def ask(name: str) -> None:
+        wrong.extend(answer for _ in range(50) if (answer := exchange.command(name)["command"]) != name)
+
+    with MockExchange(hold=True) as exchange:
+        threads = [threading.Thread(target=ask, args=[name]) for name in ("pause", "resume", "behave", "stats")]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert wrong == []
+
+
+def test_a_dead_exchange_does_not_answer() -> None:
+    exchange = MockExchange()
+    with pytest.raises(ControlError, match="not running"):
+        exchange.stats()
+    exchange.start()
+    exchange.kill()
+    for _ in range(2):
+        with pytest.raises(ControlError, match="has ended"):
+            exchange.stats()
+    assert exchange.stop() is None
+    with pytest.raises(ControlError, match="not running"):
+        exchange.stats()
 
 
 def test_it_ends_with_its_parent() -> None:
