@@ -1,5 +1,10 @@
-"""A stand-in for the exchanges: Binance, Gemini, Coinbase and Kraken on one port, counted and obedient."""
+"""A mock exchange: the protocols of Binance, Gemini, Coinbase and Kraken on one port, with faults on command.
 
-from proofs.mock_exchange.process import PATHS, ControlError, MockExchange, StartError
+It counts what it sends. It runs as a process of its own and imports nothing of `proofs` outside this package.
+"""
 
-__all__ = ["PATHS", "ControlError", "MockExchange", "StartError"]
+from proofs.mock_exchange.errors import MockExchangeError
+from proofs.mock_exchange.process import ControlError, MockExchange, StartError
+from proofs.mock_exchange.protocols.registry import PATHS
+
+__all__ = ["PATHS", "ControlError", "MockExchange", "MockExchangeError", "StartError"]

@@ -14,9 +14,9 @@ from typing import Any
 
 from proofs.mock_exchange.commands import COMMANDS
 from proofs.mock_exchange.control import start_control, write_line
-from proofs.mock_exchange.server import Exchange, ListenError
+from proofs.mock_exchange.errors import MockExchangeError
+from proofs.mock_exchange.server import Exchange
 from proofs.mock_exchange.settings import Settings, SettingsError, from_mapping, read_script
-from proofs.mock_exchange.tape import TapeError
 
 HELP = """\
 A mock exchange on one port of the loopback: Binance spot, Gemini, Coinbase, Kraken, told apart by path.
@@ -29,11 +29,11 @@ A mock exchange on one port of the loopback: Binance spot, Gemini, Coinbase, Kra
   /coinbase           then {"type":"subscribe","product_ids":["BTC-USD"],"channels":["matches","heartbeat"]}
   /v2                 then {"method":"subscribe","params":{"channel":"trade","symbol":["BTC/USD"]}}      Kraken
 
-It plays recorded trades (or made-up ones) among real noise, numbered 1, 2, 3 ... across all connections: the
+It plays recorded trades (or generated ones) among real noise, numbered 1, 2, 3 ... across all connections: the
 number is the trade's id (Binance t or a; Gemini v1 tid, v2 event_id, now t; Coinbase and Kraken trade_id). A client
-that comes back gets the next number; none is sent twice, none is left out, unless it is told so. A trade counts as
+that reconnects gets the next number; none is sent twice or left out, except by command. A trade counts as
 sent once the kernel has taken it for a socket that was open. A file recorded by `hybrid-engine capture` is played with
---capture, to whichever protocol asks.
+--capture, on every protocol.
 
 The first line on stdout is {"event":"ready","port":...}. After that it takes commands from stdin, one JSON object a
 line: {"command":"close","code":1012}. Each is answered with one line: {"ok":true,...}, or {"ok":false,"error":...}.
@@ -142,34 +142,34 @@ def commands_help() -> str:
     return "\n".join(lines)
 
 
-def parse_order(text: str) -> dict[str, Any]:
+def parse_command(text: str) -> dict[str, Any]:
     """`name key=value ...` as a table; numbers and true/false/null are read as such."""
     name, *pairs = text.split()
-    order: dict[str, Any] = {"command": name}
+    command: dict[str, Any] = {"command": name}
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals:
-            raise SettingsError(f"{text!r}: expected name key=value ..., found {pair!r}")
+            raise SettingsError(f"{text!r}: expected name key=value ..., not {pair!r}")
         try:
-            order[key] = json.loads(value)
+            command[key] = json.loads(value)
         except ValueError:
-            order[key] = value
-    return order
+            command[key] = value
+    return command
 
 
 def read_settings(argv: Sequence[str]) -> Settings:
-    given = vars(build_parser().parse_args(argv))
-    values = read_script(given.pop("script")) if "script" in given else {}
-    if "do" in given:
-        given["do"] = [parse_order(text) for text in given["do"] if text.strip()]
-    return from_mapping({**values, **given})
+    options = vars(build_parser().parse_args(argv))
+    values = read_script(options.pop("script")) if "script" in options else {}
+    if "do" in options:
+        options["do"] = [parse_command(text) for text in options["do"] if text.strip()]
+    return from_mapping({**values, **options})
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve until told to stop; returns the exit code."""
     try:
         stats = asyncio.run(_serve(read_settings(sys.argv[1:] if argv is None else argv)))
-    except (SettingsError, TapeError, ListenError) as error:
+    except MockExchangeError as error:
         print(f"mock exchange: {error}", file=sys.stderr)
         return 1
     with suppress(BrokenPipeError):

@@ -12,8 +12,9 @@ from typing import Any, Protocol
 from websockets.exceptions import ProtocolError
 from websockets.frames import Close
 
+from proofs.mock_exchange.errors import MockExchangeError
 from proofs.mock_exchange.market import Market
-from proofs.mock_exchange.protocols.wire import SPOILS
+from proofs.mock_exchange.protocols.base import GARBAGE_KINDS
 
 
 class CommandTarget(Protocol):
@@ -21,7 +22,7 @@ class CommandTarget(Protocol):
 
     market: Market
     port: int
-    misbehaved: int
+    behave_count: int
 
     async def listen(self) -> None: ...
     async def stop_listening(self) -> None: ...
@@ -34,7 +35,7 @@ Run = Callable[[CommandTarget, dict[str, Any]], Awaitable[Any]]
 SCOPES = ("all", "open", "next")
 
 
-class CommandError(Exception):
+class CommandError(MockExchangeError):
     """A command that is unknown or has a wrong argument; the message says what is allowed."""
 
 
@@ -59,12 +60,12 @@ class Command:
 
 COMMANDS: dict[str, Command] = {}
 TIMES = Arg(int, 1, "how many connections; 0 undoes it, -1 until `behave`")
-SCOPE = Arg(str, "all", "open ones and all to come, open ones only, or the next `times`", SCOPES)
+SCOPE = Arg(str, "all", "open connections and all later ones, open ones only, or the next `times`", SCOPES)
 CODE = Arg(int, 1001, "close code")
 
 
 def command(name: str, **args: Arg) -> Callable[[Run], Run]:
-    """Enter a function into the table; its docstring is the help."""
+    """Add a function to the table; its docstring is the help."""
 
     def add(run: Run) -> Run:
         COMMANDS[name] = Command((run.__doc__ or "").strip(), args, run)
@@ -73,16 +74,16 @@ def command(name: str, **args: Arg) -> Callable[[Run], Run]:
     return add
 
 
-def check(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of command `name`, defaults filled in; CommandError names what is wrong."""
+def check(name: str, args: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of command `name` with its defaults. Raises CommandError, which names what is wrong."""
     if name not in COMMANDS:
         raise CommandError(f"unknown command {name!r}: expected one of {', '.join(sorted(COMMANDS))}")
     known = COMMANDS[name].args
-    if unknown := sorted(given.keys() - known.keys()):
+    if unknown := sorted(args.keys() - known.keys()):
         raise CommandError(f"{name}: unknown argument {unknown[0]!r}: expected {', '.join(known) or 'none'}")
     values: dict[str, Any] = {}
     for key, arg in known.items():
-        value = given.get(key, arg.default)
+        value = args.get(key, arg.default)
         if value is ...:
             raise CommandError(f"{name}: needs {key} ({arg.help})")
         if value is None and arg.default is None:
@@ -93,11 +94,11 @@ def check(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
                 value = float(value)
             except OverflowError:
                 value = math.inf
-        if key in given and (not isinstance(value, arg.kind) or (isinstance(value, bool) and arg.kind is not bool)):
+        if key in args and (not isinstance(value, arg.kind) or (isinstance(value, bool) and arg.kind is not bool)):
             raise CommandError(f"{name}: {key} = {value!r}: expected {arg.kind.__name__}, {arg.help}")
         if isinstance(value, float) and not math.isfinite(value):
             raise CommandError(f"{name}: {key} = {value}: expected a finite number")
-        if key in given and arg.allowed and value not in arg.allowed:
+        if key in args and arg.allowed and value not in arg.allowed:
             raise CommandError(f"{name}: {key} = {value!r}: expected one of {', '.join(map(str, arg.allowed))}")
         values[key] = value
     return values
@@ -192,7 +193,7 @@ async def _accept_close(exchange: CommandTarget, args: dict[str, Any]) -> Any:
     times=TIMES,
 )
 async def _silent(exchange: CommandTarget, args: dict[str, Any]) -> Any:
-    """say nothing any more, on connections that stay open"""
+    """send nothing any more, on connections that stay open"""
     if args["scope"] != "next":
         for session in list(exchange.market.sessions):
             await session.silence(args["what"])
@@ -203,13 +204,13 @@ async def _silent(exchange: CommandTarget, args: dict[str, Any]) -> Any:
 
 @command(
     "garbage",
-    what=Arg(str, "mixed", "which kind; mixed: each in turn", ("mixed", *SPOILS)),
-    n=Arg(int, 20, "frames on each connection, at once; -1: no end, in place of the trades, at their pace"),
+    what=Arg(str, "mixed", "which kind; mixed: each in turn", ("mixed", *GARBAGE_KINDS)),
+    n=Arg(int, 20, "frames on each connection, at once; -1: endless, in place of the trades, at their pace"),
     scope=SCOPE,
     times=TIMES,
 )
 async def _garbage(exchange: CommandTarget, args: dict[str, Any]) -> Any:
-    """send frames that claim to be trades and cannot be decoded (no trade number is spent)"""
+    """send frames that claim to be trades and cannot be decoded (they use up no trade number)"""
     count = None if args["n"] < 0 else args["n"]
     scope = args["scope"] if count is None or args["scope"] == "next" else "open"
     if scope != "next":
@@ -222,9 +223,9 @@ async def _garbage(exchange: CommandTarget, args: dict[str, Any]) -> Any:
 
 @command("behave")
 async def _behave(exchange: CommandTarget, args: dict[str, Any]) -> Any:
-    """end every misbehaviour (silent, garbage, http, hang, accept_close); listening and pace stay"""
+    """end every fault (silent, garbage, http, hang, accept_close); listening and pace stay"""
     exchange.market.rules.clear()
-    exchange.misbehaved += 1
+    exchange.behave_count += 1
     for session in list(exchange.market.sessions):
         session.garbage = 0
         await session.silence(None)
@@ -286,5 +287,5 @@ async def _lose(exchange: CommandTarget, args: dict[str, Any]) -> Any:
 
 @command("tls", cert=Arg(str, ..., "PEM file"), key=Arg(str, ..., "PEM file"))
 async def _tls(exchange: CommandTarget, args: dict[str, Any]) -> Any:
-    """another certificate for the connections to come"""
+    """another certificate for later connections"""
     exchange.load_certificate(args["cert"], args["key"])

@@ -13,7 +13,8 @@ from contextlib import suppress
 from typing import Any
 
 from proofs.mock_exchange.commands import CommandError
-from proofs.mock_exchange.server import Exchange, ListenError
+from proofs.mock_exchange.errors import MockExchangeError
+from proofs.mock_exchange.server import Exchange
 
 #: Bytes of a command with its newline; a longer one is refused.
 LONGEST_LINE = 65_536
@@ -64,7 +65,7 @@ async def _answer(exchange: Exchange, line: bytes | None) -> dict[str, Any]:
     try:
         name, args = _parse(line)
         return await exchange.command(name, args)
-    except (CommandError, ListenError) as error:
+    except MockExchangeError as error:
         return {"ok": False, "error": str(error)}
 
 

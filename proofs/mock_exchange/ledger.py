@@ -1,4 +1,4 @@
-"""What was sent, counted where it happened. Nothing here is computed from anything else."""
+"""Counts of what was sent, taken where it happened; none is computed from another."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import Counter, deque
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-#: Connections and accepts remembered one by one; the sums know all of them.
+#: So many connections and accepts are listed one by one; the sums count all of them.
 REMEMBERED = 2000
 
 
@@ -59,12 +59,12 @@ class Ledger:
         self.connections: deque[ConnectionCount] = deque(maxlen=REMEMBERED)
         self.open: dict[int, ConnectionCount] = {}
 
-    def asked(self) -> None:
+    def record_request(self) -> None:
         """An upgrade request arrived."""
         self.requests += 1
         self.requests_ms.append(now_ms())
 
-    def accept(self, path: str, protocol: str) -> ConnectionCount:
+    def record_accept(self, path: str, protocol: str) -> ConnectionCount:
         self.accepted += 1
         count = ConnectionCount(self.accepted, path, protocol, now_ms(), time.monotonic_ns())
         self.accepts_ms.append(count.accepted_ms)
@@ -72,14 +72,14 @@ class Ledger:
         self.open[count.id] = count
         return count
 
-    def closed(self, count: ConnectionCount, code: int | None) -> None:
+    def record_close(self, count: ConnectionCount, code: int | None) -> None:
         count.open = False
         count.closed_ms = now_ms()
         count.close_code = code
         self.open.pop(count.id, None)
 
-    def sent(self, count: ConnectionCount, number: int, symbol: str) -> None:
-        """Trade `number` was handed to an open socket."""
+    def record_sent(self, count: ConnectionCount, number: int, symbol: str) -> None:
+        """An open socket took trade `number`."""
         at = now_ms()
         count.sent += 1
         count.sent_by_symbol[symbol] = count.sent_by_symbol.get(symbol, 0) + 1
@@ -89,10 +89,10 @@ class Ledger:
         self.totals["sent"] += 1
         self.by_symbol[symbol] += 1
 
-    def add(self, count: ConnectionCount, what: str, by: int = 1) -> None:
-        """Something that is no news: history, noise, heartbeats, garbage, repeats, heard."""
-        setattr(count, what, getattr(count, what) + by)
-        self.totals[what] += by
+    def add(self, count: ConnectionCount, kind: str) -> None:
+        """Count a frame without a new trade: history, noise, heartbeats, garbage, repeats; heard: from the client."""
+        setattr(count, kind, getattr(count, kind) + 1)
+        self.totals[kind] += 1
 
     def as_dict(self) -> dict[str, Any]:
         names = ("sent", "history", "noise", "heartbeats", "garbage", "repeats", "lost", "heard")

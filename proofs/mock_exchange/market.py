@@ -1,4 +1,4 @@
-"""The one market behind all connections: whose turn it is, which trade is next, and what is in force."""
+"""The one market behind all connections: whose turn it is, which trade is next, and which faults are in force."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from typing import Any, Protocol
 from proofs.mock_exchange.ledger import ConnectionCount, Ledger, now_ms
 from proofs.mock_exchange.numbers import Numbers
 from proofs.mock_exchange.pace import Pace
-from proofs.mock_exchange.protocols.wire import Trade
+from proofs.mock_exchange.protocols.base import Trade
 from proofs.mock_exchange.rules import Rules
 from proofs.mock_exchange.settings import Settings
-from proofs.mock_exchange.tape import Tape, builtin, made_up, read_captures
+from proofs.mock_exchange.tape import Tape, builtin_tape, random_walk, read_captures
 
 #: Trades of the first lap's end shown as history, as many as the recorded snapshots hold.
 HISTORY = 50
 #: Garbage that claims to be a trade has ids from here on.
-SPURIOUS_IDS = 9_000_000_000
+GARBAGE_IDS = 9_000_000_000
 
 
 class Connection(Protocol):
@@ -43,12 +43,12 @@ class Market:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.builtin = builtin()
+        self.builtin = builtin_tape()
         self.noise_per_trade = settings.noise
         if settings.captures:
             self.tape = read_captures([Path(path) for path in settings.captures])
         elif settings.seed is not None:
-            self.tape = made_up(settings.seed)
+            self.tape = random_walk(settings.seed)
         else:
             self.tape = self.builtin
             # The excerpt's noise is gathered from several recordings: spread it evenly.
@@ -74,16 +74,16 @@ class Market:
     # -- waiting ------------------------------------------------------------------------------------------
 
     def notify(self) -> None:
-        """Something a waiter may be waiting for has changed."""
+        """Wake the waiters: something that they may wait for has changed."""
         self._changed.set()
         self._changed = asyncio.Event()
 
-    async def until(self, holds: Callable[[], bool]) -> None:
-        while not holds():
+    async def wait_until(self, condition: Callable[[], bool]) -> None:
+        while not condition():
             await self._changed.wait()
 
-    async def nap(self, seconds: float) -> None:
-        """Sleep, but no longer than until the next change."""
+    async def wait_for_change(self, seconds: float) -> None:
+        """Sleep until the next change, at most so long."""
         changed = self._changed
         try:
             async with asyncio.timeout(seconds):
@@ -101,7 +101,7 @@ class Market:
         return Trade(number, trade_id, item.symbol, item.price, item.size, item.taker, at)
 
     def history(self, numbers: Numbers, tape: Tape) -> list[Trade]:
-        """What was traded before now, oldest first: the last of the tape, then what was really sent."""
+        """The trades before now, oldest first: the tape's last ones, then those that were sent."""
         last = (numbers.next or (numbers.total or 0) + 1) - 1
         laps = -(-HISTORY // len(tape.items)) * len(tape.items)
         trades = []
@@ -114,15 +114,15 @@ class Market:
                 trades.append(Trade(number, trade_id, item.symbol, item.price, item.size, item.taker, now_ms()))
         return trades
 
-    def spurious(self, number: int, tape: Tape) -> Trade:
-        """A trade for garbage: it spends no number, and its id is that of no other."""
-        return replace(self.trade(number, tape), trade_id=SPURIOUS_IDS + number)
+    def garbage_trade(self, number: int, tape: Tape) -> Trade:
+        """A trade to make garbage of: it uses up no number, and no other trade has its id."""
+        return replace(self.trade(number, tape), trade_id=GARBAGE_IDS + number)
 
     async def next_trades(self, session: Connection, at_most: int) -> tuple[str, list[int]] | None:
         """Wait for this session's turn and for the next trade to be due: ("new" or "repeat", numbers).
 
-        None when the session no longer wants trades. Turns go round in the order of asking, so that no
-        connection starves another.
+        None when the session no longer wants trades. Sessions take turns in the order in which they call this, so that
+        none starves another.
         """
 
         def ready() -> bool:
@@ -130,25 +130,25 @@ class Market:
 
         loop = asyncio.get_running_loop()
         while True:
-            await self.until(lambda: not session.wants_trades or ready())
+            await self.wait_until(lambda: not session.wants_trades or ready())
             if not session.wants_trades:
                 return None
             async with self._turn:
                 while session.wants_trades and ready():
                     delay = 0.0 if self.burst else self.pace.delay(loop.time())
                     if delay > 0:
-                        await self.nap(delay)
+                        await self.wait_for_change(delay)
                         continue
                     if self.repeats:
-                        kind, taken = "repeat", [self.repeats.popleft()]
+                        kind, numbers = "repeat", [self.repeats.popleft()]
                     else:
-                        kind, taken = "new", session.numbers.take(min(at_most, self.burst or at_most))
-                    self.burst = max(0, self.burst - len(taken))
-                    self.pace.sent(loop.time(), session.numbers.next or taken[-1] + 1, len(taken))
-                    return kind, taken
+                        kind, numbers = "new", session.numbers.take(min(at_most, self.burst or at_most))
+                    self.burst = max(0, self.burst - len(numbers))
+                    self.pace.sent(loop.time(), session.numbers.next or numbers[-1] + 1, len(numbers))
+                    return kind, numbers
 
     def headroom(self, session: Connection) -> int:
-        """How many trades may go out before something is due: a frame never holds more than these."""
+        """How many trades may go out before a step or a close is due: a frame never holds more than these."""
         limits = [HISTORY, *(step - self.ledger.totals["sent"] for step in self.step_numbers[:1])]
         if self.close_after is not None and self.closes_left != 0:
             limits.append(self.close_after - session.count.sent)

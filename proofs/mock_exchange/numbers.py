@@ -1,7 +1,7 @@
 """Which trade is next: numbers 1..n, each sent exactly once, whatever happens to the connections.
 
-A number is taken when its turn comes, and then either confirmed (handed to an open socket) or given back (the
-socket was gone): then it is the next to be taken again, by whoever is connected.
+A session takes a number when its turn comes, and then confirms it (an open socket took the frame) or gives it back
+(the socket was closed): then any connection takes it next.
 """
 
 from __future__ import annotations
@@ -39,20 +39,20 @@ class Numbers:
 
     def take(self, at_most: int = 1) -> list[int]:
         """Up to `at_most` numbers, ascending; fewer or none at the end."""
-        taken: list[int] = []
-        while len(taken) < at_most and (number := self.next) is not None:
+        numbers: list[int] = []
+        while len(numbers) < at_most and (number := self.next) is not None:
             if self._back:
                 heapq.heappop(self._back)
             else:
                 self._next += 1
-            taken.append(number)
-        return taken
+            numbers.append(number)
+        return numbers
 
     def confirm(self, count: int = 1) -> None:
         self.sent += count
 
     def lose(self, count: int = 1) -> None:
-        """Numbers taken that will never be sent, because somebody asked for that."""
+        """Numbers that were taken and will not be sent, by the command `lose`."""
         self.lost += count
 
     def give_back(self, numbers: list[int]) -> None:
@@ -61,7 +61,7 @@ class Numbers:
 
 
 class Ordinals:
-    """The how many-eth of its symbol each trade is, 1 for the first; `symbol_of` tells the symbol of a number."""
+    """Each trade's position among those of its symbol, from 1; `symbol_of` gives the symbol of a number."""
 
     def __init__(self, symbol_of: Callable[[int], str]) -> None:
         self._symbol_of = symbol_of

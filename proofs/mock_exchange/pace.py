@@ -1,10 +1,10 @@
-"""When the next trade is due: so many a second, or as recorded times a factor, or at once (flood)."""
+"""When the next trade is due: so many a second, or as recorded and so many times faster, or at once (flood)."""
 
 from __future__ import annotations
 
 from proofs.mock_exchange.tape import Tape
 
-#: After a stall (no client, a busy machine) at most this much of the schedule is made up for, in seconds.
+#: Seconds of the schedule that are caught up on, at most, after a stall (no client, a busy machine).
 CATCH_UP = 0.1
 
 

@@ -1,4 +1,4 @@
-"""The exchange as a process of its own, from Python: started, told, waited for, stopped.
+"""The mock exchange from Python: starts it as a child process, sends it commands, waits for its counts, stops it.
 
 with MockExchange(count=2003, rate=0, close_after=1007) as exchange:
     engine = start_engine(exchange.url("binance", "btcusdt"))
@@ -22,28 +22,19 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import quote
 
+from proofs.mock_exchange.errors import MockExchangeError
+from proofs.mock_exchange.protocols.registry import PATHS
+
 START_TIMEOUT = 15.0
 ANSWER_TIMEOUT = 10.0
 STOP_TIMEOUT = 10.0
 
-#: How each kind of source is asked for; {s} is the symbol as the exchange spells it in a path.
-PATHS = {
-    "binance": "/ws/{s}@trade",
-    "binance_agg": "/ws/{s}@aggTrade",
-    "binance_combined": "/stream?streams={s}@trade/{s}@aggTrade",
-    "gemini_v1": "/v1/marketdata/{s}?heartbeat=true&bids=true&offers=true&trades=true",
-    "gemini_v2": "/v2/marketdata",
-    "gemini": "/gemini",
-    "coinbase": "/coinbase",
-    "kraken": "/v2",
-}
+
+class StartError(MockExchangeError):
+    """The exchange did not start; the message is the line that it printed."""
 
 
-class StartError(Exception):
-    """The exchange did not start; the message is its own line."""
-
-
-class ControlError(Exception):
+class ControlError(MockExchangeError):
     """The exchange refused a command (the message is its own), or did not answer (frozen, ended)."""
 
 
@@ -124,11 +115,11 @@ class MockExchange:
         return int(self.ready["port"])
 
     def kill(self, number: int = signal.SIGKILL) -> None:
-        """Send it a signal: SIGKILL, or SIGSTOP and SIGCONT for a silence nobody planned."""
+        """Send it a signal: SIGKILL, or SIGSTOP and SIGCONT to freeze and thaw it."""
         os.kill(self.pid, number)
 
     def url(self, kind: str = "binance", symbol: str = "btcusdt", host: str | None = None) -> str:
-        """The URL a client of this kind of source is given; `PATHS` names the kinds."""
+        """The URL for a client of this kind of source; `PATHS` names the kinds."""
         scheme = "wss" if self._settings.get("tls_cert") else "ws"
         host = host or ("localhost" if scheme == "wss" else "127.0.0.1")
         return f"{scheme}://{host}:{self.port}" + PATHS[kind].format(s=quote(symbol))
@@ -178,9 +169,9 @@ class MockExchange:
         return message
 
     def wait(self, timeout: float = 20.0, **at_least: int) -> dict[str, Any]:
-        """Until every named count (sent, accepted, rejected, subscribed, open, complete ...) is so high.
+        """Wait until every named count (sent, accepted, rejected, subscribed, open, complete ...) is at least so high.
 
-        open=0 waits until nobody is connected any more. TimeoutError tells what it was instead.
+        open=0 waits until no client is connected. Raises TimeoutError, which names the counts.
         """
         deadline = time.monotonic() + timeout
         while True:

@@ -1,4 +1,4 @@
-"""Misbehaviour that waits for the next connections: each rule is spent a number of times, or stays."""
+"""Faults for the next connections: each rule applies a number of times, or until it is cleared."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ KINDS = ("http", "hang", "accept_close", "silent", "garbage")
 
 @dataclass(slots=True)
 class Rule:
-    """What to do to a connection to come; `left` None means until told to behave."""
+    """What to do to a coming connection; `left` None means until the command `behave`."""
 
     args: dict[str, Any]
     left: int | None = None
@@ -30,7 +30,7 @@ class Rules:
             self.waiting[kind] = Rule(args, times)
 
     def take(self, kind: str) -> dict[str, Any] | None:
-        """The rule of this kind for one connection, one use of it spent; None if there is none."""
+        """Apply the rule of this kind to one connection: its arguments, or None without a rule."""
         rule = self.waiting.get(kind)
         if rule is None:
             return None

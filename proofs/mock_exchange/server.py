@@ -1,4 +1,4 @@
-"""The exchange itself: a listening socket, the upgrade's gate, and the sessions behind it."""
+"""The exchange: it listens, answers upgrade requests, and runs a session for each connection."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.http11 import Request, Response
 
 from proofs.mock_exchange.commands import COMMANDS, CommandError, check
+from proofs.mock_exchange.errors import MockExchangeError
 from proofs.mock_exchange.ledger import now_ms
 from proofs.mock_exchange.market import Market
-from proofs.mock_exchange.protocols.paths import open_wire
-from proofs.mock_exchange.protocols.wire import UnknownPathError
+from proofs.mock_exchange.protocols.base import UnknownPathError
+from proofs.mock_exchange.protocols.registry import open_protocol
 from proofs.mock_exchange.session import Session
 from proofs.mock_exchange.settings import Settings, SettingsError
 from proofs.mock_exchange.steps import Steps
@@ -27,12 +28,12 @@ from proofs.mock_exchange.transport import Socket
 CLOSE_TIMEOUT = 2.0
 
 
-class ListenError(OSError):
-    """The port cannot be listened on; the message names it and why."""
+class ListenError(MockExchangeError):
+    """Cannot listen on the port; the message names it and why."""
 
 
-def reason(error: OSError) -> str:
-    """The system's own short words for it; asyncio wraps them in a sentence."""
+def _reason(error: OSError) -> str:
+    """The system's own message; asyncio wraps it in a sentence."""
     return os.strerror(error.errno) if isinstance(error.errno, int) and error.errno > 0 else str(error)
 
 
@@ -43,14 +44,14 @@ class Exchange:
         self.settings = settings
         self.market = Market(settings)
         self.port = settings.port
-        self.misbehaved = 0
+        self.behave_count = 0
         self._server: Server | None = None
         self._tasks: set[asyncio.Future[Any]] = set()
         self._tls: ssl.SSLContext | None = None
         self.steps = Steps(self, settings.do)
         if settings.tls_cert and settings.tls_key:
             self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            self._tls.sni_callback = self._hello
+            self._tls.sni_callback = self._count_hello
             try:
                 self.load_certificate(settings.tls_cert, settings.tls_key)
             except CommandError as error:
@@ -69,7 +70,7 @@ class Exchange:
             self.spawn(session.close(1001, "exchange stops"))
         deadline = time.monotonic() + CLOSE_TIMEOUT
         while self.market.sessions and time.monotonic() < deadline:
-            await self.market.nap(0.1)
+            await self.market.wait_for_change(0.1)
         for session in list(self.market.sessions):
             session.abort()
         for task in list(self._tasks):
@@ -77,7 +78,7 @@ class Exchange:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def listen(self) -> None:
-        """Listen (again); ListenError says what is in the way."""
+        """Listen (again). Raises ListenError."""
         if self._server is not None:
             return
         settings = self.settings
@@ -86,10 +87,10 @@ class Exchange:
                 self._serve,
                 settings.host,
                 self.port,
-                process_request=self._gate,
+                process_request=self._process_request,
                 create_connection=Socket,
                 compression=None,
-                # The sessions ping by themselves, so that they can fall silent.
+                # The sessions send their own pings, so that they can stop.
                 ping_interval=None,
                 close_timeout=CLOSE_TIMEOUT,
                 open_timeout=None,
@@ -102,7 +103,7 @@ class Exchange:
                 logger=_quiet(),
             )
         except OSError as error:
-            raise ListenError(f"cannot listen on {settings.host}:{self.port}: {reason(error)}") from None
+            raise ListenError(f"cannot listen on {settings.host}:{self.port}: {_reason(error)}") from None
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop_listening(self) -> None:
@@ -121,19 +122,19 @@ class Exchange:
 
     # -- connections --------------------------------------------------------------------------------------
 
-    async def _gate(self, connection: ServerConnection, request: Request) -> Response | None:
-        """Answer an upgrade request with a status, or not at all; None lets it in."""
+    async def _process_request(self, connection: ServerConnection, request: Request) -> Response | None:
+        """Answer an upgrade request with a status, or not at all; None accepts it."""
         market = self.market
-        market.ledger.asked()
+        market.ledger.record_request()
         market.notify()
         if market.rules.take("hang") is not None:
-            told = self.misbehaved
-            await market.until(lambda: self.misbehaved != told)
+            before = self.behave_count
+            await market.wait_until(lambda: self.behave_count != before)
         if (rule := market.rules.take("http")) is not None:
             return self._reject(connection, rule["status"], rule["retry_after"])
         assert isinstance(connection, Socket)
         try:
-            connection.wire = open_wire(request.path, self.settings.trades_per_frame)
+            connection.exchange_protocol = open_protocol(request.path, self.settings.trades_per_frame)
         except UnknownPathError as error:
             return self._reject(connection, 404, None, str(error))
         return None
@@ -155,12 +156,12 @@ class Exchange:
     async def _serve(self, connection: ServerConnection) -> None:
         assert isinstance(connection, Socket)
         assert connection.request is not None
-        assert connection.wire is not None
+        assert connection.exchange_protocol is not None
         rules = self.market.rules
-        session = Session(self.market, connection, connection.wire, connection.request.path)
+        session = Session(self.market, connection, connection.exchange_protocol, connection.request.path)
         if (rule := rules.take("accept_close")) is not None:
             await connection.close(rule["code"])
-            self.market.ledger.closed(session.count, connection.close_code)
+            self.market.ledger.record_close(session.count, connection.close_code)
             return
         if (rule := rules.take("silent")) is not None:
             await session.silence(rule["what"])
@@ -168,7 +169,7 @@ class Exchange:
             session.garbage_kind, session.garbage = rule["what"], rule["n"]
         await session.run()
 
-    # -- orders -------------------------------------------------------------------------------------------
+    # -- commands -----------------------------------------------------------------------------------------
 
     async def command(self, name: str, args: Mapping[str, Any]) -> dict[str, Any]:
         """Carry out a command; the answer says when it took effect (ms UTC, and CLOCK_MONOTONIC ns)."""
@@ -202,7 +203,7 @@ class Exchange:
             why = getattr(error, "strerror", None) or error
             raise CommandError(f"cannot load {cert} with {key}: {why}") from None
 
-    def _hello(self, *_: object) -> None:
+    def _count_hello(self, *_: object) -> None:
         self.market.ledger.tls_hellos += 1
 
 

@@ -1,4 +1,4 @@
-"""What an exchange can be told at its start: by flags, by a TOML or JSON script, or from Python."""
+"""The settings of an exchange: by flags, by a TOML or JSON script, or from Python."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from proofs.mock_exchange.errors import MockExchangeError
 
-class SettingsError(Exception):
-    """A setting that is unknown or cannot be; the message names it, what was found and what is allowed."""
+
+class SettingsError(MockExchangeError):
+    """A setting that is unknown or invalid; the message names it, its value and what is allowed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,23 +45,23 @@ class Settings:
     do: tuple[Mapping[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
-        def need(holds: bool, name: str, allowed: str) -> None:
-            if not holds:
+        def require(valid: bool, name: str, allowed: str) -> None:
+            if not valid:
                 raise SettingsError(f"{name} = {getattr(self, name)!r}: expected {allowed}")
 
-        need(0 <= self.port <= 65535, "port", "0 (any free one) to 65535")
-        need(self.count is None or self.count >= 0, "count", "0 or more trades")
-        need(self.rate >= 0, "rate", "trades a second, or 0 for as fast as the client reads")
-        need(self.speed is None or self.speed > 0, "speed", "a factor above 0")
-        need(self.noise is None or self.noise >= 0, "noise", "frames a trade, 0 or more")
-        need(self.clock in ("now", "recorded"), "clock", "now or recorded")
-        need(self.ids in ("run", "symbol"), "ids", "run or symbol")
-        need(self.close_after is None or self.close_after > 0, "close_after", "1 or more trades")
-        need(self.trades_per_frame > 0, "trades_per_frame", "1 or more")
-        need(self.heartbeat > 0, "heartbeat", "seconds above 0")
-        need(self.ping >= 0, "ping", "seconds, or 0 for none")
-        need(not (self.captures and self.seed is not None), "seed", "no seed when captures are played")
-        need((self.tls_cert is None) == (self.tls_key is None), "tls_key", "a certificate and its key, both")
+        require(0 <= self.port <= 65535, "port", "0 (any free one) to 65535")
+        require(self.count is None or self.count >= 0, "count", "0 or more trades")
+        require(self.rate >= 0, "rate", "trades a second, or 0 for as fast as the client reads")
+        require(self.speed is None or self.speed > 0, "speed", "a factor above 0")
+        require(self.noise is None or self.noise >= 0, "noise", "frames a trade, 0 or more")
+        require(self.clock in ("now", "recorded"), "clock", "now or recorded")
+        require(self.ids in ("run", "symbol"), "ids", "run or symbol")
+        require(self.close_after is None or self.close_after > 0, "close_after", "1 or more trades")
+        require(self.trades_per_frame > 0, "trades_per_frame", "1 or more")
+        require(self.heartbeat > 0, "heartbeat", "seconds above 0")
+        require(self.ping >= 0, "ping", "seconds, or 0 for none")
+        require(not (self.captures and self.seed is not None), "seed", "no seed when captures are played")
+        require((self.tls_cert is None) == (self.tls_key is None), "tls_key", "a certificate and its key, both")
 
 
 TYPES: dict[str, Any] = {field.name: field.type for field in fields(Settings)}
@@ -67,17 +69,17 @@ _KINDS: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "st
 
 
 def from_mapping(values: Mapping[str, Any]) -> Settings:
-    """Settings of a script's table; unknown keys and wrong types are refused. `a-b` is `a_b`."""
-    given: dict[str, Any] = {}
+    """Settings of a script's table; unknown keys and wrong types raise SettingsError. `a-b` is `a_b`."""
+    settings: dict[str, Any] = {}
     for key, value in values.items():
         name = key.replace("-", "_")
         if name not in TYPES:
             raise SettingsError(f"unknown setting {key!r}: expected one of {', '.join(sorted(TYPES))}")
-        given[name] = _checked(name, value)
-    return Settings(**given)
+        settings[name] = _convert(name, value)
+    return Settings(**settings)
 
 
-def _checked(name: str, value: Any) -> Any:
+def _convert(name: str, value: Any) -> Any:
     kind = str(TYPES[name])
     if value is None and kind.endswith("None"):
         return None

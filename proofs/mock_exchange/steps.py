@@ -1,4 +1,4 @@
-"""A script's steps: commands that come by themselves, after so many trades or seconds."""
+"""The steps of a script: commands carried out after so many trades or seconds."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, Protocol
 
 from proofs.mock_exchange.commands import CommandError, check
+from proofs.mock_exchange.errors import MockExchangeError
 from proofs.mock_exchange.market import Market
 from proofs.mock_exchange.settings import SettingsError
 
@@ -15,7 +16,7 @@ WHEN = ("after_sent", "after_s")
 
 
 class StepTarget(Protocol):
-    """What the steps need of their exchange: its count of trades, and somebody to carry a command out."""
+    """What the steps need of their exchange."""
 
     market: Market
 
@@ -26,8 +27,8 @@ class StepTarget(Protocol):
 class Steps:
     """Tables of a command with its arguments and `after_sent` (trades in all) or `after_s` (seconds).
 
-    SettingsError for what could never be carried out. A step after n trades comes before trade n + 1 is sent on
-    that connection; one that fails when it is due (a port taken meanwhile) is passed over.
+    Raises SettingsError for what could never be carried out. A step after n trades comes before trade n + 1 is sent on
+    that connection; one that fails when it is due (another process has the port) is skipped.
     """
 
     def __init__(self, exchange: StepTarget, do: Sequence[Mapping[str, Any]]) -> None:
@@ -40,14 +41,14 @@ class Steps:
             except CommandError as error:
                 raise SettingsError(f"do: {error}") from None
             for key in WHEN:
-                when = step.get(key, 0)
-                if isinstance(when, bool) or not isinstance(when, (int, float)) or when < 0:
-                    raise SettingsError(f"do: {key} = {when!r}: expected 0 or more")
+                value = step.get(key, 0)
+                if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
+                    raise SettingsError(f"do: {key} = {value!r}: expected 0 or more")
             (self._by_clock if "after_s" in step else self._by_count).append(step)
         self._by_count.sort(key=_count)
 
     async def start(self) -> None:
-        """Carry out what is due at once, and wait for the rest."""
+        """Carry out what is due now, and schedule the rest."""
         market = self._exchange.market
         market.step_numbers = [_count(step) for step in self._by_count]
         if self._by_count:
@@ -69,7 +70,7 @@ class Steps:
         await self._run(step)
 
     async def _run(self, step: Mapping[str, Any]) -> None:
-        with contextlib.suppress(CommandError, OSError):
+        with contextlib.suppress(MockExchangeError):
             await self._exchange.command(str(step["command"]), _arguments(step))
 
 

@@ -1,8 +1,8 @@
-"""What is played: recorded frames, or trades made up from a seed, as an endless tape of numbered trades.
+"""The trades that are played, as an endless tape: recorded ones, or a random walk from a seed.
 
 Trade n is a pure function of the tape and n, so a trade that could not be sent is the same trade when it is
-sent to the next connection. A tape shorter than the count is played again: ids and times go on rising, so a
-repeat is news.
+sent to the next connection. A tape shorter than the count is played again: ids and times go on rising, so that
+every lap has new trades.
 """
 
 from __future__ import annotations
@@ -12,26 +12,19 @@ import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from proofs.mock_exchange.errors import MockExchangeError
+from proofs.mock_exchange.protocols.registry import NOISE_OF, classify
+
 DATA = Path(__file__).resolve().parent / "data"
 BUILTIN = tuple(DATA / f"{name}.jsonl" for name in ("binance", "binance_spot", "gemini_v2", "coinbase"))
-#: Where a family's noise comes from: v1 book changes are made of v2's, and so on.
-NOISE_OF = {
-    "binance": "binance",
-    "gemini": "binance",
-    "gemini_v1": "gemini_v2",
-    "gemini_v2": "gemini_v2",
-    "coinbase": "coinbase",
-    "kraken": "coinbase",
-}
 
 Noise = tuple[str, Mapping[str, Any]]  # family, recorded frame
 
 
-class TapeError(Exception):
+class TapeError(MockExchangeError):
     """A capture that cannot be read or holds no trade; the message names the file and line."""
 
 
@@ -65,61 +58,21 @@ class Tape:
 
     def only(self, symbols: Iterable[str]) -> Tape | None:
         """The tape of these symbols' trades, with all the noise; None if it holds none of their trades."""
-        wanted = set(symbols)
-        kept: list[Item] = []
+        names = set(symbols)
+        items: list[Item] = []
         noise: list[Noise] = []
         for item in self.items:
             noise += item.noise
-            if item.symbol in wanted:
-                kept.append(replace(item, noise=tuple(noise)))
+            if item.symbol in names:
+                items.append(replace(item, noise=tuple(noise)))
                 noise = []
-        if not kept:
+        if not items:
             return None
-        kept[0] = replace(kept[0], noise=(*noise, *kept[0].noise))
-        return Tape(tuple(kept), self.period, self.start_ms)
+        items[0] = replace(items[0], noise=(*noise, *items[0].noise))
+        return Tape(tuple(items), self.period, self.start_ms)
 
     def noise_of(self, family: str) -> list[Mapping[str, Any]]:
         return [frame for item in self.items for kind, frame in item.noise if kind == family]
-
-
-def classify(frame: Mapping[str, Any]) -> tuple[str, list[tuple[str, str, str, str]]] | None:
-    """(family, trades) of a recorded frame: trades are (price, size, taker, symbol), empty for noise.
-
-    None: of no use here (snapshots and heartbeats, which the exchange makes itself; unknown formats).
-    """
-    if frame.get("channel") == "trade" and frame.get("type") == "update":
-        found = [(_decimal(t["price"]), _decimal(t["qty"]), t["side"], t["symbol"]) for t in frame["data"]]
-        return "kraken", [(price, size, taker, symbol.replace("/", "")) for price, size, taker, symbol in found]
-    if "channel" in frame or "method" in frame:
-        return None
-    data = frame.get("data", frame)
-    kind = data.get("e")
-    if kind in ("trade", "aggTrade"):
-        return "binance", [(data["p"], data["q"], "sell" if data["m"] else "buy", data["s"])]
-    if kind is None and {"E", "s", "t", "p", "q"} <= data.keys():
-        return "gemini", [(data["p"], data["q"], "sell" if data["m"] else "buy", data["s"].upper())]
-    if kind is not None or {"u", "s", "b", "a"} <= data.keys():
-        return "binance", []
-    match data.get("type"):
-        case "trade":
-            return "gemini_v2", [(data["price"], data["quantity"], data["side"], data["symbol"])]
-        case "l2_updates" if "trades" not in data:
-            return "gemini_v2", []
-        case "ticker" | "l2update":
-            return "coinbase", []
-        case "match":  # Coinbase names the maker's side
-            taker = "sell" if data["side"] == "buy" else "buy"
-            return "coinbase", [(data["price"], data["size"], taker, data["product_id"].replace("-", ""))]
-        case "update" if "events" in data:
-            takers = {"ask": "buy", "bid": "sell"}
-            trades = [event for event in data["events"] if event["type"] == "trade"]
-            return "gemini_v1", [(t["price"], t["amount"], takers.get(t["makerSide"], "buy"), "") for t in trades]
-    return None
-
-
-def _decimal(number: float) -> str:
-    """A JSON number as the other exchanges write it, without an exponent."""
-    return format(Decimal(str(number)), "f")
 
 
 def read_captures(paths: Sequence[Path]) -> Tape:
@@ -134,16 +87,16 @@ def read_captures(paths: Sequence[Path]) -> Tape:
                 record = json.loads(line)
                 received = float(record["received_at"])
                 frame = json.loads(record["frame"])
-                found = classify(frame) if isinstance(frame, dict) else None
+                content = classify(frame) if isinstance(frame, dict) else None
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise TapeError(f"{path}, line {number}: not a captured frame ({error!r})") from None
             if first is None:
                 first = received
                 start_ms = start_ms or int(received * 1000)
             last = offset + max(0.0, received - first)
-            if found is None:
+            if content is None:
                 continue
-            family, trades = found
+            family, trades = content
             if not trades:
                 noise.append((family, frame))
             for price, size, taker, symbol in trades:
@@ -152,7 +105,7 @@ def read_captures(paths: Sequence[Path]) -> Tape:
         offset = last
     if not items:
         raise TapeError(f"no trade in {', '.join(str(path) for path in paths)}")
-    if noise:  # what came after the last trade is heard before the first one of the next lap
+    if noise:  # what came after the last trade goes before the first one of the next lap
         items[0] = replace(items[0], noise=(*items[0].noise, *noise))
     return Tape(tuple(items), last + max(0.001, last / len(items)), start_ms)
 
@@ -165,7 +118,7 @@ def _lines(path: Path) -> list[str]:
         raise TapeError(f"{path}: {reason}") from None
 
 
-def builtin() -> Tape:
+def builtin_tape() -> Tape:
     """The excerpt in the package: forty recorded trades of one symbol, and noise of each family."""
     tape = read_captures(BUILTIN)
     one = tape.only({tape.items[0].symbol})
@@ -174,8 +127,8 @@ def builtin() -> Tape:
     return replace(one, period=last + last / len(one.items))
 
 
-def made_up(seed: int, length: int = 997) -> Tape:
-    """A random walk of `length` trades around 100, ten a second: the same ones for the same seed."""
+def random_walk(seed: int, length: int = 997) -> Tape:
+    """`length` generated trades around 100, ten a second: the same ones for the same seed."""
     rng = random.Random(seed)
     items, price = [], 100.0
     for index in range(length):

@@ -1,19 +1,19 @@
-"""The server's side of a WebSocket that can tell whether what was written has left for the kernel."""
+"""The server's side of a WebSocket, which can tell whether what was written has left for the kernel."""
 
 from __future__ import annotations
 
 from websockets.asyncio.server import ServerConnection
 
-from proofs.mock_exchange.protocols.wire import Wire
+from proofs.mock_exchange.protocols.base import ExchangeProtocol
 
 
 class Socket(ServerConnection):
-    """Knows whether what was written has left for the kernel: with write_limit=0 it pauses until it has."""
+    """Tells whether what was written has left for the kernel: with write_limit=0 it pauses until it has."""
 
     stalled = False
     resumes = 0
-    #: The protocol the upgrade request asked for.
-    wire: Wire | None = None
+    #: That of the upgrade request; the name `protocol` is taken by websockets.
+    exchange_protocol: ExchangeProtocol | None = None
 
     def pause_writing(self) -> None:
         self.stalled = True

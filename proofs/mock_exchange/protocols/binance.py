@@ -3,22 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
 
-from proofs.mock_exchange.protocols.wire import Frame, Trade, UnknownPathError, Wire, dump
+from proofs.mock_exchange.protocols.base import ExchangeProtocol, Frame, RecordedTrade, Trade, UnknownPathError, dump
 
 TRADE_KINDS = ("trade", "aggTrade")
 
 
-class Binance(Wire):
+class Binance(ExchangeProtocol):
     """Streams as the path names them. Times are ms, or us with `timeUnit=MICROSECOND`."""
 
     family = "binance"
+    paths: ClassVar = {
+        "binance": "/ws/{s}@trade",
+        "binance_agg": "/ws/{s}@aggTrade",
+        "binance_combined": "/stream?streams={s}@trade/{s}@aggTrade",
+    }
     price_key = "p"
 
-    def __init__(self, target: str) -> None:
-        super().__init__()
+    @classmethod
+    def serves(cls, path: str) -> bool:
+        return path.startswith("/ws/") or path.rstrip("/") == "/stream"
+
+    @staticmethod
+    def parse_recorded(frame: Mapping[str, Any]) -> list[RecordedTrade] | None:
+        data = frame.get("data", frame)
+        if not isinstance(data, dict):
+            return None
+        if data.get("e") in TRADE_KINDS:
+            return [(data["p"], data["q"], "sell" if data["m"] else "buy", data["s"])]
+        # The book ticker is the one stream without "e".
+        return [] if "e" in data or {"u", "s", "b", "a"} <= data.keys() else None
+
+    def __init__(self, target: str, trades_per_frame: int = 1) -> None:
+        super().__init__(target)
         url = urlsplit(target)
         query = parse_qs(url.query)
         self.combined = url.path.rstrip("/") == "/stream"

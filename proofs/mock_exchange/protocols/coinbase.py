@@ -1,76 +1,85 @@
-"""Coinbase Exchange: `/coinbase`, then a subscribe message, and that soon."""
+"""Coinbase Exchange: `/coinbase`, then a subscribe message within five seconds."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID
 
-from proofs.mock_exchange.protocols.subscription import Asked, texts
-from proofs.mock_exchange.protocols.wire import Frame, Trade, dump
+from proofs.mock_exchange.protocols.base import Frame, RecordedTrade, Trade, dump
+from proofs.mock_exchange.protocols.subscription import SubscriptionProtocol, strings_of
 
-PATH = "/coinbase"
 CHANNELS = ("matches", "heartbeat", "ticker", "level2", "level2_batch")
-#: Of all that happens to a book, which `sequence` counts, so much is not a trade.
+#: `sequence` counts every event of a book; of so many, one is a trade.
 EVENTS_PER_TRADE = 7
+OTHER_SIDE = {"buy": "sell", "sell": "buy"}
 
 
-class Coinbase(Asked):
+class Coinbase(SubscriptionProtocol):
     """Channels `matches` and `heartbeat`; the others bring noise. Heartbeats come for each product by turns."""
 
     family = "coinbase"
+    paths: ClassVar = {"coinbase": "/coinbase"}
     subscribe_within = 5.0
 
-    def __init__(self) -> None:
-        super().__init__()
+    @staticmethod
+    def parse_recorded(frame: Mapping[str, Any]) -> list[RecordedTrade] | None:
+        if frame.get("type") == "match":
+            taker = OTHER_SIDE.get(frame["side"], "buy")  # the frame has the maker's
+            return [(frame["price"], frame["size"], taker, frame["product_id"].replace("-", ""))]
+        return [] if frame.get("type") in ("ticker", "l2update") else None
+
+    def __init__(self, target: str, trades_per_frame: int = 1) -> None:
+        super().__init__(target)
         self._channels: dict[str, list[str]] = {}
-        self._newest: dict[str, int] = {}
-        self._beat = 0
+        self._last_trade_ids: dict[str, int] = {}
+        self._heartbeats = 0
 
     @property
     def wants_trades(self) -> bool:
         return self.subscribed and bool(self._channels.get("matches"))
 
     @property
-    def beats(self) -> int:
+    def heartbeats_due(self) -> int:
         return len(self._channels.get("heartbeat", []))
 
-    def answer(self, request: dict[str, Any]) -> None:
-        kind, given = request.get("type"), request.get("channels")
+    def handle_request(self, request: dict[str, Any]) -> None:
+        kind, channels = request.get("type"), request.get("channels")
         if kind not in ("subscribe", "unsubscribe"):
             return
-        everywhere = texts(request.get("product_ids"))
-        asked: dict[str, list[str]] = {}
-        for one in given if isinstance(given, list) else []:
+        default_products = strings_of(request.get("product_ids"))
+        requested: dict[str, list[str]] = {}
+        for one in channels if isinstance(channels, list) else []:
             name = str(one.get("name") if isinstance(one, dict) else one)
-            asked[name] = (texts(one.get("product_ids")) if isinstance(one, dict) else []) or everywhere
-        why = _mistake(asked)
-        if why:
-            self.reply({"type": "error", "message": f"Failed to {kind}", "reason": why})
+            own_products = strings_of(one.get("product_ids")) if isinstance(one, dict) else []
+            requested[name] = own_products or default_products
+        reason = _refusal_reason(requested)
+        if reason:
+            self.reply({"type": "error", "message": f"Failed to {kind}", "reason": reason})
             return
-        for name, products in asked.items():
-            kept = [product for product in self._channels.get(name, []) if product not in products]
-            self._channels[name] = kept + (products if kind == "subscribe" else [])
-        wanted = {product for products in self._channels.values() for product in products}
-        self.drop(set(self.spelled.values()) - wanted)
-        self.ask(sorted(wanted))
-        channels = [{"name": name, "product_ids": products} for name, products in self._channels.items() if products]
-        self.reply({"type": "subscriptions", "channels": channels})
+        for name, products in requested.items():
+            others = [product for product in self._channels.get(name, []) if product not in products]
+            self._channels[name] = others + (products if kind == "subscribe" else [])
+        subscribed = {product for products in self._channels.values() for product in products}
+        self.unsubscribe(set(self.spellings.values()) - subscribed)
+        self.subscribe(sorted(subscribed))
+        subscriptions = [{"name": name, "product_ids": products} for name, products in self._channels.items()]
+        self.reply({"type": "subscriptions", "channels": [one for one in subscriptions if one["product_ids"]]})
 
-    def shown(self, spelled: str, history: Sequence[Trade]) -> list[Frame]:
-        if not history or spelled not in self._channels.get("matches", []):
+    def history_frames(self, name: str, history: Sequence[Trade]) -> list[Frame]:
+        if not history or name not in self._channels.get("matches", []):
             return []
-        return [{**self._match(history[-1], spelled), "type": "last_match"}]
+        return [{**self._match(history[-1], name), "type": "last_match"}]
 
     def _match(self, trade: Trade, product: str) -> Frame:
-        self._newest[product] = trade.trade_id
+        self._last_trade_ids[product] = trade.trade_id
         return {
             "type": "match",
             "trade_id": trade.trade_id,
             "maker_order_id": str(UUID(int=2 * trade.trade_id + 2**96)),
             "taker_order_id": str(UUID(int=2 * trade.trade_id + 2**96 + 1)),
-            "side": "sell" if trade.taker == "buy" else "buy",  # the maker's
+            "side": OTHER_SIDE[trade.taker],  # the maker's
             "size": trade.size,
             "price": trade.price,
             "product_id": product,
@@ -84,29 +93,29 @@ class Coinbase(Asked):
         return message, message
 
     def noise(self, recorded: Mapping[str, Any], now_ms: int) -> str | None:
-        products = list(self.spelled.values())
+        products = list(self.spellings.values())
         return dump({**recorded, "product_id": products[0], "time": rfc3339(now_ms)}) if products else None
 
     def heartbeat(self, now_ms: int) -> str | None:
         products = self._channels.get("heartbeat")
         if not products:
             return None
-        self._beat += 1
-        product = products[self._beat % len(products)]
-        newest = self._newest.get(product, 0)
-        message = {"type": "heartbeat", "last_trade_id": newest, "product_id": product}
-        return dump({**message, "sequence": newest * EVENTS_PER_TRADE, "time": rfc3339(now_ms)})
+        self._heartbeats += 1
+        product = products[self._heartbeats % len(products)]
+        last_trade_id = self._last_trade_ids.get(product, 0)
+        message = {"type": "heartbeat", "last_trade_id": last_trade_id, "product_id": product}
+        return dump({**message, "sequence": last_trade_id * EVENTS_PER_TRADE, "time": rfc3339(now_ms)})
 
 
-def _mistake(asked: Mapping[str, list[str]]) -> str:
+def _refusal_reason(requested: Mapping[str, list[str]]) -> str:
     """Why a request is refused as a whole, "" when it is not."""
-    for name, products in asked.items():
+    for name, products in requested.items():
         if name not in CHANNELS:
             return f"{name} is not a valid channel"
-        strange = [product for product in products if product.count("-") != 1]
-        if strange or not products:
-            return f"{''.join(strange[:1])} is not a valid product"
-    return "" if asked else "no channels"
+        invalid = [product for product in products if product.count("-") != 1]
+        if invalid or not products:
+            return f"{''.join(invalid[:1])} is not a valid product"
+    return "" if requested else "no channels"
 
 
 def rfc3339(time_ms: int) -> str:

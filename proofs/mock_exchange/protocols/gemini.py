@@ -4,38 +4,59 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
 
-from proofs.mock_exchange.protocols.wire import Frame, Trade, UnknownPathError, Wire, book_around, dump
+from proofs.mock_exchange.protocols.base import (
+    ExchangeProtocol,
+    Frame,
+    RecordedTrade,
+    Trade,
+    UnknownPathError,
+    book_around,
+    dump,
+)
 
 V1_PATH = "/v1/marketdata/"
-V2_PATH = "/v2/marketdata"
 MAKER = {"buy": "ask", "sell": "bid"}
+TAKER = {"ask": "buy", "bid": "sell"}
 
 
-class GeminiV1(Wire):
+class GeminiV1(ExchangeProtocol):
     """One symbol a socket. Every message carries `socket_sequence`: 0, 1, 2, ... heartbeats included.
 
-    Of bids, offers and trades those not named default to true, but to false once one of them is asked for by
-    name; a client that wants certainty sets all three.
+    Of bids, offers and trades those not named default to true, but to false once one of them is set to true;
+    a client that wants certainty sets all three.
     """
 
     family = "gemini_v1"
+    paths: ClassVar = {"gemini_v1": V1_PATH + "{s}?heartbeat=true&bids=true&offers=true&trades=true"}
+    noise_family = "gemini_v2"  # book changes are made of v2's
+
+    @classmethod
+    def serves(cls, path: str) -> bool:
+        return path.startswith(V1_PATH)
+
+    @staticmethod
+    def parse_recorded(frame: Mapping[str, Any]) -> list[RecordedTrade] | None:
+        if frame.get("type") != "update" or "events" not in frame:
+            return None
+        trades = [event for event in frame["events"] if event["type"] == "trade"]
+        return [(t["price"], t["amount"], TAKER.get(t["makerSide"], "buy"), "") for t in trades]
 
     def __init__(self, target: str, trades_per_frame: int = 1) -> None:
-        super().__init__()
+        super().__init__(target)
         url = urlsplit(target)
         symbol = url.path.removeprefix(V1_PATH).strip("/")
         if not symbol or "/" in symbol:
             raise UnknownPathError(f"no symbol in {target!r}")
         self.trades_per_frame = trades_per_frame
-        asked = {key: values[-1].lower() == "true" for key, values in parse_qs(url.query).items()}
-        rest = not any(asked.get(key, False) for key in ("bids", "offers", "trades"))
-        self._bids, self._offers = asked.get("bids", rest), asked.get("offers", rest)
-        self._heartbeats = asked.get("heartbeat", False)
+        options = {key: values[-1].lower() == "true" for key, values in parse_qs(url.query).items()}
+        rest = not any(options.get(key, False) for key in ("bids", "offers", "trades"))
+        self._bids, self._offers = options.get("bids", rest), options.get("offers", rest)
+        self._heartbeats = options.get("heartbeat", False)
         self.symbol = symbol.upper()
-        self.symbols = [self.symbol] if asked.get("trades", rest) else []
+        self.symbols = [self.symbol] if options.get("trades", rest) else []
         self.sequence = 0
         self._event_id = 0
 
@@ -111,25 +132,32 @@ class GeminiV1(Wire):
         self.sequence += 1
         return dump(message)
 
-    def lost(self) -> None:
+    def skip_message(self) -> None:
         self.sequence += 1
 
 
-class GeminiV2(Wire):
-    """Says nothing before the subscribe message; then a snapshot with history per symbol, then the news."""
+class GeminiV2(ExchangeProtocol):
+    """Sends nothing before the subscribe message; then a snapshot with history per symbol, then trades."""
 
     family = "gemini_v2"
+    paths: ClassVar = {"gemini_v2": "/v2/marketdata"}
 
-    def __init__(self) -> None:
-        super().__init__()
+    @staticmethod
+    def parse_recorded(frame: Mapping[str, Any]) -> list[RecordedTrade] | None:
+        if frame.get("type") == "trade":
+            return [(frame["price"], frame["quantity"], frame["side"], frame["symbol"])]
+        return [] if frame.get("type") == "l2_updates" and "trades" not in frame else None
+
+    def __init__(self, target: str, trades_per_frame: int = 1) -> None:
+        super().__init__(target)
         self.subscribed = False
-        self._fresh: list[str] = []
+        self._new_symbols: list[str] = []
 
-    def heard(self, text: str) -> bool:
+    def receive(self, text: str) -> bool:
         try:
             message = json.loads(text)
             kind = message.get("type")
-            asked = [
+            requested = [
                 str(symbol).upper()
                 for one in message.get("subscriptions", [])
                 if one.get("name") == "l2"
@@ -138,17 +166,17 @@ class GeminiV2(Wire):
         except (ValueError, AttributeError, TypeError):
             return False
         if kind == "unsubscribe":
-            self.symbols = [symbol for symbol in self.symbols if symbol not in asked]
+            self.symbols = [symbol for symbol in self.symbols if symbol not in requested]
         if kind != "subscribe":
             return False
-        fresh = [symbol for symbol in dict.fromkeys(asked) if symbol not in self.symbols]
-        self._fresh += fresh
-        self.symbols += fresh
-        self.subscribed = self.subscribed or bool(fresh)
-        return bool(fresh)
+        new = [symbol for symbol in dict.fromkeys(requested) if symbol not in self.symbols]
+        self._new_symbols += new
+        self.symbols += new
+        self.subscribed = self.subscribed or bool(new)
+        return bool(new)
 
     def opening(self, history: Sequence[Trade], now_ms: int) -> list[str]:
-        fresh, self._fresh = self._fresh, []
+        symbols, self._new_symbols = self._new_symbols, []
         bids, offers = book_around(history[-1].price) if history else ([], [])
         changes = [["buy", *level] for level in bids] + [["sell", *level] for level in offers]
         # The newest trade comes first, as in the recorded snapshots.
@@ -162,7 +190,7 @@ class GeminiV2(Wire):
                     "auction_events": [],
                 }
             )
-            for symbol in fresh
+            for symbol in symbols
         ]
 
     @staticmethod

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
-from proofs.mock_exchange.protocols.subscription import Asked, texts
-from proofs.mock_exchange.protocols.wire import Frame, Trade, dump
+from proofs.mock_exchange.protocols.base import Frame, RecordedTrade, Trade, dump
+from proofs.mock_exchange.protocols.subscription import SubscriptionProtocol, strings_of
 
-PATH = "/gemini"
 NS_PER_MS = 1_000_000
 
 
-class GeminiStreams(Asked):
+class GeminiStreams(SubscriptionProtocol):
     """Trades {E, s, t, p, q, m}, times in nanoseconds; no history, and no heartbeat but the WebSocket's pings."""
 
     family = "gemini"
+    paths: ClassVar = {"gemini": "/gemini"}
+    noise_family = "binance"
     price_key = "p"
 
-    def answer(self, request: dict[str, Any]) -> None:
-        method, streams = request.get("method"), texts(request.get("params"))
+    @staticmethod
+    def parse_recorded(frame: Mapping[str, Any]) -> list[RecordedTrade] | None:
+        if "e" in frame or not {"E", "s", "t", "p", "q"} <= frame.keys():
+            return None
+        return [(frame["p"], frame["q"], "sell" if frame["m"] else "buy", frame["s"].upper())]
+
+    def handle_request(self, request: dict[str, Any]) -> None:
+        method, streams = request.get("method"), strings_of(request.get("params"))
         if method not in ("subscribe", "unsubscribe"):
             return
         symbols = [symbol for symbol, _, kind in (stream.partition("@") for stream in streams) if kind == "trade"]
@@ -28,9 +35,9 @@ class GeminiStreams(Asked):
             self.reply({"id": request.get("id"), "status": 400, "error": error})
             return
         if method == "subscribe":
-            self.ask(symbols)
+            self.subscribe(symbols)
         else:
-            self.drop(symbols)
+            self.unsubscribe(symbols)
         self.reply({"id": request.get("id"), "status": 200})
 
     def message(self, trades: Sequence[Trade]) -> tuple[Frame, Frame]:
@@ -41,7 +48,7 @@ class GeminiStreams(Asked):
 
     def noise(self, recorded: Mapping[str, Any], now_ms: int) -> str | None:
         """Binance's book tickers and depths: Gemini's have the same shape."""
-        if not self.spelled:
+        if not self.spellings:
             return None
-        data = {**recorded.get("data", recorded), "s": next(iter(self.spelled.values())), "E": now_ms * NS_PER_MS}
+        data = {**recorded.get("data", recorded), "s": next(iter(self.spellings.values())), "E": now_ms * NS_PER_MS}
         return dump(data)

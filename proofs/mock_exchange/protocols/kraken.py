@@ -3,56 +3,67 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from decimal import Decimal
+from typing import Any, ClassVar
 
+from proofs.mock_exchange.protocols.base import Frame, RecordedTrade, Trade, dump
 from proofs.mock_exchange.protocols.coinbase import rfc3339
-from proofs.mock_exchange.protocols.subscription import Asked, texts
-from proofs.mock_exchange.protocols.wire import Frame, Trade, dump
+from proofs.mock_exchange.protocols.subscription import SubscriptionProtocol, strings_of
 
-PATH = "/v2"
 STATUS = {"api_version": "v2", "connection_id": 1, "system": "online", "version": "2.0.10"}
 
 
-class Kraken(Asked):
+class Kraken(SubscriptionProtocol):
     """The channel `trade`, acknowledged symbol by symbol, with a snapshot of history unless that is declined."""
 
     family = "kraken"
+    paths: ClassVar = {"kraken": "/v2"}
+    noise_family = "coinbase"
 
-    def __init__(self, trades_per_frame: int = 1) -> None:
-        super().__init__()
+    @staticmethod
+    def parse_recorded(frame: Mapping[str, Any]) -> list[RecordedTrade] | None:
+        if (frame.get("channel"), frame.get("type")) != ("trade", "update"):
+            return None
+        return [
+            (_decimal(one["price"]), _decimal(one["qty"]), one["side"], one["symbol"].replace("/", ""))
+            for one in frame["data"]
+        ]
+
+    def __init__(self, target: str, trades_per_frame: int = 1) -> None:
+        super().__init__(target)
         self.trades_per_frame = trades_per_frame
         self._snapshots = True
 
-    def answer(self, request: dict[str, Any]) -> None:
+    def handle_request(self, request: dict[str, Any]) -> None:
         method, params = request.get("method"), request.get("params")
         if method == "ping":
             self.reply({"method": "pong"})
         if method not in ("subscribe", "unsubscribe") or not isinstance(params, dict):
             return
-        symbols = texts(params.get("symbol"))
+        symbols = strings_of(params.get("symbol"))
         if params.get("channel") != "trade" or not symbols:
             self.reply({"error": "Channel field missing", "method": method, "success": False})
             return
-        good = [symbol for symbol in symbols if symbol.count("/") == 1]
+        supported = [symbol for symbol in symbols if symbol.count("/") == 1]
         self._snapshots = params.get("snapshot") is not False
         if not self.subscribed:
             self.reply({"channel": "status", "type": "update", "data": [STATUS]})
         for symbol in symbols:
-            if symbol in good:
+            if symbol in supported:
                 result = {"channel": "trade", "snapshot": self._snapshots, "symbol": symbol}
                 self.reply({"method": method, "result": result, "success": True})
             else:
                 error = f"Currency pair not supported {symbol}"
                 self.reply({"error": error, "method": method, "success": False, "symbol": symbol})
         if method == "unsubscribe":
-            self.drop(good)
-        elif good:
-            self.ask(good)
+            self.unsubscribe(supported)
+        elif supported:
+            self.subscribe(supported)
 
-    def shown(self, spelled: str, history: Sequence[Trade]) -> list[Frame]:
+    def history_frames(self, name: str, history: Sequence[Trade]) -> list[Frame]:
         if not self._snapshots or not history:
             return []
-        return [{"channel": "trade", "type": "snapshot", "data": [self._trade(trade, spelled) for trade in history]}]
+        return [{"channel": "trade", "type": "snapshot", "data": [self._trade(trade, name) for trade in history]}]
 
     @staticmethod
     def _trade(trade: Trade, symbol: str) -> Frame:
@@ -72,9 +83,9 @@ class Kraken(Asked):
 
     def noise(self, recorded: Mapping[str, Any], now_ms: int) -> str | None:
         """Coinbase's book changes and tickers, as Kraken would put them."""
-        if not self.spelled:
+        if not self.spellings:
             return None
-        symbol = next(iter(self.spelled.values()))
+        symbol = next(iter(self.spellings.values()))
         if "changes" not in recorded:
             ticker = {"symbol": symbol, "last": float(recorded["price"])}
             return dump({"channel": "ticker", "type": "update", "data": [ticker]})
@@ -86,3 +97,8 @@ class Kraken(Asked):
 
     def heartbeat(self, now_ms: int) -> str | None:
         return dump({"channel": "heartbeat"}) if self.subscribed else None
+
+
+def _decimal(number: float) -> str:
+    """A JSON number as the other exchanges write it, without an exponent."""
+    return format(Decimal(str(number)), "f")

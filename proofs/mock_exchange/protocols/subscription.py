@@ -1,4 +1,4 @@
-"""Protocols that send nothing until they were asked for symbols, in the exchange's own spelling of them."""
+"""The base of protocols in which a client subscribes by messages, with symbols in the exchange's own spelling."""
 
 from __future__ import annotations
 
@@ -6,71 +6,72 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from proofs.mock_exchange.protocols.wire import Frame, Trade, Wire, dump
+from proofs.mock_exchange.protocols.base import ExchangeProtocol, Frame, Trade, dump
 
 
-class Asked(Wire):
-    """Keeps what was asked for, and what is to be answered. Subclasses read the request and make the answers."""
+class SubscriptionProtocol(ExchangeProtocol):
+    """Keeps the subscriptions and the replies still to be sent. Subclasses read requests and make the replies."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, target: str, trades_per_frame: int = 1) -> None:
+        super().__init__(target)
         self.subscribed = False
         #: Symbol as recordings name it (BTCUSD) -> as this exchange spells it.
-        self.spelled: dict[str, str] = {}
-        self._fresh: list[str] = []
+        self.spellings: dict[str, str] = {}
+        self._new_symbols: list[str] = []
         self._replies: list[Frame] = []
 
-    def heard(self, text: str) -> bool:
+    def receive(self, text: str) -> bool:
         try:
             request = json.loads(text)
         except ValueError:
             request = None
         if not isinstance(request, dict):
             return False
-        self.answer(request)
-        return bool(self._fresh or self._replies)
+        self.handle_request(request)
+        return bool(self._new_symbols or self._replies)
 
-    def answer(self, request: dict[str, Any]) -> None:
-        """Take a request: `ask`, `drop` and `reply` as it demands."""
+    def handle_request(self, request: dict[str, Any]) -> None:
+        """Carry out a request of the client: `subscribe`, `unsubscribe` and `reply` as it demands."""
         raise NotImplementedError
 
-    def ask(self, spelled: Iterable[str]) -> None:
-        """Trades of these symbols are wanted from now on."""
-        for name in spelled:
-            symbol = plain(name)
-            if symbol not in self.spelled:
-                self.spelled[symbol] = name
-                self._fresh.append(symbol)
-        self.symbols = list(self.spelled)
+    def subscribe(self, names: Iterable[str]) -> None:
+        """Send trades of these symbols from now on."""
+        for name in names:
+            symbol = plain_symbol(name)
+            if symbol not in self.spellings:
+                self.spellings[symbol] = name
+                self._new_symbols.append(symbol)
+        self.symbols = list(self.spellings)
         self.subscribed = True
 
-    def drop(self, spelled: Iterable[str]) -> None:
-        for name in spelled:
-            self.spelled.pop(plain(name), None)
-        self.symbols = list(self.spelled)
+    def unsubscribe(self, names: Iterable[str]) -> None:
+        for name in names:
+            self.spellings.pop(plain_symbol(name), None)
+        self.symbols = list(self.spellings)
 
     def reply(self, frame: Frame) -> None:
         self._replies.append(frame)
 
     def opening(self, history: Sequence[Trade], now_ms: int) -> list[str]:
-        """The answers, and then the history of what has been asked for since the last time."""
+        """The replies, and then the history of the symbols subscribed to since the last call."""
         replies, self._replies = self._replies, []
-        fresh, self._fresh = self._fresh, []
-        shown = [frame for symbol in fresh for frame in self.shown(self.spelled[symbol], history)]
-        return [dump(frame) for frame in [*replies, *shown]]
+        symbols, self._new_symbols = self._new_symbols, []
+        history_frames = [frame for symbol in symbols for frame in self.history_frames(self.spellings[symbol], history)]
+        return [dump(frame) for frame in [*replies, *history_frames]]
 
-    def shown(self, spelled: str, history: Sequence[Trade]) -> list[Frame]:
-        """The frames of history, none of it news, that a new subscription to one symbol begins with."""
+    def history_frames(self, name: str, history: Sequence[Trade]) -> list[Frame]:
+        """The frames of past trades that a new subscription to one symbol begins with."""
         return []
 
     def spelling(self, trade: Trade) -> str:
-        return self.spelled[self.symbol_for(trade)]
+        return self.spellings[self.symbol_for(trade)]
 
 
-def plain(symbol: str) -> str:
+def plain_symbol(symbol: str) -> str:
+    """A symbol as recordings name it: btc-usd becomes BTCUSD."""
     return "".join(c for c in symbol if c.isalnum()).upper()
 
 
-def texts(value: Any) -> list[str]:
-    """The texts in a list; nothing where it is none."""
+def strings_of(value: Any) -> list[str]:
+    """The strings in a list; empty for anything else."""
     return [one for one in value if isinstance(one, str)] if isinstance(value, list) else []

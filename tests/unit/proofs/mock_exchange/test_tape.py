@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proofs.mock_exchange.numbers import Numbers
-from proofs.mock_exchange.protocols.paths import open_wire
-from proofs.mock_exchange.protocols.subscription import plain
-from proofs.mock_exchange.protocols.wire import SPOILS, Trade, UnknownPathError, Wire
+from proofs.mock_exchange.protocols.base import GARBAGE_KINDS, ExchangeProtocol, Trade, UnknownPathError
+from proofs.mock_exchange.protocols.registry import NOISE_OF, classify, open_protocol
+from proofs.mock_exchange.protocols.subscription import plain_symbol
 from proofs.mock_exchange.rules import Rules
-from proofs.mock_exchange.tape import NOISE_OF, NoisePlan, TapeError, builtin, classify, made_up, read_captures
+from proofs.mock_exchange.tape import NoisePlan, TapeError, builtin_tape, random_walk, read_captures
 from tests.support.exchange_client import trades_in
 
 FRAMES = Path(__file__).resolve().parents[3] / "data" / "frames"
@@ -39,12 +39,12 @@ REQUESTS = [
 SUBSCRIBE = '{"type":"subscribe","subscriptions":[{"name":"l2","symbols":["BTCUSD","ETHUSD"]}]}'
 
 
-def wire_of(target: str) -> Wire:
-    wire = open_wire(target)
-    wire.heard(SUBSCRIBE)
+def protocol_of(target: str) -> ExchangeProtocol:
+    protocol = open_protocol(target)
+    protocol.receive(SUBSCRIBE)
     for request in REQUESTS:
-        wire.heard(json.dumps(request))
-    return wire
+        protocol.receive(json.dumps(request))
+    return protocol
 
 
 def recorded_frames(path: Path) -> list[dict[str, Any]]:
@@ -66,7 +66,7 @@ def test_a_capture_is_played_whole_and_again_as_news(path: Path) -> None:
 
 @given(st.integers(1, 5000))
 def test_recorded_times_never_go_back(number: int) -> None:
-    for tape in (made_up(7, 50), builtin()):
+    for tape in (random_walk(7, 50), builtin_tape()):
         assert tape.at(number + 1) >= tape.at(number)
 
 
@@ -86,8 +86,8 @@ def test_only_keeps_the_noise_of_what_it_leaves_out() -> None:
 
 
 def test_made_up_trades_are_the_same_for_the_same_seed() -> None:
-    assert made_up(1) == made_up(1)
-    assert made_up(1) != made_up(2)
+    assert random_walk(1) == random_walk(1)
+    assert random_walk(1) != random_walk(2)
 
 
 def test_a_capture_that_is_none_is_named_with_its_line(tmp_path: Path) -> None:
@@ -107,8 +107,8 @@ def test_a_capture_that_is_none_is_named_with_its_line(tmp_path: Path) -> None:
 
 @given(st.floats(0, 5, allow_nan=False), st.integers(1, 300), st.sampled_from(sorted(NOISE_OF)))
 def test_noise_comes_at_its_rate_exactly(per_trade: float, trades: int, family: str) -> None:
-    tape = builtin()
-    plan = NoisePlan(made_up(1, 30), family, per_trade, tape)
+    tape = builtin_tape()
+    plan = NoisePlan(random_walk(1, 30), family, per_trade, tape)
     assert sum(len(plan.before(number)) for number in range(1, trades + 1)) == int(trades * per_trade)
 
 
@@ -152,17 +152,17 @@ TRADES = st.builds(
 
 @given(st.sampled_from(TARGETS), TRADES)
 def test_a_frame_gives_back_the_trade_it_was_made_of(target: str, trade: Trade) -> None:
-    wire = wire_of(target)
-    (found,) = trades_in(json.loads(wire.trades([trade])))
+    protocol = protocol_of(target)
+    (found,) = trades_in(json.loads(protocol.trades([trade])))
     assert found["id"] == trade.trade_id
     assert (float(found["price"]), float(found["size"])) == (float(trade.price), float(trade.size))
-    assert plain(found["symbol"]) in ("", wire.symbol_for(trade))
-    assert wire.symbol_for(replace(trade, symbol=wire.symbols[-1])) == wire.symbols[-1]
+    assert plain_symbol(found["symbol"]) in ("", protocol.symbol_for(trade))
+    assert protocol.symbol_for(replace(trade, symbol=protocol.symbols[-1])) == protocol.symbols[-1]
 
 
-@given(st.sampled_from(TARGETS), st.sampled_from(SPOILS), TRADES)
+@given(st.sampled_from(TARGETS), st.sampled_from(GARBAGE_KINDS), TRADES)
 def test_spoiled_frames_are_no_trades(target: str, kind: str, trade: Trade) -> None:
-    text = wire_of(target).spoiled(trade, kind)
+    text = protocol_of(target).garbage_frame(trade, kind)
     if kind == "not-json":
         with pytest.raises(ValueError, match=r"delimiter|Unterminated|Expecting"):
             json.loads(text)
@@ -173,13 +173,13 @@ def test_spoiled_frames_are_no_trades(target: str, kind: str, trade: Trade) -> N
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_noise_is_json_and_never_a_trade(target: str) -> None:
-    wire = wire_of(target)
-    pool = builtin().noise_of(NOISE_OF[wire.family])
-    said = [text for frame in pool if (text := wire.noise(frame, 1_700_000_000_000)) is not None]
+    protocol = protocol_of(target)
+    pool = builtin_tape().noise_of(NOISE_OF[protocol.family])
+    said = [text for frame in pool if (text := protocol.noise(frame, 1_700_000_000_000)) is not None]
     assert len(said) > 10
     for text in said:
         assert not trades_in(json.loads(text))
-    if wire.family == "binance":
+    if protocol.family == "binance":
         bare = [frame for text in said if "e" not in (frame := json.loads(text)).get("data", frame)]
         assert bare  # bookTicker has no "e"
         assert all(json.loads(text).get("data", json.loads(text))["s"] == "BTCUSDT" for text in said)
@@ -187,8 +187,8 @@ def test_noise_is_json_and_never_a_trade(target: str) -> None:
 
 def test_times_are_ms_or_us_as_asked() -> None:
     trade = Trade(1, 1, "X", "1", "1", "buy", 1_700_000_000_123)
-    assert json.loads(open_wire("/ws/a@trade").trades([trade]))["T"] == 1_700_000_000_123
-    micro = open_wire("/ws/a@trade?timeUnit=MICROSECOND")
+    assert json.loads(open_protocol("/ws/a@trade").trades([trade]))["T"] == 1_700_000_000_123
+    micro = open_protocol("/ws/a@trade?timeUnit=MICROSECOND")
     assert json.loads(micro.trades([trade]))["T"] == 1_700_000_000_123_000
 
 
@@ -196,27 +196,27 @@ def test_times_are_ms_or_us_as_asked() -> None:
     "text", ["", "[]", "3", "null", '{"type":"subscribe"}', '{"type":"subscribe","subscriptions":[3]}', "\udcff"]
 )
 def test_gemini_v2_ignores_what_is_no_subscription(text: str) -> None:
-    wire = open_wire("/v2/marketdata")
-    assert wire.heard(text) is False
-    assert not wire.wants_trades
+    protocol = open_protocol("/v2/marketdata")
+    assert protocol.receive(text) is False
+    assert not protocol.wants_trades
 
 
 def test_gemini_v2_takes_and_drops_symbols() -> None:
-    wire = open_wire("/v2/marketdata")
-    assert wire.heard(SUBSCRIBE)
-    assert not wire.heard(SUBSCRIBE)
-    assert wire.symbols == ["BTCUSD", "ETHUSD"]
-    wire.heard(SUBSCRIBE.replace("subscribe", "unsubscribe", 1).replace(',"ETHUSD"', ""))
-    assert wire.symbols == ["ETHUSD"]
+    protocol = open_protocol("/v2/marketdata")
+    assert protocol.receive(SUBSCRIBE)
+    assert not protocol.receive(SUBSCRIBE)
+    assert protocol.symbols == ["BTCUSD", "ETHUSD"]
+    protocol.receive(SUBSCRIBE.replace("subscribe", "unsubscribe", 1).replace(',"ETHUSD"', ""))
+    assert protocol.symbols == ["ETHUSD"]
 
 
 @given(st.text(max_size=40))
 def test_no_path_breaks_it(path: str) -> None:
     try:
-        wire = open_wire("/" + path)
+        protocol = open_protocol("/" + path)
     except (UnknownPathError, ValueError):
         return
-    assert wire.family in NOISE_OF
+    assert protocol.family in NOISE_OF
 
 
 def test_rules_are_spent() -> None:
