@@ -16,7 +16,7 @@ from proofs.mock_exchange.commands import COMMANDS
 from proofs.mock_exchange.control import start_control, write_line
 from proofs.mock_exchange.errors import MockExchangeError
 from proofs.mock_exchange.server import Exchange
-from proofs.mock_exchange.settings import Settings, SettingsError, from_mapping, read_script
+from proofs.mock_exchange.settings import FIELDS, Settings, SettingsError, from_mapping, read_script
 
 HELP = """\
 A mock exchange on one port of the loopback: Binance spot, Gemini, Coinbase, Kraken, told apart by path.
@@ -31,9 +31,9 @@ A mock exchange on one port of the loopback: Binance spot, Gemini, Coinbase, Kra
 
 It plays recorded trades (or generated ones) among real noise, numbered 1, 2, 3 ... across all connections: the
 number is the trade's id (Binance t or a; Gemini v1 tid, v2 event_id, now t; Coinbase and Kraken trade_id). A client
-that reconnects gets the next number; none is sent twice or left out, except by command. A trade counts as
-sent once the kernel has taken it for a socket that was open. A file recorded by `hybrid-engine capture` is played with
---capture, on every protocol.
+that reconnects gets the next number; none is sent twice or left out, except by command. A trade counts as sent once
+the kernel has taken it for a socket that was open. --capture plays, in laps and on every protocol, a file recorded by
+`hybrid-engine capture`.
 
 The first line on stdout is {"event":"ready","port":...}. After that it takes commands from stdin, one JSON object a
 line: {"command":"close","code":1012}. Each is answered with one line: {"ok":true,...}, or {"ok":false,"error":...}.
@@ -54,7 +54,7 @@ while it runs, typed or written to its stdin:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Flags are the settings; what is not given keeps the script's value, or the default."""
+    """One flag a setting; without it the script's value counts, or the default."""
     parser = argparse.ArgumentParser(
         prog="python -m proofs.mock_exchange",
         description=HELP,
@@ -63,73 +63,19 @@ def build_parser() -> argparse.ArgumentParser:
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
     )
-    d = Settings()
-    add = parser.add_argument
-    add(
-        "--script",
-        metavar="FILE",
-        help="TOML or JSON with these settings (dashes or underscores) and [[do]] tables",
-    )
-    add("--host", help=f"address to listen on ({d.host})")
-    add("--port", type=int, help="port to listen on; 0 takes a free one (0)")
-    add(
-        "--capture",
-        dest="captures",
-        action="append",
-        metavar="FILE",
-        help="JSON lines of received_at and frame; repeatable; looped",
-    )
-    add("--seed", type=int, help="made-up trades from this seed (without it: a small recorded excerpt)")
-    add("--count", type=int, help="stop after so many trades in all (no end)")
-    add("--rate", type=float, help=f"trades a second; 0 as fast as the client reads ({d.rate:g})")
-    add("--speed", type=float, metavar="FACTOR", help="as recorded, so many times faster (in place of --rate)")
-    add(
-        "--noise",
-        type=float,
-        metavar="N",
-        help="frames that are no trades, per trade (as recorded; excerpt, seed: 1)",
-    )
-    add(
-        "--first-id",
-        type=int,
-        metavar="ID",
-        help="exchange's id of trade 1; the history has ids below it (1)",
-    )
-    add(
-        "--ids",
-        choices=["run", "symbol"],
-        help="what ids count: the trades of the run, or those of each symbol, as exchanges do; then no history (run)",
-    )
-    add("--clock", choices=["now", "recorded"], help="times in the frames (now)")
-    add(
-        "--keep-symbols",
-        action="store_true",
-        help="only the recorded trades of the subscribed symbols; else every trade is one of them",
-    )
-    add(
-        "--each",
-        action="store_true",
-        help="every connection gets all trades from number 1 (else they share one run)",
-    )
-    add("--hold", action="store_true", help="start paused, until the command resume or burst")
-    add("--close-after", type=int, metavar="N", help="close each connection after it was sent N trades")
-    add("--close-times", type=int, metavar="K", help="... but only the first K times (always)")
-    add("--trades-per-frame", type=int, metavar="K", help="Gemini v1, Kraken: up to K trades in one message (1)")
-    add("--heartbeat", type=float, metavar="S", help=f"seconds between heartbeats ({d.heartbeat:g})")
-    add("--ping", type=float, metavar="S", help=f"seconds between WebSocket pings; 0 for none ({d.ping:g})")
-    add("--tls-cert", metavar="PEM", help="serve wss with this certificate chain ...")
-    add("--tls-key", metavar="PEM", help="... and its key")
-    add(
-        "--do",
-        action="append",
-        metavar="COMMAND",
-        help="'name key=value ... [after_sent=N | after_s=S]'; repeatable",
-    )
-    add(
-        "--until-stdin-closes",
-        action="store_true",
-        help="end when standard input does (so with the parent process)",
-    )
+    parser.add_argument("--script", metavar="FILE", help="TOML or JSON with these settings and [[do]] tables")
+    for name, field in FIELDS.items():
+        option, kind = dict(field.metadata), str(field.type).partition(" ")[0]
+        flag = "--" + option.pop("flag", name).replace("_", "-")
+        if kind == "bool":
+            option["action"] = "store_true"
+        elif kind.startswith("tuple"):
+            option |= {"action": "append", "dest": name}
+        else:
+            option["type"] = {"int": int, "float": float, "str": str}[kind]
+            if field.default is not None:
+                option["help"] += f" ({field.default})"
+        parser.add_argument(flag, **option)
     return parser
 
 
@@ -189,6 +135,3 @@ async def _serve(settings: Settings) -> dict[str, Any]:
         start_control(exchange, stop.set if settings.until_stdin_closes else lambda: None)
         await stop.wait()
     return exchange.stats()
-
-
-__all__ = ["build_parser", "main"]

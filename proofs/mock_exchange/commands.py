@@ -248,7 +248,7 @@ async def _rate(exchange: CommandTarget, args: dict[str, Any]) -> Any:
     """another pace from now on"""
     if args["rate"] < 0:
         raise CommandError(f"rate: rate = {args['rate']}: expected 0 or more")
-    exchange.market.pace.set(rate=args["rate"])
+    exchange.market.pace.set_rate(args["rate"])
 
 
 @command("burst", n=Arg(int, ..., "trades"))

@@ -17,13 +17,8 @@ class Pace:
         self.speed = speed
         self._due: float | None = None
 
-    def set(self, rate: float | None = None, speed: float | None = None) -> None:
-        """Another rate or speed from now on."""
-        if rate is not None:
-            self.rate, self.speed = rate, None
-        if speed is not None:
-            self.speed = speed
-        self._due = None
+    def set_rate(self, rate: float) -> None:
+        self.rate, self.speed, self._due = rate, None, None
 
     @property
     def flood(self) -> bool:

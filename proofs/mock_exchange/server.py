@@ -140,11 +140,7 @@ class Exchange:
         return None
 
     def _reject(
-        self,
-        connection: ServerConnection,
-        status: int,
-        retry_after: int | None,
-        text: str = "refused on command",
+        self, connection: ServerConnection, status: int, retry_after: int | None, text: str = "refused on command"
     ) -> Response:
         self.market.ledger.rejected[str(status)] += 1
         self.market.notify()
@@ -176,13 +172,7 @@ class Exchange:
         values = check(name, args)
         result = await COMMANDS[name].run(self, values)
         self.market.notify()
-        return {
-            "ok": True,
-            "command": name,
-            "at_ms": now_ms(),
-            "mono_ns": time.monotonic_ns(),
-            **(result or {}),
-        }
+        return {"ok": True, "command": name, "at_ms": now_ms(), "mono_ns": time.monotonic_ns(), **(result or {})}
 
     def stats(self, brief: bool = False) -> dict[str, Any]:
         """Everything counted; brief leaves out what grows with the number of connections."""

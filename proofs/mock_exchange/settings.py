@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,33 +16,38 @@ class SettingsError(MockExchangeError):
     """A setting that is unknown or invalid; the message names it, its value and what is allowed."""
 
 
+def _setting(default: Any, help: str, **option: Any) -> Any:
+    """A field with what the command line needs: its help; flag, metavar or choices where needed."""
+    return field(default=default, metadata={"help": help, **option})
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Every default of the mock exchange. Times in seconds, rates in trades a second."""
+    """The one table of settings; flags and scripts are made from it. Times in seconds, rates in trades a second."""
 
-    host: str = "127.0.0.1"
-    port: int = 0
-    captures: tuple[str, ...] = ()
-    seed: int | None = None
-    count: int | None = None
-    rate: float = 100.0
-    speed: float | None = None
-    noise: float | None = None
-    first_id: int = 1
-    ids: str = "run"
-    clock: str = "now"
-    keep_symbols: bool = False
-    each: bool = False
-    hold: bool = False
-    close_after: int | None = None
-    close_times: int | None = None
-    trades_per_frame: int = 1
-    heartbeat: float = 5.0
-    ping: float = 20.0
-    tls_cert: str | None = None
-    tls_key: str | None = None
-    until_stdin_closes: bool = False
-    do: tuple[Mapping[str, Any], ...] = ()
+    host: str = _setting("127.0.0.1", "address to listen on")
+    port: int = _setting(0, "port to listen on; 0 takes a free one")
+    captures: tuple[str, ...] = _setting((), "JSON lines of received_at and frame; repeatable", flag="capture")
+    seed: int | None = _setting(None, "generated trades from this seed (else a small recorded excerpt)")
+    count: int | None = _setting(None, "stop after so many trades in all (no end)")
+    rate: float = _setting(100.0, "trades a second; 0 as fast as the client reads")
+    speed: float | None = _setting(None, "as recorded, so many times faster (in place of the rate)")
+    noise: float | None = _setting(None, "frames without trades, per trade (as recorded; excerpt, seed: 1)")
+    first_id: int = _setting(1, "exchange's id of trade 1; the history has ids below it")
+    ids: str = _setting("run", "count the trades of the run, or of each symbol (no history)", choices=("run", "symbol"))
+    clock: str = _setting("now", "times in the frames", choices=("now", "recorded"))
+    keep_symbols: bool = _setting(False, "only recorded trades of the subscribed symbols; else all become one of them")
+    each: bool = _setting(False, "every connection gets all trades from number 1 (else they share one run)")
+    hold: bool = _setting(False, "start paused, until the command resume or burst")
+    close_after: int | None = _setting(None, "close each connection after it was sent N trades", metavar="N")
+    close_times: int | None = _setting(None, "... but only the first K times (always)", metavar="K")
+    trades_per_frame: int = _setting(1, "Gemini v1, Kraken: up to K trades in one message", metavar="K")
+    heartbeat: float = _setting(5.0, "seconds between heartbeats", metavar="S")
+    ping: float = _setting(20.0, "seconds between WebSocket pings; 0 for none", metavar="S")
+    tls_cert: str | None = _setting(None, "PEM file: serve wss with this certificate chain ...", metavar="FILE")
+    tls_key: str | None = _setting(None, "... and its key", metavar="FILE")
+    do: tuple[Mapping[str, Any], ...] = _setting((), "'name key=value ... [after_sent=N | after_s=S]'; repeatable")
+    until_stdin_closes: bool = _setting(False, "end when standard input does (so with the parent process)")
 
     def __post_init__(self) -> None:
         def require(valid: bool, name: str, allowed: str) -> None:
@@ -54,8 +59,6 @@ class Settings:
         require(self.rate >= 0, "rate", "trades a second, or 0 for as fast as the client reads")
         require(self.speed is None or self.speed > 0, "speed", "a factor above 0")
         require(self.noise is None or self.noise >= 0, "noise", "frames a trade, 0 or more")
-        require(self.clock in ("now", "recorded"), "clock", "now or recorded")
-        require(self.ids in ("run", "symbol"), "ids", "run or symbol")
         require(self.close_after is None or self.close_after > 0, "close_after", "1 or more trades")
         require(self.trades_per_frame > 0, "trades_per_frame", "1 or more")
         require(self.heartbeat > 0, "heartbeat", "seconds above 0")
@@ -64,7 +67,7 @@ class Settings:
         require((self.tls_cert is None) == (self.tls_key is None), "tls_key", "a certificate and its key, both")
 
 
-TYPES: dict[str, Any] = {field.name: field.type for field in fields(Settings)}
+FIELDS = {one.name: one for one in fields(Settings)}
 _KINDS: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}
 
 
@@ -73,14 +76,14 @@ def from_mapping(values: Mapping[str, Any]) -> Settings:
     settings: dict[str, Any] = {}
     for key, value in values.items():
         name = key.replace("-", "_")
-        if name not in TYPES:
-            raise SettingsError(f"unknown setting {key!r}: expected one of {', '.join(sorted(TYPES))}")
+        if name not in FIELDS:
+            raise SettingsError(f"unknown setting {key!r}: expected one of {', '.join(sorted(FIELDS))}")
         settings[name] = _convert(name, value)
     return Settings(**settings)
 
 
 def _convert(name: str, value: Any) -> Any:
-    kind = str(TYPES[name])
+    kind = str(FIELDS[name].type)
     if value is None and kind.endswith("None"):
         return None
     if kind.startswith("tuple"):
@@ -91,6 +94,8 @@ def _convert(name: str, value: Any) -> Any:
     allowed = _KINDS[kind.partition(" ")[0]]
     if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
         raise SettingsError(f"{name} = {value!r}: expected {kind}")
+    if value not in FIELDS[name].metadata.get("choices", (value,)):
+        raise SettingsError(f"{name} = {value!r}: expected {' or '.join(FIELDS[name].metadata['choices'])}")
     return value
 
 

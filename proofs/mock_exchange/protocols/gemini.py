@@ -80,14 +80,7 @@ class GeminiV1(ExchangeProtocol):
             return []
         bids, offers = book_around(history[-1].price)
         events = [
-            {
-                "type": "change",
-                "side": side,
-                "price": price,
-                "remaining": left,
-                "delta": left,
-                "reason": "initial",
-            }
+            {"type": "change", "side": side, "price": price, "remaining": left, "delta": left, "reason": "initial"}
             for side, levels in (("bid", bids), ("ask", offers))
             for price, left in levels
             if self._wants(side)
@@ -98,15 +91,8 @@ class GeminiV1(ExchangeProtocol):
         events: list[Frame] = []
         for trade in trades:
             side = MAKER[trade.taker]
-            events.append(
-                {
-                    "type": "trade",
-                    "tid": trade.trade_id,
-                    "price": trade.price,
-                    "amount": trade.size,
-                    "makerSide": side,
-                }
-            )
+            event = {"type": "trade", "tid": trade.trade_id, "price": trade.price, "amount": trade.size}
+            events.append({**event, "makerSide": side})
             if self._wants(side):
                 change = {"type": "change", "side": side, "price": trade.price, "remaining": "0.5"}
                 events.append({**change, "delta": f"-{trade.size}", "reason": "trade"})
