@@ -52,10 +52,10 @@ class ComesBack(Case):
             return unit.journal(self.cursor, quiet=True)
 
         left = max(0.1, self.t0 + self.deadline_s + self.late_s + 0.5 - time.monotonic())
-        came = host.hold(f"its end with {self.code}", left, lambda: exits(entries()), every=0.1)
+        came = host.poll(f"its end with {self.code}", left, lambda: exits(entries()), every=0.1)
         if came:
             each = self.deployed.restart_s + self.deadline_s + self.late_s
-            host.hold("the restarts", self.restarts * each, lambda: self._enough(subject, entries()), every=0.1)
+            host.poll("the restarts", self.restarts * each, lambda: self._enough(subject, entries()), every=0.1)
         seen, state, lasted = unit.journal(self.cursor), unit.state(quiet=False), time.monotonic() - self.t0
         found = self.more(subject, lasted)
         measured: dict[str, Json] = {
@@ -67,7 +67,7 @@ class ComesBack(Case):
         self.lift(subject)
         if not came:
             return {**measured, "back_s": None}
-        host.hold("a new tick", self.back_bound_s + 1, lambda: store.last_tick() > last, every=0.05)
+        host.poll("a new tick", self.back_bound_s + 1, lambda: store.last_tick() > last, every=0.05)
         back_s = round(time.monotonic() - lifted, 3) if store.last_tick() > last else None
         return {**measured, "back_s": back_s, "integrity": store.integrity(), **self.after(subject)}
 

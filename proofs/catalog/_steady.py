@@ -14,7 +14,7 @@ def steady(subject: Subject, text: str = GOOD) -> None:
     subject.put("config.toml", text)
     before = subject.store.last_tick()
     subject.restart(check=False)
-    subject.host.wait(f"{subject.unit.name} running", UP_S, lambda: subject.unit.state().running)
-    subject.host.wait(
+    subject.host.wait_for(f"{subject.unit.name} running", UP_S, lambda: subject.unit.state().running)
+    subject.host.wait_for(
         "ticks being stored", UP_S, lambda: subject.store.last_tick() >= before + STEADY_TICKS, every=0.05
     )

@@ -39,14 +39,14 @@ SCRATCH = config(
 def _kill(subject: Subject, number: int, last: int, after_s: float) -> int:
     """Kill run `number` so long after it began to store, and wait for its end. Returns when, in ms UTC."""
     host = subject.host
-    host.wait(f"run {number} to store ticks", 15, lambda: subject.store.last_tick() > last, every=0.02)
+    host.wait_for(f"run {number} to store ticks", 15, lambda: subject.store.last_tick() > last, every=0.02)
     due = time.monotonic() + after_s
-    host.wait("its moment", _MOST_S + 1, lambda: time.monotonic() >= due, every=0.005)
+    host.wait_for("its moment", _MOST_S + 1, lambda: time.monotonic() >= due, every=0.005)
     pid = subject.unit.state().pid
     host.recorder.intent(f"kill -KILL {pid}", scope=host.scope)
     at_ms = time.time_ns() // 1_000_000
     os.kill(pid, signal.SIGKILL)
-    host.wait("the end of the process", 5, lambda: not os.path.exists(f"/proc/{pid}"), every=0.005)
+    host.wait_for("the end of the process", 5, lambda: not os.path.exists(f"/proc/{pid}"), every=0.005)
     return at_ms
 
 
@@ -67,7 +67,7 @@ class Killed(Case):
         subject.put("config.toml", SCRATCH.replace("URL", exchange.url()))
         self.cursor = subject.unit.cursor()
         subject.restart()
-        subject.host.wait("ticks being stored", 15, subject.store.last_tick, every=0.02)
+        subject.host.wait_for("ticks being stored", 15, subject.store.last_tick, every=0.02)
 
     def inject(self, subject: Subject) -> None:
         self.seed = random.SystemRandom().randrange(10**6)
@@ -81,7 +81,7 @@ class Killed(Case):
     def witness(self, subject: Subject) -> Json:
         """systemd's word that each of them was killed by SIGKILL, the exchange's that it was sending meanwhile."""
         assert self.exchange
-        subject.host.wait("the last restart", 15, lambda: len(subject.store.runs()) > self.n_min, every=0.05)
+        subject.host.wait_for("the last restart", 15, lambda: len(subject.store.runs()) > self.n_min, every=0.05)
         subject.host.do("systemctl", "stop", subject.unit.name)
         killed = [status for _, status in exits(subject.unit.journal(self.cursor))].count(-signal.SIGKILL)
         self.stats = self.exchange.stats()

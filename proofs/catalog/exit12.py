@@ -40,7 +40,7 @@ class BadConfig(Case):
     def witness(self, subject: Subject) -> Json:
         """The process ran anew, with a directory bound over its config that holds the bad file."""
         unit = subject.unit
-        after = subject.host.wait("a new invocation", 5, lambda: _other(unit.state().invocation, self._before))
+        after = subject.host.wait_for("a new invocation", 5, lambda: _other(unit.state().invocation, self._before))
         bound = unit.properties("BindReadOnlyPaths").get("BindReadOnlyPaths", "")
         if str(subject.etc) not in bound:
             return None
@@ -53,20 +53,20 @@ class BadConfig(Case):
 
     def measure(self, subject: Subject) -> dict[str, Json]:
         unit, host = subject.unit, subject.host
-        seen = host.wait("its end", UP_S, lambda: _ended(subject), every=0.05)
+        seen = host.wait_for("its end", UP_S, lambda: _ended(subject), every=0.05)
         watch_s = 3 * self.deployed.restart_s
         at_end = unit.state(quiet=False)
-        broken = None
+        stayed_down = False
         if seen == "failed":
             host.note("measuring", {"watching for a restart for seconds": watch_s})
-            broken = host.hold("a restart", watch_s + 0.1, lambda: _came_back(subject, at_end.restarts))
+            stayed_down = host.assert_never("a restart", watch_s + 0.1, lambda: _came_back(subject, at_end.restarts))
         last = unit.state(quiet=False)
         entries = unit.journal(self._cursor)
         said = [entry.message for entry in entries if "config.toml" in entry.message or "ERROR" in entry.message]
         return {
             "exec_main_status": at_end.exec_status, "active": last.active, "sub": last.sub, "result": last.result,
             "restarts": last.restarts - at_end.restarts, "starts": len(starts(entries)), "first_seen": seen,
-            "watched_s": watch_s if seen == "failed" and not broken else 0.0, "said": said[:3], "n": 1,
+            "watched_s": watch_s if stayed_down else 0.0, "said": said[:3], "n": 1,
         }  # fmt: skip
 
     def traced(self, measured: Figures, trace: Trace) -> Mapping[str, Json | Between]:
@@ -111,7 +111,7 @@ class Control(Case):
 
     def witness(self, subject: Subject) -> Json:
         pid = self._state.pid
-        subject.host.wait("the end of the process", 5, lambda: not os.path.exists(f"/proc/{pid}"), every=0.02)
+        subject.host.wait_for("the end of the process", 5, lambda: not os.path.exists(f"/proc/{pid}"), every=0.02)
         return {"pid": pid, "gone": True, "invocation": self._state.invocation}
 
     def witnessed(self, seen: Figures) -> bool:
@@ -124,7 +124,7 @@ class Control(Case):
             now = subject.unit.state()
             return now.running and now.invocation != self._state.invocation
 
-        subject.host.hold("a restart", limit, back)
+        subject.host.poll("a restart", limit, back)
         now = subject.unit.state(quiet=False)
         return {"restarts": now.restarts - self._state.restarts, "active": now.active, "n": 1}
 

@@ -74,7 +74,7 @@ class Failover(Case):
         if self.how.at_connect:
             return
         subject.restart()
-        subject.host.wait("the primary's trades", 15, lambda: subject.store.first_of("primary"), every=0.05)
+        subject.host.wait_for("the primary's trades", 15, lambda: subject.store.first_of("primary"), every=0.05)
 
     def inject(self, subject: Subject) -> None:
         self.answer = self.how.inject(self.exchanges["primary"])
@@ -86,7 +86,9 @@ class Failover(Case):
 
     def witness(self, subject: Subject) -> Json:
         primary = self.exchanges["primary"]
-        return subject.host.wait("the fault to bite", 5, lambda: self.how.happened(primary, self.answer), every=0.02)
+        return subject.host.wait_for(
+            "the fault to bite", 5, lambda: self.how.happened(primary, self.answer), every=0.02
+        )
 
     def witnessed(self, seen: Figures) -> bool:
         return self.how.shows(seen)
@@ -95,7 +97,7 @@ class Failover(Case):
         store, host, bound = subject.store, subject.host, self.how.bound_s
         start_s = _START_S if self.how.at_connect else 0.0
         left = max(0.1, self.t0_s + start_s + bound + 0.5 - time.monotonic())
-        row = host.hold("a stored tick of the secondary", left, lambda: store.first_of("secondary"), every=0.02)
+        row = host.poll("a stored tick of the secondary", left, lambda: store.first_of("secondary"), every=0.02)
         seen_s = time.monotonic()
         entries = subject.unit.journal(self.cursor)
         fault_s = min([entry.mono_s for entry in _connecting(entries)], default=self.t0_s)
@@ -108,7 +110,7 @@ class Failover(Case):
         # The row may be committed a moment before the counters' heartbeat closes its gaps: ask until both are there.
         run = subject.run_id()
         kind = self.how.gap_kind
-        host.hold("its gap", 2, lambda: _of(store.gaps(run), kind), every=0.1)
+        host.poll("its gap", 2, lambda: _of(store.gaps(run), kind), every=0.1)
         gaps = _of(store.gaps(run), kind)
         return {
             **measured, "stored_s": round(seen_s - fault_s, 3),

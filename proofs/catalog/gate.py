@@ -141,11 +141,11 @@ class Live(Case):
 
     def measure(self, subject: Subject) -> dict[str, Json]:
         unit, host = subject.unit, subject.host
-        host.hold("its end", _UP_S, lambda: unit.state().active == "failed", every=0.05)
+        host.poll("its end", _UP_S, lambda: unit.state().active == "failed", every=0.05)
         at_end = unit.state(quiet=False)
         if self._watch_s:
             host.note("measuring", {"watching for a restart for seconds": self._watch_s})
-            host.hold("a restart", self._watch_s, lambda: unit.state().active != "failed")
+            host.assert_never("a restart", self._watch_s, lambda: unit.state().active != "failed")
         last, entries = unit.state(quiet=False), unit.journal(self._cursor)
         return {
             "exec_main_status": at_end.exec_status, "active": last.active, "starts": len(starts(entries)),

@@ -62,7 +62,7 @@ class Sandbox(Case):
     def witness(self, subject: Subject) -> Json:
         """The probe stood where the engine stands: the same user, capabilities and filters as its main process."""
         unit = subject.unit
-        pid = subject.host.wait("the engine running", 8, lambda: unit.state().running and unit.state().pid)
+        pid = subject.host.wait_for("the engine running", 8, lambda: unit.state().running and unit.state().pid)
         self.inside, engine = probed(subject, self.cursor), sandbox_probe.status(pid)
         # Its own privileges apart, each filter loads once a process: how many there are is equal too.
         if not engine or self.inside.get("status") != engine:

@@ -41,7 +41,7 @@ class Sources(ComesBack):
             for priority, (name, exchange) in enumerate(self.exchanges.items(), 1)
         ])  # fmt: skip
         subject.restart()
-        subject.host.wait("the primary's trades", 15, lambda: subject.store.first_of("primary"), every=0.05)
+        subject.host.wait_for("the primary's trades", 15, lambda: subject.store.first_of("primary"), every=0.05)
         self.cursor = subject.unit.cursor()
 
     def release(self, subject: Subject) -> None:
@@ -65,7 +65,7 @@ class Refused(Sources):
         def answered() -> int:
             return int(secondary.stats(quiet=True)["rejected_by_status"].get("503", 0))
 
-        subject.host.wait("the secondary to be asked", 5, answered, every=0.05)
+        subject.host.wait_for("the secondary to be asked", 5, answered, every=0.05)
         return {"probe": "connection refused", "port": primary.port} if refuses(primary.port) else None
 
     def witnessed(self, seen: Figures) -> bool:

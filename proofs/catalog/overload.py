@@ -88,7 +88,7 @@ class Locked(Case):
                    overload_after_s=self.patience_s),
         )  # fmt: skip
         subject.restart()
-        subject.host.wait("ticks being stored", 15, subject.store.last_tick, every=0.05)
+        subject.host.wait_for("ticks being stored", 15, subject.store.last_tick, every=0.05)
         self.cursor = subject.unit.cursor()
         self.old = subject.unit.state(quiet=False)
 
@@ -130,7 +130,7 @@ class Short(Locked):
         def sent() -> int:
             return int(exchange.stats(quiet=True)["sent"]) - self.sent_at_lock
 
-        host.wait("the burst", 15, lambda: sent() >= HELD, every=0.05)
+        host.wait_for("the burst", 15, lambda: sent() >= HELD, every=0.05)
         held = sent()
         let_go, let_go_ms = time.monotonic(), time.time_ns() // 1_000_000
         lock.let_go()
@@ -138,7 +138,7 @@ class Short(Locked):
         def flows() -> bool:
             return store.newest_ms() > let_go_ms
 
-        came = host.hold("a tick that came after the lock", RECOVER_S + 1, flows, every=0.02)
+        came = host.poll("a tick that came after the lock", RECOVER_S + 1, flows, every=0.02)
         back_s = round(time.monotonic() - let_go, 3) if came else None
         state = unit.state(quiet=False)
         host.do("systemctl", "stop", unit.name)

@@ -33,7 +33,7 @@ class Spoiled(Sources):
             counts = {name: int(one.stats(quiet=True)["garbage"]) for name, one in self.exchanges.items()}
             return counts if counts["primary"] >= PARSE_LIMIT else None
 
-        return {"garbage": subject.host.wait("garbage to be sent", 5, sent, every=0.05)}
+        return {"garbage": subject.host.wait_for("garbage to be sent", 5, sent, every=0.05)}
 
     def witnessed(self, seen: Figures) -> bool:
         return seen.below("garbage").count("primary") >= PARSE_LIMIT

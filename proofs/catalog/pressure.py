@@ -53,13 +53,13 @@ class Pressed(Case):
         )  # fmt: skip
         self.cursor = unit.cursor()
         subject.restart()
-        host.wait("ticks being stored", 15, subject.store.last_tick, every=0.05)
+        host.wait_for("ticks being stored", 15, subject.store.last_tick, every=0.05)
         self.old = unit.state(quiet=False)
         folder = cgroup(self.old.control_group)
         if folder is None or some_avg10(folder, "cpu") is None:
             raise NotSteady(f"the pressure of {self.old.control_group} cannot be read")
         self.folder: Path = folder
-        host.wait("calm", 30, self._calm, every=0.2)
+        host.wait_for("calm", 30, self._calm, every=0.2)
         if self._decisions(subject):
             raise NotSteady("the host alone presses the unit: it throttled before there was a fault")
 
@@ -70,7 +70,7 @@ class Pressed(Case):
     def witness(self, subject: Subject) -> Json:
         """The kernel's word, read from outside: they run in the unit's cgroup, and it is stalled more than is borne."""
         assert self.burners
-        subject.host.wait("pressure over the limit", _OVER_S, lambda: self._avg10() > LIMIT, every=0.1)
+        subject.host.wait_for("pressure over the limit", _OVER_S, lambda: self._avg10() > LIMIT, every=0.1)
         self.over = time.monotonic()
         at_work = self.burners.at_work()
         if len(at_work) < len(self.burners.pids):
@@ -86,14 +86,14 @@ class Pressed(Case):
         def kept() -> int:
             return self._spans(subject)[-1][1]
 
-        host.hold("the top step", STEPS_S, lambda: kept() == UP[-1], every=0.2)
+        host.poll("the top step", STEPS_S, lambda: kept() == UP[-1], every=0.2)
         host.note("pressure", pressure(self.old.control_group))
         self.burners.end()
         # It takes seconds for an average to be calm again. What the operator asks for meanwhile does not undo the step.
         host.do("systemctl", "reload", unit.name)
-        host.hold("the reload", 5, lambda: self._lines(subject, "reloaded"), every=0.1)
+        host.poll("the reload", 5, lambda: self._lines(subject, "reloaded"), every=0.1)
         reloaded = [fields["sample_every"] for _, fields in self._lines(subject, "reloaded")]
-        calm = time.monotonic() if host.hold("calm again", _CALM_S, self._calm, every=0.1) else None
+        calm = time.monotonic() if host.poll("calm again", _CALM_S, self._calm, every=0.1) else None
         again: list[float] = [0.0]  # pressure after that: no fault of ours
 
         def all_kept() -> bool:
@@ -101,9 +101,9 @@ class Pressed(Case):
             return kept() == DOWN[-1]
 
         if calm is not None:
-            host.hold("all trades kept", STEPS_S, all_kept, every=0.2)
+            host.poll("all trades kept", STEPS_S, all_kept, every=0.2)
         sent = int(exchange.stats(quiet=True)["sent"])
-        host.wait("trades after it", 20, lambda: exchange.stats(quiet=True)["sent"] >= sent + AFTER, every=0.1)
+        host.wait_for("trades after it", 20, lambda: exchange.stats(quiet=True)["sent"] >= sent + AFTER, every=0.1)
         exchange.tell("pause")
         sent = int(exchange.stats()["sent"])
 
@@ -112,7 +112,7 @@ class Pressed(Case):
             last = beats[-1][1] if beats else {}
             return last.get("received", 0) >= sent and last.get("admitted") == last.get("ticks_stored")
 
-        host.hold("a heartbeat that has seen it all", 6, settled, every=0.2)
+        host.poll("a heartbeat that has seen it all", 6, settled, every=0.2)
         state = unit.state(quiet=False)
         host.do("systemctl", "stop", unit.name)
         run = store.runs()[-1]

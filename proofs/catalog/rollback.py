@@ -46,7 +46,7 @@ def behaviour(subject: Subject, drop_in: str) -> dict[str, Json]:
         return {"WATCHDOG_USEC": found[1] if found else None}
     subject.host.recorder.intent(f"kill -KILL {pid}", scope=subject.host.scope)
     os.kill(pid, signal.SIGKILL)
-    return {"after SIGKILL": subject.host.hold("what comes after", 5, lambda: _after_kill(subject, pid), every=0.05)}
+    return {"after SIGKILL": subject.host.poll("what comes after", 5, lambda: _after_kill(subject, pid), every=0.05)}
 
 
 def _after_kill(subject: Subject, pid: int) -> str:
@@ -77,7 +77,7 @@ class OutOfForce(Case):
     def _look(self, subject: Subject) -> dict[str, Json]:
         """On a process of its own: a drop-in binds those that are started after it."""
         subject.restart()
-        subject.host.wait("the engine running", _UP_S, lambda: subject.unit.state().running, every=0.05)
+        subject.host.wait_for("the engine running", _UP_S, lambda: subject.unit.state().running, every=0.05)
         return behaviour(subject, self.name)
 
     def _in_force(self, subject: Subject) -> list[str]:

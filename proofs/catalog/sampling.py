@@ -45,7 +45,7 @@ class Sampling(Case):
         )  # fmt: skip
         self.cursor = subject.unit.cursor()
         subject.restart()
-        host.wait("the engine to subscribe", 15, lambda: exchange.stats(quiet=True)["subscribed"] == 1, every=0.05)
+        host.wait_for("the engine to subscribe", 15, lambda: exchange.stats(quiet=True)["subscribed"] == 1, every=0.05)
 
     def inject(self, subject: Subject) -> None:
         assert self.exchange
@@ -55,7 +55,7 @@ class Sampling(Case):
         """By the exchange's own count: all trades sent, over two connections, the first closed where it was to be."""
         exchange = self.exchange
         assert exchange
-        subject.host.wait("the feed to end", _FEED_S, lambda: exchange.stats(quiet=True)["complete"], every=0.1)
+        subject.host.wait_for("the feed to end", _FEED_S, lambda: exchange.stats(quiet=True)["complete"], every=0.1)
         self.stats = stats = exchange.stats()
         sent = [one["sent"] for one in stats["connections"]]
         seen = {"sent": stats["sent"], "by_connection": sent, "repeats": stats["repeats"], "lost": stats["lost"]}
@@ -75,7 +75,7 @@ class Sampling(Case):
             return last if done else None
 
         # A heartbeat after the feed ended; should it never agree, the last one is what is judged.
-        heartbeat = host.hold("a heartbeat that has seen it all", 6, settled, every=0.2)
+        heartbeat = host.poll("a heartbeat that has seen it all", 6, settled, every=0.2)
         if heartbeat is None:
             beats = engine_lines(unit.journal(self.cursor), "HEARTBEAT", invocation)
             heartbeat = beats[-1][1] if beats else {}

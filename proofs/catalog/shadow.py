@@ -61,7 +61,7 @@ class Sealed(Case):
 
     def witness(self, subject: Subject) -> Json:
         """What the engine's own process sees of the network, and how an INET socket fares where it stands."""
-        seen = subject.host.wait("a look at the sealed process", 8, lambda: _network(subject), every=0.02)
+        seen = subject.host.wait_for("a look at the sealed process", 8, lambda: _network(subject), every=0.02)
         inside = probed(subject, self.cursor)
         refused = inside.get("refused", {}).get("inet-socket")
         before = self.before.get("refused", {}).get("inet-socket")
@@ -76,7 +76,7 @@ class Sealed(Case):
         def done() -> bool:
             return bool(self._orders(subject, ORDERS)) or subject.unit.state().restarts > self.old
 
-        subject.host.hold("all orders, or a restart", WITHIN_S, done, every=0.1)
+        subject.host.poll("all orders, or a restart", WITHIN_S, done, every=0.1)
         orders = self._orders(subject, 1)
         now = subject.unit.state(quiet=False)
         return {

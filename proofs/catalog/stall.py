@@ -65,7 +65,7 @@ class Stall(Case):
         last = subject.store.last_tick()
         rows = subject.store.ticks(last)
         left = max(0.1, self.t0 + bound + 0.5 - time.monotonic())
-        replaced = host.hold("its replacement", left, lambda: _killed(subject, old), every=0.2)
+        replaced = host.poll("its replacement", left, lambda: _killed(subject, old), every=0.2)
         seen = [e for e in unit.journal(self.cursor) if e.unit_result == "watchdog" and e.invocation == old.invocation]
         measured: dict[str, Json] = {
             "seen_s": round(seen[0].mono_s - self.t0, 3) if seen else None, "seen_bound_s": bound, "n": len(rows),
@@ -75,10 +75,10 @@ class Stall(Case):
         }  # fmt: skip
         if not replaced and not seen:
             return measured
-        if not host.hold("the new run", self.deployed.restart_s + 10, lambda: _replaced(subject, old), every=0.05):
+        if not host.poll("the new run", self.deployed.restart_s + 10, lambda: _replaced(subject, old), every=0.05):
             return {**measured, "new_invocation": None}
         started = unit.state(quiet=False)
-        tick = host.hold("a new tick", _TICK_S + 1, lambda: subject.store.last_tick() > last, every=0.02)
+        tick = host.poll("a new tick", _TICK_S + 1, lambda: subject.store.last_tick() > last, every=0.02)
         tick_after_s = round(time.monotonic() - started.started_s, 3) if tick else None
         kept = subject.store.ticks(last)
         return {
@@ -155,7 +155,7 @@ class Frozen(Stall):
 
     def witness(self, subject: Subject) -> Json:
         pid = self.old.pid
-        subject.host.wait("state T", 2, lambda: process_state(pid) == "T", every=0.02)
+        subject.host.wait_for("state T", 2, lambda: process_state(pid) == "T", every=0.02)
         return {"pid": pid, "state": process_state(pid), "invocation": self.old.invocation}
 
     def witnessed(self, seen: Figures) -> bool:
@@ -185,7 +185,7 @@ class Wedged(Stall):
     def inject(self, subject: Subject) -> None:
         self.cursor = subject.unit.cursor()
         subject.restart()
-        marks = subject.host.wait("the strategy to block", 15, lambda: self._marks(subject))
+        marks = subject.host.wait_for("the strategy to block", 15, lambda: self._marks(subject))
         self.old = subject.unit.state(quiet=False)
         self.t0 = marks[0].mono_s
         self.threads = subject.unit.threads()
@@ -202,9 +202,9 @@ class Wedged(Stall):
             later = [entry.mono_s for entry, _ in lines if entry.mono_s > self.t0 + 0.3]
             return later if len(later) >= _BEATS else []
 
-        host.wait("stored ticks to stop", 3, lambda: time.monotonic() > self.t0 + 0.5)
+        host.wait_for("stored ticks to stop", 3, lambda: time.monotonic() > self.t0 + 0.5)
         stuck_at = subject.store.last_tick()
-        beats = host.wait("heartbeats after the fault", 6, alive, every=0.2)
+        beats = host.wait_for("heartbeats after the fault", 6, alive, every=0.2)
         state = process_state(self.old.pid)
         still = subject.store.last_tick() == stuck_at
         if not still or state not in ("R", "S"):

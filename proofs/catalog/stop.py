@@ -42,8 +42,8 @@ class Stopped(Case):
         subject.fresh()
         subject.put("config.toml", SCRATCH.replace("URL", exchange.url()))
         subject.restart()
-        subject.host.wait("the load", 20, lambda: exchange.stats(quiet=True)["sent"] >= LEAST, every=0.05)
-        subject.host.wait("ticks being stored", 10, subject.store.last_tick, every=0.05)
+        subject.host.wait_for("the load", 20, lambda: exchange.stats(quiet=True)["sent"] >= LEAST, every=0.05)
+        subject.host.wait_for("ticks being stored", 10, subject.store.last_tick, every=0.05)
 
     def inject(self, subject: Subject) -> None:
         assert self.exchange
@@ -61,7 +61,7 @@ class Stopped(Case):
         def told() -> bool:
             return any(entry.message.startswith(_STOPPING) for entry in unit.journal(self.cursor, quiet=True))
 
-        subject.host.wait("systemd to stop it", 5, told, every=0.05)
+        subject.host.wait_for("systemd to stop it", 5, told, every=0.05)
         self.sent = int(exchange.stats()["sent"])
         if not self.old.running or self.sent <= self.sent_before:
             return None
@@ -73,7 +73,7 @@ class Stopped(Case):
 
     def measure(self, subject: Subject) -> dict[str, Json]:
         unit, host, store = subject.unit, subject.host, subject.store
-        host.hold("its end", BOUND_S + 7, lambda: _end(unit.journal(self.cursor, quiet=True)), every=0.1)
+        host.poll("its end", BOUND_S + 7, lambda: _end(unit.journal(self.cursor, quiet=True)), every=0.1)
         entries, after = unit.journal(self.cursor), unit.state(quiet=False)
         ended_s, status = _end(entries) or (None, None)
         finals = engine_lines(entries, "FINAL METRICS", self.old.invocation)

@@ -34,7 +34,7 @@ class Full(ComesBack):
         subject.fresh()
         subject.put("config.toml", SCRATCH)
         subject.restart()
-        subject.host.wait("ticks being stored", 15, lambda: subject.store.last_tick() >= STEADY_TICKS, every=0.05)
+        subject.host.wait_for("ticks being stored", 15, lambda: subject.store.last_tick() >= STEADY_TICKS, every=0.05)
         self.cursor = subject.unit.cursor()
 
     def inject(self, subject: Subject) -> None:

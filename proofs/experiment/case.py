@@ -16,7 +16,7 @@ from proofs.experiment.measurements import Figures
 from proofs.experiment.subject import Copy, Subject
 from proofs.experiment.timeline import Timeline
 from proofs.experiment.trace import Between, Trace
-from proofs.host.shell import Host, Interrupted, Waited
+from proofs.host.shell import Host, Interrupted, WaitTimeout
 from proofs.verdict import Check, Json, Result, Verdict
 
 
@@ -47,7 +47,7 @@ class Case:
         self.deployed = deployed
 
     def steady(self, subject: Subject) -> None:
-        """Bring the unit to its steady state. Raises NotSteady or Waited when it does not get there."""
+        """Bring the unit to its steady state. Raises NotSteady or WaitTimeout when it does not get there."""
 
     def inject(self, subject: Subject) -> None:
         raise NotImplementedError
@@ -127,13 +127,13 @@ def run_case(case: Case, subject: Subject) -> Result:
     try:
         try:
             case.steady(subject)
-        except (NotSteady, Waited) as error:
+        except (NotSteady, WaitTimeout) as error:
             return _judged(host, Result(case.name, Verdict.INCONCLUSIVE, f"no steady state: {error}"))
         host.recorder.intent(f"fault: {case.fault}", scope=host.scope)
         case.inject(subject)
         try:
             witness = host.note("witness", case.witness(subject))
-        except Waited as error:
+        except WaitTimeout as error:
             reason = f"no witness that the fault took place: {error}"
             return _judged(host, Result(case.name, Verdict.INCONCLUSIVE, reason))
         if not witness:

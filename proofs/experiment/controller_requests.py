@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from proofs.evidence.atomic_file import write_atomically
-from proofs.host.shell import Host, Waited
+from proofs.host.shell import Host, WaitTimeout
 from proofs.restore import lease
 from proofs.verdict import Json
 
@@ -23,7 +23,7 @@ _SEEN_S = 20.0  # a follower asks every few seconds, and its connection may be a
 _ANSWER_S = 240.0
 
 
-class Unanswered(Waited):
+class Unanswered(WaitTimeout):
     """No controller took the ask, or none told what came of it."""
 
 
@@ -54,12 +54,12 @@ def ask(host: Host, run: str, plays: Sequence[str], *, check: bool = False, with
     host.recorder.intent("ask the controller", scope=host.scope, data=asked)
     _put(folder / f"{number}.json", asked)
     try:
-        host.wait("a controller that takes the ask", _SEEN_S, (folder / f"{number}.seen").exists)
-    except Waited:
+        host.wait_for("a controller that takes the ask", _SEEN_S, (folder / f"{number}.seen").exists)
+    except WaitTimeout:
         raise Unanswered(f"no controller answered in {_SEEN_S:g} s: begin this with playbooks/prove.yml") from None
     try:
-        host.wait("the controller's answer", _ANSWER_S, (folder / f"{number}.answer").exists)
-    except Waited:
+        host.wait_for("the controller's answer", _ANSWER_S, (folder / f"{number}.answer").exists)
+    except WaitTimeout:
         raise Unanswered(f"the controller did not tell in {_ANSWER_S:g} s what came of {', '.join(plays)}") from None
     told = json.loads((folder / f"{number}.answer").read_text())
     answer = Answer(tuple(told["argv"]), told["rc"], told["stdout"], told["stderr"])

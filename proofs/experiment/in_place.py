@@ -83,10 +83,10 @@ class InPlace(Subject):
             self.reload()
 
     def reload(self) -> None:
-        """Run the unit as its files say now. Raises host.Waited when its engine does not get well."""
+        """Run the unit as its files say now. Raises host.WaitTimeout when its engine does not get well."""
         self.host.do("systemctl", "daemon-reload")
         self.restart()
-        self.host.wait("the engine healthy", _UP_S, self._healthy)
+        self.host.wait_for("the engine healthy", _UP_S, self._healthy)
 
     def _healthy(self) -> bool:
         # Asked while it runs only: root opening a database at rest would leave files beside it.

@@ -26,8 +26,8 @@ class HostError(ProofError):
     """A command that had to work did not; the message names it with what it said."""
 
 
-class Waited(ProofError):
-    """A condition did not come true in its time."""
+class WaitTimeout(ProofError):
+    """A condition did not become true in time."""
 
 
 class Interrupted(ProofError):
@@ -64,7 +64,7 @@ class Host:
         return Host(self.recorder, scope, self.stop)
 
     def look(self, *argv: str, quiet: bool = False) -> Output:
-        """Run something that changes nothing, and record it (quiet: a poll; `wait` records the one that decided)."""
+        """Run something that changes nothing, and record it (quiet: a poll; its wait records the last one)."""
         output = _run(argv)
         if quiet:
             self._polled = argv, output
@@ -90,36 +90,45 @@ class Host:
         self.recorder.write(kind, scope=self.scope, data=data)
         return self.recorder.recorded(data)
 
-    def wait(self, what: str, seconds: float, probe: Callable[[], T], every: float = 0.1) -> T:
-        """Ask until the answer is truthy; record how long it took.
+    def wait_for(self, what: str, seconds: float, probe: Callable[[], T], every: float = 0.1) -> T:
+        """Call the probe until its result is truthy, and return that.
 
         Raises:
-            Waited: it did not come in that many seconds.
+            WaitTimeout: it did not become truthy in that many seconds.
             Interrupted: the run is being stopped.
         """
+        result = self._watch("wait_for", what, seconds, probe, every)
+        if not result:
+            raise WaitTimeout(f"{what} did not happen in {seconds:g} s")
+        return result
+
+    def poll(self, what: str, seconds: float, probe: Callable[[], T], every: float = 0.25) -> T | None:
+        """As `wait_for`, but None when it did not come: what that means is judged later. Raises Interrupted."""
+        return self._watch("poll", what, seconds, probe, every) or None
+
+    def assert_never(self, what: str, seconds: float, probe: Callable[[], object], every: float = 0.25) -> bool:
+        """Watch for so many seconds that something does not happen; its first sign ends the watch.
+
+        Returns whether it never happened. Raises Interrupted.
+        """
+        return not self._watch("assert_never", what, seconds, probe, every)
+
+    def _watch(self, verb: str, what: str, seconds: float, probe: Callable[[], T], every: float) -> T:
+        """Call the probe until its result is truthy or the time is over; record what was meant and what came."""
         start = time.monotonic()
         tries = 0
         self._polled = None
         while True:
             tries += 1
-            answer = probe()
+            result = probe()
             spent = time.monotonic() - start
-            if answer or spent >= seconds:
-                told = {"for": what, "seconds": round(spent, 3), "tries": tries, "came": bool(answer)}
-                self._record("waited", *(self._polled or ((), Output(0, "", ""))), data=told)
-                if not answer:
-                    raise Waited(f"{what} did not happen in {seconds:g} s")
-                return answer
+            if result or spent >= seconds:
+                data = {"verb": verb, "for": what, "seconds": round(spent, 3), "tries": tries, "came": bool(result)}
+                self._record("waited", *(self._polled or ((), Output(0, "", ""))), data=data)
+                return result
             time.sleep(min(every, max(0.0, seconds - spent)))
             if self.stop.asked:
                 raise Interrupted(f"stopped while waiting for {what}")
-
-    def hold(self, what: str, seconds: float, broken: Callable[[], T], every: float = 0.25) -> T | None:
-        """The opposite of wait: watch for the whole time that something does not happen; its first sign ends it."""
-        try:
-            return self.wait(f"(hoping not) {what}", seconds, broken, every)
-        except Waited:
-            return None
 
     def _record(self, kind: str, argv: tuple[str, ...], output: Output, data: Json = None) -> None:
         self.recorder.write(

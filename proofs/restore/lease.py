@@ -23,7 +23,7 @@ from typing import Self
 from proofs.evidence.atomic_file import write_atomically
 from proofs.evidence.recorder import Recorder
 from proofs.host.lock import holder, locked
-from proofs.host.shell import Host, Waited
+from proofs.host.shell import Host, WaitTimeout
 from proofs.host.unit import Unit, tree_digest
 from proofs.restore import file_backups
 from proofs.verdict import Json
@@ -266,8 +266,8 @@ def _restore(lease: Lease, shell: Host, by: str, config_dir: Path) -> dict[str, 
     problems = []
     try:
         former = lease.before["active"]
-        shell.wait(f"{lease.unit} {former} again", _RESTORED_S, lambda: unit.state().active == former)
-    except Waited as error:
+        shell.wait_for(f"{lease.unit} {former} again", _RESTORED_S, lambda: unit.state().active == former)
+    except WaitTimeout as error:
         problems.append(str(error))
     away = lease.disturbed_mono and not lease.at_work
     away_s = round(time.monotonic() - lease.disturbed_mono, 3) if away else 0.0
@@ -291,8 +291,8 @@ def _restore_files(lease: Lease, shell: Host) -> None:
     deployment = _DEPLOYING / f"{lease.unit}.json"
     while True:
         try:
-            shell.wait("no deployment under way", _DEPLOYED_S, lambda: not deployment.exists())
-        except Waited:
+            shell.wait_for("no deployment under way", _DEPLOYED_S, lambda: not deployment.exists())
+        except WaitTimeout:
             deployment.unlink(missing_ok=True)
         file_backups.put_back(lease.originals)
         if not deployment.exists():

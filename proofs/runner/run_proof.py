@@ -15,7 +15,7 @@ from proofs.experiment.case import Deployed, Mutant, Proof, run_case
 from proofs.experiment.in_place import InPlace
 from proofs.experiment.subject import CONFIG_DIR, STATE_DIR, Copy, Real, Subject
 from proofs.host import deployed as live
-from proofs.host.shell import Host, Interrupted, Waited, facts, pressure
+from proofs.host.shell import Host, Interrupted, WaitTimeout, facts, pressure
 from proofs.host.unit import Unit
 from proofs.restore.lease import ArmedLease, Lease, snapshot
 from proofs.verdict import Json, Result, Verdict
@@ -200,10 +200,10 @@ def _await_health(host: Host, was_healthy: bool, report: Entry) -> None:
     if not was_healthy:
         return
     try:
-        host.wait(
+        host.wait_for(
             "the operator's engine healthy again", _HEALTHY_S, lambda: host.look(*live.HEALTH, quiet=True).rc == 0
         )
-    except (Waited, Interrupted) as error:
+    except (WaitTimeout, Interrupted) as error:
         report["restored"] = False
         report["problems"].append(str(error))
 

@@ -10,7 +10,7 @@ from proofs.experiment.in_place import InPlace
 from proofs.experiment.timeline import Timeline
 from proofs.host import deployed
 from proofs.host.database import Store
-from proofs.host.shell import Interrupted, Waited
+from proofs.host.shell import Interrupted, WaitTimeout
 from proofs.runner.run_proof import Entry, Run, Session, run_leased
 from proofs.soak import health_gate, report
 from proofs.soak.controller import Controller, Decision, Effect, Observation
@@ -64,7 +64,7 @@ class Soak:
                 result = judge(rules, witness, host.note("measured", self._watch()))
             except NotSteady as error:
                 result = Result(rules.name, Verdict.INCONCLUSIVE, f"no steady state: {error}")
-            except Waited as error:
+            except WaitTimeout as error:
                 result = Result(rules.name, Verdict.INCONCLUSIVE, f"no witness that the fault took place: {error}")
             except Interrupted:
                 raise
@@ -126,8 +126,8 @@ class Soak:
             self._record(Decision("ENGINE_RESTART", f"to begin with {override.description}"))
             self.host.do("systemctl", "restart", self.unit.name)
             try:
-                self.host.wait("the engine healthy with what was asked", _HEALTHY_S, self._is_healthy)
-            except Waited as error:
+                self.host.wait_for("the engine healthy with what was asked", _HEALTHY_S, self._is_healthy)
+            except WaitTimeout as error:
                 raise self._refuse(f"health gate: {error}") from None
 
     def _is_healthy(self) -> bool:
@@ -141,14 +141,14 @@ class Soak:
         return NotSteady(reason)
 
     def _await_tick(self) -> Json:
-        """The witness that the engine is at work: a new tick is stored. Raises Waited."""
+        """The witness that the engine is at work: a new tick is stored. Raises WaitTimeout."""
         first = self.observer.store.last_tick()
 
         def newer() -> int:
             last = self.observer.store.last_tick()
             return last if last > first else -int(self.host.stop.asked)  # a soak that is to stop waits no longer
 
-        last = self.host.wait("a new tick", self.options.stall_s, newer, every=0.2)
+        last = self.host.wait_for("a new tick", self.options.stall_s, newer, every=0.2)
         return {"from": first, "to": last, "invocation": self.observer.state.invocation}
 
     def _watch(self) -> dict[str, Json]:
@@ -223,8 +223,10 @@ class Soak:
         if lease.disturbed_mono:
             return
         try:  # between two tries of systemd's it is neither up nor down
-            self.host.wait("an end of its starting", _SETTLED_S, lambda: self.unit.state().active not in _TRANSITIONAL)
-        except Waited:
+            self.host.wait_for(
+                "an end of its starting", _SETTLED_S, lambda: self.unit.state().active not in _TRANSITIONAL
+            )
+        except WaitTimeout:
             pass
         if (active := self.unit.state().active) != lease.before["active"]:
             lease.will_find(self.host, active)

@@ -50,6 +50,8 @@ def record(folder: Path, verdicts: dict[str, Verdict | None]) -> Path:
         recorder.intent("", scope=name, argv=["systemctl", "daemon-reload"])
         recorder.write("command", scope=name, argv=["echo", "```"], rc=0, stdout="```\nfence\n")
         recorder.write("waited", scope=name, data={"for": "x", "seconds": 1, "tries": 2, "came": False})
+        never = {"verb": "assert_never", "for": "a restart", "seconds": 6, "tries": 25, "came": False}
+        recorder.write("waited", scope=name, data=never)
         if verdict:
             recorder.write("observed", scope=name, data={"when": "after", **OBSERVED})
             recorder.write("verdict", scope=name, data=entry(name, verdict))
@@ -106,6 +108,7 @@ def test_render_writes_the_verdicts_and_every_command(tmp_path: Path) -> None:
     assert "$ systemctl daemon-reload" in log
     assert "````text\n$ echo '```'\n```\nfence\n````" in log
     assert "waited 1 s (2 tries) for x: it did not come" in log
+    assert "watched 6 s (25 tries) that a restart does not happen: it did not" in log
 
 
 def test_a_recording_that_is_not_whole_is_not_rendered(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,7 +14,7 @@ from proofs.evidence.recorder import Recorder, read
 from proofs.experiment.case import Case, Deployed, Mutant, NotSteady, run_case
 from proofs.experiment.measurements import Figures
 from proofs.experiment.subject import CannotMutate, Copy, Subject, config
-from proofs.host.shell import Host, Interrupted, Output, Stop, Waited
+from proofs.host.shell import Host, Interrupted, Output, Stop, WaitTimeout
 from proofs.host.unit import seconds
 from proofs.verdict import Check, Json, Verdict
 
@@ -87,7 +87,7 @@ def test_a_step_that_throws_is_an_error_and_cleans_up(subject: Subject, step: st
     assert case.steps[-1] == "release"
 
 
-@pytest.mark.parametrize("error", [NotSteady("down"), Waited("ticks did not happen in 15 s")])
+@pytest.mark.parametrize("error", [NotSteady("down"), WaitTimeout("ticks did not happen in 15 s")])
 def test_no_steady_state_is_inconclusive_and_nothing_is_injected(subject: Subject, error: Exception) -> None:
     case = Script(raises={"steady": error})
     assert run_case(case, subject).verdict is Verdict.INCONCLUSIVE
@@ -95,7 +95,7 @@ def test_no_steady_state_is_inconclusive_and_nothing_is_injected(subject: Subjec
 
 
 def test_a_fault_that_was_waited_for_in_vain_is_inconclusive(subject: Subject) -> None:
-    result = run_case(Script(raises={"witness": Waited("the fault to bite did not happen in 5 s")}), subject)
+    result = run_case(Script(raises={"witness": WaitTimeout("the fault to bite did not happen in 5 s")}), subject)
     assert result.verdict is Verdict.INCONCLUSIVE
     assert "to bite" in result.reason
 
@@ -114,17 +114,32 @@ def test_being_interrupted_is_no_verdict(subject: Subject) -> None:
     assert case.steps[-1] == "release"
 
 
-def test_waiting_ends_by_condition_deadline_or_stop(tmp_path: Path) -> None:
+def test_wait_ends_by_condition_deadline_or_stop(tmp_path: Path) -> None:
     host = Host(Recorder(tmp_path / "events.jsonl"))
     answers = iter([0, 0, 7])
-    assert host.wait("seven", 5, lambda: next(answers), every=0.001) == 7
-    with pytest.raises(Waited, match="never did not happen in 0"):
-        host.wait("never", 0.01, lambda: 0, every=0.001)
-    assert host.hold("trouble", 0.01, lambda: 0, every=0.001) is None
+    assert host.wait_for("seven", 5, lambda: next(answers), every=0.001) == 7
+    with pytest.raises(WaitTimeout, match="never did not happen in 0"):
+        host.wait_for("never", 0.01, lambda: 0, every=0.001)
     stop = Stop()
     stop.ask()
-    with pytest.raises(Interrupted):
-        Host(host.recorder, "", stop).wait("nothing", 5, lambda: 0)
+    for wait in (Host.wait_for, Host.poll, Host.assert_never):
+        with pytest.raises(Interrupted):
+            wait(Host(host.recorder, "", stop), "nothing", 5, lambda: 0)
+
+
+def test_poll_and_assert_never_return_what_came_and_record_what_was_meant(tmp_path: Path) -> None:
+    host = Host(Recorder(tmp_path / "events.jsonl"))
+    assert host.poll("a tick", 5, lambda: 7) == 7
+    assert host.poll("a tick", 0, lambda: 0) is None
+    assert host.assert_never("a restart", 0, lambda: 0) is True
+    assert host.assert_never("a restart", 5, lambda: 7) is False
+    data = [event["data"] for event in read(tmp_path / "events.jsonl")]
+    assert [(one["verb"], one["for"], one["came"]) for one in data] == [
+        ("poll", "a tick", True),
+        ("poll", "a tick", False),
+        ("assert_never", "a restart", False),
+        ("assert_never", "a restart", True),
+    ]
 
 
 def test_what_changes_the_host_is_announced_before_it_is_done(tmp_path: Path) -> None:
