@@ -63,7 +63,12 @@ MUTATIONS = {
         "stuck: list[str] = []",
         former=(("stuck = street.stuck", "stuck: list[str] = []"),),
     ),
-    "stop/no-drain": Mutation("engine.py", "unstored = street.drain(lambda: self._ping(street))", "unstored = None"),
+    "stop/no-drain": Mutation(
+        "engine.py",
+        "unstored = pipeline.drain(lambda: self._ping(pipeline))",
+        "unstored = None",
+        former=(("unstored = street.drain(lambda: self._ping(street))", "unstored = None"),),
+    ),
 }  # by "proof/mutant"
 
 
