@@ -118,7 +118,7 @@ class Killed(Case):
 
     def traced(self, measured: Figures, trace: Trace) -> Mapping[str, Json | Between]:
         killed = [status for _, status in exits(trace.journal())].count(-signal.SIGKILL)
-        if killed != trace.witness.count("killed"):
+        if killed != trace.witness(Figures).count("killed"):
             raise Untraced(f"{killed} kills are in the journal")
         return {"sent": trace.stats("mock")["sent"], "seed": trace.notes("seed")[-1]["seed"]}
 

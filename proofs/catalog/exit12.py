@@ -6,14 +6,40 @@ import hashlib
 import os
 import signal
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from proofs.catalog._steady import GOOD, UP_S, steady
 from proofs.experiment.case import Case, Deployed, Mutant, Proof
-from proofs.experiment.measurements import Figures
+from proofs.experiment.measurements import Count, Invocation, Seconds, Sha256
 from proofs.experiment.subject import CONFIG_DIR, Copy, Subject
 from proofs.experiment.trace import Between, Trace, Untraced
 from proofs.host.unit import starts
 from proofs.verdict import Check, Json, Result
+
+
+@dataclass(frozen=True)
+class ConfigInForce:
+    """bound: the unit's BindReadOnlyPaths."""
+
+    invocation: Invocation
+    bound: str
+    config_sha256: Sha256
+
+
+@dataclass(frozen=True)
+class StayedDown:
+    """first_seen: the state in which the engine's end was seen. watched_s: 0 when it did not stay down."""
+
+    n: Count
+    exec_main_status: Count
+    active: str
+    sub: str
+    result: str
+    restarts: Count
+    starts: Count
+    first_seen: str
+    watched_s: Seconds
+    said: list[str]
 
 
 class BadConfig(Case):
@@ -37,7 +63,7 @@ class BadConfig(Case):
         subject.put("config.toml", self._text)
         subject.restart(check=False)
 
-    def witness(self, subject: Subject) -> Json:
+    def witness(self, subject: Subject) -> ConfigInForce | None:
         """The process ran anew, with a directory bound over its config that holds the bad file."""
         unit = subject.unit
         after = subject.host.wait_for("a new invocation", 5, lambda: _other(unit.state().invocation, self._before))
@@ -45,53 +71,75 @@ class BadConfig(Case):
         if str(subject.etc) not in bound:
             return None
         digest = hashlib.sha256((subject.etc / "config.toml").read_bytes()).hexdigest()
-        return {"invocation": after, "bound": bound, "config_sha256": digest}
+        return ConfigInForce(after, bound, digest)
 
-    def witnessed(self, seen: Figures) -> bool:
-        seen.digest("config_sha256")
-        return bool(seen.invocation("invocation")) and f"/etc:{CONFIG_DIR}" in seen.text("bound")
+    def witnessed(self, witness: ConfigInForce) -> bool:
+        return f"/etc:{CONFIG_DIR}" in witness.bound
 
-    def measure(self, subject: Subject) -> dict[str, Json]:
+    def measure(self, subject: Subject) -> StayedDown:
         unit, host = subject.unit, subject.host
-        seen = host.wait_for("its end", UP_S, lambda: _ended(subject), every=0.05)
+        end = host.wait_for("its end", UP_S, lambda: _ended(subject), every=0.05)
         watch_s = 3 * self.deployed.restart_s
         at_end = unit.state(quiet=False)
         stayed_down = False
-        if seen == "failed":
+        if end == "failed":
             host.note("measuring", {"watching for a restart for seconds": watch_s})
             stayed_down = host.assert_never("a restart", watch_s + 0.1, lambda: _came_back(subject, at_end.restarts))
         last = unit.state(quiet=False)
         entries = unit.journal(self._cursor)
-        said = [entry.message for entry in entries if "config.toml" in entry.message or "ERROR" in entry.message]
-        return {
-            "exec_main_status": at_end.exec_status, "active": last.active, "sub": last.sub, "result": last.result,
-            "restarts": last.restarts - at_end.restarts, "starts": len(starts(entries)), "first_seen": seen,
-            "watched_s": watch_s if stayed_down else 0.0, "said": said[:3], "n": 1,
-        }  # fmt: skip
+        messages = [entry.message for entry in entries if "config.toml" in entry.message or "ERROR" in entry.message]
+        return StayedDown(
+            n=1,
+            exec_main_status=at_end.exec_status,
+            active=last.active,
+            sub=last.sub,
+            result=last.result,
+            restarts=last.restarts - at_end.restarts,
+            starts=len(starts(entries)),
+            first_seen=end,
+            watched_s=watch_s if stayed_down else 0.0,
+            said=messages[:3],
+        )
 
-    def traced(self, measured: Figures, trace: Trace) -> Mapping[str, Json | Between]:
-        if hashlib.sha256(trace.written("config.toml").encode()).hexdigest() != trace.witness.digest("config_sha256"):
+    def traced(self, measured: StayedDown, trace: Trace) -> Mapping[str, Json | Between]:
+        digest = hashlib.sha256(trace.written("config.toml").encode()).hexdigest()
+        if digest != trace.witness(ConfigInForce).config_sha256:
             raise Untraced("the configuration that was witnessed is not the one that was written")
         at_end, last, watch_s = trace.shown(0), trace.shown(-1), 3 * self.deployed.restart_s
-        failed = measured.text("first_seen") == "failed"
+        failed = measured.first_seen == "failed"
         waits = [wait for wait in trace.waits("a restart") if wait["data"]["came"] is False] if failed else []
         return {
-            "exec_main_status": int(at_end["ExecMainStatus"]), "active": last["ActiveState"],
-            "restarts": int(last["NRestarts"]) - int(at_end["NRestarts"]), "starts": len(starts(trace.journal())),
+            "exec_main_status": int(at_end["ExecMainStatus"]),
+            "active": last["ActiveState"],
+            "restarts": int(last["NRestarts"]) - int(at_end["NRestarts"]),
+            "starts": len(starts(trace.journal())),
             "watched_s": watch_s if any(wait["data"]["seconds"] >= watch_s for wait in waits) else 0.0,
-        }  # fmt: skip
+        }
 
-    def judge(self, measured: Figures) -> Sequence[Check]:
-        watched = 3 * self.deployed.restart_s
-        status, active = measured.count("exec_main_status"), measured.text("active")
-        restarts, begun, seconds = measured.count("restarts"), measured.count("starts"), measured.number("watched_s")
+    def judge(self, measured: StayedDown) -> Sequence[Check]:
+        watch_s = 3 * self.deployed.restart_s
+        status, active, watched_s = measured.exec_main_status, measured.active, measured.watched_s
         return (
             Check("ExecMainStatus", status, 12, status == 12),
             Check("state", active, "failed", active == "failed", guard=True),
-            Check(f"restarts in {watched:g} s", restarts, 0, restarts == 0, guard=True),
-            Check("starts", begun, 1, begun == 1, guard=True),
-            Check("seconds watched", seconds, f">= {watched:g}", seconds >= watched, guard=True),
+            Check(f"restarts in {watch_s:g} s", measured.restarts, 0, measured.restarts == 0, guard=True),
+            Check("starts", measured.starts, 1, measured.starts == 1, guard=True),
+            Check("seconds watched", watched_s, f">= {watch_s:g}", watched_s >= watch_s, guard=True),
         )
+
+
+@dataclass(frozen=True)
+class Gone:
+    pid: Count
+    gone: bool
+    invocation: Invocation
+
+
+@dataclass(frozen=True)
+class Restarted:
+    n: Count
+    restarts: Count
+    active: str
 
 
 class Control(Case):
@@ -109,15 +157,15 @@ class Control(Case):
         subject.host.recorder.intent(f"kill -KILL {self._state.pid}", scope=subject.host.scope)
         os.kill(self._state.pid, signal.SIGKILL)
 
-    def witness(self, subject: Subject) -> Json:
+    def witness(self, subject: Subject) -> Gone:
         pid = self._state.pid
         subject.host.wait_for("the end of the process", 5, lambda: not os.path.exists(f"/proc/{pid}"), every=0.02)
-        return {"pid": pid, "gone": True, "invocation": self._state.invocation}
+        return Gone(pid, True, self._state.invocation)
 
-    def witnessed(self, seen: Figures) -> bool:
-        return seen.count("pid") > 1 and seen.flag("gone") and bool(seen.invocation("invocation"))
+    def witnessed(self, witness: Gone) -> bool:
+        return witness.pid > 1 and witness.gone
 
-    def measure(self, subject: Subject) -> dict[str, Json]:
+    def measure(self, subject: Subject) -> Restarted:
         limit = self.deployed.restart_s + 5
 
         def back() -> bool:
@@ -126,14 +174,14 @@ class Control(Case):
 
         subject.host.poll("a restart", limit, back)
         now = subject.unit.state(quiet=False)
-        return {"restarts": now.restarts - self._state.restarts, "active": now.active, "n": 1}
+        return Restarted(1, now.restarts - self._state.restarts, now.active)
 
-    def traced(self, measured: Figures, trace: Trace) -> Mapping[str, Json | Between]:
+    def traced(self, measured: Restarted, trace: Trace) -> Mapping[str, Json | Between]:
         before, now = trace.shown(0), trace.shown(-1)
         return {"restarts": int(now["NRestarts"]) - int(before["NRestarts"]), "active": now["ActiveState"]}
 
-    def judge(self, measured: Figures) -> Sequence[Check]:
-        restarts, active = measured.count("restarts"), measured.text("active")
+    def judge(self, measured: Restarted) -> Sequence[Check]:
+        restarts, active = measured.restarts, measured.active
         return (
             Check("restarts after SIGKILL", restarts, 1, restarts == 1),
             Check("state after SIGKILL", active, "active", active == "active"),

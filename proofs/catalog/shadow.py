@@ -95,7 +95,7 @@ class Sealed(Case):
 
     def traced(self, measured: Figures, trace: Trace) -> Mapping[str, Json | Between]:
         refused = said_by_probe(trace.journal()).get("refused", {}).get("inet-socket")
-        if refused != trace.witness.text("inet_socket"):
+        if refused != trace.witness(Figures).text("inet_socket"):
             raise Untraced(f"the probe in the sandbox said {refused!r} of an INET socket")
         return {"active": trace.shown(-1)["ActiveState"]}
 

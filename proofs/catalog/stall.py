@@ -6,11 +6,12 @@ import os
 import signal
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from proofs.catalog import mutations
 from proofs.catalog._steady import STEADY_TICKS, steady
 from proofs.experiment.case import Case, Mutant, Proof
-from proofs.experiment.measurements import Figures
+from proofs.experiment.measurements import Count, Invocation, Seconds
 from proofs.experiment.subject import Copy, Subject, config
 from proofs.experiment.trace import Between, Trace, Untraced
 from proofs.host.shell import process_state
@@ -47,6 +48,78 @@ def make(settings):
 '''
 
 
+BLOCKING = config(
+    ingest_mode="SYNTHETIC",
+    tick_interval_ms=20,
+    flush_interval_ms=100,
+    heartbeat_interval_secs=0.5,
+    strategy="proof_wedge:make",
+)
+
+
+@dataclass(frozen=True)
+class ProcessStopped:
+    pid: Count
+    state: str
+    invocation: Invocation
+
+
+@dataclass(frozen=True)
+class StrategyBlocked:
+    heartbeats_after_fault: Count
+    last_tick: Count
+    ticks_stopped: bool
+    process_state: str
+    threads: Count
+    invocation: Invocation
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stalled:
+    """What every outcome has. n: ticks stored before the fault. result: systemd's Result of the unit."""
+
+    n: Count
+    seen_bound_s: Seconds
+    result: str
+    old_invocation: Invocation
+    watchdog_in_force_s: Seconds
+    fault_ms: Count | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unseen(Stalled):
+    seen_s: None
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotReplaced(Stalled):
+    seen_s: Seconds | None
+    new_invocation: None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replaced(Stalled):
+    """tick_after_s: from the new run's start to its first stored tick."""
+
+    seen_s: Seconds | None
+    new_invocation: Invocation
+    restarts: Count
+    tick_after_s: Seconds | None
+    ticks_before: Count
+    ticks_kept: Count
+    rows_equal: bool
+    integrity: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplacedWithStacks(Replaced):
+    """threads: of the stalled process. stacks: those that it printed."""
+
+    threads: Count
+    stacks: Count
+    wedge_named: bool
+
+
 class Stall(Case):
     """What both stalls share: how they are seen, and what has to come after."""
 
@@ -59,85 +132,87 @@ class Stall(Case):
         self.cursor = subject.unit.cursor()
         steady(subject)
 
-    def measure(self, subject: Subject) -> dict[str, Json]:
+    def measure(self, subject: Subject) -> Unseen | NotReplaced | Replaced:
         unit, host, old = subject.unit, subject.host, self.old
         bound = self.deployed.watchdog_s + _SEEN_S
         last = subject.store.last_tick()
         rows = subject.store.ticks(last)
         left = max(0.1, self.t0 + bound + 0.5 - time.monotonic())
-        replaced = host.poll("its replacement", left, lambda: _killed(subject, old), every=0.2)
-        seen = [e for e in unit.journal(self.cursor) if e.unit_result == "watchdog" and e.invocation == old.invocation]
-        measured: dict[str, Json] = {
-            "seen_s": round(seen[0].mono_s - self.t0, 3) if seen else None, "seen_bound_s": bound, "n": len(rows),
-            "result": seen[0].unit_result if seen else unit.state().result, "old_invocation": old.invocation,
-            "watchdog_in_force_s": old.watchdog_s,
-            "fault_ms": round((time.time() - time.monotonic() + self.t0) * 1000),
-        }  # fmt: skip
-        if not replaced and not seen:
-            return measured
+        killed = host.poll("its replacement", left, lambda: _killed(subject, old), every=0.2)
+        timeouts = _timeouts(unit.journal(self.cursor), old.invocation)
+        stalled = Stalled(
+            n=len(rows),
+            seen_bound_s=bound,
+            result=timeouts[0].unit_result if timeouts else unit.state().result,
+            old_invocation=old.invocation,
+            watchdog_in_force_s=old.watchdog_s,
+            fault_ms=round((time.time() - time.monotonic() + self.t0) * 1000),
+        )
+        if not killed and not timeouts:
+            return Unseen(**vars(stalled), seen_s=None)
+        seen_s = round(timeouts[0].mono_s - self.t0, 3) if timeouts else None
         if not host.poll("the new run", self.deployed.restart_s + 10, lambda: _replaced(subject, old), every=0.05):
-            return {**measured, "new_invocation": None}
-        started = unit.state(quiet=False)
+            return NotReplaced(**vars(stalled), seen_s=seen_s, new_invocation=None)
+        new = unit.state(quiet=False)
         tick = host.poll("a new tick", _TICK_S + 1, lambda: subject.store.last_tick() > last, every=0.02)
-        tick_after_s = round(time.monotonic() - started.started_s, 3) if tick else None
-        kept = subject.store.ticks(last)
-        return {
-            **measured, "new_invocation": started.invocation, "restarts": started.restarts - old.restarts,
-            "tick_after_s": tick_after_s,
-            "ticks_before": len(rows), "ticks_kept": len(kept), "rows_equal": rows == kept,
-            "integrity": subject.store.integrity(), **self.more(unit.journal(self.cursor), old),
-        }  # fmt: skip
+        tick_after_s = round(time.monotonic() - new.started_s, 3) if tick else None
+        rows_after = subject.store.ticks(last)
+        return Replaced(
+            **vars(stalled),
+            seen_s=seen_s,
+            new_invocation=new.invocation,
+            restarts=new.restarts - old.restarts,
+            tick_after_s=tick_after_s,
+            ticks_before=len(rows),
+            ticks_kept=len(rows_after),
+            rows_equal=rows == rows_after,
+            integrity=subject.store.integrity(),
+        )
 
-    def more(self, entries: Sequence[Entry], old: State) -> dict[str, Json]:
-        return {}
-
-    def traced(self, measured: Figures, trace: Trace) -> Mapping[str, Json | Between]:
+    def traced(self, measured: Unseen | NotReplaced | Replaced, trace: Trace) -> Mapping[str, Json | Between]:
         old, entries = trace.shown(0), trace.journal()
         least, most = self.began(trace, entries)
-        seen = [e for e in entries if e.unit_result == "watchdog" and e.invocation == old["InvocationID"]]
-        at = seen[0].mono_s if seen else 0.0
-        found: dict[str, Json | Between] = {
-            "old_invocation": old["InvocationID"], "seen_s": Between(at - most, at - least) if seen else None,
-        }  # fmt: skip
-        if "integrity" not in measured:
-            return found
+        timeouts = _timeouts(entries, old["InvocationID"])
+        at = timeouts[0].mono_s if timeouts else 0.0
+        figures: dict[str, Json | Between] = {
+            "old_invocation": old["InvocationID"],
+            "seen_s": Between(at - most, at - least) if timeouts else None,
+        }
+        if not isinstance(measured, Replaced):
+            return figures
         now, tick = trace.shown(-1), trace.waits("a new tick")[-1]
         begun = int(now["ExecMainStartTimestampMonotonic"]) / 1e6
         if tick["data"]["came"]:
-            found["tick_after_s"] = Between(tick["mono_ns"] / 1e9 - begun, trace.after(tick)["mono_ns"] / 1e9 - begun)
+            figures["tick_after_s"] = Between(tick["mono_ns"] / 1e9 - begun, trace.after(tick)["mono_ns"] / 1e9 - begun)
         return {
-            **found, "result": seen[0].unit_result if seen else measured.of("result"),
-            "new_invocation": now["InvocationID"], "restarts": int(now["NRestarts"]) - int(old["NRestarts"]),
-            **self.traced_more(entries, old["InvocationID"]),
-        }  # fmt: skip
+            **figures,
+            "result": timeouts[0].unit_result if timeouts else measured.result,
+            "new_invocation": now["InvocationID"],
+            "restarts": int(now["NRestarts"]) - int(old["NRestarts"]),
+        }
 
     def began(self, trace: Trace, entries: Sequence[Entry]) -> tuple[float, float]:
         """Between which moments on CLOCK_MONOTONIC the fault was made, by the recording."""
         raise NotImplementedError
 
-    def traced_more(self, entries: Sequence[Entry], invocation: str) -> dict[str, Json]:
-        return {}
-
-    def judge(self, measured: Figures) -> Sequence[Check]:
-        seen, bound = measured.maybe("seen_s"), self.deployed.watchdog_s + _SEEN_S
-        checks = [Check("seen (s)", seen, f"<= {bound:g}", seen is not None and seen <= bound, guard=True)]
-        if seen is None and "new_invocation" not in measured:
+    def checks(self, measured: Unseen | NotReplaced | Replaced) -> list[Check]:
+        seen_s, bound = measured.seen_s, self.deployed.watchdog_s + _SEEN_S
+        checks = [Check("seen (s)", seen_s, f"<= {bound:g}", seen_s is not None and seen_s <= bound, guard=True)]
+        if isinstance(measured, Unseen):
             return checks
-        result, new, old = measured.text("result"), measured.of("new_invocation"), measured.invocation("old_invocation")
+        new = measured.new_invocation
         checks += [
-            Check("Result", result, "watchdog", result == "watchdog"),
-            Check("new InvocationID", new, "another", bool(new) and new != old),
+            Check("Result", measured.result, "watchdog", measured.result == "watchdog"),
+            Check("new InvocationID", new, "another", bool(new) and new != measured.old_invocation),
         ]
-        if new is None:
+        if isinstance(measured, NotReplaced):
             return checks
-        measured.invocation("new_invocation")
-        tick, integrity = measured.maybe("tick_after_s"), measured.text("integrity")
-        kept, before, equal = measured.count("ticks_kept"), measured.count("ticks_before"), measured.flag("rows_equal")
+        tick, before, kept = measured.tick_after_s, measured.ticks_before, measured.ticks_kept
         return [
             *checks,
             Check("first new tick (s)", tick, f"<= {_TICK_S:g}", tick is not None and tick <= _TICK_S),
-            Check("ticks kept", kept, before, equal and kept == before > 0),
-            Check("integrity_check", integrity, "ok", integrity == "ok"),
+            Check("ticks kept", kept, before, measured.rows_equal and kept == before > 0),
+            Check("integrity_check", measured.integrity, "ok", measured.integrity == "ok"),
         ]
 
 
@@ -153,13 +228,16 @@ class Frozen(Stall):
         self.t0 = time.monotonic()
         os.kill(self.old.pid, signal.SIGSTOP)
 
-    def witness(self, subject: Subject) -> Json:
+    def witness(self, subject: Subject) -> ProcessStopped:
         pid = self.old.pid
         subject.host.wait_for("state T", 2, lambda: process_state(pid) == "T", every=0.02)
-        return {"pid": pid, "state": process_state(pid), "invocation": self.old.invocation}
+        return ProcessStopped(pid, process_state(pid), self.old.invocation)
 
-    def witnessed(self, seen: Figures) -> bool:
-        return seen.count("pid") > 1 and seen.text("state") == "T" and bool(seen.invocation("invocation"))
+    def witnessed(self, witness: ProcessStopped) -> bool:
+        return witness.pid > 1 and witness.state == "T"
+
+    def judge(self, measured: Unseen | NotReplaced | Replaced) -> Sequence[Check]:
+        return self.checks(measured)
 
     def began(self, trace: Trace, entries: Sequence[Entry]) -> tuple[float, float]:
         announced = trace.intent("kill -STOP ")
@@ -176,11 +254,7 @@ class Wedged(Stall):
         subject.add_module("proof_wedge.py", WEDGE)
         subject.install()
         super().steady(subject)  # on the healthy strategy first
-        subject.put(
-            "config.toml",
-            config(ingest_mode="SYNTHETIC", tick_interval_ms=20, flush_interval_ms=100, heartbeat_interval_secs=0.5,
-                   strategy="proof_wedge:make"),
-        )  # fmt: skip
+        subject.put("config.toml", BLOCKING)
 
     def inject(self, subject: Subject) -> None:
         self.cursor = subject.unit.cursor()
@@ -193,7 +267,7 @@ class Wedged(Stall):
     def _marks(self, subject: Subject) -> list[Entry]:
         return [entry for entry in subject.unit.journal(self.cursor, quiet=True) if entry.message.startswith(_BLOCKS)]
 
-    def witness(self, subject: Subject) -> Json:
+    def witness(self, subject: Subject) -> StrategyBlocked | None:
         """Heartbeats go on and the process sleeps, is not stopped; but no tick is stored any more."""
         host, invocation = subject.host, self.old.invocation
 
@@ -209,39 +283,51 @@ class Wedged(Stall):
         still = subject.store.last_tick() == stuck_at
         if not still or state not in ("R", "S"):
             return None
-        return {
-            "heartbeats_after_fault": len(beats), "last_tick": stuck_at, "ticks_stopped": still, "process_state": state,
-            "threads": self.threads, "invocation": invocation,
-        }  # fmt: skip
+        return StrategyBlocked(len(beats), stuck_at, still, state, self.threads, invocation)
 
-    def witnessed(self, seen: Figures) -> bool:
-        alive = seen.count("heartbeats_after_fault") >= _BEATS and seen.text("process_state") in ("R", "S")
-        seen.invocation("invocation")
-        return alive and seen.flag("ticks_stopped") and seen.count("threads") > 1 and seen.count("last_tick") > 0
+    def witnessed(self, witness: StrategyBlocked) -> bool:
+        alive = witness.heartbeats_after_fault >= _BEATS and witness.process_state in ("R", "S")
+        return alive and witness.ticks_stopped and witness.threads > 1 and witness.last_tick > 0
 
-    def more(self, entries: Sequence[Entry], old: State) -> dict[str, Json]:
-        return {"threads": self.threads, **self.traced_more(entries, old.invocation)}
+    def measure(self, subject: Subject) -> Unseen | NotReplaced | Replaced:
+        measured = super().measure(subject)
+        if not isinstance(measured, Replaced):
+            return measured
+        stacks, named = _stacks(subject.unit.journal(self.cursor), self.old.invocation)
+        return ReplacedWithStacks(**vars(measured), threads=self.threads, stacks=stacks, wedge_named=named)
 
-    def traced_more(self, entries: Sequence[Entry], invocation: str) -> dict[str, Json]:
-        text = [entry.message for entry in entries if entry.invocation == invocation]
-        return {
-            "stacks": sum(line.startswith(("Thread 0x", "Current thread 0x")) for line in text),
-            "wedge_named": any(_WEDGED in line and "proof_wedge.py" in line for line in text),
-        }
+    def traced(self, measured: Unseen | NotReplaced | Replaced, trace: Trace) -> Mapping[str, Json | Between]:
+        figures = super().traced(measured, trace)
+        if not isinstance(measured, ReplacedWithStacks):
+            return figures
+        stacks, named = _stacks(trace.journal(), measured.old_invocation)
+        return {**figures, "stacks": stacks, "wedge_named": named}
 
     def began(self, trace: Trace, entries: Sequence[Entry]) -> tuple[float, float]:
-        said = [entry.mono_s for entry in entries if entry.message.startswith(_BLOCKS)]
-        if not said:
+        blocked = [entry.mono_s for entry in entries if entry.message.startswith(_BLOCKS)]
+        if not blocked:
             raise Untraced("the strategy did not say that it blocks")
-        return said[0], said[0]
+        return blocked[0], blocked[0]
 
-    def judge(self, measured: Figures) -> Sequence[Check]:
-        checks = list(super().judge(measured))
-        if any(check.name == "integrity_check" for check in checks):
-            stacks, threads, named = measured.count("stacks"), measured.count("threads"), measured.flag("wedge_named")
+    def judge(self, measured: Unseen | NotReplaced | ReplacedWithStacks) -> Sequence[Check]:
+        checks = self.checks(measured)
+        if isinstance(measured, ReplacedWithStacks):
+            stacks, threads, named = measured.stacks, measured.threads, measured.wedge_named
             checks.append(Check("stacks in the journal", stacks, f"{threads}, all threads", stacks >= threads > 1))
             checks.append(Check("the blocked line is named", named, True, named))
         return checks
+
+
+def _timeouts(entries: Sequence[Entry], invocation: str) -> list[Entry]:
+    """systemd's entries that the watchdog of that run timed out."""
+    return [entry for entry in entries if entry.unit_result == "watchdog" and entry.invocation == invocation]
+
+
+def _stacks(entries: Sequence[Entry], invocation: str) -> tuple[int, bool]:
+    """How many threads' stacks that run printed, and whether the blocked line is named in them."""
+    lines = [entry.message for entry in entries if entry.invocation == invocation]
+    stacks = sum(line.startswith(("Thread 0x", "Current thread 0x")) for line in lines)
+    return stacks, any(_WEDGED in line and "proof_wedge.py" in line for line in lines)
 
 
 def _killed(subject: Subject, old: State) -> bool:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from proofs import verdict as verdicts
 from proofs.errors import ProofError
-from proofs.experiment.measurements import Figures
+from proofs.experiment.measurements import Count, argument_type, decode, encode
 from proofs.experiment.subject import Copy, Subject
 from proofs.experiment.timeline import Timeline
 from proofs.experiment.trace import Between, Trace
@@ -52,26 +53,30 @@ class Case:
     def inject(self, subject: Subject) -> None:
         raise NotImplementedError
 
-    def witness(self, subject: Subject) -> Json:
-        """What shows, independently of the engine's reaction, that the fault took place; falsy when nothing does."""
+    # Each case has dataclasses of its own for these four: what `witnessed` and `judge` declare as their argument is
+    # what the recorded JSON is decoded as.
+
+    def witness(self, subject: Subject) -> Any:
+        """What shows, independently of the engine's reaction, that the fault took place; None when nothing does."""
         raise NotImplementedError
 
-    def measure(self, subject: Subject) -> dict[str, Json]:
-        """The figures, as JSON; "n" is the number of samples."""
+    def witnessed(self, witness: Any) -> bool:
+        """Whether the recorded witness shows that the fault took place. One that cannot be decoded shows nothing."""
         raise NotImplementedError
 
-    def witnessed(self, seen: Figures) -> bool:
-        """Whether what `witness` told shows that the fault took place: its own condition, asked of what was recorded.
-
-        A figure that is missing or of another kind (BadFigure) shows nothing either.
-        """
+    def measure(self, subject: Subject) -> Any:
+        """The figures; "n" is the number of samples."""
         raise NotImplementedError
 
-    def judge(self, measured: Figures) -> Sequence[Check]:
+    def judge(self, measured: Any) -> Sequence[Check]:
         """Its checks, by the catalogue's bounds alone: what was measured never says how much it may be."""
         raise NotImplementedError
 
-    def traced(self, measured: Figures, trace: Trace) -> Mapping[str, Json | Between]:
+    def decode(self, measured: Json) -> Any:
+        """What was measured, out of its recording. Raises BadFigure."""
+        return decode(argument_type(self.judge), measured)
+
+    def traced(self, measured: Any, trace: Trace) -> Mapping[str, Json | Between]:
         """Of what was measured, that which the recorded outputs come to when they are read once more.
 
         Raises:
@@ -132,13 +137,13 @@ def run_case(case: Case, subject: Subject) -> Result:
         host.recorder.intent(f"fault: {case.fault}", scope=host.scope)
         case.inject(subject)
         try:
-            witness = host.note("witness", case.witness(subject))
+            witness = host.note("witness", encode(case.witness(subject)))
         except WaitTimeout as error:
             reason = f"no witness that the fault took place: {error}"
             return _judged(host, Result(case.name, Verdict.INCONCLUSIVE, reason))
         if not witness:
             return _judged(host, verdicts.of_checks(case.name, (), witness, 0, case.n_min))
-        return _judged(host, judge(case, witness, host.note("measured", case.measure(subject))))
+        return _judged(host, judge(case, witness, host.note("measured", encode(case.measure(subject)))))
     except Interrupted:
         raise
     except Exception as error:  # noqa: BLE001 - a checker that throws could not tell: never a PASS
@@ -153,16 +158,16 @@ def judge(case: Case, witness: Json, measured: dict[str, Json]) -> Result:
     try:
         if witness and not _shows(case, witness):
             return Result(case.name, Verdict.INCONCLUSIVE, "what was witnessed does not show the fault", (), witness)
-        found = Figures(measured)
-        return verdicts.of_checks(case.name, case.judge(found), witness, found.count("n"), case.n_min)
+        checks = case.judge(case.decode(measured))
+        return verdicts.of_checks(case.name, checks, witness, decode(Count, measured["n"], "n"), case.n_min)
     except Exception as error:  # noqa: BLE001 - a checker that throws could not tell: never a PASS
         return Result(case.name, Verdict.ERROR, f"{type(error).__name__}: {error}", witness=witness)
 
 
 def _shows(case: Case, witness: Json) -> bool:
     try:
-        return case.witnessed(Figures(witness))
-    except ValueError:  # a figure that is none (BadFigure), or more or fewer of them than there have to be
+        return case.witnessed(decode(argument_type(case.witnessed), witness))
+    except ValueError:  # BadFigure, or an odd number of them
         return False
 
 

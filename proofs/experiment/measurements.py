@@ -1,113 +1,210 @@
-"""Figures as they were recorded, read strictly: one that is missing, or of another kind than is due, is no figure.
+"""What a case witnesses and measures: frozen dataclasses, and the strict decoding of their recorded JSON.
 
-JSON tells true from 1 and 1 from "1", and so does this: what is judged is a number, a count, a text or a yes or no, or
-the case could not be judged (ERROR).
+A field's type says what is accepted. JSON tells true from 1 and 1 from "1", and so does this: a figure that is missing,
+additional, or of another type raises BadFigure, and the case cannot be judged. A case that records different figures
+for different outcomes has a dataclass for each; they are told apart by their keys. A field with a default may be
+missing: earlier releases did not record it.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from math import isfinite
+from types import NoneType, UnionType
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from proofs.errors import ProofError
 from proofs.verdict import Json
-
-_DIGEST = re.compile(r"[0-9a-f]{64}")
-_INVOCATION = re.compile(r"[0-9a-f]{32}")
 
 
 class BadFigure(ProofError, ValueError):
     """A figure that is missing or of another kind; the message names it."""
 
 
-class Figures:
-    """What a case measured or witnessed, by name. Every reader raises BadFigure."""
+@dataclass(frozen=True)
+class Rule:
+    """What a value of JSON has to be."""
 
-    def __init__(self, given: Json) -> None:
-        if not isinstance(given, dict):
-            raise BadFigure(f"figures by name were due, not {given!r}")
-        self._given = given
+    what: str
+    holds: Callable[[Json], bool]
+
+
+def _is_number(value: Json) -> bool:
+    return type(value) in (int, float) and isfinite(value)
+
+
+def _shaped(pattern: str) -> Callable[[Json], bool]:
+    return lambda value: isinstance(value, str) and re.fullmatch(pattern, value) is not None
+
+
+Count = Annotated[int, Rule("a count", lambda value: type(value) is int and value >= 0)]
+Seconds = Annotated[float, Rule("a number from 0 on", lambda value: _is_number(value) and value >= 0)]
+Sha256 = Annotated[str, Rule("a SHA-256", _shaped("[0-9a-f]{64}"))]
+Invocation = Annotated[str, Rule("an InvocationID", _shaped("[0-9a-f]{32}"))]
+Row = dict[str, int | float | str | None]  # of a table; its columns are the engine's
+
+_PLAIN = {
+    int: Rule("an integer", lambda value: type(value) is int),
+    float: Rule("a number", _is_number),
+    str: Rule("a text", lambda value: isinstance(value, str)),
+    bool: Rule("true or false", lambda value: isinstance(value, bool)),
+    NoneType: Rule("null", lambda value: value is None),
+}
+
+
+def key(name: str) -> Any:
+    """A field whose key in the recorded JSON is no Python name."""
+    return field(metadata={"key": name})
+
+
+def encode(figures: Any) -> Json:
+    """A dataclass, or anything made of them, as the JSON that is recorded."""
+    if is_dataclass(figures):
+        return {name: encode(getattr(figures, attribute)) for name, attribute in _keys(type(figures)).items()}
+    if isinstance(figures, dict):
+        return {name: encode(value) for name, value in figures.items()}
+    return [encode(value) for value in figures] if isinstance(figures, list | tuple) else figures
+
+
+def decode(kind: Any, value: Json, name: str = "what was recorded") -> Any:
+    """A value of that type, out of recorded JSON.
+
+    Args:
+        kind: a dataclass, one of the types above, a type of JSON, or a list, tuple, dict or union of these.
+
+    Raises:
+        BadFigure: it is nothing of that type.
+    """
+    if kind in (Any, Figures):
+        return value if kind is Any else Figures(value)
+    origin, args = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):
+        return _decode_union(args, value, name)
+    if is_dataclass(kind):
+        return _decode_fields(kind, value, name)
+    if origin is list and isinstance(value, list | tuple):
+        return [decode(args[0], one, name) for one in value]
+    if origin is tuple and isinstance(value, list | tuple) and len(value) == len(args):
+        return tuple(decode(arg, one, name) for arg, one in zip(args, value, strict=True))
+    if origin is dict and isinstance(value, dict):
+        return {text: decode(args[1], one, text) for text, one in value.items()}
+    rule = args[1] if origin is Annotated else _PLAIN.get(kind, Rule(str(kind), lambda value: False))
+    if not rule.holds(value):
+        raise BadFigure(f"{name} is {value!r}, not {rule.what}")
+    return value
+
+
+def _decode_union(kinds: tuple[Any, ...], value: Json, name: str) -> Any:
+    if isinstance(value, dict):  # of dataclasses, the one with these keys
+        kinds = tuple(kind for kind in kinds if is_dataclass(kind) and not any(_key_problems(kind, value))) or kinds
+    problem = None
+    for kind in kinds:
+        try:
+            return decode(kind, value, name)
+        except BadFigure as error:
+            problem = problem or error
+    raise problem or BadFigure(f"{name} is {value!r}")
+
+
+def _decode_fields(kind: Any, value: Json, name: str) -> Any:
+    if not isinstance(value, dict):
+        raise BadFigure(f"{name} is {value!r}, not figures by name")
+    for problem in _key_problems(kind, value):
+        raise BadFigure(problem)
+    keys, types = _keys(kind), get_type_hints(kind, include_extras=True)
+    return kind(**{keys[text]: decode(types[keys[text]], one, text) for text, one in value.items()})
+
+
+def _key_problems(kind: Any, value: dict[str, Json]) -> Iterator[str]:
+    keys, attributes = _keys(kind), {one.name: one for one in fields(kind)}
+    for name in sorted(keys.keys() ^ value.keys()):
+        if name not in keys:
+            yield f"{name} is not measured by this case"
+        elif attributes[keys[name]].default is MISSING:
+            yield f"{name} was not measured"
+
+
+def _keys(kind: Any) -> dict[str, str]:
+    """The attribute of each key of the recorded JSON."""
+    return {one.metadata.get("key", one.name): one.name for one in fields(kind)}
+
+
+def argument_type(method: Callable[..., object]) -> Any:
+    """What a method's first argument is declared as: by that, a case says what its recorded figures are."""
+    return next(iter(get_type_hints(method, include_extras=True).values()))
+
+
+class Figures:
+    """The figures of a case that has no dataclass for them yet, by name. Every reader raises BadFigure."""
+
+    def __init__(self, recorded: Json) -> None:
+        if not isinstance(recorded, dict):
+            raise BadFigure(f"figures by name were due, not {recorded!r}")
+        self._recorded = recorded
 
     def of(self, name: str) -> Json:
-        if name not in self._given:
+        if name not in self._recorded:
             raise BadFigure(f"{name} was not measured")
-        return self._given[name]
+        return self._recorded[name]
 
     def number(self, name: str, least: float = 0.0) -> float:
         """A finite number from `least` on; times are never negative."""
-        return number_of(self.of(name), name, least)
+        value: float = decode(float, self.of(name), name)
+        if value < least:
+            raise BadFigure(f"{name} is {value!r}, not a number from {least:g} on")
+        return value
 
     def maybe(self, name: str) -> float | None:
         """A number, or None: what was waited for did not come."""
         return None if self.of(name) is None else self.number(name)
 
+    def _as(self, kind: Any, name: str) -> Any:
+        return decode(kind, self.of(name), name)
+
     def count(self, name: str) -> int:
-        return count_of(self.of(name), name)
+        return int(self._as(Count, name))
 
     def status(self, name: str) -> int | None:
         """An exit status: negative for a signal, None for none."""
-        value = self.of(name)
-        if value is not None and type(value) is not int:
-            raise BadFigure(f"{name} is {value!r}, not an exit status")
+        value: int | None = self._as(int | None, name)
         return value
 
     def text(self, name: str) -> str:
-        value = self.of(name)
-        if not isinstance(value, str):
-            raise BadFigure(f"{name} is {value!r}, not a text")
-        return value
+        return str(self._as(str, name))
 
     def flag(self, name: str) -> bool:
-        value = self.of(name)
-        if not isinstance(value, bool):
-            raise BadFigure(f"{name} is {value!r}, not true or false")
-        return value
-
-    def digest(self, name: str) -> str:
-        return _shaped(self.of(name), name, _DIGEST, "a SHA-256")
-
-    def invocation(self, name: str) -> str:
-        return _shaped(self.of(name), name, _INVOCATION, "an InvocationID")
+        return bool(self._as(bool, name))
 
     def all(self, name: str) -> list[Json]:
-        value = self.of(name)
-        if not isinstance(value, list | tuple):
-            raise BadFigure(f"{name} is {value!r}, not a list")
-        return list(value)
-
-    def counts(self, name: str) -> list[int]:
-        return [count_of(value, name) for value in self.all(name)]
+        return list(self._as(list[Any], name))
 
     def texts(self, name: str) -> list[str]:
-        found = self.all(name)
-        if not all(isinstance(value, str) for value in found):
-            raise BadFigure(f"{name} is {found!r}, not texts")
-        return found
+        return list(self._as(list[str], name))
 
     def below(self, name: str) -> Figures:
         return Figures(self.of(name))
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._given)
+    def digest(self, name: str) -> str:
+        return str(self._as(Sha256, name))
+
+    def invocation(self, name: str) -> str:
+        return str(self._as(Invocation, name))
+
+    def counts(self, name: str) -> list[int]:
+        return list(self._as(list[Count], name))
 
     def __contains__(self, name: str) -> bool:
-        return name in self._given
+        return name in self._recorded
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._recorded)
 
 
 def number_of(value: Json, name: str, least: float = 0.0) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value) or value < least:
-        raise BadFigure(f"{name} is {value!r}, not a number from {least:g} on")
-    return value
+    return Figures({name: value}).number(name, least)
 
 
 def count_of(value: Json, name: str) -> int:
-    if type(value) is not int or value < 0:
-        raise BadFigure(f"{name} is {value!r}, not a count")
-    return value
-
-
-def _shaped(value: Json, name: str, shape: re.Pattern[str], what: str) -> str:
-    if not isinstance(value, str) or not shape.fullmatch(value):
-        raise BadFigure(f"{name} is {value!r}, not {what}")
-    return value
+    return Figures({name: value}).count(name)

@@ -10,13 +10,15 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeVar
 
 from proofs.errors import ProofError
-from proofs.experiment.measurements import Figures
+from proofs.experiment.measurements import decode
 from proofs.host.unit import Entry, entries_of
 from proofs.verdict import Json
 
 Event = dict[str, Json]
+T = TypeVar("T")
 _ROUNDED_S = 0.002  # figures are told in milliseconds
 # Earlier releases put this before most waits, whatever was meant by them; their bundles still verify.
 _FORMER_PREFIX = "(hoping not) "
@@ -89,9 +91,10 @@ class Trace:
         cursor = event["argv"][-1].removeprefix("--cursor=")
         return entries_of(self.whole(event), cursor)
 
-    @property
-    def witness(self) -> Figures:
-        return Figures(next(event["data"] for event in self._events if event["kind"] == "witness"))
+    def witness(self, kind: type[T]) -> T:
+        """What was witnessed, as the case's dataclass for it. Raises BadFigure."""
+        witness: T = decode(kind, next(event["data"] for event in self._events if event["kind"] == "witness"))
+        return witness
 
     def waits(self, what: str) -> list[Event]:
         """The events of waiting for that, or of watching that it does not happen. Raises Untraced: there is none."""

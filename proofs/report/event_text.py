@@ -36,9 +36,6 @@ def heading(event: Event) -> str:
             result = "it did" if data["came"] else "it did not"
             return f"watched {data['seconds']} s ({tries}) that {data['for']} does not happen: {result}"
         result = "it came" if data["came"] else "it did not come"
-        if data.get("verb") == "assert_never":
-            result = "it did" if data["came"] else "it did not"
-            return f"watched {data['seconds']} s ({tries}) that {data['for']} does not happen: {result}"
         return f"waited {data['seconds']} s ({tries}) for {data['for']}: {result}"
     return str(kind)
 

@@ -14,7 +14,7 @@ from proofs.catalog.hardening import Sandbox
 from proofs.catalog.sampling import Sampling
 from proofs.catalog.stall import Frozen
 from proofs.experiment.case import Case, judge
-from proofs.experiment.measurements import Figures
+from proofs.experiment.measurements import argument_type, decode
 from tests.support.judging import DEPLOYED, said
 from tests.support.witnesses import genuine
 
@@ -22,7 +22,7 @@ CASES = [case for proof in PROOFS.values() for case in proof.cases(DEPLOYED)]
 STALL: dict[str, Any] = {
     "n": 12, "seen_s": 9.8, "result": "watchdog", "old_invocation": "ab" * 16, "new_invocation": "cd" * 16,
     "restarts": 1, "tick_after_s": 0.5, "ticks_before": 12, "ticks_kept": 12, "rows_equal": True, "integrity": "ok",
-    "watchdog_in_force_s": 10.0,
+    "watchdog_in_force_s": 10.0, "seen_bound_s": 12.0, "fault_ms": 1000,
 }  # fmt: skip
 CLOSES: dict[str, Any] = {
     "n": 1, "stored_s": 0.2, "fault_ms": 1000, "last_primary_ms": 990, "first_secondary_ms": 1200, "rejected": 0,
@@ -37,7 +37,8 @@ SAMPLED: dict[str, Any] = {
 STALLED, CLOSED, EVERY_5 = Frozen(DEPLOYED), Failover(DEPLOYED, HOWS[0]), Sampling(DEPLOYED, 5)
 BROKEN = BadConfig(DEPLOYED, "x", "x", "x")
 REFUSED: dict[str, Any] = {
-    "n": 1, "exec_main_status": 12, "active": "failed", "restarts": 0, "starts": 1, "watched_s": 6.0,
+    "n": 1, "exec_main_status": 12, "active": "failed", "sub": "failed", "result": "exit-code", "restarts": 0,
+    "starts": 1, "first_seen": "failed", "watched_s": 6.0, "said": ["config.toml: is not valid TOML"],
 }  # fmt: skip
 
 
@@ -55,6 +56,8 @@ def test_good_figures_pass(case: Case, figures: dict[str, Any]) -> None:
         (STALLED, STALL, {"seen_s": 100.0, "seen_bound_s": 1000.0}, "FAIL"),
         (CLOSED, CLOSES, {"stored_s": 50.0, "bound_s": 100.0}, "FAIL"),
         (CLOSED, CLOSES, {"gap_kind": "rejected", "gaps": [], "garbage_sent": 20, "rejected": 20}, "FAIL"),
+        (STALLED, STALL, {"bound_s": 1000.0}, "ERROR"),
+        (STALLED, STALL, {"new_invocation": None}, "ERROR"),
         (STALLED, STALL, {"new_invocation": ...}, "ERROR"),
         (STALLED, STALL, {"integrity": ...}, "ERROR"),
         (STALLED, STALL, {"tick_after_s": ...}, "ERROR"),
@@ -100,7 +103,7 @@ def _sandbox(no_modules: str) -> dict[str, Any]:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{type(case).__name__}-{case.name}")
 def test_a_witness_shows_its_fault_or_is_none(case: Case) -> None:
     seen = genuine(case)
-    assert case.witnessed(Figures(seen))
+    assert case.witnessed(decode(argument_type(case.witnessed), seen))
     for forged in ("yes", True, {"seen": "it"}, [1], {"state": "R"}, {"sent": 5}):
         result = judge(case, forged, {"n": 1})
         assert (result.verdict, result.reason) == ("INCONCLUSIVE", "what was witnessed does not show the fault")

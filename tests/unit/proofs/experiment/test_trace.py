@@ -16,7 +16,6 @@ import pytest
 
 from proofs.catalog import PROOFS
 from proofs.experiment.case import Case, Deployed
-from proofs.experiment.measurements import Figures
 from proofs.experiment.trace import Trace, Untraced, differences
 
 RECORDED = Path(__file__).parents[3] / "data" / "proofs" / "traced.jsonl"
@@ -46,7 +45,8 @@ def case_of(key: Key) -> Case:
 def wrong(key: Key, events: list[Event]) -> list[str]:
     """Which figures of that case these events do not bear out."""
     measured = next(event["data"] for event in events if event["kind"] == "measured")
-    again = case_of(key).traced(Figures(measured), Trace(events, lambda event: str(event["stdout"])))
+    case = case_of(key)
+    again = case.traced(case.decode(measured), Trace(events, lambda event: str(event["stdout"])))
     return differences(measured, again)
 
 
