@@ -6,10 +6,12 @@ from __future__ import annotations
 import time
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any, TypeVar
 
 from proofs.experiment.case import Case
-from proofs.experiment.measurements import BadFigure, Figures
+from proofs.experiment.measurements import BadFigure, Count, Seconds
 from proofs.experiment.subject import Subject
 from proofs.experiment.trace import Between, Trace, Untraced
 from proofs.host.unit import Entry, exits, starts
@@ -20,7 +22,38 @@ _BACK_S = 5.0  # a start, a connection and a commit on a busy host
 _EARLY_S = 0.3  # what "not before its deadline" allows: the last sign of use is a little older than the fault
 
 
-class ComesBack(Case):
+@dataclass(frozen=True)
+class End:
+    """An end of the engine's process, so long after the fault. status: negative for a signal."""
+
+    after_s: Seconds
+    status: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lasting:
+    """What was seen of the engine while the fault lasted, and how long after that it stored a tick (None: never)."""
+
+    n: Count
+    ends: list[End]
+    starts: Count
+    state: str
+    lasted_s: Seconds
+    back_s: Seconds | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recovered(Lasting):
+    """And of its database afterwards."""
+
+    integrity: str
+
+
+L = TypeVar("L", bound=Lasting)
+R = TypeVar("R", bound=Recovered)
+
+
+class Recovery(Case):
     """code: what it ends with. late_s: how long after the deadline it may end. restarts: how often it has to be
     restarted into the fault before that is lifted."""
 
@@ -37,80 +70,85 @@ class ComesBack(Case):
     def lift(self, subject: Subject) -> None:
         """End the fault."""
 
-    def still(self, subject: Subject) -> None:
-        """Called at every look while the fault lasts, to keep it up."""
+    def keep_up(self, subject: Subject) -> None:
+        """Called at every look while the fault lasts."""
 
-    def more(self, subject: Subject, seconds: float) -> dict[str, Json]:
-        """Further figures, taken when the fault had lasted so many seconds and just before it is lifted."""
+    def figures_during(self, subject: Subject, seconds: float) -> dict[str, Any]:
+        """Further figures of this case, when the fault has lasted so many seconds, just before it is lifted."""
         return {}
 
-    def measure(self, subject: Subject) -> dict[str, Json]:
+    def figures_after(self, subject: Subject) -> dict[str, Any]:
+        """Further figures of this case, when it works again."""
+        return {}
+
+    def run_fault(self, subject: Subject, lasting: type[L], recovered: type[R]) -> L | R:
+        """Watch the engine while the fault lasts, lift it, and watch its recovery. The types are the case's own."""
         unit, host, store = subject.unit, subject.host, subject.store
 
         def entries() -> list[Entry]:
-            self.still(subject)
+            self.keep_up(subject)
             return unit.journal(self.cursor, quiet=True)
 
         left = max(0.1, self.t0 + self.deadline_s + self.late_s + 0.5 - time.monotonic())
-        came = host.poll(f"its end with {self.code}", left, lambda: exits(entries()), every=0.1)
-        if came:
+        ended = host.poll(f"its end with {self.code}", left, lambda: exits(entries()), every=0.1)
+        if ended:
             each = self.deployed.restart_s + self.deadline_s + self.late_s
-            host.poll("the restarts", self.restarts * each, lambda: self._enough(subject, entries()), every=0.1)
-        seen, state, lasted = unit.journal(self.cursor), unit.state(quiet=False), time.monotonic() - self.t0
-        found = self.more(subject, lasted)
-        measured: dict[str, Json] = {
-            "n": 1, "ends": [{"after_s": round(at - self.t0, 3), "status": status} for at, status in exits(seen)],
-            "starts": len(starts(seen)), "state": state.active, "lasted_s": round(lasted, 3), **found,
-        }  # fmt: skip
+            host.poll("the restarts", self.restarts * each, lambda: self._restarted(subject, entries()), every=0.1)
+        journal, state, lasted = unit.journal(self.cursor), unit.state(quiet=False), time.monotonic() - self.t0
+        figures: dict[str, Any] = {
+            "n": 1,
+            "ends": [End(round(at - self.t0, 3), status) for at, status in exits(journal)],
+            "starts": len(starts(journal)),
+            "state": state.active,
+            "lasted_s": round(lasted, 3),
+            **self.figures_during(subject, lasted),
+        }
         last = store.last_tick()
         lifted = time.monotonic()
         self.lift(subject)
-        if not came:
-            return {**measured, "back_s": None}
+        if not ended:
+            return lasting(**figures, back_s=None)
         host.poll("a new tick", self.back_bound_s + 1, lambda: store.last_tick() > last, every=0.05)
         back_s = round(time.monotonic() - lifted, 3) if store.last_tick() > last else None
-        return {**measured, "back_s": back_s, "integrity": store.integrity(), **self.after(subject)}
-
-    def after(self, subject: Subject) -> dict[str, Json]:
-        """Further figures, taken when it works again."""
-        return {}
+        return recovered(**figures, back_s=back_s, integrity=store.integrity(), **self.figures_after(subject))
 
     @property
     def back_bound_s(self) -> float:
         """The run that goes on may have to end first, and be restarted."""
         return self.deadline_s + self.deployed.restart_s + _BACK_S
 
-    def _enough(self, subject: Subject, entries: Sequence[Entry]) -> bool:
+    def _restarted(self, subject: Subject, entries: Sequence[Entry]) -> bool:
         return len(starts(entries)) >= self.restarts or subject.unit.state().active == "failed"
 
     def began(self, trace: Trace) -> tuple[float, float]:
         """Between which moments on CLOCK_MONOTONIC the fault was made, by the recording."""
         raise NotImplementedError
 
-    def traced(self, measured: Figures, trace: Trace) -> Mapping[str, Json | Between]:
+    def traced(self, measured: Lasting, trace: Trace) -> Mapping[str, Json | Between]:
         """Its ends and restarts by the journal; of a list of ends each is compared here."""
         least, most = self.began(trace)
-        seen = trace.journal(0)
-        told = [_end(end) for end in measured.all("ends")]
-        read = [(Between(at - most, at - least), status) for at, status in exits(seen)]
-        if len(told) != len(read) or any(
-            status != again or not span.holds(after) for (after, status), (span, again) in zip(told, read, strict=True)
+        journal = trace.journal(0)
+        ends = [(Between(at - most, at - least), status) for at, status in exits(journal)]
+        if len(measured.ends) != len(ends) or any(
+            end.status != status or not span.holds(end.after_s)
+            for end, (span, status) in zip(measured.ends, ends, strict=True)
         ):
-            raise Untraced(f"ends {told} are not those of the journal: {read}")
-        return {"starts": len(starts(seen)), "state": trace.shown(-1)["ActiveState"]}
+            raise Untraced(f"ends {measured.ends} are not those of the journal: {ends}")
+        return {"starts": len(starts(journal)), "state": trace.shown(-1)["ActiveState"]}
 
-    def judge(self, measured: Figures) -> Sequence[Check]:
-        ends = [_end(end) for end in measured.all("ends")]
+    def checks(self, measured: Lasting) -> list[Check]:
         first = f"{self.deadline_s:g} to {self.deadline_s + self.late_s:g}"
-        if not ends:
-            return (Check("ended with", None, self.code, False, guard=True),)
-        after, codes = ends[0][0], sorted({status for _, status in ends})
+        if not measured.ends:
+            return [Check("ended with", None, self.code, False, guard=True)]
+        if not isinstance(measured, Recovered):
+            raise BadFigure("it ended, and its recovery was not measured")
+        after, codes = measured.ends[0].after_s, sorted({end.status for end in measured.ends})
         in_time = self.deadline_s - _EARLY_S <= after <= self.deadline_s + self.late_s
-        apart = [round(later - earlier, 3) for (earlier, _), (later, _) in pairwise(ends)]
+        apart = [round(later.after_s - earlier.after_s, 3) for earlier, later in pairwise(measured.ends)]
         pace = self.deployed.restart_s + self.deadline_s - _EARLY_S
-        back, bound, begun = measured.maybe("back_s"), self.back_bound_s, measured.count("starts")
-        state, integrity = measured.text("state"), measured.text("integrity")
-        return (
+        back, bound, begun = measured.back_s, self.back_bound_s, measured.starts
+        state, integrity = measured.state, measured.integrity
+        return [
             Check("ended with", codes, [self.code], codes == [self.code]),
             Check("ended after (s)", after, first, in_time, guard=True),
             Check("seconds between its ends", apart, f">= {pace:g}", all(one >= pace for one in apart)),
@@ -118,24 +156,16 @@ class ComesBack(Case):
             Check("not left down", state, "anything but failed", state != "failed", guard=True),
             Check("seconds to recover", back, f"<= {bound:g}", back is not None and back <= bound, guard=True),
             Check("integrity_check", integrity, "ok", integrity == "ok"),
-        )
-
-
-def _end(told: Json) -> tuple[float, int]:
-    """After how many seconds, and with which status (of a signal: negative)."""
-    end = Figures(told)
-    status = end.status("status")
-    if status is None:
-        raise BadFigure("an end without a status")
-    return end.number("after_s"), status
+        ]
 
 
 def headline(results: Sequence[Result]) -> str:
-    found = []
+    parts = []
     for result in results:
-        said = {check.name: check.measured for check in result.checks}
-        found.append(
-            f"{result.case}: ended with {said.get('ended with')} after {said.get('ended after (s)')} s, restarted"
-            f" {said.get('restarted into the fault')} times, back {said.get('seconds to recover')} s after it was over"
+        figures = {check.name: check.measured for check in result.checks}
+        parts.append(
+            f"{result.case}: ended with {figures.get('ended with')} after {figures.get('ended after (s)')} s, restarted"
+            f" {figures.get('restarted into the fault')} times, back {figures.get('seconds to recover')} s after it was"
+            " over"
         )
-    return "; ".join(found)
+    return "; ".join(parts)

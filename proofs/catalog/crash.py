@@ -10,15 +10,16 @@ import random
 import signal
 import time
 from collections.abc import Mapping, Sequence
-from math import inf
+from dataclasses import dataclass
 
 from proofs.catalog import mutations
+from proofs.catalog._accounting import imbalance
 from proofs.experiment.case import Case, Deployed, Mutant, Proof
 from proofs.experiment.exchange import Exchange
-from proofs.experiment.measurements import Figures, count_of, number_of
+from proofs.experiment.measurements import Count
 from proofs.experiment.subject import Copy, Subject, config
 from proofs.experiment.trace import Between, Trace, Untraced
-from proofs.host.database import Row, torn_chains
+from proofs.host.database import torn_chains
 from proofs.host.unit import exits
 from proofs.verdict import Check, Json, Result
 
@@ -50,6 +51,37 @@ def _kill(subject: Subject, number: int, last: int, after_s: float) -> int:
     return at_ms
 
 
+@dataclass(frozen=True)
+class Kills:
+    killed: Count
+    sent: Count
+    seed: Count
+
+
+@dataclass(frozen=True, kw_only=True)
+class AfterKills:
+    """What the store has after n kills, over all runs.
+
+    lost: of each connection that a kill ended, the trades sent into it that are not stored. late_ms: of each gap, how
+    long after the last tick before it it begins. booked: each run's ticks_stored counts its rows. torn: ids of up to
+    20 chains that are not whole.
+    """
+
+    n: Count
+    seed: Count
+    sent: Count
+    stored: Count
+    lost: list[Count]
+    killed_ms: list[Count]
+    crash_gaps: list[tuple[Count, Count]]
+    late_ms: list[float]
+    booked: bool
+    balance: bool
+    torn: list[Count]
+    broken_references: Count
+    integrity: str
+
+
 class Killed(Case):
     name = "SIGKILL"
 
@@ -78,7 +110,7 @@ class Killed(Case):
             self.killed_ms.append(_kill(subject, number, last, moments.uniform(0, _MOST_S)))
             last = subject.store.last_tick()
 
-    def witness(self, subject: Subject) -> Json:
+    def witness(self, subject: Subject) -> Kills | None:
         """systemd's word that each of them was killed by SIGKILL, the exchange's that it was sending meanwhile."""
         assert self.exchange
         subject.host.wait_for("the last restart", 15, lambda: len(subject.store.runs()) > self.n_min, every=0.05)
@@ -87,78 +119,70 @@ class Killed(Case):
         self.stats = self.exchange.stats()
         if killed < self.n_min or not self.stats["sent"]:
             return None
-        return {"killed": killed, "sent": self.stats["sent"], "seed": self.seed}
+        return Kills(killed, self.stats["sent"], self.seed)
 
-    def witnessed(self, seen: Figures) -> bool:
-        return seen.count("killed") >= self.n_min and seen.count("sent") > 0
+    def witnessed(self, witness: Kills) -> bool:
+        return witness.killed >= self.n_min and witness.sent > 0
 
-    def measure(self, subject: Subject) -> dict[str, Json]:
+    def measure(self, subject: Subject) -> AfterKills:
         store = subject.store
         runs = store.runs()
         stored = {int(run["id"]): store.exchange_ids(int(run["id"])) for run in runs}
-        lost = self._lost([number for ids in stored.values() for number in ids if number is not None], runs)
         gaps = [gap for run in runs for gap in store.gaps(int(run["id"])) if gap["kind"] == "crash"]
-        return {
-            "n": len(self.killed_ms), "seed": self.seed, "sent": self.stats["sent"],
-            "stored": sum(map(len, stored.values())), "lost": lost, "killed_ms": self.killed_ms,
-            "crash_gaps": [[gap["from_ms"], gap["to_ms"]] for gap in gaps],
-            "late_ms": [gap["from_ms"] - store.newest_ms(int(gap["run_id"])) for gap in gaps],
-            "booked": all(run["ticks_stored"] == len(stored[int(run["id"])]) for run in runs),
-            "balance": all(_balance(run) for run in runs),
-            "torn": torn_chains(store, each=True), "broken_references": store.broken_references(),
-            "integrity": store.integrity(),
-        }  # fmt: skip
+        return AfterKills(
+            n=len(self.killed_ms),
+            seed=self.seed,
+            sent=self.stats["sent"],
+            stored=sum(map(len, stored.values())),
+            lost=self._lost([number for ids in stored.values() for number in ids if number is not None]),
+            killed_ms=self.killed_ms,
+            crash_gaps=[(gap["from_ms"], gap["to_ms"]) for gap in gaps],
+            late_ms=[gap["from_ms"] - store.newest_ms(int(gap["run_id"])) for gap in gaps],
+            booked=all(run["ticks_stored"] == len(stored[int(run["id"])]) for run in runs),
+            balance=all(imbalance(run) == 0 for run in runs),
+            torn=torn_chains(store, each=True),
+            broken_references=store.broken_references(),
+            integrity=store.integrity(),
+        )
 
-    def _lost(self, stored: Sequence[int], runs: Sequence[Row]) -> list[int]:
+    def _lost(self, numbers: Sequence[int]) -> list[int]:
         """Of each connection that a kill ended: how many trades were sent into it that are not stored."""
-        have = set(stored)
+        stored = set(numbers)
         ranges = [(one["first_number"], one["last_number"]) for one in self.stats["connections"] if one["sent"]]
-        lost = [sum(number not in have for number in range(first, last + 1)) for first, last in ranges]
+        lost = [sum(number not in stored for number in range(first, last + 1)) for first, last in ranges]
         return lost[: self.n_min]
 
-    def traced(self, measured: Figures, trace: Trace) -> Mapping[str, Json | Between]:
+    def traced(self, measured: AfterKills, trace: Trace) -> Mapping[str, Json | Between]:
         killed = [status for _, status in exits(trace.journal())].count(-signal.SIGKILL)
-        if killed != trace.witness(Figures).count("killed"):
+        if killed != trace.witness(Kills).killed:
             raise Untraced(f"{killed} kills are in the journal")
         return {"sent": trace.stats("mock")["sent"], "seed": trace.notes("seed")[-1]["seed"]}
 
-    def judge(self, measured: Figures) -> Sequence[Check]:
-        torn, broken, lost = measured.counts("torn"), measured.count("broken_references"), measured.counts("lost")
-        gaps, moments = [_span(gap) for gap in measured.all("crash_gaps")], measured.counts("killed_ms")
-        covered = sum(any(a - _SLACK_MS <= at <= b + _SLACK_MS for a, b in gaps) for at in moments)
-        stored, sent, integrity = measured.count("stored"), measured.count("sent"), measured.text("integrity")
-        booked, balance = measured.flag("booked"), measured.flag("balance")
-        each_late = [number_of(ms, "late_ms", -inf) for ms in measured.all("late_ms")]
-        most, late = max(lost, default=None), max(each_late, default=None)
+    def judge(self, measured: AfterKills) -> Sequence[Check]:
+        torn, broken, lost = measured.torn, measured.broken_references, measured.lost
+        gaps, kills = measured.crash_gaps, measured.killed_ms
+        covered = sum(any(start - _SLACK_MS <= at <= end + _SLACK_MS for start, end in gaps) for at in kills)
+        stored, sent, integrity = measured.stored, measured.sent, measured.integrity
+        most, late = max(lost, default=None), max(measured.late_ms, default=None)
         in_time = late is not None and late <= _LATE_MS
         return (
             Check("chains that are not whole", torn, [], torn == [], guard=True),
             Check("broken references", broken, 0, broken == 0),
             Check("integrity_check", integrity, "ok", integrity == "ok"),
-            Check("kills", len(moments), self.n_min, len(moments) == self.n_min),
+            Check("kills", len(kills), self.n_min, len(kills) == self.n_min),
             Check("gaps `crash`", len(gaps), self.n_min, len(gaps) == self.n_min, guard=True),
             Check("kills inside a gap", covered, self.n_min, covered == self.n_min, guard=True),
             Check("a gap after the last tick (ms)", late, f"<= {_LATE_MS}", in_time, guard=True),
             Check("most lost in a kill", most, f"<= {LOST_BOUND}", most is not None and most <= LOST_BOUND),
             Check("connections looked at", len(lost), f">= {self.n_min}", len(lost) >= self.n_min),
             Check("stored", stored, f"0 < n <= {sent}, all sent", 0 < stored <= sent),
-            Check("counters of each run", booked, "its rows", booked, guard=True),
-            Check("books balance", balance, True, balance),
+            Check("counters of each run", measured.booked, "its rows", measured.booked, guard=True),
+            Check("books balance", measured.balance, True, measured.balance),
         )
 
     def release(self, subject: Subject) -> None:
         if self.exchange:
             self.exchange.end()
-
-
-def _span(gap: Json) -> tuple[int, int]:
-    begin, end = gap
-    return count_of(begin, "crash_gaps"), count_of(end, "crash_gaps")
-
-
-def _balance(run: Row) -> bool:
-    parts = ("sampled_out", "rejected", "duplicate", "dropped", "waiting", "admitted")
-    return bool(run["received"] == sum(run[name] for name in parts))
 
 
 def _half_chains(copy: Copy) -> None:
@@ -171,11 +195,12 @@ def _no_gap(copy: Copy) -> None:
 
 
 def headline(results: Sequence[Result]) -> str:
-    said = {check.name: check.measured for result in results for check in result.checks}
+    figures = {check.name: check.measured for result in results for check in result.checks}
+    torn = len(figures.get("chains that are not whole") or [])
     seed = [result.witness["seed"] for result in results if result.witness]
     return (
-        f"{said.get('kills')} kills (seed {seed}), at most {said.get('most lost in a kill')} trades lost in one,"
-        f" {said.get('gaps `crash`')} gaps `crash`, {len(said.get('chains that are not whole') or [])} broken chains"
+        f"{figures.get('kills')} kills (seed {seed}), at most {figures.get('most lost in a kill')} trades lost in one,"
+        f" {figures.get('gaps `crash`')} gaps `crash`, {torn} broken chains"
     )
 
 

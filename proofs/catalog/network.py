@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
 
-from proofs.catalog._recovery import DEADLINE_S, ComesBack, headline
+from proofs.catalog._recovery import DEADLINE_S, Lasting, Recovered, Recovery, headline
 from proofs.experiment.case import Case, Deployed, Mutant, Proof
 from proofs.experiment.exchange import Exchange, refuses
-from proofs.experiment.measurements import Figures
-from proofs.experiment.subject import Copy, Subject, config
+from proofs.experiment.measurements import Count, Seconds
+from proofs.experiment.subject import Copy, Subject, config, sources_of
 from proofs.experiment.trace import Trace
-from proofs.verdict import Check, Json
+from proofs.verdict import Check
 
 RATE = 50  # trades a second of each exchange
 _TRIES_A_S = 2.0  # to each source; three times what its pauses come to on average
@@ -20,7 +22,7 @@ SCRATCH = config(
 )
 
 
-class Sources(ComesBack):
+class TwoSources(Recovery):
     """Two exchanges, the engine on them, and whatever makes both of no use."""
 
     def __init__(self, deployed: Deployed) -> None:
@@ -36,10 +38,7 @@ class Sources(ComesBack):
             subject.fresh()
             self.exchanges = {name: one.result() for name, one in starting.items()}
         subject.put("config.toml", SCRATCH)
-        subject.put_sources([
-            {"name": name, "url": exchange.url(), "kind": "binance", "symbol": "BTC/USD", "priority": priority}
-            for priority, (name, exchange) in enumerate(self.exchanges.items(), 1)
-        ])  # fmt: skip
+        subject.put_sources(sources_of(self.exchanges))
         subject.restart()
         subject.host.wait_for("the primary's trades", 15, lambda: subject.store.first_of("primary"), every=0.05)
         self.cursor = subject.unit.cursor()
@@ -49,7 +48,32 @@ class Sources(ComesBack):
             exchange.end()
 
 
-class Refused(Sources):
+@dataclass(frozen=True)
+class Refusals:
+    """probe: how a connection of our own to that port of the primary fared."""
+
+    probe: str
+    port: Count
+
+
+@dataclass(frozen=True, kw_only=True)
+class WhileRefused(Lasting):
+    """tries: connections that the secondary refused."""
+
+    tries: Count
+    tries_a_s: Seconds
+
+
+@dataclass(frozen=True, kw_only=True)
+class AfterRefusal(WhileRefused, Recovered):
+    """down_of: sources with a gap `down`. stored_10: runs stored as ended with 10. back_by: whose ticks are new."""
+
+    down_of: list[str]
+    stored_10: Count
+    back_by: str | None
+
+
+class Refused(TwoSources):
     name = "every source refuses"
     fault = "the primary's port refuses, the secondary answers HTTP 503"
     code = 10
@@ -58,7 +82,7 @@ class Refused(Sources):
         self.exchanges["secondary"].tell("http", status=503, times=-1)
         self.t0 = self.exchanges["primary"].tell("refuse")["mono_ns"] / 1e9
 
-    def witness(self, subject: Subject) -> Json:
+    def witness(self, subject: Subject) -> Refusals | None:
         """By a connection of our own to the one, by what the other counted."""
         primary, secondary = self.exchanges.values()
 
@@ -66,16 +90,19 @@ class Refused(Sources):
             return int(secondary.stats(quiet=True)["rejected_by_status"].get("503", 0))
 
         subject.host.wait_for("the secondary to be asked", 5, answered, every=0.05)
-        return {"probe": "connection refused", "port": primary.port} if refuses(primary.port) else None
+        return Refusals("connection refused", primary.port) if refuses(primary.port) else None
 
-    def witnessed(self, seen: Figures) -> bool:
-        return seen.text("probe") == "connection refused" and seen.count("port") > 0
+    def witnessed(self, witness: Refusals) -> bool:
+        return witness.probe == "connection refused" and witness.port > 0
+
+    def measure(self, subject: Subject) -> WhileRefused | AfterRefusal:
+        return self.run_fault(subject, WhileRefused, AfterRefusal)
 
     def began(self, trace: Trace) -> tuple[float, float]:
-        at = [said["mono_ns"] for said in trace.notes("exchange said", "primary") if said["command"] == "refuse"]
+        at = [note["mono_ns"] for note in trace.notes("exchange said", "primary") if note["command"] == "refuse"]
         return at[0] / 1e9, at[0] / 1e9
 
-    def more(self, subject: Subject, seconds: float) -> dict[str, Json]:
+    def figures_during(self, subject: Subject, seconds: float) -> dict[str, Any]:
         """What the secondary counted itself, and the span in which it did."""
         tries = self.exchanges["secondary"].stats()["rejected_by_status"].get("503", 0)
         return {"tries": tries, "tries_a_s": round(tries / seconds, 3)}
@@ -83,7 +110,7 @@ class Refused(Sources):
     def lift(self, subject: Subject) -> None:
         self.exchanges["secondary"].tell("behave")
 
-    def after(self, subject: Subject) -> dict[str, Json]:
+    def figures_after(self, subject: Subject) -> dict[str, Any]:
         down = [gap for run in subject.store.runs() for gap in subject.store.gaps(int(run["id"]))]
         return {
             "down_of": sorted({gap["source"] for gap in down if gap["kind"] == "down"}),
@@ -91,13 +118,12 @@ class Refused(Sources):
             "back_by": "secondary" if subject.store.first_of("secondary") else None,
         }
 
-    def judge(self, measured: Figures) -> Sequence[Check]:
-        checks = list(super().judge(measured))
-        tries = measured.number("tries_a_s")
+    def judge(self, measured: WhileRefused | AfterRefusal) -> Sequence[Check]:
+        checks = self.checks(measured)
+        tries = measured.tries_a_s
         checks.append(Check("connections tried a second", tries, f"0 < n <= {_TRIES_A_S:g}", 0 < tries <= _TRIES_A_S))
-        if measured.maybe("back_s") is not None:
-            both, stored, ends = measured.texts("down_of"), measured.count("stored_10"), len(measured.all("ends"))
-            back_by = measured.of("back_by")
+        if isinstance(measured, AfterRefusal) and measured.back_s is not None:
+            both, stored, ends, back_by = measured.down_of, measured.stored_10, len(measured.ends), measured.back_by
             checks += [
                 Check("gaps `down` of", both, ["primary", "secondary"], both == ["primary", "secondary"]),
                 Check("runs stored as ended with 10", stored, f">= {ends}", stored >= ends),

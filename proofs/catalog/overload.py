@@ -1,5 +1,5 @@
-"""overload: while somebody else locks the database a burst is dropped at the front door and counted, and the street
-recovers when the lock goes; held for longer the engine ends with 13, is restarted, and recovers by itself as well."""
+"""overload: while somebody else locks the database a burst is dropped at admission and counted, and the engine recovers
+when the lock goes; held for longer the engine ends with 13, is restarted, and recovers by itself as well."""
 
 from __future__ import annotations
 
@@ -8,26 +8,28 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from proofs.catalog import mutations
-from proofs.catalog._recovery import DEADLINE_S, ComesBack
-from proofs.catalog._recovery import headline as comes_back
+from proofs.catalog._accounting import PARTS, imbalance, known
+from proofs.catalog._recovery import DEADLINE_S, Lasting, Recovered, Recovery
+from proofs.catalog._recovery import headline as recovery_headline
 from proofs.experiment.case import Case, Deployed, Mutant, Proof
 from proofs.experiment.exchange import Exchange
-from proofs.experiment.measurements import Figures
+from proofs.experiment.measurements import Count, Row, Seconds, decode, key
 from proofs.experiment.subject import Copy, Subject, config
 from proofs.experiment.trace import Trace
 from proofs.host.database import torn_chains
 from proofs.host.shell import Host, process_state
 from proofs.host.unit import engine_lines
-from proofs.verdict import Check, Json, Result
+from proofs.verdict import Check, Result
 
 RATE = 800  # trades a second
-HELD = 2400  # trades sent into the short lock: the house holds less than half of them
+HELD = 2400  # trades sent into the short lock: the engine's channels hold less than half of them
 RECOVER_S = 3.0
-_PATIENCE_S = 20.0  # overload_after_s of the short lock: it must not end in 13
-_DRAIN_S = 7.0  # a street that ends with 13 is drained first, which a lock keeps from coming to its end
-_PARTS = ("sampled_out", "rejected", "duplicate", "dropped", "waiting", "admitted")
+_OVERLOAD_AFTER_S = 20.0  # overload_after_s of the short lock: it must not end in 13
+_DRAIN_S = 7.0  # an engine that ends with 13 drains first, which a lock keeps from coming to its end
 _LOCKER = """
 import sqlite3, sys
 connection = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=30)
@@ -46,11 +48,11 @@ class Lock:
         argv = [sys.executable, "-ISBc", _LOCKER, path]
         self._process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert self._process.stdout
-        self.said = self._process.stdout.readline().decode().strip()
+        self.reply = self._process.stdout.readline().decode().strip()
         self.pid = self._process.pid
-        host.note("locker", {"pid": self.pid, "said": self.said})
+        host.note("locker", {"pid": self.pid, "said": self.reply})
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         self._process.communicate()  # the end of its input is what it waits for
 
 
@@ -67,10 +69,50 @@ def _refused(path: str) -> str:
     return ""
 
 
+@dataclass(frozen=True)
+class LockHeld:
+    """holder: its pid. another_try: SQLite's answer to our own. sent: trades, by the exchange, when it was taken."""
+
+    holder: Count
+    sent: Count
+    another_try: str = key("another try")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AfterShortLock:
+    """n: trades sent into the lock. newest: the highest trade stored, of those numbered from 1. holes: trades below it
+    that are not stored. books: the run's row."""
+
+    n: Count
+    back_s: Seconds | None
+    restarted: bool
+    state: str
+    stored: Count
+    newest: Count
+    dropped_in_gaps: Count
+    books: Row
+    holes: Count
+    in_order: bool
+    torn: list[Count]
+    integrity: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class WhileLocked(Lasting):
+    """gave_up_s: from the lock until the engine said that it stops."""
+
+    gave_up_s: Seconds | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AfterLongLock(WhileLocked, Recovered):
+    pass
+
+
 class Locked(Case):
     """Both: an exchange that sends at a rate, the engine on it, and then the lock."""
 
-    patience_s: float
+    overload_after_s: float
     t0: float
     cursor: str
 
@@ -82,11 +124,14 @@ class Locked(Case):
     def steady(self, subject: Subject) -> None:
         self.exchange = exchange = Exchange(subject.host, "mock", rate=RATE, first_id=1)
         subject.fresh()
-        subject.put(
-            "config.toml",
-            config(ingest_mode="MOCK_WS", ws_url=exchange.url(), heartbeat_interval_secs=0.5, flush_interval_ms=200,
-                   overload_after_s=self.patience_s),
-        )  # fmt: skip
+        text = config(
+            ingest_mode="MOCK_WS",
+            ws_url=exchange.url(),
+            heartbeat_interval_secs=0.5,
+            flush_interval_ms=200,
+            overload_after_s=self.overload_after_s,
+        )
+        subject.put("config.toml", text)
         subject.restart()
         subject.host.wait_for("ticks being stored", 15, subject.store.last_tick, every=0.05)
         self.cursor = subject.unit.cursor()
@@ -96,22 +141,22 @@ class Locked(Case):
         self.lock = Lock(subject.host, str(subject.store.path))
         self.t0 = time.monotonic()
 
-    def witness(self, subject: Subject) -> Json:
+    def witness(self, subject: Subject) -> LockHeld | None:
         """A process of ours holds the lock, and SQLite refuses another one of ours."""
         assert self.lock
         assert self.exchange
         refused = _refused(str(subject.store.path))
         self.sent_at_lock = int(self.exchange.stats(quiet=True)["sent"])
-        if self.lock.said != "locked" or process_state(self.lock.pid) not in ("S", "R") or "locked" not in refused:
+        if self.lock.reply != "locked" or process_state(self.lock.pid) not in ("S", "R") or "locked" not in refused:
             return None
-        return {"holder": self.lock.pid, "another try": refused, "sent": self.sent_at_lock}
+        return LockHeld(self.lock.pid, self.sent_at_lock, refused)
 
-    def witnessed(self, seen: Figures) -> bool:
-        return seen.count("holder") > 1 and "locked" in seen.text("another try") and seen.count("sent") >= 0
+    def witnessed(self, witness: LockHeld) -> bool:
+        return witness.holder > 1 and "locked" in witness.another_try
 
     def release(self, subject: Subject) -> None:
         if self.lock:
-            self.lock.let_go()
+            self.lock.release()
         if self.exchange:
             self.exchange.end()
 
@@ -120,9 +165,9 @@ class Short(Locked):
     name = "short lock"
     fault = f"another process holds the database locked while {HELD} trades come at {RATE} a second"
     n_min = HELD
-    patience_s = _PATIENCE_S
+    overload_after_s = _OVERLOAD_AFTER_S
 
-    def measure(self, subject: Subject) -> dict[str, Json]:
+    def measure(self, subject: Subject) -> AfterShortLock:
         host, unit, store, exchange, lock = subject.host, subject.unit, subject.store, self.exchange, self.lock
         assert exchange
         assert lock
@@ -132,53 +177,61 @@ class Short(Locked):
 
         host.wait_for("the burst", 15, lambda: sent() >= HELD, every=0.05)
         held = sent()
-        let_go, let_go_ms = time.monotonic(), time.time_ns() // 1_000_000
-        lock.let_go()
-
-        def flows() -> bool:
-            return store.newest_ms() > let_go_ms
-
-        came = host.poll("a tick that came after the lock", RECOVER_S + 1, flows, every=0.02)
-        back_s = round(time.monotonic() - let_go, 3) if came else None
+        released, released_ms = time.monotonic(), time.time_ns() // 1_000_000
+        lock.release()
+        stored = host.poll(
+            "a tick that came after the lock", RECOVER_S + 1, lambda: store.newest_ms() > released_ms, every=0.02
+        )
+        back_s = round(time.monotonic() - released, 3) if stored else None
         state = unit.state(quiet=False)
         host.do("systemctl", "stop", unit.name)
         run = store.runs()[-1]
         ids = [number for number in store.exchange_ids(int(run["id"])) if number is not None]
-        gaps = [gap["count"] for gap in store.gaps(int(run["id"])) if gap["kind"] == "dropped"]
-        return {
-            "n": held, "back_s": back_s, "restarted": state.invocation != self.old.invocation, "state": state.active,
-            "stored": len(ids), "newest": max(ids, default=0), "dropped_in_gaps": sum(gaps), "books": run,
-            "holes": max(ids, default=0) - len(ids), "in_order": ids == sorted(set(ids)),
-            "torn": torn_chains(store), "integrity": store.integrity(),
-        }  # fmt: skip
+        return AfterShortLock(
+            n=held,
+            back_s=back_s,
+            restarted=state.invocation != self.old.invocation,
+            state=state.active,
+            stored=len(ids),
+            newest=max(ids, default=0),
+            dropped_in_gaps=sum(gap["count"] for gap in store.gaps(int(run["id"])) if gap["kind"] == "dropped"),
+            books=run,
+            holes=max(ids, default=0) - len(ids),
+            in_order=ids == sorted(set(ids)),
+            torn=torn_chains(store),
+            integrity=store.integrity(),
+        )
 
-    def judge(self, measured: Figures) -> Sequence[Check]:
-        books, back, holes = measured.below("books"), measured.maybe("back_s"), measured.count("holes")
-        received, newest, code = books.count("received"), measured.count("newest"), books.status("exit_code")
-        balance = received - sum(books.count(part) for part in _PARTS)
-        counted, gaps, stored = books.count("dropped"), measured.count("dropped_in_gaps"), measured.count("stored")
-        admitted, restarted, in_order = books.count("admitted"), measured.flag("restarted"), measured.flag("in_order")
-        torn, integrity = measured.counts("torn"), measured.text("integrity")
+    def judge(self, measured: AfterShortLock) -> Sequence[Check]:
+        run, back, missing = known(measured.books, "received", *PARTS), measured.back_s, measured.holes
+        code = decode(int | None, measured.books.get("exit_code"), "exit_code")
+        received, dropped, admitted, newest = run["received"], run["dropped"], run["admitted"], measured.newest
+        in_gaps, stored, restarted, in_order = (
+            measured.dropped_in_gaps,
+            measured.stored,
+            measured.restarted,
+            measured.in_order,
+        )
         return (
-            Check("books out of balance by", balance, 0, balance == 0, guard=True),
-            Check("dropped, counted", counted, f"{holes}, the trades missing", counted == holes > 0, guard=True),
-            Check("dropped, in gaps", gaps, holes, gaps == holes),
+            Check("books out of balance by", imbalance(run), 0, imbalance(run) == 0, guard=True),
+            Check("dropped, counted", dropped, f"{missing}, the trades missing", dropped == missing > 0, guard=True),
+            Check("dropped, in gaps", in_gaps, missing, in_gaps == missing),
             Check("received", received, newest, received == newest),
             Check("admitted", admitted, f"{stored}, all stored", admitted == stored),
             Check("seconds to recover", back, f"<= {RECOVER_S:g}", back is not None and back <= RECOVER_S),
             Check("restarted", restarted, False, not restarted),
             Check("exit code", code, 0, code == 0),
             Check("each trade once, in order", in_order, True, in_order),
-            Check("chains that are not whole", torn, [], torn == []),
-            Check("integrity_check", integrity, "ok", integrity == "ok"),
+            Check("chains that are not whole", measured.torn, [], measured.torn == []),
+            Check("integrity_check", measured.integrity, "ok", measured.integrity == "ok"),
         )
 
 
-class Long(Locked, ComesBack):
+class Long(Locked, Recovery):
     name = "long lock"
     fault = "another process holds the database locked for longer than overload_after_s, and into the next run"
     code = 13
-    patience_s = DEADLINE_S
+    overload_after_s = DEADLINE_S
     late_s = _DRAIN_S + 3.0
     restarts = 1
 
@@ -186,19 +239,22 @@ class Long(Locked, ComesBack):
         locked = trace.event("locker")
         return locked["mono_ns"] / 1e9, trace.after(locked)["mono_ns"] / 1e9
 
-    def more(self, subject: Subject, seconds: float) -> dict[str, Json]:
+    def measure(self, subject: Subject) -> WhileLocked | AfterLongLock:
+        return self.run_fault(subject, WhileLocked, AfterLongLock)
+
+    def figures_during(self, subject: Subject, seconds: float) -> dict[str, Any]:
         """When it gave up, which is long before its end: the drain comes in between."""
         lines = engine_lines(subject.unit.journal(self.cursor), "stopping", self.old.invocation)
         return {"gave_up_s": round(lines[0][0].mono_s - self.t0, 3) if lines else None}
 
     def lift(self, subject: Subject) -> None:
         assert self.lock
-        self.lock.let_go()
+        self.lock.release()
 
-    def judge(self, measured: Figures) -> Sequence[Check]:
-        checks = list(super().judge(measured))
-        if measured.all("ends"):
-            gave_up, bound = measured.maybe("gave_up_s"), self.deadline_s + 3
+    def judge(self, measured: WhileLocked | AfterLongLock) -> Sequence[Check]:
+        checks = self.checks(measured)
+        if measured.ends:
+            gave_up, bound = measured.gave_up_s, self.deadline_s + 3
             in_time = gave_up is not None and self.deadline_s <= gave_up <= bound
             checks.append(Check("gave up after (s)", gave_up, f"{self.deadline_s:g} to {bound:g}", in_time))
         return checks
@@ -213,9 +269,11 @@ def _never(copy: Copy) -> None:
 
 
 def headline(results: Sequence[Result]) -> str:
-    said = {check.name: check.measured for result in results[:1] for check in result.checks}
-    short = f"{said.get('dropped, counted')} dropped and counted, a tick {said.get('seconds to recover')} s after it"
-    return f"short lock: {short}; {comes_back(results[1:])}"
+    figures = {check.name: check.measured for result in results[:1] for check in result.checks}
+    short = (
+        f"{figures.get('dropped, counted')} dropped and counted, a tick {figures.get('seconds to recover')} s after it"
+    )
+    return f"short lock: {short}; {recovery_headline(results[1:])}"
 
 
 PROOF = Proof(
@@ -230,6 +288,6 @@ PROOF = Proof(
         Mutant("uncounted", "a front door that drops without counting", _uncounted, lambda deployed: [Short(deployed)]),
         Mutant("never-13", "an engine that never calls itself overloaded", _never, lambda deployed: [Long(deployed)]),
     ],
-    notes=f"overload_after_s is {_PATIENCE_S:g} s, then {DEADLINE_S:g} s in the scratch config",
+    notes=f"overload_after_s is {_OVERLOAD_AFTER_S:g} s, then {DEADLINE_S:g} s in the scratch config",
     headline=headline,
 )

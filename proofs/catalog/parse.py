@@ -3,73 +3,104 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from proofs.catalog import mutations
-from proofs.catalog._recovery import DEADLINE_S, headline
-from proofs.catalog.network import Sources
+from proofs.catalog._recovery import DEADLINE_S, Lasting, Recovered, headline
+from proofs.catalog.network import TwoSources
 from proofs.experiment.case import Case, Deployed, Mutant, Proof
-from proofs.experiment.measurements import Figures
+from proofs.experiment.measurements import Count, Seconds
 from proofs.experiment.subject import Copy, Subject
 from proofs.experiment.trace import Trace
-from proofs.verdict import Check, Json
+from proofs.verdict import Check
 
 PARSE_LIMIT = 20  # the engine's default: so many in a row make a source useless
 _TRIES_A_S = 4.0  # to both sources together
 
 
-class Spoiled(Sources):
+@dataclass(frozen=True)
+class OfEach:
+    primary: Count
+    secondary: Count
+
+
+@dataclass(frozen=True)
+class GarbageSent:
+    garbage: OfEach
+
+
+@dataclass(frozen=True, kw_only=True)
+class WhileSpoiled(Lasting):
+    """tries_a_s: connections to both. garbage: undecodable frames that each sent."""
+
+    tries_a_s: Seconds
+    garbage: OfEach
+
+
+@dataclass(frozen=True, kw_only=True)
+class AfterGarbage(WhileSpoiled, Recovered):
+    """rejected: counted by all runs together. stored_11: runs stored as ended with 11."""
+
+    rejected: Count
+    stored_11: Count
+
+
+class Spoiled(TwoSources):
     name = "every source sends garbage"
     fault = "both exchanges send undecodable trade frames instead of trades, to every connection"
     code = 11
 
     def inject(self, subject: Subject) -> None:
-        said = [one.tell("garbage", n=-1, scope="all") for one in self.exchanges.values()]
-        self.t0 = said[0]["mono_ns"] / 1e9  # the primary's: the engine reads that one
+        answers = [one.tell("garbage", n=-1, scope="all") for one in self.exchanges.values()]
+        self.t0 = answers[0]["mono_ns"] / 1e9  # the primary's: the engine reads that one
 
-    def witness(self, subject: Subject) -> Json:
+    def witness(self, subject: Subject) -> GarbageSent:
         """By the exchanges' own counts: the one in use at first sent enough of it, the other one soon after."""
 
-        def sent() -> dict[str, int] | None:
-            counts = {name: int(one.stats(quiet=True)["garbage"]) for name, one in self.exchanges.items()}
-            return counts if counts["primary"] >= PARSE_LIMIT else None
+        def sent() -> OfEach | None:
+            counts = OfEach(**{name: one.stats(quiet=True)["garbage"] for name, one in self.exchanges.items()})
+            return counts if counts.primary >= PARSE_LIMIT else None
 
-        return {"garbage": subject.host.wait_for("garbage to be sent", 5, sent, every=0.05)}
+        return GarbageSent(subject.host.wait_for("garbage to be sent", 5, sent, every=0.05))
 
-    def witnessed(self, seen: Figures) -> bool:
-        return seen.below("garbage").count("primary") >= PARSE_LIMIT
+    def witnessed(self, witness: GarbageSent) -> bool:
+        return witness.garbage.primary >= PARSE_LIMIT
+
+    def measure(self, subject: Subject) -> WhileSpoiled | AfterGarbage:
+        return self.run_fault(subject, WhileSpoiled, AfterGarbage)
 
     def began(self, trace: Trace) -> tuple[float, float]:
-        at = [said["mono_ns"] for said in trace.notes("exchange said", "primary") if said["command"] == "garbage"]
+        at = [note["mono_ns"] for note in trace.notes("exchange said", "primary") if note["command"] == "garbage"]
         return at[0] / 1e9, at[0] / 1e9
 
-    def more(self, subject: Subject, seconds: float) -> dict[str, Json]:
+    def figures_during(self, subject: Subject, seconds: float) -> dict[str, Any]:
         stats = {name: one.stats() for name, one in self.exchanges.items()}
         accepted = sum(one["accepted"] for one in stats.values())
         return {
             "tries_a_s": round(accepted / seconds, 3),
-            "garbage": {name: one["garbage"] for name, one in stats.items()},
+            "garbage": OfEach(**{name: one["garbage"] for name, one in stats.items()}),
         }
 
     def lift(self, subject: Subject) -> None:
         self.exchanges["secondary"].tell("behave")
 
-    def after(self, subject: Subject) -> dict[str, Json]:
+    def figures_after(self, subject: Subject) -> dict[str, Any]:
         runs = subject.store.runs()
         return {
             "rejected": sum(run["rejected"] for run in runs),
             "stored_11": [run["exit_code"] for run in runs].count(11),
         }
 
-    def judge(self, measured: Figures) -> Sequence[Check]:
-        checks = list(super().judge(measured))
-        ends = len(measured.all("ends"))
+    def judge(self, measured: WhileSpoiled | AfterGarbage) -> Sequence[Check]:
+        checks = self.checks(measured)
+        ends = len(measured.ends)
         if not ends:
             return checks
-        tries = measured.number("tries_a_s")
+        tries = measured.tries_a_s
         checks.append(Check("connections tried a second", tries, f"0 < n <= {_TRIES_A_S:g}", 0 < tries <= _TRIES_A_S))
-        if measured.maybe("back_s") is not None:
-            rejected, stored = measured.count("rejected"), measured.count("stored_11")
-            sent = {name: measured.below("garbage").count(name) for name in ("primary", "secondary")}
+        if isinstance(measured, AfterGarbage) and measured.back_s is not None:
+            rejected, stored, sent = measured.rejected, measured.stored_11, vars(measured.garbage)
             least = PARSE_LIMIT * 2 * ends  # each run that ended so had to leave both sources for it
             checks += [
                 Check("rejected, booked", rejected, f">= {least}", rejected >= least),
@@ -83,7 +114,7 @@ def cases(deployed: Deployed) -> Sequence[Case]:
     return [Spoiled(deployed)]
 
 
-def _patient(copy: Copy) -> None:
+def _ignore_garbage(copy: Copy) -> None:
     mutations.apply(copy, "parse/ignores-garbage")
 
 
@@ -96,7 +127,9 @@ PROOF = Proof(
     seconds=14,
     cases=cases,
     mutants=[
-        Mutant("ignores-garbage", "frames that do not decode are never held against their source", _patient, cases)
+        Mutant(
+            "ignores-garbage", "frames that do not decode are never held against their source", _ignore_garbage, cases
+        )
     ],
     notes=f"network_deadline_s is {DEADLINE_S:g} s in the scratch config",
     headline=headline,

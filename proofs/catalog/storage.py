@@ -6,24 +6,48 @@ import errno
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 from proofs.catalog import mutations
-from proofs.catalog._recovery import DEADLINE_S, ComesBack, headline
+from proofs.catalog._recovery import DEADLINE_S, Lasting, Recovered, Recovery, headline
 from proofs.catalog._steady import STEADY_TICKS
 from proofs.experiment.case import Case, Deployed, Mutant, Proof
-from proofs.experiment.measurements import Figures
+from proofs.experiment.measurements import Count
 from proofs.experiment.subject import Copy, Subject, config
 from proofs.experiment.trace import Trace
-from proofs.verdict import Check, Json
+from proofs.verdict import Check
 
 SIZE_KB = 4096
 SCRATCH = config(
-    ingest_mode="SYNTHETIC", tick_interval_ms=10, flush_interval_ms=100, heartbeat_interval_secs=0.5,
+    ingest_mode="SYNTHETIC",
+    tick_interval_ms=10,
+    flush_interval_ms=100,
+    heartbeat_interval_secs=0.5,
     storage_deadline_s=DEADLINE_S,
-)  # fmt: skip
+)
 
 
-class Full(ComesBack):
+@dataclass(frozen=True)
+class NoSpace:
+    """errno: of our own write. last: the highest tick id that was committed by then."""
+
+    errno: str
+    free_kb: Count
+    size_kb: Count
+    last: Count
+
+
+@dataclass(frozen=True, kw_only=True)
+class AfterFullDisk(Recovered):
+    """ticks_before: rows committed when the disk was full; ticks_kept: those of them that are there after it."""
+
+    ticks_before: Count
+    ticks_kept: Count
+    rows_equal: bool
+
+
+class Full(Recovery):
     name = "full disk"
     fault = f"the {SIZE_KB} KB file system under the database is filled up, and kept full, by somebody else's file"
     code = 14
@@ -42,7 +66,7 @@ class Full(ComesBack):
         self.t0 = time.monotonic()
         self.refused = _fill(subject)
 
-    def witness(self, subject: Subject) -> Json:
+    def witness(self, subject: Subject) -> NoSpace | None:
         """The kernel's word: our own write was refused with ENOSPC, and not a block is free."""
         about = os.statvfs(subject.state)
         self.last = subject.store.last_tick()
@@ -50,37 +74,36 @@ class Full(ComesBack):
         if self.refused != errno.ENOSPC or about.f_bavail:
             return None
         kb = about.f_frsize >> 10
-        return {"errno": "ENOSPC", "free_kb": about.f_bavail * kb, "size_kb": about.f_blocks * kb, "last": self.last}
+        return NoSpace("ENOSPC", about.f_bavail * kb, about.f_blocks * kb, self.last)
 
-    def witnessed(self, seen: Figures) -> bool:
-        full = seen.text("errno") == "ENOSPC" and seen.count("free_kb") == 0
-        return full and seen.count("size_kb") == SIZE_KB and seen.count("last") > 0
+    def witnessed(self, witness: NoSpace) -> bool:
+        full = witness.errno == "ENOSPC" and witness.free_kb == 0
+        return full and witness.size_kb == SIZE_KB and witness.last > 0
 
     def began(self, trace: Trace) -> tuple[float, float]:
         announced = trace.intent("fill ")
         return announced["mono_ns"] / 1e9, trace.after(announced)["mono_ns"] / 1e9
 
-    def still(self, subject: Subject) -> None:
+    def keep_up(self, subject: Subject) -> None:
         _fill(subject)
 
     def lift(self, subject: Subject) -> None:
         subject.host.recorder.intent(f"remove the ballast of {subject.state}", scope=subject.host.scope)
         (subject.state / "ballast").unlink()
 
-    def measure(self, subject: Subject) -> dict[str, Json]:
+    def measure(self, subject: Subject) -> Lasting | AfterFullDisk:
         # Some commit may still have found room between our last look and the last block: what was read is what counts.
-        return {**super().measure(subject), "n": len(self.rows)}
+        return replace(self.run_fault(subject, Lasting, AfterFullDisk), n=len(self.rows))
 
-    def after(self, subject: Subject) -> dict[str, Json]:
-        kept = subject.store.ticks(self.last)
-        return {"ticks_before": len(self.rows), "ticks_kept": len(kept), "rows_equal": kept == self.rows}
+    def figures_after(self, subject: Subject) -> dict[str, Any]:
+        rows = subject.store.ticks(self.last)
+        return {"ticks_before": len(self.rows), "ticks_kept": len(rows), "rows_equal": rows == self.rows}
 
-    def judge(self, measured: Figures) -> Sequence[Check]:
-        checks = list(super().judge(measured))
-        if measured.maybe("back_s") is not None:
-            kept, before = measured.count("ticks_kept"), measured.count("ticks_before")
-            equal = measured.flag("rows_equal")
-            checks.append(Check("committed ticks kept", kept, before, equal and kept == before > 0))
+    def judge(self, measured: Lasting | AfterFullDisk) -> Sequence[Check]:
+        checks = self.checks(measured)
+        if isinstance(measured, AfterFullDisk) and measured.back_s is not None:
+            kept, before = measured.ticks_kept, measured.ticks_before
+            checks.append(Check("committed ticks kept", kept, before, measured.rows_equal and kept == before > 0))
         return checks
 
 

@@ -11,10 +11,11 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from proofs.errors import ProofError
+from proofs.experiment.exchange import Exchange
 from proofs.host.database import Store
 from proofs.host.shell import Host
 from proofs.host.unit import Unit
@@ -224,6 +225,14 @@ def _unset_overrides(unit: Unit) -> list[str]:
     """The environment outranks the config file: what the unit sets there must not reach the scratch run."""
     names = re.findall(r"\b(HYBRID_ENGINE__\w+)=", unit.properties("Environment").get("Environment", ""))
     return [f"UnsetEnvironment={' '.join(names)}"] if names else []
+
+
+def sources_of(exchanges: Mapping[str, Exchange]) -> list[Source]:
+    """Exchanges by name as sources of the engine, the first the best one."""
+    return [
+        {"name": name, "url": exchange.url(), "kind": "binance", "symbol": "BTC/USD", "priority": priority}
+        for priority, (name, exchange) in enumerate(exchanges.items(), 1)
+    ]
 
 
 def config(mode: str = "SHADOW", **engine: str | int | float) -> str:

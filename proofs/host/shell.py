@@ -90,7 +90,7 @@ class Host:
         self.recorder.write(kind, scope=self.scope, data=data)
         return self.recorder.recorded(data)
 
-    def wait_for(self, what: str, seconds: float, probe: Callable[[], T], every: float = 0.1) -> T:
+    def wait_for(self, what: str, seconds: float, probe: Callable[[], T | None], every: float = 0.1) -> T:
         """Call the probe until its result is truthy, and return that.
 
         Raises:
@@ -102,7 +102,7 @@ class Host:
             raise WaitTimeout(f"{what} did not happen in {seconds:g} s")
         return result
 
-    def poll(self, what: str, seconds: float, probe: Callable[[], T], every: float = 0.25) -> T | None:
+    def poll(self, what: str, seconds: float, probe: Callable[[], T | None], every: float = 0.25) -> T | None:
         """As `wait_for`, but None when it did not come: what that means is judged later. Raises Interrupted."""
         return self._watch("poll", what, seconds, probe, every) or None
 

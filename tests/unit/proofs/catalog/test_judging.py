@@ -25,8 +25,9 @@ STALL: dict[str, Any] = {
     "watchdog_in_force_s": 10.0, "seen_bound_s": 12.0, "fault_ms": 1000,
 }  # fmt: skip
 CLOSES: dict[str, Any] = {
-    "n": 1, "stored_s": 0.2, "fault_ms": 1000, "last_primary_ms": 990, "first_secondary_ms": 1200, "rejected": 0,
-    "gaps": [{"from_ms": 990, "to_ms": 1200, "count": None}], "garbage_sent": 0,
+    "n": 1, "stored_s": 0.2, "fault_ms": 1000, "received_s": 0.2, "last_primary_ms": 990, "first_secondary_ms": 1200,
+    "gaps": [{"from_ms": 990, "to_ms": 1200, "count": None}], "gap_kind": "down", "rejected": 0, "garbage_sent": 0,
+    "secondary_sent": 10, "said": [],
 }  # fmt: skip
 BOOKS = {"received": 2003, "sampled_out": 1603, "rejected": 0, "duplicate": 0, "dropped": 0, "waiting": 0,
          "admitted": 400, "ticks_stored": 400}  # fmt: skip
@@ -54,7 +55,9 @@ def test_good_figures_pass(case: Case, figures: dict[str, Any]) -> None:
     ("case", "figures", "changes", "verdict"),
     [
         (STALLED, STALL, {"seen_s": 100.0, "seen_bound_s": 1000.0}, "FAIL"),
-        (CLOSED, CLOSES, {"stored_s": 50.0, "bound_s": 100.0}, "FAIL"),
+        (CLOSED, CLOSES, {"stored_s": 50.0}, "FAIL"),
+        (CLOSED, CLOSES, {"stored_s": 50.0, "bound_s": 100.0}, "ERROR"),
+        (CLOSED, CLOSES, {"gaps": [{"from_ms": None, "to_ms": 1200}]}, "ERROR"),
         (CLOSED, CLOSES, {"gap_kind": "rejected", "gaps": [], "garbage_sent": 20, "rejected": 20}, "FAIL"),
         (STALLED, STALL, {"bound_s": 1000.0}, "ERROR"),
         (STALLED, STALL, {"new_invocation": None}, "ERROR"),

@@ -53,7 +53,7 @@ def test_each_figure_counts(changes: dict[str, Any], verdict: str) -> None:
     assert says(overload.Short(DEPLOYED), GOOD, changes) == verdict
 
 
-def test_the_lock_is_held_until_it_is_let_go(tmp_path: Path) -> None:
+def test_the_lock_is_held_until_it_is_released(tmp_path: Path) -> None:
     path = str(tmp_path / "some.db")
     connection = sqlite3.connect(path)
     connection.execute("PRAGMA journal_mode = wal")
@@ -62,7 +62,7 @@ def test_the_lock_is_held_until_it_is_let_go(tmp_path: Path) -> None:
     connection.close()
     assert overload._refused(path) == ""
     lock = overload.Lock(Host(Recorder(tmp_path / "events.jsonl"), "test"), path)
-    assert lock.said == "locked"
+    assert lock.reply == "locked"
     assert "locked" in overload._refused(path)
-    lock.let_go()
+    lock.release()
     assert overload._refused(path) == ""

@@ -7,17 +7,23 @@ from typing import Any
 import pytest
 
 from proofs.catalog import network, overload, parse, storage
-from proofs.catalog._recovery import ComesBack, headline
+from proofs.catalog._recovery import Recovery, headline
 from tests.support.judging import DEPLOYED, said, says
 
-CASES: dict[str, ComesBack] = {
+CASES: dict[str, Recovery] = {
     "network": network.Refused(DEPLOYED),
     "parse": parse.Spoiled(DEPLOYED),
     "storage": storage.Full(DEPLOYED),
     "overload": overload.Long(DEPLOYED),
 }
 _OF: dict[str, dict[str, Any]] = {
-    "network": {"tries_a_s": 0.9, "down_of": ["primary", "secondary"], "stored_10": 2, "back_by": "secondary"},
+    "network": {
+        "tries": 8,
+        "tries_a_s": 0.9,
+        "down_of": ["primary", "secondary"],
+        "stored_10": 2,
+        "back_by": "secondary",
+    },
     "parse": {"tries_a_s": 1.5, "garbage": {"primary": 200, "secondary": 180}, "rejected": 90, "stored_11": 2},
     "storage": {"ticks_before": 80, "ticks_kept": 80, "rows_equal": True, "n": 80},
     "overload": {"gave_up_s": 2.1},
