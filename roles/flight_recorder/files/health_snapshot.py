@@ -1,8 +1,8 @@
 #!/usr/bin/python3
-"""The flight recorder: how host and engine are, as one compact JSON record, kept as a line a look.
+"""The flight recorder: record the state of host and engine as one line of JSON, or show the recorded lines.
 
-A file by itself, of the standard library alone: it is installed on hosts as hybrid-health-snapshot, and records there
-also when no release works. It asks as an operator does; what cannot be read is named in `missing` and fails nothing.
+One file of the standard library, installed on hosts as hybrid-health-snapshot, so that it also records when no release
+works. It reads as an operator would. What cannot be read is named in `missing`, and is no failure.
 """
 
 from __future__ import annotations
@@ -24,20 +24,29 @@ UNIT = f"{ENGINE}.service"
 STATE = f"/var/lib/{ENGINE}"
 LIVE = f"/opt/{ENGINE}/current"
 HEALTH = (f"{LIVE}/bin/{ENGINE}", "health", "--json", "--unit", UNIT)
-SECONDS = 20.0  # no command may take longer
-LONGEST = 200  # characters of any text in a record
+TIMEOUT_S = 20.0  # no command may take longer
+MAX_TEXT = 200  # characters of any text in a record
 KINDS = ("cpu", "memory", "io")
-SHOWN = (
-    "ActiveState", "SubState", "Result", "MainPID", "NRestarts", "ExecMainStatus", "ExecMainStartTimestamp",
-    "InvocationID", "ControlGroup", "MemoryCurrent", "CPUUsageNSec",
-)  # fmt: skip
+PROPERTIES = (
+    "ActiveState",
+    "SubState",
+    "Result",
+    "MainPID",
+    "NRestarts",
+    "ExecMainStatus",
+    "ExecMainStartTimestamp",
+    "InvocationID",
+    "ControlGroup",
+    "MemoryCurrent",
+    "CPUUsageNSec",
+)
 _DAY = re.compile(r"\d{4}-\d\d-\d\d\.jsonl")
 _PSI = re.compile(r"(some|full) avg10=([\d.]+) avg60=([\d.]+) avg300=([\d.]+) total=(\d+)")
 Record = dict[str, Any]
 
 
-class Look:
-    """One look at the host. `missing`: what could not be read, and why."""
+class Snapshot:
+    """One reading of the host. `missing`: what could not be read, and why."""
 
     def __init__(self, proc: Path = Path("/proc"), health: Sequence[str] = HEALTH) -> None:
         self.proc = proc
@@ -63,14 +72,14 @@ class Look:
             "missing": self.missing,
         }
 
-    def _lack(self, what: str, why: object) -> None:
-        self.missing.append(f"{what}: {str(why)[:LONGEST]}")
+    def _note_missing(self, what: str, why: object) -> None:
+        self.missing.append(f"{what}: {str(why)[:MAX_TEXT]}")
 
     def _text(self, what: str, path: Path) -> str:
         try:
             return path.read_text(encoding="ascii", errors="replace")
         except OSError as error:
-            self._lack(what, error.strerror or error)
+            self._note_missing(what, error.strerror or error)
             return ""
 
     def _numbers(self, name: str, count: int) -> list[float | None]:
@@ -79,23 +88,25 @@ class Look:
 
     def _run(self, what: str, argv: Sequence[str]) -> str:
         try:
-            done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=SECONDS, errors="replace")
+            done = subprocess.run(
+                argv, capture_output=True, text=True, check=False, timeout=TIMEOUT_S, errors="replace"
+            )
         except (OSError, subprocess.TimeoutExpired) as error:
-            self._lack(what, error)
+            self._note_missing(what, error)
             return ""
         if not done.stdout.strip():
-            self._lack(what, f"exit {done.returncode}: {done.stderr.strip()[-LONGEST:]}")
+            self._note_missing(what, f"exit {done.returncode}: {done.stderr.strip()[-MAX_TEXT:]}")
         return done.stdout
 
     def _unit(self) -> Record:
-        """What systemd knows of the unit; figures as figures."""
-        said = self._run("engine", ["systemctl", "show", f"--property={','.join(SHOWN)}", "--", UNIT])
-        pairs = dict(line.split("=", 1) for line in said.splitlines() if "=" in line)
-        kept: Record = {name: pairs[name][:LONGEST] for name in SHOWN if pairs.get(name)}
+        """What systemd shows of the unit, numbers as numbers."""
+        output = self._run("engine", ["systemctl", "show", f"--property={','.join(PROPERTIES)}", "--", UNIT])
+        pairs = dict(line.split("=", 1) for line in output.splitlines() if "=" in line)
+        values: Record = {name: pairs[name][:MAX_TEXT] for name in PROPERTIES if pairs.get(name)}
         for name in ("MainPID", "NRestarts", "ExecMainStatus", "CPUUsageNSec"):
-            if name in kept:
-                kept[name] = _number(kept[name])
-        return kept
+            if name in values:
+                values[name] = _number(values[name])
+        return values
 
     def _cgroup(self, group: str) -> Path | None:
         """The unit's directory in the hierarchy of cgroup v2, wherever that is mounted."""
@@ -108,66 +119,66 @@ class Look:
     def _psi(self, whose: str, folder: Path | None, name: str) -> Record | None:
         """By kind: {"some": [avg10, avg60, avg300, total in us], "full": ...}; None where nothing can be read."""
         if folder is None:
-            self._lack(f"psi of {whose}", "it has no cgroup now")
+            self._note_missing(f"psi of {whose}", "it has no cgroup now")
             return None
-        found = {}
+        result = {}
         for kind in KINDS:
-            said = _PSI.findall(self._text(f"psi of {whose}, {kind}", folder / name.format(kind)))
-            if said:
-                found[kind] = {word: [float(a), float(b), float(c), int(total)] for word, a, b, c, total in said}
-        return found or None
+            lines = _PSI.findall(self._text(f"psi of {whose}, {kind}", folder / name.format(kind)))
+            if lines:
+                result[kind] = {word: [float(a), float(b), float(c), int(total)] for word, a, b, c, total in lines}
+        return result or None
 
-    def _memory(self, of_unit: str) -> Record:
+    def _memory(self, unit_bytes: str) -> Record:
         """In MB; `unit` is the engine's cgroup, page cache included."""
-        said = dict(re.findall(r"^(\w+):\s+(\d+) kB$", self._text("memory", self.proc / "meminfo"), re.M))
+        pairs = dict(re.findall(r"^(\w+):\s+(\d+) kB$", self._text("memory", self.proc / "meminfo"), re.M))
         names = {"total": "MemTotal", "available": "MemAvailable", "swap_total": "SwapTotal", "swap_free": "SwapFree"}
-        found = {name: int(said[key]) // 1024 if key in said else None for name, key in names.items()}
-        current = _number(of_unit)
+        result = {name: int(pairs[key]) // 1024 if key in pairs else None for name, key in names.items()}
+        current = _number(unit_bytes)
         if current is None:
-            self._lack("memory of unit", of_unit or "unknown")
-        return {**found, "unit": None if current is None else round(current / 2**20, 1)}
+            self._note_missing("memory of unit", unit_bytes or "unknown")
+        return {**result, "unit": None if current is None else round(current / 2**20, 1)}
 
     def _disk(self) -> Record:
         """By directory: MB and inodes; `database` is what the engine's files take."""
-        found: Record = {}
+        result: Record = {}
         for place in ("/", STATE):
             try:
                 at = os.statvfs(place)
             except OSError as error:
-                self._lack(f"disk at {place}", error.strerror or error)
+                self._note_missing(f"disk at {place}", error.strerror or error)
                 continue
             total, free = (blocks * at.f_frsize >> 20 for blocks in (at.f_blocks, at.f_bavail))
-            found[place] = {"total": total, "free": free, "inodes_free": at.f_favail}
+            result[place] = {"total": total, "free": free, "inodes_free": at.f_favail}
         try:
             sizes = [entry.stat().st_size for entry in os.scandir(STATE) if entry.is_file(follow_symlinks=False)]
-            found["database"] = round(sum(sizes) / 2**20, 1)
+            result["database"] = round(sum(sizes) / 2**20, 1)
         except OSError as error:
-            self._lack("database", error.strerror or error)
-        return found
+            self._note_missing("database", error.strerror or error)
+        return result
 
     def _release(self) -> str | None:
         try:
             return Path(os.readlink(LIVE)).name
         except OSError as error:
-            self._lack("release", error.strerror or error)
+            self._note_missing("release", error.strerror or error)
             return None
 
     def _health(self) -> tuple[Record, Record | None]:
         """The engine's own verdict, with what failed; and its newest run's counters."""
         try:
-            said = json.loads(self._run("health", self.health) or "null")
-            failed = {str(c["name"])[:40]: str(c["detail"])[:LONGEST] for c in said["checks"] if not c["ok"]}
-            run = said.get("run")
-            kept = {k: v[:12] if isinstance(v, str) else v for k, v in run.items()} if run else None
-            return {"healthy": said["healthy"] is True, "failed": dict([*failed.items()][:20])}, kept
+            answer = json.loads(self._run("health", self.health) or "null")
+            failed = {str(c["name"])[:40]: str(c["detail"])[:MAX_TEXT] for c in answer["checks"] if not c["ok"]}
+            run = answer.get("run")
+            values = {k: v[:12] if isinstance(v, str) else v for k, v in run.items()} if run else None
+            return {"healthy": answer["healthy"] is True, "failed": dict([*failed.items()][:20])}, values
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             if not any(entry.startswith("health") for entry in self.missing):
-                self._lack("health", f"no answer that can be read ({type(error).__name__})")
+                self._note_missing("health", f"no answer that can be read ({type(error).__name__})")
             return {"healthy": None, "failed": {}}, None
 
 
 def _number(text: str) -> float | int | None:
-    """The number that a text is; None where it is none, or what systemd says for infinity and for nothing."""
+    """A text as a number; None where it is no number, or what systemd prints for infinity and for no value."""
     try:
         value = float(text)
     except ValueError:
@@ -175,40 +186,40 @@ def _number(text: str) -> float | int | None:
     return None if value >= 2**63 or value != value else int(value) if value.is_integer() else value
 
 
-def days(folder: Path) -> list[Path]:
-    """The recorder's own files, the oldest first; whatever else lies there is not its business."""
+def day_files(folder: Path) -> list[Path]:
+    """The recorder's own files, oldest first; other files in the folder are ignored."""
     return sorted(path for path in folder.iterdir() if _DAY.fullmatch(path.name))
 
 
-def keep(folder: Path, record: Record, now: datetime, keep_days: float, keep_mb: float) -> None:
-    """Append a record to its day's file, then no file is older than `keep_days`, and all together are within `keep_mb`.
+def append_record(folder: Path, record: Record, now: datetime, keep_days: float, keep_mb: float) -> None:
+    """Append a record to its day's file, and delete files older than `keep_days` or beyond `keep_mb` in total.
 
-    Where the disk is full, its own oldest files make room. Raises OSError when that was not enough.
+    On a full disk the oldest files are deleted first. Raises OSError when that is not enough.
     """
     line = (json.dumps(record, separators=(",", ":")) + "\n").encode()
     today = folder / f"{now:%Y-%m-%d}.jsonl"
     oldest = f"{now - timedelta(days=keep_days):%Y-%m-%d}.jsonl"
-    for path in days(folder):
+    for path in day_files(folder):
         if path.name < oldest:
             path.unlink()
-    while (there := days(folder)) and sum(path.stat().st_size for path in there) + len(line) > keep_mb * 2**20:
-        there[0].unlink()
+    while (files := day_files(folder)) and sum(path.stat().st_size for path in files) + len(line) > keep_mb * 2**20:
+        files[0].unlink()
     while True:
         try:
             return _append(today, line)
         except OSError:
-            older = [path for path in days(folder) if path != today]
+            older = [path for path in day_files(folder) if path != today]
             if not older:
                 raise
             older[0].unlink()
 
 
 def _append(path: Path, line: bytes) -> None:
-    """All of it or nothing, on the disk when this returns. Raises OSError."""
+    """Append a line whole or not at all, and have it on the disk. Raises OSError."""
     fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
     try:
         size = os.fstat(fd).st_size
-        # What a power cut left of a line ends here, so that only that one is lost.
+        # Ends a line that a power cut left half written, so that only that one is lost.
         if size and os.pread(fd, 1, size - 1) != b"\n":
             line = b"\n" + line
         try:
@@ -223,9 +234,9 @@ def _append(path: Path, line: bytes) -> None:
         os.close(fd)
 
 
-def records(folder: Path) -> Iterator[Record | None]:
-    """What was kept, the oldest first; None for a line that is torn."""
-    for path in days(folder):
+def read_records(folder: Path) -> Iterator[Record | None]:
+    """The recorded lines, oldest first; None for one that cannot be read."""
+    for path in day_files(folder):
         for line in path.read_bytes().splitlines():
             try:
                 record = json.loads(line)
@@ -241,39 +252,39 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def options(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    parser.add_argument("--keep", action="store_true", help="keep the record; without it, it is printed alone")
-    parser.add_argument("--show", type=int, metavar="N", help="print the last N that were kept, one a line, and end")
-    parser.add_argument("--folder", type=Path, default=FOLDER, help="where they are kept (default: %(default)s)")
-    parser.add_argument("--days", type=float, default=14, help="for how many days (default: %(default)s)")
-    parser.add_argument("--mb", type=float, default=16, help="and how many MB at most (default: %(default)s)")
+    parser.add_argument("--keep", action="store_true", help="append the record to the folder; else it is only printed")
+    parser.add_argument("--show", type=int, metavar="N", help="print the last N records, one a line, and end")
+    parser.add_argument("--folder", type=Path, default=FOLDER, help="where the records are (default: %(default)s)")
+    parser.add_argument("--days", type=float, default=14, help="how many days to keep (default: %(default)s)")
+    parser.add_argument("--mb", type=float, default=16, help="how many MB to keep at most (default: %(default)s)")
     return parser
 
 
 def run(args: argparse.Namespace) -> int:
-    """0; 1 when it could not be read or kept."""
+    """Record or show. Exit status 1 when that was not possible."""
     now = datetime.now(UTC)
     try:
         if args.show is not None:
             return show(args.folder, args.show)
-        record = Look().record(now)
+        record = Snapshot().record(now)
         if not args.keep:
             print(json.dumps(record, indent=1))
             return 0
-        keep(args.folder, record, now, args.days, args.mb)
+        append_record(args.folder, record, now, args.days, args.mb)
     except OSError as error:
         print(f"hybrid-health-snapshot: {args.folder}: {error.strerror or error}", file=sys.stderr)
         return 1
-    if record["health"]["healthy"] is not True:  # in the journal as well, beside what the engine said
+    if record["health"]["healthy"] is not True:  # in the journal as well
         print(f"not healthy: {json.dumps(record['health'])}")
     return 0
 
 
 def show(folder: Path, count: int) -> int:
-    """The last ones as JSON lines, with a word about those that are torn."""
-    found = list(records(folder))
-    for record in [record for record in found if record is not None][-count:] if count > 0 else []:
+    """Print the last records as JSON lines, and on stderr how many could not be read."""
+    recorded = list(read_records(folder))
+    for record in [record for record in recorded if record is not None][-count:] if count > 0 else []:
         print(json.dumps(record, separators=(",", ":")))
-    if torn := found.count(None):
+    if torn := recorded.count(None):
         print(f"hybrid-health-snapshot: {torn} torn, left out", file=sys.stderr)
     return 0
 

@@ -3,11 +3,11 @@
 
     lab.py up NAME              a clean host, running (builds its root file system the first time)
     lab.py shell NAME           log in as its operator, who may sudo
-    lab.py reboot | kill | boot NAME    its disk stays
-    lab.py down NAME            nothing of it stays
+    lab.py reboot | kill | boot NAME    restart it, cut its power, power it on; its disk stays
+    lab.py down NAME            remove it with its processes, mounts and files
 
-HYBRID_LAB_CACHE (/var/cache/hybrid-engine-lab) keeps the root file systems, HYBRID_LAB_STATE
-(/var/lib/hybrid-engine-lab) the labs, HYBRID_LAB_DEADLINE_S (90) is how long a boot may take.
+HYBRID_LAB_CACHE (/var/cache/hybrid-engine-lab) is where root file systems are kept, HYBRID_LAB_STATE
+(/var/lib/hybrid-engine-lab) where the labs are, and HYBRID_LAB_DEADLINE_S (90) how long a boot may take.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ nuc:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; 0 done, 1 an error that was told in one line, 2 usage, 130 interrupted."""
+    """Run one command. Exit status: 0 done, 1 an error, printed as one line, 2 usage, 130 interrupted."""
     arguments = sys.argv[1:] if argv is None else argv
     if arguments[:1] == ["_machine"]:
         return be_machine(Path(arguments[1]))
@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
             print("".join(f"{package}\n" for package in missing_packages()), end="")
             return 0
         require_machine()
-        return _carry_out(options)
+        return _run_command(options)
     except LabError as error:
         say(f"error: {error}")
         return 1
@@ -78,36 +78,36 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(word: str, about: str, name: bool = True) -> argparse.ArgumentParser:
-        made = commands.add_parser(word, help=about, description=about)
+        subparser = commands.add_parser(word, help=about, description=about)
         if name:
             about_name = f"the lab (LAB, now {DEFAULT_NAME})"
-            made.add_argument("name", nargs="?", default=DEFAULT_NAME, help=about_name)
-        return made
+            subparser.add_argument("name", nargs="?", default=DEFAULT_NAME, help=about_name)
+        return subparser
 
-    up = command("up", "have it running; on a clean disk, unless it runs already")
+    up = command("up", "boot it on a clean disk, unless it runs already")
     up.add_argument("--fresh", action="store_true", help="a clean disk even if it runs")
-    build = command("build", "only build the root file system, if it is not there", name=False)
+    build = command("build", "build the root file system only, unless it exists", name=False)
     for each in (up, build):
         each.add_argument("--suite", default=DEFAULT_SUITE, help=f"{' or '.join(SUITES)} (LAB_SUITE)")
-    command("down", "leave no process, mount or file of it; fine if there is nothing")
-    command("status", "say whether it runs; without a name: every lab").set_defaults(name="")
+    command("down", "remove it with its processes, mounts and files, if it exists")
+    command("status", "print whether it runs; without a name, of every lab").set_defaults(name="")
     command("pid", "print the PID of its init process, as seen from here")
     command("reboot", "restart it from inside; its disk stays")
     command("poweroff", "shut it down cleanly; its disk stays")
-    command("kill", "cut its power (SIGKILL to everything in it); its disk stays")
+    command("kill", "cut its power (SIGKILL to all its processes); its disk stays")
     command("boot", "power it on again with the disk it had")
     command("inventory", "print an Ansible inventory with it as the only host of group nuc")
-    command("connect", "be sshd on stdin and stdout (for ssh's ProxyCommand)")
+    command("connect", "run sshd on stdin and stdout (for ssh's ProxyCommand)")
     command("shell", f"log in as {USER}")
     for word, about in (("ssh", f"run a command as {USER}"), ("exec", "run one as root, without ssh")):
-        made = command(word, about, name=False)
-        made.add_argument("name", help="the lab")
-        made.add_argument("argv", nargs=argparse.REMAINDER, metavar="CMD", help="command and arguments")
+        subparser = command(word, about, name=False)
+        subparser.add_argument("name", help="the lab")
+        subparser.add_argument("argv", nargs=argparse.REMAINDER, metavar="CMD", help="command and arguments")
     command("missing", "print the Debian packages a lab still needs on this machine", name=False)
     return parser
 
 
-def _carry_out(options: argparse.Namespace) -> int:
+def _run_command(options: argparse.Namespace) -> int:
     if options.command == "build":
         print(ensure_rootfs(options.suite))
         return 0
@@ -118,8 +118,8 @@ def _carry_out(options: argparse.Namespace) -> int:
     lab = Lab(options.name)
     match options.command:
         case "up":
-            made = lab.up(options.suite, options.fresh)
-            print(f"{lab.name}: {'booted' if made else 'was running'} ({lab.suite()})")
+            booted = lab.up(options.suite, options.fresh)
+            print(f"{lab.name}: {'booted' if booted else 'was running'} ({lab.suite()})")
         case "down":
             print(f"{lab.name}: {'removed' if lab.down() else 'was not there'}")
         case "status":

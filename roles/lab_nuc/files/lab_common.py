@@ -1,4 +1,4 @@
-"""What every part of the lab shares: where things live, one kind of error, waiting with a deadline."""
+"""What the lab's modules share: paths, the error class, running commands, waiting, locks and interruptions."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ TOOLS = {
 
 
 class LabError(Exception):
-    """Something the operator can put right: one line with what is wrong and what to do."""
+    """An error that the operator can fix; its message is one line: what is wrong and what to do."""
 
 
 class Interrupted(BaseException):
@@ -42,34 +42,34 @@ class Interrupted(BaseException):
 
 
 def say(text: str) -> None:
-    """Print one line of progress to stderr; stdout is kept for answers.
+    """Print one line of progress to stderr; stdout is for results.
 
-    HYBRID_LAB_PROGRESS names a file that gets it as well, such as the terminal when Ansible holds stderr back.
+    HYBRID_LAB_PROGRESS names a file to write it to as well, such as the terminal where Ansible holds stderr back.
     """
     print(f"lab: {text}", file=sys.stderr, flush=True)
-    elsewhere = os.environ.get("HYBRID_LAB_PROGRESS")
-    if elsewhere:
-        with suppress(OSError), open(elsewhere, "a") as terminal:
+    progress = os.environ.get("HYBRID_LAB_PROGRESS")
+    if progress:
+        with suppress(OSError), open(progress, "a") as terminal:
             terminal.write(f"lab: {text}\n")
 
 
 def missing_packages() -> list[str]:
-    """Debian packages that would bring the commands not found here."""
+    """Debian packages of the commands that are missing on this machine."""
     path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
     return sorted({package for tool, package in TOOLS.items() if not shutil.which(tool, path=path)})
 
 
 def require_linux_root() -> None:
-    """Refuse a machine that can never hold a lab, with what to do instead."""
-    elsewhere = "use a real host instead (INVENTORY=inventory/nuc), or `make demo` for the engine alone"
+    """Raise LabError on a machine that can never run a lab, with what to do instead."""
+    instead = "use a real host instead (INVENTORY=inventory/nuc), or `make demo` for the engine alone"
     if sys.platform != "linux":
-        raise LabError(f"a lab needs Linux, this is {sys.platform}: {elsewhere}")
+        raise LabError(f"a lab needs Linux, this is {sys.platform}: {instead}")
     if os.geteuid() != 0:
-        raise LabError(f"a lab needs root: run it with sudo, or {elsewhere}")
+        raise LabError(f"a lab needs root: run it with sudo, or {instead}")
 
 
 def require_machine() -> None:
-    """Refuse a machine that cannot hold a lab as it is, with what to do about it."""
+    """Raise LabError on a machine that cannot run a lab as it is, with what to do."""
     require_linux_root()
     packages = missing_packages()
     if packages:
@@ -81,7 +81,7 @@ def require_machine() -> None:
 
 
 def run(argv: Sequence[str], timeout: float = 60) -> str:
-    """Run a command to its end and return its stdout; LabError with its last line when it fails."""
+    """Run a command and return its stdout. Raises LabError, with its last line, when it fails."""
     try:
         done = subprocess.run(
             argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, check=False
@@ -89,13 +89,13 @@ def run(argv: Sequence[str], timeout: float = 60) -> str:
     except subprocess.TimeoutExpired:
         raise LabError(f"`{' '.join(argv)}` did not end within {timeout:.0f} s") from None
     if done.returncode:
-        told = (done.stderr.strip() or done.stdout.strip() or "no output").splitlines()[-1]
-        raise LabError(f"`{' '.join(argv)}` failed with {done.returncode}: {told}")
+        last_line = (done.stderr.strip() or done.stdout.strip() or "no output").splitlines()[-1]
+        raise LabError(f"`{' '.join(argv)}` failed with {done.returncode}: {last_line}")
     return done.stdout
 
 
 def wait_until(what: str, ready: Callable[[], bool], deadline_s: float = DEADLINE_S) -> None:
-    """Poll `ready` until it is true; LabError that names `what` after the deadline."""
+    """Poll `ready` until it is true. Raises LabError, naming `what`, after the deadline."""
     end = time.monotonic() + deadline_s
     while not ready():
         if time.monotonic() > end:
@@ -104,7 +104,7 @@ def wait_until(what: str, ready: Callable[[], bool], deadline_s: float = DEADLIN
 
 
 def require_room(path: Path, megabytes: int, variable: str) -> None:
-    """Refuse to start what the disk cannot hold."""
+    """Raise LabError where a disk has too little free space."""
     free = shutil.disk_usage(path).free >> 20
     if free < megabytes:
         need = f"{free} MB free, {megabytes} MB needed"
@@ -112,21 +112,21 @@ def require_room(path: Path, megabytes: int, variable: str) -> None:
 
 
 def private_dir(path: Path) -> Path:
-    """Make a directory that only root can enter."""
+    """Create a directory that only root can enter."""
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     return path
 
 
 @contextmanager
 def locked(directory: Path, waiting: str) -> Iterator[None]:
-    """Hold the directory's lock: on the directory itself, so that no lock file stays behind.
+    """Hold a lock on the directory itself, so that no lock file stays behind.
 
-    If it is empty in the end it goes, and its parent if that is empty too; whoever waited makes a new one.
+    Afterwards it is removed if it is empty, and so is its parent; a process that waited creates a new one.
     """
     while True:
         fd = -1
         try:
-            with interrupted_after():  # so that what is made is also removed
+            with interrupted_after():  # a directory that is created here is also removed
                 private_dir(directory)
                 fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
             try:
@@ -140,7 +140,7 @@ def locked(directory: Path, waiting: str) -> Iterator[None]:
         except FileNotFoundError:
             if fd >= 0:
                 raise
-            # else it was removed by another between being made and being opened
+            # else another process removed it after it was created and before it was opened
         finally:
             if fd >= 0:
                 _unlock(fd, directory)
@@ -148,7 +148,7 @@ def locked(directory: Path, waiting: str) -> Iterator[None]:
 
 def _unlock(fd: int, directory: Path) -> None:
     with uninterrupted(), suppress(OSError):
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # unless it was still being waited for
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails where the lock was not acquired
         if _is_open_at(fd, directory):
             directory.rmdir()
             directory.parent.rmdir()
@@ -171,7 +171,7 @@ def interruptible() -> None:
 
 @contextmanager
 def interrupted_after() -> Iterator[None]:
-    """Hold an interruption back until the end of the block."""
+    """Delay a signal until the end of the block, then deliver it."""
     arrived: list[int] = []
     before = [signal.signal(number, lambda number, _frame: arrived.append(number)) for number in INTERRUPTIONS]
     try:
@@ -185,21 +185,21 @@ def interrupted_after() -> Iterator[None]:
 
 @contextmanager
 def deferred() -> Iterator[None]:
-    """Let Ctrl-C take effect only at the end: what is begun in here has a name by then, and can be found and ended."""
-    caught: list[int] = []
-    before = [signal.signal(number, lambda which, _: caught.append(which)) for number in INTERRUPTIONS]
+    """Delay a signal until the end of the block, then raise Interrupted: by then what was started can be found."""
+    signals: list[int] = []
+    before = [signal.signal(number, lambda which, _: signals.append(which)) for number in INTERRUPTIONS]
     try:
         yield
     finally:
         for number, handler in zip(INTERRUPTIONS, before, strict=True):
             signal.signal(number, handler)
-    if caught:
-        raise Interrupted(signal.Signals(caught[0]).name)
+    if signals:
+        raise Interrupted(signal.Signals(signals[0]).name)
 
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Let a cleanup finish although Ctrl-C is pressed again."""
+    """Ignore signals, so that a cleanup finishes although Ctrl-C is pressed again."""
     before = [signal.signal(number, signal.SIG_IGN) for number in INTERRUPTIONS]
     try:
         yield

@@ -1,4 +1,4 @@
-"""Finding a running lab, and its end, in /proc: what is there is asked, never remembered."""
+"""Find the processes of a running lab in /proc, and end them. Nothing is stored, because PIDs are reused."""
 
 from __future__ import annotations
 
@@ -13,23 +13,20 @@ from lab_machine import remove_cgroups
 
 
 def find_machine(name: str) -> int | None:
-    """PID of the lab's outermost process, or None when the lab is off.
-
-    It is looked up, never stored, because PIDs are reused.
-    """
+    """PID of the lab's outermost process, or None when the lab is off."""
     return next((pid for pid in _holders(name) if command_line(pid).startswith(b"unshare\0")), None)
 
 
 def _holders(name: str) -> list[int]:
-    """Every process that is on its way to be the machine, or is it."""
+    """Every process that is the machine, or is about to become it."""
     needle = b"\0_machine\0" + os.fsencode(STATE / name) + b"\0"
-    found = []
+    pids = []
     for pid in all_pids():
         if command_line(pid).endswith(needle):
-            with suppress(OSError):  # it may be gone by now
+            with suppress(OSError):  # it may have ended
                 if os.stat(f"/proc/{pid}").st_uid == 0:
-                    found.append(pid)
-    return found
+                    pids.append(pid)
+    return pids
 
 
 def find_leader(name: str) -> int | None:
@@ -64,12 +61,12 @@ def adopted_argv(leader: int, argv: list[str]) -> list[str]:
 
 
 def all_pids() -> list[int]:
-    """Every process there is."""
+    """Every process of this machine."""
     return [int(entry.name) for entry in os.scandir("/proc") if entry.name.isdigit()]
 
 
 def command_line(pid: int) -> bytes:
-    """A process's arguments, each ended by a zero byte; empty when it is gone."""
+    """A process's arguments, each ended by a zero byte; empty when it has ended."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
@@ -77,7 +74,7 @@ def command_line(pid: int) -> bytes:
 
 
 def mounts_of(pid: int) -> str:
-    """The mount namespace a process lives in; empty when it is gone."""
+    """The mount namespace a process lives in; empty when it has ended."""
     try:
         return os.readlink(f"/proc/{pid}/ns/mnt")
     except OSError:
@@ -85,7 +82,7 @@ def mounts_of(pid: int) -> str:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process is still there: a zombie, which only waits to be collected, is not."""
+    """Whether a process still runs; a zombie does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] not in "ZX"
     except OSError:
@@ -100,26 +97,26 @@ def _children(pid: int) -> list[int]:
 
 
 def _depth(pid: int) -> int:
-    """How many PID namespaces deep a process is; 0 when it is gone."""
+    """How many PID namespaces deep a process is; 0 when it has ended."""
     try:
-        found = re.search(r"^NSpid:\s+(.+)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+        pids = re.search(r"^NSpid:\s+(.+)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
     except OSError:
         return 0
-    return len(found[1].split()) if found else 0
+    return len(pids[1].split()) if pids else 0
 
 
 def cut(name: str) -> None:
-    """Kill everything in a lab at once, whatever of it runs, and wait until it is gone with its cgroups."""
-    # Whoever came in from here ends by itself. A machine's first process ends only after all others inside, and
-    # one that is just starting may not be tied to its parent yet: so they are looked for until there are none.
-    awaited = set(_guests(name))
+    """Kill every process of a lab at once, and wait until they and the lab's cgroups are gone."""
+    # Processes that entered from outside end by themselves. A machine's first process ends only after all others
+    # inside, and one that is just starting may not be tied to its parent yet: so search until there are none.
+    remaining = set(_guests(name))
 
     def is_over() -> bool:
         for pid in _holders(name):
-            awaited.add(pid)
+            remaining.add(pid)
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        return not any(map(is_alive, awaited)) and remove_cgroups(name)
+        return not any(map(is_alive, remaining)) and remove_cgroups(name)
 
     wait_until(f"{name} ending", is_over)
 

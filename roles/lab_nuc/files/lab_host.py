@@ -1,4 +1,4 @@
-"""One lab from its first boot to nothing left of it."""
+"""A lab: boot, reboot, cut its power, log in, remove it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")  # a host name, short e
 
 
 class Lab:
-    """A disposable host by its name. Its state is what is on the disk and in /proc: any process may ask."""
+    """A disposable host by its name. All its state is on the disk and in /proc, so any process may use it."""
 
     def __init__(self, name: str) -> None:
         """Name a lab, which need not exist; LabError when the name cannot be a host's."""
@@ -53,20 +53,21 @@ class Lab:
         return find_leader(self.name)
 
     def suite(self) -> str:
-        """The Debian suite it was made from."""
+        """The Debian suite that it runs."""
         return str(json.loads((self.state / "lab.json").read_text())["suite"])
 
     def up(self, suite: str, fresh: bool = False) -> bool:
-        """Have it running, on a clean disk if it was not; False when it ran already.
+        """Boot it on a clean disk, unless it runs already (then the result is False).
 
-        Nothing of it stays when this fails or is interrupted.
+        When this fails or is interrupted, nothing of the lab stays.
         """
         rootfs = ensure_rootfs(suite)
-        with self._alone():
+        with self._locked():
             if self.leader() and not fresh:
                 if self.exists and self.suite() != suite:
-                    there = f"{self.name} runs {self.suite()}"
-                    raise LabError(f"{there}: `make lab-down` it first, or use another LAB name")
+                    raise LabError(
+                        f"{self.name} runs {self.suite()}: `make lab-down` it first, or use another LAB name"
+                    )
                 self._wait_running()
                 return False
             try:
@@ -81,7 +82,7 @@ class Lab:
 
     def boot(self) -> None:
         """Power it on again with the disk it had."""
-        with self._alone():
+        with self._locked():
             self._require_disk()
             if find_machine(self.name) is None:
                 self._start()
@@ -91,13 +92,13 @@ class Lab:
     def kill(self) -> None:
         """Cut its power: every process gets SIGKILL at once; the disk stays. (The page cache survives, as the
         machine around it does: what was written is there, synced or not.)"""
-        with self._alone():
+        with self._locked():
             self._require_disk()
             cut(self.name)
 
     def poweroff(self) -> None:
         """Shut it down cleanly; the disk stays."""
-        with self._alone():
+        with self._locked():
             self._require_disk()
             if self.leader():
                 self.inside(["systemctl", "poweroff", "--no-block"])
@@ -111,24 +112,24 @@ class Lab:
         self._wait_running()
 
     def down(self) -> bool:
-        """Leave nothing of it: no process, mount, cgroup or file; False when there was nothing."""
-        there = self.state.exists() or find_machine(self.name) is not None
-        if there or any(branch.exists() for branch in cgroups(self.name)):
-            with self._alone(), uninterrupted():
+        """Remove its processes, mounts, cgroups and files; False when there were none."""
+        existed = self.state.exists() or find_machine(self.name) is not None
+        if existed or any(branch.exists() for branch in cgroups(self.name)):
+            with self._locked(), uninterrupted():
                 self._clear()
-        return there
+        return existed
 
     def inside(self, argv: Sequence[str], timeout: float = 60) -> str:
-        """Run a command as root in it, without SSH; its stdout, or LabError."""
+        """Run a command as root in it, without SSH, and return its stdout. Raises LabError."""
         return run([*self._enter(), *argv], timeout)
 
     def exec_inside(self, argv: Sequence[str]) -> NoReturn:
-        """Become a root command in it."""
+        """Replace this process by a root command in it."""
         enter = [*self._enter(), *argv]
         os.execvp(enter[0], enter)
 
     def connect(self, deadline_s: float = 20) -> NoReturn:
-        """Become an sshd on stdin and stdout, for ssh's ProxyCommand; waits while it restarts."""
+        """Replace this process by an sshd on stdin and stdout, for ssh's ProxyCommand. Waits while the lab restarts."""
         if find_machine(self.name) is None:
             self._require_leader()
         wait_until(f"{self.name} taking logins", self._takes_logins, deadline_s)
@@ -154,7 +155,7 @@ class Lab:
             "BatchMode=yes",
         ]
 
-    def _alone(self) -> AbstractContextManager[None]:
+    def _locked(self) -> AbstractContextManager[None]:
         return locked(self.state, f"another command works on {self.name}: waiting for it")
 
     def _require_disk(self) -> None:
@@ -194,7 +195,7 @@ class Lab:
             wait_until(f"{self.name} starting", lambda: bool(self.leader()) or started.poll() is not None)
             self._wait_running(started)
         except BaseException:
-            # So young it may not be found by its command line yet; its session holds nothing else.
+            # It may be too young to be found by its command line; its session holds nothing else.
             if machine is not None and machine.poll() is None:
                 os.killpg(machine.pid, signal.SIGKILL)
                 machine.wait()
@@ -203,27 +204,27 @@ class Lab:
     def _wait_running(self, machine: subprocess.Popen[bytes] | None = None) -> None:
         state = ""
 
-        def settled() -> bool:
+        def is_running() -> bool:
             nonlocal state
             leader = self.leader()
             if leader is None:
                 if machine and machine.poll() is not None:
-                    told = (self.state / "console.log").read_text(errors="replace").strip().splitlines()
-                    raise LabError(f"{self.name} did not start: {told[-1] if told else machine.returncode}")
+                    lines = (self.state / "console.log").read_text(errors="replace").strip().splitlines()
+                    raise LabError(f"{self.name} did not start: {lines[-1] if lines else machine.returncode}")
                 return False
             ask = [*enter_argv(leader), "systemctl", "is-system-running"]
             done = subprocess.run(ask, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
             state = done.stdout.strip()
             return state in ("running", "degraded")
 
-        wait_until(f"{self.name} booting", settled)
+        wait_until(f"{self.name} booting", is_running)
         if state == "degraded":
             failed = self.inside(["systemctl", "list-units", "--failed", "--plain", "--no-legend"])
             units = " ".join(row.split()[0] for row in failed.splitlines())
             say(f"{self.name} runs, but these units failed: {units}")
 
     def _takes_logins(self) -> bool:
-        """Not while it starts or stops: a stop would wait for whoever came in after it began to end processes."""
+        """Whether logins are safe: a stop would wait for a login that began after it had started to end processes."""
         leader = self.leader()
         if leader is None or b"systemd-shutdown\0" in command_line(leader):
             return False
@@ -231,7 +232,7 @@ class Lab:
         return (inside / "sshd").is_dir() and not (inside / "nologin").exists()
 
     def _clear(self) -> None:
-        """Leave nothing but the state directory, which is the lock that is held and goes with it."""
+        """Remove everything but the state directory, which holds the lock and is removed with it."""
         cut(self.name)
         end_connections(self.name)
         for entry in self.state.iterdir():

@@ -1,8 +1,7 @@
-"""The process that *is* a lab: it holds the disk, the cgroup and systemd-nspawn,
-and starts it again on reboot.
+"""The process that runs a lab: mounts its disk, joins its cgroup, runs systemd-nspawn, and again after a reboot.
 
-It runs as PID 1 of a PID namespace and in a mount namespace of its own. So the kernel itself promises that
-nothing outlives it: kill it, and the machine with all its processes and mounts is gone, like a power cut.
+It is PID 1 of its own PID namespace, with its own mount namespace. The kernel therefore ends all processes and mounts
+of the machine when this process is killed, as a power cut would.
 """
 
 from __future__ import annotations
@@ -16,13 +15,13 @@ from pathlib import Path
 
 from lab_common import STATE, LabError, run
 
-REBOOT = 133  # how systemd-nspawn --keep-unit says that the machine inside wants to start again
+REBOOT = 133  # exit status of systemd-nspawn --keep-unit when the machine inside reboots
 RUN_NSPAWN = Path("/run/systemd/nspawn")
 CGROUP_PREFIX = "hybrid-engine-lab"
 
 
 def machine_argv(name: str) -> list[str]:
-    """The command that becomes the machine; its first process is found again by this very command line."""
+    """The command that becomes the machine. Its first process is recognised by this command line."""
     here = Path(__file__).with_name("lab.py")
     argv = [
         "unshare",
@@ -36,16 +35,16 @@ def machine_argv(name: str) -> list[str]:
     ]
     argv += [sys.executable, "-sE", str(here), "_machine", str(STATE / name)]
     if Path("/run/systemd/system").is_dir():
-        # Where systemd owns the cgroup tree, it is asked for a branch instead of growing one beside it.
+        # Where systemd owns the cgroup tree, ask it for a branch.
         scope = f"--unit={CGROUP_PREFIX}-{name}"
         argv = ["systemd-run", "--quiet", "--scope", "--collect", "--property=Delegate=yes", scope, *argv]
     return argv
 
 
 def cgroups(name: str) -> list[Path]:
-    """Where the lab's own branch is in each tree that systemd uses (unified, and v1's name=systemd).
+    """The lab's branch in each cgroup tree that systemd uses (unified, and v1's name=systemd).
 
-    Without a branch each, two labs would share one and see each other's units in it.
+    Without branches of their own, two labs would see each other's units.
     """
     branches = []
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
@@ -57,7 +56,7 @@ def cgroups(name: str) -> list[Path]:
 
 
 def remove_cgroups(name: str) -> bool:
-    """Remove the lab's branches, deepest first; False while something still runs in them."""
+    """Remove the lab's branches, deepest first. False while a process runs in them."""
     for branch in cgroups(name):
         for folder, _, _ in os.walk(branch, topdown=False):
             try:
@@ -70,7 +69,7 @@ def remove_cgroups(name: str) -> bool:
 
 
 def be_machine(state: Path) -> int:
-    """Join the cgroup, mount the disk, run the machine until it is powered off; systemd-nspawn's status."""
+    """Join the cgroup, mount the disk, and run the machine until it is powered off. Returns systemd-nspawn's status."""
     facts = json.loads((state / "lab.json").read_text())
     root = state / "root"
     try:
@@ -78,7 +77,7 @@ def be_machine(state: Path) -> int:
             for branch in cgroups(facts["name"]):
                 branch.mkdir(exist_ok=True)
                 (branch / "cgroup.procs").write_text("0")
-        # systemd-nspawn's own records stay in here too, instead of in the machine's /run.
+        # Keeps systemd-nspawn's records in this mount namespace, out of the outer machine's /run.
         RUN_NSPAWN.mkdir(parents=True, exist_ok=True)
         run(["mount", "-t", "tmpfs", "-o", "mode=0755", "tmpfs", str(RUN_NSPAWN)])
         layers = f"lowerdir={facts['rootfs']},upperdir={state}/upper,workdir={state}/work"
@@ -110,7 +109,7 @@ def _give_identity(root: Path, state: Path, name: str) -> None:
     keys.chmod(0o600)
     for path in (ssh, keys):
         os.chown(path, owner.st_uid, owner.st_gid)
-    # Last, because its presence says that the rest is done.
+    # Last: its presence means that the rest is done.
     (root / "etc/machine-id").write_text(f"{uuid.uuid4().hex}\n")
 
 
@@ -118,10 +117,10 @@ def _run_once(root: Path, name: str) -> int:
     argv = ["systemd-nspawn", "--quiet", f"--directory={root}", "--boot", f"--machine={name}"]
     argv += ["--register=no", "--keep-unit", "--kill-signal=SIGRTMIN+3", "--console=read-only"]
     argv += ["--private-network", "--settings=no", "--link-journal=no", "--resolv-conf=off", "--timezone=off"]
-    # That it may be broken for good: asked for by what must never be done to a host that somebody depends on.
+    # Marks a lab: proofs that edit /etc refuse every host without it.
     argv += [f"--setenv=HYBRID_ENGINE_LAB={name}"]
     child = subprocess.Popen(argv, stdin=subprocess.DEVNULL)
     while True:
-        pid, status = os.wait()  # also what its children leave behind: this is PID 1 here
+        pid, status = os.wait()  # also reaps orphans: this is PID 1 here
         if pid == child.pid:
             return os.waitstatus_to_exitcode(status)

@@ -1,4 +1,4 @@
-"""Root file systems for the lab: built once with debootstrap, kept outside the checkout."""
+"""Build the labs' root file systems, once each, with debootstrap. They are kept outside the checkout."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from lab_common import CACHE, LabError, locked, private_dir, require_room, run, say, uninterrupted
 
 SUITES = ("bookworm", "trixie")
-# What a small Debian host has when it is handed over, and no more: the rest is the deployment's to bring.
+# What a minimal Debian host has, and no more: the deployment installs the rest.
 PACKAGES = (
     "ca-certificates",
     "dbus",
@@ -29,7 +29,8 @@ PACKAGES = (
 USER = "operator"
 NEEDED_MB = 900
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
-# Run in the new root. Identity (keys, ids, names) is each lab's own; timers that want the internet are off.
+# Runs in the new root. Removes identity (keys, ids, names), which each lab has of its own, and timers that need the
+# internet.
 FINISH = f"""
 set -e
 useradd --create-home --shell /bin/bash --gid {USER} --password '*' {USER}
@@ -45,7 +46,7 @@ rm -f /etc/hostname /etc/hosts /etc/resolv.conf
 
 
 def rootfs_path(suite: str) -> Path:
-    """Where the root file system of a suite is or will be; named by everything that shapes it."""
+    """Path of a suite's root file system, which is named by a digest of its recipe. Raises LabError."""
     if suite not in SUITES:
         raise LabError(f"suite {suite!r} is unknown: LAB_SUITE is one of {', '.join(SUITES)}")
     recipe = "\n".join([suite, *PACKAGES, FINISH])
@@ -53,7 +54,7 @@ def rootfs_path(suite: str) -> Path:
 
 
 def ensure_rootfs(suite: str) -> Path:
-    """Return the suite's root file system, building it first when it is not there (about a minute)."""
+    """Path of the suite's root file system, which is built first if it is missing (about a minute)."""
     target = rootfs_path(suite)
     if target.is_dir():
         return target
@@ -82,7 +83,7 @@ def _build(suite: str, target: Path) -> None:
 
 
 def _debootstrap(suite: str, target: Path) -> None:
-    # In namespaces of its own: what debootstrap mounts and starts is gone with it, however it ends.
+    # In namespaces of its own, so that its mounts and processes end with it, however it ends.
     argv = ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child"]
     argv += ["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}"]
     if KEYRING.exists():
@@ -110,12 +111,12 @@ def _debootstrap(suite: str, target: Path) -> None:
     )
     try:
         assert child.stdout is not None
-        began = told = time.monotonic()
+        began = reported = time.monotonic()
         for line in child.stdout:
             last = [*last[-4:], line.strip()]
             now = time.monotonic()
-            if now - told >= 5:
-                told = now
+            if now - reported >= 5:
+                reported = now
                 say(f"{suite}: {now - began:.0f} s, {line.removeprefix('I: ').strip()[:80]}")
         code = child.wait()
     finally:
@@ -128,12 +129,12 @@ def _debootstrap(suite: str, target: Path) -> None:
 
 
 def machine_mirror(suite: str, etc: Path = Path("/etc")) -> str:
-    """The Debian mirror this machine itself uses, or "" for debootstrap's default."""
+    """The Debian mirror that this machine uses, or "" for debootstrap's default."""
     release = (etc / "os-release").read_text()
     host = dict(re.findall(r'^(\w+)="?([^"\n]*)"?$', release, re.MULTILINE))
-    wanted = {suite, host.get("VERSION_CODENAME", "")} if host.get("ID") == "debian" else {suite}
-    for uri, suites, components in _apt_sources(etc / "apt"):
-        if wanted & suites and "main" in components and re.match(r"https?://", uri):
+    suites = {suite, host.get("VERSION_CODENAME", "")} if host.get("ID") == "debian" else {suite}
+    for uri, offered, components in _apt_sources(etc / "apt"):
+        if suites & offered and "main" in components and re.match(r"https?://", uri):
             return uri
     return ""
 
@@ -142,9 +143,9 @@ def _apt_sources(apt: Path) -> Iterator[tuple[str, set[str], set[str]]]:
     """(uri, suites, components) of every binary source, in one-line and deb822 files."""
     for path in [apt / "sources.list", *sorted(apt.glob("sources.list.d/*.list"))]:
         for line in path.read_text().splitlines() if path.exists() else ():
-            found = re.match(r"deb\s+(?:\[[^]]*\]\s+)?(\S+)\s+(\S+)\s+([^#]+)", line.strip())
-            if found:
-                yield found[1], {found[2]}, set(found[3].split())
+            match = re.match(r"deb\s+(?:\[[^]]*\]\s+)?(\S+)\s+(\S+)\s+([^#]+)", line.strip())
+            if match:
+                yield match[1], {match[2]}, set(match[3].split())
     for path in sorted(apt.glob("sources.list.d/*.sources")):
         text = re.sub(r"^#.*\n", "", path.read_text(), flags=re.MULTILINE)
         for stanza in re.split(r"\n\s*\n", text):
@@ -158,6 +159,6 @@ def _apt_sources(apt: Path) -> Iterator[tuple[str, set[str], set[str]]]:
 def _apt_proxy(scheme: str) -> str:
     if not shutil.which("apt-config"):
         return ""
-    told = run(["apt-config", "shell", "PROXY", f"Acquire::{scheme}::Proxy"])
-    found = re.match(r"PROXY='(\w+://[^']+)'", told)
-    return found[1] if found else ""
+    output = run(["apt-config", "shell", "PROXY", f"Acquire::{scheme}::Proxy"])
+    match = re.match(r"PROXY='(\w+://[^']+)'", output)
+    return match[1] if match else ""

@@ -1,4 +1,4 @@
-"""The history of deployments: written whole or not at all, read past what a power cut left, and told."""
+"""The history of deployments: entries are written whole or not at all, and read past what a power cut left."""
 
 from __future__ import annotations
 
@@ -28,28 +28,28 @@ def put(path: Path, *lines: dict[str, object]) -> None:
         writer.append(str(path), json.dumps(each).encode())
 
 
-def test_lines_are_read_as_they_were_written(tmp_path: Path) -> None:
+def test_entries_are_read_as_written(tmp_path: Path) -> None:
     path = tmp_path / "log" / "deployments.jsonl"
     put(path, line("2026-11-01"), line("2026-11-02", what="rollback", of="40-hardening"))
-    read, torn = drift.read_history(str(path))
-    assert [(entry["line"], entry["what"]) for entry in read] == [(1, "deploy"), (2, "rollback")]
-    assert torn == []
+    entries, unreadable = drift.read_history(str(path))
+    assert [(entry["line"], entry["what"]) for entry in entries] == [(1, "deploy"), (2, "rollback")]
+    assert unreadable == []
     assert path.stat().st_mode & 0o777 == 0o644
 
 
 @pytest.mark.holds("HISTORY")
-def test_a_half_written_last_line_stays_alone(tmp_path: Path) -> None:
+def test_half_written_line_loses_only_itself(tmp_path: Path) -> None:
     path = tmp_path / "deployments.jsonl"
     put(path, line("2026-11-01"), line("2026-11-02"))
     os.truncate(path, path.stat().st_size - 20)
     assert drift.read_history(str(path))[1] == [2]
     put(path, line("2026-11-03"))
-    read, torn = drift.read_history(str(path))
-    assert ([entry["line"] for entry in read], torn) == ([1, 3], [2])
-    assert "not readable, left by a power cut: line 2" in reader.table(read, torn)
+    entries, unreadable = drift.read_history(str(path))
+    assert ([entry["line"] for entry in entries], unreadable) == ([1, 3], [2])
+    assert "not readable, left by a power cut: line 2" in reader.table(entries, unreadable)
 
 
-def test_what_cannot_be_written_whole_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_partial_write_is_undone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "deployments.jsonl"
     put(path, line("2026-11-01"))
     before, write = path.read_bytes(), os.write
@@ -68,7 +68,7 @@ def test_what_cannot_be_written_whole_is_not_written(tmp_path: Path, monkeypatch
     assert path.read_bytes() == before
 
 
-def test_a_link_is_not_followed(tmp_path: Path) -> None:
+def test_symbolic_link_is_refused(tmp_path: Path) -> None:
     path, target = tmp_path / "deployments.jsonl", tmp_path / "target"
     target.write_text("")
     path.symlink_to(target)
@@ -77,8 +77,8 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
     assert target.read_text() == ""
 
 
-def test_nobody_else_writes_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What could not be written whole is cut off again, and nobody else's line with it."""
+def test_append_holds_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An undone write truncates the file, which must not cut off another writer's entry."""
     path, write = tmp_path / "deployments.jsonl", os.write
 
     def watched(handle: int, data: bytes) -> int:
@@ -95,19 +95,19 @@ def _many(path: Path) -> None:
     put(path, *(line("2026-11-01", by=f"{os.getpid()}-{number}" * 100) for number in range(50)))
 
 
-def test_writers_side_by_side_mix_no_lines(tmp_path: Path) -> None:
+def test_concurrent_writers_do_not_mix_entries(tmp_path: Path) -> None:
     path = tmp_path / "deployments.jsonl"
     writers = [multiprocessing.get_context("fork").Process(target=_many, args=(path,)) for _ in range(4)]
     for each in writers:
         each.start()
     for each in writers:
         each.join()
-    read, torn = drift.read_history(str(path))
-    assert len({entry["by"] for entry in read}) == 200
-    assert torn == []
+    entries, unreadable = drift.read_history(str(path))
+    assert len({entry["by"] for entry in entries}) == 200
+    assert unreadable == []
 
 
-def test_a_path_is_traced_to_the_newest_line_that_lasted(tmp_path: Path) -> None:
+def test_origin_is_the_newest_successful_entry(tmp_path: Path) -> None:
     path = tmp_path / "deployments.jsonl"
     config = "/etc/hybrid-engine/config.toml"
     put(
@@ -117,19 +117,21 @@ def test_a_path_is_traced_to_the_newest_line_that_lasted(tmp_path: Path) -> None
         line("2026-11-03", changed=[f"{config} (content)"], outcome="taken back"),
         line("2026-11-04", changed=["/opt/x (content)", f"{config}.orig (to go)"]),
     )
-    read, _ = drift.read_history(str(path))
-    assert drift.describe(drift.origin(read, config)) == ("line 2 of the history: deploy, 2026-11-02T00:00:00Z, by ann")
-    assert drift.describe(drift.origin(read, "/etc/other")) == "deployed before the history began"
+    entries, _ = drift.read_history(str(path))
+    assert drift.describe(drift.origin(entries, config)) == (
+        "line 2 of the history: deploy, 2026-11-02T00:00:00Z, by ann"
+    )
+    assert drift.describe(drift.origin(entries, "/etc/other")) == "deployed before the history began"
 
 
-def test_a_reason_is_told_without_journals_and_secrets() -> None:
+def test_reason_has_no_journal_and_no_secrets() -> None:
     assert writer.reason("it ended: failed. Its last lines:\nengine\n{}") == "it ended: failed."
-    told = writer.reason('systemctl start x: no\n  see wss://me:pw@host/?token=abc\n{"message": "x"}\nback')
-    assert told == "systemctl start x: no; see wss://***@host/?token=***; back"
+    text = writer.reason('systemctl start x: no\n  see wss://me:pw@host/?token=abc\n{"message": "x"}\nback')
+    assert text == "systemctl start x: no; see wss://***@host/?token=***; back"
     assert len(writer.reason("x" * 9999)) == writer.WHY
 
 
-def test_the_table_has_a_row_a_line_and_says_why_one_failed(tmp_path: Path) -> None:
+def test_table_has_a_row_per_entry_and_the_reason_of_a_failure(tmp_path: Path) -> None:
     path = tmp_path / "deployments.jsonl"
     put(
         path,

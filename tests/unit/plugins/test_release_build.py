@@ -1,4 +1,4 @@
-"""A release is named by its content: the same for the same sources, whoever builds it, when and where."""
+"""A release is named by its content: the same sources give the same name, whoever builds it, when and where."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_name_is_version_and_content(builder: ModuleType, layout: ModuleType, re
     assert made["digest"] == shared("drift").content_digest(made["files"])
 
 
-def test_same_content_is_the_same_archive_whatever_the_dates(builder: ModuleType, ready: Path) -> None:
+def test_same_content_gives_the_same_archive(builder: ModuleType, ready: Path) -> None:
     first = build(builder, ready)
     data = Path(first["archive"]).read_bytes()
     Path(first["archive"]).unlink()
@@ -116,14 +116,14 @@ def test_same_content_is_the_same_archive_whatever_the_dates(builder: ModuleType
 
 
 @pytest.mark.parametrize("path", ["thing/__pycache__/x.pyc", "thing/.hidden", "thing/cli.py~", "other/new.py", "x.py"])
-def test_what_is_not_part_of_the_package_changes_nothing(builder: ModuleType, ready: Path, path: str) -> None:
+def test_other_files_do_not_change_the_name(builder: ModuleType, ready: Path, path: str) -> None:
     before = build(builder, ready)["name"]
     (ready / path).parent.mkdir(exist_ok=True)
     (ready / path).write_text("x = 1\n")
     assert build(builder, ready)["name"] == before
 
 
-def test_any_byte_of_the_package_or_its_dependencies_changes_the_name(builder: ModuleType, ready: Path) -> None:
+def test_any_byte_of_package_or_dependency_changes_the_name(builder: ModuleType, ready: Path) -> None:
     names = [build(builder, ready)["name"]]
     (ready / "thing/data.txt").write_text("")
     names.append(build(builder, ready)["name"])
@@ -134,7 +134,7 @@ def test_any_byte_of_the_package_or_its_dependencies_changes_the_name(builder: M
     assert len(set(names)) == 4
 
 
-def test_unpacked_it_runs_from_anywhere_with_nothing_else(builder: ModuleType, ready: Path, tmp_path: Path) -> None:
+def test_unpacked_release_runs_isolated(builder: ModuleType, ready: Path, tmp_path: Path) -> None:
     with tarfile.open(build(builder, ready)["archive"]) as archive:
         archive.extractall(tmp_path / "there")
     link = tmp_path / "current"
@@ -144,7 +144,7 @@ def test_unpacked_it_runs_from_anywhere_with_nothing_else(builder: ModuleType, r
     assert (done.returncode, done.stdout, done.stderr) == (7, "it runs well\n", "")
 
 
-def test_a_damaged_cache_is_not_used(builder: ModuleType, ready: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_damaged_wheel_cache_is_not_used(builder: ModuleType, ready: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     next(ready.glob("build/wheels/*/dep*.whl")).write_bytes(b"half a download")
     monkeypatch.setattr(
         builder.subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 1, "", "no network")
@@ -161,12 +161,12 @@ def test_a_damaged_cache_is_not_used(builder: ModuleType, ready: Path, monkeypat
         ({"entry": "thing.gone:main"}, "no package has that module"),
     ],
 )
-def test_what_cannot_be_built_is_said(builder: ModuleType, ready: Path, other: dict[str, Any], told: str) -> None:
+def test_impossible_build_is_refused(builder: ModuleType, ready: Path, other: dict[str, Any], told: str) -> None:
     with pytest.raises(builder.BuildError, match=told):
         build(builder, ready, **other)
 
 
-def test_a_wheel_that_leads_out_of_the_tree_is_refused(builder: ModuleType, ready: Path) -> None:
+def test_wheel_with_a_path_outside_the_tree_is_refused(builder: ModuleType, ready: Path) -> None:
     cached_wheel(builder, ready, {"../../etc/evil.py": ""})
     with pytest.raises(builder.BuildError, match="leads out of it"):
         build(builder, ready)
@@ -183,7 +183,5 @@ def test_a_wheel_that_leads_out_of_the_tree_is_refused(builder: ModuleType, read
         (["a", "b", "c"], "c", "a", ["b", "a", "c"]),
     ],
 )
-def test_history_knows_what_came_before(
-    record: ModuleType, history: list[str], name: str, replaces: str, after: list[str]
-) -> None:
+def test_history_order(record: ModuleType, history: list[str], name: str, replaces: str, after: list[str]) -> None:
     assert record.ordered(history, name, replaces) == after

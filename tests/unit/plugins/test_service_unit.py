@@ -1,4 +1,4 @@
-"""What a diff may show: everything but secrets."""
+"""Diffs show everything but secrets."""
 
 from __future__ import annotations
 
@@ -21,5 +21,5 @@ service_unit = shared("service_unit")
         ("KeyringMode=private", "KeyringMode=private"),
     ],
 )
-def test_secrets_are_masked_and_nothing_else(text: str, shown: str) -> None:
+def test_only_secrets_are_masked(text: str, shown: str) -> None:
     assert service_unit.redacted(text) == shown

@@ -16,42 +16,42 @@ ROOT = Path(__file__).parents[3]
 uninstalled: Any = module("uninstalled")
 VARS = yaml.safe_load((ROOT / "roles/engine/vars/main.yml").read_text())
 PLACE = re.compile(r"/(?:var|run|etc|opt|usr/local)/[\w./-]*hybrid[\w.-]*")
-# What a run of the proofs or a candidate makes below /run, and ends with it; and the journal's own.
-FLEETING = ("/run/systemd/system", "/run/systemd/transient", "/run/hybrid-stage-")
+# Below /run, removed by the proofs or the candidate that create them.
+TRANSIENT = ("/run/systemd/system", "/run/systemd/transient", "/run/hybrid-stage-")
 
 
-def known() -> list[str]:
-    """Everything that engine_state=absent takes off, or leaves as data."""
+def removed_or_data() -> list[str]:
+    """Every path that engine_state=absent removes, or leaves as data."""
     words = {"engine_root": "/opt/hybrid-engine", "engine_config_dir": "/etc/hybrid-engine"}
     words["engine_state_dir"] = VARS["engine_state_dir"]
     listed = [*VARS["engine_all_paths"], *VARS["engine_all_data"], *(etc["path"] for etc in VARS["engine_all_shared"])]
     return [re.sub(r"\{\{ (\w+) \}\}", lambda match: words[match[1]], path) for path in listed]
 
 
-def named() -> dict[str, str]:
-    """{path: the file that names it} of all paths of ours in what is brought to a host or works there."""
+def named_paths() -> dict[str, str]:
+    """{path: the file that names it} of this project's paths in everything that runs on a host."""
     sources = [path for role in (ROOT / "roles").iterdir() if role.name != "lab_nuc" for path in role.rglob("*")]
     sources += [*(ROOT / "playbooks").iterdir(), *(ROOT / "templates").rglob("*"), *(ROOT / "proofs").rglob("*.py")]
     texts = {path: path.read_text() for path in sources if path.suffix in (".py", ".yml", ".j2", ".sh")}
     return {place.rstrip("."): str(path) for path, text in texts.items() for place in PLACE.findall(text)}
 
 
-def test_every_place_that_is_named_anywhere_is_taken_off_or_known_as_data() -> None:
+def test_every_path_of_the_project_is_removed_or_data() -> None:
     units = {path.name.removesuffix(".j2") for path in (ROOT / "templates/systemd").iterdir()}
-    found = {place: path for place, path in named().items() if not place.startswith(FLEETING)}
+    found = {place: path for place, path in named_paths().items() if not place.startswith(TRANSIENT)}
     assert len(found) > 10
     for place, path in found.items():
         unit = place.removeprefix("/etc/systemd/system/").removesuffix(".d") in units
-        assert unit or any(f"{place}/".startswith(f"{top}/") for top in known()), f"{path} names {place}"
+        assert unit or any(f"{place}/".startswith(f"{top}/") for top in removed_or_data()), f"{path} names {place}"
 
 
-def test_every_unit_with_a_template_is_taken_off() -> None:
+def test_every_unit_with_a_template_is_removed() -> None:
     assert "*.service.j2" in VARS["engine_all_units"]
     kinds = {path.name.rpartition(".j2")[0].rpartition(".")[2] for path in (ROOT / "templates/systemd").iterdir()}
     assert kinds <= {"service", "timer", "conf"}, "another kind of unit has to be listed as well"
 
 
-def test_a_host_that_is_held_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_host_held_by_a_proof_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lock = tmp_path / "lock"
     monkeypatch.setattr(uninstalled, "LOCK", str(lock))
     uninstalled.lock_host()  # nobody ever held it
@@ -63,7 +63,7 @@ def test_a_host_that_is_held_is_left_alone(tmp_path: Path, monkeypatch: pytest.M
     uninstalled.lock_host()
 
 
-def test_what_others_put_beside_it_stays_and_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_of_others_stay_and_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("UNITS", "STAMPS", "DEPLOYED"):
         monkeypatch.setattr(uninstalled, name, str(tmp_path / name))
     for path in ("UNITS/x.service.d/20-ours.conf", "UNITS/x.service.d/90-mine.conf", "etc/config.toml", "etc/my.pem"):
@@ -76,8 +76,8 @@ def test_what_others_put_beside_it_stays_and_is_told(tmp_path: Path, monkeypatch
     options = {"units": ["x.service"], "paths": [], "data": [str(tmp_path / "data")], "keep_data": False}
     options["shared"] = [{"path": str(tmp_path / "etc"), "names": ["config.toml"]}]
     remaining: list[str] = []
-    going = uninstalled.paths_to_remove(options, remaining)
-    assert going == [f"{tmp_path}/etc/config.toml", f"{tmp_path}/UNITS/x.service.d/20-ours.conf"]
+    paths = uninstalled.paths_to_remove(options, remaining)
+    assert paths == [f"{tmp_path}/etc/config.toml", f"{tmp_path}/UNITS/x.service.d/20-ours.conf"]
     assert [line.partition(":")[0] for line in remaining] == [
         f"{tmp_path}/etc/my.pem",
         f"{tmp_path}/UNITS/x.service.d/90-mine.conf",

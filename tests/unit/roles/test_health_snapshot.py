@@ -1,4 +1,4 @@
-"""The flight recorder: what a record says, what is missing is named, and what is kept stays within its bounds."""
+"""The flight recorder: the contents of a record, what is missing, and the limits of what is kept."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def program(path: Path, says: str, code: int = 0) -> Path:
 
 @pytest.fixture
 def proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A host: its /proc, its cgroups, a systemctl and an engine that say what they should."""
+    """A host: its /proc, its cgroups, a systemctl and an engine."""
     proc, cgroups = tmp_path / "proc", tmp_path / "cgroup"
     group = cgroups / "system.slice/hybrid-engine.service"
     for folder in (proc / "pressure", proc / "self", group):
@@ -71,12 +71,12 @@ def proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def look(proc: Path, answer: object, code: int = 0) -> dict[str, Any]:
     """A record, made while the engine's `health --json` says that."""
-    said = answer if isinstance(answer, str) else json.dumps(answer)
-    asked = program(proc.parent / "engine", said, code)
-    return snapshot.Look(proc, [str(asked)]).record(NOW)
+    output = answer if isinstance(answer, str) else json.dumps(answer)
+    engine = program(proc.parent / "engine", output, code)
+    return snapshot.Snapshot(proc, [str(engine)]).record(NOW)
 
 
-def test_a_record_says_how_host_and_engine_are(proc: Path) -> None:
+def test_record_has_the_state_of_host_and_engine(proc: Path) -> None:
     checks = [{"name": "database", "ok": True, "detail": "/x"}]
     record = look(proc, {"healthy": True, "checks": checks, "run": RUN})
     assert record["missing"] == []
@@ -88,13 +88,13 @@ def test_a_record_says_how_host_and_engine_are(proc: Path) -> None:
     assert record["disk"]["/"]["free"] <= record["disk"]["/"]["total"]
     assert record["engine"]["ActiveState"] == "active"
     assert (record["engine"]["MainPID"], record["engine"]["NRestarts"]) == (310, 2)
-    assert record["engine"]["CPUUsageNSec"] is None, "what systemd says for unknown is no figure"
+    assert record["engine"]["CPUUsageNSec"] is None, "systemd prints unknown as the largest number"
     assert record["engine"]["release"] == "0.1.0-abc"
     assert record["health"] == {"healthy": True, "failed": {}}
     assert record["run"] == {**RUN, "release_digest": "ab" * 6}
 
 
-def test_what_is_not_well_is_said_and_a_record_stays_short(proc: Path) -> None:
+def test_failed_checks_are_recorded_and_the_record_stays_short(proc: Path) -> None:
     checks = [{"name": f"check {n}", "ok": n % 2 == 0, "detail": "d" * 9000} for n in range(90)]
     record = look(proc, {"healthy": False, "checks": checks, "run": None}, code=1)
     assert record["health"]["healthy"] is False
@@ -103,17 +103,17 @@ def test_what_is_not_well_is_said_and_a_record_stays_short(proc: Path) -> None:
 
 
 @pytest.mark.parametrize("answer", ["", "no JSON", "[1]", '{"healthy": true}', '{"healthy": true, "checks": [1]}'])
-def test_an_engine_that_does_not_answer_is_neither_well_nor_unwell(proc: Path, answer: str) -> None:
+def test_health_is_null_without_an_answer(proc: Path, answer: str) -> None:
     record = look(proc, answer, code=1)
     assert record["health"]["healthy"] is None
     assert [entry.partition(":")[0] for entry in record["missing"]] == ["health"]
     assert record["load"], "everything else is there"
 
 
-def test_what_cannot_be_read_is_named_and_fails_nothing(
+def test_unreadable_values_are_missing_and_no_failure(
     proc: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """A host without pressure, memory, a database, systemd or an engine: every figure is unknown, none is nought."""
+    """A host without pressure, memory, a database, systemd or an engine: every value is unknown, none is 0."""
     for path in (proc / "pressure").iterdir():
         path.unlink()
     for name in ("uptime", "loadavg", "meminfo"):
@@ -121,12 +121,23 @@ def test_what_cannot_be_read_is_named_and_fails_nothing(
     (tmp_path / "current").unlink()
     monkeypatch.setenv("PATH", "/nonexistent")
     monkeypatch.setattr(snapshot, "STATE", "/nonexistent")
-    record = snapshot.Look(proc, ["/nonexistent/engine"]).record(NOW)
-    named = {entry.partition(":")[0] for entry in record["missing"]}
-    assert named == {
-        "uptime", "loadavg", "memory", "memory of unit", "psi of unit", "psi of host, cpu", "psi of host, memory",
-        "psi of host, io", "disk at /nonexistent", "database", "engine", "release", "health",
-    }  # fmt: skip
+    record = snapshot.Snapshot(proc, ["/nonexistent/engine"]).record(NOW)
+    missing = {entry.partition(":")[0] for entry in record["missing"]}
+    assert missing == {
+        "uptime",
+        "loadavg",
+        "memory",
+        "memory of unit",
+        "psi of unit",
+        "psi of host, cpu",
+        "psi of host, memory",
+        "psi of host, io",
+        "disk at /nonexistent",
+        "database",
+        "engine",
+        "release",
+        "health",
+    }
     assert record["psi"] == {"unit": None, "host": None}
     assert (record["uptime_s"], record["load"], record["run"]) == (None, [None] * 3, None)
     assert set(record["memory"].values()) == {None}
@@ -138,53 +149,51 @@ def sizes(folder: Path) -> dict[str, int]:
 
 
 @pytest.mark.holds("RECORDER")
-def test_what_is_too_old_goes_by_whole_days_and_nothing_else(tmp_path: Path) -> None:
+def test_only_whole_old_days_are_deleted(tmp_path: Path) -> None:
     for back in range(6):
-        snapshot.keep(tmp_path, {"back": back}, NOW - timedelta(days=back), keep_days=1000, keep_mb=1)
-    strangers = ("notes.txt", "1999-01-01.jsonl.gz", "x1999-01-01.jsonl")
-    for name in strangers:
+        snapshot.append_record(tmp_path, {"back": back}, NOW - timedelta(days=back), keep_days=1000, keep_mb=1)
+    others = ("notes.txt", "1999-01-01.jsonl.gz", "x1999-01-01.jsonl")
+    for name in others:
         (tmp_path / name).touch()
-    snapshot.keep(tmp_path, {"back": 0}, NOW, keep_days=3, keep_mb=1)
+    snapshot.append_record(tmp_path, {"back": 0}, NOW, keep_days=3, keep_mb=1)
     days = [f"2026-11-{day}.jsonl" for day in (18, 19, 20, 21)]
-    assert sorted(sizes(tmp_path)) == sorted([*days, *strangers])
+    assert sorted(sizes(tmp_path)) == sorted([*days, *others])
 
 
 @pytest.mark.holds("RECORDER")
-def test_all_together_never_take_more_than_was_allowed(tmp_path: Path) -> None:
+def test_records_stay_within_their_limit_of_size(tmp_path: Path) -> None:
     """The oldest day goes first; also where one day alone is too much."""
     record = {"text": "x" * 1000}
     for n in range(400):
-        snapshot.keep(tmp_path, {**record, "n": n}, NOW + timedelta(hours=n), keep_days=1000, keep_mb=0.05)
+        snapshot.append_record(tmp_path, {**record, "n": n}, NOW + timedelta(hours=n), keep_days=1000, keep_mb=0.05)
         assert sum(sizes(tmp_path).values()) <= 0.05 * 2**20
-    kept = [entry["n"] for entry in snapshot.records(tmp_path) if entry]
-    assert kept == list(range(kept[0], 400))
-    assert len(kept) > 20
+    numbers = [entry["n"] for entry in snapshot.read_records(tmp_path) if entry]
+    assert numbers == list(range(numbers[0], 400))
+    assert len(numbers) > 20
     for n in range(200):
-        snapshot.keep(tmp_path, {**record, "n": n}, NOW + timedelta(days=90), keep_days=1000, keep_mb=0.05)
+        snapshot.append_record(tmp_path, {**record, "n": n}, NOW + timedelta(days=90), keep_days=1000, keep_mb=0.05)
         assert 0 < sum(sizes(tmp_path).values()) <= 0.05 * 2**20
 
 
 @pytest.mark.holds("RECORDER")
-def test_a_half_written_line_costs_itself_alone(tmp_path: Path) -> None:
+def test_half_written_line_loses_only_itself(tmp_path: Path) -> None:
     """As a power cut leaves it, in the middle of a word or right before the line's end."""
     for n in range(3):
-        snapshot.keep(tmp_path, {"n": n}, NOW, 14, 16)
+        snapshot.append_record(tmp_path, {"n": n}, NOW, 14, 16)
     (path,) = tmp_path.iterdir()
     whole = path.read_bytes()
-    for left in (whole[:-1], whole[:-4], whole[: len(whole) // 2]):
-        path.write_bytes(left)
-        before = [entry for entry in snapshot.records(tmp_path) if entry]
-        snapshot.keep(tmp_path, {"n": "after"}, NOW, 14, 16)
-        assert [entry for entry in snapshot.records(tmp_path) if entry] == [*before, {"n": "after"}]
+    for rest in (whole[:-1], whole[:-4], whole[: len(whole) // 2]):
+        path.write_bytes(rest)
+        before = [entry for entry in snapshot.read_records(tmp_path) if entry]
+        snapshot.append_record(tmp_path, {"n": "after"}, NOW, 14, 16)
+        assert [entry for entry in snapshot.read_records(tmp_path) if entry] == [*before, {"n": "after"}]
         assert path.read_bytes().endswith(b'{"n":"after"}\n')
 
 
 @pytest.mark.holds("RECORDER")
-def test_a_full_disk_costs_the_oldest_records_and_leaves_no_half_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_full_disk_deletes_the_oldest_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for back in (3, 2, 1, 0):
-        snapshot.keep(tmp_path, {"back": back}, NOW - timedelta(days=back), 14, 16)
+        snapshot.append_record(tmp_path, {"back": back}, NOW - timedelta(days=back), 14, 16)
     real, room = os.write, 1
 
     def write(fd: int, data: bytes) -> int:
@@ -198,8 +207,8 @@ def test_a_full_disk_costs_the_oldest_records_and_leaves_no_half_line(
         return real(fd, data)
 
     monkeypatch.setattr(os, "write", write)
-    snapshot.keep(tmp_path, {"new": 1}, NOW, 14, 16)
-    assert [*snapshot.records(tmp_path)] == [{"back": 1}, {"back": 0}, {"new": 1}]
+    snapshot.append_record(tmp_path, {"new": 1}, NOW, 14, 16)
+    assert [*snapshot.read_records(tmp_path)] == [{"back": 1}, {"back": 0}, {"new": 1}]
     today = sorted(tmp_path.iterdir())[-1]
     before = today.read_bytes()
     sorted(tmp_path.iterdir())[0].unlink()
@@ -209,30 +218,30 @@ def test_a_full_disk_costs_the_oldest_records_and_leaves_no_half_line(
 
     monkeypatch.setattr(os, "write", full)
     with pytest.raises(OSError, match="No space left"):
-        snapshot.keep(tmp_path, {"new": 2}, NOW, 14, 16)
+        snapshot.append_record(tmp_path, {"new": 2}, NOW, 14, 16)
     assert today.read_bytes() == before
 
 
-def test_the_installed_file_is_a_program_by_itself(tmp_path: Path) -> None:
+def test_installed_file_runs_alone(tmp_path: Path) -> None:
     """As the host runs it: alone, isolated, without anything of this project beside it."""
     alone = tmp_path / "hybrid-health-snapshot"
     alone.write_bytes((ROOT / "roles/flight_recorder/files/health_snapshot.py").read_bytes())
-    kept = tmp_path / "kept"
-    kept.mkdir()
+    folder = tmp_path / "records"
+    folder.mkdir()
 
     def run(*words: str) -> subprocess.CompletedProcess[str]:
-        argv = [sys.executable, "-I", str(alone), "--folder", str(kept), *words]
+        argv = [sys.executable, "-I", str(alone), "--folder", str(folder), *words]
         return subprocess.run(argv, cwd="/", capture_output=True, text=True, check=False, timeout=60)
 
     for _ in range(3):
         done = run("--keep")
         assert (done.returncode, done.stderr) == (0, "")
-    with next(kept.iterdir()).open("a") as stream:
+    with next(folder.iterdir()).open("a") as stream:
         stream.write('{"torn')
     shown = run("--show", "2")
     assert [json.loads(line)["time"][:2] for line in shown.stdout.splitlines()] == ["20", "20"]
     assert "1 torn" in shown.stderr
     assert json.loads(run().stdout)["load"]
-    assert len(list(snapshot.records(kept))) == 4, "what is printed alone is not kept"
+    assert len(list(snapshot.read_records(folder))) == 4, "a record that is only printed is not stored"
     lost = run("--folder", str(tmp_path / "nowhere"), "--keep")
     assert (lost.returncode, "No such file" in lost.stderr) == (1, True)
