@@ -1,6 +1,6 @@
-"""Run the module of the same name with what only the controller knows: who asks, from where, and which checkout.
+"""Run the module of the same name with what only the controller knows: user, host name and checkout.
 
-A history is read here: what the host holds is checked before it is shown or written down.
+The history is read here: what the host holds is checked before it is shown or written to a file.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from proofs.evidence import host_input  # noqa: E402
 
 Entry = dict[str, Any]  # a line of the history, with "line": its number
 COLUMNS = ("line", "when", "what", "outcome", "by", "release", "config", "changed")
-WHY = 400  # characters
-CELL = 160
+MAX_REASON = 400  # characters
+MAX_CELL = 160
 READ_S = 600.0  # over a bad line
 
 
-def asking() -> str:
-    """The user whose command this is; the one who said sudo, where somebody did."""
+def requesting_user() -> str:
+    """The user who runs the command; with sudo, the one who called it."""
     try:
         return os.environ.get("SUDO_USER") or getpass.getuser()
     except (KeyError, OSError):  # a container's user that no file knows
@@ -40,7 +40,7 @@ def asking() -> str:
 
 
 def revision(checkout: Path) -> str:
-    """The checkout's commit, "-dirty" where it was changed since; empty where it is none."""
+    """The checkout's commit, with "-dirty" where files were changed since; empty outside git."""
     argv = ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:
         done = subprocess.run(argv, capture_output=True, text=True, timeout=10, check=False)
@@ -49,21 +49,21 @@ def revision(checkout: Path) -> str:
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
-def table(history: Sequence[Entry], torn: Sequence[int]) -> str:
+def table(history: Sequence[Entry], unreadable: Sequence[int]) -> str:
     """The history for people: a line each, and below one that failed, why."""
     rows = [COLUMNS, *(_cells(entry) for entry in history)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
-    told_lines: list[str] = []
+    lines: list[str] = []
     for row, entry in zip(rows, [{}, *history], strict=True):
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        told_lines.append("  ".join(cells).rstrip())
+        lines.append("  ".join(cells).rstrip())
         if entry.get("why"):
-            told_lines.append(f"{'':{widths[0]}}  {host_input.printable(entry['why'], WHY)}")
+            lines.append(f"{'':{widths[0]}}  {host_input.printable(entry['why'], MAX_REASON)}")
     if not history:
-        told_lines = ["nothing was ever deployed here, or before the history began"]
-    if torn:
-        told_lines.append(f"not readable, left by a power cut: line {', '.join(map(str, torn))}")
-    return "\n".join(told_lines)
+        lines = ["nothing was ever deployed here, or before the history began"]
+    if unreadable:
+        lines.append(f"not readable, left by a power cut: line {', '.join(map(str, unreadable))}")
+    return "\n".join(lines)
 
 
 def _cells(entry: Entry) -> tuple[str, ...]:
@@ -81,7 +81,7 @@ def _cells(entry: Entry) -> tuple[str, ...]:
         str(entry.get("config_digest") or "none")[:12],
         shown + more,
     )
-    return tuple(host_input.printable(cell, CELL) for cell in cells)
+    return tuple(host_input.printable(cell, MAX_CELL) for cell in cells)
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]
@@ -93,7 +93,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         if self._task.check_mode:
             return result | {"changed": False}
         checkout = Path((task_vars or {}).get("playbook_dir", ".")).parent
-        args |= {"by": asking(), "origin": socket.gethostname(), "revision": revision(checkout)}
+        args |= {"by": requesting_user(), "origin": socket.gethostname(), "revision": revision(checkout)}
         result |= self._execute_module(module_args=args, task_vars=task_vars)
         return result
 
@@ -102,7 +102,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         text = host_input.marked(f"[ ! -f {shlex.quote(path)} ] || head -c {most} {shlex.quote(path)} | base64")
         try:
             answer = host_input.ask(lambda: self._low_level_execute_command(text), READ_S, 2 * most)
-            entries, torn = host_input.parse_history(host_input.decode_base64(host_input.unmark(answer.stdout)))
+            entries, unreadable = host_input.parse_history(host_input.decode_base64(host_input.unmark(answer.stdout)))
         except host_input.HostInputError as error:
             raise AnsibleActionFail(f"{host}: {error}; its history is not shown") from None
-        return {"changed": False, "entries": entries, "torn": torn, "table": table(entries, torn)}
+        return {"changed": False, "entries": entries, "unreadable": unreadable, "table": table(entries, unreadable)}

@@ -1,4 +1,4 @@
-"""Run the module of the same name, and send it the archive only where it says that it needs contents."""
+"""Run the module of the same name, and send the archive only where the module needs contents."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         result |= self._execute_module(module_args=args, task_vars=task_vars)
         if result.get("need_archive") and not result.get("failed"):
             shell = self._connection._shell
-            made = not shell.tmpdir
-            place = self._make_tmp_path() if made else shell.tmpdir
+            created = not shell.tmpdir
+            place = self._make_tmp_path() if created else shell.tmpdir
             remote = self._transfer_file(archive, shell.join_path(place, os.path.basename(archive)))
             self._fixup_perms2((place, remote))
             result |= self._execute_module(module_args={**args, "archive": remote}, task_vars=task_vars)

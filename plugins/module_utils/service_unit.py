@@ -1,4 +1,4 @@
-"""Talk to systemd, and keep files: what the modules of this role share."""
+"""What the modules share: running systemctl, waiting for a healthy unit, writing files, masking secrets."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SHOWN = (
     "LoadState,ActiveState,SubState,Result,MainPID,InvocationID,NRestarts,ExecMainStatus,NeedDaemonReload,"
     "UnitFileState,DropInPaths,FragmentPath"
 )
-# What must not be seen in a diff: user:password@ in an address, and values whose name says what they are.
+# What a diff must not show: user:password@ in an address, and values whose name says that they are secret.
 SECRETS = (
     re.compile(r"(?<=://)[^/@\s\"']+(?=@)"),
     re.compile(r"(?i)(?<=[?&])((?:token|api_?key|key|secret|signature|password)=)[^&\s\"']+"),
@@ -55,9 +55,11 @@ def journal(unit: str, invocation: str, lines: int = 40) -> list[str]:
     return done.stdout.splitlines()
 
 
-def settled(unit: str, health: Sequence[str], deadline_s: float, settle_s: float, **who: Any) -> dict[str, Any]:
-    """Wait until a unit that was just started has proven itself: active, the same process for `settle_s`, and
-    `health` (a command; none = not asked) has exited 0. Gives {healthy, why, and what show() knows}.
+def wait_until_healthy(
+    unit: str, health: Sequence[str], deadline_s: float, settle_s: float, **who: Any
+) -> dict[str, Any]:
+    """Wait until a started unit is healthy: active, `health` (a command, if any) has exited 0, and the same process has
+    stayed for `settle_s`. Returns {healthy, why, and what show() returns}.
     """
     began = time.monotonic()
     since, process, why = None, None, "it did not get ready"
@@ -66,8 +68,8 @@ def settled(unit: str, health: Sequence[str], deadline_s: float, settle_s: float
         state = show(unit)
         active, main = state.get("ActiveState"), state.get("MainPID")
         if active == "failed" or (active == "inactive" and now - began > 1) or state.get("SubState") == "auto-restart":
-            said = f"{active}, {state.get('Result')}, exit status {state.get('ExecMainStatus')}"
-            return {"healthy": False, "why": f"it ended: {said}", **state}
+            output = f"{active}, {state.get('Result')}, exit status {state.get('ExecMainStatus')}"
+            return {"healthy": False, "why": f"it ended: {output}", **state}
         if active == "active":
             if process not in (None, main):
                 return {"healthy": False, "why": "its process was replaced while it should have settled", **state}
@@ -144,15 +146,15 @@ def load_json(path: str) -> Any:
 
 
 def transaction_file(unit: str) -> str:
-    """Where an unfinished change of a unit is remembered: under /run, since a boot starts what is in place anyway."""
+    """The record of a unit's unfinished change: under /run, since a boot starts what is in place anyway."""
     return f"/run/hybrid-deploy/{unit}.json"
 
 
 def deployed_file(unit: str) -> str:
-    """Where it is remembered what a deployment installed, which a verification compares with what is there."""
+    """The record of what a deployment installed, with which the drift program compares the host."""
     return f"/var/lib/hybrid-deploy/deployed/{unit}.json"
 
 
 def rolled_back_folder(unit: str) -> str:
-    """Where the drop-ins are remembered that were rolled back by name. One marker each, under the drop-in's name."""
+    """The markers of drop-ins that were rolled back by name, one each, under the drop-in's name."""
     return f"/var/lib/hybrid-deploy/rolled-back/{unit}"

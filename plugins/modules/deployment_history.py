@@ -1,4 +1,4 @@
-"""Write a deployment into the host's history, or read that: see DOCUMENTATION."""
+"""Append an entry to the host's history of deployments, or read the history: see DOCUMENTATION."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ DOCUMENTATION = r"""
 module: deployment_history
 short_description: Append what was done to a host to its history, one JSON object a line, or read it
 description:
-  - A line is written in one piece, at the end, and is on the disk when this returns. One that a power cut left half
-    written stays by itself; readers pass it over.
-  - The controller's side (the action plugin of the same name) adds who asked for it and from which checkout. It also
+  - An entry is written in one piece, at the end, and is on the disk when this returns. A power cut costs at most the
+    entry that was being written; readers skip it.
+  - The controller's side (the action plugin of the same name) adds who asked for it, and from which checkout. It also
     reads the history, checks every line of it, and makes the table.
   - Never reports a change, because it is the record of one. In check mode nothing is written.
 options:
@@ -50,20 +50,20 @@ RETURN = r"""
 entries: {type: list, elements: dict, returned: state is read, description: "The lines, the oldest first"}
 table: {type: str, returned: state is read, description: The same for people}
 """
-MOST = 40  # changes that a line lists
-WHY = 400  # characters
+MAX_CHANGES = 40  # changes that a line lists
+MAX_REASON = 400  # characters
 
 
 def append(path: str, line: bytes) -> None:
-    """Add a line whole, and have it on the disk. OSError where that is not possible: then nothing was added."""
+    """Append a line whole, and have it on the disk. Raises OSError, and adds nothing, where that is not possible."""
     folder = os.path.dirname(path)
     os.makedirs(folder, mode=0o755, exist_ok=True)
     handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o644)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
         size = os.fstat(handle).st_size
-        torn = size > 0 and os.pread(handle, 1, size - 1) != b"\n"
-        data = (b"\n" if torn else b"") + line + b"\n"
+        partial = size > 0 and os.pread(handle, 1, size - 1) != b"\n"
+        data = (b"\n" if partial else b"") + line + b"\n"
         try:
             if os.write(handle, data) != len(data):
                 raise OSError(f"no room for a line in {path}")
@@ -79,9 +79,9 @@ def append(path: str, line: bytes) -> None:
 
 
 def caller() -> tuple[str, str | None]:
-    """Who logged in to this host for it, and from which address as far as this host knows.
+    """The user who logged in to this host for it, and the address it came from, as far as this host knows.
 
-    sudo clears the environment, so it is that of the processes above which tells.
+    sudo clears the environment, so the environment of the parent processes is read.
     """
     user, address = os.environ.get("SUDO_USER", ""), None
     process = os.getppid()
@@ -100,14 +100,14 @@ def caller() -> tuple[str, str | None]:
     return user or pwd.getpwuid(os.getuid()).pw_name, address
 
 
-def reason(said: str) -> str:
-    """Why something failed, without the last lines of a journal, which are nobody's business here."""
-    lines = said.partition("Its last lines:")[0].splitlines()
-    return "; ".join(redacted(line.strip()) for line in lines if line.strip() and not line.startswith("{"))[:WHY]
+def reason(message: str) -> str:
+    """Why something failed, in one line, without the journal lines that a message may end with."""
+    lines = message.partition("Its last lines:")[0].splitlines()
+    return "; ".join(redacted(line.strip()) for line in lines if line.strip() and not line.startswith("{"))[:MAX_REASON]
 
 
 def in_force(options: dict[str, Any]) -> tuple[str | None, str | None]:
-    """The live release and the digest of the configuration that it reads; None for what cannot be told."""
+    """The live release and the digest of its configuration; None for what is unknown."""
     try:
         release = os.path.basename(os.readlink(os.path.join(options["root"], "current")))
     except OSError:
@@ -144,8 +144,8 @@ def main() -> None:
         user, address = caller()
         release, digest = in_force(options)
         changed = options["changed"]
-        if len(changed) > MOST:
-            changed = [*changed[:MOST], f"and {len(changed) - MOST} more"]
+        if len(changed) > MAX_CHANGES:
+            changed = [*changed[:MAX_CHANGES], f"and {len(changed) - MAX_CHANGES} more"]
         entry = {
             "when": datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             **{key: options[key] for key in ("what", "of", "outcome", "by")},
@@ -161,7 +161,7 @@ def main() -> None:
         }
         append(path, json.dumps({key: value for key, value in entry.items() if value != ""}).encode())
     except OSError as problem:
-        module.fail_json(msg=f"What was done stands, and is not in the history: {problem}")
+        module.fail_json(msg=f"The change was made, but could not be recorded in the history: {problem}")
     module.exit_json(changed=False)
 
 

@@ -1,4 +1,4 @@
-"""Take a drop-in out by name, or bring it back: see DOCUMENTATION."""
+"""Roll a drop-in back by name, or restore it: see DOCUMENTATION."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ author: The hybrid-engine authors
 """
 
 EXAMPLES = r"""
-- name: Run without the hardening for now
+- name: Roll the hardening back
   dropin_rollback:
     unit: hybrid-engine.service
     name: 40-hardening

@@ -81,7 +81,7 @@ from {module} import {function}
 sys.exit({function}())
 """
 GLIBC_MINOR = 36  # of the oldest system that is supported; wheels for it run on all newer ones
-LEFT_OUT = (".pyc", ".pyo", "~", ".swp", ".orig", ".rej")
+EXCLUDED = (".pyc", ".pyo", "~", ".swp", ".orig", ".rej")
 
 
 class BuildError(Exception):
@@ -93,18 +93,18 @@ def own_files(checkout: Path, package: str) -> dict[str, bytes]:
     top = checkout / package
     if not (top / "__init__.py").is_file():
         raise BuildError(f"{top} is not a package of this checkout")
-    found = {}
+    files = {}
     for path in sorted(top.rglob("*")):
         parts = path.relative_to(checkout).parts
         hidden = any(part == "__pycache__" or part.startswith(".") for part in parts)
-        if path.is_file() and not hidden and not path.name.endswith(LEFT_OUT):
-            found["/".join(("lib", *parts))] = path.read_bytes()
-    return found
+        if path.is_file() and not hidden and not path.name.endswith(EXCLUDED):
+            files["/".join(("lib", *parts))] = path.read_bytes()
+    return files
 
 
 def wheel_files(wheel: Path) -> dict[str, bytes]:
     """What a wheel would install, as {lib/...: contents}. Scripts and headers of a wheel are not used here."""
-    found = {}
+    files = {}
     with zipfile.ZipFile(wheel) as archive:
         for entry in archive.infolist():
             parts = entry.filename.split("/")
@@ -115,8 +115,8 @@ def wheel_files(wheel: Path) -> dict[str, bytes]:
             if ".." in parts or entry.filename.startswith("/"):
                 raise BuildError(f"{wheel.name} holds a path that leads out of it: {entry.filename}")
             if not entry.is_dir():
-                found["/".join(("lib", *parts))] = archive.read(entry)
-    return found
+                files["/".join(("lib", *parts))] = archive.read(entry)
+    return files
 
 
 def platforms(machine: str) -> list[str]:
@@ -127,42 +127,42 @@ def platforms(machine: str) -> list[str]:
     ]
 
 
-def wheels(wanted: list[str], cache: Path, python: str, machine: str) -> list[Path]:
+def wheels(requirements: list[str], cache: Path, python: str, machine: str) -> list[Path]:
     """The wheels of all requirements and theirs, from the cache or else from the package index."""
-    if not wanted:
+    if not requirements:
         return []
-    key = hashlib.sha256(json.dumps([sorted(wanted), python, machine]).encode()).hexdigest()[:12]
+    key = hashlib.sha256(json.dumps([sorted(requirements), python, machine]).encode()).hexdigest()[:12]
     home = cache / f"py{python}-{machine}-{key}"
     listing = home / "wheels.json"
     try:
-        listed = json.loads(listing.read_text())
-        if all(hashlib.sha256((home / name).read_bytes()).hexdigest() == sha for name, sha in listed.items()):
-            return [home / name for name in sorted(listed)]
+        sums = json.loads(listing.read_text())
+        if all(hashlib.sha256((home / name).read_bytes()).hexdigest() == sha for name, sha in sums.items()):
+            return [home / name for name in sorted(sums)]
     except (OSError, ValueError, AttributeError):
         pass  # not cached yet, or a download that was cut short: both mean to fetch
-    fetched = Path(tempfile.mkdtemp(dir=cache, prefix=".fetch-"))
+    download = Path(tempfile.mkdtemp(dir=cache, prefix=".fetch-"))
     try:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
         command += ["--only-binary=:all:", "--implementation=cp", f"--python-version={python}"]
         command += [f"--platform={name}" for name in platforms(machine)]
-        done = subprocess.run([*command, f"--dest={fetched}", *wanted], capture_output=True, text=True)
+        done = subprocess.run([*command, f"--dest={download}", *requirements], capture_output=True, text=True)
         if done.returncode != 0:
             raise BuildError(
-                f"no wheels for {', '.join(wanted)} (Python {python}, {machine}) in {cache}, and pip could not "
+                f"no wheels for {', '.join(requirements)} (Python {python}, {machine}) in {cache}, and pip could not "
                 f"fetch them: {done.stderr.strip()[-600:]}"
             )
-        names = sorted(path.name for path in fetched.glob("*.whl"))
-        sums = {name: hashlib.sha256((fetched / name).read_bytes()).hexdigest() for name in names}
-        (fetched / "wheels.json").write_text(json.dumps(sums, indent=1))
-        fetched.chmod(0o755)
+        names = sorted(path.name for path in download.glob("*.whl"))
+        sums = {name: hashlib.sha256((download / name).read_bytes()).hexdigest() for name in names}
+        (download / "wheels.json").write_text(json.dumps(sums, indent=1))
+        download.chmod(0o755)
         shutil.rmtree(home, ignore_errors=True)
-        fetched.rename(home)
+        download.rename(home)
     finally:
-        shutil.rmtree(fetched, ignore_errors=True)
+        shutil.rmtree(download, ignore_errors=True)
     return [home / name for name in names]
 
 
-def packed(contents: dict[str, bytes]) -> bytes:
+def pack(contents: dict[str, bytes]) -> bytes:
     """A tar.gz that is the same bytes for the same contents, whoever packs it and when."""
     plain = io.BytesIO()
     with tarfile.open(fileobj=plain, mode="w", format=tarfile.PAX_FORMAT) as archive:
@@ -178,12 +178,12 @@ def build(options: dict[str, Any]) -> dict[str, Any]:
     """Build the release and return what RETURN describes; BuildError where it cannot be."""
     checkout, cache = Path(options["checkout"]), Path(options["build_dir"])
     project = tomllib.loads((checkout / "pyproject.toml").read_text())["project"]
-    wanted: list[str] = []
+    requirements: list[str] = []
     for group in options["requirements"]:
         extras = project.get("optional-dependencies", {})
         if group != "dependencies" and group not in extras:
             raise BuildError(f"pyproject.toml has no list of requirements named {group!r}")
-        wanted += project.get("dependencies", []) if group == "dependencies" else extras[group]
+        requirements += project.get("dependencies", []) if group == "dependencies" else extras[group]
     contents: dict[str, bytes] = {}
     for package in options["packages"]:
         contents |= own_files(checkout, package)
@@ -191,8 +191,8 @@ def build(options: dict[str, Any]) -> dict[str, Any]:
     (cache / "releases").mkdir(exist_ok=True)
     with open(cache / "wheels" / ".lock", "w") as lock:  # hosts deployed side by side share this cache
         fcntl.flock(lock, fcntl.LOCK_EX)
-        chosen = wheels(wanted, cache / "wheels", options["python_version"], options["machine"])
-    for wheel in chosen:
+        wheel_paths = wheels(requirements, cache / "wheels", options["python_version"], options["machine"])
+    for wheel in wheel_paths:
         contents |= wheel_files(wheel)
     module, function = options["entry"].split(":")
     if f"lib/{module.replace('.', '/')}.py" not in contents:
@@ -204,7 +204,7 @@ def build(options: dict[str, Any]) -> dict[str, Any]:
     digest = content_digest(files)
     facts = {"version": project["version"], "digest": digest, "name": f"{project['version']}-{digest[:12]}"}
     manifest = canonical({**facts, "python": options["python_version"], "files": files})
-    data = packed({**contents, MANIFEST: manifest.encode()})
+    data = pack({**contents, MANIFEST: manifest.encode()})
     name = f"{options['launcher']}-{facts['name']}-py{options['python_version']}.tar.gz"
     archive = cache / "releases" / name
     if not archive.is_file() or archive.read_bytes() != data:

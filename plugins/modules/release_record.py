@@ -1,4 +1,4 @@
-"""Remember which releases a host has run: see DOCUMENTATION."""
+"""Record which releases a host has run, and switch between them: see DOCUMENTATION."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ before: {type: str, returned: always, description: What current pointed to; null
 pruned: {type: list, elements: str, returned: always, description: Releases removed}
 """
 
-VOIDS = 50  # names remembered as failed; a name is its content, so an old one hardly comes back
+MAX_VOID = 50  # names kept as failed; a name is its content, so an old one hardly returns
 
 
 def read(path: str) -> dict[str, list[str]]:
@@ -79,7 +79,7 @@ def on_disk(root: str) -> list[str]:
     return []
 
 
-def whole(root: str, name: str) -> bool:
+def is_unaltered(root: str, name: str) -> bool:
     """Whether a release's files are those that gave it its name."""
     try:
         return bool(recomputed_digest(os.path.join(root, "releases", name))[:12] == name[-12:])
@@ -87,7 +87,7 @@ def whole(root: str, name: str) -> bool:
         return False
 
 
-def busy(root: str, name: str) -> bool:
+def is_in_use(root: str, name: str) -> bool:
     """Whether any process runs from this release: seen by its command line, directory or mapped files."""
     home = os.path.realpath(os.path.join(root, "releases", name)).encode()
     for process in glob.glob("/proc/[0-9]*"):
@@ -105,10 +105,14 @@ def resolve(options: dict[str, Any], record: dict[str, list[str]], live: str | N
     """The release's name; ValueError says what there is instead."""
     name: str = options["name"]
     present = on_disk(options["root"])
-    told = [entry for entry in record["history"] if entry in present and entry not in record["void"]]
-    choice = f"on this host: {', '.join(told) or 'none'}; live: {live or 'none'}"
+    known_releases = [entry for entry in record["history"] if entry in present and entry not in record["void"]]
+    choice = f"on this host: {', '.join(known_releases) or 'none'}; live: {live or 'none'}"
     if name == "previous":
-        before = told[: told.index(live)] if live in told else [entry for entry in told if entry != live]
+        before = (
+            known_releases[: known_releases.index(live)]
+            if live in known_releases
+            else [entry for entry in known_releases if entry != live]
+        )
         if not before:
             raise ValueError(f"no release was live before {live or 'this'} ({choice})")
         name = before[-1]
@@ -116,12 +120,12 @@ def resolve(options: dict[str, Any], record: dict[str, list[str]], live: str | N
         raise ValueError(f"there is no release {name!r} ({choice})")
     if name in record["void"]:
         raise ValueError(f"release {name} is void: it failed its gate ({choice})")
-    if not whole(options["root"], name):
+    if not is_unaltered(options["root"], name):
         raise ValueError(f"release {name} is not what it was built as: its files were altered on this host")
     return name
 
 
-def ordered(history: list[str], name: str, replaces: str) -> list[str]:
+def reorder(history: list[str], name: str, replaces: str) -> list[str]:
     """The history with `name` taken up: right after what it replaces, or where it was when it is gone back to."""
     if replaces and replaces != name:
         return [entry for entry in history if entry not in (name, replaces)] + [replaces, name]
@@ -160,17 +164,17 @@ def main() -> None:
         after = {key: [entry for entry in names if entry != name] for key, names in record.items()}
         pruned: list[str] = []
         if state == "void":
-            after["void"] = [*after["void"], name][-VOIDS:]
-            pruned = [entry for entry in on_disk(root) if entry == name != live and not busy(root, entry)]
+            after["void"] = [*after["void"], name][-MAX_VOID:]
+            pruned = [entry for entry in on_disk(root) if entry == name != live and not is_in_use(root, entry)]
         else:
             present = on_disk(root)
             # Names that are not here any more are of no use; releases that nobody remembers are the oldest.
             known = [entry for entry in present if entry not in (*record["history"], *after["void"], name)]
             known += [entry for entry in record["history"] if entry in present]
-            after["history"] = ordered(known, name, options["replaces"])
-            kept = {name, *options["in_use"], *after["history"][-options["keep"] :]}
-            pruned = [entry for entry in on_disk(root) if entry not in kept and not busy(root, entry)]
-            after["history"] = [entry for entry in after["history"] if entry in kept]
+            after["history"] = reorder(known, name, options["replaces"])
+            to_keep = {name, *options["in_use"], *after["history"][-options["keep"] :]}
+            pruned = [entry for entry in on_disk(root) if entry not in to_keep and not is_in_use(root, entry)]
+            after["history"] = [entry for entry in after["history"] if entry in to_keep]
         moved = state == "current" and live != name
         rewrite = text_of(options["history"]) != canonical(after)
         if not module.check_mode:
@@ -181,7 +185,7 @@ def main() -> None:
             for entry in pruned:
                 shutil.rmtree(os.path.join(root, "releases", entry))
         for entry in after["history"] if state == "current" else []:
-            if entry != name and not whole(root, entry):
+            if entry != name and not is_unaltered(root, entry):
                 module.warn(
                     f"Release {entry}, kept to go back to, was altered on this host and cannot be gone back to."
                 )

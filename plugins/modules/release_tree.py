@@ -1,4 +1,4 @@
-"""Keep a deployed release exactly as it was built: see DOCUMENTATION."""
+"""Install a release, or repair what differs from what was built: see DOCUMENTATION."""
 
 from __future__ import annotations
 
@@ -86,9 +86,9 @@ def install(tree: Tree, archive: tarfile.TarFile) -> None:
         raise
 
 
-def heal(tree: Tree, found: dict[str, str], archive: tarfile.TarFile | None) -> None:
-    """Put right what differs, and nothing else."""
-    for path, wrong in found.items():
+def heal(tree: Tree, differences: dict[str, str], archive: tarfile.TarFile | None) -> None:
+    """Repair what differs, and nothing else."""
+    for path, wrong in differences.items():
         where = os.path.join(tree.home, path.rstrip("/"))
         if wrong in ("not part of the release", "not a regular file", "not a directory"):
             if os.path.isdir(where) and not os.path.islink(where):
@@ -98,7 +98,7 @@ def heal(tree: Tree, found: dict[str, str], archive: tarfile.TarFile | None) -> 
         elif wrong.startswith(("owner", "mode")):
             os.chown(where, 0, 0)
             os.chmod(where, 0o755 if path.endswith("/") else release_mode(path))
-    # Replacing a stray kind, or a wrong owner, may have hidden that the contents differ: so look once more.
+    # A wrong kind or owner may have hidden that the contents differ: compare once more.
     again = tree.differences()
     for path in again:
         if path == MANIFEST:
@@ -126,7 +126,7 @@ def heal(tree: Tree, found: dict[str, str], archive: tarfile.TarFile | None) -> 
 
 
 def refuse_void(options: dict[str, Any], module: AnsibleModule) -> None:
-    """A release that failed its gate is not tried again unasked."""
+    """Refuse a release that failed its gate before, unless it is forced."""
     try:
         with open(options["history"], encoding="utf-8") as stream:
             void = options["name"] in json.load(stream).get("void", [])
@@ -160,36 +160,36 @@ def main() -> None:
     try:
         tree = Tree(options)
         fresh = not os.path.lexists(tree.home)
-        found = {"": "to be installed"} if fresh else tree.differences()
+        differences = {"": "to be installed"} if fresh else tree.differences()
         above = tree.differences_above()
         contents = fresh or any(
             path in tree.files and wrong not in ("not part of the release",) and not wrong.startswith("mode")
-            for path, wrong in found.items()
+            for path, wrong in differences.items()
         )
-        need = bool(found) and contents and not options["archive"] and not module.check_mode
+        need = bool(differences) and contents and not options["archive"] and not module.check_mode
         if above and not module.check_mode and not need:
             for path in above:
                 os.chown(path, 0, 0)
                 os.chmod(path, 0o755)
-        if found and not module.check_mode and not need:
+        if differences and not module.check_mode and not need:
             os.makedirs(os.path.dirname(tree.home), mode=0o755, exist_ok=True)
             with contextlib.ExitStack() as stack:
                 archive = stack.enter_context(tarfile.open(options["archive"])) if options["archive"] else None
                 if fresh and archive:
                     install(tree, archive)
                 else:
-                    heal(tree, found, archive)
+                    heal(tree, differences, archive)
     except (OSError, subprocess.CalledProcessError, tarfile.TarError, KeyError) as problem:
-        module.fail_json(msg=f"Release {options['name']} could not be put right on this host: {problem}")
-    changes = above | {f"{tree.home}/{path}".rstrip("/"): how for path, how in found.items()}
+        module.fail_json(msg=f"Release {options['name']} could not be installed or repaired on this host: {problem}")
+    changes = above | {f"{tree.home}/{path}".rstrip("/"): how for path, how in differences.items()}
     shown = [f"{path} ({wrong})" for path, wrong in above.items()]
-    shown += [f"{path} ({wrong})" if path else f"{options['name']} ({wrong})" for path, wrong in found.items()]
+    shown += [f"{path} ({wrong})" if path else f"{options['name']} ({wrong})" for path, wrong in differences.items()]
     module.exit_json(
-        changed=bool(found or above) and not need,
+        changed=bool(differences or above) and not need,
         paths=[f"{path} ({how})" for path, how in changes.items()],
         live=current_name(options["root"]) == options["name"],
         before=current_name(options["root"]) or "",
-        code_changed=any(not wrong.startswith(("owner", "mode")) for wrong in found.values()),
+        code_changed=any(not wrong.startswith(("owner", "mode")) for wrong in differences.values()),
         need_archive=need,
         diff={"prepared": "".join(f"{tree.home}: {line}\n" for line in shown)},
     )

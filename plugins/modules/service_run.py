@@ -1,4 +1,4 @@
-"""Have a service running what is installed, and see it prove itself: see DOCUMENTATION."""
+"""Start a service and wait until it is healthy: see DOCUMENTATION."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import os
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.service_unit import journal, load_json, run, settled, show, transaction_file
+from ansible.module_utils.service_unit import journal, load_json, run, show, transaction_file, wait_until_healthy
 
 DOCUMENTATION = r"""
 module: service_run
-short_description: Enable and start a service, restart it where asked, and wait until it has proven itself
+short_description: Enable and start a service, restart it where asked, and wait until it is healthy
 description:
-  - Reloads systemd once where it has to. Touches nothing where the service runs already and no restart is due.
-  - It has proven itself once it is active, C(health) exits 0, and the same process stayed for C(settle_s).
-  - An unfinished change (see M(service_files)) means a restart too, and is forgotten once all is well.
+  - Reloads systemd once where needed. Changes nothing where the service runs already and no restart is due.
+  - The service is healthy once it is active, C(health) has exited 0, and the same process has stayed for C(settle_s).
+  - An unfinished change (see M(service_files)) means a restart too, and is complete once the service is healthy.
 options:
   unit: {type: str, required: true, description: "The unit, as hybrid-engine.service."}
   restart: {type: bool, default: false, description: The running process does not know what is installed.}
@@ -24,14 +24,14 @@ options:
     choices: [started, restored]
     default: started
     description: C(restored) is for after a change was taken back. It runs what was there before, if anything was.
-  health: {type: list, elements: str, default: [], description: A command that exits 0 when the service is well.}
-  deadline_s: {type: float, default: 45, description: Seconds until it must be well.}
+  health: {type: list, elements: str, default: [], description: A command that exits 0 when the service is healthy.}
+  deadline_s: {type: float, default: 45, description: Seconds until it must be healthy.}
   settle_s: {type: float, default: 2, description: Seconds for which it must stay so.}
 author: The hybrid-engine authors
 """
 
 EXAMPLES = r"""
-- name: Run it
+- name: Start the service
   service_run:
     unit: example.service
     restart: "{{ applied.restart }}"
@@ -44,10 +44,10 @@ journal: {type: list, elements: str, returned: failure, description: Its last li
 """
 
 
-def told(unit: str, state: dict[str, Any]) -> str:
-    """Why it failed and what it said last."""
+def failure_message(unit: str, state: dict[str, Any]) -> str:
+    """Why it failed, and its last lines."""
     lines = journal(unit, state.get("InvocationID", ""), 15)
-    return f"{unit} did not prove itself: {state['why']}. Its last lines:\n" + "\n".join(lines)
+    return f"{unit} did not get healthy: {state['why']}. Its last lines:\n" + "\n".join(lines)
 
 
 def systemctl(module: AnsibleModule, *argv: str) -> None:
@@ -67,8 +67,8 @@ def restore(module: AnsibleModule, unit: str, options: dict[str, Any]) -> None:
             run("systemctl", "disable", unit)
             module.exit_json(changed=True, healthy=False, was_there=False, pid=0, invocation="")
         systemctl(module, "restart", "--no-block", unit)
-        state = settled(unit, options["health"], options["deadline_s"], options["settle_s"])
-        said = [] if state["healthy"] else journal(unit, state.get("InvocationID", ""), 15)
+        state = wait_until_healthy(unit, options["health"], options["deadline_s"], options["settle_s"])
+        lines = [] if state["healthy"] else journal(unit, state.get("InvocationID", ""), 15)
         module.exit_json(
             changed=True,
             healthy=state["healthy"],
@@ -76,7 +76,7 @@ def restore(module: AnsibleModule, unit: str, options: dict[str, Any]) -> None:
             why=state["why"],
             pid=int(state.get("MainPID", 0)),
             invocation=state.get("InvocationID", ""),
-            journal=said,
+            journal=lines,
         )
     module.exit_json(changed=True)
 
@@ -114,9 +114,9 @@ def main() -> None:
             if "start" in due or "restart" in due:
                 run("systemctl", "reset-failed", unit)
                 systemctl(module, "restart", "--no-block", unit)
-                after = settled(unit, options["health"], options["deadline_s"], options["settle_s"])
+                after = wait_until_healthy(unit, options["health"], options["deadline_s"], options["settle_s"])
                 if not after["healthy"]:
-                    module.fail_json(msg=told(unit, after))
+                    module.fail_json(msg=failure_message(unit, after))
             if "enable" in due:
                 systemctl(module, "enable", unit)
     if pending and not module.check_mode:

@@ -10,7 +10,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.service_changes import present_dropins
-from ansible.module_utils.service_unit import RUN_UNITS, group_id, journal, run, settled, show, user_id
+from ansible.module_utils.service_unit import RUN_UNITS, group_id, journal, run, show, user_id, wait_until_healthy
 from ansible.module_utils.unit_judge import Refused, judge, write_unit
 
 DOCUMENTATION = r"""
@@ -170,7 +170,7 @@ def main() -> None:
             run("systemctl", "daemon-reload")
             run("systemctl", "start", "--no-block", candidate.unit)
             health = candidate.command(options["health"])
-            state = settled(candidate.unit, health, options["deadline_s"], options["settle_s"], **who)
+            state = wait_until_healthy(candidate.unit, health, options["deadline_s"], options["settle_s"], **who)
             if not state["healthy"]:
                 verdict, why = "unhealthy", state["why"]
                 lines = journal(candidate.unit, state.get("InvocationID", ""), 20)

@@ -128,7 +128,7 @@ def test_reason_has_no_journal_and_no_secrets() -> None:
     assert writer.reason("it ended: failed. Its last lines:\nengine\n{}") == "it ended: failed."
     text = writer.reason('systemctl start x: no\n  see wss://me:pw@host/?token=abc\n{"message": "x"}\nback')
     assert text == "systemctl start x: no; see wss://***@host/?token=***; back"
-    assert len(writer.reason("x" * 9999)) == writer.WHY
+    assert len(writer.reason("x" * 9999)) == writer.MAX_REASON
 
 
 def test_table_has_a_row_per_entry_and_the_reason_of_a_failure(tmp_path: Path) -> None:

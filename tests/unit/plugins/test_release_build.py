@@ -184,4 +184,4 @@ def test_wheel_with_a_path_outside_the_tree_is_refused(builder: ModuleType, read
     ],
 )
 def test_history_order(record: ModuleType, history: list[str], name: str, replaces: str, after: list[str]) -> None:
-    assert record.ordered(history, name, replaces) == after
+    assert record.reorder(history, name, replaces) == after
