@@ -1,5 +1,5 @@
-# Says what this host is, one KEY=value a line. Plain sh and nothing but what a minimal Debian has, because a host
-# without Python must still get its answer. It only reads.
+# Prints the host's properties, one KEY=value a line. Plain sh and the tools of a minimal Debian, because it must also
+# run on a host without Python. It only reads.
 say() { printf '%s=%s\n' "$1" "$2"; }
 
 say uid "$(id -u)"
@@ -26,7 +26,7 @@ say bus "$(test -S /run/dbus/system_bus_socket && echo yes || echo no)"
 say cgroup2 "$(awk '$0 ~ / - cgroup2 / { print $5; exit }' /proc/self/mountinfo)"
 say controllers "$(cat "$(awk '$0 ~ / - cgroup2 / { print $5; exit }' /proc/self/mountinfo)/cgroup.controllers" 2>/dev/null)"
 say psi "$(test -r /proc/pressure/cpu && echo yes || echo no)"
-# Who holds the lock of the proofs, if anybody does; the file stays behind. Trying the lock would take it for a moment.
+# The holder of the proofs' lock, if any; the file itself stays. Trying the lock would take it for a moment.
 lock=/run/hybrid-proofs/lock
 if [ -e "$lock" ] && grep -q "FLOCK.* $(printf '%02x:%02x:%s' $(stat -c '%Hd %Ld %i' "$lock")) " /proc/locks; then
     say proof "$(head -n 1 "$lock")"

@@ -51,7 +51,7 @@ def test_installed_browser_is_kept(bare: Path) -> None:
 def test_missing_browser_is_installed(bare: Path) -> None:
     apt_get(bare, f"touch {bare}/chromium; chmod 755 {bare}/chromium; echo 'Setting up chromium'")
     done = make_browser(bare)
-    assert (done.returncode, done.stdout) == (0, "installing chromium, to look at the report in\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, "installing chromium, to test the report in a browser\n"), done.stderr
     update, install = (bare.parent / "log").read_text().splitlines()
     assert "apt-get update" in update
     assert install == "noninteractive apt-get install -y -qq --no-install-recommends chromium"
