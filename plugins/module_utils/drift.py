@@ -172,27 +172,30 @@ def _systemd(path: str, deployed: set[str], recorder: str, source: str) -> Itera
 def _release(history: Sequence[Entry]) -> Iterator[Difference]:
     """Compare the live release with what was built and compiled."""
     home = os.path.realpath(CURRENT)
-    source = describe(origin(history, CURRENT, home))
-    files: dict[str, str] = _json(f"{home}/{MANIFEST}").get("files", {})
-    if not files:
-        yield Difference("release contents", f"{home} is no release: it has no {MANIFEST} ({source})")
-        return
-    if not home.endswith(f"-{content_digest(files)[:12]}"):
-        yield Difference("release contents", f"{home}/{MANIFEST} does not list what the release's name says ({source})")
-    compiled = {path: sha for path, sha in _json(f"{home}/{BYTECODE}").get("files", {}).items() if sha}
-    found = release_differences(home, {MANIFEST: None, BYTECODE: None, **files, **compiled})
-    for path, wrong in sorted(found.items()):
+    source = f"in {home} ({describe(origin(history, CURRENT, home))})"
+    found = compare_release(home)
+    if found is None:
+        yield Difference("release contents", f"{MANIFEST} is missing, or lists another release, {source}")
+    for path, wrong in sorted((found or {}).items()):
         if wrong not in ("altered", "missing"):
-            yield Difference("release ownership", f"{path or home}: {wrong}, in {home} ({source})")
-        elif path in files:
-            gone = " (it is missing)" if wrong == "missing" else ""
-            yield Difference("release contents", f"{path} is not as it was built{gone}, in {home} ({source})")
+            yield Difference("release ownership", f"{path}: {wrong}, {source}")
+        elif path.endswith(".pyc"):
+            yield Difference("release bytecode", f"{path} is not as it was compiled, {source}")
         else:
-            yield Difference("release bytecode", f"{path} is not as it was compiled, in {home} ({source})")
+            yield Difference("release contents", f"{path} is not as it was built, but {wrong}, {source}")
     for path in (os.path.dirname(RELEASES), RELEASES, REMEMBERED):
         if wrong := directory_difference(path):
             text = f"{path}: {wrong} where root's 0755 belongs: others could replace a release"
             yield Difference("release directories", text)
+
+
+def compare_release(home: str) -> dict[str, str] | None:
+    """As release_differences, by the release's own records; None where its manifest does not belong to its name."""
+    files: dict[str, str] = _json(f"{home}/{MANIFEST}").get("files", {})
+    if not home.endswith(f"-{content_digest(files)[:12]}"):
+        return None
+    compiled = {path: sha for path, sha in _json(f"{home}/{BYTECODE}").get("files", {}).items() if sha}
+    return release_differences(home, {MANIFEST: None, BYTECODE: None, **files, **compiled})
 
 
 def release_differences(home: str, wanted: Mapping[str, str | None]) -> dict[str, str]:
@@ -283,8 +286,8 @@ def _process(history: Sequence[Entry], unit: str) -> Iterator[Difference]:
         yield Difference("running", f"{unit} does not run: see journalctl -u {unit} ({source})")
         return
     status = dict(line.split(":", 1) for line in _text(f"/proc/{pid}/status").splitlines() if ":" in line)
-    for rule, key, number in (("user", "Uid", _user_id(name)), ("group", "Gid", _group_id(name))):
-        actual = status.get(key, "").split()
+    for rule, key in (("user", "Uid"), ("group", "Gid")):
+        actual, number = status.get(key, "").split(), _id(name, rule)
         if actual != [number] * 4 or number == "0":
             text = f"the process runs as {rule} {' '.join(actual)} where {name} ({number}) belongs ({source})"
             yield Difference(rule, text)
@@ -354,16 +357,10 @@ def _parent(pid: int) -> int:
     return int(fields[1]) if len(fields) > 1 else 0
 
 
-def _user_id(name: str) -> str:
+def _id(name: str, kind: str) -> str:
+    """A user's or a group's number as text."""
     try:
-        return str(pwd.getpwnam(name).pw_uid)
-    except KeyError:
-        return "missing"
-
-
-def _group_id(name: str) -> str:
-    try:
-        return str(grp.getgrnam(name).gr_gid)
+        return str(pwd.getpwnam(name).pw_uid if kind == "user" else grp.getgrnam(name).gr_gid)
     except KeyError:
         return "missing"
 

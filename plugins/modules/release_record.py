@@ -10,7 +10,8 @@ import shutil
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.release_layout import NAME, canonical, current_name, recomputed_digest
+from ansible.module_utils.drift import compare_release
+from ansible.module_utils.release_layout import NAME, canonical, current_name
 from ansible.module_utils.service_unit import write
 
 DOCUMENTATION = r"""
@@ -80,11 +81,9 @@ def on_disk(root: str) -> list[str]:
 
 
 def is_unaltered(root: str, name: str) -> bool:
-    """Whether a release's files are those that gave it its name."""
-    try:
-        return bool(recomputed_digest(os.path.join(root, "releases", name))[:12] == name[-12:])
-    except (OSError, ValueError, KeyError):
-        return False
+    """Whether a release's files are those that it was built and compiled with, whoever owns them."""
+    differences = compare_release(os.path.realpath(os.path.join(root, "releases", name)))
+    return differences is not None and all(how.startswith(("owner", "mode")) for how in differences.values())
 
 
 def is_in_use(root: str, name: str) -> bool:

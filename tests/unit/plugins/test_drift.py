@@ -156,7 +156,7 @@ def _owned_by_root(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def of_release(home: Path) -> list[tuple[str, str]]:
     history, _ = drift.read_history(str(home.parent / "HISTORY"))
-    found = [(rule, text.replace(f", in {home} ", " ")) for rule, text in drift._release(history)]
+    found = [(rule, text.replace(f", in {home}", "")) for rule, text in drift._release(history)]
     return [(rule, text) for rule, text in found if rule != "release directories"]
 
 
@@ -172,9 +172,9 @@ def test_each_altered_file_of_a_release_is_named(release: Path) -> None:
     (release / "lib/link").symlink_to("json.py")
     source = SOURCE.replace("line 1", "line 2")
     assert of_release(release) == [
-        ("release contents", f"bin/hybrid-engine is not as it was built (it is missing) {source}"),
+        ("release contents", f"bin/hybrid-engine is not as it was built, but missing {source}"),
         ("release bytecode", f"lib/hybrid_engine/__pycache__/model.pyc is not as it was compiled {source}"),
-        ("release contents", f"lib/hybrid_engine/model.py is not as it was built {source}"),
+        ("release contents", f"lib/hybrid_engine/model.py is not as it was built, but altered {source}"),
         ("release ownership", f"lib/json.py: not part of the release {source}"),
         ("release ownership", f"lib/link: not part of the release {source}"),
     ]
@@ -186,10 +186,10 @@ def test_release_with_a_forged_manifest_is_drift(release: Path) -> None:
     manifest["files"]["lib/hybrid_engine/model.py"] = hashlib.sha256(b"other").hexdigest()
     (release / "release.json").write_text(json.dumps(manifest))
     ((_, text),) = of_release(release)
-    assert "release.json does not list what the release's name says" in text
+    assert text.startswith("release.json is missing, or lists another release")
     (release / "release.json").unlink()
     ((_, text),) = of_release(release)
-    assert "is no release" in text
+    assert text.startswith("release.json is missing, or lists another release")
 
 
 def test_release_file_with_another_mode_is_drift(release: Path) -> None:
