@@ -1,7 +1,7 @@
-"""Watches the street: signals, heartbeat, watchdog, reload, and how the run ends.
+"""The main thread of a run: signals, heartbeat, watchdog, reload, overload, and how the run ends.
 
-The main thread does nothing but watch. Signal handlers set flags and wake it. What ends the run early is raised here,
-after the street was drained as for a stop.
+The stages do the work in their own threads; this thread only watches them. Signal handlers set flags and wake it. What
+ends the run early is raised here, after the pipeline was drained as for a stop.
 """
 
 import faulthandler
@@ -16,17 +16,16 @@ from pathlib import Path
 
 from hybrid_engine.config.load import KEYS, Config
 from hybrid_engine.pipeline import Pipeline
-from hybrid_engine.pressure import Pressure
-from hybrid_engine.runtime import log as journal
+from hybrid_engine.pressure import PressureMonitor
 from hybrid_engine.runtime.clock import now_ms
-from hybrid_engine.runtime.errors import ConfigError, EngineError, Exit, OverloadError, StorageError
-from hybrid_engine.runtime.log import Logger
-from hybrid_engine.runtime.release import this_release
+from hybrid_engine.runtime.errors import ConfigError, EngineError, ExitCode, OverloadError, StorageError
+from hybrid_engine.runtime.log import Logger, set_level
+from hybrid_engine.runtime.release import read_release
 from hybrid_engine.runtime.systemd import Notifier
 from hybrid_engine.stages.adapter import ExecutionAdapter
-from hybrid_engine.stages.channel import BEAT_S
-from hybrid_engine.stages.strategy import load
-from hybrid_engine.storage.database import Locked
+from hybrid_engine.stages.channel import HEARTBEAT_S
+from hybrid_engine.stages.strategy import load_strategy
+from hybrid_engine.storage.database import DatabaseLocked
 from hybrid_engine.storage.store import RunInfo, Store
 
 PING_EVERY_S = 0.5
@@ -35,29 +34,29 @@ log = Logger("hybrid_engine")
 
 
 class Engine:
-    """One run. `adapter` executes its orders; `reload` re-reads the configuration (SIGHUP), may raise ConfigError."""
+    """One run. `adapter` executes its orders; `reload` re-reads the configuration (SIGHUP), or raises ConfigError."""
 
     def __init__(self, config: Config, adapter: ExecutionAdapter, reload: Callable[[], Config]) -> None:
         self._config = config
         self._adapter = adapter
         self._reload = reload
-        self._pressure = Pressure(config.settings.engine)
-        # Not an Event: a signal handler runs in the thread that waits, which may hold the Event's lock just then.
-        self._wakes: queue.SimpleQueue[None] = queue.SimpleQueue()
-        self._stop_asked = False
-        self._reload_asked = False
+        self._pressure = PressureMonitor(config.settings.engine)
+        # Not an Event: a signal handler runs in the waiting thread, which may hold the Event's lock at that moment.
+        self._wakeups: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._stop_requested = False
+        self._reload_requested = False
         self._notifier = Notifier()
         self._next_ping = 0.0
         self._ping_every_s = min(PING_EVERY_S, (self._notifier.watchdog_s or PING_EVERY_S) / 3)
 
     def run(self) -> None:
-        """Until a stop, `run_seconds`, or the end of a replay. Raises EngineError, or a bug's own exception."""
-        faulthandler.enable()  # systemd's watchdog sends SIGABRT: the journal gets every thread's stack
+        """Run until a stop, `run_seconds`, or the end of a replay. Raises EngineError, or the exception of a bug."""
+        faulthandler.enable()  # systemd's watchdog sends SIGABRT: every thread's stack is printed to the journal
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._on_signal)
         settings = self._config.settings
-        journal.set_level(settings.engine.log_level)
-        release = this_release()
+        set_level(settings.engine.log_level)
+        release = read_release()
         info = RunInfo(
             release.version,
             release.digest,
@@ -67,8 +66,8 @@ class Engine:
             settings.engine.sample_every,
         )
         log.info("engine starting", **info._asdict(), release_name=release.name, config=str(self._config.path))
-        strategy = load(settings.engine)
-        began = time.monotonic()
+        strategy = load_strategy(settings.engine)
+        start = time.monotonic()
         store = self._open_store(info)
         if store is None:
             return
@@ -76,14 +75,14 @@ class Engine:
         failure: BaseException | None = None
         try:
             pipeline = Pipeline(self._config, store, strategy, self._adapter, self._wake)
-            # A hand-over makes more than the 700 objects after which Python looks for garbage, and none of it is cyclic
-            # (measured: an eighth of the CPU).
+            # One batch creates more than the 700 objects after which Python collects garbage, and none of them is in a
+            # cycle (measured: an eighth of the CPU time).
             gc.freeze()
             gc.set_threshold(20_000)
-            log.info("ready", run_id=store.run_id, after_s=round(time.monotonic() - began, 3))
+            log.info("ready", run_id=store.run_id, after_s=round(time.monotonic() - start, 3))
             self._notifier.ready("running")
             self._watch(pipeline)
-        except BaseException as error:  # noqa: BLE001 - raised again below, when the street is drained
+        except BaseException as error:  # noqa: BLE001 - raised again below, once the pipeline is drained
             failure = error
         self._notifier.stopping()
         if pipeline is not None:
@@ -91,6 +90,7 @@ class Engine:
             unstored = pipeline.drain(lambda: self._ping(pipeline))
             if unstored is not None:
                 log.error(str(unstored))
+            # A stage may have failed during the drain. Of a storage failure, `unstored` says more.
             late = pipeline.failure
             failure = failure or (unstored or late if late is None or isinstance(late, StorageError) else late)
         self._finish(store, pipeline, failure)
@@ -99,25 +99,28 @@ class Engine:
 
     def _on_signal(self, number: int, _frame: object) -> None:
         if number == signal.SIGHUP:
-            self._reload_asked = True
+            self._reload_requested = True
         else:
-            self._stop_asked = True
+            self._stop_requested = True
         self._wake()
 
     def _wake(self) -> None:
-        self._wakes.put(None)
+        self._wakeups.put(None)
 
     def _sleep(self, seconds: float) -> None:
         with suppress(queue.Empty):
-            self._wakes.get(timeout=seconds)
+            self._wakeups.get(timeout=seconds)
 
     def _open_store(self, info: RunInfo) -> Store | None:
-        """Open the store, paced: a lock is waited for, other trouble is retried. None when a stop was asked for."""
+        """Open the store. A lock is waited for, other failures are retried. None when a stop was requested meanwhile.
+
+        Raises OverloadError after `overload_after_s` of locks, StorageError after `storage_deadline_s` of failures.
+        """
         engine = self._config.settings.engine
         path = Path(self._config.settings.app.db_path)
-        began = time.monotonic()
-        complained = False
-        while not self._stop_asked:
+        start = time.monotonic()
+        logged = False
+        while not self._stop_requested:
             store: Store | None = None
             error: Exception
             try:
@@ -125,7 +128,7 @@ class Engine:
                 store.begin_run(info, now_ms())
                 log.info("store verified", path=str(path), run_id=store.run_id, **store.pragmas)
                 return store
-            except Locked as locked:
+            except DatabaseLocked as locked:
                 error, deadline_s = locked, engine.overload_after_s
                 final: EngineError = OverloadError(f"{locked}; since {deadline_s:g} s")
             except StorageError as storage:
@@ -133,16 +136,16 @@ class Engine:
                 final = StorageError(f"{storage}; since {deadline_s:g} s")
             if store is not None:
                 store.close()
-            if not complained:
+            if not logged:
                 log.warn("cannot open the database, trying again", error=str(error), deadline_s=deadline_s)
-                complained = True
-            if time.monotonic() - began >= deadline_s:
+                logged = True
+            if time.monotonic() - start >= deadline_s:
                 raise final from error
-            self._sleep(BEAT_S)
+            self._sleep(HEARTBEAT_S)
         return None
 
     def _watch(self, pipeline: Pipeline) -> None:
-        """Returns when the run is over; raises what ended it early."""
+        """Return when the run is over; raise what ends it early."""
         engine = self._config.settings.engine
         now = time.monotonic()
         next_heartbeat = now + engine.heartbeat_interval_secs
@@ -150,50 +153,50 @@ class Engine:
         while True:
             now = time.monotonic()
             self._ping(pipeline)
-            pipeline.one_cpu.gather()
-            self._look_at_pressure(pipeline, now)
+            pipeline.cpu_affinity.pin_threads()
+            self._check_pressure(pipeline, now)
             if now >= next_heartbeat:
                 self._heartbeat(pipeline)
                 next_heartbeat = max(next_heartbeat + engine.heartbeat_interval_secs, now)
-            if self._reload_asked:
-                self._reload_asked = False
+            if self._reload_requested:
+                self._reload_requested = False
                 self._apply_reload(pipeline)
             if pipeline.failure is not None:
                 raise pipeline.failure
-            # A replay ends by itself: then the street runs dry in its own time, since nobody asked it to hurry.
-            if self._stop_asked or now >= ends or not pipeline.persist.is_alive():
+            # At the end of a replay the stages end by themselves, and there is no deadline for that.
+            if self._stop_requested or now >= ends or not pipeline.persist.is_alive():
                 return
             self._check_overload(pipeline)
-            self._sleep(max(0.0, min(BEAT_S, ends - now, next_heartbeat - now)))
+            self._sleep(max(0.0, min(HEARTBEAT_S, ends - now, next_heartbeat - now)))
 
     def _ping(self, pipeline: Pipeline) -> None:
         now = time.monotonic()
         if now < self._next_ping:
             return
         self._next_ping = now + self._ping_every_s
-        stuck = pipeline.stuck
-        if stuck:
-            # No ping: if it lasts, systemd kills the process, and SIGABRT prints every thread's stack.
-            self._notifier.status(f"stuck: {', '.join(stuck)}")
+        stuck_stages = pipeline.stuck_stages
+        if stuck_stages:
+            # No ping: if this lasts, systemd ends the process with SIGABRT, which prints every thread's stack.
+            self._notifier.status(f"stuck: {', '.join(stuck_stages)}")
         else:
             self._notifier.watchdog()
 
     def _heartbeat(self, pipeline: Pipeline) -> None:
         pipeline.admission.close_gaps(now_ms())
-        fields = pipeline.report()
-        log.info("HEARTBEAT", **fields, **self._pressure.report())
+        fields = pipeline.heartbeat_fields()
+        log.info("HEARTBEAT", **fields, **self._pressure.heartbeat_fields())
         source, stored, dropped = fields["source"] or "no source", fields["ticks_stored"], fields["dropped"]
         self._notifier.status(f"{self._config.settings.mode} {source}: {stored} ticks stored, {dropped} dropped")
 
-    def _look_at_pressure(self, pipeline: Pipeline, now: float) -> None:
+    def _check_pressure(self, pipeline: Pipeline, now: float) -> None:
         before = self._pressure.sample_every
-        decision = self._pressure.look(now)
+        decision = self._pressure.check(now)
         if decision is None:
             return
         in_force, received = self._pressure.sample_every, None
         if in_force != before:
-            # No tick is lost: the count starts anew with the next trade, at this `received`.
-            received = pipeline.admission.resample(in_force, self._config.settings.engine.admit_wait_ms, now_ms())
+            # No tick is lost: the sampling count restarts with the next trade, at this `received`.
+            received = pipeline.admission.set_sampling(in_force, self._config.settings.engine.admit_wait_ms, now_ms())
         write = log.error if decision["action"] == "ABORT" else log.warn
         write("pressure decision", **decision, current_sample_every=in_force, received=received)
 
@@ -202,11 +205,11 @@ class Engine:
         if pipeline.blocked_s() >= limit_s:
             raise OverloadError(f"commits were blocked by a lock on the database for {limit_s:g} s")
         if pipeline.persist.failing_since is not None:
-            return  # a full or broken disk fills the house too; it has its own deadline and its own code
-        if pipeline.stuck and self._notifier.watchdog_s is not None:
-            return  # so does a hang: the watchdog ends it, with every thread's stack
-        if pipeline.admission.evicting_for() >= limit_s:
-            raise OverloadError(f"the house was full: ticks were dropped in every second of {limit_s:g} s")
+            return  # a full or broken disk fills the tick buffer too, but has its own deadline and exit code
+        if pipeline.stuck_stages and self._notifier.watchdog_s is not None:
+            return  # so does a stage that hangs: the watchdog ends that, and every thread's stack is printed
+        if pipeline.admission.dropping_for_s() >= limit_s:
+            raise OverloadError(f"the tick buffer stayed full: ticks were dropped in every second of {limit_s:g} s")
 
     def _apply_reload(self, pipeline: Pipeline) -> None:
         self._notifier.reloading()
@@ -218,38 +221,39 @@ class Engine:
             return
         old, values = self._config.values, new.values
         changed = [name for name in KEYS if old[name] != values[name]]
-        now = [name for name in changed if KEYS[name].metadata["reloadable"]]
-        later = [name for name in changed if name not in now]
+        reloadable = [name for name in changed if KEYS[name].metadata["reloadable"]]
+        restart_needed = [name for name in changed if name not in reloadable]
         if new.sources != self._config.sources:
-            later.append(self._config.settings.engine.sources_file)
-        taken = {name.removeprefix("engine."): values[name] for name in now}
-        engine = replace(self._config.settings.engine, **taken)
+            restart_needed.append(self._config.settings.engine.sources_file)
+        updates = {name.removeprefix("engine."): values[name] for name in reloadable}
+        engine = replace(self._config.settings.engine, **updates)
         self._config = replace(self._config, settings=replace(self._config.settings, engine=engine))
-        journal.set_level(engine.log_level)
+        set_level(engine.log_level)
         self._pressure.reload(engine)
         in_force = self._pressure.sample_every
         received = pipeline.reload(engine, in_force)
-        log.info("reloaded", received=received, sample_every=in_force, changed=now)
-        if later:
-            log.warn("these changes need a restart", keys=later)
+        log.info("reloaded", received=received, sample_every=in_force, changed=reloadable)
+        if restart_needed:
+            log.warn("these changes need a restart", keys=restart_needed)
         self._notifier.ready("running")
 
     def _finish(self, store: Store, pipeline: Pipeline | None, failure: BaseException | None) -> None:
-        code = failure.code if isinstance(failure, EngineError) else Exit.BUG if failure else Exit.COMPLETE
+        code = failure.code if isinstance(failure, EngineError) else ExitCode.BUG if failure else ExitCode.COMPLETE
         if pipeline is not None:
-            log.info("FINAL METRICS", **pipeline.report(), **self._pressure.report(), exit_code=int(code))
+            fields = {**pipeline.heartbeat_fields(), **self._pressure.heartbeat_fields()}
+            log.info("FINAL METRICS", **fields, exit_code=int(code))
             if pipeline.persist.is_alive():
-                return  # it still holds the connection; the process ends without it
-        for tries_left in (2, 1, 0):
+                return  # persist still uses the connection; the process ends without closing it
+        for attempts_left in (2, 1, 0):
             try:
                 store.end_run(int(code), now_ms())
                 break
-            except (Locked, StorageError) as error:
-                if tries_left and isinstance(error, Locked):
-                    continue  # it has waited for the lock already
+            except (DatabaseLocked, StorageError) as error:
+                if attempts_left and isinstance(error, DatabaseLocked):
+                    continue  # each attempt waits for the lock
                 log.warn("the run's end could not be written; the next start will call it a crash", error=str(error))
                 break
         try:
             store.close()
-        except (Locked, StorageError) as error:
+        except (DatabaseLocked, StorageError) as error:
             log.warn("the database did not close", error=str(error))

@@ -1,4 +1,4 @@
-"""The street: four stages on three channels, how it starts and how it runs dry."""
+"""The pipeline: four stages connected by three channels, how they start and how they drain at a stop."""
 
 import time
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from hybrid_engine.config.load import Config
 from hybrid_engine.config.settings import EngineSettings
-from hybrid_engine.domain.counters import FeedState, StageCounters, report
+from hybrid_engine.domain.counters import FeedState, StageCounters, heartbeat_fields
 from hybrid_engine.ingest.stage import IngestStage
 from hybrid_engine.runtime.clock import now_ms
 from hybrid_engine.runtime.cpu_affinity import CpuAffinity
@@ -14,24 +14,27 @@ from hybrid_engine.runtime.errors import StorageError
 from hybrid_engine.runtime.log import Logger
 from hybrid_engine.stages.adapter import ExecutionAdapter
 from hybrid_engine.stages.admission import AdmissionQueue
-from hybrid_engine.stages.channel import BEAT_S, Channel
+from hybrid_engine.stages.channel import HEARTBEAT_S, Channel
 from hybrid_engine.stages.execution import ExecutionStage
 from hybrid_engine.stages.persist import PersistStage
-from hybrid_engine.stages.risk import RiskBook
+from hybrid_engine.stages.risk import ExposureLimiter
 from hybrid_engine.stages.stage import Stage
 from hybrid_engine.stages.strategy import Strategy, StrategyStage
 from hybrid_engine.storage.store import Store
 
-# A stop: what waits is drained for so long, then the rest of it is dropped; then what was admitted has so long to be
-# stored. Giving up takes another 1.4 s while the database is locked, and TimeoutStopSec=10 has to come after it all.
+# At a stop the waiting ticks are drained for DRAIN_S, then the rest of them is dropped; what was admitted then has
+# STORE_S to be stored. While the database is locked, giving up takes another 1.4 s. TimeoutStopSec=10 must be longer.
 DRAIN_S = 5.0
-LAST_S = 2.0
+STORE_S = 2.0
 
 log = Logger("hybrid_engine")
 
 
 class Pipeline:
-    """Wired and started at once; `wake` is called when a stage ends. Raises ConfigError (a replay that cannot be)."""
+    """Creates the stages and starts them; `wake` is called when a stage ends.
+
+    Raises ConfigError for a replay that cannot be done, and OverloadError when its database stays locked.
+    """
 
     def __init__(
         self, config: Config, store: Store, strategy: Strategy, adapter: ExecutionAdapter, wake: Callable[[], None]
@@ -47,21 +50,23 @@ class Pipeline:
             first_tick_id=first_tick,
             first_gap_id=first_gap,
         )
-        signals, rows = Channel(settings.channels.signal, lazy=True), Channel(settings.channels.persist)
+        signals, rows = Channel(settings.channels.signal, wake_when_empty=True), Channel(settings.channels.persist)
         self.ingest = self._make_ingest(config, store, wake)
         self.persist = PersistStage(store, self.admission, rows, self.counters, self.feed, engine, wake)
         self.stages: tuple[Stage, ...] = (
             self.ingest,
             StrategyStage(strategy, self.admission, signals, self.counters, wake),
-            ExecutionStage(settings.mode, adapter, RiskBook(settings.risk_caps), signals, rows, self.counters, wake),
+            ExecutionStage(
+                settings.mode, adapter, ExposureLimiter(settings.risk_caps), signals, rows, self.counters, wake
+            ),
             self.persist,
         )
         for stage in reversed(self.stages):
             stage.start()
-        self.one_cpu = CpuAffinity(self.stages)
+        self.cpu_affinity = CpuAffinity(self.stages)
 
     def _make_ingest(self, config: Config, store: Store, wake: Callable[[], None]) -> IngestStage:
-        # Each mode imports what it needs: SYNTHETIC and REPLAY load no network code at all.
+        # Each mode imports what it needs: SYNTHETIC and REPLAY load no network code.
         settings, engine = config.settings, config.settings.engine
         if engine.ingest_mode == "SYNTHETIC":
             from hybrid_engine.ingest.synthetic import SyntheticIngest
@@ -78,42 +83,42 @@ class Pipeline:
 
     @property
     def failure(self) -> BaseException | None:
-        """What ended a stage early; of several, the one nearest to the source."""
+        """The exception that ended a stage early; of several, that of the stage nearest to the sources."""
         return next((stage.failure for stage in self.stages if stage.failure is not None), None)
 
     @property
-    def stuck(self) -> list[str]:
+    def stuck_stages(self) -> list[str]:
         """Names of the stages that have shown no sign of life for too long."""
         return [stage.name for stage in self.stages if stage.stuck]
 
-    def report(self) -> dict[str, object]:
-        """The fields of HEARTBEAT and FINAL METRICS, the books among them taken at one moment."""
-        return report(self.admission.snapshot(), self.counters, self.feed)
+    def heartbeat_fields(self) -> dict[str, object]:
+        """The log fields of HEARTBEAT and FINAL METRICS; the terms of the accounting are of one moment."""
+        return heartbeat_fields(self.admission.snapshot(), self.counters, self.feed)
 
     def blocked_s(self) -> float:
-        """Seconds for which commits have met a lock, 0 while they pass."""
+        """For how many seconds every commit has met a lock; 0 while commits succeed."""
         since = self.persist.blocked_since
         return 0.0 if since is None else time.monotonic() - since
 
     def reload(self, engine: EngineSettings, sample_every: int) -> int:
-        """Take over the reloadable settings, losing no tick; `sample_every` is what pressure makes of theirs.
+        """Apply the reloadable settings without losing a tick; `sample_every` is the sampling under pressure.
 
-        Returns `received` where the sampling count restarts.
+        Returns `received` at the moment when the sampling count restarts.
         """
         self.ingest.settings = self.persist.settings = engine
-        return self.admission.resample(sample_every, engine.admit_wait_ms, now_ms())
+        return self.admission.set_sampling(sample_every, engine.admit_wait_ms, now_ms())
 
-    def drain(self, alive: Callable[[], None]) -> StorageError | None:
-        """Stop ingest and run dry within DRAIN_S + LAST_S, calling `alive` meanwhile.
+    def drain(self, heartbeat: Callable[[], None]) -> StorageError | None:
+        """Stop ingest and let the stages finish within DRAIN_S + STORE_S, calling `heartbeat` meanwhile.
 
-        Returns the error of admitted ticks that could not be stored, None when every one was.
+        Returns a StorageError when admitted ticks could not be stored, else None.
         """
-        began = time.monotonic()
+        start = time.monotonic()
         self.ingest.stop()
-        if not self._ran_dry(began + DRAIN_S, alive):
+        if not self._wait_for_end(start + DRAIN_S, heartbeat):
             dropped = self.admission.drop_waiting(now_ms())
             log.warn("the drain took too long, what waited is dropped", dropped=dropped)
-            if not self._ran_dry(began + DRAIN_S + LAST_S, alive):
+            if not self._wait_for_end(start + DRAIN_S + STORE_S, heartbeat):
                 self.persist.give_up.set()
                 self.persist.join(1.0)
         unstored = self.admission.snapshot().admitted - self.counters.ticks_stored
@@ -123,12 +128,12 @@ class Pipeline:
         why = f": {cause}" if cause else ""
         return StorageError(f"{unstored} admitted ticks could not be stored before the stop had to end{why}")
 
-    def _ran_dry(self, deadline: float, alive: Callable[[], None]) -> bool:
-        """Whether everything ended in time that still can. What is in front of a stage that failed never will."""
+    def _wait_for_end(self, deadline: float, heartbeat: Callable[[], None]) -> bool:
+        """Whether the stages ended in time. Not waited for: those in front of a failed stage, which never end."""
         while self.persist.is_alive() and time.monotonic() < deadline:
-            alive()
+            heartbeat()
             failed = [stage.failure is not None for stage in self.stages]
             if any(failed) and not any(stage.is_alive() for stage in self.stages[failed.index(True) :]):
                 return True
-            self.persist.join(min(BEAT_S, 0.02))
+            self.persist.join(min(HEARTBEAT_S, 0.02))
         return not self.persist.is_alive()

@@ -1,1 +1,1 @@
-"""The configuration: loading it, its keys and defaults, and the sources file."""
+"""The configuration: its keys and defaults, the loader, and the sources file."""

@@ -1,7 +1,6 @@
-"""Reads the configuration: defaults < file < environment < command line; unknown keys are refused.
+"""Loads the configuration: defaults < file < environment < command line. Unknown keys are refused.
 
-Every refusal is a ConfigError with one line: the file (or variable, or option), the key, what was found, and what is
-allowed.
+Every refusal is a ConfigError of one line: the file (or variable, or option), the key, its value, and what is allowed.
 """
 
 import hashlib
@@ -26,7 +25,7 @@ ENV_PREFIX = "HYBRID_ENGINE__"
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """Settings in force: `origins` says per key where its value came from, `sources` are best first."""
+    """The configuration in force: `origins` says for each key where its value comes from; `sources` are best first."""
 
     settings: Settings
     origins: dict[str, str]
@@ -35,38 +34,38 @@ class Config:
 
     @property
     def values(self) -> dict[str, Any]:
-        """Every key, dotted, with its value."""
+        """The value of every key, by dotted name."""
         return dict(_leaves(self.settings))
 
     @property
     def digest(self) -> str:
-        """sha256 of the canonical effective config, without what arming LIVE changes."""
+        """sha256 of the canonical effective config, without the keys that arming LIVE changes."""
         body: dict[str, Any] = {k: v for k, v in self.values.items() if k not in NOT_IN_DIGEST}
         body["sources"] = [source.as_dict() for source in self.sources]
         return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def schema(cls: type = Settings, prefix: str = "") -> Iterator[tuple[str, "Field[Any]"]]:
-    """Every key there is, dotted, with its dataclass field."""
+def _list_keys(cls: type = Settings, prefix: str = "") -> Iterator[tuple[str, "Field[Any]"]]:
+    """Every key, by dotted name, with its dataclass field."""
     for item in fields(cls):
         if isinstance(item.type, type) and is_dataclass(item.type):
-            yield from schema(item.type, f"{prefix}{item.name}.")
+            yield from _list_keys(item.type, f"{prefix}{item.name}.")
         else:
             yield f"{prefix}{item.name}", item
 
 
-KEYS = dict(schema())
+KEYS = dict(_list_keys())
 
 
-def load(
+def load_config(
     path: Path | None = None,
     overrides: Mapping[str, str] | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> Config:
-    """The configuration in force.
+    """Load the configuration.
 
-    `path` None means the default file, which may be missing; a named one may not. `overrides` are command-line values
-    by dotted key. Raises ConfigError.
+    `path` None means the default file, which may be missing; a named file may not. `overrides` are command-line values
+    by dotted key; `environ` replaces os.environ. Raises ConfigError.
     """
     values = {name: item.default for name, item in KEYS.items()}
     assert MISSING not in values.values()
@@ -74,24 +73,24 @@ def load(
     file = DEFAULT_PATH if path is None else path
     if path is not None or _exists(file):
         for name, value in _flatten(read_toml(file), str(file)).items():
-            values[name] = _checked(f"{file}: {name}", KEYS[name], value)
+            values[name] = _check_value(f"{file}: {name}", KEYS[name], value)
             origins[name] = str(file)
     environ = os.environ if environ is None else environ
     for variable in sorted(v for v in environ if v.startswith(ENV_PREFIX)):
         name = variable.removeprefix(ENV_PREFIX).lower().replace("__", ".")
         _refuse_unknown(name, f"environment: {variable}")
-        values[name] = _parsed(f"environment: {variable}", KEYS[name], environ[variable])
+        values[name] = _parse_text(f"environment: {variable}", KEYS[name], environ[variable])
         origins[name] = f"environment {variable}"
     for name, text in (overrides or {}).items():
-        values[name] = _parsed(f"command line: {name}", KEYS[name], text)
+        values[name] = _parse_text(f"command line: {name}", KEYS[name], text)
         origins[name] = "command line"
     settings = _build(Settings, values)
-    sources = _cross_checks(settings, file)
+    sources = _check_combinations(settings, file)
     return Config(settings, origins, sources, file)
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The parsed file. Raises ConfigError when it cannot be read or is not TOML."""
+    """The content of a TOML file. Raises ConfigError when it cannot be read or parsed."""
     try:
         return tomllib.loads(path.read_bytes().decode("utf-8"))
     except OSError as error:
@@ -107,7 +106,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 def _exists(path: Path) -> bool:
     try:
         return path.exists()
-    except OSError as error:  # a directory on the way that may not be searched
+    except OSError as error:  # a directory of the path may not be searched
         raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
@@ -115,11 +114,11 @@ def _flatten(table: dict[str, Any], where: str, prefix: str = "") -> dict[str, A
     flat: dict[str, Any] = {}
     for name, value in table.items():
         dotted = f"{prefix}{name}"
-        if "." in name:  # "engine.seed" in quotes is one strange key, not the key engine.seed
+        if "." in name:  # "engine.seed" in quotes is one key with a dot, not the key engine.seed
             raise ConfigError(f'{where}: "{dotted}": unknown key; write tables as tables, keys without quotes')
         if any(known.startswith(f"{dotted}.") for known in KEYS):
             if not isinstance(value, dict):
-                raise ConfigError(f"{where}: {dotted} = {_show(value)}: must be a table, [{dotted}]")
+                raise ConfigError(f"{where}: {dotted} = {_quote(value)}: must be a table, [{dotted}]")
             flat.update(_flatten(value, where, f"{dotted}."))
         else:
             _refuse_unknown(dotted, f"{where}: {dotted}")
@@ -132,15 +131,15 @@ def _refuse_unknown(name: str, where: str) -> None:
         return
     if name in REPLACED:
         raise ConfigError(f"{where}: this key is now called {REPLACED[name]}")
-    import difflib  # only a mistake pays for it
+    import difflib  # imported here, because only a mistake needs it
 
     close = difflib.get_close_matches(name, KEYS, n=1)
     hint = f"did you mean {close[0]}?" if close else "`hybrid-engine config show` lists every key"
     raise ConfigError(f"{where}: unknown key; {hint}")
 
 
-def _parsed(where: str, item: "Field[Any]", text: str) -> Any:
-    """A value written as text, in the environment or on the command line."""
+def _parse_text(where: str, item: "Field[Any]", text: str) -> Any:
+    """The value of a text from the environment or the command line, checked."""
     value: Any = text
     try:
         if item.type is bool:
@@ -148,58 +147,59 @@ def _parsed(where: str, item: "Field[Any]", text: str) -> Any:
         elif item.type in (int, float):
             value = int(text) if item.type is int else float(text)
     except (KeyError, ValueError):
-        pass  # stays text, which _checked refuses with what is allowed
-    return _checked(where, item, value)
+        pass  # stays text, which _check_value refuses with what is allowed
+    return _check_value(where, item, value)
 
 
-def _checked(where: str, item: "Field[Any]", value: Any) -> Any:
-    """`value` in the key's own type, within its bounds."""
+def _check_value(where: str, item: "Field[Any]", value: Any) -> Any:
+    """`value` in the key's own type. Raises ConfigError when it has another type or is out of bounds."""
     meta = item.metadata
-    found = f"{where} = {_show(value)}"
+    setting = f"{where} = {_quote(value)}"
     if item.type is bool:
         if not isinstance(value, bool):
-            raise ConfigError(f"{found}: must be true or false")
+            raise ConfigError(f"{setting}: must be true or false")
         return value
     if item.type is str:
         if not isinstance(value, str):
-            raise ConfigError(f"{found}: must be a text in quotes")
+            raise ConfigError(f"{setting}: must be a text in quotes")
         if "\x00" in value or any("\ud800" <= c <= "\udfff" for c in value):
-            raise ConfigError(f"{found}: must be UTF-8 text without a NUL character")
+            raise ConfigError(f"{setting}: must be UTF-8 text without a NUL character")
         if meta["choices"]:
             by_name = {choice.upper().replace("_", ""): choice for choice in meta["choices"]}
-            plain = value.upper().replace("_", "")
-            if plain not in by_name:
-                raise ConfigError(f"{found}: must be one of {', '.join(meta['choices'])}")
-            return by_name[plain]
+            name = value.upper().replace("_", "")
+            if name not in by_name:
+                raise ConfigError(f"{setting}: must be one of {', '.join(meta['choices'])}")
+            return by_name[name]
         return value
     kind = "a whole number" if item.type is int else "a number"
     low, high = meta["low"], meta["high"]
-    allowed = f"{found}: must be {kind} from {low:.15g} to {high:.15g}"
+    message = f"{setting}: must be {kind} from {low:.15g} to {high:.15g}"
     numeric = isinstance(value, int | float) and not isinstance(value, bool)
     if not numeric or (item.type is int and not isinstance(value, int)):
-        raise ConfigError(allowed)
+        raise ConfigError(message)
     if not low <= value <= high or not math.isfinite(value):
-        raise ConfigError(allowed)
+        raise ConfigError(message)
     return value if item.type is int else float(value)
 
 
-def _show(value: Any) -> str:
+def _quote(value: Any) -> str:
+    """`value` for an error message, cut to 80 characters."""
     try:
         text = json.dumps(value, default=str)
-    except (ValueError, RecursionError):  # an integer of thousands of digits, tables nested beyond reason
+    except (ValueError, RecursionError):  # an integer of thousands of digits, thousands of nested tables
         return f"a monstrous {type(value).__name__}"
     return text if len(text) <= 80 else text[:77] + "..."
 
 
 def _build(cls: type, values: Mapping[str, Any], prefix: str = "") -> Any:
-    made = {}
+    args = {}
     for item in fields(cls):
         name = f"{prefix}{item.name}"
         if isinstance(item.type, type) and is_dataclass(item.type):
-            made[item.name] = _build(item.type, values, f"{name}.")
+            args[item.name] = _build(item.type, values, f"{name}.")
         else:
-            made[item.name] = values[name]
-    return cls(**made)
+            args[item.name] = values[name]
+    return cls(**args)
 
 
 def _leaves(part: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -211,8 +211,8 @@ def _leaves(part: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield f"{prefix}{item.name}", value
 
 
-def _cross_checks(settings: Settings, file: Path) -> "tuple[Source, ...]":
-    """What one key demands of another. Returns the sources where the mode has any."""
+def _check_combinations(settings: Settings, file: Path) -> "tuple[Source, ...]":
+    """Check what keys require of each other. Returns the sources of a mode that has some. Raises ConfigError."""
     engine = settings.engine
     if not settings.app.symbol:
         raise ConfigError(f'{file}: app.symbol = "": must name a symbol, such as "BTC/USD"')
@@ -220,14 +220,14 @@ def _cross_checks(settings: Settings, file: Path) -> "tuple[Source, ...]":
         raise ConfigError(f'{file}: app.db_path = "": must name the database file')
     if engine.ingest_mode == "SYNTHETIC" and not engine.ca_file:
         return ()
-    # With the exchanges it takes a sixth of a start.
+    # Imported here, because the exchanges' protocols take a sixth of the start-up time.
     from hybrid_engine.config.sources import Source, is_file, is_ws_url, load_sources
 
     if engine.ca_file and not is_file(engine.ca_file):
-        raise ConfigError(f"{file}: engine.ca_file = {_show(engine.ca_file)}: there is no such file")
+        raise ConfigError(f"{file}: engine.ca_file = {_quote(engine.ca_file)}: there is no such file")
     if engine.ingest_mode == "MOCK_WS":
         if not is_ws_url(engine.ws_url):
-            raise ConfigError(f"{file}: engine.ws_url = {_show(engine.ws_url)}: MOCK_WS needs a ws:// or wss:// URL")
+            raise ConfigError(f"{file}: engine.ws_url = {_quote(engine.ws_url)}: MOCK_WS needs a ws:// or wss:// URL")
         return (Source("mock", engine.ws_url, "auto", (), 1, engine.ca_file),)
     if engine.ingest_mode == "REPLAY":
         if not engine.replay_from.database or engine.replay_from.run < 1:
@@ -236,7 +236,7 @@ def _cross_checks(settings: Settings, file: Path) -> "tuple[Source, ...]":
             )
         if not is_file(engine.replay_from.database):
             raise ConfigError(
-                f"{file}: engine.replay_from.database = {_show(engine.replay_from.database)}: there is no such file"
+                f"{file}: engine.replay_from.database = {_quote(engine.replay_from.database)}: there is no such file"
             )
     if engine.ingest_mode == "REAL_WS":
         return load_sources(file.parent / engine.sources_file, engine.ca_file)

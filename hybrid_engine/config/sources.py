@@ -1,4 +1,4 @@
-"""`ws_sources.toml`: where REAL_WS gets its trades from, best first."""
+"""The sources of REAL_WS, from `ws_sources.toml`: one [[source]] table for each WebSocket, with its priority."""
 
 import tomllib
 from dataclasses import asdict, dataclass
@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from hybrid_engine.domain.deduplication import MAX_STRANGERS, MAX_SYMBOLS
-from hybrid_engine.exchanges import EXCHANGES, Exchange, plain
+from hybrid_engine.domain.deduplication import MAX_SYMBOLS, MAX_UNKNOWN_SYMBOLS
+from hybrid_engine.exchanges import EXCHANGES, Exchange, normalize_symbol
 from hybrid_engine.runtime.errors import ConfigError
 
-# The protocols a source can speak. "auto" is for MOCK_WS alone.
-KINDS = tuple(kind for kind in EXCHANGES if kind != "auto")
+# The protocols that a source can have. "auto" is for MOCK_WS only.
+KINDS = tuple(sorted(kind for kind in EXCHANGES if kind != "auto"))
 _REQUIRED = ("name", "url", "kind", "priority")
 _TEXTS = ("name", "url", "kind", "symbol", "ca_file")
 _ALLOWED = (*_REQUIRED, "symbol", "symbols", "ca_file")
@@ -22,9 +22,9 @@ _MAX_SYMBOLS = 100
 class Source:
     """One WebSocket to read trades from.
 
-    `symbols` is what its ticks are called here (none keeps the exchange's names), and what is subscribed to where the
-    exchange wants to be asked; `priority` 1 is tried first; `ca_file` replaces the system's certificates. `kind` "auto"
-    (MOCK_WS only) tells the protocol by each frame's shape.
+    `symbols`: the names of its symbols in the database (none: the exchange's own names), and what is subscribed to at
+    an exchange that needs a subscription. The source with the lowest `priority` is tried first. `ca_file` replaces the
+    system's certificates. With `kind` "auto" (MOCK_WS only) the shape of each frame tells the protocol.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Source:
 
     @property
     def exchange(self) -> Exchange:
-        """In whose words it is asked: of kind "auto", those that its URL is known for."""
+        """The exchange that it subscribes at; of kind "auto", the one that serves its URL."""
         return EXCHANGES[(guess_kind(self.url) or "auto") if self.kind == "auto" else self.kind]
 
     def as_dict(self) -> dict[str, Any]:
@@ -44,24 +44,24 @@ class Source:
 
 
 def guess_kind(url: str) -> str:
-    """The protocol that `url` is known for, "" when it tells none."""
+    """The protocol of the exchange that serves `url`, "" when it is unknown."""
     parts = urlsplit(url)
     host, path = parts.hostname or "", parts.path
     return next((kind for kind, exchange in EXCHANGES.items() if exchange.serves(host, path)), "")
 
 
 def is_ws_url(url: str) -> bool:
-    """Whether `url` is one that a WebSocket can be opened to."""
+    """Whether `url` is a valid ws:// or wss:// URL."""
     try:
         parts = urlsplit(url)
-        plain = url.startswith(("ws://", "wss://")) and url.isprintable() and " " not in url
-        return plain and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is no number, a bracket that does not close
+        valid = url.startswith(("ws://", "wss://")) and url.isprintable() and " " not in url
+        return valid and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is not a number, a bracket that is not closed
         return False
 
 
 def is_file(name: str) -> bool:
-    """Whether `name` is a file that can be seen; one with an impossible name, or behind a locked directory, is not."""
+    """Whether `name` is an existing file; False too for an impossible name, or behind a directory without access."""
     try:
         return Path(name).is_file()
     except OSError:
@@ -69,7 +69,10 @@ def is_file(name: str) -> bool:
 
 
 def load_sources(path: Path, default_ca_file: str = "") -> tuple[Source, ...]:
-    """The sources in `path`, best first. Raises ConfigError, one line with the source and the key."""
+    """The sources in `path`, best first; those without a `ca_file` get the default one.
+
+    Raises ConfigError, one line with the source and the key.
+    """
     try:
         table = tomllib.loads(path.read_bytes().decode("utf-8"))
     except FileNotFoundError as error:
@@ -84,15 +87,15 @@ def load_sources(path: Path, default_ca_file: str = "") -> tuple[Source, ...]:
     entries = table.get("source")
     if not isinstance(entries, list) or not entries:
         raise ConfigError(f"{path}: source: must be one [[source]] table or more")
-    sources = [_source(f"{path}: source[{n}]", entry, default_ca_file) for n, entry in enumerate(entries, 1)]
+    sources = [_parse_source(f"{path}: source[{n}]", entry, default_ca_file) for n, entry in enumerate(entries, 1)]
     names = [source.name for source in sources]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ConfigError(f'{path}: source.name = "{twice[0]}": two sources have this name; names must differ')
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise ConfigError(f'{path}: source.name = "{repeated[0]}": two sources have this name; names must differ')
     return tuple(sorted(sources, key=lambda source: source.priority))
 
 
-def _source(where: str, entry: Any, default_ca_file: str) -> Source:
+def _parse_source(where: str, entry: Any, default_ca_file: str) -> Source:
     if not isinstance(entry, dict):
         raise ConfigError(f"{where}: must be a [[source]] table")
     for name in entry:
@@ -121,17 +124,17 @@ def _source(where: str, entry: Any, default_ca_file: str) -> Source:
         hint = f'; for this url it is "{guess}"' if guess else ""
         replaced = ' (what the first system called "ticker")' if kind == "ticker" else ""
         raise ConfigError(f'{where}.kind = "{entry["kind"]}"{replaced}: must be one of {", ".join(KINDS)}{hint}')
-    asked, most = len(EXCHANGES[kind].named(url)), MAX_SYMBOLS - MAX_STRANGERS
-    if asked > most:
+    count, limit = len(EXCHANGES[kind].symbols_in_url(url)), MAX_SYMBOLS - MAX_UNKNOWN_SYMBOLS
+    if count > limit:
         raise ConfigError(
-            f"{where}.url: names {asked} symbols; one source has at most {most}: give some a [[source]] of their own"
+            f"{where}.url: names {count} symbols; one source has at most {limit}: give some a [[source]] of their own"
         )
-    symbols = _symbols(where, entry)
+    symbols = _parse_symbols(where, entry)
     if EXCHANGES[kind].must_subscribe and not symbols:
         raise ConfigError(f"{where}.symbol: {kind} subscribes by symbol, so it must be named")
     if symbols:
         try:
-            EXCHANGES[kind].check(url, symbols)
+            EXCHANGES[kind].check_symbols(url, symbols)
         except ValueError as error:
             raise ConfigError(f"{where}.{'symbols' if 'symbols' in entry else 'symbol'}: {error}") from error
     ca_file = entry.get("ca_file", "") or default_ca_file
@@ -140,18 +143,18 @@ def _source(where: str, entry: Any, default_ca_file: str) -> Source:
     return Source(entry["name"], url, kind, symbols, priority, ca_file)
 
 
-def _symbols(where: str, entry: dict[str, Any]) -> tuple[str, ...]:
-    """What `symbol` or `symbols` names, not both."""
+def _parse_symbols(where: str, entry: dict[str, Any]) -> tuple[str, ...]:
+    """The value of `symbol` or of `symbols`; an entry may not have both."""
     if "symbols" not in entry:
         return (entry["symbol"],) if entry.get("symbol") else ()
     if "symbol" in entry:
         raise ConfigError(f"{where}.symbols: beside .symbol; name all of them in symbols = [...] and remove symbol")
     names = entry["symbols"]
-    good = isinstance(names, list) and all(isinstance(name, str) and name for name in names)
-    if not good or not 1 <= len(names) <= _MAX_SYMBOLS:
+    valid = isinstance(names, list) and all(isinstance(name, str) and name for name in names)
+    if not valid or not 1 <= len(names) <= _MAX_SYMBOLS:
         raise ConfigError(
             f'{where}.symbols = {names!r}: must be a list of 1 to {_MAX_SYMBOLS} texts, such as ["BTC/USD", "ETH/USD"]'
         )
-    if len({plain(name) for name in names}) < len(names):
+    if len({normalize_symbol(name) for name in names}) < len(names):
         raise ConfigError(f"{where}.symbols = {names!r}: two of them are the same symbol")
     return tuple(names)

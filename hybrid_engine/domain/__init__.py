@@ -1,1 +1,1 @@
-"""What the engine is about: trades, ticks, signals, orders; counters, gaps and de-duplication."""
+"""The engine's own terms: trades, ticks, signals and orders; counters; gaps; de-duplication."""

@@ -1,7 +1,7 @@
-"""What travels down the street, each a row of the store.
+"""The events that travel through the pipeline: ticks, signals, orders and trades. Each becomes a row of the store.
 
-Ids are reproducible: a tick's id is given at receipt, and the signal, order and trade it causes carry the same
-number. Times are integer milliseconds UTC; prices are in quote currency per unit of base, sizes in units of base.
+Ids are reproducible: a tick gets its id at receipt, and the signal, order and trade that it causes have the same id.
+Times are integer milliseconds UTC; prices are in quote currency per unit of base, sizes in units of base.
 """
 
 from typing import NamedTuple
@@ -13,7 +13,7 @@ REJECTED = "REJECTED"
 
 
 class MarketTrade(NamedTuple):
-    """One trade as an exchange printed it, decoded but not yet admitted."""
+    """One trade as an exchange reported it, decoded but not yet admitted. `exchange_id` is the exchange's own id."""
 
     symbol: str
     price: float
@@ -23,7 +23,7 @@ class MarketTrade(NamedTuple):
 
 
 class Tick(NamedTuple):
-    """One trade of the market, as admitted."""
+    """One market trade that was admitted, or waits for it."""
 
     id: int
     source: str
@@ -36,7 +36,7 @@ class Tick(NamedTuple):
 
 
 class Signal(NamedTuple):
-    """A strategy's wish, caused by the tick of the same id; `confidence` is 0 to 1."""
+    """What a strategy wants to trade, caused by the tick of the same id; `confidence` is 0 to 1."""
 
     id: int
     symbol: str
@@ -48,12 +48,12 @@ class Signal(NamedTuple):
 
     @classmethod
     def of(cls, tick: Tick, side: str, size: float, reason: str, confidence: float) -> "Signal":
-        """The signal that `tick` causes: its id, symbol and time are the tick's."""
+        """The signal that `tick` causes: it gets the tick's id, symbol and time."""
         return cls(tick.id, tick.symbol, side, reason, confidence, size, tick.received_ms)
 
 
 class Order(NamedTuple):
-    """An order for a signal; a veto is an order with status REJECTED."""
+    """An order for a signal. An order that was vetoed has status REJECTED."""
 
     id: int
     symbol: str
@@ -67,7 +67,7 @@ class Order(NamedTuple):
 
 
 class Trade(NamedTuple):
-    """A fill of an order; `fee` is in quote currency."""
+    """An order that was filled; `fee` is in quote currency."""
 
     id: int
     symbol: str

@@ -1,4 +1,4 @@
-"""Gaps: the intervals in which trades are missing, one open row a (kind, source, symbol)."""
+"""Gaps: the intervals in which trades are missing, each a row of the table `gaps`."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ SILENCES = frozenset({"down", "stale", "crash"})
 
 
 class Gap(NamedTuple):
-    """An interval in which something is missing: `to_ms` None while it is open, `missed` None when unknown."""
+    """An interval in which trades are missing: `to_ms` is None while it is open, `missed` None when unknown."""
 
     id: int
     kind: str
@@ -20,8 +20,8 @@ class Gap(NamedTuple):
 Key = tuple[str, str, str]
 
 
-class _Open:
-    """A gap that may still grow; mutable, because a loss is counted for every trade that is sampled out."""
+class _OpenGap:
+    """A gap that may still grow. Mutable, because every lost trade is added to it."""
 
     __slots__ = ("count", "from_ms", "id", "last_ms")
 
@@ -31,61 +31,63 @@ class _Open:
         self.count = count
 
 
-class GapLedger:
-    """Gaps as intervals: at most one open row a (kind, source, symbol), never a row a tick.
+class GapRecorder:
+    """Records losses and silences as intervals: at most one open gap for a (kind, source, symbol).
 
-    Not thread-safe: the front door's lock guards it.
+    Not thread-safe: the admission queue's lock guards it.
     """
 
     def __init__(self, first_id: int = 1) -> None:
         self._next_id = first_id
-        self._open: dict[Key, _Open] = {}
-        self._dirty: set[Key] = set()
+        self._open: dict[Key, _OpenGap] = {}
+        self._changed: set[Key] = set()  # keys of open gaps that changed since the last `take_changes`
         self._closed: list[Gap] = []
 
-    def lose(self, kind: str, source: str, symbol: str, at_ms: int, count: int = 1, from_ms: int | None = None) -> None:
-        """Count a loss into the open gap of its key, opening one, from `from_ms` on, when there is none."""
+    def add_loss(
+        self, kind: str, source: str, symbol: str, at_ms: int, count: int = 1, from_ms: int | None = None
+    ) -> None:
+        """Add `count` lost trades to the open gap, or open one that begins at `from_ms` (default: `at_ms`)."""
         key = (kind, source, symbol)
         gap = self._open.get(key) or self._begin(key, at_ms if from_ms is None else from_ms, 0)
         gap.count = (gap.count or 0) + count
         gap.last_ms = at_ms
-        self._dirty.add(key)
+        self._changed.add(key)
 
-    def silence_begins(self, kind: str, source: str, symbol: str, from_ms: int) -> None:
-        """Nothing was heard since `from_ms`; how much was missed cannot be known."""
+    def begin_silence(self, kind: str, source: str, symbol: str, from_ms: int) -> None:
+        """Nothing has arrived since `from_ms`. The number of missed trades cannot be known."""
         key = (kind, source, symbol)
         if key not in self._open:
             self._begin(key, from_ms, None)
 
-    def silence_ends(self, to_ms: int, symbol: str | None = None) -> None:
-        """The market is heard again: close every silence (of `symbol`)."""
+    def end_silence(self, to_ms: int, symbol: str | None = None) -> None:
+        """Trades arrive again: close every silence of `symbol` (None: of every symbol)."""
         for key in [k for k in self._open if k[0] in SILENCES and symbol in (None, k[2])]:
             self._close(key, to_ms)
 
-    def close(self, now_ms: int, *, for_good: bool = False) -> None:
-        """Close every open row (heartbeat, reload, stop); a silence goes on in a new row unless `for_good`."""
+    def close_all(self, now_ms: int, *, for_good: bool = False) -> None:
+        """Close every open gap (heartbeat, reload, stop). A silence continues as a new gap unless `for_good`."""
         for key, gap in list(self._open.items()):
             silent = key[0] in SILENCES
             self._close(key, now_ms if silent else gap.last_ms)
             if silent and not for_good:
                 self._begin(key, now_ms, None)
 
-    def changed(self) -> list[Gap]:
-        """Rows that are new or different since the last call."""
-        rows, self._closed = self._closed, []
-        for key in self._dirty:
+    def take_changes(self) -> list[Gap]:
+        """The gaps that are new or changed since the last call."""
+        gaps, self._closed = self._closed, []
+        for key in self._changed:
             gap = self._open[key]
-            rows.append(Gap(gap.id, *key, gap.from_ms, None, gap.count))
-        self._dirty.clear()
-        return rows
+            gaps.append(Gap(gap.id, *key, gap.from_ms, None, gap.count))
+        self._changed.clear()
+        return gaps
 
-    def _begin(self, key: Key, from_ms: int, count: int | None) -> _Open:
-        gap = self._open[key] = _Open(self._next_id, from_ms, count)
+    def _begin(self, key: Key, from_ms: int, count: int | None) -> _OpenGap:
+        gap = self._open[key] = _OpenGap(self._next_id, from_ms, count)
         self._next_id += 1
-        self._dirty.add(key)
+        self._changed.add(key)
         return gap
 
     def _close(self, key: Key, to_ms: int) -> None:
         gap = self._open.pop(key)
-        self._dirty.discard(key)
+        self._changed.discard(key)
         self._closed.append(Gap(gap.id, *key, gap.from_ms, max(to_ms, gap.from_ms), gap.count))

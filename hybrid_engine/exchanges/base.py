@@ -1,7 +1,7 @@
-"""What every exchange has in common: how a frame is read, and the checks its fields pass.
+"""The base of every exchange's protocol: how a frame is decoded, and the checks that its fields must pass.
 
-Most frames of a real connection are no trades; they are ignored. Unknown types are ignored too, as exchanges demand. A
-frame that claims to be a trade and cannot be decoded is a rejection.
+Most frames of a real connection are not trades; they are ignored. Unknown types are ignored too, as exchanges demand. A
+frame that claims to be a trade and cannot be decoded is rejected.
 """
 
 import json
@@ -14,8 +14,8 @@ import msgspec
 
 from hybrid_engine.domain.events import MarketTrade
 
-MAX_INT = 2**63 - 1  # what a column of the store holds
-# A Unix time above it is not in milliseconds (that would be the year 5138), or not in microseconds.
+MAX_INT = 2**63 - 1  # the largest integer that a column of the store can hold
+# From here on a Unix time is in microseconds, or nanoseconds: as milliseconds it would be the year 5138.
 MICROSECONDS = 10**14
 _NANOSECONDS = 10**17
 _INFINITE = float("inf")
@@ -25,11 +25,11 @@ Frame = dict[str, Any]
 
 
 class Mark(NamedTuple):
-    """Consecutive numbers that a frame covers, so that a hole between two frames can be seen.
+    """The consecutive sequence numbers that a frame covers, so that a gap between two frames can be detected.
 
-    `symbol` "" numbers the whole socket. `lasting`: the numbers go on across connections, as trade ids do; otherwise
-    they start anew with each socket. Empty, `last` being `first` - 1, it says that the numbers below `first` exist: an
-    exchange tells so with history and heartbeats, which bring no trades.
+    With `symbol` "" they number all frames of the connection. `lasting`: the numbers continue on the next connection,
+    as trade ids do; otherwise they restart. A mark may be empty (`last` is `first` - 1): history and heartbeats say in
+    this way that the numbers below `first` exist, without delivering the trades.
     """
 
     symbol: str
@@ -39,63 +39,67 @@ class Mark(NamedTuple):
 
 
 class Decoded(NamedTuple):
-    """Trades in order, with the exchange's own symbol ("" where frames name none); and why others failed.
+    """The content of a frame: its trades in order, with the exchange's own symbol ("" where frames have none).
 
-    `moving`: why the exchange will close this connection soon; `refused`: why it will not send what was subscribed to.
-    Both are "" when it said nothing of the kind.
+    `rejections`: for each trade that cannot be decoded, why. `close_notice`: why the exchange will close this
+    connection soon, `refusal`: why it will not send what was subscribed to; both are "" in all other frames.
     """
 
-    prints: Sequence[MarketTrade]
+    trades: Sequence[MarketTrade]
     rejections: Sequence[str]
     marks: Sequence[Mark] = ()
-    moving: str = ""
-    refused: str = ""
+    close_notice: str = ""
+    refusal: str = ""
 
 
 NOTHING = Decoded([], [])
 
 
 class Exchange:
-    """One exchange's protocol. An instance keeps no state: connections share it."""
+    """One exchange's protocol. An instance has no state: connections share it."""
 
-    kind = ""  # what `ws_sources.toml` calls it
-    lifetime_s = 0.0  # the exchange closes each connection after so many seconds; 0: it does not
-    must_subscribe = False  # it sends nothing until it was asked for symbols
+    kind = ""  # its name in `ws_sources.toml`
+    lifetime_s = 0.0  # after so many seconds the exchange closes a connection; 0: never
+    must_subscribe = False  # it sends no trades before it gets a subscription
+
+    def recognizes(self, frame: Frame) -> bool:
+        """Whether a frame of unknown origin has the shape of this protocol (kind "auto", MOCK_WS only)."""
+        return False
 
     def decode(self, frame: Frame) -> Decoded:
         """The trades in one frame."""
         raise NotImplementedError
 
     def decode_run(self, messages: Sequence[bytes]) -> Sequence[Decoded] | None:
-        """The same as `decode` makes of each, in fewer pieces; None where the exchange has no quicker way to it."""
+        """The content of several frames, in fewer parts than one a frame; None where there is no fast path for them."""
         return None
 
-    def ask(self, url: str) -> str:
-        """The URL to connect to, where the configured one leaves something to be asked for."""
+    def connection_url(self, url: str) -> str:
+        """The URL to connect to: the configured one, with what the exchange needs added."""
         return url
 
-    def subscribe(self, symbols: Sequence[str]) -> list[str]:
-        """The texts to send after connecting, so that trades of `symbols` come.
+    def subscribe_messages(self, symbols: Sequence[str]) -> list[str]:
+        """The messages to send after connecting, to subscribe to trades of `symbols`.
 
-        Raises ValueError, with what to write instead, for a symbol that cannot be spelled as the exchange wants it.
+        Raises ValueError, with what to write instead, for a symbol that cannot be spelled as the exchange needs it.
         """
         return []
 
-    def check(self, url: str, symbols: Sequence[str]) -> None:
-        """Raise ValueError, with what to write instead, where `symbols` cannot be had from `url`."""
-        self.subscribe(symbols)
+    def check_symbols(self, url: str, symbols: Sequence[str]) -> None:
+        """Raises ValueError, with what to write instead, where `url` cannot deliver `symbols`."""
+        self.subscribe_messages(symbols)
 
-    def named(self, url: str) -> list[str]:
-        """The symbols that `url` itself asks for, spelled plainly; none where it does not say."""
+    def symbols_in_url(self, url: str) -> list[str]:
+        """The symbols that `url` itself asks for, normalized; none where it names none."""
         return []
 
     def serves(self, host: str, path: str) -> bool:
-        """Whether a URL of this host and path is known to be this exchange's."""
+        """Whether a URL with this host and path is known to be this exchange's."""
         return False
 
 
-class Undecodable(ValueError):
-    """A trade that cannot be decoded; the text says which field."""
+class UndecodableError(ValueError):
+    """A trade cannot be decoded; the text says which field and why."""
 
 
 def decode(exchange: Exchange, payload: bytes) -> Decoded:
@@ -103,7 +107,7 @@ def decode(exchange: Exchange, payload: bytes) -> Decoded:
     try:
         frame = msgspec.json.decode(payload)
     except (msgspec.MsgspecError, ValueError, RecursionError):
-        # 1e400 and half a surrogate pair are JSON all the same: one field is odd then, not the frame.
+        # 1e400 and half a surrogate pair are valid JSON: then one field is wrong, not the whole frame.
         try:
             frame = _JSON.decode(payload.decode())
         except (ValueError, RecursionError) as error:
@@ -111,83 +115,83 @@ def decode(exchange: Exchange, payload: bytes) -> Decoded:
     return exchange.decode(frame) if type(frame) is dict else NOTHING
 
 
-def plain(symbol: str) -> str:
-    """A symbol as most exchanges write it: BTC/USD -> BTCUSD."""
+def normalize_symbol(symbol: str) -> str:
+    """A symbol in capital letters and digits only, as most exchanges write it: BTC/USD -> BTCUSD."""
     return "".join(c for c in symbol if c.isalnum()).upper()
 
 
-def pair(symbol: str, separator: str) -> str:
-    """A symbol with base and quote apart: BTC/USD -> BTC-USD. Raises ValueError where it cannot tell them apart."""
-    parts = [plain(part) for part in re.split(r"[/_-]", symbol)]
+def split_pair(symbol: str, separator: str) -> str:
+    """A symbol with `separator` between base and quote: BTC/USD -> BTC-USD. Raises ValueError without two parts."""
+    parts = [normalize_symbol(part) for part in re.split(r"[/_-]", symbol)]
     if len(parts) != 2 or not all(parts):
-        raise ValueError(f'{json.dumps(symbol)}: base and quote must be told apart, as in "BTC/USD"')
+        raise ValueError(f'{json.dumps(symbol)}: base and quote must be separate, as in "BTC/USD"')
     return separator.join(parts)
 
 
-def symbol_of(frame: Frame, key: str) -> str:
+def read_symbol(frame: Frame, key: str) -> str:
     value = frame.get(key, "")
-    # JSON can spell half a surrogate pair, which is no text, and which no database takes
+    # JSON can contain half a surrogate pair, which is not a valid text, and which no database stores.
     if not isinstance(value, str) or len(value) > 64 or not value.isprintable():
-        raise Undecodable(f"{key}: not a symbol")
+        raise UndecodableError(f"{key}: not a symbol")
     return value
 
 
-def amount(frame: Frame, key: str) -> float:
+def read_amount(frame: Frame, key: str) -> float:
     """A price or a size: a decimal text or a JSON number, finite and above zero."""
     value = frame.get(key)
     if type(value) is str:
-        # float() is more generous than any exchange: "1_0", " 1", "infinity", digits of other scripts
+        # float() accepts more than any exchange sends: "1_0", " 1", "infinity", digits of other scripts.
         if not value.isascii() or "_" in value or value != value.strip():
-            raise Undecodable(f"{key}: not a number")
+            raise UndecodableError(f"{key}: not a number")
     elif type(value) is not float and type(value) is not int:
-        raise Undecodable(f"{key}: missing" if value is None else f"{key}: not a number")
+        raise UndecodableError(f"{key}: missing" if value is None else f"{key}: not a number")
     try:
         number = float(value)
     except (ValueError, OverflowError):
-        raise Undecodable(f"{key}: not a number") from None
+        raise UndecodableError(f"{key}: not a number") from None
     if not 0 < number < _INFINITE:
-        raise Undecodable(f"{key}: not a positive number")
+        raise UndecodableError(f"{key}: not a positive number")
     return number
 
 
-def id_of(frame: Frame, key: str) -> int | None:
+def read_id(frame: Frame, key: str) -> int | None:
     value = frame.get(key)
     if value is None:
         return None
     if type(value) is not int or not 0 <= value <= MAX_INT:
-        raise Undecodable(f"{key}: not a trade id")
+        raise UndecodableError(f"{key}: not a trade id")
     return value
 
 
-def number_of(frame: Frame, key: str) -> int | None:
-    """A number that may be missing or odd without harm to the trade beside it."""
+def read_number(frame: Frame, key: str) -> int | None:
+    """A sequence number, or None where it is missing or invalid: the trade in the same frame is still good."""
     value = frame.get(key)
     return value if type(value) is int and 0 <= value < MAX_INT else None
 
 
-def unix_ms(frame: Frame, key: str) -> int:
+def read_unix_ms(frame: Frame, key: str) -> int:
     value = frame.get(key)
     if type(value) is not int or not 0 < value <= MAX_INT:
-        raise Undecodable(f"{key}: not a time")
+        raise UndecodableError(f"{key}: not a time")
     if value < MICROSECONDS:
         return value
     return value // 1_000 if value < _NANOSECONDS else value // 1_000_000
 
 
-def rfc3339_ms(frame: Frame, key: str) -> int:
-    """The time in integer milliseconds, rounded down; computed in integers, for a float would lose some of them."""
+def read_rfc3339_ms(frame: Frame, key: str) -> int:
+    """The time in integer milliseconds, rounded down. Computed in integers: a float would lose some milliseconds."""
     value = frame.get(key)
     try:
-        time_ms = _rfc3339_ms(value)
+        time_ms = _parse_rfc3339_ms(value)
         if time_ms <= 0:
             raise ValueError
     except (TypeError, ValueError, OverflowError):
-        raise Undecodable(f"{key}: not a time") from None
+        raise UndecodableError(f"{key}: not a time") from None
     return time_ms
 
 
-def _rfc3339_ms(text: Any) -> int:
-    # fromisoformat takes more than RFC 3339: dates alone, weeks, no separators
+def _parse_rfc3339_ms(text: Any) -> int:
+    # fromisoformat accepts more than RFC 3339: dates alone, weeks, no separators.
     if not isinstance(text, str) or text[4:5] + text[7:8] + text[13:14] + text[16:17] != "--::":
         raise ValueError
     leap = 0
@@ -197,21 +201,21 @@ def _rfc3339_ms(text: Any) -> int:
     return since.days * 86_400_000 + since.seconds * 1000 + since.microseconds // 1000 + leap
 
 
-def counted(symbol: str, number: int | None) -> tuple[Mark, ...]:
-    """The mark of one trade whose id counts the trades of its symbol."""
+def trade_mark(symbol: str, number: int | None) -> tuple[Mark, ...]:
+    """The mark of one trade, where trade ids count the trades of a symbol."""
     return (Mark(symbol, number, number, True),) if symbol and number is not None else ()
 
 
-def known(frame: Frame, symbol_key: str, number_key: str) -> tuple[Mark, ...]:
-    """The empty mark of a frame that tells of the newest trade and does not bring it. Odd ones tell nothing."""
-    symbol, number = frame.get(symbol_key), number_of(frame, number_key)
+def history_mark(frame: Frame, symbol_key: str, number_key: str) -> tuple[Mark, ...]:
+    """The empty mark of a frame that names the newest trade without delivering it; none where a field is invalid."""
+    symbol, number = frame.get(symbol_key), read_number(frame, number_key)
     if not isinstance(symbol, str) or not symbol or not number:
         return ()
     return (Mark(symbol, number + 1, number, True),)
 
 
-def refusal(*parts: object) -> str:
-    """What an exchange says of why, short enough for a log line."""
+def refusal_text(*parts: object) -> str:
+    """The exchange's reason for a refusal, short enough for a log line."""
     return ": ".join(["the exchange refused", *(str(part) for part in parts if part)])[:200]
 
 

@@ -1,7 +1,7 @@
-"""Runs of Binance trades whose frames are as the exchange documents them: decoded into types, all in one go.
+"""Binance's fast path: decodes a batch of frames at once, where all of them are exactly as the exchange documents them.
 
-A frame takes a fifth of the time that the general way takes (measured: 0.6 us against 2.5). Whatever is missing,
-unknown or odd in any frame of a run is left to that way, so here a doubt is no complaint and needs no reason.
+A frame takes a quarter of the time of the general decoder (measured: 0.6 us against 2.5). A batch with any frame in
+which something is missing, unknown or odd is left to that decoder, so nothing here needs to say what is wrong.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from hybrid_engine.exchanges.base import MAX_INT, MICROSECONDS, Decoded, Mark
 
 _Number = Annotated[int, msgspec.Meta(ge=0, lt=MAX_INT)]
 _Ms = Annotated[int, msgspec.Meta(gt=0, lt=MICROSECONDS)]
-_IN_AMOUNTS = b"0123456789."
+_AMOUNT_CHARACTERS = b"0123456789."
 _INFINITE = float("inf")
 
 
@@ -51,51 +51,51 @@ class _Combined(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     data: _Trade | _AggTrade
 
 
-_one = msgspec.json.Decoder(_Trade | _AggTrade).decode
-_combined = msgspec.json.Decoder(_Combined).decode
+_decode_raw = msgspec.json.Decoder(_Trade | _AggTrade).decode
+_decode_combined = msgspec.json.Decoder(_Combined).decode
 
 
 def decode_run(messages: Sequence[bytes]) -> list[Decoded] | None:
-    """The trades of all frames, those with consecutive numbers in one piece; None unless every frame is such."""
+    """The trades of all frames, one Decoded for each run of consecutive numbers; None unless every frame fits."""
     if not messages:
         return []
     try:
         if messages[0].startswith(b'{"stream"'):
-            trades = [frame.data for frame in map(_combined, messages)]
+            frames = [message.data for message in map(_decode_combined, messages)]
         else:
-            trades = list(map(_one, messages))
+            frames = list(map(_decode_raw, messages))
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
-    prices, sizes = [trade.p for trade in trades], [trade.q for trade in trades]
-    # float() is more generous than any exchange
-    if ("".join(prices) + "".join(sizes)).encode().translate(None, _IN_AMOUNTS):
+    price_texts, size_texts = [frame.p for frame in frames], [frame.q for frame in frames]
+    # float() accepts more than any exchange sends: "1_0", " 1", "infinity".
+    if ("".join(price_texts) + "".join(size_texts)).encode().translate(None, _AMOUNT_CHARACTERS):
         return None
     try:
-        price_of, size_of = list(map(float, prices)), list(map(float, sizes))
+        prices, sizes = list(map(float, price_texts)), list(map(float, size_texts))
     except ValueError:
         return None
-    if not (min(price_of) > 0 and min(size_of) > 0 and max(price_of) < _INFINITE and max(size_of) < _INFINITE):
+    if not (min(prices) > 0 and min(sizes) > 0 and max(prices) < _INFINITE and max(sizes) < _INFINITE):
         return None
-    # A named tuple's own constructor takes twice as long, and the trades of a flood are all made here.
-    prints = [
-        tuple.__new__(MarketTrade, (trade.s, price, size, trade.number, trade.T))
-        for trade, price, size in zip(trades, price_of, size_of, strict=True)
+    # The named tuple's own constructor takes twice as long, and every trade of a flood is created here.
+    trades = [
+        tuple.__new__(MarketTrade, (frame.s, price, size, frame.number, frame.T))
+        for frame, price, size in zip(frames, prices, sizes, strict=True)
     ]
-    found: list[Decoded] = []
-    symbol, begun, first, due = "", 0, 0, -1
-    for at, trade in enumerate(trades):
-        if trade.first != due or trade.s != symbol:
+    runs: list[Decoded] = []
+    symbol, start, first, next_number = "", 0, 0, -1
+    for at, frame in enumerate(frames):
+        if frame.first != next_number or frame.s != symbol:
             if at:
-                found.append(_piece(prints[begun:at], symbol, first, due - 1))
-            symbol, begun, first = trade.s, at, trade.first
+                runs.append(_run(trades[start:at], symbol, first, next_number - 1))
+            symbol, start, first = frame.s, at, frame.first
             if not symbol or len(symbol) > 64 or not symbol.isprintable():
                 return None
-        due = trade.last + 1
-        if due <= trade.first:
+        next_number = frame.last + 1
+        if next_number <= frame.first:
             return None
-    found.append(_piece(prints[begun:], symbol, first, due - 1))
-    return found
+    runs.append(_run(trades[start:], symbol, first, next_number - 1))
+    return runs
 
 
-def _piece(prints: list[MarketTrade], symbol: str, first: int, last: int) -> Decoded:
-    return tuple.__new__(Decoded, (prints, (), (tuple.__new__(Mark, (symbol, first, last, True)),), "", ""))
+def _run(trades: list[MarketTrade], symbol: str, first: int, last: int) -> Decoded:
+    return tuple.__new__(Decoded, (trades, (), (tuple.__new__(Mark, (symbol, first, last, True)),), "", ""))

@@ -1,9 +1,9 @@
 """Coinbase Exchange: `match` messages. A `last_match`, sent on subscribing, is history.
 
-`trade_id` counts the trades of a product. `sequence` counts everything that happens to a product's book; who is not
-sent all of it, as with matches alone, sees holes between any two frames, so it says nothing about missed trades.
-Heartbeats come each second with `last_trade_id`, which has been 0 for whoever is not logged in; then it tells nothing.
-They are another channel and may overtake the trades they tell of, which are then late and not missed.
+`trade_id` counts the trades of a product. `sequence` counts every event of a product's order book; a subscriber to
+matches alone sees gaps between any two frames, so it says nothing about missed trades. A heartbeat arrives each second
+with `last_trade_id`, which has been 0 for clients that are not logged in; such a heartbeat is ignored. Heartbeats are a
+channel of their own and may overtake the trades they name, which are then late and not missed.
 """
 
 import json
@@ -16,15 +16,15 @@ from hybrid_engine.exchanges.base import (
     Exchange,
     Frame,
     Mark,
-    Undecodable,
-    amount,
-    counted,
-    id_of,
-    known,
-    pair,
-    refusal,
-    rfc3339_ms,
-    symbol_of,
+    UndecodableError,
+    history_mark,
+    read_amount,
+    read_id,
+    read_rfc3339_ms,
+    read_symbol,
+    refusal_text,
+    split_pair,
+    trade_mark,
 )
 
 
@@ -32,20 +32,23 @@ class Coinbase(Exchange):
     kind = "coinbase"
     must_subscribe = True
 
+    def recognizes(self, frame: Frame) -> bool:
+        return "type" in frame
+
     def decode(self, frame: Frame) -> Decoded:
         kind = frame.get("type")
         if kind == "match":
             return _match(frame)
         if kind == "last_match":
-            return Decoded([], [], known(frame, "product_id", "trade_id"))
+            return Decoded([], [], history_mark(frame, "product_id", "trade_id"))
         if kind == "heartbeat":
-            return Decoded([], [], known(frame, "product_id", "last_trade_id"))
+            return Decoded([], [], history_mark(frame, "product_id", "last_trade_id"))
         if kind == "error":
-            return Decoded([], [], refused=refusal(frame.get("message"), frame.get("reason")))
+            return Decoded([], [], refusal=refusal_text(frame.get("message"), frame.get("reason")))
         return NOTHING
 
-    def subscribe(self, symbols: Sequence[str]) -> list[str]:
-        products = [pair(symbol, "-") for symbol in symbols]
+    def subscribe_messages(self, symbols: Sequence[str]) -> list[str]:
+        products = [split_pair(symbol, "-") for symbol in symbols]
         return [json.dumps({"type": "subscribe", "product_ids": products, "channels": ["matches", "heartbeat"]})]
 
     def serves(self, host: str, path: str) -> bool:
@@ -55,9 +58,9 @@ class Coinbase(Exchange):
 def _match(frame: Frame) -> Decoded:
     marks: tuple[Mark, ...] = ()
     try:
-        symbol, number = symbol_of(frame, "product_id"), id_of(frame, "trade_id")
-        marks = counted(symbol, number)
-        price, size, time_ms = amount(frame, "price"), amount(frame, "size"), rfc3339_ms(frame, "time")
+        symbol, number = read_symbol(frame, "product_id"), read_id(frame, "trade_id")
+        marks = trade_mark(symbol, number)
+        price, size, time_ms = read_amount(frame, "price"), read_amount(frame, "size"), read_rfc3339_ms(frame, "time")
         return Decoded([MarketTrade(symbol, price, size, number, time_ms)], [], marks)
-    except Undecodable as error:
+    except UndecodableError as error:
         return Decoded([], [str(error)], marks)

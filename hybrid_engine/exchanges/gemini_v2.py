@@ -1,6 +1,6 @@
-"""Gemini v2 market data: `trade` messages. The `trades` inside `l2_updates` are history, not news.
+"""Gemini v2 market data: `trade` messages. The `trades` inside `l2_updates` are history.
 
-No marks: `event_id` counts what happens at all of Gemini, so it has holes where nothing is missed.
+No marks: `event_id` counts the events of all symbols, so it has gaps where nothing is missed.
 """
 
 import json
@@ -12,12 +12,12 @@ from hybrid_engine.exchanges.base import (
     Decoded,
     Exchange,
     Frame,
-    Undecodable,
-    amount,
-    id_of,
-    plain,
-    symbol_of,
-    unix_ms,
+    UndecodableError,
+    normalize_symbol,
+    read_amount,
+    read_id,
+    read_symbol,
+    read_unix_ms,
 )
 
 
@@ -25,20 +25,27 @@ class GeminiV2(Exchange):
     kind = "gemini_v2"
     must_subscribe = True
 
+    def recognizes(self, frame: Frame) -> bool:
+        return frame.get("type") == "trade"
+
     def decode(self, frame: Frame) -> Decoded:
         if frame.get("type") != "trade":
             return NOTHING
         try:
-            symbol, price, size = symbol_of(frame, "symbol"), amount(frame, "price"), amount(frame, "quantity")
-            return Decoded(
-                [MarketTrade(symbol, price, size, id_of(frame, "event_id"), unix_ms(frame, "timestamp"))], []
+            symbol, price, size = (
+                read_symbol(frame, "symbol"),
+                read_amount(frame, "price"),
+                read_amount(frame, "quantity"),
             )
-        except Undecodable as error:
+            return Decoded(
+                [MarketTrade(symbol, price, size, read_id(frame, "event_id"), read_unix_ms(frame, "timestamp"))], []
+            )
+        except UndecodableError as error:
             return Decoded([], [str(error)])
 
-    def subscribe(self, symbols: Sequence[str]) -> list[str]:
-        wanted = {"name": "l2", "symbols": [plain(symbol) for symbol in symbols]}
-        return [json.dumps({"type": "subscribe", "subscriptions": [wanted]})]
+    def subscribe_messages(self, symbols: Sequence[str]) -> list[str]:
+        subscription = {"name": "l2", "symbols": [normalize_symbol(symbol) for symbol in symbols]}
+        return [json.dumps({"type": "subscribe", "subscriptions": [subscription]})]
 
     def serves(self, host: str, path: str) -> bool:
         return path.startswith("/v2/marketdata")

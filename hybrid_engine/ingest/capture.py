@@ -120,10 +120,10 @@ class Capture:
                 file.truncate(self.size)
         for message in messages:
             decoded = decode(EXCHANGES[self._source.kind], message)
-            self.trades += len(decoded.prints)
+            self.trades += len(decoded.trades)
             self.rejected += len(decoded.rejections)
-            if decoded.refused:
-                raise SourceFailed(decoded.refused)
+            if decoded.refusal:
+                raise SourceFailed(decoded.refusal)
 
     def _print_progress(self, *, end: bool = False) -> None:
         """On a terminal a line that is overwritten each time; elsewhere only the last one."""

@@ -22,7 +22,7 @@ from websocket._abnf import frame_buffer
 from hybrid_engine.config.sources import Source
 from hybrid_engine.ingest.failure import SourceDead, SourceFailed, failure_of
 from hybrid_engine.ingest.handshake import limit_handshakes
-from hybrid_engine.stages.channel import BEAT_S
+from hybrid_engine.stages.channel import HEARTBEAT_S
 
 # A hundred times the largest message seen from an exchange. Decoding JSON of the worst kind needs 40 times its size
 # (measured: 150 MB, 2 s); the unit's memory limit and the watchdog allow for that.
@@ -95,8 +95,8 @@ class Connection:
         self._socket.settimeout(timeout_s)
         try:
             # No extension is offered, so a frame with a reserved bit is a protocol error and fails the source.
-            self._socket.connect(source.exchange.ask(source.url), redirect_limit=0)
-            for text in source.exchange.subscribe(source.symbols or (app_symbol,)):
+            self._socket.connect(source.exchange.connection_url(source.url), redirect_limit=0)
+            for text in source.exchange.subscribe_messages(source.symbols or (app_symbol,)):
                 self._socket.send(text)
             self._socket.settimeout(0)
         except (SourceFailed, WebSocketException, OSError, ValueError) as error:
@@ -137,7 +137,7 @@ class Connection:
             raise self._failure
         return messages
 
-    def read(self, wait_s: float = BEAT_S) -> list[bytes]:
+    def read(self, wait_s: float = HEARTBEAT_S) -> list[bytes]:
         """As `receive`, but wait up to `wait_s` seconds for something to read."""
         if not self.pending:
             select.select([self], [], [], wait_s)

@@ -12,7 +12,7 @@ from hybrid_engine.ingest.session import ParsedBatch, Session
 from hybrid_engine.ingest.source_selector import SourceSelector
 from hybrid_engine.ingest.source_state import SourceState
 from hybrid_engine.runtime.clock import now_ms
-from hybrid_engine.runtime.log import Logger, Throttle
+from hybrid_engine.runtime.log import Logger, LogRateLimiter
 from hybrid_engine.stages.admission import AdmissionQueue
 
 log = Logger("hybrid_engine.ingest")
@@ -35,7 +35,7 @@ class Delivery:
         self._accepted_at: dict[str, float] = {}  # when the newest trade of each symbol was accepted
         self._silent: set[str] = set()  # symbols with an open gap
         self._gaps = SequenceGaps()
-        self._rejection_throttle, self._gap_throttle = Throttle(), Throttle()
+        self._rejection_limiter, self._gap_limiter = LogRateLimiter(), LogRateLimiter()
 
     def deliver(self, source: SourceState, session: Session, messages: Sequence[bytes], limit: int) -> None:
         """Decode the messages of one read and offer their trades. Raises SourceFailed when the source must be left."""
@@ -44,7 +44,7 @@ class Delivery:
         batch = session.parse(messages, active_symbols, now, received_ms, limit)
         for reason, message in batch.rejections:
             if active_symbols:
-                self._admission.reject(source.name, source.names.default, received_ms)
+                self._admission.count_rejected(source.name, source.names.default, received_ms)
             self._log_rejection(source.name, reason, message)
         if batch.closing_reason and not session.closing_reason:
             session.closing_reason = batch.closing_reason
@@ -80,9 +80,9 @@ class Delivery:
         if source.failover_trades.trades:
             trades, duplicates = source.failover_trades.split(trades, now)
             for trade in duplicates:
-                self._admission.repeat(source.name, trade.symbol, received_ms)
+                self._admission.count_duplicate(source.name, trade.symbol, received_ms)
         self._recent_trades.add(source.name, trades)
-        self._admission.offer(source.name, trades, received_ms, self._heartbeat)
+        self._admission.offer_trades(source.name, trades, received_ms, self._heartbeat)
 
     def mark_seen(self, source: SourceState, received_ms: int, *, traded: bool = False) -> None:
         """The connection in use delivered a valid frame or a pong; `traded`: the frames had trades."""
@@ -121,8 +121,8 @@ class Delivery:
             missed = gap.count
             if not missed:
                 continue
-            self._admission.miss(gap.source, gap.symbol, missed, gap.from_ms, gap.detected_ms)
-            held_back = self._gap_throttle.ready()
+            self._admission.count_missed(gap.source, gap.symbol, missed, gap.from_ms, gap.detected_ms)
+            held_back = self._gap_limiter.pass_line()
             if held_back is not None:
                 fields = {"source": gap.source, "symbol": gap.symbol, "missed": missed, "held_back": held_back}
                 log.warn("sequence numbers are missing", **fields)
@@ -136,18 +136,18 @@ class Delivery:
         for received_ms, trades in session.pop_standby_trades(symbol, self._accepted_at.get(symbol, 0.0), accepted):
             self._end_silence(symbol, received_ms)
             self._recent_trades.add(source.name, trades)
-            self._admission.offer(source.name, trades, received_ms, self._heartbeat)
+            self._admission.offer_trades(source.name, trades, received_ms, self._heartbeat)
             self._accepted_at[symbol] = time.monotonic()
 
     def offer_moved_trades(self, source: SourceState, session: Session, symbol: str) -> None:
         """Offer the trades of `symbol` that the new connection received and the one it replaces did not."""
         for received_ms, trades in session.pop_standby_trades(symbol, 0.0):
             new, _ = source.moved_trades.split(trades, 0.0)
-            self._admission.offer(source.name, new, received_ms, self._heartbeat)
+            self._admission.offer_trades(source.name, new, received_ms, self._heartbeat)
 
     def begin_silence(self, kind: str, source: str, symbol: str, from_ms: int) -> None:
         self._silent.add(symbol)
-        self._admission.silence_begins(source, symbol, from_ms, kind)
+        self._admission.begin_silence(source, symbol, from_ms, kind)
 
     def end_silences(self, source: SourceState, to_ms: int) -> None:
         """End the silences of its active symbols, and those of symbols that no source is configured for."""
@@ -158,10 +158,10 @@ class Delivery:
     def _end_silence(self, symbol: str, to_ms: int) -> None:
         if symbol in self._silent:
             self._silent.remove(symbol)
-            self._admission.silence_ends(to_ms, symbol)
+            self._admission.end_silence(to_ms, symbol)
 
     def _log_rejection(self, source: str, reason: str, message: bytes) -> None:
-        held_back = self._rejection_throttle.ready()
+        held_back = self._rejection_limiter.pass_line()
         if held_back is not None:
             excerpt = message[:200].decode("utf-8", "replace")
             log.warn("frame rejected", source=source, reason=reason, frame=excerpt, held_back=held_back)

@@ -9,8 +9,8 @@ from hybrid_engine.config.settings import EngineSettings, ReplayFrom
 from hybrid_engine.ingest.stage import IngestStage
 from hybrid_engine.runtime.clock import now_ms
 from hybrid_engine.runtime.errors import ConfigError, OverloadError, StorageError
-from hybrid_engine.storage.database import Locked, is_lock, open_reader
-from hybrid_engine.storage.store import Store, ticks_of_run
+from hybrid_engine.storage.database import DatabaseLocked, is_lock, open_reader
+from hybrid_engine.storage.store import Store, read_ticks
 
 CHUNK = 256
 
@@ -27,13 +27,13 @@ def check_target(settings: EngineSettings, target: Path, store: Store) -> None:
         try:
             first, last = _read_id_range(source)
             break
-        except (sqlite3.Error, StorageError, Locked) as error:
+        except (sqlite3.Error, StorageError, DatabaseLocked) as error:
             if not is_lock(error):
                 where = f"engine.replay_from.database = {source.database}"
                 raise ConfigError(f"{where}: cannot be replayed: {error}") from error
             if time.monotonic() >= deadline:
                 raise OverloadError(f"{source.database}: {error}; for {settings.overload_after_s:g} s") from error
-    if first is not None and last is not None and store.holds_any_of(first, last):
+    if first is not None and last is not None and store.has_ticks_between(first, last):
         raise ConfigError(
             f"app.db_path = {target}: holds ticks with ids {first} to {last}, which REPLAY keeps; name an empty file"
         )
@@ -70,10 +70,10 @@ class ReplayIngest(IngestStage):
             with closing(open_reader(Path(source.database))) as con:
                 con.execute("BEGIN")  # one snapshot, also while an engine deletes old ticks
                 _check_complete(con, source)
-                for ticks in ticks_of_run(con, source.run, CHUNK):
+                for ticks in read_ticks(con, source.run, CHUNK):
                     self.heartbeat()
                     self.feed.last_frame_ms = now_ms()
-                    self.admission.offer_replayed(ticks, self.heartbeat, lambda: self.stopping)
+                    self.admission.offer_replayed_ticks(ticks, self.heartbeat, lambda: self.stopping)
                     if self.stopping:
                         return
         except sqlite3.Error as error:

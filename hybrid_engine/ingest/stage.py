@@ -8,7 +8,7 @@ from hybrid_engine.config.settings import EngineSettings
 from hybrid_engine.domain.counters import FeedState
 from hybrid_engine.runtime.clock import now_ms
 from hybrid_engine.stages.admission import AdmissionQueue
-from hybrid_engine.stages.channel import BEAT_S
+from hybrid_engine.stages.channel import HEARTBEAT_S
 from hybrid_engine.stages.stage import Stage
 
 
@@ -41,7 +41,7 @@ class IngestStage(Stage):
         while True:
             self.heartbeat()
             remaining_s = deadline - time.monotonic()
-            if self._stop_event.wait(max(0.0, min(BEAT_S, remaining_s))):
+            if self._stop_event.wait(max(0.0, min(HEARTBEAT_S, remaining_s))):
                 return False
             if remaining_s <= 0:
                 return True

@@ -1,8 +1,8 @@
 """Translates an exchange's symbols into the names that the configuration gives them."""
 
 from hybrid_engine.config.sources import Source
-from hybrid_engine.domain.deduplication import MAX_STRANGERS, MAX_SYMBOLS
-from hybrid_engine.exchanges import plain
+from hybrid_engine.domain.deduplication import MAX_SYMBOLS, MAX_UNKNOWN_SYMBOLS
+from hybrid_engine.exchanges import normalize_symbol
 from hybrid_engine.runtime.log import Logger
 
 log = Logger("hybrid_engine.ingest")
@@ -15,8 +15,8 @@ class SymbolNames:
         self.own = source.symbols or (app_symbol,)
         self._source = source
         # the exchange's symbol without separators -> the configured name
-        self._configured = {plain(symbol): symbol for symbol in self.own}
-        in_url = source.exchange.named(source.url)
+        self._configured = {normalize_symbol(symbol): symbol for symbol in self.own}
+        in_url = source.exchange.symbols_in_url(source.url)
         only = in_url[0] if len(in_url) == 1 else ""
         if only and len(source.symbols) == 1:  # the URL of a source for BTC/USD may name BTCUSDT
             self._configured[only] = self.own[0]
@@ -31,9 +31,9 @@ class SymbolNames:
         return self._look_up(exchange_symbol) if name is None else name
 
     def _look_up(self, exchange_symbol: str) -> str:
-        name = self._configured.get(plain(exchange_symbol), "")
+        name = self._configured.get(normalize_symbol(exchange_symbol), "")
         if not name and exchange_symbol not in self._in_url:
-            if self._unknown_count >= MAX_STRANGERS:
+            if self._unknown_count >= MAX_UNKNOWN_SYMBOLS:
                 return ""
             self._unknown_count += 1
         if self._source.symbols and not name:

@@ -48,6 +48,6 @@ class SyntheticIngest(IngestStage):
             received_ms = now_ms()
             self.feed.last_frame_ms = received_ms
             trade = MarketTrade(self._symbol, price, settings.volume, None, received_ms)
-            self.admission.offer(SOURCE, (trade,), received_ms, self.heartbeat)
+            self.admission.offer_trades(SOURCE, (trade,), received_ms, self.heartbeat)
             # After a pause (SIGSTOP, suspend) the schedule starts anew: synthetic trades need no catching up.
             due = max(due + interval_s, time.monotonic() - interval_s)

@@ -1,1 +1,1 @@
-"""What any program on this host needs: errors and exit codes, the log, systemd, the release, the clock."""
+"""Services for every other package: errors and exit codes, the log, systemd, the release, the clock, CPU affinity."""

@@ -1,59 +1,67 @@
 """The exit codes, and the errors that become them.
 
-Modules raise these; `cli.py` alone turns them into the process's exit status. The codes are an interface:
-systemd restarts 10, 11, 13, 14 and 1, and leaves 12 down (`RestartPreventExitStatus=12`).
+Modules raise these errors; `cli.py` alone turns them into the exit code of the process. The codes are an interface:
+systemd restarts the engine after 10, 11, 13, 14 and 1, and leaves it down after 12 (`RestartPreventExitStatus=12`).
 """
 
 from enum import IntEnum
 
 
-class Exit(IntEnum):
-    """What the process says to systemd and to the operator when it ends."""
+class ExitCode(IntEnum):
+    """The exit code of the process; `meaning` is its line in `hybrid-engine --help`."""
 
-    COMPLETE = 0
-    BUG = 1
-    NETWORK = 10
-    PARSE = 11
-    CONFIG = 12
-    OVERLOAD = 13
-    STORAGE = 14
+    meaning: str
+
+    def __new__(cls, value: int, meaning: str) -> "ExitCode":
+        code = int.__new__(cls, value)
+        code._value_ = value
+        code.meaning = meaning
+        return code
+
+    COMPLETE = 0, "asked to stop, or --seconds elapsed; everything admitted is stored"
+    NETWORK = 10, "no source could be used for engine.network_deadline_s"
+    PARSE = 11, "every source kept sending frames that do not decode"
+    CONFIG = 12, "the configuration or the command line is wrong; systemd leaves the unit down"
+    OVERLOAD = 13, "the tick buffer stayed full, or the database locked, for engine.overload_after_s"
+    STORAGE = 14, "the database cannot be opened, verified or written"
+    BUG = 1, "anything else, with a traceback in the journal"
 
 
 class EngineError(Exception):
-    """A foreseen end of the engine; `code` is its exit status, the text is one line for the operator."""
+    """An expected way for the engine to end; `code` is the exit code, the text is one line for the operator."""
 
-    code = Exit.BUG
+    code = ExitCode.BUG
 
     def __init__(self, text: str) -> None:
-        # A key or a file name may hold line breaks.
+        # A key or a file name may contain line breaks.
         super().__init__(" ".join(text.splitlines()))
 
 
 class ConfigError(EngineError):
-    """The operator's mistake: retrying cannot help."""
+    """The operator made a mistake: retrying cannot help."""
 
-    code = Exit.CONFIG
+    code = ExitCode.CONFIG
 
 
 class NetworkError(EngineError):
     """No source could be used for `network_deadline_s`."""
 
-    code = Exit.NETWORK
+    code = ExitCode.NETWORK
 
 
 class ParseError(EngineError):
     """Every source answered, and none sent frames that decode, for `network_deadline_s`."""
 
-    code = Exit.PARSE
+    code = ExitCode.PARSE
 
 
 class OverloadError(EngineError):
-    """The house stayed full for `overload_after_s`."""
+    """For `overload_after_s` every second had a dropped tick, or commits were blocked by a lock."""
 
-    code = Exit.OVERLOAD
+    code = ExitCode.OVERLOAD
 
 
 class StorageError(EngineError):
-    """The database could not be opened, verified or written for `storage_deadline_s`, or a stop had to end first."""
+    """The database could not be opened, verified or written in time: `storage_deadline_s`, or the end of a stop."""
 
-    code = Exit.STORAGE
+    code = ExitCode.STORAGE

@@ -1,6 +1,6 @@
-"""One JSON object a line on stdout: `{"timestamp","level","fields":{"message",...},"target"}`.
+"""The log: one JSON object a line on stdout, `{"timestamp","level","fields":{"message",...},"target"}`.
 
-The form is the first system's, so that its readers keep working. journald keeps the lines; nothing here rotates.
+The format is that of the first system, so that its readers keep working. journald stores and rotates the lines.
 """
 
 import json
@@ -16,13 +16,13 @@ _lock = threading.Lock()
 
 
 def set_level(name: str) -> None:
-    """Print lines of `name` (DEBUG, INFO, WARN, ERROR) and above from now on."""
+    """From now on print lines of level `name` (DEBUG, INFO, WARN, ERROR) and above."""
     global _threshold
     _threshold = LEVELS[name]
 
 
 class Logger:
-    """A named place that lines come from (their `target`)."""
+    """Writes log lines with one `target`, the name of the component that they come from. Safe to use in any thread."""
 
     def __init__(self, target: str) -> None:
         self._target = target
@@ -57,24 +57,24 @@ class Logger:
                 sys.stdout.write(line + "\n")
                 sys.stdout.flush()
             except OSError:
-                # Whoever read the lines is gone. The engine's work is the store; it goes on.
+                # Nobody reads the log any more. The engine's work is the store; it goes on.
                 pass
 
 
-class Throttle:
-    """Lets one line through every `every_s` seconds and counts what it held back."""
+class LogRateLimiter:
+    """Lets one log line pass every `every_s` seconds and counts those it held back. For one thread."""
 
     def __init__(self, every_s: float = 5.0) -> None:
         self._every_s = every_s
         self._next = 0.0
-        self._held = 0
+        self._held_back = 0
 
-    def ready(self) -> int | None:
-        """None: hold this line back. Otherwise: print it, and say that so many were held back before it."""
+    def pass_line(self) -> int | None:
+        """None: do not write this line. Otherwise write it; the result is how many were held back before it."""
         now = time.monotonic()
         if now < self._next:
-            self._held += 1
+            self._held_back += 1
             return None
-        held, self._held = self._held, 0
+        held_back, self._held_back = self._held_back, 0
         self._next = now + self._every_s
-        return held
+        return held_back

@@ -1,4 +1,4 @@
-"""Which release this process runs: `release.json` beside `lib/`, written where releases are built."""
+"""The release that this process runs, from `release.json` beside `lib/`, which the release build writes."""
 
 import json
 from pathlib import Path
@@ -15,8 +15,8 @@ class Release(NamedTuple):
     digest: str
 
 
-def this_release() -> Release:
-    """The release that this file is part of; name and digest are "unreleased" in a checkout."""
+def read_release() -> Release:
+    """The release that this file is part of; in a checkout its name and digest are "unreleased"."""
     path = Path(__file__).resolve().parents[3] / "release.json"
     try:
         about = json.loads(path.read_text())

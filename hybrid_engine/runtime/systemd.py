@@ -1,6 +1,6 @@
-"""sd_notify: tell the service manager how the process is (sd_notify(3)).
+"""Messages to systemd about the state of the process: ready, reloading, stopping, watchdog pings (sd_notify(3)).
 
-Without NOTIFY_SOCKET (a shell, a test) every call does nothing.
+Without $NOTIFY_SOCKET (a shell, a test) every call does nothing.
 """
 
 import os
@@ -9,7 +9,7 @@ import time
 
 
 class Notifier:
-    """Sends datagrams to $NOTIFY_SOCKET; `watchdog_s` is WatchdogSec=, None where no watchdog is asked for."""
+    """Sends datagrams to $NOTIFY_SOCKET; `watchdog_s` is WatchdogSec= in seconds, None without a watchdog."""
 
     def __init__(self) -> None:
         address = os.environ.get("NOTIFY_SOCKET", "")
@@ -23,11 +23,11 @@ class Notifier:
         if self._socket is None:
             return
         try:
-            # A manager that does not read must not hold the engine up; a ping is worth no wait, the next one comes.
+            # A service manager that does not read must not block the engine. A ping is not waited for: more follow.
             self._socket.settimeout(wait_s)
             self._socket.sendto(text.encode(), self._address)
         except OSError:
-            # The manager is restarting itself (daemon-reexec). A missed ping is what WatchdogSec= allows for.
+            # The service manager is restarting itself (daemon-reexec). WatchdogSec= allows for a missed ping.
             pass
 
     def ready(self, status: str) -> None:

@@ -1,11 +1,11 @@
-"""How an order is executed: the protocol of execution adapters, and the one that ships, which knows no network.
+"""Execution adapters: the protocol that carries out an order, and the adapter of SHADOW and PAPER, without a network.
 
 A live adapter is a package of its own that names a factory in the entry point group `hybrid_engine.adapters`:
 
     [project.entry-points."hybrid_engine.adapters"]
     my_exchange = "my_package:make_adapter"
 
-`live_gate` looks for it, and only once LIVE's gate is open. None ships.
+`live_gate` loads it, and only once the gate of LIVE is open. None ships.
 """
 
 from typing import NamedTuple, Protocol
@@ -16,10 +16,10 @@ FEE_RATE = 0.001  # of the notional
 
 
 class Execution(NamedTuple):
-    """What became of an order.
+    """The result of an order.
 
-    `status` is FILLED or REJECTED, `reason` a word for the order's row; `price` in quote currency per unit of base,
-    `fee` in quote currency. There is no partial fill: what cannot be filled whole is rejected.
+    `status` is FILLED or REJECTED, `reason` a word for the order's row; `price` is in quote currency per unit of base,
+    `fee` in quote currency. There are no partial fills: an order that cannot be filled completely is rejected.
     """
 
     status: str
@@ -29,22 +29,22 @@ class Execution(NamedTuple):
 
 
 class ExecutionAdapter(Protocol):
-    """Carries orders to where they are executed.
+    """Executes orders.
 
-    `execute` is called on execution's own thread, one order after the other, and only for orders within the risk caps.
-    It answers within a second: the watchdog takes a stage that says nothing for longer for stuck. What it raises ends
-    the engine with exit 1, since then nobody knows whether the order is out.
+    `execute` is called in execution's own thread, one order after the other, and only for orders within the risk caps.
+    It must return within a second: without a sign of life for longer, the stage counts as stuck. An exception ends the
+    engine with exit 1, because then nobody knows whether the order was sent.
     """
 
     def execute(self, signal: Signal, price: float) -> Execution:
-        """Execute `signal.side` and `signal.size` (units of base); `price` is the symbol's last, for what it is worth.
+        """Execute an order of `signal.side` and `signal.size` (units of base). `price` is the symbol's last price.
 
-        `signal.id` is unique and is the order's id as well: it serves as the client order id of an exchange.
+        `signal.id` is unique and is also the order's id, so it can be the client order id at an exchange.
         """
 
 
 class FillAtLast:
-    """SHADOW and PAPER: filled at once at the last price, with a fee."""
+    """The adapter of SHADOW and PAPER: fills at once at the last price, with a fee."""
 
     def __init__(self, reason: str) -> None:
         self._reason = reason

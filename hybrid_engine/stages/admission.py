@@ -1,7 +1,8 @@
-"""The tick channel: the only place where anything can be lost, and where every loss is booked.
+"""Admission: the tick channel, the only place where a trade can be lost, and where every loss is counted.
 
-Deciding a trade's fate and booking it happen in one locked section, so a snapshot balances at any moment and a reload
-of `sample_every` falls between two trades, never into one.
+Here trades are de-duplicated and sampled, and the oldest waiting tick is dropped when the channel stays full. What
+becomes of a trade is decided and counted in one locked section, so a snapshot balances at any moment, and a reload of
+`sample_every` takes effect between two trades.
 """
 
 import time
@@ -13,17 +14,17 @@ from operator import itemgetter
 from hybrid_engine.domain.counters import AdmissionCounters
 from hybrid_engine.domain.deduplication import MAX_SYMBOLS, RecentIds
 from hybrid_engine.domain.events import MarketTrade, Tick
-from hybrid_engine.domain.gaps import Gap, GapLedger
-from hybrid_engine.runtime.log import Logger, Throttle
-from hybrid_engine.stages.channel import BEAT_S, Channel
+from hybrid_engine.domain.gaps import Gap, GapRecorder
+from hybrid_engine.runtime.log import Logger, LogRateLimiter
+from hybrid_engine.stages.channel import HEARTBEAT_S, Channel
 
-_SYMBOL = itemgetter(0)  # of a print
+_SYMBOL = itemgetter(0)  # of a MarketTrade
 
 log = Logger("hybrid_engine.admission")
 
 
 class AdmissionQueue(Channel):
-    """Counts, samples and admits.
+    """The channel from ingest to strategy, which counts, samples and admits.
 
     `capacity` is in ticks. Ingest waits at most `admit_wait_ms` for room, then the oldest waiting tick is dropped for
     the newest. `first_tick_id` and `first_gap_id` are the store's next free ids.
@@ -32,66 +33,72 @@ class AdmissionQueue(Channel):
     def __init__(
         self, capacity: int, *, sample_every: int, admit_wait_ms: float, first_tick_id: int = 1, first_gap_id: int = 1
     ) -> None:
-        super().__init__(capacity, lazy=True)
-        self._books = AdmissionCounters()
-        self._gaps = GapLedger(first_gap_id)
+        super().__init__(capacity, wake_when_empty=True)
+        self._counters = AdmissionCounters()
+        self._gaps = GapRecorder(first_gap_id)
         self._sample_every = sample_every
         self._admit_wait_s = admit_wait_ms / 1000
-        self._seen: dict[str, int] = {}
-        self._recent: dict[str, dict[str, RecentIds]] = {}  # by source, then by symbol
-        self._strangers = Throttle()
+        self._sample_positions: dict[str, int] = {}  # trades of each symbol since its sampling count began
+        self._recent_ids: dict[str, dict[str, RecentIds]] = {}  # by source, then by symbol
+        self._rate_limiter = LogRateLimiter()
         self._next_id = first_tick_id
-        self._deadline: float | None = None  # of the hand-over under way: until when it waits for room
-        self._evicting_since = self._last_eviction = float("-inf")
+        self._deadline: float | None = None  # until when the present batch waits for room
+        self._dropping_since = self._last_drop = float("-inf")
 
-    # Ingest's side ----------------------------------------------------------------------------------------------
+    # Called by ingest -------------------------------------------------------------------------------------------
 
-    def offer(
-        self, source: str, prints: Iterable[MarketTrade], received_ms: int, heartbeat: Callable[[], None]
+    def offer_trades(
+        self, source: str, trades: Iterable[MarketTrade], received_ms: int, heartbeat: Callable[[], None]
     ) -> None:
-        """Book trades as they came off the wire: duplicates and sampled-out ones are counted, the rest wait or evict.
+        """Count trades as they arrived, and queue those that are neither duplicates nor sampled out.
 
-        All of one hand-over share one wait of `admit_wait_ms`: they arrived together. A trade of a symbol too many (its
-        name is "", or beyond MAX_SYMBOLS) is rejected, under no symbol's name.
+        The trades of one call share one wait of `admit_wait_ms`, because they arrived together. Trades without a symbol
+        ("") and those of a source's symbols beyond MAX_SYMBOLS are rejected, and counted under the symbol "".
         """
-        stranger: str | None = None
-        with self.mutex:
+        refused_symbol: str | None = None
+        with self._lock:
             self._deadline = None
-            books = self._books
-            recent_of = self._recent.setdefault(source, {})
-            for symbol, group in groupby(prints, _SYMBOL):
+            counters = self._counters
+            recent_of = self._recent_ids.setdefault(source, {})
+            for symbol, group in groupby(trades, _SYMBOL):
                 items = list(group)
                 recent = recent_of.get(symbol)
                 if recent is None:
                     if not symbol or len(recent_of) >= MAX_SYMBOLS:
-                        books.received += len(items)
-                        books.rejected += len(items)
-                        self._gaps.lose("rejected", source, "", received_ms, len(items))
-                        stranger = symbol
+                        counters.received += len(items)
+                        counters.rejected += len(items)
+                        self._gaps.add_loss("rejected", source, "", received_ms, len(items))
+                        refused_symbol = symbol
                         continue
                     recent = recent_of[symbol] = RecentIds()
-                news = recent.sift(items)
-                if again := len(items) - len(news):
-                    books.received += again
-                    books.duplicate += again
-                    self._gaps.lose("duplicate", source, symbol, received_ms, again)
-                self._admit(source, symbol, news, received_ms, heartbeat)
-            self.not_empty.notify()
-        if stranger is not None and (held := self._strangers.ready()) is not None:
-            log.warn("rejected: too many symbols", source=source, symbol=stranger, allowed=MAX_SYMBOLS, held_back=held)
+                news = recent.filter_duplicates(items)
+                if duplicates := len(items) - len(news):
+                    counters.received += duplicates
+                    counters.duplicate += duplicates
+                    self._gaps.add_loss("duplicate", source, symbol, received_ms, duplicates)
+                self._sample(source, symbol, news, received_ms, heartbeat)
+            self._not_empty.notify()
+        if refused_symbol is not None and (held_back := self._rate_limiter.pass_line()) is not None:
+            log.warn(
+                "rejected: too many symbols",
+                source=source,
+                symbol=refused_symbol,
+                allowed=MAX_SYMBOLS,
+                held_back=held_back,
+            )
 
-    def _admit(
+    def _sample(
         self, source: str, symbol: str, items: list[MarketTrade], received_ms: int, heartbeat: Callable[[], None]
     ) -> None:
-        """Sample, and put into the channel what is left. Each turn books as many as have room, at one moment."""
-        books, waiting, done = self._books, self._events, 0
+        """Sample, and queue the rest. Each turn of the loop counts and queues as many trades as there is room for."""
+        counters, waiting, done = self._counters, self._events, 0
         while done < len(items):
-            # Asked anew in each turn: a wait for room releases the lock, and a reload may change the sampling then.
-            every, seen = self._sample_every, self._seen.get(symbol, 0)
-            skipped = every - 1 - seen % every
-            fitting = items[done : done + skipped + (self.maxsize - len(waiting)) * every]
-            kept = fitting[skipped::every]
-            # Made without the named tuple's own constructor, which takes twice as long.
+            # Read again in each turn: waiting for room releases the lock, and a reload may change the sampling then.
+            every, position = self._sample_every, self._sample_positions.get(symbol, 0)
+            skip = every - 1 - position % every
+            fitting = items[done : done + skip + (self._capacity - len(waiting)) * every]
+            kept = fitting[skip::every]
+            # The named tuple's own constructor takes twice as long.
             waiting.extend(
                 [
                     tuple.__new__(Tick, (tick_id, source, symbol, price, size, number, at_ms, received_ms))
@@ -99,126 +106,127 @@ class AdmissionQueue(Channel):
                 ]
             )
             self._next_id += len(kept)
-            self._seen[symbol] = seen + len(fitting)
-            books.received += len(fitting)
+            self._sample_positions[symbol] = position + len(fitting)
+            counters.received += len(fitting)
             if sampled_out := len(fitting) - len(kept):
-                books.sampled_out += sampled_out
-                self._gaps.lose("sampled_out", source, symbol, received_ms, sampled_out)
+                counters.sampled_out += sampled_out
+                self._gaps.add_loss("sampled_out", source, symbol, received_ms, sampled_out)
             done += len(fitting)
             if done < len(items):
                 self._make_room(1 + (len(items) - done - 1) // every, received_ms, heartbeat)
 
-    def _make_room(self, wanted: int, at_ms: int, heartbeat: Callable[[], None]) -> None:
-        """Wait for room, or, when the hand-over has waited for long enough, drop so many of the oldest."""
+    def _make_room(self, needed: int, at_ms: int, heartbeat: Callable[[], None]) -> None:
+        """Wait for room. Once this batch has waited long enough, drop the `needed` oldest ticks instead."""
         now = time.monotonic()
         if self._deadline is None:
             self._deadline = now + self._admit_wait_s
         if now < self._deadline:
-            self.not_empty.notify()
-            self.not_full.wait(min(BEAT_S, self._deadline - now))
+            self._not_empty.notify()
+            self._not_full.wait(min(HEARTBEAT_S, self._deadline - now))
             heartbeat()
         else:
-            for _ in range(min(wanted, len(self._events))):
-                self._evict_oldest(at_ms, now)
+            for _ in range(min(needed, len(self._events))):
+                self._drop_oldest(at_ms, now)
 
-    def offer_replayed(
+    def offer_replayed_ticks(
         self, ticks: Sequence[Tick], heartbeat: Callable[[], None], stopping: Callable[[], bool]
     ) -> None:
-        """Admit ticks of an earlier run as they are: not sampled, never evicted, for no market presses."""
+        """Queue the ticks of an earlier run unchanged: neither sampled nor dropped, because nothing is live."""
         start = 0
-        with self.mutex:
+        with self._lock:
             while start < len(ticks) and not stopping():
-                room = self.maxsize - self._qsize()
+                room = self._capacity - len(self._events)
                 if room <= 0:
-                    self.not_full.wait(BEAT_S)
+                    self._not_full.wait(HEARTBEAT_S)
                     heartbeat()
                     continue
                 part = ticks[start : start + room]
-                self._books.received += len(part)
-                self._put(part)
-                self.not_empty.notify()
+                self._counters.received += len(part)
+                self._events.extend(part)
+                self._not_empty.notify()
                 start += len(part)
 
-    def reject(self, source: str, symbol: str, received_ms: int) -> None:
-        """Book one trade or frame that could not be decoded."""
-        with self.mutex:
-            self._books.received += 1
-            self._books.rejected += 1
-            self._gaps.lose("rejected", source, symbol, received_ms)
+    def count_rejected(self, source: str, symbol: str, received_ms: int) -> None:
+        """Count one trade or frame that could not be decoded."""
+        with self._lock:
+            self._counters.received += 1
+            self._counters.rejected += 1
+            self._gaps.add_loss("rejected", source, symbol, received_ms)
 
-    def repeat(self, source: str, symbol: str, received_ms: int) -> None:
-        """Book one trade that another source brought before."""
-        with self.mutex:
-            self._books.received += 1
-            self._books.duplicate += 1
-            self._gaps.lose("duplicate", source, symbol, received_ms)
+    def count_duplicate(self, source: str, symbol: str, received_ms: int) -> None:
+        """Count one trade that another source delivered before."""
+        with self._lock:
+            self._counters.received += 1
+            self._counters.duplicate += 1
+            self._gaps.add_loss("duplicate", source, symbol, received_ms)
 
-    def miss(self, source: str, symbol: str, count: int, from_ms: int, at_ms: int) -> None:
-        """Book so many of the exchange's numbers that never came; they are no term of the books."""
-        with self.mutex:
-            self._books.missed += count
-            self._gaps.lose("missed", source, symbol, at_ms, count, from_ms)
+    def count_missed(self, source: str, symbol: str, count: int, from_ms: int, at_ms: int) -> None:
+        """Count sequence numbers of the exchange that never arrived. They are not a term of the accounting."""
+        with self._lock:
+            self._counters.missed += count
+            self._gaps.add_loss("missed", source, symbol, at_ms, count, from_ms)
 
-    def silence_begins(self, source: str, symbol: str, from_ms: int, kind: str = "down") -> None:
-        """`source` went down, or stale: the market was last heard at `from_ms`."""
-        with self.mutex:
-            self._gaps.silence_begins(kind, source, symbol, from_ms)
+    def begin_silence(self, source: str, symbol: str, from_ms: int, kind: str = "down") -> None:
+        """`source` is "down" or "stale" (`kind`): nothing of `symbol` has arrived since `from_ms`."""
+        with self._lock:
+            self._gaps.begin_silence(kind, source, symbol, from_ms)
 
-    def silence_ends(self, to_ms: int, symbol: str | None = None) -> None:
-        with self.mutex:
-            self._gaps.silence_ends(to_ms, symbol)
+    def end_silence(self, to_ms: int, symbol: str | None = None) -> None:
+        with self._lock:
+            self._gaps.end_silence(to_ms, symbol)
 
-    def _evict_oldest(self, at_ms: int, now: float) -> None:
+    def _drop_oldest(self, at_ms: int, now: float) -> None:
         tick = self._events.popleft()
         assert isinstance(tick, Tick)
-        self._books.dropped += 1
-        self._gaps.lose("dropped", tick.source, tick.symbol, at_ms)
-        if now - self._last_eviction > 1.0:
-            self._evicting_since = now
-        self._last_eviction = now
+        self._counters.dropped += 1
+        self._gaps.add_loss("dropped", tick.source, tick.symbol, at_ms)
+        if now - self._last_drop > 1.0:
+            self._dropping_since = now
+        self._last_drop = now
 
-    # The consumer's side ----------------------------------------------------------------------------------------
+    # Called by strategy, through `take` -------------------------------------------------------------------------
 
-    def _taken(self, count: int) -> None:
-        self._books.admitted += count
+    def _count_taken(self, count: int) -> None:
+        self._counters.admitted += count
 
-    # The engine's and the writer's side -------------------------------------------------------------------------
+    # Called by the main thread and by persist -------------------------------------------------------------------
 
-    def evicting_for(self) -> float:
-        """Seconds for which every second saw an eviction; 0 when the last one is over a second ago."""
-        with self.mutex:
+    def dropping_for_s(self) -> float:
+        """For how many seconds every second had a drop; 0 when the last drop is more than a second ago."""
+        with self._lock:
             now = time.monotonic()
-            return now - self._evicting_since if now - self._last_eviction <= 1.0 else 0.0
+            return now - self._dropping_since if now - self._last_drop <= 1.0 else 0.0
 
-    def resample(self, sample_every: int, admit_wait_ms: float, now_ms: int) -> int:
-        """A reload: the sampling count starts anew with the next trade. Returns `received` at that moment."""
-        with self.mutex:
+    def set_sampling(self, sample_every: int, admit_wait_ms: float, now_ms: int) -> int:
+        """Change the sampling; its count restarts with the next trade. Returns `received` at that moment."""
+        with self._lock:
             self._sample_every = sample_every
             self._admit_wait_s = admit_wait_ms / 1000
-            self._seen.clear()
-            self._gaps.close(now_ms)
-            return self._books.received
+            self._sample_positions.clear()
+            self._gaps.close_all(now_ms)
+            return self._counters.received
 
     def close_gaps(self, now_ms: int, *, for_good: bool = False) -> None:
-        with self.mutex:
-            self._gaps.close(now_ms, for_good=for_good)
+        with self._lock:
+            self._gaps.close_all(now_ms, for_good=for_good)
 
     def drop_waiting(self, now_ms: int) -> int:
-        """A stop that has to end: what still waits is dropped, as gap `stop`. Returns how many."""
-        with self.mutex:
-            ticks = [event for event in self._get() if isinstance(event, Tick)]
+        """Drop every waiting tick, as gap `stop`: a stop has no more time. Returns how many there were."""
+        with self._lock:
+            ticks = [event for event in self._events if isinstance(event, Tick)]
+            self._events.clear()
             for tick in ticks:
-                self._books.dropped += 1
-                self._gaps.lose("stop", tick.source, tick.symbol, now_ms)
-            self._gaps.close(now_ms, for_good=True)
+                self._counters.dropped += 1
+                self._gaps.add_loss("stop", tick.source, tick.symbol, now_ms)
+            self._gaps.close_all(now_ms, for_good=True)
             return len(ticks)
 
     def snapshot(self) -> AdmissionCounters:
-        """The books at one moment, under the lock; `waiting` is what stands in the channel."""
-        with self.mutex:
-            return replace(self._books, waiting=self._qsize())
+        """A copy of the counters at one moment; `waiting` is the number of queued ticks."""
+        with self._lock:
+            return replace(self._counters, waiting=len(self._events))
 
-    def ledger(self) -> tuple[AdmissionCounters, list[Gap]]:
-        """The books, and the gaps that changed since the last call, at the same moment. For the writer alone."""
-        with self.mutex:
-            return replace(self._books, waiting=self._qsize()), self._gaps.changed()
+    def take_changes(self) -> tuple[AdmissionCounters, list[Gap]]:
+        """A snapshot, and the gaps that changed since the last call, at the same moment. Called by persist only."""
+        with self._lock:
+            return replace(self._counters, waiting=len(self._events)), self._gaps.take_changes()

@@ -1,21 +1,21 @@
-"""Bounded channels between stages, on `queue.Queue`.
+"""The channel between two stages: a bounded queue of events that a producer fills and a consumer empties in batches.
 
-Capacity is counted in events. Whatever waits is taken in one go, and a list is handed over in one go: one event at a
-time was measured 2.7 times slower end to end.
+All waiting events are taken at once, and a list of events is handed over at once: one event at a time was measured
+2.7 times slower end to end.
 """
 
-import queue
+import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 
 from hybrid_engine.domain.events import Event, Tick
 
-# How often a stage that waits (for input, for room, for a lock) says that it is alive.
-BEAT_S = 0.25
+# How often a stage that waits (for input, for room, for a lock) shows a sign of life.
+HEARTBEAT_S = 0.25
 
 
-def whole_chains(events: Sequence[Event], room: int) -> int:
-    """How many of the first events fit into `room`, up to in front of a tick (or all of them)."""
+def count_whole_chains(events: Sequence[Event], room: int) -> int:
+    """How many of the first events fit into `room` without cutting a chain: the next one is a tick, or all fit."""
     if room >= len(events):
         return len(events)
     while room > 0 and not isinstance(events[room], Tick):
@@ -23,89 +23,87 @@ def whole_chains(events: Sequence[Event], room: int) -> int:
     return room
 
 
-class Channel(queue.Queue[Sequence[Event]]):
-    """One producer, one consumer, at most `maxsize` events.
+class Channel:
+    """A queue of at most `capacity` events between one producer thread and one consumer thread.
 
-    A hand-over larger than the room left is split, but only in front of a tick: a tick and what it caused stay
-    together, so that whoever takes from the channel never sees half a chain. `maxsize` must hold the longest chain.
-    The rest stays with its producer, which sleeps: whoever takes makes room and moves the next piece in, so that a
-    large hand-over needs no change of threads for each piece (measured: docs/bench.md).
+    A batch that is larger than the free room is split, but only in front of a tick: a tick and the events it caused
+    stay together, so the consumer never takes part of a chain. `capacity` must hold the longest chain. The rest of the
+    batch stays with the producer, which sleeps; when the consumer makes room, it moves the next part in itself, so a
+    large batch does not need a change of threads for each part (measured: docs/bench.md).
 
-    `lazy`: a producer that waits for room is told once there is nothing left to take. Where both sides only compute,
-    telling it earlier wakes it to wait for the interpreter's lock (measured: the house took in a sixth less).
+    With `wake_when_empty` a producer that waits for room is woken only once nothing is left to take. Where both sides
+    only compute, waking it earlier makes it wait for the interpreter's lock (measured: a sixth less throughput).
+
+    One lock guards all state. Both conditions use it, so a check and the wait that follows it cannot miss a wakeup.
     """
 
-    def __init__(self, maxsize: int, *, lazy: bool = False) -> None:
-        super().__init__(maxsize)
-        self._lazy = lazy
-
-    def _init(self, maxsize: int) -> None:
+    def __init__(self, capacity: int, *, wake_when_empty: bool = False) -> None:
+        self._lock = threading.Lock()
+        self._not_empty = threading.Condition(self._lock)
+        self._not_full = threading.Condition(self._lock)
+        self._capacity = capacity
+        self._wake_when_empty = wake_when_empty
         self._events: deque[Event] = deque()
-        self._rest: Sequence[Event] = ()  # what a producer that waits for room still holds
+        self._rest: Sequence[Event] = ()  # of the batch that a waiting producer still holds
         self._closed = False
-        self._wanted = 1
+        self._min_events = 1  # what a waiting consumer wants to be woken for
 
-    def _qsize(self) -> int:
+    @property
+    def waiting(self) -> int:
+        """The number of waiting events, at some moment during the call."""
         return len(self._events)
 
-    def _put(self, item: Sequence[Event]) -> None:
-        self._events.extend(item)
-
-    def _get(self) -> Sequence[Event]:
-        taken = list(self._events)
-        self._events.clear()
-        return taken
-
-    def hand_over(self, events: Sequence[Event], heartbeat: Callable[[], None]) -> None:
-        """Put all of `events`, waiting for room as long as it takes and calling `beat` while waiting."""
-        with self.mutex:
+    def put(self, events: Sequence[Event], heartbeat: Callable[[], None]) -> None:
+        """Put all of `events`. Waits for room as long as it takes, and calls `heartbeat` while it waits."""
+        with self._lock:
             self._rest = events
-            self._refill()
+            self._move_rest_in()
             while self._rest:
-                self.not_empty.notify()
-                self.not_full.wait(BEAT_S)
+                self._not_empty.notify()
+                self._not_full.wait(HEARTBEAT_S)
                 heartbeat()
-            if len(self._events) >= self._wanted:
-                self.not_empty.notify()
+            if len(self._events) >= self._min_events:
+                self._not_empty.notify()
 
-    def _refill(self) -> None:
-        """Move in what has room of the hand-over under way."""
+    def _move_rest_in(self) -> None:
+        """Move in what fits of the producer's rest."""
         if self._rest:
-            end = whole_chains(self._rest, self.maxsize - len(self._events))
-            self._put(self._rest[:end])
+            end = count_whole_chains(self._rest, self._capacity - len(self._events))
+            self._events.extend(self._rest[:end])
             self._rest = self._rest[end:]
 
-    def take(self, timeout_s: float = BEAT_S, wanted: int = 1) -> Sequence[Event]:
-        """Everything that waits; empty when nothing came within `timeout_s` or the channel is finished.
+    def take(self, timeout_s: float = HEARTBEAT_S, min_events: int = 1) -> Sequence[Event]:
+        """All waiting events; none when nothing arrived within `timeout_s`, or when the channel is finished.
 
-        Waits until `wanted` events are there, or the producer waits for room.
+        Waits until `min_events` are there, or until the producer waits for room.
         """
-        with self.mutex:
-            if len(self._events) < wanted and not self._rest and not self._closed:
-                self._wanted = wanted
-                if self._lazy:
-                    self.not_full.notify()
-                self.not_empty.wait(timeout_s)
-                self._wanted = 1
-            taken = self._get()
-            if taken:
-                self._taken(len(taken))
-                self._refill()
-                if not self._lazy and not self._rest:
-                    self.not_full.notify()
-            return taken
+        with self._lock:
+            if len(self._events) < min_events and not self._rest and not self._closed:
+                self._min_events = min_events
+                if self._wake_when_empty:
+                    self._not_full.notify()
+                self._not_empty.wait(timeout_s)
+                self._min_events = 1
+            events = list(self._events)
+            self._events.clear()
+            if events:
+                self._count_taken(len(events))
+                self._move_rest_in()
+                if not self._wake_when_empty and not self._rest:
+                    self._not_full.notify()
+            return events
 
-    def _taken(self, count: int) -> None:
-        """Called under the lock when the consumer took `count` events."""
+    def _count_taken(self, count: int) -> None:
+        """Called under the lock when the consumer takes `count` events."""
 
     def close(self) -> None:
-        """The producer is done: what waits can still be taken, then the channel is finished."""
-        with self.mutex:
+        """The producer is done. Waiting events can still be taken; then the channel is finished."""
+        with self._lock:
             self._closed = True
-            self.not_empty.notify_all()
+            self._not_empty.notify_all()
 
     @property
     def finished(self) -> bool:
-        """Closed and empty: nothing will ever come again."""
-        with self.mutex:
+        """Closed and empty: nothing will ever arrive again."""
+        with self._lock:
             return self._closed and not self._events

@@ -1,7 +1,7 @@
-"""Execution: signals become orders, orders become trades.
+"""Execution: makes an order of every signal, and a trade of every order that is filled.
 
-An adapter executes; those of SHADOW and PAPER fill at once. Nothing here can reach a network: this module and what it
-imports know no socket, and the `shadow` proof shows the same of the process.
+An adapter executes the orders; the one of SHADOW and PAPER fills at once. Neither this module nor what it imports can
+open a socket, and the `shadow` proof shows the same for the process.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,18 +10,18 @@ from hybrid_engine.domain.counters import StageCounters
 from hybrid_engine.domain.events import FILLED, REJECTED, Event, Order, Signal, Tick, Trade
 from hybrid_engine.stages.adapter import Execution, ExecutionAdapter
 from hybrid_engine.stages.channel import Channel
-from hybrid_engine.stages.risk import RiskBook
-from hybrid_engine.stages.stage import Transform
+from hybrid_engine.stages.risk import ExposureLimiter
+from hybrid_engine.stages.stage import TransformStage
 
 
-class ExecutionStage(Transform):
-    """Makes an order of every signal: as the adapter answers, or rejected as RISK_CAP. Its times are the tick's."""
+class ExecutionStage(TransformStage):
+    """Makes an order of every signal: as the adapter answers, or REJECTED with reason RISK_CAP, at the tick's time."""
 
     def __init__(
         self,
         mode: str,
         adapter: ExecutionAdapter,
-        book: RiskBook,
+        limiter: ExposureLimiter,
         inbox: Channel,
         outbox: Channel,
         counters: StageCounters,
@@ -30,7 +30,7 @@ class ExecutionStage(Transform):
         super().__init__("execution", inbox, outbox, on_end)
         self._mode = mode
         self._adapter = adapter
-        self._book = book
+        self._limiter = limiter
         self._counters = counters
 
     def transform(self, events: Sequence[Event]) -> Sequence[Event]:
@@ -38,34 +38,34 @@ class ExecutionStage(Transform):
         for event in events:
             out.append(event)
             if isinstance(event, Tick):
-                self._book.mark(event.symbol, event.price)
+                self._limiter.set_price(event.symbol, event.price)
             elif isinstance(event, Signal):
                 out.extend(self._execute(event))
         return out
 
     def _execute(self, signal: Signal) -> list[Event]:
-        price = self._book.price(signal.symbol)
-        vetoed = self._book.veto(signal) is not None
+        price = self._limiter.last_price(signal.symbol)
+        veto = self._limiter.exceeded_cap(signal) is not None
         self._counters.orders += 1
-        self._counters.risk_vetoes += vetoed
-        done = Execution(REJECTED, "RISK_CAP", price, 0.0) if vetoed else self._adapter.execute(signal, price)
-        if done.status not in (FILLED, REJECTED):
-            raise ValueError(f"the adapter answered status {done.status!r}; FILLED or REJECTED is possible")
+        self._counters.risk_vetoes += veto
+        result = Execution(REJECTED, "RISK_CAP", price, 0.0) if veto else self._adapter.execute(signal, price)
+        if result.status not in (FILLED, REJECTED):
+            raise ValueError(f"the adapter returned status {result.status!r}; it must be FILLED or REJECTED")
         order = Order(
             signal.id,
             signal.symbol,
             signal.side,
             signal.size,
-            done.price,
-            done.status,
-            done.reason,
+            result.price,
+            result.status,
+            result.reason,
             self._mode,
             signal.created_ms,
         )
-        if done.status != FILLED:
+        if result.status != FILLED:
             return [order]
-        self._book.fill(signal.symbol, signal.side, signal.size)
+        self._limiter.apply_fill(signal.symbol, signal.side, signal.size)
         self._counters.shadow_orders += self._mode == "SHADOW"
         self._counters.trade_count += 1
         at = signal.created_ms
-        return [order, Trade(order.id, signal.symbol, signal.side, signal.size, done.price, done.fee, at)]
+        return [order, Trade(order.id, signal.symbol, signal.side, signal.size, result.price, result.fee, at)]

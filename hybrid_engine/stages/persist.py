@@ -1,8 +1,7 @@
-"""Persist: the end of the street. Whole chains go into the store, in order, with the counters of the moment.
+"""Persist: the last stage of the pipeline. It stores whole chains, in order, with the counters of the same moment.
 
-A transaction ends only in front of a tick. That holds without looking at the rows: channels split a hand-over only in
-front of a tick, so whenever the inbox was taken empty the last chain is whole. Whatever was taken in one go goes into
-one transaction.
+A transaction ends only in front of a tick. Persist need not look at the rows for that: channels split a batch only in
+front of a tick, so the last chain of what one `take` returns is whole, and all of it goes into one transaction.
 """
 
 import threading
@@ -15,26 +14,26 @@ from hybrid_engine.domain.counters import FeedState, StageCounters
 from hybrid_engine.domain.events import Event, Order, Signal, Tick, Trade
 from hybrid_engine.domain.gaps import Gap
 from hybrid_engine.runtime.errors import StorageError
-from hybrid_engine.runtime.log import Logger, Throttle
+from hybrid_engine.runtime.log import Logger, LogRateLimiter
 from hybrid_engine.stages.admission import AdmissionQueue
-from hybrid_engine.stages.channel import BEAT_S, Channel
+from hybrid_engine.stages.channel import HEARTBEAT_S, Channel
 from hybrid_engine.stages.stage import Stage
-from hybrid_engine.storage.database import Locked
+from hybrid_engine.storage.database import DatabaseLocked
 from hybrid_engine.storage.store import Batch, Store
 
-# Between two slices of what is too old: at most 20,000 ticks a second go, more than the house can take in.
+# Pause between two slices of expired rows: at most 20,000 ticks a second are deleted, more than can be stored.
 SLICE_EVERY_S = 0.05
-# What a full batch leaves over waits no longer than this for more: a burst's last rows are stored with it.
-AFTER_A_BURST_S = 0.05
+# Rows that follow a full batch wait no longer than this: the last rows of a burst are stored soon after it.
+BURST_FLUSH_S = 0.05
 
 log = Logger("hybrid_engine.persist")
 
 
 class PersistStage(Stage):
-    """The one writer.
+    """The only stage that writes to the database.
 
     `blocked_since`: when commits began to meet a lock, `failing_since`: when they began to fail (monotonic seconds);
-    both None while they pass.
+    both are None while commits succeed. The main thread reads them, and sets `give_up` when a stop has no more time.
     """
 
     def __init__(
@@ -60,14 +59,14 @@ class PersistStage(Stage):
         self._batch = Batch.empty()
         self._gaps: dict[int, Gap] = {}
         self._first_row_at = 0.0
-        self._patience_s = float("inf")
-        self._written_at = time.monotonic()
-        self._expire_at = self._written_at
-        self._throttle = Throttle()
+        self._max_flush_delay_s = float("inf")
+        self._last_commit_at = time.monotonic()
+        self._expire_at = self._last_commit_at
+        self._rate_limiter = LogRateLimiter()
 
     def work(self) -> None:
         while True:
-            events = self._inbox.take(self._wait_s(), self._wanted)
+            events = self._inbox.take(self._wait_s(), self._min_events)
             self.heartbeat()
             if events:
                 self._add(events)
@@ -76,58 +75,58 @@ class PersistStage(Stage):
                 return
             if len(self._batch) >= self.settings.batch_rows or time.monotonic() >= self._due_at():
                 self._flush()
-            if self._expires and time.monotonic() >= self._expire_at and not self._inbox.qsize():
-                self._expire()
+            if self._expires and time.monotonic() >= self._expire_at and not self._inbox.waiting:
+                self._delete_expired()
 
     def _add(self, events: Sequence[Event]) -> None:
         if not self._batch:
             self._first_row_at = time.monotonic()
         batch = self._batch
-        put: dict[type[Event], Callable[[Any], None]] = {
+        append: dict[type[Event], Callable[[Any], None]] = {
             Tick: batch.ticks.append,
             Signal: batch.signals.append,
             Order: batch.orders.append,
             Trade: batch.trades.append,
         }
         for event in events:
-            put[type(event)](event)
+            append[type(event)](event)
 
     def _due_at(self) -> float:
-        # Without rows the counters still go out at each heartbeat: they are how a reader sees a quiet engine alive.
+        # Without rows the counters are still stored at each heartbeat: from them a reader sees that the engine runs.
         if self._batch:
-            return self._first_row_at + min(self._patience_s, self.settings.flush_interval_ms / 1000)
-        return self._written_at + self.settings.heartbeat_interval_secs
+            return self._first_row_at + min(self._max_flush_delay_s, self.settings.flush_interval_ms / 1000)
+        return self._last_commit_at + self.settings.heartbeat_interval_secs
 
     @property
-    def _wanted(self) -> int:
-        # The first row starts the clock of its batch; then there is time until the batch is full.
+    def _min_events(self) -> int:
+        # The first row starts the clock of its batch, so it is taken at once; then waiting for a full batch is enough.
         return max(1, self.settings.batch_rows - len(self._batch)) if self._batch else 1
 
     def _wait_s(self) -> float:
         next_at = min(self._due_at(), self._expire_at) if self._expires else self._due_at()
-        return min(BEAT_S, max(0.0, next_at - time.monotonic()))
+        return min(HEARTBEAT_S, max(0.0, next_at - time.monotonic()))
 
     def _flush(self) -> None:
-        """Commit what is pending, trying until it is done, the deadline has passed, or the stop cannot wait."""
+        """Commit the batch. Tries until it succeeds, until the storage deadline, or until `give_up` is set."""
         while True:
-            books, gaps = self._admission.ledger()
+            admission_counters, gaps = self._admission.take_changes()
             self._gaps.update((gap.id, gap) for gap in gaps)
             try:
-                self._store.write(self._batch, books, self._counters, self._feed, self._gaps.values())
+                self._store.write(self._batch, admission_counters, self._counters, self._feed, self._gaps.values())
                 break
-            except Locked as error:
+            except DatabaseLocked as error:
                 self._counters.lock_waits += 1
                 self.blocked_since = self.blocked_since or time.monotonic()
                 self.failing_since = None
-                self._complain("the database is locked, waiting for it", error)
+                self._warn("the database is locked, waiting for it", error)
             except StorageError as error:
                 self._counters.persist_errors += 1
                 self.failing_since = self.failing_since or time.monotonic()
                 self.blocked_since = None
-                self._complain("cannot write to the database, trying again", error)
+                self._warn("cannot write to the database, trying again", error)
                 if time.monotonic() - self.failing_since >= self.settings.storage_deadline_s:
                     raise StorageError(f"{error}; for {self.settings.storage_deadline_s:g} s") from error
-                self.give_up.wait(BEAT_S)
+                self.give_up.wait(HEARTBEAT_S)
             self.heartbeat()
             if self.give_up.is_set():
                 raise StorageError("the stop had to end before the database could be written")
@@ -140,31 +139,31 @@ class PersistStage(Stage):
         counters.trades_stored += len(batch.trades)
         counters.persist_count += len(batch)
         log.debug("batch flushed", persisted=len(batch))
-        self._patience_s = AFTER_A_BURST_S if len(batch) >= self.settings.batch_rows else float("inf")
+        self._max_flush_delay_s = BURST_FLUSH_S if len(batch) >= self.settings.batch_rows else float("inf")
         self._batch = Batch.empty()
         self._gaps.clear()
-        self._written_at = time.monotonic()
+        self._last_commit_at = time.monotonic()
 
     @property
     def _expires(self) -> bool:
-        # A replay's rows carry the times of the earlier run: they would be gone as soon as they are stored.
+        # The rows of a replay have the times of the earlier run: they would be deleted as soon as they are stored.
         return self.settings.retention_days > 0 and self.settings.ingest_mode != "REPLAY"
 
-    def _expire(self) -> None:
-        """One slice of what is too old, while nothing waits; trouble with it ends nothing."""
+    def _delete_expired(self) -> None:
+        """Delete one slice of expired rows while nothing waits. A failure is logged and does not end the run."""
         pause_s = self.settings.heartbeat_interval_secs
         try:
-            gone = self._store.expire(self.settings.retention_days)
-            self._counters.rows_expired += gone.rows
-            pause_s = SLICE_EVERY_S if gone.more else pause_s
-        except Locked as error:
-            self._complain("the database is locked, nothing old is deleted for now", error)
+            deleted = self._store.delete_expired(self.settings.retention_days)
+            self._counters.rows_expired += deleted.rows
+            pause_s = SLICE_EVERY_S if deleted.more else pause_s
+        except DatabaseLocked as error:
+            self._warn("the database is locked, nothing old is deleted for now", error)
         except StorageError as error:
             self._counters.persist_errors += 1
-            self._complain("cannot delete what is older than retention_days", error)
+            self._warn("cannot delete what is older than retention_days", error)
         self._expire_at = time.monotonic() + pause_s
 
-    def _complain(self, message: str, error: Exception) -> None:
-        held = self._throttle.ready()
-        if held is not None:
-            log.warn(message, error=str(error), held_back=held)
+    def _warn(self, message: str, error: Exception) -> None:
+        held_back = self._rate_limiter.pass_line()
+        if held_back is not None:
+            log.warn(message, error=str(error), held_back=held_back)

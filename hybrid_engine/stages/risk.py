@@ -1,14 +1,14 @@
-"""Positions, exposure and the caps on it.
+"""Risk: positions, their exposure, and the caps that an order must not exceed.
 
-Exposure of a symbol = abs(net quantity) x last price, in quote currency; gross is the sum over symbols.
+Exposure of a symbol = abs(net quantity) x last price, in quote currency; gross exposure is the sum over all symbols.
 """
 
 from hybrid_engine.config.settings import RiskCaps
 from hybrid_engine.domain.events import BUY, Signal
 
 
-class RiskBook:
-    """Net positions of one run, which starts flat, marked at each symbol's last price."""
+class ExposureLimiter:
+    """The net positions of one run, which starts flat, valued at each symbol's last price and held to the caps."""
 
     def __init__(self, caps: RiskCaps) -> None:
         self._caps = caps
@@ -17,43 +17,43 @@ class RiskBook:
         # Orders that rest at an exchange. SHADOW and PAPER fill at once, so theirs stay 0.
         self.open_orders = 0
 
-    def mark(self, symbol: str, price: float) -> None:
-        """The last price of `symbol`, quote currency per unit of base."""
+    def set_price(self, symbol: str, price: float) -> None:
+        """Set the last price of `symbol`, in quote currency per unit of base."""
         self._price[symbol] = price
 
-    def price(self, symbol: str) -> float:
-        """The last price of `symbol`; KeyError when none was seen."""
+    def last_price(self, symbol: str) -> float:
+        """The last price of `symbol`. Raises KeyError when there is none."""
         return self._price[symbol]
 
-    def exposure(self, symbol: str) -> float:
-        """Quote currency at risk in `symbol`."""
+    def symbol_exposure(self, symbol: str) -> float:
+        """The exposure of `symbol`, in quote currency."""
         return abs(self._net.get(symbol, 0.0)) * self._price.get(symbol, 0.0)
 
-    def gross(self) -> float:
-        """Quote currency at risk over all symbols."""
+    def gross_exposure(self) -> float:
+        """The exposure of all symbols together, in quote currency."""
         return sum(abs(net) * self._price[symbol] for symbol, net in self._net.items())
 
-    def veto(self, signal: Signal) -> str | None:
-        """Why an order for `signal` would break a cap, None when it would not. What reduces exposure always passes."""
+    def exceeded_cap(self, signal: Signal) -> str | None:
+        """The cap that an order for `signal` would exceed, or None. An order that reduces exposure always passes."""
         old = self._net.get(signal.symbol, 0.0)
-        new = old + _signed(signal.side, signal.size)
+        new = old + _signed_size(signal.side, signal.size)
         if abs(new) < abs(old):
             return None
         if self.open_orders >= self._caps.max_open_orders:
             return "max_open_orders"
         symbol_exposure = abs(new) * self._price[signal.symbol]
-        others = sum(self.exposure(symbol) for symbol in self._net if symbol != signal.symbol)
-        # Asked so that what is no number is vetoed.
+        others = sum(self.symbol_exposure(symbol) for symbol in self._net if symbol != signal.symbol)
+        # Written with `not`, so that NaN exceeds the cap.
         if not symbol_exposure <= self._caps.max_symbol_exposure_usd:
             return "max_symbol_exposure_usd"
         if not others + symbol_exposure <= self._caps.max_exposure_usd:
             return "max_exposure_usd"
         return None
 
-    def fill(self, symbol: str, side: str, size: float) -> None:
-        """An order was filled: the net position moves by `size`, in units of base."""
-        self._net[symbol] = self._net.get(symbol, 0.0) + _signed(side, size)
+    def apply_fill(self, symbol: str, side: str, size: float) -> None:
+        """An order was filled: change the net position by `size`, in units of base."""
+        self._net[symbol] = self._net.get(symbol, 0.0) + _signed_size(side, size)
 
 
-def _signed(side: str, size: float) -> float:
+def _signed_size(side: str, size: float) -> float:
     return size if side == BUY else -size

@@ -1,4 +1,4 @@
-"""A stage is one thread with one inbox. It passes on what it received, in order, followed by what it made of it."""
+"""Stages: threads with one inbox each. A stage passes on all events in order, each followed by what it made of it."""
 
 import threading
 import time
@@ -7,15 +7,15 @@ from collections.abc import Callable, Sequence
 from hybrid_engine.domain.events import Event
 from hybrid_engine.stages.channel import Channel
 
-# A stage beats at least every channel.BEAT_S, whatever it waits for. One that has not beaten for this long is stuck:
-# the watchdog's ping stops, and WatchdogSec= later systemd acts. A slow fsync only delays a ping.
+# A stage shows a sign of life at least every channel.HEARTBEAT_S, whatever it waits for. Without one for this long it
+# counts as stuck: the watchdog's pings stop, and systemd acts after WatchdogSec=. A slow fsync only delays a ping.
 STUCK_AFTER_S = 1.0
 
 
 class Stage(threading.Thread):
-    """Runs `work()`; afterwards closes the outbox, so that the end of the day walks down the street.
+    """A thread that runs `work()` and then closes its outbox, so that the stages end one after the other.
 
-    `failure` is what ended the stage early. `on_end` wakes whoever watches.
+    `failure` is the exception that ended the stage early, or None. `on_end` is called last, to wake the main thread.
     """
 
     def __init__(self, name: str, outbox: Channel | None, on_end: Callable[[], None]) -> None:
@@ -26,12 +26,12 @@ class Stage(threading.Thread):
         self.failure: BaseException | None = None
 
     def heartbeat(self) -> None:
-        """A sign of life: work goes on, or waits for something outside this thread."""
+        """Show a sign of life: the stage works, or waits for something outside this thread."""
         self._last_heartbeat = time.monotonic()
 
     @property
     def stuck(self) -> bool:
-        """The thread lives and has not beaten for STUCK_AFTER_S."""
+        """The thread is alive and has shown no sign of life for STUCK_AFTER_S."""
         return self.is_alive() and time.monotonic() - self._last_heartbeat > STUCK_AFTER_S
 
     def run(self) -> None:
@@ -47,15 +47,15 @@ class Stage(threading.Thread):
             self._on_end()
 
     def finish(self) -> None:
-        """The last act, whatever ended the work, while the outbox is still open."""
+        """Called once `work` has ended, however it ended, while the outbox is still open."""
 
     def work(self) -> None:
-        """The stage's life, until its inbox is finished or it was told to stop."""
+        """Run until the inbox is finished, or until the stage is told to stop."""
         raise NotImplementedError
 
 
-class Transform(Stage):
-    """A stage in the middle of the street."""
+class TransformStage(Stage):
+    """A stage with an inbox and an outbox: it takes a batch of events, transforms it and hands it on."""
 
     def __init__(self, name: str, inbox: Channel, outbox: Channel, on_end: Callable[[], None]) -> None:
         super().__init__(name, outbox, on_end)
@@ -67,10 +67,10 @@ class Transform(Stage):
             events = self._inbox.take()
             self.heartbeat()
             if events:
-                self._out.hand_over(self.transform(events), self.heartbeat)
+                self._out.put(self.transform(events), self.heartbeat)
             elif self._inbox.finished:
                 return
 
     def transform(self, events: Sequence[Event]) -> Sequence[Event]:
-        """Everything in `events`, in order, each followed by what this stage made of it."""
+        """All of `events`, in order, each followed by the events that this stage made of it."""
         raise NotImplementedError

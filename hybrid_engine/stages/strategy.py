@@ -1,7 +1,7 @@
-"""Strategies, and the stage that runs one.
+"""Strategies, and the stage that runs one on every tick.
 
-A strategy is any object with `on_tick(tick) -> Signal | None`. The config names it: `periodic`, which ships, or
-`module:factory`, where `factory(engine_settings)` returns the object.
+A strategy is any object with `on_tick(tick) -> Signal | None`. The config key engine.strategy names it: `periodic`,
+which ships, or `module:factory`, where `factory(engine_settings)` returns the object.
 """
 
 import importlib
@@ -13,18 +13,18 @@ from hybrid_engine.domain.counters import StageCounters
 from hybrid_engine.domain.events import BUY, SELL, Event, Signal, Tick
 from hybrid_engine.runtime.errors import ConfigError
 from hybrid_engine.stages.channel import Channel
-from hybrid_engine.stages.stage import Transform
+from hybrid_engine.stages.stage import TransformStage
 
 
 class Strategy(Protocol):
-    """Sees every admitted tick, in order, from one thread. It must be deterministic: a replay has to repeat it."""
+    """Gets every admitted tick, in order, in one thread. It must be deterministic: a replay has to repeat it."""
 
     def on_tick(self, tick: Tick) -> Signal | None:
-        """At most one signal for a tick; `Signal.of(tick, ...)` makes one with the right id and time."""
+        """The signal for a tick, or None. `Signal.of(tick, ...)` makes one with the right id, symbol and time."""
 
 
 class Periodic:
-    """Every `every` ticks a signal, BUY and SELL in turn: it exercises the street, it does not trade an idea."""
+    """A signal every `every` ticks, BUY and SELL in turn: it exercises the pipeline and is no trading idea."""
 
     def __init__(self, every: int) -> None:
         self._every = every
@@ -39,8 +39,8 @@ class Periodic:
         return Signal.of(tick, self._side, size=0.1, reason="PERIODIC_TRIGGER", confidence=0.75)
 
 
-def load(settings: EngineSettings) -> Strategy:
-    """The strategy that `engine.strategy` names. Raises ConfigError when there is none of that name."""
+def load_strategy(settings: EngineSettings) -> Strategy:
+    """The strategy that `engine.strategy` names. Raises ConfigError when it cannot be loaded."""
     name = settings.strategy
     if name == "periodic":
         return Periodic(settings.signal_every_n_ticks)
@@ -56,14 +56,14 @@ def load(settings: EngineSettings) -> Strategy:
     try:
         strategy = factory(settings)
     except TypeError as error:
-        raise ConfigError(f'engine.strategy = "{name}": cannot be made of the settings: {error}') from error
+        raise ConfigError(f'engine.strategy = "{name}": the factory does not accept the settings: {error}') from error
     if not callable(getattr(strategy, "on_tick", None)):
-        raise ConfigError(f'engine.strategy = "{name}": what it returns has no on_tick(tick)')
+        raise ConfigError(f'engine.strategy = "{name}": the object that the factory returns has no on_tick(tick)')
     return strategy
 
 
-class StrategyStage(Transform):
-    """Runs the strategy on every tick."""
+class StrategyStage(TransformStage):
+    """Runs the strategy on every tick, and checks the signals that it returns."""
 
     def __init__(
         self, strategy: Strategy, inbox: Channel, outbox: Channel, counters: StageCounters, on_end: Callable[[], None]
@@ -82,17 +82,20 @@ class StrategyStage(Transform):
             self.heartbeat()
             if signal is None:
                 continue
-            _refuse_strange(signal, event, type(self._strategy).__name__)
+            _check_signal(signal, event, type(self._strategy).__name__)
             self._counters.signal_count += 1
             out.append(signal)
         return out
 
 
-def _refuse_strange(signal: Signal, tick: Tick, strategy: str) -> None:
-    """Raises ValueError for a signal that no order can be made of: a bug of the strategy's, before it is a row."""
+def _check_signal(signal: Signal, tick: Tick, strategy: str) -> None:
+    """Raises ValueError for a signal that no order can be made of: a bug of the strategy, found before it is stored."""
     if type(signal) is not Signal:
-        raise ValueError(f"strategy {strategy} made {signal} of {tick}: it must be a Signal")
+        raise ValueError(f"strategy {strategy} returned {signal} for {tick}: it must be a Signal")
     if (signal.id, signal.symbol, signal.created_ms) != (tick.id, tick.symbol, tick.received_ms):
-        raise ValueError(f"strategy {strategy} made {signal} of {tick}: id, symbol and time must be the tick's")
+        raise ValueError(f"strategy {strategy} returned {signal} for {tick}: id, symbol and time must be the tick's")
     if signal.side not in (BUY, SELL) or not 0 < signal.size < float("inf") or not 0 <= signal.confidence <= 1:
-        raise ValueError(f"strategy {strategy} made {signal}: a side, a positive size, a confidence from 0 to 1")
+        raise ValueError(
+            f"strategy {strategy} returned {signal}: the side must be BUY or SELL, the size positive and finite, the "
+            "confidence from 0 to 1"
+        )

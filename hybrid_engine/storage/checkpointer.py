@@ -1,13 +1,15 @@
-"""What is committed goes to the disk beside the writer, which does not wait for it.
+"""The checkpointer: a thread that syncs and checkpoints the write-ahead log, so that the writer need not wait for it.
 
-With synchronous=NORMAL only a checkpoint waits for the disk: for the whole of the write-ahead log, while the writer
-stands still and behind it the street. So a thread with a connection of its own syncs the log as it grows and, when it
-is long, moves it into the database while commits go on. SQLite begins a log anew only when all of it was moved at the
-moment of a commit: for the rest, a few milliseconds' commits, the writer waits, but not for a disk that stands still.
-Then the log grows instead (docs/bench.md has the figures). And there is less that a power cut can take.
+With synchronous=NORMAL only a checkpoint waits for the disk: for the whole log, while the writer and behind it the
+pipeline stand still. So a thread with its own connection syncs the log as it grows, and when it is long moves it into
+the database while commits continue. SQLite restarts a log only when all of it is moved at the moment of a commit. For
+the rest, the commits of a few milliseconds, the writer waits, but not when the disk stands still; then the log grows
+instead (docs/bench.md has the figures). Syncing the log also leaves less for a power cut to destroy.
 
-Nobody else checkpoints while an engine runs. Two who do can meet a fault of SQLite's own, up to 3.51.2: one begins as
-all is moved, and the other begins the log anew (sqlite.org/wal.html#walresetbug).
+Nothing else checkpoints while an engine runs. Two connections that do can meet a bug of SQLite up to 3.51.2: one begins
+a checkpoint when everything is moved, and the other restarts the log (sqlite.org/wal.html#walresetbug).
+
+The writer and this thread take turns through `_step`: each writes it only when it is its turn, so no lock is needed.
 """
 
 import os
@@ -17,147 +19,150 @@ from contextlib import closing, suppress
 from enum import Enum, auto
 from pathlib import Path
 
-# Pages that are written between two syncs, about ten commits', and between two checkpoints.
+# Pages between two syncs, which are about ten commits, and between two checkpoints.
 SYNC_PAGES = 128
 CHECKPOINT_PAGES = 2000
-# The writer waits no longer than this for the rest, 1 to 4 ms as a rule; a log of so many pages it does wait for.
+# The writer waits at most this long for the rest, which takes 1 to 4 ms as a rule; with a log of MAX_LOG_PAGES it waits
+# until the rest is moved.
 REST_S = 0.05
-LONGEST_LOG_PAGES = 16_000
+MAX_LOG_PAGES = 16_000
 
 
 class Step(Enum):
-    """IDLE and MOVED are the writer's turn, the others the thread's; who has done its part passes the turn on."""
+    """Whose turn it is: IDLE and MOVED are the writer's turn, the others the thread's."""
 
     IDLE = auto()
-    SYNC = auto()  # the log is to be synced
-    BULK = auto()  # the log is to be synced and moved, while commits go on
-    MOVED = auto()  # it was; what was committed meanwhile is left
-    REST = auto()  # that is to be moved, while the writer waits
+    SYNC = auto()  # sync the log
+    BULK = auto()  # sync the log and move it, while commits continue
+    MOVED = auto()  # BULK is done; the rest is what was committed meanwhile
+    REST = auto()  # move the rest, while the writer waits
 
 
 class Checkpointer(threading.Thread):
-    """The thread that syncs and moves the write-ahead log of a database.
+    """The thread that syncs the write-ahead log of a database and moves it into the database.
 
-    `database_fd`: a descriptor of the database that is closed after everything else, for closing one drops SQLite's
-    locks. `failure`: why nothing will be moved any more, and so nothing should be committed. `keeps_the_log`: it is
-    still open for that, and the descriptor must stay open as well, for as long as the process lives.
+    `database_fd`: a descriptor of the database, to be closed after everything else, because closing one drops SQLite's
+    locks. `failure`: why the log will not be moved any more, so nothing should be committed. `holds_log_open`: after a
+    failed sync the thread keeps the log in use; then `database_fd` must stay open until the process ends.
     """
 
     def __init__(self, database: Path, database_fd: int) -> None:
         super().__init__(name="checkpointer", daemon=True)
         self.failure: Exception | None = None
-        self.keeps_the_log = False
-        self._database = database.resolve()  # beside which SQLite has the log, whatever links lead there
+        self.holds_log_open = False
+        self._database = database.resolve()  # SQLite puts the log beside the real file, not beside a link to it
         self._database_fd = database_fd
-        self._pages = self._pages_unmoved = 0  # since a sync, and since a checkpoint was last asked for
-        self._pages_of_log = 0  # since it began anew
+        self._pages_unsynced = self._pages_unmoved = 0  # since the last request for a sync, and for a checkpoint
+        self._pages_in_log = 0  # since the log was restarted
         self._step = Step.IDLE
-        self._whole = False  # all of the log was moved
-        self._due = threading.Event()
-        self._rested = threading.Event()
+        self._moved_all = False  # by the last checkpoint
+        self._request = threading.Event()
+        self._rest_done = threading.Event()
         self._closed = False
-        self._over = threading.Event()  # the thread has ended, or never will
-        self._for_good = threading.Event()  # never set: what ends with the process
+        self._ended = threading.Event()  # the thread has ended, or waits until the process ends
+        self._never = threading.Event()  # is never set
 
-    def wrote(self, pages: int) -> None:
-        """So many pages were added to the log. Waits for the disk, and that rarely, for at most REST_S.
+    def add_pages(self, pages: int) -> None:
+        """Called by the writer: `pages` were added to the log. Waits for the disk, rarely, and at most REST_S.
 
-        For longer only where the log has LONGEST_LOG_PAGES: what never comes to rest would take all of the disk.
+        It waits longer only where the log has MAX_LOG_PAGES: a log that is never moved would fill the disk.
         """
-        self._pages += pages
+        self._pages_unsynced += pages
         self._pages_unmoved += pages
-        self._pages_of_log += pages
+        self._pages_in_log += pages
         if self._step is Step.MOVED:
-            self._rested.clear()
-            self._ask(Step.REST)
-            while not self._rested.wait(REST_S) and self._pages_of_log >= LONGEST_LOG_PAGES:
+            self._rest_done.clear()
+            self._request_step(Step.REST)
+            while not self._rest_done.wait(REST_S) and self._pages_in_log >= MAX_LOG_PAGES:
                 pass
-            if self._rested.is_set() and self._whole:
-                self._pages_of_log = 0
+            if self._rest_done.is_set() and self._moved_all:
+                self._pages_in_log = 0
         elif self._step is Step.IDLE:
             if self._pages_unmoved >= CHECKPOINT_PAGES:
-                self._ask(Step.BULK)
-            elif self._pages >= SYNC_PAGES:
-                self._ask(Step.SYNC)
+                self._request_step(Step.BULK)
+            elif self._pages_unsynced >= SYNC_PAGES:
+                self._request_step(Step.SYNC)
 
-    def _ask(self, step: Step) -> None:
-        self._pages = 0
+    def _request_step(self, step: Step) -> None:
+        self._pages_unsynced = 0
         if step is not Step.SYNC:
             self._pages_unmoved = 0
         self._step = step
-        self._due.set()
+        self._request.set()
 
     def close(self) -> None:
-        """Wait for what is under way, as closing the database does."""
+        """End the thread. Waits for its present step, as closing the database does."""
         self._closed = True
-        self._due.set()
-        self._over.wait()
-        if not self.keeps_the_log:
+        self._request.set()
+        self._ended.wait()
+        if not self.holds_log_open:
             self.join()
 
     def run(self) -> None:
         try:
             with self._connect() as con, Path(f"{self._database}-wal").open("rb") as log:
-                while self._wanted():
-                    self._do(self._step, con, log.fileno())
-        except Exception as error:  # noqa: BLE001 - whatever ended it, nobody moves the log any more
+                while self._wait_for_request():
+                    self._run_step(self._step, con, log.fileno())
+        except Exception as error:  # noqa: BLE001 - whatever ended it, the log is not moved any more
             self.failure = error
         finally:
-            self._over.set()
-            self._rested.set()
+            self._ended.set()
+            self._rest_done.set()
 
-    def _do(self, step: Step, con: sqlite3.Connection, log: int) -> None:
-        """One step, and the turn is the writer's again."""
+    def _run_step(self, step: Step, con: sqlite3.Connection, log: int) -> None:
+        """Run one step, and give the turn back to the writer."""
         if step is not Step.REST:
-            # Linux tells a write that failed to each descriptor: SQLite meets it with its own when it moves the log.
+            # Linux reports a failed write to every descriptor: SQLite gets it through its own when it moves the log.
             with suppress(OSError):
                 os.fdatasync(log)
-        moved = step is not Step.SYNC and self._move(con)
+        moved = step is not Step.SYNC and self._move_log(con)
         self._step = Step.MOVED if step is Step.BULK and moved else Step.IDLE
         if step is Step.REST:
-            self._rested.set()
+            self._rest_done.set()
 
-    def _move(self, con: sqlite3.Connection) -> bool:
-        """Move what there is; whether something was. One that fails has lost nothing: the log has the rows."""
+    def _move_log(self, con: sqlite3.Connection) -> bool:
+        """Move the log into the database; whether it was possible. A failure loses nothing: the log has the rows."""
         try:
             busy, pages, moved = con.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         except sqlite3.Error:
-            self._whole = False
-            if self._pages_of_log >= LONGEST_LOG_PAGES:
+            self._moved_all = False
+            if self._pages_in_log >= MAX_LOG_PAGES:
                 raise
             return False
-        self._whole = not busy and pages == moved
+        self._moved_all = not busy and pages == moved
         try:
-            # SQLite does that only where no commit came meanwhile; what it notes as moved, it never moves again.
+            # SQLite syncs the database only when no commit happened meanwhile, and never moves the same pages again.
             os.fdatasync(self._database_fd)
         except OSError as error:
             self.failure = error
-            self._keep_the_log(con)
+            self._hold_log_open(con)
         return not busy
 
-    def _keep_the_log(self, con: sqlite3.Connection) -> None:
-        """Never returns: while this connection is open and reads, the log neither begins anew nor goes. The next start
-        moves all of it again, once no other process has the database open."""
+    def _hold_log_open(self, con: sqlite3.Connection) -> None:
+        """Never returns. While this connection reads, SQLite neither restarts nor deletes the log.
+
+        The next start moves all of it again, once no other process has the database open.
+        """
         with suppress(sqlite3.Error):
             con.execute("BEGIN")
             con.execute("SELECT 1 FROM sqlite_schema").fetchone()
-        self.keeps_the_log = True
-        self._over.set()
-        self._rested.set()
-        self._for_good.wait()
+        self.holds_log_open = True
+        self._ended.set()
+        self._rest_done.set()
+        self._never.wait()
 
     def _connect(self) -> closing[sqlite3.Connection]:
-        # At once, and never to a file of its own making: what the writer holds may be deleted or replaced later.
+        # At once and without creating a file, because the writer's file may be deleted or replaced later.
         con = sqlite3.connect(f"{self._database.as_uri()}?mode=rw", uri=True, isolation_level=None, timeout=0)
         if os.stat(self._database).st_ino != os.fstat(self._database_fd).st_ino:
             con.close()
             raise OSError(f"{self._database} is another file now than the one that was opened")
-        with suppress(sqlite3.Error):  # somebody may lock it just now
+        with suppress(sqlite3.Error):  # another process may hold a lock
             con.execute("SELECT 1 FROM sqlite_schema").fetchone()  # opens the log as well
         return closing(con)
 
-    def _wanted(self) -> bool:
-        """Wait until something is asked for, or nobody asks any more."""
-        self._due.wait()
-        self._due.clear()
+    def _wait_for_request(self) -> bool:
+        """Wait until the writer requests a step; False when it has closed this thread."""
+        self._request.wait()
+        self._request.clear()
         return not self._closed

@@ -1,7 +1,7 @@
-"""Opening a database file: for one writer, verified before anything is written, or for reading only.
+"""Opens database files: for the one writer, verified before anything is written, or for reading only.
 
-Raises `Locked` when somebody else holds the database (that is waited for, never an error by itself) and `StorageError`
-for everything else: cannot be opened, is not ours, is corrupt, is full.
+Raises `DatabaseLocked` when another connection holds a lock (callers wait; a lock is no error by itself), and
+`StorageError` for everything else: the file cannot be opened, is not the engine's, is corrupt, the disk is full.
 """
 
 import fcntl
@@ -12,43 +12,44 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from hybrid_engine.runtime.errors import StorageError
-from hybrid_engine.storage.schema import APPLICATION_ID, MIGRATIONS, refuse_foreign
+from hybrid_engine.storage.schema import APPLICATION_ID, MIGRATIONS, check_schema
 
-# busy_timeout as promised and verified, and as the writer then uses it: short tries, so that each is a sign of life.
+# busy_timeout as it is documented and verified at the start. The writer then uses short attempts of TRY_MS instead, and
+# shows a sign of life after each.
 BUSY_TIMEOUT_MS = 5000
 TRY_MS = 250
-# Rows are appended: what is worth caching is where the tables and their indexes end. (SQLite's own default is 2000.)
+# Rows are appended, so only the ends of the tables and indexes are worth caching. (SQLite's default is 2000 KiB.)
 CACHE_KIB = 512
 
-SMALLEST = 512  # bytes of the smallest page: what is smaller and not empty, SQLite would write over
+MIN_DATABASE_BYTES = 512  # the smallest page; SQLite would overwrite a smaller file that is not empty
 
-# PRAGMA synchronous, by durability: what it asks for, and what is then read back.
+# The value of PRAGMA synchronous, by durability.
 SYNCHRONOUS = {"normal": 1, "power": 2}
-# Pages in the write-ahead log at which SQLite checkpoints by itself. With "normal" it never does: checkpointer.py.
+# Pages in the write-ahead log at which SQLite checkpoints by itself. With "normal" checkpointer.py does it instead.
 AUTOCHECKPOINT_PAGES = {"normal": 0, "power": 500}
-# A log that grew beyond this is cut back when it begins anew.
-KEPT_LOG_BYTES = 32 * 1024 * 1024
+# A log file larger than this is truncated when SQLite restarts the log.
+MAX_LOG_FILE_BYTES = 32 * 1024 * 1024
 
 _LOCKS = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
-class Locked(Exception):
-    """Another connection holds the database."""
+class DatabaseLocked(Exception):
+    """Another connection holds a lock on the database."""
 
 
 def is_lock(error: Exception) -> bool:
-    """Whether somebody else holding a database is what went wrong."""
-    return isinstance(error, Locked) or getattr(error, "sqlite_errorcode", 0) & 0xFF in _LOCKS
+    """Whether a lock of another connection caused the error."""
+    return isinstance(error, DatabaseLocked) or getattr(error, "sqlite_errorcode", 0) & 0xFF in _LOCKS
 
 
 @contextmanager
-def translated(path: str) -> Iterator[None]:
-    """SQLite's and the system's errors as Locked or StorageError, naming the file."""
+def translate_errors(path: str) -> Iterator[None]:
+    """Raise errors of SQLite and of the system as DatabaseLocked or StorageError, with the file's name."""
     try:
         yield
     except sqlite3.Error as error:
         if is_lock(error):
-            raise Locked(f"{path}: {error}") from error
+            raise DatabaseLocked(f"{path}: {error}") from error
         name = getattr(error, "sqlite_errorname", type(error).__name__)
         raise StorageError(f"{path}: {error} ({name})") from error
     except OSError as error:
@@ -57,9 +58,9 @@ def translated(path: str) -> Iterator[None]:
 
 @contextmanager
 def transaction(con: sqlite3.Connection) -> Iterator[None]:
-    """All of it, or nothing."""
+    """Commit everything, or nothing when an exception is raised."""
     try:
-        con.execute("BEGIN IMMEDIATE")  # in here: interrupted at its end, it has begun all the same
+        con.execute("BEGIN IMMEDIATE")  # inside the try: when it is interrupted, the transaction may have begun
         yield
         con.execute("COMMIT")
     except BaseException:
@@ -69,28 +70,30 @@ def transaction(con: sqlite3.Connection) -> Iterator[None]:
 
 
 def open_reader(path: Path) -> sqlite3.Connection:
-    """A connection that cannot write. Raises StorageError or Locked."""
-    with translated(str(path)):
+    """A connection that cannot write. Raises StorageError or DatabaseLocked."""
+    with translate_errors(str(path)):
         return sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_MS / 1000)
 
 
-def open_at_rest(path: Path) -> sqlite3.Connection:
-    """The same, and no file appears beside one that nobody uses, for whoever may not write there. It may be older than
-    the newest commit, by what an engine does that starts meanwhile: for a look, not for a copy.
+def open_passive_reader(path: Path) -> sqlite3.Connection:
+    """A connection that cannot write, and that creates no files beside a database that nobody uses.
+
+    So it works for a user who may not write there. It may miss commits of an engine that starts meanwhile: good for a
+    status, not for a copy. Raises StorageError or DatabaseLocked.
     """
-    with translated(str(path)):
-        return sqlite3.connect(_as_it_lies(path), uri=True, timeout=BUSY_TIMEOUT_MS / 1000)
+    with translate_errors(str(path)):
+        return sqlite3.connect(_passive_uri(path), uri=True, timeout=BUSY_TIMEOUT_MS / 1000)
 
 
-def claim(path: Path) -> int:
-    """Be the only writer, for as long as the descriptor is open. Raises StorageError.
+def lock_for_writing(path: Path) -> int:
+    """Create the file where it is missing, and lock it. Returns the descriptor that holds the lock.
 
-    flock does not meet SQLite's own locks, and is gone with the process.
+    flock does not conflict with SQLite's own locks, and ends with the process. Raises StorageError.
     """
-    with translated(str(path)):
+    with translate_errors(str(path)):
         if not path.parent.is_dir():
             raise StorageError(
-                f"{path}: the directory {path.parent} does not exist; make it, or name another app.db_path"
+                f"{path}: the directory {path.parent} does not exist; create it, or name another app.db_path"
             )
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
         try:
@@ -102,21 +105,21 @@ def claim(path: Path) -> int:
 
 
 def open_writer(path: Path, durability: str) -> tuple[sqlite3.Connection, dict[str, object]]:
-    """Check what is there, make what is not, and the PRAGMAs in force as they were read back.
+    """Check an existing database, create what is missing, and set the PRAGMAs. Returns them as they were read back.
 
-    Raises StorageError or Locked, with nothing changed.
+    Raises StorageError or DatabaseLocked, with nothing changed.
     """
-    with translated(str(path)):
+    with translate_errors(str(path)):
         size = path.stat().st_size
-        if 0 < size < SMALLEST:
-            raise StorageError(f"{path}: its {size} bytes are no database; name another app.db_path")
+        if 0 < size < MIN_DATABASE_BYTES:
+            raise StorageError(f"{path}: its {size} bytes are not a database; name another app.db_path")
         if size:
-            with closing(sqlite3.connect(_as_it_lies(path), uri=True, timeout=TRY_MS / 1000)) as con:
-                refuse_foreign(con, str(path))
-        # The three threads that use it take turns: main before the street runs, persist, main after it ended.
+            with closing(sqlite3.connect(_passive_uri(path), uri=True, timeout=TRY_MS / 1000)) as con:
+                check_schema(con, str(path))
+        # Threads use it one after the other: main before the pipeline starts, then persist, main after it has ended.
         con = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=TRY_MS / 1000)
         try:
-            pragmas = _verify(con, str(path), durability)
+            pragmas = _set_pragmas(con, str(path), durability)
             _migrate(con)
         except BaseException:
             con.close()
@@ -124,37 +127,37 @@ def open_writer(path: Path, durability: str) -> tuple[sqlite3.Connection, dict[s
         return con, pragmas
 
 
-def _as_it_lies(path: Path) -> str:
-    """The URI that reads a database and leaves nothing behind.
+def _passive_uri(path: Path) -> str:
+    """The URI for reading a database without creating files.
 
-    Opened otherwise, if only for reading, one in WAL mode gets its -wal and -shm files. One that has a -wal is in use,
-    or its newest rows are in there after a crash.
+    A database in WAL mode gets its -wal and -shm files even when it is opened for reading, unless it is immutable. With
+    a -wal it is not: an engine uses it, or the newest rows are in there after a crash.
     """
     file = path.resolve()
-    used = Path(f"{file}-wal").exists()
-    return f"{file.as_uri()}?mode=ro" + ("" if used else "&immutable=1")
+    in_use = Path(f"{file}-wal").exists()
+    return f"{file.as_uri()}?mode=ro" + ("" if in_use else "&immutable=1")
 
 
-def _verify(con: sqlite3.Connection, path: str, durability: str) -> dict[str, object]:
-    promised = {
+def _set_pragmas(con: sqlite3.Connection, path: str, durability: str) -> dict[str, object]:
+    documented = {
         "journal_mode": "wal",
         "synchronous": SYNCHRONOUS[durability],
         "busy_timeout": BUSY_TIMEOUT_MS,
         "temp_store": 2,
     }
-    wanted = {**promised, "foreign_keys": 1}
-    # WAL first, and under the short timeout: it is the one that can meet a lock.
-    for pragma, value in wanted.items():
+    pragmas = {**documented, "foreign_keys": 1}
+    # WAL first, while the short timeout is in force: this one can meet a lock.
+    for pragma, value in pragmas.items():
         con.execute(f"PRAGMA {pragma} = {value}")
-    found = {pragma: con.execute(f"PRAGMA {pragma}").fetchone()[0] for pragma in wanted}
-    for pragma, value in wanted.items():
-        if found[pragma] != value:
-            raise StorageError(f"{path}: PRAGMA {pragma} is {found[pragma]!r} where {value!r} was set")
+    actual = {pragma: con.execute(f"PRAGMA {pragma}").fetchone()[0] for pragma in pragmas}
+    for pragma, value in pragmas.items():
+        if actual[pragma] != value:
+            raise StorageError(f"{path}: PRAGMA {pragma} is {actual[pragma]!r} where {value!r} was set")
     con.execute(f"PRAGMA busy_timeout = {TRY_MS}")
     con.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
     con.execute(f"PRAGMA wal_autocheckpoint = {AUTOCHECKPOINT_PAGES[durability]}")
-    con.execute(f"PRAGMA journal_size_limit = {KEPT_LOG_BYTES}")
-    return {pragma: found[pragma] for pragma in promised}
+    con.execute(f"PRAGMA journal_size_limit = {MAX_LOG_FILE_BYTES}")
+    return {pragma: actual[pragma] for pragma in documented}
 
 
 def _migrate(con: sqlite3.Connection) -> None:

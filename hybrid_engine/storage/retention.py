@@ -1,7 +1,7 @@
-"""What is older than `retention_days` goes: whole chains, oldest first, a small slice at a time.
+"""Retention: deletes what is older than `retention_days`, whole chains, oldest first, a small slice at a time.
 
-Nothing is searched for and nothing is counted: ids are given in the order of receipt, so the oldest ticks are the
-first of the table. Before the first young one everything goes; what stands behind it waits, however old it says it is.
+Nothing is searched or counted: ids are given in the order of receipt, so the oldest ticks are the first of the table.
+Ticks are deleted up to the first one that is young enough; those behind it wait, whatever their own time is.
 """
 
 import sqlite3
@@ -11,15 +11,15 @@ from typing import NamedTuple
 
 from hybrid_engine.storage.database import transaction
 
-SLICE = 1000  # rows of one table: a tick and all it caused are about a microsecond's work
+SLICE = 1000  # rows of one table: deleting a tick and what it caused takes about a microsecond
 DAY_MS = 86_400_000
 
-# A tick's id is that of all it caused. Children first: each step is looked up by an index, and leaves no orphan.
+# The tables of a chain, whose rows all have the tick's id. Children first: no delete leaves a row without its parent.
 _CHAIN = ("trades", "orders", "signals", "ticks")
 
 
 class Slice(NamedTuple):
-    """`rows` went; `more`: there may be more that are old."""
+    """The result of a deletion: `rows` were deleted; `more`: there may be more that are too old."""
 
     rows: int
     more: bool
@@ -28,26 +28,25 @@ class Slice(NamedTuple):
 NOTHING = Slice(0, False)
 
 
-def expire(con: sqlite3.Connection, run_id: int, days: float, now_ms: int) -> Slice:
-    """Delete the next slice: of ticks with all they caused, behind the last of those of gaps, then of runs.
+def delete_slice(con: sqlite3.Connection, run_id: int, days: float, now_ms: int) -> Slice:
+    """Delete the next slice: ticks with all they caused; after the last of those, gaps; then runs.
 
-    `run_id` is the run of this process, which stays, as do the newest tick and the newest gap: the next id is counted
-    from them.
+    The run of this process (`run_id`), the newest tick and the newest gap are kept: the next ids follow from them.
     """
     newest = con.execute("SELECT id, exchange_ms FROM ticks ORDER BY id DESC LIMIT 1").fetchone()
     if newest is None:
         return NOTHING
-    # The exchange's clock has a say: a host's own that leaps ahead must not make everything old at once.
+    # Not later than the exchange's clock: when the host's own clock leaps ahead, not everything is old at once.
     last_tick, exchange_ms = newest
     cutoff_ms = min(now_ms, exchange_ms) - round(days * DAY_MS)
     with transaction(con):
-        ticks = _ticks(con, last_tick, cutoff_ms)
-        gaps = NOTHING if ticks.more else _gaps(con, cutoff_ms)
-    runs = NOTHING if ticks.more or gaps.more else _runs(con, run_id, cutoff_ms)
+        ticks = _delete_ticks(con, last_tick, cutoff_ms)
+        gaps = NOTHING if ticks.more else _delete_gaps(con, cutoff_ms)
+    runs = NOTHING if ticks.more or gaps.more else _delete_runs(con, run_id, cutoff_ms)
     return Slice(ticks.rows + gaps.rows + runs.rows, ticks.more or gaps.more or runs.more)
 
 
-def _ticks(con: sqlite3.Connection, last_tick: int, cutoff_ms: int) -> Slice:
+def _delete_ticks(con: sqlite3.Connection, last_tick: int, cutoff_ms: int) -> Slice:
     rows = con.execute(
         "SELECT id, run_id, received_ms FROM ticks WHERE id < ? ORDER BY id LIMIT ?", (last_tick, SLICE)
     ).fetchall()
@@ -63,7 +62,7 @@ def _ticks(con: sqlite3.Connection, last_tick: int, cutoff_ms: int) -> Slice:
     return Slice(sum(deleted), len(old) == SLICE)
 
 
-def _gaps(con: sqlite3.Connection, cutoff_ms: int) -> Slice:
+def _delete_gaps(con: sqlite3.Connection, cutoff_ms: int) -> Slice:
     rows = con.execute(
         "SELECT id, to_ms FROM gaps WHERE id < (SELECT max(id) FROM gaps) ORDER BY id LIMIT ?", (SLICE,)
     ).fetchall()
@@ -73,20 +72,20 @@ def _gaps(con: sqlite3.Connection, cutoff_ms: int) -> Slice:
     return Slice(con.execute("DELETE FROM gaps WHERE id <= ?", old[-1][:1]).rowcount, len(old) == SLICE)
 
 
-def _runs(con: sqlite3.Connection, run_id: int, cutoff_ms: int) -> Slice:
-    """Runs that ended long ago, with no tick and no gap left.
+def _delete_runs(con: sqlite3.Connection, run_id: int, cutoff_ms: int) -> Slice:
+    """Delete runs that ended before the cutoff and have neither ticks nor gaps left.
 
-    Gaps stand in the order of their runs; ticks are known by the run's own counters, written with them.
+    Gaps are in the order of their runs; whether a run has ticks, its own counters say, which are committed with them.
     """
-    kept = con.execute("SELECT run_id FROM gaps ORDER BY id LIMIT 1").fetchone()
-    before = min(run_id, kept[0]) if kept else run_id
+    first_gap = con.execute("SELECT run_id FROM gaps ORDER BY id LIMIT 1").fetchone()
+    before = min(run_id, first_gap[0]) if first_gap else run_id
     rows = con.execute(
         "SELECT id, ended_ms, ticks_stored - ticks_expired FROM runs WHERE id < ? ORDER BY id LIMIT ?", (before, SLICE)
     ).fetchall()
     old = list(takewhile(lambda row: row[1] is not None and row[1] < cutoff_ms and not row[2], rows))
     if not old:
         return NOTHING
-    # Left on, SQLite would read all of ticks to see that none is of this run: an index that nothing else needs.
+    # With foreign keys on, SQLite would read the whole table ticks, which has no index on run_id, for rows of the run.
     con.execute("PRAGMA foreign_keys = OFF")
     try:
         with transaction(con):

@@ -1,6 +1,7 @@
-"""The tables, and whether a database is one of ours. Migrations only add: the previous release opens a newer database.
+"""The tables, their migrations, and the check that a database is the engine's own.
 
-Comments inside the statements are kept by SQLite: `.schema` tells an operator the units.
+Migrations only add, so the previous release can open a newer database. SQLite keeps the comments inside the statements:
+`.schema` shows an operator the units.
 """
 
 import sqlite3
@@ -9,9 +10,9 @@ from contextlib import closing
 
 from hybrid_engine.runtime.errors import StorageError
 
-# A whole check of a large file takes minutes; this much of it is done before READY.
+# Time for checking a database before READY. Checking all of a large file would take minutes.
 CHECK_S = 0.02
-APPLICATION_ID = 0x48594245  # "HYBE": a database without it, and with tables, is somebody else's
+APPLICATION_ID = 0x48594245  # "HYBE": a database with tables and without this id is not the engine's
 
 _V1 = """
 CREATE TABLE runs (
@@ -95,7 +96,7 @@ CREATE TABLE gaps (
 ) STRICT;
 """
 
-# The indexes hold a row or a few: a start finds what a crash left open without reading what is closed.
+# The indexes are partial and contain few rows: a start finds what a crash left open without reading the tables.
 _V2 = """
 ALTER TABLE runs ADD COLUMN durability TEXT /* normal or power, as its writer read it back; NULL in older runs */;
 ALTER TABLE runs ADD COLUMN ticks_expired INTEGER NOT NULL DEFAULT 0 /* of ticks_stored, deleted by retention_days */;
@@ -107,20 +108,20 @@ CREATE INDEX gaps_open ON gaps (run_id) WHERE to_ms IS NULL;
 MIGRATIONS = (_V1, _V2)
 
 
-def _shape(con: sqlite3.Connection) -> dict[str, set[str]]:
-    """Table name -> what it promises: its columns, that it is STRICT, and what it refers to."""
-    shape = {}
+def _read_features(con: sqlite3.Connection) -> dict[str, set[str]]:
+    """By table: the names of its columns, its foreign keys, and STRICT where it is."""
+    tables = {}
     for _, name, kind, _, _, strict in con.execute("PRAGMA table_list").fetchall():
         if kind == "table" and not name.startswith("sqlite_"):
-            promises = {row[1] for row in con.execute(f'PRAGMA table_info("{name}")')}
-            promises |= {f"{row[3]} REFERENCES {row[2]}" for row in con.execute(f'PRAGMA foreign_key_list("{name}")')}
-            shape[name] = promises | ({"STRICT"} if strict else set())
-    return shape
+            features = {row[1] for row in con.execute(f'PRAGMA table_info("{name}")')}
+            features |= {f"{row[3]} REFERENCES {row[2]}" for row in con.execute(f'PRAGMA foreign_key_list("{name}")')}
+            tables[name] = features | ({"STRICT"} if strict else set())
+    return tables
 
 
-def refuse_foreign(con: sqlite3.Connection, path: str) -> None:
-    """Raises StorageError when the database is damaged, or was not made by this engine."""
-    shape = _shape(con)
+def check_schema(con: sqlite3.Connection, path: str) -> None:
+    """Raises StorageError when the database is damaged, or was not created by this engine."""
+    tables = _read_features(con)
     (application_id,) = con.execute("PRAGMA application_id").fetchone()
     (version,) = con.execute("PRAGMA user_version").fetchone()
     (empty,) = con.execute("SELECT NOT EXISTS (SELECT 1 FROM sqlite_schema)").fetchone()
@@ -132,21 +133,21 @@ def refuse_foreign(con: sqlite3.Connection, path: str) -> None:
         with closing(sqlite3.connect(":memory:")) as fresh:
             for script in MIGRATIONS:
                 fresh.executescript(script)
-            for table, columns in _shape(fresh).items():
-                missing = sorted(columns - shape.get(table, set()))
+            for table, features in _read_features(fresh).items():
+                missing = sorted(features - tables.get(table, set()))
                 if missing:
                     raise StorageError(f"{path}: wrong schema: {table}: {missing[0]} is missing")
-    # A tree is one instruction to SQLite: its progress handler is not asked in there (3.40), an interrupt is seen.
-    enough = threading.Timer(CHECK_S, con.interrupt)
-    enough.start()
+    # SQLite checks a tree in one instruction. Inside it (3.40) it heeds an interrupt, but no progress handler.
+    timer = threading.Timer(CHECK_S, con.interrupt)
+    timer.start()
     try:
-        found = con.execute("PRAGMA quick_check(1)").fetchone()[0]
+        result = con.execute("PRAGMA quick_check(1)").fetchone()[0]
     except sqlite3.OperationalError as error:
         if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
             raise
-        found = "ok"  # as far as the time allowed
+        result = "ok"  # as far as the time allowed
     finally:
-        enough.cancel()
-        enough.join()
-    if found != "ok":
-        raise StorageError(f"{path}: is corrupt: {found}")
+        timer.cancel()
+        timer.join()
+    if result != "ok":
+        raise StorageError(f"{path}: is corrupt: {result}")

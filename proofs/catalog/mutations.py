@@ -25,7 +25,10 @@ _OPEN_INET_SOCKET = '__import__("socket").socket(2, 1).close()  # AF_INET, SOCK_
 
 MUTATIONS = {
     "sampling/off-by-one": Mutation(
-        "stages/admission.py", "skipped = every - 1 - seen % every", "skipped = -seen % every"
+        "stages/admission.py",
+        "skip = every - 1 - position % every",
+        "skip = -position % every",
+        former=(("skipped = every - 1 - seen % every", "skipped = -seen % every"),),
     ),
     "parse/ignores-garbage": Mutation("ingest/session.py", "self.errors_in_a_row += 1", "self.errors_in_a_row += 0"),
     "storage/swallows-errors": Mutation(
@@ -35,8 +38,14 @@ MUTATIONS = {
     ),
     "overload/uncounted": Mutation(
         "stages/admission.py",
-        'self._books.dropped += 1\n        self._gaps.lose("dropped"',
-        'self._books.dropped += 0\n        self._gaps.lose("dropped"',
+        'self._counters.dropped += 1\n        self._gaps.add_loss("dropped"',
+        'self._counters.dropped += 0\n        self._gaps.add_loss("dropped"',
+        former=(
+            (
+                'self._books.dropped += 1\n        self._gaps.lose("dropped"',
+                'self._books.dropped += 0\n        self._gaps.lose("dropped"',
+            ),
+        ),
     ),
     "overload/never-13": Mutation(
         "engine.py", "limit_s = self._config.settings.engine.overload_after_s", 'limit_s = float("inf")'
@@ -59,8 +68,8 @@ MUTATIONS = {
     "pressure/latched": Mutation("pressure.py", "if lasted_s >= engine.psi_calm_s:", 'if lasted_s >= float("inf"):'),
     "stall/blind-pinger": Mutation(
         "engine.py",
-        "stuck = pipeline.stuck",
-        "stuck: list[str] = []",
+        "stuck_stages = pipeline.stuck_stages",
+        "stuck_stages: list[str] = []",
         former=(("stuck = street.stuck", "stuck: list[str] = []"),),
     ),
     "stop/no-drain": Mutation(

@@ -27,7 +27,7 @@ def agg(**change: object) -> str:
     return json.dumps({**json.loads(AGG), **change})
 
 
-SHUTDOWN = Decoded([], [], moving="the exchange announced that it shuts this server down")
+SHUTDOWN = Decoded([], [], close_notice="the exchange announced that it shuts this server down")
 
 TABLE = Table(
     trades=[

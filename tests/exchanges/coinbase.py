@@ -39,9 +39,9 @@ TABLE = Table(
         (HEARTBEAT, only(Mark("BTC-USD", 21, 20, True))),
         (
             {"type": "error", "message": "Failed to subscribe", "reason": "BTC-UDS is not a valid product"},
-            Decoded([], [], refused="the exchange refused: Failed to subscribe: BTC-UDS is not a valid product"),
+            Decoded([], [], refusal="the exchange refused: Failed to subscribe: BTC-UDS is not a valid product"),
         ),
-        ({"type": "error"}, Decoded([], [], refused="the exchange refused")),
+        ({"type": "error"}, Decoded([], [], refusal="the exchange refused")),
     ],
     nothing=[
         {**HEARTBEAT, "last_trade_id": 0},  # what those hear who are not logged in

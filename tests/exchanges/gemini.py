@@ -15,9 +15,9 @@ TABLE = Table(
     told=[
         (
             {"id": "trades", "status": 400, "error": {"code": -1121, "msg": "Invalid symbol."}},
-            Decoded([], [], refused="the exchange refused: 400: {'code': -1121, 'msg': 'Invalid symbol.'}"),
+            Decoded([], [], refusal="the exchange refused: 400: {'code': -1121, 'msg': 'Invalid symbol.'}"),
         ),
-        ({"id": "trades"}, Decoded([], [], refused="the exchange refused")),
+        ({"id": "trades"}, Decoded([], [], refusal="the exchange refused")),
     ],
     nothing=[
         {"id": "trades", "status": 200},

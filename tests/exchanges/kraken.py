@@ -45,7 +45,7 @@ TABLE = Table(
         ),
         (
             {"method": "subscribe", "success": False, "symbol": "X/Y", "error": "Currency pair not supported X/Y"},
-            Decoded([], [], refused="the exchange refused: X/Y: Currency pair not supported X/Y"),
+            Decoded([], [], refusal="the exchange refused: X/Y: Currency pair not supported X/Y"),
         ),
     ],
     nothing=[

@@ -25,7 +25,7 @@ def one_input(payload: bytes) -> None:
         found = check(decode(exchange, payload))
         run = exchange.decode_run([payload])
         if run is not None:
-            assert [(list(one.prints), list(one.marks)) for one in run] == [(list(found.prints), list(found.marks))]
+            assert [(list(one.trades), list(one.marks)) for one in run] == [(list(found.trades), list(found.marks))]
             assert not found.rejections
 
 

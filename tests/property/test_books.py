@@ -121,23 +121,23 @@ def play(script: list[tuple[object, ...]], pipeline: BackStreet, sample_every: i
             if what == "offer":
                 source, items = str(args[0]), args[1]
                 assert isinstance(items, list)
-                admission.offer(source, wanted.offer(source, items), at, nothing)
+                admission.offer_trades(source, wanted.offer(source, items), at, nothing)
             elif what == "reject":
                 wanted.received += 1
                 wanted.rejected += 1
-                admission.reject(str(args[0]), str(args[1]), at)
+                admission.count_rejected(str(args[0]), str(args[1]), at)
             elif what == "reload":
                 every, wait_ms = args
                 assert isinstance(every, int)
                 assert isinstance(wait_ms, float)
-                assert admission.resample(every, wait_ms, at) == wanted.received
+                assert admission.set_sampling(every, wait_ms, at) == wanted.received
                 wanted.spans.append((every, Counter()))
             elif what == "heartbeat":
                 admission.close_gaps(at)
             elif what == "down":
-                admission.silence_begins(str(args[0]), str(args[1]), at)
+                admission.begin_silence(str(args[0]), str(args[1]), at)
             elif what == "up":
-                admission.silence_ends(at)
+                admission.end_silence(at)
             elif what == "hold":
                 pipeline.strategy.free.clear()
             elif what == "release":

@@ -57,9 +57,9 @@ def test_any_schedule(
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(prefix="books-") as folder:
         # Tries that follow one another quickly: the waiting is not what is looked at.
         patch.setattr("hybrid_engine.storage.database.TRY_MS", 5)
-        patch.setattr("hybrid_engine.stages.persist.BEAT_S", 0.002)
+        patch.setattr("hybrid_engine.stages.persist.HEARTBEAT_S", 0.002)
         patch.setattr("hybrid_engine.pipeline.DRAIN_S", 20.0)
-        patch.setattr("hybrid_engine.pipeline.LAST_S", 20.0)
+        patch.setattr("hybrid_engine.pipeline.STORE_S", 20.0)
         driven = Driven(Path(folder) / "books.db", sizes, sample_every, signal_every)
         try:
             for step in script:
@@ -117,7 +117,7 @@ def play(driven: Driven, what: str, *args: object) -> None:
 
 def look(driven: Driven) -> None:
     """What a heartbeat would show at this moment."""
-    shown = driven.pipeline.report()
+    shown = driven.pipeline.heartbeat_fields()
     assert shown["received"] == sum(int(str(shown[term])) for term in TERMS), shown
     assert int(str(shown["waiting"])) <= driven.settings.channels.tick
     assert shown["tick_count"] == shown["ingest_processed"] == shown["admitted"]

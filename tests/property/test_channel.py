@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hybrid_engine.domain.events import Event, Order, Signal, Tick, Trade
-from hybrid_engine.stages.channel import Channel, whole_chains
+from hybrid_engine.stages.channel import Channel, count_whole_chains
 
 
 def chain(number: int, length: int) -> list[Event]:
@@ -25,13 +25,13 @@ chains = st.lists(st.lists(st.integers(1, 4), max_size=8), max_size=8)
 
 
 class Watched(Channel):
-    """Remembers the most that ever stood in it."""
+    """Remembers the largest number of events that ever waited in it."""
 
     most = 0
 
-    def _put(self, item: object) -> None:
-        super()._put(item)  # type: ignore[arg-type]
-        self.most = max(self.most, self._qsize())
+    def _move_rest_in(self) -> None:
+        super()._move_rest_in()
+        self.most = max(self.most, self.waiting)
 
 
 @pytest.mark.holds("CHAINS")
@@ -49,7 +49,7 @@ def test_what_is_taken_is_whole_chains_in_order(hand_overs: list[list[int]], cap
 
     def produce() -> None:
         for events in given_in:
-            channel.hand_over(events, lambda: None)
+            channel.put(events, lambda: None)
         channel.close()
 
     producer = threading.Thread(target=produce, daemon=True)
@@ -76,4 +76,4 @@ def test_what_is_taken_is_whole_chains_in_order(hand_overs: list[list[int]], cap
 def test_whole_chains_takes_as_many_as_fit(lengths: list[int], room: int) -> None:
     events = [event for number, length in enumerate(lengths) for event in chain(number, length)]
     boundaries = [*(n for n, event in enumerate(events) if isinstance(event, Tick)), len(events)]
-    assert whole_chains(events, room) == max(b for b in boundaries if b <= room)
+    assert count_whole_chains(events, room) == max(b for b in boundaries if b <= room)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from hybrid_engine.config.load import KEYS, Config, load
+from hybrid_engine.config.load import KEYS, Config, load_config
 from hybrid_engine.config.sources import KINDS, load_sources
 from hybrid_engine.exchanges import EXCHANGES
 from hybrid_engine.runtime.errors import ConfigError
@@ -73,7 +73,7 @@ def test_any_file(text: str) -> None:
         path = Path(folder) / "config.toml"
         path.write_bytes(text.encode("utf-8", "surrogatepass"))
         try:
-            config = load(path, {}, {})
+            config = load_config(path, {}, {})
         except ConfigError as error:
             one_line(error)
         else:
@@ -84,7 +84,7 @@ def test_any_file(text: str) -> None:
 @given(st.binary(max_size=40))
 def test_any_bytes(content: bytes) -> None:
     with tempfile.TemporaryDirectory(prefix="config-") as folder:
-        for reader in (lambda path: load(path, {}, {}), load_sources):
+        for reader in (lambda path: load_config(path, {}, {}), load_sources):
             path = Path(folder) / "file.toml"
             path.write_bytes(content)
             try:
@@ -110,7 +110,7 @@ written = st.one_of(
 )
 def test_any_environment_and_command_line(environ: dict[str, str], overrides: dict[str, str]) -> None:
     try:
-        config = load(Path("/dev/null"), overrides, environ)
+        config = load_config(Path("/dev/null"), overrides, environ)
     except ConfigError as error:
         one_line(error)
         return
@@ -153,5 +153,7 @@ def test_any_sources(entries: list[dict[str, Any]]) -> None:
     for source in sources:
         assert source.name
         assert source.kind in KINDS
-        assert all(isinstance(text, str) for text in EXCHANGES[source.kind].subscribe(source.symbols or ("A/B",)))
+        assert all(
+            isinstance(text, str) for text in EXCHANGES[source.kind].subscribe_messages(source.symbols or ("A/B",))
+        )
         assert source.url.startswith(("ws://", "wss://"))

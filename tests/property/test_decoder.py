@@ -73,7 +73,7 @@ def check_stored(decoded: Decoded) -> None:
     """The store takes each print."""
     with sqlite3.connect(":memory:") as con:
         con.executescript(MIGRATIONS[0])
-        for number, item in enumerate(decoded.prints, 1):
+        for number, item in enumerate(decoded.trades, 1):
             con.execute(
                 "INSERT INTO ticks VALUES (?, 1, 'source', ?, ?, ?, ?, ?, 1)",
                 (number, item.symbol, item.price, item.size, item.exchange_id, item.exchange_ms),
@@ -100,7 +100,7 @@ def test_any_bytes(name: str) -> None:
     @example(b'{"type":"match","time":"9999-12-31T23:59:60-23:59","price":1,"size":1}')
     def holds(payload: bytes) -> None:
         decoded = check(decode(EXCHANGES[name], payload))
-        if decoded.prints:
+        if decoded.trades:
             check_stored(decoded)
 
     holds()

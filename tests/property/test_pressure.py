@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hybrid_engine.config.settings import EngineSettings
-from hybrid_engine.pressure import BLIND_AFTER_S, KINDS, TOP, Ladder, limits_of
+from hybrid_engine.pressure import BLIND_AFTER_S, KINDS, TOP, ThrottleLadder, read_limits
 
 seconds = st.floats(0, 30).map(lambda value: round(value, 1))
 settings = st.builds(
@@ -38,8 +38,8 @@ class Look(NamedTuple):
 def histories(draw: st.DrawFn) -> tuple[EngineSettings, list[Look]]:
     """Moods that last for a while, as the ladder took them. Readings are made to be what the mood says."""
     engine = draw(settings)
-    limits = limits_of(engine)
-    ladder, now, looks = Ladder(), 0.0, []
+    limits = read_limits(engine)
+    ladder, now, looks = ThrottleLadder(), 0.0, []
     for mood in draw(st.lists(moods, min_size=1, max_size=12)):
         every = draw(st.sampled_from((0.5, 1.0, 1.3, BLIND_AFTER_S + 1)))
         kind = draw(st.sampled_from(KINDS))
@@ -48,8 +48,8 @@ def histories(draw: st.DrawFn) -> tuple[EngineSettings, list[Look]]:
         avg10[kind] = None if mood == "unknown" else limits[kind] * factor
         for _ in range(draw(st.integers(1, 40))):
             now += every
-            decision = ladder.look(now, avg10, engine)
-            looks.append(Look(now, mood, ladder.step, decision.action if decision else ""))
+            decision = ladder.decide(now, avg10, engine)
+            looks.append(Look(now, mood, ladder.level, decision.action if decision else ""))
     return engine, looks
 
 

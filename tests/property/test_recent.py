@@ -31,12 +31,12 @@ def test_it_knows_the_last_ones_and_no_others(script: list[list[tuple[str, int]]
         patch.setattr(deduplication, "SPARE_IDS", spare)
         known, new = RecentIds(), list[int]()
         last = 0
-        for hand_over in script:
+        for put in script:
             prints = []
-            for what, number in hand_over:
+            for what, number in put:
                 last = min(max({"next": last + number, "back": last - number}.get(what, number), 0), 2**63 - 1)
                 prints.append(MarketTrade("BTCUSD", 1.0, 1.0, None if what == "none" else last, 1))
-            sifted = deque(known.sift(list(prints)))
+            sifted = deque(known.filter_duplicates(list(prints)))
             for item in prints:
                 passed = bool(sifted) and sifted[0] is item
                 if passed:

@@ -12,7 +12,7 @@ from hybrid_engine.domain.events import BUY, FILLED, Event, Order, Signal, Tick,
 from hybrid_engine.stages.adapter import WITHOUT_NETWORK
 from hybrid_engine.stages.channel import Channel
 from hybrid_engine.stages.execution import ExecutionStage
-from hybrid_engine.stages.risk import RiskBook
+from hybrid_engine.stages.risk import ExposureLimiter
 
 SYMBOLS = ("A", "B", "C")
 prices = st.floats(1e-6, 1e12) | st.sampled_from([1.0, 0.1, 99.99, 1e308])
@@ -30,7 +30,7 @@ ALMOST = 1 + 1e-9  # sums of floats in another order
 def test_the_caps_hold(script: list[tuple[str, float, tuple[str, float] | None]], limits: RiskCaps) -> None:
     counters = StageCounters()
     stage = ExecutionStage(
-        "PAPER", WITHOUT_NETWORK["PAPER"], RiskBook(limits), Channel(4), Channel(4), counters, lambda: None
+        "PAPER", WITHOUT_NETWORK["PAPER"], ExposureLimiter(limits), Channel(4), Channel(4), counters, lambda: None
     )
     net: dict[str, float] = dict.fromkeys(SYMBOLS, 0.0)
     last: dict[str, float] = dict.fromkeys(SYMBOLS, 0.0)
@@ -74,35 +74,35 @@ def test_the_caps_hold(script: list[tuple[str, float, tuple[str, float] | None]]
 def test_a_position_that_outgrew_its_cap_can_be_reduced_and_not_added_to(
     cap: float, part: float, growth: float
 ) -> None:
-    book = RiskBook(RiskCaps(cap, cap, 1))
+    book = ExposureLimiter(RiskCaps(cap, cap, 1))
     size = cap
-    book.mark("A", 1.0)
+    book.set_price("A", 1.0)
     tick = Tick(1, "s", "A", 1.0, 1.0, None, 1, 1)
-    assert book.veto(Signal.of(tick, "BUY", size, "R", 1.0)) is None
-    book.fill("A", "BUY", size)
-    book.mark("A", 1.0 + growth)
-    assert book.veto(Signal.of(tick, "BUY", part, "R", 1.0)) is not None
+    assert book.exceeded_cap(Signal.of(tick, "BUY", size, "R", 1.0)) is None
+    book.apply_fill("A", "BUY", size)
+    book.set_price("A", 1.0 + growth)
+    assert book.exceeded_cap(Signal.of(tick, "BUY", part, "R", 1.0)) is not None
     less = min(part, size)
     if size - less < size:
-        assert book.veto(Signal.of(tick, "SELL", less, "R", 1.0)) is None
-    assert book.exposure("A") == size * (1.0 + growth)
+        assert book.exceeded_cap(Signal.of(tick, "SELL", less, "R", 1.0)) is None
+    assert book.symbol_exposure("A") == size * (1.0 + growth)
 
 
 def test_what_is_no_number_is_vetoed() -> None:
-    book = RiskBook(RiskCaps())
-    book.mark("A", 1.0)
+    book = ExposureLimiter(RiskCaps())
+    book.set_price("A", 1.0)
     tick = Tick(1, "s", "A", 1.0, 1.0, None, 1, 1)
     for size in (float("nan"), float("inf"), 1e300):
-        assert book.veto(Signal.of(tick, "BUY", size, "R", 1.0)) is not None
+        assert book.exceeded_cap(Signal.of(tick, "BUY", size, "R", 1.0)) is not None
 
 
 def test_open_orders_bind_what_rests_and_not_what_reduces() -> None:
-    book = RiskBook(RiskCaps(1e6, 1e6, 2))
-    book.mark("A", 1.0)
+    book = ExposureLimiter(RiskCaps(1e6, 1e6, 2))
+    book.set_price("A", 1.0)
     tick = Tick(1, "s", "A", 1.0, 1.0, None, 1, 1)
-    book.fill("A", "BUY", 5.0)
+    book.apply_fill("A", "BUY", 5.0)
     book.open_orders = 2
-    assert book.veto(Signal.of(tick, "BUY", 1.0, "R", 1.0)) == "max_open_orders"
-    assert book.veto(Signal.of(tick, "SELL", 1.0, "R", 1.0)) is None
+    assert book.exceeded_cap(Signal.of(tick, "BUY", 1.0, "R", 1.0)) == "max_open_orders"
+    assert book.exceeded_cap(Signal.of(tick, "SELL", 1.0, "R", 1.0)) is None
     book.open_orders = 1
-    assert book.veto(Signal.of(tick, "BUY", 1.0, "R", 1.0)) is None
+    assert book.exceeded_cap(Signal.of(tick, "BUY", 1.0, "R", 1.0)) is None

@@ -11,7 +11,7 @@ MAX_INT = 2**63 - 1  # what a column of the store holds
 def check(decoded: object) -> Decoded:
     """The prints can be stored, the marks counted, and what is said fits in a log line."""
     assert isinstance(decoded, Decoded)
-    for item in decoded.prints:
+    for item in decoded.trades:
         assert isinstance(item, MarketTrade)
         assert [type(part) for part in item[:3]] == [str, float, float]
         assert 0 < item.price < float("inf")
@@ -29,5 +29,5 @@ def check(decoded: object) -> Decoded:
         assert max(mark.first, mark.last) <= MAX_INT
         assert mark.symbol or not mark.lasting
     assert all(isinstance(reason, str) and 0 < len(reason) < 200 for reason in decoded.rejections)
-    assert all(isinstance(said, str) and len(said) <= 200 for said in (decoded.moving, decoded.refused))
+    assert all(isinstance(said, str) and len(said) <= 200 for said in (decoded.close_notice, decoded.refusal))
     return decoded

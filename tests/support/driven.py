@@ -72,11 +72,11 @@ class Feeder(IngestStage):
                 continue
             if not items:
                 self.told.log.append((source, "", None))
-                self.admission.reject(source, "BTC/USD", now_ms())
+                self.admission.count_rejected(source, "BTC/USD", now_ms())
                 continue
             self.told.log += [(source, symbol, number) for symbol, number in items]
             prints = [MarketTrade(symbol, 1.0 + at, 1.0, number, now_ms()) for at, (symbol, number) in enumerate(items)]
-            self.admission.offer(source, prints, now_ms(), self.heartbeat)
+            self.admission.offer_trades(source, prints, now_ms(), self.heartbeat)
 
 
 class Moody:
@@ -177,7 +177,7 @@ class Driven:
     def stop(self) -> bool:
         """A stop as the engine does it, in a hurry when the database is held. Whether everything was stored."""
         self.strategy.free.set()
-        street_module.DRAIN_S = street_module.LAST_S = 20.0 if self._lock is None else 0.05
+        street_module.DRAIN_S = street_module.STORE_S = 20.0 if self._lock is None else 0.05
         error = self.pipeline.drain(nothing)
         self.unlock()
         wait_until(lambda: not self.pipeline.persist.is_alive(), "the writer's end")

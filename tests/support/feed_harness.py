@@ -58,7 +58,7 @@ class FeedHarness:
     def gaps(self, kind: str) -> list[Gap]:
         """The gaps of a kind, closed and open."""
         with self._lock:
-            self._gaps.update((gap.id, gap) for gap in self.admission.ledger()[1])
+            self._gaps.update((gap.id, gap) for gap in self.admission.take_changes()[1])
             return [gap for gap in self._gaps.values() if gap.kind == kind]
 
     def wait_until(self, condition: Callable[[], object], description: str = "") -> None:

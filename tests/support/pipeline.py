@@ -18,7 +18,7 @@ from hybrid_engine.stages.admission import AdmissionQueue
 from hybrid_engine.stages.channel import Channel
 from hybrid_engine.stages.execution import ExecutionStage
 from hybrid_engine.stages.persist import PersistStage
-from hybrid_engine.stages.risk import RiskBook
+from hybrid_engine.stages.risk import ExposureLimiter
 from hybrid_engine.stages.strategy import Periodic, Strategy, StrategyStage
 from hybrid_engine.storage.store import Batch, RunInfo, Store
 
@@ -86,13 +86,14 @@ class BackStreet:
             first_gap_id=first_gap,
         )
         self.strategy = Held(Periodic(self.signal_every))
+        limiter = ExposureLimiter(self.caps)
         signals, rows = Channel(self.signal_capacity), Channel(self.persist_capacity)
         self.persist = PersistStage(
             self.store, self.admission, rows, self.counters, self.feed, self.settings, self.on_end
         )
         self.stages = (
             StrategyStage(self.strategy, self.admission, signals, self.counters, self.on_end),
-            ExecutionStage("SHADOW", self.adapter, RiskBook(self.caps), signals, rows, self.counters, self.on_end),
+            ExecutionStage("SHADOW", self.adapter, limiter, signals, rows, self.counters, self.on_end),
             self.persist,
         )
         for stage in self.stages:

@@ -20,7 +20,7 @@ COMMAND = (sys.executable, "-m", "hybrid_engine")
 HASTY = (
     sys.executable,
     "-c",
-    "from hybrid_engine import cli, pipeline; pipeline.DRAIN_S = pipeline.LAST_S = 0.3; cli.main()",
+    "from hybrid_engine import cli, pipeline; pipeline.DRAIN_S = pipeline.STORE_S = 0.3; cli.main()",
 )
 PATIENCE_S = 20.0
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from hybrid_engine import cli, health
-from hybrid_engine.config import load
+from hybrid_engine.config.load import Config, load_config
 from hybrid_engine.domain.counters import AdmissionCounters, FeedState, StageCounters
 from hybrid_engine.domain.gaps import Gap
 from hybrid_engine.runtime.clock import now_ms
-from hybrid_engine.storage.database import open_at_rest
+from hybrid_engine.storage.database import open_passive_reader
 from hybrid_engine.storage.store import Store
 from tests.support.pipeline import INFO
 from tests.support.rows import chains
@@ -38,8 +38,8 @@ def grown(db: Path, ticks: int, runs: int) -> None:
     store.close()
 
 
-def of(db: Path) -> load.Config:
-    return load.load(None, {"app.db_path": str(db)})
+def of(db: Path) -> Config:
+    return load_config(None, {"app.db_path": str(db)})
 
 
 @pytest.mark.holds("GROWTH")
@@ -56,13 +56,13 @@ def test_what_it_asks_does_not_grow_with_what_is_stored(
         steps, statements = list[None](), list[str]()
 
         def opened(path: Path, steps: list[None] = steps, statements: list[str] = statements) -> sqlite3.Connection:
-            con = open_at_rest(path)
+            con = open_passive_reader(path)
             con.set_progress_handler(lambda: steps.append(None), 1)
             con.set_trace_callback(statements.append)
             return con
 
-        monkeypatch.setattr(health, "open_at_rest", opened)
-        found = health.look(of(db))
+        monkeypatch.setattr(health, "open_passive_reader", opened)
+        found = health.check_health(of(db))
         assert found.healthy, found
         assert found.run is not None
         assert (found.run["id"], found.run["admitted"]) == (runs + 1, ticks)
@@ -83,12 +83,12 @@ def test_a_database_that_nobody_uses_is_read_and_nothing_appears_beside_it(tmp_p
     assert [path.name for path in folder.iterdir()] == ["hybrid.db"]
     folder.chmod(0o500)
     made = list[str]()
-    with closing(open_at_rest(folder / "hybrid.db")) as con:
+    with closing(open_passive_reader(folder / "hybrid.db")) as con:
         con.execute("SELECT * FROM runs").fetchall()
         made += [path.name for path in folder.iterdir()]
     folder.chmod(0o700)
     assert made == ["hybrid.db"]
-    assert health.look(of(folder / "hybrid.db")).healthy
+    assert health.check_health(of(folder / "hybrid.db")).healthy
 
 
 def test_what_is_committed_and_not_yet_folded_in_is_seen(tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_what_is_committed_and_not_yet_folded_in_is_seen(tmp_path: Path) -> None
         feed = FeedState(last_frame_ms=now_ms())
         batch = chains(total, 1, now_ms(), now_ms())
         store.write(batch, AdmissionCounters(received=total, admitted=total), StageCounters(), feed, ())
-        run = health.look(of(tmp_path / "hybrid.db")).run
+        run = health.check_health(of(tmp_path / "hybrid.db")).run
         assert run is not None
         assert run["received"] == total
     store.close()
@@ -131,7 +131,7 @@ def systemctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str]
 )
 def test_the_unit_has_to_be_active(systemctl: Callable[[str], Path], active: str, sub: str, ok: bool) -> None:
     called = systemctl(f"echo ActiveState={active}; echo SubState={sub}")
-    assert health.unit_check(UNIT) == ("unit", ok, f"{UNIT}: {active} ({sub})")
+    assert health.check_unit(UNIT) == ("unit", ok, f"{UNIT}: {active} ({sub})")
     assert called.read_text() == f"show --property=ActiveState,SubState -- {UNIT}\n"
 
 
@@ -139,21 +139,21 @@ def test_a_systemd_that_does_not_answer_is_not_called_active(
     systemctl: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     systemctl("echo 'Failed to connect to bus: No such file or directory' >&2; exit 1")
-    check = health.unit_check(UNIT)
+    check = health.check_unit(UNIT)
     assert not check.ok
     assert "systemctl does not say: Failed to connect to bus" in check.detail
     systemctl("exec sleep 60")
     monkeypatch.setattr(health, "SYSTEMCTL_S", 0.1)
-    assert not health.unit_check(UNIT).ok
+    assert not health.check_unit(UNIT).ok
     monkeypatch.setenv("PATH", "/nonexistent")
-    assert not health.unit_check(UNIT).ok
+    assert not health.check_unit(UNIT).ok
 
 
 def test_it_is_healthy_only_with_its_unit(tmp_path: Path, systemctl: Callable[[str], Path]) -> None:
     grown(tmp_path / "hybrid.db", 1, 0)
     systemctl("echo ActiveState=inactive")
-    assert health.look(of(tmp_path / "hybrid.db")).healthy
-    found = health.look(of(tmp_path / "hybrid.db"), UNIT)
+    assert health.check_health(of(tmp_path / "hybrid.db")).healthy
+    found = health.check_health(of(tmp_path / "hybrid.db"), UNIT)
     assert [check.name for check in found.checks if not check.ok] == ["unit"]
     answer = json.loads(json.dumps(found.as_json()))
     assert set(answer) == {"healthy", "checks", "run"}
@@ -182,7 +182,7 @@ def test_the_command_asks_of_the_deployed_unit_where_nothing_else_is_said(
 ) -> None:
     grown(tmp_path / "hybrid.db", 1, 0)
     (tmp_path / "config.toml").write_text(f"[app]\ndb_path = {json.dumps(str(tmp_path / 'hybrid.db'))}\n")
-    monkeypatch.setattr(load, "DEFAULT_PATH", tmp_path / "config.toml")
+    monkeypatch.setattr("hybrid_engine.config.load.DEFAULT_PATH", tmp_path / "config.toml")
     monkeypatch.setattr(cli, "SYSTEMD", tmp_path)
     systemctl("echo ActiveState=active; echo SubState=running")
     with pytest.raises(SystemExit) as end:
@@ -199,7 +199,7 @@ def test_where_no_systemd_is_no_unit_is_asked_for(
 ) -> None:
     grown(tmp_path / "hybrid.db", 1, 0)
     (tmp_path / "config.toml").write_text(f"[app]\ndb_path = {json.dumps(str(tmp_path / 'hybrid.db'))}\n")
-    monkeypatch.setattr(load, "DEFAULT_PATH", tmp_path / "config.toml")
+    monkeypatch.setattr("hybrid_engine.config.load.DEFAULT_PATH", tmp_path / "config.toml")
     monkeypatch.setattr(cli, "SYSTEMD", tmp_path / "nothing")
     with pytest.raises(SystemExit) as end:
         cli.main(["health"])

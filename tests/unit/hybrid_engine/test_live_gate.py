@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from hybrid_engine import live_gate
-from hybrid_engine.config import load as config
+from hybrid_engine.config.load import Config, load_config
 from hybrid_engine.domain.events import BUY, Signal
 from hybrid_engine.runtime.errors import ConfigError
 from hybrid_engine.runtime.release import Release
@@ -45,10 +45,10 @@ class Bundle:
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", path], check=True)
         return path
 
-    def load(self) -> config.Config:
+    def load(self) -> Config:
         armed = str(self.armed).lower()
         self.config_file.write_text(f'mode = "LIVE"\nlive_armed = {armed}\nproof_bundle = "{self.named}"\n')
-        return config.load(self.config_file, environ={})
+        return load_config(self.config_file, environ={})
 
     def fill(self) -> None:
         """The statement as a run of every required proof leaves it."""
@@ -226,7 +226,7 @@ REFUSED: list[tuple[Callable[[Bundle], None], str]] = [
 
 @pytest.fixture
 def bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bundle:
-    monkeypatch.setattr(live_gate, "this_release", lambda: RELEASE)
+    monkeypatch.setattr(live_gate, "read_release", lambda: RELEASE)
     made = Bundle(tmp_path)
     made.fill()
     return made
@@ -319,7 +319,7 @@ def test_two_adapters_are_one_too_many(bundle: Bundle, tmp_path: Path, monkeypat
 
 
 def test_a_checkout_is_no_release(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live_gate, "this_release", lambda: Release("0.1.0", "unreleased", "unreleased"))
+    monkeypatch.setattr(live_gate, "read_release", lambda: Release("0.1.0", "unreleased", "unreleased"))
     bundle.statement["subject"][0]["digest"]["sha256"] = "unreleased"
     assert "runs from no release" in refusal(bundle)
 
@@ -332,10 +332,10 @@ def test_without_ssh_keygen_nothing_opens(bundle: Bundle, monkeypatch: pytest.Mo
 
 
 def test_arming_does_not_void_the_proof(bundle: Bundle) -> None:
-    shadow = config.load(None, {"app.symbol": "BTC/USD"}, environ={})
-    armed = config.load(None, {"mode": "live", "live_armed": "true", "proof_bundle": "/x"}, environ={})
+    shadow = load_config(None, {"app.symbol": "BTC/USD"}, environ={})
+    armed = load_config(None, {"mode": "live", "live_armed": "true", "proof_bundle": "/x"}, environ={})
     assert shadow.digest == armed.digest
 
 
 def test_other_modes_are_not_asked(tmp_path: Path) -> None:
-    live_gate.check(config.load(None, {"mode": "PAPER"}, environ={}))
+    live_gate.check(load_config(None, {"mode": "PAPER"}, environ={}))

@@ -1,4 +1,4 @@
-"""Pressure: where it is read, what it is called when it cannot be, and when the ladder steps."""
+"""PressureMonitor: where it is read, what it is called when it cannot be, and when the ladder steps."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hybrid_engine.config.settings import EngineSettings
-from hybrid_engine.pressure import LADDER, Ladder, Pressure, own_cgroup, some_avg10
+from hybrid_engine.pressure import LADDER, PressureMonitor, ThrottleLadder, find_own_cgroup, parse_some_avg10
 from tests.support.pressure import CALM, PRESSED, put
 
 SETTINGS = EngineSettings(psi_trip_s=3.0, psi_calm_s=6.0, psi_cooldown_s=5.0, psi_give_up_s=20.0)
@@ -19,14 +19,14 @@ BUSY: Reading = {**QUIET, "cpu": 20.01}
 
 
 def climb(
-    ladder: Ladder, readings: Iterable[Reading], start: int = 0, settings: EngineSettings = SETTINGS
+    ladder: ThrottleLadder, readings: Iterable[Reading], start: int = 0, settings: EngineSettings = SETTINGS
 ) -> list[tuple[int, str, str]]:
     """Look once a second: (second, action, rung) of each decision."""
     found = []
     for second, avg10 in enumerate(readings, start):
-        decision = ladder.look(second, avg10, settings)
+        decision = ladder.decide(second, avg10, settings)
         if decision:
-            found.append((second, decision.action, ladder.rung.name))
+            found.append((second, decision.action, ladder.step.name))
     return found
 
 
@@ -39,7 +39,7 @@ def test_the_ladder_is_the_operators_page() -> None:
 
 @pytest.mark.holds("G2")
 def test_it_climbs_step_by_step_gives_up_once_and_comes_down_again() -> None:
-    ladder = Ladder()
+    ladder = ThrottleLadder()
     assert climb(ladder, [BUSY] * 60) == [
         (3, "THROTTLE_UP", "THROTTLE1"),
         (8, "THROTTLE_UP", "THROTTLE2"),  # 5 s of cooldown are longer than the 3 s that trip it
@@ -59,7 +59,7 @@ def test_each_kind_has_its_limit_and_hysteresis_below_it(kind: str, limit: float
     at_limit, under_half, half, over = (
         {**QUIET, kind: value} for value in (limit, limit / 2 - 0.01, limit / 2, limit + 0.01)
     )
-    ladder = Ladder()
+    ladder = ThrottleLadder()
     assert climb(ladder, [at_limit] * 30) == []
     assert [action for _, action, _ in climb(ladder, [over] * 5, 30)] == ["THROTTLE_UP"]
     assert climb(ladder, [half] * 30 + [at_limit] * 30, 35) == []
@@ -67,7 +67,7 @@ def test_each_kind_has_its_limit_and_hysteresis_below_it(kind: str, limit: float
 
 
 def test_a_moment_without_pressure_starts_the_count_anew_and_so_does_a_moment_without_calm() -> None:
-    ladder = Ladder()
+    ladder = ThrottleLadder()
     assert climb(ladder, [BUSY, BUSY, BUSY, QUIET] * 10) == []
     assert climb(ladder, [BUSY] * 4, 40) == [(43, "THROTTLE_UP", "THROTTLE1")]
     assert climb(ladder, [QUIET] * 6 + [BUSY] + [QUIET] * 6, 50) == []
@@ -75,10 +75,10 @@ def test_a_moment_without_pressure_starts_the_count_anew_and_so_does_a_moment_wi
 
 @pytest.mark.parametrize("kind", ["cpu", "memory", "io"])
 def test_unknown_is_neither_pressure_nor_calm(kind: str) -> None:
-    ladder = Ladder()
+    ladder = ThrottleLadder()
     assert climb(ladder, [{**QUIET, kind: None}] * 60) == []
     climb(ladder, [BUSY] * 4, 60)
-    assert ladder.rung.name == "THROTTLE1"
+    assert ladder.step.name == "THROTTLE1"
     assert climb(ladder, [{**QUIET, kind: None}] * 60, 70) == []
     # What is known to be pressed is so, whatever else is unknown.
     other = next(name for name in ("memory", "cpu") if name != kind)
@@ -86,17 +86,17 @@ def test_unknown_is_neither_pressure_nor_calm(kind: str) -> None:
 
 
 def test_what_was_not_looked_at_counts_for_nothing() -> None:
-    ladder = Ladder()
+    ladder = ThrottleLadder()
     for now in (0.0, 10.0, 20.0):  # a process that was stopped in between
-        assert ladder.look(now, BUSY, SETTINGS) is None
+        assert ladder.decide(now, BUSY, SETTINGS) is None
     assert climb(ladder, [BUSY] * 4, 21) == [(23, "THROTTLE_UP", "THROTTLE1")]
     for now in (100.0, 110.0, 120.0, 130.0):
-        assert ladder.look(now, QUIET, SETTINGS) is None
+        assert ladder.decide(now, QUIET, SETTINGS) is None
 
 
 def test_giving_up_is_said_anew_when_the_pressure_comes_back() -> None:
     settings = replace(SETTINGS, psi_give_up_s=4.0, psi_trip_s=0.0, psi_cooldown_s=0.0)
-    ladder = Ladder()
+    ladder = ThrottleLadder()
     climb(ladder, [BUSY] * 30, settings=settings)
     assert climb(ladder, [BUSY] * 30, 30, settings) == []
     assert [action for _, action, _ in climb(ladder, [QUIET] + [BUSY] * 9, 60, settings)] == ["THROTTLE_MAX", "ABORT"]
@@ -121,7 +121,7 @@ def test_giving_up_is_said_anew_when_the_pressure_comes_back() -> None:
     ],
 )
 def test_avg10_of_some_or_unknown(text: str | None, value: float | None) -> None:
-    assert some_avg10(text) == value
+    assert parse_some_avg10(text) == value
 
 
 def fake_proc(tmp_path: Path, group: str, *mounts: str) -> Path:
@@ -154,49 +154,49 @@ def test_its_own_cgroup_is_found_where_cgroup2_is_mounted(tmp_path: Path, root: 
         f"/ {tmp_path}/cg/cpu ro,nosuid shared:1 - cgroup cgroup rw,cpu",
         f"{root} {tmp_path}/cg/unified ro,nosuid shared:7 master:5 - cgroup2 cgroup rw",
     )
-    assert own_cgroup(proc) == folder
+    assert find_own_cgroup(proc) == folder
 
 
 def test_the_root_is_the_host_and_decides_nothing(tmp_path: Path) -> None:
     root = tmp_path / "cg"
     put(root, PRESSED)
-    assert own_cgroup(fake_proc(tmp_path, "/", f"/ {root} rw - cgroup2 cgroup2 rw")) is None
+    assert find_own_cgroup(fake_proc(tmp_path, "/", f"/ {root} rw - cgroup2 cgroup2 rw")) is None
 
 
 @pytest.mark.parametrize("mount", ["/elsewhere AT rw - cgroup2 cgroup2 rw", "/ AT rw - cgroup cgroup rw,cpu"])
 def test_without_a_mount_that_shows_it_there_is_none(tmp_path: Path, mount: str) -> None:
     group_at(tmp_path / "cg/a.service")
-    assert own_cgroup(fake_proc(tmp_path, "/a.service", mount.replace("AT", str(tmp_path / "cg")))) is None
-    assert own_cgroup(tmp_path / "no proc at all") is None
+    assert find_own_cgroup(fake_proc(tmp_path, "/a.service", mount.replace("AT", str(tmp_path / "cg")))) is None
+    assert find_own_cgroup(tmp_path / "no proc at all") is None
 
 
 @pytest.mark.holds("G2")
 def test_the_hosts_pressure_is_recorded_and_never_decides(tmp_path: Path) -> None:
     folder = group_at(tmp_path / "cg/a.service")
     proc = fake_proc(tmp_path, "/a.service", f"/ {tmp_path}/cg rw - cgroup2 cgroup2 rw")
-    pressure = Pressure(replace(SETTINGS, psi_trip_s=0.0), proc)
-    assert [pressure.look(now) for now in range(20)] == [None] * 20  # the host is pressed, the unit's is unknown
-    assert pressure.report()["psi_cpu_worst"] is None
+    pressure = PressureMonitor(replace(SETTINGS, psi_trip_s=0.0), proc)
+    assert [pressure.check(now) for now in range(20)] == [None] * 20  # the host is pressed, the unit's is unknown
+    assert pressure.heartbeat_fields()["psi_cpu_worst"] is None
     put(folder, CALM)
-    assert [pressure.look(now) for now in range(20, 40)] == [None] * 20
-    assert pressure.report()["psi_cpu_worst"] == 7.01
+    assert [pressure.check(now) for now in range(20, 40)] == [None] * 20
+    assert pressure.heartbeat_fields()["psi_cpu_worst"] == 7.01
     put(folder, PRESSED)
-    decided = pressure.look(40)
+    decided = pressure.check(40)
     assert decided
     assert (decided["action"], decided["state"], pressure.sample_every) == ("THROTTLE_UP", "THROTTLE1", 5)
     assert decided["psi"] == decided["host_psi"] == {kind: text.splitlines() for kind, text in PRESSED.items()}
     assert decided["reason"] == "cpu 58.8 > 20 for 0.0 s"
     (proc / "pressure" / "io").unlink()
     (folder / "memory.pressure").unlink()
-    decided = next(found for found in (pressure.look(now) for now in range(41, 60)) if found)
+    decided = next(found for found in (pressure.check(now) for now in range(41, 60)) if found)
     assert decided["psi"]["memory"] is None  # type: ignore[index]
     assert decided["host_psi"]["io"] is None  # type: ignore[index]
 
 
 def test_logonly_says_what_it_would_do_and_leaves_sampling_alone(tmp_path: Path) -> None:
     folder = put(tmp_path / "psi", PRESSED)
-    pressure = Pressure(replace(SETTINGS, psi_actions="logonly", psi_path=str(folder), psi_trip_s=0.0))
-    said = [found for found in (pressure.look(now) for now in range(40)) if found]
+    pressure = PressureMonitor(replace(SETTINGS, psi_actions="logonly", psi_path=str(folder), psi_trip_s=0.0))
+    said = [found for found in (pressure.check(now) for now in range(40)) if found]
     assert [(s["action"], s["would"], s["state"]) for s in said] == [
         ("PSI_LOGONLY", "THROTTLE_UP", "THROTTLE1"),
         ("PSI_LOGONLY", "THROTTLE_UP", "THROTTLE2"),
@@ -205,77 +205,77 @@ def test_logonly_says_what_it_would_do_and_leaves_sampling_alone(tmp_path: Path)
         ("PSI_LOGONLY", "ABORT", "THROTTLE3"),
     ]
     assert pressure.sample_every == 1
-    assert pressure.report()["sample_every"] == 1
+    assert pressure.heartbeat_fields()["sample_every"] == 1
 
 
 @pytest.mark.parametrize("how", [{"psi_actions": "off"}, {"ingest_mode": "REPLAY"}])
 def test_off_reads_nothing_and_a_replay_is_never_sampled(tmp_path: Path, how: dict[str, str]) -> None:
     folder = put(tmp_path / "psi", PRESSED)
-    pressure = Pressure(replace(SETTINGS, psi_path=str(folder), psi_trip_s=0.0, **how))  # type: ignore[arg-type]
-    assert [pressure.look(now) for now in range(20)] == [None] * 20
-    assert pressure.report()["pressure_state"] == "OFF"
-    assert pressure.report()["psi_cpu_worst"] is None
+    pressure = PressureMonitor(replace(SETTINGS, psi_path=str(folder), psi_trip_s=0.0, **how))  # type: ignore[arg-type]
+    assert [pressure.check(now) for now in range(20)] == [None] * 20
+    assert pressure.heartbeat_fields()["pressure_state"] == "OFF"
+    assert pressure.heartbeat_fields()["psi_cpu_worst"] is None
 
 
 def test_in_force_is_whichever_keeps_fewer(tmp_path: Path) -> None:
     settings = replace(SETTINGS, psi_path=str(put(tmp_path / "psi", PRESSED)), psi_trip_s=0.0, sample_every=7)
-    pressure = Pressure(settings)
-    pressure.look(0)
-    assert (pressure.report()["pressure_state"], pressure.sample_every) == ("THROTTLE1", 7)
+    pressure = PressureMonitor(settings)
+    pressure.check(0)
+    assert (pressure.heartbeat_fields()["pressure_state"], pressure.sample_every) == ("THROTTLE1", 7)
     for now in range(1, 6):
-        pressure.look(now)
-    assert (pressure.report()["pressure_state"], pressure.sample_every) == ("THROTTLE2", 10)
+        pressure.check(now)
+    assert (pressure.heartbeat_fields()["pressure_state"], pressure.sample_every) == ("THROTTLE2", 10)
     pressure.reload(replace(settings, sample_every=50))
     assert pressure.sample_every == 50
     pressure.reload(settings)
-    assert (pressure.report()["pressure_state"], pressure.sample_every) == ("THROTTLE2", 10)
+    assert (pressure.heartbeat_fields()["pressure_state"], pressure.sample_every) == ("THROTTLE2", 10)
 
 
 def test_another_way_to_act_starts_on_the_ground(tmp_path: Path) -> None:
     settings = replace(SETTINGS, psi_actions="logonly", psi_path=str(put(tmp_path / "psi", PRESSED)), psi_trip_s=0.0)
-    pressure = Pressure(settings)
+    pressure = PressureMonitor(settings)
     for now in range(20):
-        pressure.look(now)
+        pressure.check(now)
     pressure.reload(replace(settings, psi_actions="on"))
-    assert (pressure.report()["pressure_state"], pressure.sample_every) == ("NORMAL", 1)
-    pressure.look(20)
+    assert (pressure.heartbeat_fields()["pressure_state"], pressure.sample_every) == ("NORMAL", 1)
+    pressure.check(20)
     assert pressure.sample_every == 5  # one step, not the three that were only said
     pressure.reload(replace(settings, psi_actions="off"))
-    assert (pressure.report()["pressure_state"], pressure.sample_every) == ("OFF", 1)
+    assert (pressure.heartbeat_fields()["pressure_state"], pressure.sample_every) == ("OFF", 1)
 
 
 def test_the_worst_since_the_last_report_goes_on_with_the_newest(tmp_path: Path) -> None:
     folder = put(tmp_path / "psi", CALM)
-    pressure = Pressure(replace(SETTINGS, psi_path=str(folder)))
-    assert pressure.report()["psi_cpu_worst"] is None  # not looked yet
+    pressure = PressureMonitor(replace(SETTINGS, psi_path=str(folder)))
+    assert pressure.heartbeat_fields()["psi_cpu_worst"] is None  # not looked yet
     for now, texts in enumerate((CALM, PRESSED, CALM)):
         put(folder, texts)
-        pressure.look(now)
-    assert [pressure.report()[f"psi_{kind}_worst"] for kind in ("cpu", "cpu", "io")] == [58.8, 7.01, 0.08]
+        pressure.check(now)
+    assert [pressure.heartbeat_fields()[f"psi_{kind}_worst"] for kind in ("cpu", "cpu", "io")] == [58.8, 7.01, 0.08]
     (folder / "cpu.pressure").unlink()
-    pressure.look(3)
-    assert [pressure.report()["psi_cpu_worst"] for _ in range(2)] == [7.01, None]
+    pressure.check(3)
+    assert [pressure.heartbeat_fields()["psi_cpu_worst"] for _ in range(2)] == [7.01, None]
 
 
 def test_it_looks_once_a_second(tmp_path: Path) -> None:
     folder = put(tmp_path / "psi", CALM)
-    pressure = Pressure(replace(SETTINGS, psi_path=str(folder)))
-    pressure.look(0.0)
+    pressure = PressureMonitor(replace(SETTINGS, psi_path=str(folder)))
+    pressure.check(0.0)
     put(folder, PRESSED)
-    pressure.look(0.9)
-    assert pressure.report()["psi_cpu_worst"] == 7.01
-    pressure.look(1.0)
-    assert pressure.report()["psi_cpu_worst"] == 58.8
+    pressure.check(0.9)
+    assert pressure.heartbeat_fields()["psi_cpu_worst"] == 7.01
+    pressure.check(1.0)
+    assert pressure.heartbeat_fields()["psi_cpu_worst"] == 58.8
 
 
 def test_unknown_is_said_once_and_so_is_its_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "psi"
-    pressure = Pressure(replace(SETTINGS, psi_path=str(folder)))
+    pressure = PressureMonitor(replace(SETTINGS, psi_path=str(folder)))
     for now in range(5):
-        pressure.look(now)
+        pressure.check(now)
     put(folder, CALM)
     for now in range(5, 10):
-        pressure.look(now)
+        pressure.check(now)
     said = capsys.readouterr().out.splitlines()
     assert len(said) == 2
     assert '"pressure is unknown","kinds":["cpu","memory","io"]' in said[0]

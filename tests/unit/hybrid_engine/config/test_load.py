@@ -7,20 +7,20 @@ from typing import Any
 
 import pytest
 
-from hybrid_engine.config.load import KEYS, load
-from hybrid_engine.runtime.errors import ConfigError, Exit
+from hybrid_engine.config.load import KEYS, load_config
+from hybrid_engine.runtime.errors import ConfigError, ExitCode
 
 
 def loaded(tmp_path: Path, text: str = "", environ: dict[str, str] | None = None, **overrides: str) -> Any:
     path = tmp_path / "config.toml"
     path.write_text(text)
-    return load(path, {key.replace("__", "."): value for key, value in overrides.items()}, environ or {})
+    return load_config(path, {key.replace("__", "."): value for key, value in overrides.items()}, environ or {})
 
 
 def refused(tmp_path: Path, text: str = "", environ: dict[str, str] | None = None, **overrides: str) -> str:
     with pytest.raises(ConfigError) as caught:
         loaded(tmp_path, text, environ, **overrides)
-    assert caught.value.code is Exit.CONFIG
+    assert caught.value.code is ExitCode.CONFIG
     return str(caught.value).replace(str(tmp_path / "config.toml"), "FILE")
 
 
@@ -86,11 +86,11 @@ def test_the_default_file_may_be_missing_and_a_named_one_may_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("hybrid_engine.config.load.DEFAULT_PATH", tmp_path / "none.toml")
-    assert load(None, {}, {}).settings.mode == "SHADOW"
+    assert load_config(None, {}, {}).settings.mode == "SHADOW"
     with pytest.raises(ConfigError, match=r"none\.toml: cannot be read: No such file"):
-        load(tmp_path / "none.toml", {}, {})
+        load_config(tmp_path / "none.toml", {}, {})
     (tmp_path / "none.toml").write_text("mode = 'PAPER'")
-    assert load(None, {}, {}).settings.mode == "PAPER"
+    assert load_config(None, {}, {}).settings.mode == "PAPER"
 
 
 @pytest.mark.holds("CONFIG12")
@@ -170,7 +170,7 @@ def test_what_is_no_text_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     path.write_bytes(b"mode = '\xff'")
     with pytest.raises(ConfigError, match="is not UTF-8 text"):
-        load(path, {}, {})
+        load_config(path, {}, {})
 
 
 @pytest.mark.parametrize("mode", ["shadow", "Shadow", "SHADOW", "paper", "PAPER"])

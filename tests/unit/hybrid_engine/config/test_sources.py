@@ -55,9 +55,9 @@ def test_a_private_authority_is_the_sources_own_or_the_default(tmp_path: Path) -
         ),
         (
             {"kind": '"coinbase"', "symbol": '"BTCUSD"'},
-            '.symbol: "BTCUSD": base and quote must be told apart, as in "BTC',
+            '.symbol: "BTCUSD": base and quote must be separate, as in "BTC',
         ),
-        ({"kind": '"kraken"', "symbols": '["A/B", "/"]'}, '.symbols: "/": base and quote must be told apart, as in'),
+        ({"kind": '"kraken"', "symbols": '["A/B", "/"]'}, '.symbols: "/": base and quote must be separate, as in'),
         (
             {"kind": '"gemini_v1"', "symbols": '["A", "B"]'},
             ".symbols: the url names the one symbol it sends; give each",
@@ -163,9 +163,9 @@ def test_a_tick_is_called_what_the_operator_calls_it(src: Source, app_symbol: st
 
 
 def test_gemini_v1_is_asked_for_each_part_by_name() -> None:
-    asked = EXCHANGES["gemini_v1"].ask("wss://h/v1/marketdata/btcusd?bids=true")
+    asked = EXCHANGES["gemini_v1"].connection_url("wss://h/v1/marketdata/btcusd?bids=true")
     assert asked.partition("?")[2].split("&") == ["heartbeat=true", "trades=true", "bids=true", "offers=false"]
-    assert EXCHANGES["binance"].ask("wss://h/ws/x@trade") == "wss://h/ws/x@trade"
+    assert EXCHANGES["binance"].connection_url("wss://h/ws/x@trade") == "wss://h/ws/x@trade"
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ FRAMES = Path(__file__).parents[3] / "data" / "frames"
 def read(kind: str, frame: Any) -> Decoded:
     """What `kind` makes of a frame, in plain lists. MOCK_WS, which goes by its shape, must make the same of it."""
     found = [decode(EXCHANGES[name], text(frame)) for name in (kind, "auto")]
-    own, auto = (Decoded([*d.prints], [*d.rejections], [*d.marks], d.moving, d.refused) for d in found)
+    own, auto = (Decoded([*d.trades], [*d.rejections], [*d.marks], d.close_notice, d.refusal) for d in found)
     assert auto == own
     return own
 
@@ -54,7 +54,7 @@ def test_what_is_no_trade_costs_nothing(kind: str, frame: object) -> None:
 @pytest.mark.parametrize(("kind", "frame", "said"), [(kind, *row) for kind in KINDS for row in TABLES[kind].broken])
 def test_what_claims_to_be_a_trade_is_rejected_once_and_says_why(kind: str, frame: object, said: str) -> None:
     decoded = read(kind, frame)
-    assert (decoded.prints, decoded.rejections) == ([], [said])
+    assert (decoded.trades, decoded.rejections) == ([], [said])
 
 
 BAD = ["", " ", "0", "-1", "nan", "NaN", "inf", "Infinity", "1e999", "1e-999", "1_0", " 1", "1 ", "٣", "0x1", "x"]
@@ -70,7 +70,7 @@ def test_a_trade_without_a_price_or_a_size_is_rejected_and_keeps_its_number(kind
         assert put(frame, name, bad)
         decoded = read(kind, frame)
         assert [reason.partition(":")[0] for reason in decoded.rejections if reason.startswith(name)]
-        assert (decoded.prints, decoded.marks) == ([], table.trades[0][2])
+        assert (decoded.trades, decoded.marks) == ([], table.trades[0][2])
 
 
 @pytest.mark.parametrize("kind", ["auto", *KINDS])
@@ -84,7 +84,7 @@ def test_a_trade_without_a_price_or_a_size_is_rejected_and_keeps_its_number(kind
 )
 def test_what_is_no_json_is_rejected(kind: str, payload: bytes) -> None:
     decoded = decode(EXCHANGES[kind], payload)
-    assert (decoded.prints, decoded.marks) == ([], ())
+    assert (decoded.trades, decoded.marks) == ([], ())
     assert [reason.partition(":")[0] for reason in decoded.rejections] == ["not JSON"]
 
 
@@ -93,7 +93,7 @@ def test_sixteen_megabytes_of_one_frame_are_read_like_any_other(kind: str) -> No
     frame = json.loads(TABLES[kind].trades[0][0])
     frame["padding"] = "x" * 16 * 1024 * 1024
     decoded = decode(EXCHANGES[kind], text(frame))
-    assert list(decoded.prints) == [TABLES[kind].trades[0][1]]
+    assert list(decoded.trades) == [TABLES[kind].trades[0][1]]
 
 
 @pytest.mark.parametrize(
@@ -105,14 +105,14 @@ def test_recorded_frames_give_their_trades_and_nothing_else(
     lines = (FRAMES / name).read_text().splitlines()
     got = [read(kind, json.loads(line)["frame"]) for line in lines]
     by_symbol: dict[str, list[MarketTrade]] = defaultdict(list)
-    for item in (item for decoded in got for item in decoded.prints):
+    for item in (item for decoded in got for item in decoded.trades):
         by_symbol[item.symbol].append(item)
         assert 1_600_000_000_000 < item.exchange_ms < 1_800_000_000_000
     ends = {symbol: (len(p), p[0], p[-1]) for symbol, p in by_symbol.items()}
     assert {s: (n, a.price, a.exchange_id, b.price, b.exchange_id) for s, (n, a, b) in ends.items()} == trades
-    assert [decoded for decoded in got if decoded.rejections or decoded.moving or decoded.refused] == []
+    assert [decoded for decoded in got if decoded.rejections or decoded.close_notice or decoded.refusal] == []
     # The excerpt must hold noise, or this shows little.
-    assert len([decoded for decoded in got if not decoded.prints]) >= 10
+    assert len([decoded for decoded in got if not decoded.trades]) >= 10
 
 
 def test_recorded_marks_have_no_hole_where_nothing_was_left_out() -> None:
@@ -126,7 +126,7 @@ def test_recorded_marks_have_no_hole_where_nothing_was_left_out() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_is_asked_in_its_own_words(kind: str) -> None:
-    asked = EXCHANGES[kind].subscribe(["BTC/USD", "eth-usd"])
+    asked = EXCHANGES[kind].subscribe_messages(["BTC/USD", "eth-usd"])
     assert [json.loads(sent) for sent in asked] == list(TABLES[kind].subscribed)
     assert bool(asked) == EXCHANGES[kind].must_subscribe
 
@@ -163,14 +163,14 @@ def test_each_is_asked_in_its_own_words(kind: str) -> None:
 def test_a_time_keeps_each_of_its_milliseconds(time: object, ms: int | None) -> None:
     frame = json.loads(TABLES["coinbase"].trades[0][0])
     decoded = read("coinbase", {**frame, "time": time})
-    assert [item.exchange_ms for item in decoded.prints] == ([] if ms is None else [ms])
+    assert [item.exchange_ms for item in decoded.trades] == ([] if ms is None else [ms])
     assert decoded.rejections == (["time: not a time"] if ms is None else [])
 
 
 def test_every_millisecond_of_a_second_comes_out_as_itself() -> None:
     frame = json.loads(TABLES["coinbase"].trades[0][0])
     for ms in range(1000):
-        (item,) = read("coinbase", {**frame, "time": f"2038-01-19T03:14:07.{ms:03}999Z"}).prints
+        (item,) = read("coinbase", {**frame, "time": f"2038-01-19T03:14:07.{ms:03}999Z"}).trades
         assert item.exchange_ms == 2147483647000 + ms
 
 

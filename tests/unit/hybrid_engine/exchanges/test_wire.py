@@ -131,7 +131,7 @@ def test_a_trade_in_many_pieces_is_a_trade(kind: str) -> None:
     with server(*sent, frame(1, whole)) as (_, url):
         messages = read_all(Connection(source(url, kind), "X", 5), 2)
     assert messages == [whole, whole]
-    assert list(decode(EXCHANGES[kind], messages[0]).prints) == [item]
+    assert list(decode(EXCHANGES[kind], messages[0]).trades) == [item]
 
 
 def test_a_great_many_small_pieces_take_no_long_time() -> None:
@@ -162,7 +162,7 @@ def test_the_largest_frame_there_may_be_is_read() -> None:
     assert len(whole) == MAX_MESSAGE_BYTES
     with server(frame(1, whole)) as (_, url):
         (message,) = read_all(Connection(source(url, "binance"), "X", 5), 1)
-    assert list(decode(EXCHANGES["binance"], message).prints) == [TABLES["binance"].trades[0][1]]
+    assert list(decode(EXCHANGES["binance"], message).trades) == [TABLES["binance"].trades[0][1]]
 
 
 def test_what_is_no_utf8_is_one_rejected_frame_and_the_next_is_read() -> None:
@@ -172,4 +172,4 @@ def test_what_is_no_utf8_is_one_rejected_frame_and_the_next_is_read() -> None:
             decode(EXCHANGES["binance"], message) for message in read_all(Connection(source(url, "binance"), "X", 5), 2)
         )
     assert first.rejections == ["not JSON: UnicodeDecodeError"]
-    assert list(second.prints) == [item]
+    assert list(second.trades) == [item]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hybrid_engine.config.sources import Source
-from hybrid_engine.domain.deduplication import MAX_STRANGERS, MAX_SYMBOLS
+from hybrid_engine.domain.deduplication import MAX_SYMBOLS, MAX_UNKNOWN_SYMBOLS
 from hybrid_engine.domain.events import MarketTrade
 from hybrid_engine.exchanges import Mark
 from hybrid_engine.ingest.sequence_gaps import SequenceTracker
@@ -23,22 +23,22 @@ def names() -> SymbolNames:
 @pytest.mark.holds("MEMORY")
 def test_unknown_symbols_are_limited(names: SymbolNames, capsys: pytest.CaptureFixture[str]) -> None:
     result = [names.local_name(f"MADEUP{number}") for number in range(10_000)]
-    assert result[:MAX_STRANGERS] == [f"MADEUP{number}" for number in range(MAX_STRANGERS)]
-    assert set(result[MAX_STRANGERS:]) == {""}
+    assert result[:MAX_UNKNOWN_SYMBOLS] == [f"MADEUP{number}" for number in range(MAX_UNKNOWN_SYMBOLS)]
+    assert set(result[MAX_UNKNOWN_SYMBOLS:]) == {""}
     assert names.local_name("MADEUP3") == "MADEUP3"
     assert (names.local_name("BTCUSD"), names.local_name("ETHUSD")) == ("BTC/USD", "ETH/USD")
-    assert len(names.cache) <= MAX_STRANGERS + 3
-    assert len(capsys.readouterr().out.splitlines()) == MAX_STRANGERS  # one warning for each
+    assert len(names.cache) <= MAX_UNKNOWN_SYMBOLS + 3
+    assert len(capsys.readouterr().out.splitlines()) == MAX_UNKNOWN_SYMBOLS  # one warning for each
 
 
 @pytest.mark.holds("MEMORY")
 def test_symbols_in_the_url_are_known() -> None:
-    symbols = [f"COIN{number}" for number in range(MAX_SYMBOLS - MAX_STRANGERS)]
+    symbols = [f"COIN{number}" for number in range(MAX_SYMBOLS - MAX_UNKNOWN_SYMBOLS)]
     url = "ws://x/stream?streams=" + "/".join(f"{name.lower()}@trade" for name in symbols)
     names = SymbolNames(Source("one", url, "binance", (), 1, ""), "BTC/USD")
     assert [names.local_name(name) for name in symbols] == symbols
-    result = [names.local_name(f"MADEUP{number}") for number in range(2 * MAX_STRANGERS)]
-    assert result.count("") == MAX_STRANGERS
+    result = [names.local_name(f"MADEUP{number}") for number in range(2 * MAX_UNKNOWN_SYMBOLS)]
+    assert result.count("") == MAX_UNKNOWN_SYMBOLS
 
 
 @pytest.mark.holds("MEMORY")
@@ -50,8 +50,8 @@ def test_spellings_of_one_symbol_are_limited(names: SymbolNames) -> None:
 
 def test_trade_without_symbol_is_rejected() -> None:
     admission = AdmissionQueue(8, sample_every=1, admit_wait_ms=0)
-    admission.offer("one", [MarketTrade("", 1.0, 1.0, 1, 1), MarketTrade("X", 1.0, 1.0, 1, 1)], 5, nothing)
-    counters, gaps = admission.ledger()
+    admission.offer_trades("one", [MarketTrade("", 1.0, 1.0, 1, 1), MarketTrade("X", 1.0, 1.0, 1, 1)], 5, nothing)
+    counters, gaps = admission.take_changes()
     assert (counters.received, counters.rejected, counters.waiting) == (2, 1, 1)
     assert [gap[1:4] for gap in gaps] == [("rejected", "one", "")]
 

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from hybrid_engine.runtime import cpu_affinity
-from hybrid_engine.runtime.cpu_affinity import CpuAffinity, busy_s, current_cpu
+from hybrid_engine.runtime.cpu_affinity import CpuAffinity, read_busy_s, read_current_cpu
 
 CPUS = sorted(os.sched_getaffinity(0))
 
@@ -41,7 +41,7 @@ def test_the_cpu_of_the_caller(cpu: int) -> None:
     def ask() -> None:
         os.sched_setaffinity(0, {cpu})
         Path("/proc/thread-self/comm").write_text("a) name 1 2")
-        found.append(current_cpu())
+        found.append(read_current_cpu())
 
     thread = threading.Thread(target=ask)
     thread.start()
@@ -58,11 +58,11 @@ class Machine:
         self.allowed = {0, 1}
         clock = SimpleNamespace(monotonic=lambda: self.now, process_time=lambda: self.own_s)
         monkeypatch.setattr(cpu_affinity, "time", clock)
-        monkeypatch.setattr(cpu_affinity, "busy_s", lambda: dict(self.busy_s))
-        monkeypatch.setattr(cpu_affinity, "current_cpu", lambda: 0)
+        monkeypatch.setattr(cpu_affinity, "read_busy_s", lambda: dict(self.busy_s))
+        monkeypatch.setattr(cpu_affinity, "read_current_cpu", lambda: 0)
         monkeypatch.setattr(os, "sched_setaffinity", lambda _, cpus: self.at.extend(cpus))
         monkeypatch.setattr(os, "sched_getaffinity", lambda _: self.allowed)
-        together.gather()
+        together.pin_threads()
 
     def later(self, first: float, second: float, own: float, seconds: float = 1.0) -> list[int]:
         """CPU 0 and 1 were busy for such shares of some seconds, of which we used `own`: where we were brought."""
@@ -70,7 +70,7 @@ class Machine:
         self.now += seconds
         self.own_s += own * seconds
         self.busy_s = {0: self.busy_s[0] + first * seconds, 1: self.busy_s.get(1, 0.0) + second * seconds}
-        self.together.gather()
+        self.together.pin_threads()
         return self.at
 
 
@@ -87,10 +87,10 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
 def test_they_start_where_the_caller_is_and_it_stays_free(workers: list[threading.Thread]) -> None:
     for cpu in CPUS:
         os.sched_setaffinity(0, {cpu})
-        CpuAffinity(workers).gather()
+        CpuAffinity(workers).pin_threads()
         assert places(workers) == [{cpu}] * 3
     os.sched_setaffinity(0, CPUS)
-    CpuAffinity(workers).gather()
+    CpuAffinity(workers).pin_threads()
     assert len(os.sched_getaffinity(0)) == len(CPUS)
 
 
@@ -118,26 +118,26 @@ def test_a_cpu_that_is_not_theirs_any_more_is_left(machine: Machine) -> None:
 def test_a_cpu_that_appears_is_looked_at_from_then_on(machine: Machine) -> None:
     del machine.busy_s[1]
     machine.now += 1.0
-    machine.together.gather()
+    machine.together.pin_threads()
     assert machine.later(1.0, 0.0, 0.2) == []
     assert machine.later(1.0, 0.0, 0.2) == [1]
 
 
 def test_cpus_are_compared_only_now_and_then(machine: Machine) -> None:
-    assert machine.later(1.0, 0.0, 0.1, cpu_affinity.LOOK_S * 0.9) == []
-    assert machine.later(1.0, 0.0, 0.1, cpu_affinity.LOOK_S * 0.2) == [1]
+    assert machine.later(1.0, 0.0, 0.1, cpu_affinity.COMPARE_EVERY_S * 0.9) == []
+    assert machine.later(1.0, 0.0, 0.1, cpu_affinity.COMPARE_EVERY_S * 0.2) == [1]
 
 
 def test_what_a_cpu_did_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     told = "cpu  9 9 9 9 9 9 9 9 9 9\ncpu0 100 20 30 4000 500 6 7 8 900 1000\ncpu12 1 0 0 0 0 0 0 0 0 0\nintr 5\n"
     monkeypatch.setattr(Path, "read_text", lambda path: told)
     ticks = os.sysconf("SC_CLK_TCK")
-    assert busy_s() == {0: 171 / ticks, 12: 1 / ticks}
+    assert read_busy_s() == {0: 171 / ticks, 12: 1 / ticks}
 
 
 def test_they_run_as_batch_and_another_policy_is_left_as_it_is(workers: list[threading.Thread]) -> None:
     os.sched_setscheduler(workers[1].native_id or 0, os.SCHED_IDLE, os.sched_param(0))
-    CpuAffinity(workers).gather()
+    CpuAffinity(workers).pin_threads()
     policies = [os.sched_getscheduler(thread.native_id or 0) for thread in workers]
     assert policies == [os.SCHED_BATCH, os.SCHED_IDLE, os.SCHED_BATCH]
     assert os.sched_getscheduler(0) == os.SCHED_OTHER
@@ -148,7 +148,7 @@ def test_one_that_has_ended_is_left_out(workers: list[threading.Thread]) -> None
     ended.start()
     ended.join()
     os.sched_setaffinity(0, {CPUS[0]})
-    CpuAffinity([ended, *workers]).gather()
+    CpuAffinity([ended, *workers]).pin_threads()
     assert places(workers) == [{CPUS[0]}] * 3
 
 
@@ -162,10 +162,10 @@ def test_where_it_is_not_allowed_they_run_where_they_like(
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(os, "sched_setaffinity", refused)
-    monkeypatch.setattr(cpu_affinity, "LOOK_S", 0.0)
+    monkeypatch.setattr(cpu_affinity, "COMPARE_EVERY_S", 0.0)
     together = CpuAffinity(workers)
-    together.gather()
-    together.gather()
+    together.pin_threads()
+    together.pin_threads()
     monkeypatch.undo()
     assert asked == [workers[0].native_id]
     assert places(workers) == [set(CPUS)] * 3

@@ -16,7 +16,7 @@ import pytest
 
 import hybrid_engine
 from hybrid_engine.runtime import log as journal
-from hybrid_engine.runtime.log import Logger, Throttle
+from hybrid_engine.runtime.log import Logger, LogRateLimiter
 from hybrid_engine.runtime.systemd import Notifier
 from tests.support.notify import Manager
 from tests.support.process import clean_environment
@@ -78,13 +78,13 @@ def test_a_reader_that_is_gone_is_no_error(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_throttle_lets_one_through_and_counts_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr("hybrid_engine.runtime.log.time.monotonic", lambda: now[0])
-    throttle = Throttle(5.0)
-    assert throttle.ready() == 0
-    assert [throttle.ready() for _ in range(3)] == [None, None, None]
+    throttle = LogRateLimiter(5.0)
+    assert throttle.pass_line() == 0
+    assert [throttle.pass_line() for _ in range(3)] == [None, None, None]
     now[0] += 5.0
-    assert throttle.ready() == 3
+    assert throttle.pass_line() == 3
     now[0] += 6.0
-    assert throttle.ready() == 0
+    assert throttle.pass_line() == 0
 
 
 @pytest.mark.parametrize("abstract", [False, True])
@@ -160,7 +160,7 @@ def test_a_release_knows_its_name_from_the_file_beside_its_lib(tmp_path: Path, k
     if content is not None:
         data = content if isinstance(content, bytes) else content.encode()
         (tmp_path / "release.json").write_bytes(data)
-    code = "from hybrid_engine.runtime.release import this_release as r; print(r().name, r().digest)"
+    code = "from hybrid_engine.runtime.release import read_release; print(*read_release()[1:])"
     done = subprocess.run(
         [sys.executable, "-c", code],
         env=clean_environment({"PYTHONPATH": str(tmp_path / "lib")}),

@@ -17,7 +17,7 @@ from hybrid_engine.runtime.errors import StorageError
 from hybrid_engine.stages.adapter import Execution
 from hybrid_engine.stages.channel import Channel
 from hybrid_engine.stages.stage import STUCK_AFTER_S, Stage
-from hybrid_engine.stages.strategy import Periodic, StrategyStage, load
+from hybrid_engine.stages.strategy import Periodic, StrategyStage, load_strategy
 from hybrid_engine.storage.store import Store
 from tests.support.accounting import check_finished, rows
 from tests.support.pipeline import BackStreet, nothing
@@ -35,7 +35,7 @@ def prints(count: int) -> list[MarketTrade]:
 
 
 def test_the_periodic_strategy_says_what_it_always_says() -> None:
-    strategy = load(EngineSettings(signal_every_n_ticks=3))
+    strategy = load_strategy(EngineSettings(signal_every_n_ticks=3))
     assert isinstance(strategy, Periodic)
     made = [strategy.on_tick(tick(n)) for n in range(1, 10)]
     assert [signal.side if signal else None for signal in made] == [
@@ -101,7 +101,7 @@ def test_what_stands_behind_a_stage_that_failed_is_still_stored(tmp_path: Path) 
     pipeline = BackStreet(tmp_path / "x.db", tick_capacity=1, admit_wait_ms=5000)
     pipeline.strategy._inner = Breaks()
     for item in prints(4):
-        pipeline.admission.offer("s", [item], 1, nothing)
+        pipeline.admission.offer_trades("s", [item], 1, nothing)
     strategy = pipeline.stages[0]
     strategy.join(10)
     assert isinstance(strategy.failure, ZeroDivisionError)
@@ -126,7 +126,7 @@ def test_what_the_adapter_answers_is_what_is_stored(tmp_path: Path) -> None:
     caps = RiskCaps(max_exposure_usd=1e9, max_symbol_exposure_usd=1e9)
     adapter = Answers(FILLED, REJECTED)
     pipeline = BackStreet(tmp_path / "x.db", signal_every=1, tick_capacity=9, caps=caps, adapter=adapter)
-    pipeline.admission.offer("s", prints(2), 1, nothing)
+    pipeline.admission.offer_trades("s", prints(2), 1, nothing)
     pipeline.close()
     check_finished(pipeline.db)
     last = rows(pipeline.db, "SELECT price FROM ticks ORDER BY id")
@@ -139,21 +139,21 @@ def test_what_the_adapter_answers_is_what_is_stored(tmp_path: Path) -> None:
 
 def test_an_adapter_with_another_answer_ends_the_stage(tmp_path: Path) -> None:
     pipeline = BackStreet(tmp_path / "x.db", signal_every=1, adapter=Answers("MAYBE"))
-    pipeline.admission.offer("s", prints(1), 1, nothing)
+    pipeline.admission.offer_trades("s", prints(1), 1, nothing)
     execution = pipeline.stages[1]
     execution.join(10)
-    assert "answered status 'MAYBE'" in str(execution.failure)
+    assert "returned status 'MAYBE'" in str(execution.failure)
 
 
 def test_a_batch_is_committed_by_rows_by_time_and_at_the_end(tmp_path: Path) -> None:
     pipeline = BackStreet(tmp_path / "x.db", settings=CALM, tick_capacity=500, persist_capacity=500)
-    pipeline.admission.offer("s", prints(5), 1, nothing)
+    pipeline.admission.offer_trades("s", prints(5), 1, nothing)
     wait_until(lambda: pipeline.persist._batch.ticks[4:], "five ticks in the batch")
     assert rows(pipeline.db, "SELECT received FROM runs") == [(0,)]  # nothing asks for a commit yet
     pipeline.persist.settings = EngineSettings(batch_rows=1000, flush_interval_ms=1.0)
     wait_until(lambda: rows(pipeline.db, "SELECT ticks_stored FROM runs") == [(5,)], "a commit by time")
     pipeline.persist.settings = EngineSettings(batch_rows=10, flush_interval_ms=60_000.0)
-    pipeline.admission.offer("s", prints(30), 1, nothing)
+    pipeline.admission.offer_trades("s", prints(30), 1, nothing)
     wait_until(lambda: rows(pipeline.db, "SELECT ticks_stored FROM runs")[0][0] > 5, "a commit by rows")
     pipeline.persist.settings = CALM
     pipeline.close()
@@ -163,7 +163,7 @@ def test_a_batch_is_committed_by_rows_by_time_and_at_the_end(tmp_path: Path) -> 
 def test_the_counters_go_out_without_rows_at_each_heartbeat(tmp_path: Path) -> None:
     quiet = EngineSettings(sample_every=1, heartbeat_interval_secs=0.1, flush_interval_ms=60_000.0)
     pipeline = BackStreet(tmp_path / "x.db", settings=quiet, sample_every=1000)
-    pipeline.admission.offer("s", prints(7), 1, nothing)
+    pipeline.admission.offer_trades("s", prints(7), 1, nothing)
     wait_until(lambda: rows(pipeline.db, "SELECT received, sampled_out FROM runs") == [(7, 7)], "the counters")
     pipeline.close()
     check_finished(pipeline.db)
@@ -173,7 +173,7 @@ def test_the_writer_waits_for_a_lock_and_says_since_when(tmp_path: Path) -> None
     pipeline = BackStreet(tmp_path / "x.db")
     with closing(sqlite3.connect(pipeline.db, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        pipeline.admission.offer("s", prints(1), 1, nothing)
+        pipeline.admission.offer_trades("s", prints(1), 1, nothing)
         wait_until(lambda: pipeline.counters.lock_waits > 2, "three tries")
         assert pipeline.persist.blocked_since is not None
         assert pipeline.persist.failing_since is None
@@ -208,7 +208,7 @@ def test_a_broken_disk_is_tried_again_until_its_deadline(tmp_path: Path, breakin
     pipeline = BackStreet(tmp_path / "x.db", settings=settings)
     breaking.set()
     began = time.monotonic()
-    pipeline.admission.offer("s", prints(1), 1, nothing)
+    pipeline.admission.offer_trades("s", prints(1), 1, nothing)
     wait_until(lambda: pipeline.persist.failing_since is not None, "the failure")
     pipeline.persist.join(10)
     assert time.monotonic() - began >= 0.6
@@ -220,8 +220,8 @@ def test_a_broken_disk_is_tried_again_until_its_deadline(tmp_path: Path, breakin
 def test_a_disk_that_works_again_has_lost_nothing(tmp_path: Path, breaking: threading.Event) -> None:
     pipeline = BackStreet(tmp_path / "x.db", settings=EngineSettings(flush_interval_ms=1.0), tick_capacity=50)
     breaking.set()
-    pipeline.admission.offer("s", prints(9), 1, nothing)
-    pipeline.admission.reject("s", "X", 1)
+    pipeline.admission.offer_trades("s", prints(9), 1, nothing)
+    pipeline.admission.count_rejected("s", "X", 1)
     wait_until(lambda: pipeline.counters.persist_errors > 1, "two failures")
     breaking.clear()
     wait_until(lambda: pipeline.persist.failing_since is None, "success")
@@ -232,7 +232,7 @@ def test_a_disk_that_works_again_has_lost_nothing(tmp_path: Path, breaking: thre
 def test_a_stop_that_cannot_wait_ends_the_writer(tmp_path: Path, breaking: threading.Event) -> None:
     pipeline = BackStreet(tmp_path / "x.db", settings=EngineSettings(flush_interval_ms=1.0))
     breaking.set()
-    pipeline.admission.offer("s", prints(1), 1, nothing)
+    pipeline.admission.offer_trades("s", prints(1), 1, nothing)
     wait_until(lambda: pipeline.counters.persist_errors > 0, "a failure")
     pipeline.persist.give_up.set()
     pipeline.persist.join(5)
@@ -242,9 +242,9 @@ def test_a_stop_that_cannot_wait_ends_the_writer(tmp_path: Path, breaking: threa
 @pytest.mark.holds("S6")
 def test_a_channel_waits_for_room_and_beats_meanwhile() -> None:
     channel = Channel(2)
-    channel.hand_over([tick(1), tick(2)], nothing)
+    channel.put([tick(1), tick(2)], nothing)
     beats = threading.Event()
-    producer = threading.Thread(target=lambda: channel.hand_over([tick(3)], beats.set))
+    producer = threading.Thread(target=lambda: channel.put([tick(3)], beats.set))
     producer.start()
     assert beats.wait(5)
     assert producer.is_alive()
@@ -256,9 +256,9 @@ def test_a_channel_waits_for_room_and_beats_meanwhile() -> None:
 
 def test_a_lazy_channel_gives_room_when_its_consumer_comes_back_for_more() -> None:
     """And at its next beat at the latest, should the consumer not come back."""
-    channel = Channel(1, lazy=True)
-    channel.hand_over([tick(1)], nothing)
-    producer = threading.Thread(target=lambda: channel.hand_over([tick(2), tick(3), tick(4)], nothing))
+    channel = Channel(1, wake_when_empty=True)
+    channel.put([tick(1)], nothing)
+    producer = threading.Thread(target=lambda: channel.put([tick(2), tick(3), tick(4)], nothing))
     producer.start()
     taken: list[int] = []
     while len(taken) < 4:
@@ -270,7 +270,7 @@ def test_a_lazy_channel_gives_room_when_its_consumer_comes_back_for_more() -> No
 @pytest.mark.parametrize("lazy", [False, True])
 def test_whoever_takes_moves_in_what_the_producer_still_holds(lazy: bool) -> None:
     """The producer of a large hand-over sleeps until all of it is in; the channel never has more than it may."""
-    channel = Channel(2, lazy=lazy)
+    channel = Channel(2, wake_when_empty=lazy)
     asleep, woken, told = threading.Event(), threading.Event(), []
 
     class Room(threading.Condition):
@@ -287,17 +287,17 @@ def test_whoever_takes_moves_in_what_the_producer_still_holds(lazy: bool) -> Non
             raise AssertionError("waited, and the producer holds more")
 
     def produce() -> None:
-        channel.hand_over([tick(number) for number in range(1, 6)], nothing)
+        channel.put([tick(number) for number in range(1, 6)], nothing)
         woken.set()
 
-    channel.not_full = Room(channel.mutex)
+    channel._not_full = Room(channel._lock)
     producer = threading.Thread(target=produce, daemon=True)
     producer.start()
     assert asleep.wait(5)
-    channel.not_empty, empty = Nothing(channel.mutex), channel.not_empty
-    assert [[event.id for event in channel.take(0, wanted=9)] for _ in range(2)] == [[1, 2], [3, 4]]
-    channel.not_empty = empty
-    assert channel.qsize() == 1
+    channel._not_empty, empty = Nothing(channel._lock), channel._not_empty
+    assert [[event.id for event in channel.take(0, min_events=9)] for _ in range(2)] == [[1, 2], [3, 4]]
+    channel._not_empty = empty
+    assert channel.waiting == 1
     assert len(told) == (0 if lazy else 1)
     assert woken.wait(0.2 if lazy else 5) is not lazy
     assert [event.id for event in channel.take(0)] == [5]
@@ -312,24 +312,24 @@ def test_a_consumer_may_wait_for_more_than_the_first_event() -> None:
 
     def consume() -> None:
         while not channel.finished:
-            taken.append([event.id for event in channel.take(60, wanted=3)])
+            taken.append([event.id for event in channel.take(60, min_events=3)])
 
     consumer = threading.Thread(target=consume)
     consumer.start()
-    channel.hand_over([tick(1)], nothing)
-    channel.hand_over([tick(2)], nothing)
+    channel.put([tick(1)], nothing)
+    channel.put([tick(2)], nothing)
     assert taken == []
-    channel.hand_over([tick(3)], nothing)
+    channel.put([tick(3)], nothing)
     wait_until(lambda: taken == [[1, 2, 3]], "three of them")
     # A chain of three does not fit beside two: without the producer's word both would wait.
     caused = Signal.of(tick(6), "BUY", 0.1, "R", 0.5)
-    channel.hand_over([tick(4), tick(5)], nothing)
-    channel.hand_over([tick(6), caused, caused._replace(id=7)], nothing)
+    channel.put([tick(4), tick(5)], nothing)
+    channel.put([tick(6), caused, caused._replace(id=7)], nothing)
     wait_until(lambda: [number for numbers in taken for number in numbers] == [1, 2, 3, 4, 5, 6, 6, 7], "the rest")
-    channel.hand_over([tick(8)], nothing)
+    channel.put([tick(8)], nothing)
     channel.close()
     consumer.join(5)
     assert taken[-1] == [8]
     channel = Channel(4)
-    channel.hand_over([tick(1)], nothing)
-    assert [event.id for event in channel.take(0.01, wanted=3)] == [1]
+    channel.put([tick(1)], nothing)
+    assert [event.id for event in channel.take(0.01, min_events=3)] == [1]

@@ -21,7 +21,7 @@ from hybrid_engine.runtime.clock import now_ms
 from hybrid_engine.runtime.errors import StorageError
 from hybrid_engine.storage import checkpointer as module
 from hybrid_engine.storage.checkpointer import CHECKPOINT_PAGES, SYNC_PAGES, Checkpointer, Step
-from hybrid_engine.storage.database import AUTOCHECKPOINT_PAGES, KEPT_LOG_BYTES, open_reader
+from hybrid_engine.storage.database import AUTOCHECKPOINT_PAGES, MAX_LOG_FILE_BYTES, open_reader
 from hybrid_engine.storage.store import Store
 from tests.support.pipeline import INFO
 from tests.support.process import wait_until
@@ -79,7 +79,7 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
     made.moving.set()
     for thread in threading.enumerate():
         if isinstance(thread, Checkpointer):
-            thread._for_good.set()
+            thread._never.set()
             thread.join(10)
             assert not thread.is_alive(), "a store was not closed"
 
@@ -157,11 +157,11 @@ def alone(db: Path, disk: Disk) -> Iterator[Checkpointer]:
 
 def test_so_many_pages_are_synced_and_fewer_are_not(alone: Checkpointer, db: Path, disk: Disk) -> None:
     for count in (1, 2, 3):
-        alone.wrote(SYNC_PAGES - 1)
+        alone.add_pages(SYNC_PAGES - 1)
         assert alone._step is Step.IDLE
-        alone.wrote(1)
+        alone.add_pages(1)
         wait_until(lambda: alone._step is Step.IDLE and len(disk.synced) == count, "a sync of the log")  # noqa: B023 - asked now
-    alone.wrote(SYNC_PAGES - 1)
+    alone.add_pages(SYNC_PAGES - 1)
     alone.close()
     assert disk.synced == [f"{db}-wal"] * 3
     assert disk.moves == 0
@@ -175,17 +175,17 @@ def test_a_log_gets_long_in_small_steps(alone: Checkpointer, disk: Disk) -> None
     for _ in range(2):
         disk.synced.clear()
         for count in range(1, whole + 1):
-            alone.wrote(SYNC_PAGES)
+            alone.add_pages(SYNC_PAGES)
             wait_until(lambda: alone._step is Step.IDLE and len(disk.synced) == count, "a sync")  # noqa: B023 - asked now
         log = disk.synced[0]
-        alone.wrote(rest - 1)
+        alone.add_pages(rest - 1)
         assert alone._step is Step.IDLE
         moves = disk.moves
-        alone.wrote(1)  # too few pages for a sync, but the log is long
+        alone.add_pages(1)  # too few pages for a sync, but the log is long
         wait_until(lambda: alone._step is Step.MOVED, "the bulk of the log moved")
         assert disk.synced[whole:] == [log, log.removesuffix("-wal")]
         assert disk.moves == moves + 1
-        alone.wrote(1)
+        alone.add_pages(1)
         assert alone._step is Step.IDLE  # it was waited for
         assert disk.synced[whole:] == [log, *[log.removesuffix("-wal")] * 2]
         assert disk.moves == moves + 2
@@ -292,9 +292,9 @@ def test_a_very_long_log_is_waited_for(db: Path, disk: Disk, monkeypatch: pytest
             looks.append(timeout)
             return super().wait(timeout)
 
-    of(store)._rested = Counted()
+    of(store)._rest_done = Counted()
     number = until_moved(store, 1)
-    monkeypatch.setattr(module, "LONGEST_LOG_PAGES", CHECKPOINT_PAGES)
+    monkeypatch.setattr(module, "MAX_LOG_PAGES", CHECKPOINT_PAGES)
     monkeypatch.setattr(module, "REST_S", 0.05)
     disk.moving.clear()
     writer = threading.Thread(target=commit, args=(store, number, 1, 100))
@@ -304,7 +304,7 @@ def test_a_very_long_log_is_waited_for(db: Path, disk: Disk, monkeypatch: pytest
     disk.moving.set()
     writer.join(30)
     assert not writer.is_alive()
-    assert of(store)._pages_of_log == 0
+    assert of(store)._pages_in_log == 0
     store.close()
 
 
@@ -314,13 +314,13 @@ def test_a_log_that_had_to_grow_is_cut_back(db: Path) -> None:
     with closing(open_reader(db)) as reader:
         reader.execute("BEGIN")
         reader.execute("SELECT * FROM ticks").fetchall()  # as long as this one looks, nothing can begin anew
-        while os.stat(f"{db}-wal").st_size < KEPT_LOG_BYTES + 4096 * CHECKPOINT_PAGES:
+        while os.stat(f"{db}-wal").st_size < MAX_LOG_FILE_BYTES + 4096 * CHECKPOINT_PAGES:
             number = commit(store, number, 10, 100)
     number = until_moved(store, number)
     number = commit(store, number, 3, 100)  # one waits for the rest, the next begins the log anew
     size = os.stat(f"{db}-wal").st_size
     store.close()
-    assert size <= KEPT_LOG_BYTES
+    assert size <= MAX_LOG_FILE_BYTES
 
 
 def test_a_link_to_a_database_leads_to_its_log(tmp_path: Path, db: Path) -> None:
@@ -340,7 +340,7 @@ def test_a_database_that_is_gone_is_not_made_anew(db: Path) -> None:
     db.unlink()
     checkpointer = Checkpointer(db, fd)
     checkpointer.start()
-    checkpointer.wrote(SYNC_PAGES)
+    checkpointer.add_pages(SYNC_PAGES)
     checkpointer.close()
     os.close(fd)
     assert checkpointer.failure is not None
@@ -364,7 +364,7 @@ def test_a_database_that_was_replaced_is_not_touched(db: Path) -> None:
 def test_a_very_long_log_that_cannot_be_moved_ends_commits(
     db: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "LONGEST_LOG_PAGES", 2 * CHECKPOINT_PAGES)
+    monkeypatch.setattr(module, "MAX_LOG_PAGES", 2 * CHECKPOINT_PAGES)
     store = opened(db)
     disk.refusing = True
     number = 1
@@ -387,7 +387,7 @@ def test_what_nobody_can_move_is_not_made_longer(db: Path, monkeypatch: pytest.M
     with pytest.raises(StorageError, match="cannot move the log into it: too many open files"):
         commit(store, 1, 1)
     with pytest.raises(StorageError, match="cannot move the log into it"):
-        store.expire(1.0)
+        store.delete_expired(1.0)
     store.close()
     with closing(open_reader(db)) as reader:
         assert reader.execute("SELECT count(*) FROM ticks").fetchone() == (0,)
@@ -471,15 +471,15 @@ def test_what_retention_deletes_counts_as_well(db: Path, monkeypatch: pytest.Mon
     store.write(chains(20_001, 1, now_ms(), now_ms()), AdmissionCounters(), StageCounters(), FeedState(), ())
     answered(of(store))
     asked: list[int] = []
-    wrote = of(store).wrote
+    wrote = of(store).add_pages
 
     def noted(pages: int) -> None:
         asked.append(pages)
         wrote(pages)
 
-    monkeypatch.setattr(of(store), "wrote", noted)
+    monkeypatch.setattr(of(store), "add_pages", noted)
     slices = 0
-    while store.expire(1.0).rows:
+    while store.delete_expired(1.0).rows:
         slices += 1
     store.close()
     assert slices > 15

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from hybrid_engine.runtime.errors import Exit, StorageError
-from hybrid_engine.storage.schema import refuse_foreign
+from hybrid_engine.runtime.errors import ExitCode, StorageError
+from hybrid_engine.storage.schema import check_schema
 from hybrid_engine.storage.store import Store
 from tests.support.pipeline import INFO
 from tests.support.process import wait_until
@@ -81,8 +81,8 @@ def loosened(path: Path) -> None:
 
 SPOILED: dict[str, tuple[Callable[[Path], None], str]] = {
     "garbage": (replaced(b"no database" * 999), "not a database"),
-    "two bytes": (replaced(b"xy"), "its 2 bytes are no database"),
-    "one byte": (replaced(b"x"), "its 1 bytes are no database"),
+    "two bytes": (replaced(b"xy"), "its 2 bytes are not a database"),
+    "one byte": (replaced(b"x"), "its 1 bytes are not a database"),
     "a broken header": (overwrite(0, b"SQLite format 4\0"), "not a database"),
     "truncated": (cut(0.5), ""),
     "truncated inside a page": (cut(0.77), ""),
@@ -106,7 +106,7 @@ def test_what_is_damaged_or_not_ours_is_refused_and_left_as_it_was(made: Path, h
     before = picture(made.parent)
     with pytest.raises(StorageError) as caught:
         Store(made)
-    assert caught.value.code is Exit.STORAGE
+    assert caught.value.code is ExitCode.STORAGE
     assert str(made) in str(caught.value)
     assert said in str(caught.value)
     assert picture(made.parent) == before
@@ -166,7 +166,7 @@ def test_the_check_at_a_start_takes_its_time_and_no_more(made: Path, monkeypatch
         """Whether any check so far was cut short."""
         monkeypatch.setattr("hybrid_engine.storage.schema.CHECK_S", limit_s)
         with closing(sqlite3.connect(f"file:{made}?mode=ro", uri=True, factory=Watched)) as con:
-            refuse_foreign(con, str(made))
+            check_schema(con, str(made))
         return bool(interrupted)
 
     assert not check(60.0)

@@ -16,7 +16,7 @@ from hybrid_engine.domain.gaps import Gap
 from hybrid_engine.runtime.clock import now_ms
 from hybrid_engine.runtime.errors import StorageError
 from hybrid_engine.stages.admission import AdmissionQueue
-from hybrid_engine.stages.channel import BEAT_S, Channel
+from hybrid_engine.stages.channel import HEARTBEAT_S, Channel
 from hybrid_engine.stages.persist import PersistStage
 from hybrid_engine.storage import retention
 from hybrid_engine.storage.retention import DAY_MS, SLICE
@@ -53,7 +53,7 @@ def expire_all(store: Store, days: float = 7) -> int:
     """Slice after slice until nothing is left that is old."""
     total, more = 0, True
     while more:
-        rows_gone, more = store.expire(days)
+        rows_gone, more = store.delete_expired(days)
         assert rows_gone <= 4 * SLICE + SLICE + SLICE
         total += rows_gone
     return total
@@ -115,11 +115,11 @@ def test_a_run_stays_as_long_as_a_tick_of_it_does(db: Path) -> None:
     fill(store, 3, 1, OLD, exchange_ms=NOW)
     store.end_run(0, OLD)
     run(store, NOW)
-    assert store.expire(7) == (4 * 2, False)
+    assert store.delete_expired(7) == (4 * 2, False)
     assert rows(db, "SELECT id FROM runs") == [(1,), (2,)]
     check(db)
     fill(store, 4, 1, NOW)
-    assert store.expire(7) == (4 + 1, False)
+    assert store.delete_expired(7) == (4 + 1, False)
     assert rows(db, "SELECT id FROM runs") == [(2,)]
     store.close()
 
@@ -178,7 +178,7 @@ def test_a_slice_is_small_and_a_crash_in_the_middle_of_it_undoes_it(db: Path) ->
     run(store, OLD)
     fill(store, 1, 2 * SLICE + 10, OLD)
     fill(store, 2 * SLICE + 11, 1, NOW)
-    assert store.expire(7) == (4 * SLICE, True)
+    assert store.delete_expired(7) == (4 * SLICE, True)
     before = counts(db)
     steps = 0
 
@@ -189,7 +189,7 @@ def test_a_slice_is_small_and_a_crash_in_the_middle_of_it_undoes_it(db: Path) ->
 
     store._con.set_progress_handler(interrupt, 2000)
     with pytest.raises(StorageError, match="interrupted"):
-        store.expire(7)
+        store.delete_expired(7)
     store._con.set_progress_handler(None, 0)
     assert counts(db) == before
     check(db)
@@ -250,10 +250,10 @@ def test_what_it_costs_does_not_grow_with_what_is_stored(tmp_path: Path, monkeyp
         steps = [
             steps_of(con, lambda s=store: run(s, NOW)),  # type: ignore[misc]
             steps_of(con, lambda s=store, n=young: fill(s, 101 + n, 10, NOW)),  # type: ignore[misc]
-            steps_of(con, lambda s=store: s.expire(7)),  # type: ignore[misc] # a full slice of ticks
-            steps_of(con, lambda s=store: s.expire(7)),  # type: ignore[misc] # the gap and the run
-            steps_of(con, lambda s=store: s.expire(7)),  # type: ignore[misc] # nothing
-            steps_of(con, lambda s=store: s.holds_any_of(1, 50)),  # type: ignore[misc]
+            steps_of(con, lambda s=store: s.delete_expired(7)),  # type: ignore[misc] # a full slice of ticks
+            steps_of(con, lambda s=store: s.delete_expired(7)),  # type: ignore[misc] # the gap and the run
+            steps_of(con, lambda s=store: s.delete_expired(7)),  # type: ignore[misc] # nothing
+            steps_of(con, lambda s=store: s.has_ticks_between(1, 50)),  # type: ignore[misc]
         ]
         assert rows(db, "SELECT min(id) FROM runs") == [(2,)]
         taken.append(steps)
@@ -284,16 +284,16 @@ def writer(store: Store, inbox: Channel, ingest_mode: str) -> PersistStage:
 def test_old_rows_go_only_while_nothing_waits(aged: Store, db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A house that has work to do keeps what is old; one that is idle lets it go by slices."""
     inbox = Channel(10)
-    inbox.hand_over(chains(3000, 1, NOW, NOW).ticks, nothing)
+    inbox.put(chains(3000, 1, NOW, NOW).ticks, nothing)
     calls = []
-    taken = inbox.take
+    take_events = inbox.take
 
-    def take(timeout_s: float = BEAT_S, wanted: int = 1) -> Sequence[Event]:
+    def take(timeout_s: float = HEARTBEAT_S, min_events: int = 1) -> Sequence[Event]:
         # There is always one more, until the hundredth time.
         calls.append(len(rows(db, "SELECT id FROM ticks WHERE id <= 2500")))
-        events = taken(timeout_s, wanted)
+        events = take_events(timeout_s, min_events)
         if len(calls) < 100:
-            inbox.hand_over(chains(3000 + len(calls), 1, NOW, NOW).ticks, nothing)
+            inbox.put(chains(3000 + len(calls), 1, NOW, NOW).ticks, nothing)
         return events
 
     monkeypatch.setattr(inbox, "take", take)

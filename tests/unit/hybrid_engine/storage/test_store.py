@@ -11,9 +11,9 @@ import pytest
 from hybrid_engine.domain.events import Order, Signal, Tick, Trade
 from hybrid_engine.domain.gaps import Gap
 from hybrid_engine.runtime.errors import StorageError
-from hybrid_engine.storage.database import Locked, open_reader
+from hybrid_engine.storage.database import DatabaseLocked, open_reader
 from hybrid_engine.storage.schema import APPLICATION_ID, MIGRATIONS
-from hybrid_engine.storage.store import Batch, Store, ticks_of_run
+from hybrid_engine.storage.store import Batch, Store, read_ticks
 from tests.support.accounting import rows
 from tests.support.pipeline import INFO
 from tests.support.rows import batch, write
@@ -139,9 +139,9 @@ def test_a_lock_is_locked_and_never_a_storage_error(made: Path) -> None:
     store = Store(made)
     with closing(sqlite3.connect(made, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(Locked):
+        with pytest.raises(DatabaseLocked):
             store.begin_run(INFO, 1)
-        with pytest.raises(Locked):
+        with pytest.raises(DatabaseLocked):
             store.end_run(0, 1)
         other.execute("ROLLBACK")
     store.begin_run(INFO, 1)
@@ -149,7 +149,7 @@ def test_a_lock_is_locked_and_never_a_storage_error(made: Path) -> None:
     with closing(sqlite3.connect(made, isolation_level=None)) as other:
         other.execute("PRAGMA locking_mode = EXCLUSIVE")
         other.execute("BEGIN EXCLUSIVE")
-        with pytest.raises(Locked):
+        with pytest.raises(DatabaseLocked):
             Store(made)
 
 
@@ -179,7 +179,7 @@ def test_ticks_of_a_run_come_in_order_by_the_chunk(made: Path) -> None:
     write(store, batch(51, 3))
     store.close()
     with closing(open_reader(made)) as con:
-        chunks = list(ticks_of_run(con, 1, 20))
+        chunks = list(read_ticks(con, 1, 20))
     assert [len(chunk) for chunk in chunks] == [20, 20, 10]
     assert [tick.id for chunk in chunks for tick in chunk] == list(range(1, 51))
     assert chunks[0][0] == Tick(1, "s", "X", 1.5, 2.0, 1, 10, 11)
@@ -187,9 +187,9 @@ def test_ticks_of_a_run_come_in_order_by_the_chunk(made: Path) -> None:
 
 def test_whether_ids_are_taken(made: Path) -> None:
     store = Store(made)
-    assert store.holds_any_of(50, 60)
-    assert store.holds_any_of(0, 1)
-    assert not store.holds_any_of(51, 60)
+    assert store.has_ticks_between(50, 60)
+    assert store.has_ticks_between(0, 1)
+    assert not store.has_ticks_between(51, 60)
     store.close()
 
 

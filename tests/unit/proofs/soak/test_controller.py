@@ -50,9 +50,9 @@ def test_response_to_one_exit(looks: Looks, status: int | None, expected: list[s
 
 
 def test_exit_table_is_the_engines() -> None:
-    from hybrid_engine.runtime.errors import Exit
+    from hybrid_engine.runtime.errors import ExitCode
 
-    assert {code: name for code, (name, _) in EXITS.items()} == {int(code): code.name for code in Exit}
+    assert {code: name for code, (name, _) in EXITS.items()} == {int(code): code.name for code in ExitCode}
 
 
 def test_stopped_engine_ends_the_soak_at_the_second_look(looks: Looks) -> None:
