@@ -59,7 +59,7 @@ class Delivery:
             for symbol in batch.traded_symbols:
                 source.traded_at[symbol] = now
             if batch.valid:
-                self.mark_seen(source, received_ms, traded=bool(batch.traded_symbols))
+                self.mark_seen(source, now, received_ms, bool(batch.traded_symbols))
             if batch.trades:
                 self._offer_batch(source, batch, now, received_ms)
         if session.errors_in_a_row >= limit:
@@ -84,11 +84,11 @@ class Delivery:
         self._recent_trades.add(source.name, trades)
         self._admission.offer_trades(source.name, trades, received_ms, self._heartbeat)
 
-    def mark_seen(self, source: SourceState, received_ms: int, *, traded: bool = False) -> None:
+    def mark_seen(self, source: SourceState, now: float, received_ms: int, traded: bool) -> None:
         """The connection in use delivered a valid frame or a pong; `traded`: the frames had trades."""
-        now, became_useful = time.monotonic(), source.useful_since is None
+        became_useful = source.useful_since is None
         self._feed.last_frame_ms = received_ms
-        usable = source.mark_seen(now, received_ms, traded=traded)
+        usable = source.mark_seen(now, received_ms, traded)
         if became_useful:
             self._selector.note_useful(source)
         if usable:

@@ -126,7 +126,7 @@ class FeedIngest(IngestStage):
                 if session is source.successor:
                     session.first_valid_at = session.first_valid_at or control_at
                 elif control_at > source.last_seen_at:
-                    self._delivery.mark_seen(source, now_ms())
+                    self._delivery.mark_seen(source, now, now_ms(), traded=False)
         if source.move_ready(now):
             self._move(source)
         elif reason := source.move_reason(now):

@@ -105,7 +105,7 @@ class SourceState:
             self._plan_move(now)
         return session
 
-    def mark_seen(self, now: float, received_ms: int, *, traded: bool = False) -> bool:
+    def mark_seen(self, now: float, received_ms: int, traded: bool) -> bool:
         """The connection in use delivered a valid frame (`traded`: with trades) or a pong.
 
         Returns whether the source is usable: one whose trades did not decode is so again with its next trade only.

@@ -221,8 +221,8 @@ def test_failover_prefers_fresh_and_useful_sources() -> None:
     selector.decide(1.0, rules)
     for source in (stale, unproven, useful):
         connect(source, 2.0)
-    stale.mark_seen(2.0, 2000)
-    useful.mark_seen(2.0, 2000)
+    stale.mark_seen(2.0, 2000, traded=False)
+    useful.mark_seen(2.0, 2000, traded=False)
     selector.active["X"].stale_at[stale] = 3.0
     order = []
     for now in (4.0, 5.0, 6.0, 7.0):

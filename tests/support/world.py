@@ -75,7 +75,7 @@ class World:
 
     def receive_heartbeat(self, source: SourceState) -> None:
         if source.session is not None:
-            source.mark_seen(self.now, round(self.now * 1000))
+            source.mark_seen(self.now, round(self.now * 1000), traded=False)
 
     def receive_trade(self, source: SourceState, symbol: str) -> None:
         self.receive_heartbeat(source)

@@ -156,13 +156,13 @@ def test_failback_waits_until_better_source_is_proven(primary: ScriptedExchange,
             primary.send(trade(number + 1000))
             return harness.feed.source == "primary"
 
-        harness.wait_until(market, "the way back")
-        harness.wait_until(lambda: not secondary.open_connections, "the second one's end")
+        harness.wait_until(market, "the failback")
+        harness.wait_until(lambda: not secondary.open_connections, "the release of the secondary")
         assert harness.feed.moves == 1
         assert harness.feed.source_failures == 1
         assert len(primary.attempts) == 2
         assert primary.attempts[1] - primary.attempts[0] >= 0.2  # not at once
-        # Make before break: the first's trades begin where the second's end.
+        # The trades of the primary begin where those of the secondary end.
         order = [tick.source for tick in harness.ticks]
         assert order == sorted(order, key=lambda name: name == "primary")
         ids = harness.ids("primary")
