@@ -31,6 +31,7 @@ class Soak:
     """One soak. interrupted: the operator asked it to stop."""
 
     interrupted = False
+    mock_requested = False  # by the configuration or the options
     session: Session
     override: Override
     controller: Controller
@@ -120,7 +121,7 @@ class Soak:
             override.set("engine.ingest_mode", options.mode)
             if options.mode == "MOCK_WS":
                 override.use_mock_exchange()
-        self.controller.mock = override.value("engine.ingest_mode") == "MOCK_WS"
+        self.controller.mock = self.mock_requested = override.value("engine.ingest_mode") == "MOCK_WS"
         if override.in_force:
             override.install()
             self._record(Decision("ENGINE_RESTART", f"to begin with {override.description}"))
@@ -182,7 +183,7 @@ class Soak:
             **report.figures(observer, self.controller, self.spans, watched_s),
             **report.of_journal(entries, round(observer.began_s, 3), watched_s),
             "by_operator": self.controller.outcome == "STOP" or last.abort,
-            "on_the_exchange_asked_for": override.value("engine.ingest_mode") == "MOCK_WS" or override.exchange is None,
+            "on_the_exchange_asked_for": self.mock_requested or override.exchange is None,
             "settings": override.description,
             "stopped": override.in_force,
             "exit_code": self._stop_engine(),

@@ -103,6 +103,7 @@ def test_11_again_is_the_mock_exchange_and_no_made_up_tick_beside_real_ones(engi
     assert soak.measured()["restarts"] == {"PARSE": 2 + late}
     assert sources(engine.db) == {"primary"}
     assert soak.measured()["ticks"] > 0
+    assert not soak.measured()["on_the_exchange_asked_for"]
     assert entry["verdict"] == "FAIL"
     assert entry["away_s"] > 0
     assert not soak.systemd.conf.exists()
