@@ -161,10 +161,10 @@ def _section(events: Sequence[Event], proof: Json, whole: Callable[[Event], str]
     announced: dict[str, Json] = next((event["data"] for event in own if event["kind"] == "proof"), {})
     groups = {cases[0]["data"]["case"]: cases for cases in _cases(own, name)}
     judged = {event["scope"]: event for event in own if event["kind"] == "mutant judged"}
-    chosen = next((case["case"] for case in proof["cases"] if case["verdict"] != Verdict.PASS), "")
-    if chosen not in groups:
-        chosen = next(iter(groups), "")
-    shown = list(deciding(groups[chosen])) if chosen else []
+    name_in_short = next((case["case"] for case in proof["cases"] if case["verdict"] != Verdict.PASS), "")
+    if name_in_short not in groups:
+        name_in_short = next(iter(groups), "")
+    quotes = list(deciding(groups[name_in_short])) if name_in_short else []
     return {
         **announced,
         **proof,
@@ -172,9 +172,9 @@ def _section(events: Sequence[Event], proof: Json, whole: Callable[[Event], str]
         "events": len(own),
         "cases": [{**case, "events": groups.get(case["case"], [])} for case in proof["cases"]],
         "mutants": [{**each, "event": judged.get(f"{name}/mutant {each['name']}")} for each in proof["mutant"]["each"]],
-        "chosen": chosen,
-        "shown": shown,
-        "excerpt": "\n".join(text for event in shown for text in event_text.brief(event, whole(event))),
+        "case_in_short": name_in_short,
+        "quotes": quotes,
+        "excerpt": "\n".join(text for event in quotes for text in event_text.brief(event, whole(event))),
     }
 
 

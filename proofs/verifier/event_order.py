@@ -101,7 +101,7 @@ def _clocks(events: Sequence[Event]) -> Iterator[str]:
             booted = moment - event["mono_ns"] / 1e9
             began = booted if began is None else began
             if abs(booted - began) > _STEP_S:
-                yield f"line {_line(event)}: its two clocks have gone apart by {booted - began:.0f} s"
+                yield f"line {_line(event)}: its two clocks disagree by {booted - began:.0f} s"
 
     yield from _first(differences())
 

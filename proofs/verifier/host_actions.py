@@ -86,11 +86,11 @@ def _health(events: Sequence[Event]) -> Iterator[str]:
 
 def _settings(events: Sequence[Event], cat: str) -> Iterator[str]:
     """The deployed unit's settings that are recorded are those of its files."""
-    noted = next(event for event in events if event["kind"] == "deployed")
+    event = next(one for one in events if one["kind"] == "deployed")
     for key, directive in (("watchdog_s", "WatchdogSec"), ("restart_s", "RestartSec")):
         values = re.findall(rf"^{directive}=(.+)$", cat, re.M)
-        if values and seconds(values[-1].strip()) != noted["data"][key]:
-            yield f"{_line(noted)}: {key} {noted['data'][key]}, and the unit sets {directive}={values[-1]}"
+        if values and seconds(values[-1].strip()) != event["data"][key]:
+            yield f"{_line(event)}: {key} {event['data'][key]}, and the unit sets {directive}={values[-1]}"
 
 
 def sections(cat: str) -> Sections:
@@ -143,9 +143,9 @@ def _in_force(events: Sequence[Event]) -> tuple[Event | None, Sections]:
     """The event with the unit that was in force before the first case, and its files; None when no command shows it."""
     first = next((event["seq"] for event in events if event["kind"] == "case"), 0)
     recorded = [event for event in events if event["kind"] == "in force" and event["seq"] < first]
-    shown = [event for event in events if event["argv"][:2] == ["systemctl", "cat"] and event["rc"] == 0]
-    shown = [event for event in shown if recorded and event["seq"] < recorded[0]["seq"]]
-    if not shown or (not shown[-1]["blobs"] and shown[-1]["stdout"] != recorded[0]["data"]["cat"]):
+    outputs = [event for event in events if event["argv"][:2] == ["systemctl", "cat"] and event["rc"] == 0]
+    outputs = [event for event in outputs if recorded and event["seq"] < recorded[0]["seq"]]
+    if not outputs or (not outputs[-1]["blobs"] and outputs[-1]["stdout"] != recorded[0]["data"]["cat"]):
         return None, {}
     return recorded[0], sections(recorded[0]["data"]["cat"])
 

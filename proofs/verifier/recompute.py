@@ -124,21 +124,20 @@ class _Attempt:
 
     def _deployed(self) -> Deployed | None:
         """The deployed unit's settings as recorded, compared with what systemctl had shown just before."""
-        noted = self._of("deployed")
-        if not noted:
+        recorded = self._of("deployed")
+        if not recorded:
             return None
-        data = noted[0]["data"]
-        shown = [
-            e for e in self._of("command") if e["argv"][:2] == ["systemctl", "show"] and e["seq"] < noted[0]["seq"]
+        data = recorded[0]["data"]
+        outputs = [
+            e for e in self._of("command") if e["argv"][:2] == ["systemctl", "show"] and e["seq"] < recorded[0]["seq"]
         ]
-        properties = (
-            dict(text.split("=", 1) for text in shown[-1]["stdout"].splitlines() if "=" in text) if shown else {}
-        )
+        lines = outputs[-1]["stdout"].splitlines() if outputs else []
+        properties = dict(text.split("=", 1) for text in lines if "=" in text)
         for key, name in (("watchdog_s", "WatchdogUSec"), ("restart_s", "RestartUSec")):
             span = seconds(properties.get(name, "infinity"))
             if data[key] != (span if span != float("inf") else 0.0):
-                shown_value = properties.get(name, "nothing")
-                self._report_problem(noted[0], f"{key} {data[key]} is not what systemctl showed: {shown_value}")
+                value = properties.get(name, "nothing")
+                self._report_problem(recorded[0], f"{key} {data[key]} is not what systemctl showed: {value}")
         return Deployed(float(data["watchdog_s"]), float(data["restart_s"]), (0, 0))
 
     def _results(self, scope: str, unit: str, cases: Sequence[Case]) -> list[Result]:

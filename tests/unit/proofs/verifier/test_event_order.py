@@ -115,7 +115,7 @@ ROWS: list[tuple[str, Edit, str]] = [
     ("undone after the end", lambda e: e.append(copied(of(e, "undone", "toy/undo"))), "after the end of the run"),
     ("no time of the day", lambda e: e[9].update(utc="yesterday"), "line 10: no time of the day: 'yesterday'"),
     ("a time without a zone", lambda e: e[-1].update(utc=e[-1]["utc"][:-1]), "no time of the day"),
-    ("from the future", lambda e: e[9].update(utc="2031-01-01T00:00:00.000000Z"), "line 10: its two clocks have gone"),
+    ("from the future", lambda e: e[9].update(utc="2031-01-01T00:00:00.000000Z"), "line 10: its two clocks disagree"),
     ("at one instant", at_one_instant, "1.0 s of waiting in 0.000 s"),
     ("waited longer than it took", long_wait, "100.0 s of waiting in"),
     ("unknown kind", event_of("lie", "toy"), "toy has no events of the kind 'lie'"),
