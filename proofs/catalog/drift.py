@@ -1,4 +1,4 @@
-"""drift: what somebody changes on a host by hand is named by verify, each by its name, and put right by deploy."""
+"""drift: verify names every change that was made on a host by hand, and deploy repairs it."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ CONFIG = CONFIG_DIR / "config.toml"
 MODULE = "lib/hybrid_engine/domain/events.py"
 _FORMER_MODULE = "lib/hybrid_engine/model.py"  # of releases before the engine had folders: their bundles still verify
 DESCRIPTION = "changed by hand"
-OOM = "200"  # more likely to be killed: anybody may raise it, also where root has not all capabilities
+OOM = "200"  # more likely to be killed; raising it needs no capability
 
 
 class Drift(NamedTuple):
-    """One change by hand. assertion: that of verify which is there to see it; names: what it has to say (a pattern)."""
+    """One change by hand. assertion: verify's assertion for it; names: a pattern that its message must match."""
 
     assertion: str
     names: str
@@ -85,16 +85,18 @@ class Changed(Case):
         place.edit(texts)
 
     def witness(self, subject: Subject) -> Json:
-        """What systemd, the process and the files say for themselves; all five, or it is no witness."""
+        """The changes as systemd, the process and the files show them; None unless all are in force."""
         state = subject.unit.state()
         after = _digests(self._paths)
         other = {path.name: [self._before[path][:12], after[path][:12]] for path in self._paths}
         cwd = os.readlink(f"/proc/{state.pid}/cwd")
         seen: dict[str, Json] = {
             "Description": subject.unit.properties("Description").get("Description"),
-            "oom_score_adj": read_text(f"/proc/{state.pid}/oom_score_adj").strip(), "cwd": cwd, "files": other,
+            "oom_score_adj": read_text(f"/proc/{state.pid}/oom_score_adj").strip(),
+            "cwd": cwd,
+            "files": other,
             "invocation": [self._invocation, state.invocation],
-        }  # fmt: skip
+        }
         same = [name for name, (before, now) in other.items() if before == now]
         in_force = seen["Description"] == DESCRIPTION and seen["oom_score_adj"] == OOM and cwd == "/"
         return seen if in_force and not same and self._invocation != state.invocation else None
@@ -111,7 +113,7 @@ class Changed(Case):
 
 
 class Named(Changed):
-    """verify names each of them. without: assertions that it is asked to leave out (the mutant)."""
+    """verify names each change. without: assertions to leave out (the mutant)."""
 
     name = "named"
 
@@ -120,7 +122,7 @@ class Named(Changed):
         self._without = tuple(without)
 
     def steady(self, subject: Subject) -> None:
-        """Verify is clean, and a deploy would change nothing: else the one below would change more than the drift."""
+        """Verify is clean and a deploy would change nothing; else the deploy would change more than the drift."""
         if self._without:  # the mutant's turn comes after the proof, which ended as it began
             return
         look = _in_place(subject).ask("verify", "deploy", check=True)
@@ -131,33 +133,41 @@ class Named(Changed):
             raise NotSteady(f"a deployment from this checkout would change {changes} things here: deploy first")
 
     def measure(self, subject: Subject) -> dict[str, Json]:
-        said = _ask(subject, "verify", without=self._without)
-        return {"verify": said.rc, "red": sorted(_red(said)), "named": _named(said), "n": len(DRIFTS)}
+        answer = _ask(subject, "verify", without=self._without)
+        return {
+            "verify": answer.rc,
+            "red": sorted(_failed_assertions(answer)),
+            "named": _named_drifts(answer),
+            "n": len(DRIFTS),
+        }
 
     def traced(self, measured: Figures, trace: Trace) -> Mapping[str, Json | Between]:
         if measured.status("verify") is None:
             return {}
-        said = _answered(trace)
-        return {"verify": said.rc, "red": sorted(_red(said)), "named": _named(said)}
+        answer = _last_answer(trace)
+        return {"verify": answer.rc, "red": sorted(_failed_assertions(answer)), "named": _named_drifts(answer)}
 
     def judge(self, measured: Figures) -> Sequence[Check]:
         rc, named_of = measured.status("verify"), measured.below("named")
-        told = rc is not None
+        answered = rc is not None
         each = [
             Check(
-                f"verify names {drift}", "named" if named else "not named", DRIFTS[drift].assertion.partition("::")[2],
-                bool(named) if told else None, guard=True,
+                f"verify names {drift}",
+                "named" if named else "not named",
+                DRIFTS[drift].assertion.partition("::")[2],
+                bool(named) if answered else None,
+                guard=True,
             )
             for drift, named in ((drift, named_of.flag(drift)) for drift in DRIFTS)
-        ]  # fmt: skip
+        ]
         return (
             *each,
-            Check("verify", _exit(rc), "not 0", rc != 0 if told else None, guard=True),
+            Check("verify", _exit(rc), "not 0", rc != 0 if answered else None, guard=True),
         )
 
 
 class Healed(Changed):
-    """A deployment puts right what it had deployed; what it never knew, its owner takes away. plays: the mutant's."""
+    """A deployment repairs what was deployed. The added drop-in is removed first. plays: other ones for the mutant."""
 
     name = "healed"
 
@@ -166,7 +176,7 @@ class Healed(Changed):
         self._plays = tuple(plays)
 
     def steady(self, subject: Subject) -> None:
-        """As it was found clean before, which nothing is edited without: every edited file has been put back."""
+        """The case before found the host clean and edited files; every one of them has been put back."""
         place = _in_place(subject)
         if not place.edited:
             raise NotSteady("verify was not seen to be clean here, or a deploy to change nothing")
@@ -177,23 +187,23 @@ class Healed(Changed):
     def measure(self, subject: Subject) -> dict[str, Json]:
         place = _in_place(subject)
         place.remove(self._paths[1])
-        said = _ask(subject, *self._plays)
-        return {"rc": said.rc, "red": sorted(_red(said)), "left": place.changed(), "n": len(DRIFTS)}
+        answer = _ask(subject, *self._plays)
+        return {"rc": answer.rc, "red": sorted(_failed_assertions(answer)), "left": place.changed(), "n": len(DRIFTS)}
 
     def traced(self, measured: Figures, trace: Trace) -> Mapping[str, Json | Between]:
         if measured.status("rc") is None:
             return {}
-        said = _answered(trace)
-        return {"rc": said.rc, "red": sorted(_red(said))}
+        answer = _last_answer(trace)
+        return {"rc": answer.rc, "red": sorted(_failed_assertions(answer))}
 
     def judge(self, measured: Figures) -> Sequence[Check]:
         rc = measured.status("rc")
-        told = rc is not None
+        answered = rc is not None
         left, red = ", ".join(measured.texts("left")), ", ".join(measured.texts("red"))
         return (
-            Check("left by the deploy", left or "nothing", "nothing", not left if told else None, guard=True),
-            Check("red in the verify after it", red or "nothing", "nothing", not red if told else None, guard=True),
-            Check("deploy, then verify", _exit(rc), "exit 0", rc == 0 if told else None, guard=True),
+            Check("left by the deploy", left or "nothing", "nothing", not left if answered else None, guard=True),
+            Check("red in the verify after it", red or "nothing", "nothing", not red if answered else None, guard=True),
+            Check("deploy, then verify", _exit(rc), "exit 0", rc == 0 if answered else None, guard=True),
         )
 
 
@@ -214,27 +224,27 @@ def _digests(paths: Sequence[Path]) -> Mapping[Path, str]:
 
 
 def _ask(subject: Subject, *plays: str, without: Sequence[str] = ()) -> Answer:
-    """As InPlace.ask; an answer that nobody gave is one without an exit status, of which nothing follows."""
+    """As InPlace.ask; without a controller, an answer without an exit status."""
     try:
         return _in_place(subject).ask(*plays, without=without)
     except Unanswered as error:
         return Answer((), None, "", str(error))
 
 
-def _answered(trace: Trace) -> Answer:
-    """What the controller told last, as it was recorded."""
+def _last_answer(trace: Trace) -> Answer:
+    """The controller's last answer, as it was recorded."""
     event = trace.event("answer")
     return Answer(tuple(event["argv"]), event["rc"], trace.whole(event), event["stderr"])
 
 
-def _red(said: Answer) -> set[str]:
-    """The assertions that verify says failed."""
-    return set(re.findall(r"\b(?:FAILED|ERROR) tests/verify/(\w+\.py::\w+)", said.stdout))
+def _failed_assertions(answer: Answer) -> set[str]:
+    """The assertions that failed, by verify's output."""
+    return set(re.findall(r"\b(?:FAILED|ERROR) tests/verify/(\w+\.py::\w+)", answer.stdout))
 
 
-def _named(said: Answer) -> dict[str, Json]:
-    """Of each drift, whether its assertion is red and says what it has to."""
-    red, words = _red(said), re.sub(r"\s+", " ", said.stdout)
+def _named_drifts(answer: Answer) -> dict[str, Json]:
+    """For each drift, whether its assertion failed with the expected message."""
+    red, words = _failed_assertions(answer), re.sub(r"\s+", " ", answer.stdout)
     return {name: drift.assertion in red and bool(re.search(drift.names, words)) for name, drift in DRIFTS.items()}
 
 
@@ -242,16 +252,18 @@ def _exit(rc: Json) -> str:
     return "no controller answered" if rc is None else f"exit {rc}"
 
 
-def _last_line(said: Answer) -> str:
-    lines = [line.strip() for line in (said.stdout + said.stderr).splitlines() if "fatal:" in line or "ERROR" in line]
-    return f"exit {said.rc}: {lines[0][:300] if lines else 'see its output'}"
+def _last_line(answer: Answer) -> str:
+    lines = [
+        line.strip() for line in (answer.stdout + answer.stderr).splitlines() if "fatal:" in line or "ERROR" in line
+    ]
+    return f"exit {answer.rc}: {lines[0][:300] if lines else 'see its output'}"
 
 
 def headline(results: Sequence[Result]) -> str:
     named = [check for result in results for check in result.checks if check.name.startswith("verify names")]
     healed = [result for result in results if result.case == Healed.name and result.verdict == "PASS"]
-    told = f"{sum(check.ok is True for check in named)} of {len(DRIFTS)} named by verify"
-    return f"{told}{', healed by deploy, verify clean' if healed else ''}"
+    summary = f"{sum(check.ok is True for check in named)} of {len(DRIFTS)} named by verify"
+    return f"{summary}{', healed by deploy, verify clean' if healed else ''}"
 
 
 PROOF = Proof(
@@ -263,11 +275,16 @@ PROOF = Proof(
     cases=lambda deployed: [Named(deployed), Healed(deployed)],
     mutants=[
         Mutant(
-            "blind", "verify without the assertions that see them", lambda copy: None,
+            "blind",
+            "verify without the assertions that see them",
+            lambda copy: None,
             lambda deployed: [Named(deployed, ASSERTIONS)],
         ),
         Mutant(
-            "idle", "no deploy before the verify", lambda copy: None, lambda deployed: [Healed(deployed, ["verify"])],
+            "idle",
+            "no deploy before the verify",
+            lambda copy: None,
+            lambda deployed: [Healed(deployed, ["verify"])],
         ),
     ],
     in_place=True,
@@ -275,4 +292,4 @@ PROOF = Proof(
     "leaves it",
     not_applicable=not_a_lab,
     headline=headline,
-)  # fmt: skip
+)

@@ -1,4 +1,4 @@
-"""drift's rules, the files that it edits and puts back, and what it may ask of its controller."""
+"""The proof drift: its rules, the files that it edits and restores, and its requests to the controller."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from proofs.catalog import PROOFS, REQUIRED
-from proofs.catalog.drift import ASSERTIONS, DRIFTS, Healed, Named, _named
+from proofs.catalog.drift import ASSERTIONS, DRIFTS, Healed, Named, _named_drifts
 from proofs.evidence import host_input
 from proofs.evidence.recorder import Recorder
 from proofs.experiment import controller_requests
@@ -54,21 +54,22 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     return Host(Recorder(tmp_path / "evidence" / "events.jsonl"), "drift")
 
 
-def test_each_drift_is_named_by_its_assertion_in_its_words() -> None:
-    assert _named(Answer((), 2, SAID, "")) == dict.fromkeys(DRIFTS, True)
+def test_each_drift_is_named_by_its_assertion() -> None:
+    assert _named_drifts(Answer((), 2, SAID, "")) == dict.fromkeys(DRIFTS, True)
     for assertion in {drift.assertion for drift in DRIFTS.values()}:
         blind = SAID.replace(f"tests/verify/{assertion}", "tests/verify/test_x.py::test_y")
-        said = _named(Answer((), 2, blind, ""))
+        said = _named_drifts(Answer((), 2, blind, ""))
         assert [name for name, named in said.items() if not named] == [
             name for name, drift in DRIFTS.items() if drift.assertion == assertion
         ]
     mute = SAID.replace(f"{CONFIG}:", "somewhere:").replace(f"{UNIT}:", "somewhere:")
-    assert {name for name, named in _named(Answer((), 2, mute, "")).items() if not named} == {
-        "the unit edited", "the config changed",
-    }  # fmt: skip
+    assert {name for name, named in _named_drifts(Answer((), 2, mute, "")).items() if not named} == {
+        "the unit edited",
+        "the config changed",
+    }
 
 
-def test_its_assertions_are_there() -> None:
+def test_assertions_exist() -> None:
     for assertion in ASSERTIONS:
         path, _, name = assertion.partition("::")
         assert f"def {name}(" in (ROOT / path).read_text()
@@ -93,7 +94,7 @@ def test_verdicts() -> None:
     assert judged(healed, rc=None, red=[], left=[CONFIG]) == ("INCONCLUSIVE", False)
 
 
-def test_no_host_but_a_lab_has_its_files_edited(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_a_lab_is_edited(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither a machine nor a container that a NUC is made of, and not either by what lies on its disk."""
     path = tmp_path / "unit"
     path.write_text("as deployed\n")
@@ -111,7 +112,7 @@ def test_no_host_but_a_lab_has_its_files_edited(host: Host, tmp_path: Path, monk
     assert "drift" not in REQUIRED["nuc"]
 
 
-def test_nothing_is_edited_where_no_controller_answered(host: Host, tmp_path: Path, monkeypatch: Any) -> None:
+def test_nothing_is_edited_without_a_controller(host: Host, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr(controller_requests, "_SEEN_S", 0.0)
     place = InPlace(host, "x.service", armed(tmp_path), (0, 0))
     with pytest.raises(Unanswered, match="no controller answered"):
@@ -149,9 +150,7 @@ def test_files_come_back_byte_for_byte(host: Host, tmp_path: Path) -> None:
     assert not (tmp_path / "evidence" / "originals").exists()
 
 
-def test_a_deployment_under_way_is_let_finish_and_one_that_died_is_not_waited_for(
-    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_undo_waits_for_a_running_deployment_only(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It would put back what it found, which is the drift, when the engine ends under it."""
     monkeypatch.setattr(lease, "_DEPLOYING", tmp_path)
     monkeypatch.setattr(lease, "_DEPLOYED_S", 0.3)
@@ -189,7 +188,7 @@ def controller(answer: Callable[[Any], dict[str, object]]) -> threading.Thread:
     return thread
 
 
-def test_an_ask_is_answered_and_recorded(host: Host) -> None:
+def test_request_is_answered_and_recorded(host: Host) -> None:
     told = {"argv": ["ansible-playbook", "verify.yml"], "rc": 2, "stdout": "red\n", "stderr": ""}
     thread = controller(lambda asked: {**told, "stderr": json.dumps(asked)})
     answer = controller_requests.ask(host, "r1", ["verify"], without=ASSERTIONS)
@@ -208,7 +207,7 @@ def test_an_ask_is_answered_and_recorded(host: Host) -> None:
 @pytest.mark.parametrize(
     "text", ["[]", "{", '{"argv": [], "rc": "0", "stdout": "", "stderr": ""}', '{"argv": [], "rc": 0, "stdout": ""}']
 )
-def test_what_is_no_answer_is_refused(host: Host, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_malformed_answer_is_refused(host: Host, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(controller_requests, "_SEEN_S", 0.0)
     with pytest.raises(Unanswered, match="no controller answered"):
         controller_requests.ask(host, "r1", ["verify"])
@@ -217,7 +216,7 @@ def test_what_is_no_answer_is_refused(host: Host, text: str, monkeypatch: pytest
     assert controller_requests.open_ask("r1") is not None
 
 
-def test_a_controller_that_goes_away_is_told_from_none(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lost_controller_is_reported_apart_from_none(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(controller_requests, "_ANSWER_S", 0.0)
     monkeypatch.setattr(controller_requests, "_put", lambda path, value: path.with_suffix(".seen").touch())
     with pytest.raises(Unanswered, match="did not tell in 0 s what came of deploy, verify"):
@@ -235,7 +234,7 @@ def plugin() -> ModuleType:
     return module
 
 
-def test_the_controller_plays_what_a_proof_may_ask_and_nothing_else(plugin: ModuleType) -> None:
+def test_controller_plays_only_what_a_proof_may_ask(plugin: ModuleType) -> None:
     """The ask comes from the host under test, which has no say in what else the controller does."""
     ask = {"number": 1, "plays": ["deploy", "verify"], "check": True, "without": ASSERTIONS}
     parsed = host_input.parse_ask(ask)
