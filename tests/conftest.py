@@ -11,7 +11,10 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from hybrid_engine.runtime import log
+from tests.support import programs
 from tests.support.process import Launcher
+
+programs.stop_inheritance_of_ignored_signals()
 
 # Deterministic, and without a deadline: the machine is noisy, and a slow example is no failure.
 settings.register_profile(
@@ -26,6 +29,13 @@ def engine(tmp_path: Path) -> Iterator[Launcher]:
     launcher = Launcher(tmp_path)
     yield launcher
     launcher.close()
+
+
+@pytest.fixture(autouse=True)
+def _no_program_left() -> Iterator[None]:
+    """What a test started ends with it, also when it fails."""
+    yield
+    programs.kill_all()
 
 
 @pytest.fixture(autouse=True)

@@ -19,6 +19,7 @@ from tests.lab.labs import CHECKOUT, LAB_PY, Lab
 from tests.lab.proof_runs import EVIDENCE, PROGRAM
 from tests.lab.stand_in import stand_in
 from tests.lab.steps import Tracker
+from tests.support import programs
 
 PROOF, PARENT, HOST = "main", "parent", "host"
 VICTIMS = (PROOF, PARENT, HOST)
@@ -58,8 +59,8 @@ def begin(lab: Lab, proof: str, run: str, wait: bool) -> subprocess.Popen[str]:
         stand_in(lab)
     argv = [sys.executable, str(LAB_PY), "exec", lab.name, "--", PROGRAM, "run", proof, "--run", run]
     argv += [] if wait else ["--no-wait"]
-    return subprocess.Popen(
-        argv, cwd=CHECKOUT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    return programs.start(
+        argv, cwd=CHECKOUT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
 
 

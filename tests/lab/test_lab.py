@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab.labs import CHECKOUT, Lab, MakeLab, lab_py, wait_for
+from tests.support import programs
 
 pytestmark = pytest.mark.lab
 
@@ -82,7 +83,7 @@ def test_reboot_keeps_the_disk_with_an_open_session(lab: Lab) -> None:
     lab.ssh("echo kept | sudo tee /var/lib/kept && sync")
     boot_id = lab.root("cat", "/proc/sys/kernel/random/boot_id").stdout
     guest = [sys.executable, str(CHECKOUT / "roles/lab_nuc/files/lab.py"), "ssh", lab.name]
-    with subprocess.Popen([*guest, "--", "echo in; exec sleep 600"], stdout=subprocess.PIPE, text=True) as session:
+    with programs.start([*guest, "--", "echo in; exec sleep 600"], stdout=subprocess.PIPE) as session:
         assert session.stdout
         assert session.stdout.readline() == "in\n"
         began = time.monotonic()

@@ -14,6 +14,7 @@ from types import ModuleType
 import pytest
 
 from tests.lab.labs import LAB_PY, STATE, lab_py, wait_for
+from tests.support import programs
 
 NAP = 10**6 + os.getpid()  # seconds that nobody else sleeps
 needs_root = pytest.mark.lab
@@ -46,10 +47,7 @@ def pretending(tmp_path: Path) -> Callable[[str], dict[str, str]]:
 def test_two_builders_at_once_build_once(tmp_path: Path, pretending: Callable[[str], dict[str, str]]) -> None:
     environment = {**os.environ, **pretending(f"while ! test -e {tmp_path}/go; do :; done")}
     argv = [sys.executable, str(LAB_PY), "build", "--suite", "trixie"]
-    builders = [
-        subprocess.Popen(argv, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for _ in range(2)
-    ]
+    builders = [programs.start(argv, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)]
     wait_for("the build starting", (tmp_path / "log").exists)
     stderrs = [builder.stderr for builder in builders]
     told = [stderr.readline() for stderr in stderrs if stderr]  # both have said what they do
@@ -69,7 +67,7 @@ def test_interrupted_build_leaves_nothing(
     number: signal.Signals, tmp_path: Path, pretending: Callable[[str], dict[str, str]]
 ) -> None:
     environment = {**os.environ, **pretending(f"sleep {NAP} & sleep {NAP}")}
-    builder = subprocess.Popen([sys.executable, str(LAB_PY), "build"], env=environment)
+    builder = programs.start([sys.executable, str(LAB_PY), "build"], env=environment)
     wait_for("the build starting", (tmp_path / "log").exists)
     wait_for("its children", lambda: len(sleepers()) == 2)
     builder.send_signal(number)
@@ -81,7 +79,7 @@ def test_interrupted_build_leaves_nothing(
 @needs_root
 def test_killed_build_is_not_cached(tmp_path: Path, pretending: Callable[[str], dict[str, str]]) -> None:
     environment = pretending(f"test -e {tmp_path}/go || sleep {NAP}")
-    builder = subprocess.Popen([sys.executable, str(LAB_PY), "build"], env={**os.environ, **environment})
+    builder = programs.start([sys.executable, str(LAB_PY), "build"], env={**os.environ, **environment})
     wait_for("the build starting", (tmp_path / "log").exists)
     builder.kill()
     builder.wait()

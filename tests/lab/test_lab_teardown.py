@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab.labs import CHECKOUT, LAB_PY, STATE, SUITE, Lab, MakeLab, lab_py, wait_for
+from tests.support import programs
 
 pytestmark = pytest.mark.lab
 
@@ -65,7 +66,7 @@ def logged_in() -> Iterator[Callable[[Lab], None]]:
         argv = [str(Path(sys.executable).with_name("ansible")), "-i", str(lab.inventory), "nuc", "-m", "ping"]
         subprocess.run(argv, cwd=CHECKOUT, capture_output=True, check=True)
         argv = [sys.executable, str(LAB_PY), "ssh", lab.name, "--", "echo in; exec sleep 600"]
-        session = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        session = programs.start(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         sessions.append(session)
         assert session.stdout
         assert session.stdout.readline() == "in\n"
@@ -129,7 +130,7 @@ MOMENTS: dict[str, Callable[[str], bool]] = {
 def test_interrupted_up_leaves_nothing(moment: str, number: signal.Signals, lab_names: Callable[[], str]) -> None:
     name = lab_names()
     argv = [sys.executable, str(LAB_PY), "up", name, "--suite", SUITE]
-    with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as up:
+    with programs.start(argv, stderr=subprocess.PIPE) as up:
         wait_for(moment, lambda: MOMENTS[moment](name))
         up.send_signal(number)
         code = up.wait(timeout=30)
@@ -157,7 +158,7 @@ def test_interrupted_up_ends_a_starting_machine(
     def asleep() -> list[str]:
         return subprocess.run(["pgrep", "-x", "-f", f"sleep {nap}"], capture_output=True, text=True).stdout.split()
 
-    with subprocess.Popen(argv, env=environment, stderr=subprocess.PIPE, text=True) as up:
+    with programs.start(argv, env=environment, stderr=subprocess.PIPE) as up:
         wait_for("what is not yet a machine", lambda: len(asleep()) == 2)
         up.send_signal(number)
         assert up.wait(timeout=30) == 130
@@ -168,8 +169,8 @@ def test_interrupted_playbook_leaves_nothing(lab_names: Callable[[], str]) -> No
     name = lab_names()
     argv = [str(Path(sys.executable).with_name("ansible-playbook")), "playbooks/lab_up.yml"]
     environment = {**os.environ, "LAB": name, "LAB_SUITE": SUITE}
-    with subprocess.Popen(
-        argv, cwd=CHECKOUT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, process_group=0
+    with programs.start(
+        argv, cwd=CHECKOUT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as play:
         wait_for("its disk being made", lambda: (STATE / name).is_dir(), 60)
         os.killpg(play.pid, signal.SIGINT)
@@ -179,7 +180,7 @@ def test_interrupted_playbook_leaves_nothing(lab_names: Callable[[], str]) -> No
 
 def test_down_cleans_up_after_a_killed_up(lab_names: Callable[[], str]) -> None:
     name = lab_names()
-    up = subprocess.Popen([sys.executable, str(LAB_PY), "up", name, "--suite", SUITE])
+    up = programs.start([sys.executable, str(LAB_PY), "up", name, "--suite", SUITE])
     wait_for("its machine starting", lambda: (STATE / name / "console.log").exists())
     up.kill()
     up.wait()
@@ -189,7 +190,7 @@ def test_down_cleans_up_after_a_killed_up(lab_names: Callable[[], str]) -> None:
 
 def test_up_after_a_killed_up_starts_clean(lab_names: Callable[[], str]) -> None:
     name = lab_names()
-    up = subprocess.Popen([sys.executable, str(LAB_PY), "up", name, "--suite", SUITE])
+    up = programs.start([sys.executable, str(LAB_PY), "up", name, "--suite", SUITE])
     wait_for("its disk being made", lambda: (STATE / name / "upper").exists())
     up.kill()
     up.wait()

@@ -12,6 +12,7 @@ import pytest
 from tests.lab.deployment import UNIT
 from tests.lab.labs import Lab, wait_for
 from tests.lab.proof_runs import EVIDENCE, PROGRAM, picture, rows, wait_until_as
+from tests.support import programs
 
 pytestmark = pytest.mark.lab
 QUICK = ("--seconds=60", "--stall-threshold-sec=4")
@@ -46,9 +47,7 @@ def begin(lab: Lab, *words: str) -> subprocess.Popen[str]:
     """Soak by hand; come back when it watches."""
     before = set(lab.root("ls", EVIDENCE).stdout.split())
     argv = [sys.executable, "roles/lab_nuc/files/lab.py", "exec", lab.name, "--", PROGRAM, "soak", *QUICK, *words]
-    process = subprocess.Popen(
-        argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    process = programs.start(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     look = f"grep -l '\"witness\"' {EVIDENCE}/*/events.jsonl"
     wait_for(
         "the watch", lambda: any(run not in before for run in _runs(lab.root("sh", "-c", look, check=False).stdout))

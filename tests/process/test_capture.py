@@ -15,6 +15,7 @@ import pytest
 from websockets.sync.server import ServerConnection, serve
 
 from proofs.mock_exchange import MockExchange
+from tests.support import programs
 from tests.support.accounting import check_finished, rows
 from tests.support.process import COMMAND, Launcher, clean_environment, wait_until
 
@@ -43,10 +44,9 @@ class Recording:
         self.out = engine.folder / "out.jsonl"
         config = engine.write_config({"engine": {"ingest_mode": "SYNTHETIC", "dead_after_s": 1.0}})
         given = ["--config", str(config), "--source", "one", "--out", str(self.out)]
-        self.process = subprocess.Popen(
+        self.process = programs.start(
             [*COMMAND, "capture", *given, *(more or ("--seconds", "60"))],
             stderr=subprocess.PIPE,
-            text=True,
             cwd=engine.folder,
             env=clean_environment({"PYTHONPATH": str(Path(__file__).resolve().parents[2])}),
             preexec_fn=preexec,

@@ -1,4 +1,4 @@
-"""`make demo` at a terminal: Ctrl-C goes to the whole foreground process group, and all of it ends well."""
+"""`make demo` at a terminal: Ctrl-C reaches the whole foreground process group; everything ends, nothing is left."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class Terminal:
         self.pid, self._fd = pty.fork()
         if self.pid == 0:
             os.execve(argv[0], argv, environment)
-        self.said = ""
+        self.output = ""
 
     def until(self, text: str, times: int = 1, timeout_s: float = 30) -> None:
         deadline = time.monotonic() + timeout_s
-        while self.said.count(text) < times:
-            assert time.monotonic() < deadline, f"{text!r} {times} times: not within {timeout_s} s:\n{self.said}"
-            assert self._read(), f"{text!r} {times} times: it ended:\n{self.said}"
+        while self.output.count(text) < times:
+            assert time.monotonic() < deadline, f"{text!r} {times} times: not within {timeout_s} s:\n{self.output}"
+            assert self._read(), f"{text!r} {times} times: it ended:\n{self.output}"
 
     def type(self, keys: bytes) -> None:
         os.write(self._fd, keys)
@@ -56,17 +56,19 @@ class Terminal:
             if error.errno != errno.EIO:  # how a terminal says that nobody has it open any more
                 raise
             return False
-        self.said += new.decode()
+        self.output += new.decode()
         return bool(new)
 
 
 @pytest.fixture
 def terminal(tmp_path: Path) -> Iterator[Terminal]:
-    made = Terminal(tmp_path)
-    yield made
-    with suppress(ProcessLookupError, ChildProcessError):
-        os.kill(made.pid, signal.SIGKILL)
-        os.waitpid(made.pid, 0)
+    terminal = Terminal(tmp_path)
+    yield terminal
+    for pid in processes(tmp_path):  # of a test that failed: the demo, its engine and its exchange
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    with suppress(ChildProcessError):
+        os.waitpid(terminal.pid, 0)
 
 
 def processes(scratch: Path) -> dict[int, str]:
@@ -86,44 +88,44 @@ def left(scratch: Path) -> list[str]:
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
 
-def shown(said: str) -> list[str]:
-    """What each line of the terminal showed in the end, and while it lived: each text between two carriage returns."""
-    return [text.rstrip() for line in said.split("\r\n") for text in line.split("\r") if text.strip()]
+def shown(output: str) -> list[str]:
+    """Every text that a line of the terminal showed: a carriage return begins the next text on the same line."""
+    return [text.rstrip() for line in output.split("\r\n") for text in line.split("\r") if text.strip()]
 
 
-def test_ctrl_c_ends_all_of_it_and_leaves_nothing(terminal: Terminal, tmp_path: Path) -> None:
+def test_ctrl_c_leaves_nothing(terminal: Terminal, tmp_path: Path) -> None:
     terminal.until("stored ", times=3)
     exchange, engine = (pid for pid in processes(tmp_path) if pid != terminal.pid)
     groups = {os.getpgid(exchange), os.getpgid(engine)}
     assert not groups & {terminal.pid}, "Ctrl-C is the demo's alone: an exchange that hears it closes on the engine"
     terminal.type(b"\x03")
     assert terminal.end() == 0
-    assert "source failed" not in terminal.said
-    assert "Traceback" not in terminal.said
-    *_, final, ended = shown(terminal.said)
+    assert "source failed" not in terminal.output
+    assert "Traceback" not in terminal.output
+    *_, final, ended = shown(terminal.output)
     assert ended == "engine ended with exit code 0"
     counted = dict(zip(final.split()[::2], map(int, final.split()[1::2]), strict=True))
     assert counted["received"] == counted["stored"] > 0
-    counters = [line for line in shown(terminal.said)[:-2] if line.startswith("received ")]
+    counters = [line for line in shown(terminal.output)[:-2] if line.startswith("received ")]
     assert all(len(line) < COLUMNS for line in counters), "a longer one could not be written over"
     assert left(tmp_path) == []
 
 
-def test_ctrl_c_before_there_is_anything(terminal: Terminal, tmp_path: Path) -> None:
+def test_ctrl_c_before_the_engine_starts(terminal: Terminal, tmp_path: Path) -> None:
     terminal.until("Ctrl-C ends it")
     terminal.type(b"\x03\x03")
     assert terminal.end() == 0
-    assert "Traceback" not in terminal.said
+    assert "Traceback" not in terminal.output
     assert left(tmp_path) == []
 
 
-def test_a_terminal_that_is_closed_ends_it_too(terminal: Terminal, tmp_path: Path) -> None:
+def test_closed_terminal_leaves_nothing(terminal: Terminal, tmp_path: Path) -> None:
     terminal.until("stored ")
     terminal.hang_up()
     assert left(tmp_path) == []
 
 
-def test_without_a_terminal_it_is_one_line_a_second(tmp_path: Path) -> None:
+def test_without_a_terminal_it_prints_lines(tmp_path: Path) -> None:
     argv = [sys.executable, "-m", "proofs.demo", "--rate", "50", "--seconds", "2"]
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     done = subprocess.run(argv, capture_output=True, text=True, env=environment, timeout=60, check=False)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import programs
 from tests.support.accounting import check_finished, check_snapshot, rows
 from tests.support.notify import Manager
 from tests.support.process import COMMAND, PATIENCE_S, EngineProcess, Launcher, clean_environment, wait_until
@@ -210,10 +211,9 @@ def test_full_file_system_exits_14_and_keeps_the_database(engine: Launcher) -> N
         {"app": {"db_path": str(mount / "hybrid.db")}, "engine": {"tick_interval_ms": 1, "storage_deadline_s": 1.0}}
     )
     command = f"mount -t tmpfs -o size=400k small {mount} && exec {' '.join(COMMAND)} run --config {config}"
-    popen = subprocess.Popen(
+    popen = programs.start(
         ["unshare", "--mount", "sh", "-c", command],
         stdout=subprocess.PIPE,
-        text=True,
         env=clean_environment(),
         cwd=Path(__file__).parents[2],
     )

@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from tests.support import programs
+
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = (sys.executable, "-m", "hybrid_engine")
 # The same with less patience at a stop, for tests that are not about how long that takes.
@@ -205,11 +207,10 @@ class Launcher:
     ) -> EngineProcess:
         """`hybrid-engine run` with a configuration of these sections, and `args` behind it."""
         config = self.write_config(sections)
-        popen = subprocess.Popen(
+        popen = programs.start(
             [*command, "run", "--config", str(config), *args],
             stdout=subprocess.PIPE,
             stderr=(self.folder / "stderr").open("a"),
-            text=True,
             env=self._environment(env),
             cwd=self.folder,
             preexec_fn=preexec,

@@ -19,6 +19,7 @@ from pathlib import Path
 from proofs.host.shell import Output
 from proofs.host.unit import UNIT_STARTING
 from proofs.soak.journal import UNIT_STARTED, UNIT_STOPPING
+from tests.support import programs
 from tests.support.process import COMMAND, ROOT, Launcher, clean_environment
 
 RESTART_S = 0.5
@@ -125,9 +126,9 @@ class SmallSystemd:
             self.invocation = uuid.uuid4().hex
             self.active, self.sub = "activating", "start"
             self._say("Starting", message_id=UNIT_STARTING)
-            self._process = process = subprocess.Popen(
+            self._process = process = programs.start(
                 [*COMMAND, "run", "--config", str(self.config)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                text=True, env=self._environment(self._dropped_in()), cwd=self.launcher.folder,
+                env=self._environment(self._dropped_in()), cwd=self.launcher.folder,
             )  # fmt: skip
             self.pid = process.pid
         assert process.stdout

@@ -18,6 +18,7 @@ import trustme
 import websocket
 
 from proofs.mock_exchange import ControlError, MockExchange, StartError, process
+from tests.support import programs
 from tests.support.exchange_client import Client
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -27,7 +28,7 @@ COMMAND = [sys.executable, "-m", "proofs.mock_exchange"]
 @contextmanager
 def running(*flags: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
     """The command line's exchange, and its ready line."""
-    process = subprocess.Popen([*COMMAND, *flags], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    process = programs.start([*COMMAND, *flags], stdout=subprocess.PIPE, cwd=ROOT)
     assert process.stdout is not None
     try:
         yield process, json.loads(process.stdout.readline())

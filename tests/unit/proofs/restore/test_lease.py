@@ -17,6 +17,7 @@ from proofs.host.shell import Output
 from proofs.restore import lease
 from proofs.restore.lease import Lease
 from proofs.runner import run as runner
+from tests.support import programs
 
 
 @pytest.fixture
@@ -118,7 +119,7 @@ def test_a_proof_that_is_frozen_over_a_lock_does_not_hold_up_its_lease(
     Recorder(tmp_path / "events.jsonl").write("progress")
     armed(root, tmp_path).save()
     command = [sys.executable, "-c", FROZEN, str(tmp_path / held)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as proof:
+    with programs.start(command, stdout=subprocess.PIPE) as proof:
         assert proof.stdout
         assert proof.stdout.readline() == "held\n"
         monkeypatch.setattr(lease, "_kill", lambda run: proof.kill())
