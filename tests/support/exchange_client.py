@@ -1,4 +1,4 @@
-"""A WebSocket client of the tests: reads whatever the mock exchange says, and sorts it."""
+"""A WebSocket client for tests: reads the frames of the mock exchange and picks out the trades."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ SUBSCRIBE: dict[str, dict[str, Any]] = {
 
 
 def trades_in(frame: dict[str, Any]) -> list[dict[str, Any]]:
-    """The news in a frame as {id, price, size, symbol}; empty for noise, snapshots and history."""
+    """The new trades in a frame as {id, price, size, symbol}; empty for noise, snapshots and history."""
     if "channel" in frame:
-        news = frame["data"] if (frame["channel"], frame.get("type")) == ("trade", "update") else []
-        return [{"id": t["trade_id"], "price": t.get("price"), "size": t["qty"], "symbol": t["symbol"]} for t in news]
+        trades = frame["data"] if (frame["channel"], frame.get("type")) == ("trade", "update") else []
+        return [{"id": t["trade_id"], "price": t.get("price"), "size": t["qty"], "symbol": t["symbol"]} for t in trades]
     data = frame.get("data", frame)
     if data.get("e") in ("trade", "aggTrade"):
-        found = [(data["t" if data["e"] == "trade" else "a"], data.get("p"), data["q"], data["s"])]
+        rows = [(data["t" if data["e"] == "trade" else "a"], data.get("p"), data["q"], data["s"])]
     elif data.get("type") == "update":
         events = [event for event in data["events"] if event["type"] == "trade"]
-        found = [(event["tid"], event.get("price"), event["amount"], "") for event in events]
+        rows = [(event["tid"], event.get("price"), event["amount"], "") for event in events]
     elif data.get("type") == "trade":
-        found = [(data["event_id"], data.get("price"), data["quantity"], data["symbol"])]
+        rows = [(data["event_id"], data.get("price"), data["quantity"], data["symbol"])]
     elif data.get("type") == "match":
-        found = [(data["trade_id"], data.get("price"), data["size"], data["product_id"])]
+        rows = [(data["trade_id"], data.get("price"), data["size"], data["product_id"])]
     elif {"t", "q", "s"} <= data.keys():
-        found = [(data["t"], data.get("p"), data["q"], data["s"])]
+        rows = [(data["t"], data.get("p"), data["q"], data["s"])]
     else:
-        found = []
-    return [dict(zip(("id", "price", "size", "symbol"), one, strict=True)) for one in found]
+        rows = []
+    return [dict(zip(("id", "price", "size", "symbol"), one, strict=True)) for one in rows]
 
 
 class Client:
-    """One connection. `frames`: everything heard, as text; `ids`: of the trades, in the order heard."""
+    """One connection. `frames`: every frame received, as text; `ids`: of the trades, in order of receipt."""
 
     def __init__(self, url: str, timeout: float = 10.0, ca: str | None = None, subscribe: bool = True) -> None:
         options = {"cert_reqs": ssl.CERT_REQUIRED, "ca_certs": ca} if ca else None
@@ -55,7 +55,7 @@ class Client:
             self.ws.send(json.dumps(request))
 
     def read(self) -> bool:
-        """One frame; False once the exchange has closed."""
+        """Read one frame; False once the exchange has closed."""
         try:
             opcode, payload = self.ws.recv_data(control_frame=True)
         except (websocket.WebSocketConnectionClosedException, ConnectionError):
@@ -70,17 +70,17 @@ class Client:
                 self.ids += [trade["id"] for trade in trades_in(frame)]
         return True
 
-    def read_until(self, holds: Callable[[Client], bool], timeout: float = 15.0) -> Client:
-        """Read until it holds, or the exchange closes."""
+    def read_until(self, condition: Callable[[Client], bool], timeout: float = 15.0) -> Client:
+        """Read until the condition holds or the exchange closes."""
         deadline = time.monotonic() + timeout
-        while not holds(self):
+        while not condition(self):
             assert time.monotonic() < deadline, f"not within {timeout} s; {len(self.frames)} frames, {self.ids[-3:]}"
             if not self.read():
                 break
         return self
 
     def quiet_for(self, seconds: float) -> bool:
-        """True when nothing at all is heard for so long (a deadline: there is no condition for nothing)."""
+        """True when nothing arrives for so long (silence has no event to wait for, so this sleeps)."""
         self.ws.settimeout(seconds)
         try:
             self.ws.recv_data(control_frame=True)

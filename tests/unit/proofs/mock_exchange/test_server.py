@@ -1,4 +1,4 @@
-"""Whatever happens between them, what a client that always comes back received is what the exchange says it sent."""
+"""The exchange as a server: unknown paths, TLS, and exact counts under random faults."""
 
 from __future__ import annotations
 
@@ -6,12 +6,68 @@ import random
 import threading
 import time
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
+import trustme
 import websocket
 
-from proofs.mock_exchange import MockExchange
+from proofs.mock_exchange import ControlError, MockExchange
 from tests.support.exchange_client import Client
+
+
+def test_unknown_path_is_404() -> None:
+    with MockExchange() as exchange:
+        for path in ("/", "/ws/", "/ws/btcusdt", "/v1/marketdata/", "/v3/marketdata", "/stream"):
+            with pytest.raises(Exception, match="404"):
+                Client(f"ws://127.0.0.1:{exchange.port}{path}")
+        stats = exchange.stats()
+        assert (stats["rejected_by_status"], stats["requests"], stats["accepted"]) == ({"404": 6}, 6, 0)
+
+
+@pytest.fixture
+def certificates(tmp_path: Path) -> dict[str, str]:
+    """A CA, a certificate of its for localhost, and one of a CA nobody knows."""
+    paths: dict[str, str] = {}
+    for name in ("good", "bad"):
+        ca = trustme.CA()
+        leaf = ca.issue_cert("localhost")
+        paths |= {f"{name}_{part}": str(tmp_path / f"{name}-{part}.pem") for part in ("ca", "cert", "key")}
+        ca.cert_pem.write_to_path(paths[f"{name}_ca"])
+        leaf.private_key_pem.write_to_path(paths[f"{name}_key"])
+        leaf.cert_chain_pems[0].write_to_path(paths[f"{name}_cert"])
+    return paths
+
+
+def test_tls_certificate_is_replaced_by_command(certificates: dict[str, str]) -> None:
+    ca = certificates["good_ca"]
+    settings = {"tls_cert": certificates["good_cert"], "tls_key": certificates["good_key"]}
+    with MockExchange(count=500, rate=0, close_after=300, **settings) as exchange:
+        for kind, ids in (("binance", [*range(1, 301)]), ("gemini_v2", [*range(301, 501)])):
+            with Client(exchange.url(kind), ca=ca) as client:
+                client.read_until(lambda c: c.ids[-1:] in ([300], [500]))
+                assert client.ids == ids
+        with pytest.raises(ControlError, match="cannot load"):
+            exchange.command("tls", cert="a\0b", key=certificates["bad_key"])
+        exchange.command("tls", cert=certificates["bad_cert"], key=certificates["bad_key"])
+        accepted = exchange.stats()["accepted"]
+        with pytest.raises(Exception, match="CERTIFICATE_VERIFY_FAILED"):
+            Client(exchange.url(), ca=ca)
+        stats = exchange.stats()
+        assert (stats["accepted"], stats["tls_hellos"]) == (accepted, accepted + 1)
+        exchange.command("tls", cert=certificates["good_cert"], key=certificates["good_key"])
+        Client(exchange.url(), ca=ca).close()
+
+
+def test_tls_loses_nothing_to_a_slow_client(certificates: dict[str, str]) -> None:
+    settings = {"tls_cert": certificates["good_cert"], "tls_key": certificates["good_key"]}
+    with MockExchange(count=5000, rate=0, close_after=2500, **settings) as exchange:
+        ids: list[int] = []
+        for _ in range(2):
+            with Client(exchange.url("gemini_v1"), ca=certificates["good_ca"]) as client:
+                ids += client.read_until(lambda c: len(c.ids) == 2500, timeout=60.0).ids  # slow on a busy machine too
+    assert ids == list(range(1, 5001))
+
 
 TRADES = 3000
 
@@ -43,7 +99,7 @@ def news(ids: list[int]) -> list[int]:
 
 
 @pytest.mark.parametrize(("seed", "kind"), [(1, "binance"), (2, "gemini_v1"), (3, "gemini_v2")])
-def test_received_is_what_was_sent_in_any_weather(seed: int, kind: str) -> None:
+def test_random_faults_lose_and_repeat_nothing(seed: int, kind: str) -> None:
     rng = random.Random(seed)
     with MockExchange(count=TRADES, rate=1500, heartbeat=0.05, trades_per_frame=3) as exchange:
         client = Returning(exchange.url(kind, "btcusd"))
