@@ -1,6 +1,7 @@
-"""`make demo`: the engine and a mock exchange on loopback, a live line of counters; no root, nothing left behind.
+"""`make demo`: runs the engine against a mock exchange on loopback and shows a live line of counters, without root.
 
-It knows the engine as an operator does: its command, its configuration by environment, its log lines.
+It uses the engine as an operator does: its command, its configuration by environment, its log lines. It leaves nothing
+behind.
 """
 
 import argparse
@@ -16,35 +17,43 @@ from pathlib import Path
 
 from proofs.mock_exchange import MockExchange
 
-# Counter -> what the line calls it: a line that is longer than the terminal is wide cannot be written over.
+# Counter -> its word in the live line, which is short: a line wider than the terminal cannot be overwritten.
 COUNTERS = {
-    "received": "received", "ticks_stored": "stored", "signal_count": "signals", "shadow_orders": "orders",
-    "risk_vetoes": "vetoes", "dropped": "dropped", "sampled_out": "sampled",
-}  # fmt: skip
-_STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    "received": "received",
+    "ticks_stored": "stored",
+    "signal_count": "signals",
+    "shadow_orders": "orders",
+    "risk_vetoes": "vetoes",
+    "dropped": "dropped",
+    "sampled_out": "sampled",
+}
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Demo:
-    """The engine's process, and whether somebody asked for its end. Ctrl-C is ours: the engine and the exchange are in
-    sessions of their own, and the engine gets the stop that a service gets, while its exchange goes on."""
+    """The engine's process, and whether a stop was requested.
+
+    Ctrl-C reaches the demo alone, because the engine and the exchange are in sessions of their own: the engine gets the
+    SIGTERM that a service gets, while its exchange goes on.
+    """
 
     def __init__(self) -> None:
-        self._asked = False
+        self._stop_requested = False
         self._engine: subprocess.Popen[str] | None = None
 
-    def ask(self, *_signal: object) -> None:
-        self._asked = True
+    def request_stop(self, *_signal: object) -> None:
+        self._stop_requested = True
         if self._engine:
             self._engine.terminate()
 
     def run(self, environment: dict[str, str]) -> int:
-        """Show what the engine says until it ends. Returns its exit code; 0 when it was not wanted any more."""
-        if self._asked:
+        """Show the engine's log until it ends. Returns its exit code; 0 when a stop was requested before it started."""
+        if self._stop_requested:
             return 0
         self._engine = subprocess.Popen(
             _engine(), env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True
         )
-        if self._asked:  # between the look and the name
+        if self._stop_requested:  # between the check and the assignment
             self._engine.terminate()
         try:
             assert self._engine.stdout is not None
@@ -53,15 +62,15 @@ class Demo:
         except OSError:  # the terminal is gone
             self._engine.terminate()
         code = self._engine.wait()
-        return 0 if self._asked and -code in _STOPS else code  # asked before it could answer, or had a session
+        return 0 if self._stop_requested and -code in _STOP_SIGNALS else code  # stopped before it had its handler
 
 
 def _engine() -> list[str]:
     beside = Path(sys.executable).with_name("hybrid-engine")
-    found = str(beside) if beside.exists() else shutil.which("hybrid-engine")
-    if found is None:
+    command = str(beside) if beside.exists() else shutil.which("hybrid-engine")
+    if command is None:
         raise SystemExit("demo: the command hybrid-engine was not found; run `make setup` first")
-    return [found, "run"]
+    return [command, "run"]
 
 
 def _show(line: str, live: bool) -> None:
@@ -70,14 +79,14 @@ def _show(line: str, live: bool) -> None:
     except (ValueError, KeyError):
         print(line, end="")
         return
-    message, width = fields["message"], shutil.get_terminal_size().columns - 3  # the last are for ^C
-    before = f"\r{'':<{width}}\r" if live else ""
+    message, width = fields["message"], shutil.get_terminal_size().columns - 3  # the rest is for ^C
+    clear = f"\r{'':<{width}}\r" if live else ""
     if message in ("HEARTBEAT", "FINAL METRICS"):
         text = "  ".join(f"{word} {fields[name]}" for name, word in COUNTERS.items())
-        lasting = message == "FINAL METRICS" or not live
-        print(f"{before}{text if lasting else text[:width]}", end="\n" if lasting else "", flush=True)
+        permanent = message == "FINAL METRICS" or not live
+        print(f"{clear}{text if permanent else text[:width]}", end="\n" if permanent else "", flush=True)
     elif message in ("connected", "source failed"):
-        print(f"{before}{message}: {fields['source']} {fields.get('reason', '')}".rstrip(" "))
+        print(f"{clear}{message}: {fields['source']} {fields.get('reason', '')}".rstrip(" "))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -87,18 +96,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=0, help="stop after so long (default: until Ctrl-C)")
     options = parser.parse_args(arguments)
     demo = Demo()
-    for number in _STOPS:
-        signal.signal(number, demo.ask)
+    for number in _STOP_SIGNALS:
+        signal.signal(number, demo.request_stop)
     with tempfile.TemporaryDirectory(prefix="hybrid-demo-") as scratch, MockExchange(rate=options.rate) as exchange:
         print(f"mock exchange at {exchange.url('binance', 'btcusdt')}, database in {scratch}; Ctrl-C ends it")
-        code = demo.run({
+        environment = {
             **os.environ,
             "HYBRID_ENGINE__ENGINE__INGEST_MODE": "MOCK_WS",
             "HYBRID_ENGINE__ENGINE__WS_URL": exchange.url("binance", "btcusdt"),
             "HYBRID_ENGINE__ENGINE__HEARTBEAT_INTERVAL_SECS": "1",
             "HYBRID_ENGINE__ENGINE__RUN_SECONDS": str(options.seconds),
             "HYBRID_ENGINE__APP__DB_PATH": f"{scratch}/demo.db",
-        })  # fmt: skip
+        }
+        code = demo.run(environment)
     print(f"engine ended with exit code {code}")
     return code
 

@@ -1,4 +1,4 @@
-"""A mock exchange of one case: started, told to misbehave and ended, with all of it in the evidence."""
+"""The mock exchange of one case: starts it, sends it commands and ends it, and records all of that as evidence."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from proofs.verdict import Json
 
 
 class Exchange:
-    """A process of its own that ends with the one that started it. settings: those of MockExchange."""
+    """A child process that ends with its parent. settings: those of MockExchange."""
 
     def __init__(self, host: Host, name: str, **settings: Json) -> None:
         self.host, self.name = host, name
@@ -25,14 +25,14 @@ class Exchange:
         return self._mock.url(kind, host="127.0.0.1")
 
     def tell(self, command: str, **arguments: Json) -> dict[str, Json]:
-        """Make it misbehave; the answer holds at_ms and mono_ns of when that took effect. Raises ControlError."""
+        """Carry out a command; the answer has at_ms and mono_ns of when it took effect. Raises ControlError."""
         self.host.recorder.intent(f"exchange {self.name}: {command}", scope=self.host.scope, data=arguments)
         answer = self._mock.command(command, **arguments)
         self.host.note("exchange said", {"name": self.name, **answer})
         return answer
 
     def stats(self, quiet: bool = False) -> dict[str, Json]:
-        """Everything it counted. Raises ControlError when it does not answer (frozen, ended)."""
+        """Everything that it counted. Raises ControlError when it does not answer (frozen, ended)."""
         answer = self._mock.stats()
         if not quiet:
             self.host.note("exchange stats", {"name": self.name, **answer})
@@ -43,12 +43,12 @@ class Exchange:
         self._mock.kill(signal.SIGSTOP)
 
     def end(self) -> None:
-        self._mock.kill(signal.SIGKILL)  # what it counted was asked for before; frozen or not, it goes at once
+        self._mock.kill(signal.SIGKILL)  # its counts are recorded already; this ends it at once, frozen or not
         self._mock.stop()
 
 
 def refuses(port: int) -> bool:
-    """Nobody listens on that port of the loopback."""
+    """Whether no process listens on that port of the loopback."""
     try:
         socket.create_connection(("127.0.0.1", port), timeout=1).close()
     except ConnectionRefusedError:
