@@ -15,7 +15,7 @@ from proofs.report.page import one_line
 from proofs.verifier import policy
 from proofs.verifier.policy import Report, Requirements, VerificationError
 
-UNUSABLE = 2
+CALL_ERROR = 2
 Command = Callable[[str, str, object], argparse.ArgumentParser]
 
 
@@ -174,4 +174,4 @@ def _diff(args: argparse.Namespace) -> int:
 
 def _report_error(text: str) -> int:
     print(one_line(f"hybrid-proofs: {text}"), file=sys.stderr)
-    return UNUSABLE
+    return CALL_ERROR
