@@ -173,10 +173,10 @@ def _release(history: Sequence[Entry]) -> Iterator[Difference]:
     """Compare the live release with what was built and compiled."""
     home = os.path.realpath(CURRENT)
     source = f"in {home} ({describe(origin(history, CURRENT, home))})"
-    found = compare_release(home)
-    if found is None:
+    differences = compare_release(home)
+    if differences is None:
         yield Difference("release contents", f"{MANIFEST} is missing, or lists another release, {source}")
-    for path, wrong in sorted((found or {}).items()):
+    for path, wrong in sorted((differences or {}).items()):
         if wrong not in ("altered", "missing"):
             yield Difference("release ownership", f"{path}: {wrong}, {source}")
         elif path.endswith(".pyc"):
@@ -205,7 +205,7 @@ def release_differences(home: str, wanted: Mapping[str, str | None]) -> dict[str
     ends in a slash is a directory. Values: "altered", "missing", "not part of the release", "not a regular file", "not
     a directory", or "owner U:G", "mode MMMM", or both.
     """
-    found: dict[str, str] = {}
+    differences: dict[str, str] = {}
     present: set[str] = set()
     folders = {""}
     for path in wanted:
@@ -218,30 +218,30 @@ def release_differences(home: str, wanted: Mapping[str, str | None]) -> dict[str
         except OSError:
             continue  # its files are missing, and named below
         if not stat.S_ISDIR(status.st_mode):
-            found[folder] = "not a directory"
+            differences[folder] = "not a directory"
             continue
         if wrong := ownership(status, 0o755):
-            found[f"{folder}/"] = wrong
+            differences[f"{folder}/"] = wrong
         for entry in os.scandir(place):
             path = os.path.join(folder, entry.name)
             status = entry.stat(follow_symlinks=False)
             if path in folders:
                 continue
             if path not in wanted:
-                found[path + "/" * stat.S_ISDIR(status.st_mode)] = "not part of the release"
+                differences[path + "/" * stat.S_ISDIR(status.st_mode)] = "not part of the release"
             elif not stat.S_ISREG(status.st_mode):
-                found[path] = "not a regular file"
+                differences[path] = "not a regular file"
             else:
                 present.add(path)
                 if wrong := ownership(status, release_mode(path)):
-                    found[path] = wrong
+                    differences[path] = wrong
     for path, sha in wanted.items():
-        if sha is not None and path not in found:
+        if sha is not None and path not in differences:
             if path not in present:
-                found[path] = "missing"
+                differences[path] = "missing"
             elif file_sha256(os.path.join(home, path)) != sha:
-                found[path] = "altered"
-    return found
+                differences[path] = "altered"
+    return differences
 
 
 def release_mode(path: str) -> int:

@@ -48,7 +48,7 @@ class Tree:
         return [path for path in sorted(self.files) if path.endswith(".py") and path.startswith("lib/")]
 
     def recorded_bytecode(self) -> dict[str, str | None] | None:
-        """What the host's last compilation made, or None where that record is missing, altered or another Python's."""
+        """{path: SHA-256} of the last compilation; None where its record is missing, altered or another Python's."""
         try:
             with open(os.path.join(self.home, BYTECODE), encoding="utf-8") as stream:
                 text = stream.read()
@@ -62,21 +62,21 @@ class Tree:
 
     def differences_above(self) -> dict[str, str]:
         """{path/: how it differs} of the directories that hold releases; missing ones are made later."""
-        found = {f"{path}/": directory_difference(path) for path in self.above}
-        return {path: wrong for path, wrong in found.items() if wrong}
+        differences = {f"{path}/": directory_difference(path) for path in self.above}
+        return {path: wrong for path, wrong in differences.items() if wrong}
 
     def differences(self) -> dict[str, str]:
         """As drift.release_differences, compared with what the controller built."""
-        bytecode, found = self.recorded_bytecode(), dict[str, str]()
+        bytecode, differences = self.recorded_bytecode(), dict[str, str]()
         if bytecode is None:
-            found[BYTECODE] = "altered" if os.path.lexists(os.path.join(self.home, BYTECODE)) else "missing"
+            differences[BYTECODE] = "altered" if os.path.lexists(os.path.join(self.home, BYTECODE)) else "missing"
             compiled: dict[str, str | None] = {self.bytecode_of(path): None for path in self.sources()}
         else:
             compiled = {path: sha for path, sha in bytecode.items() if sha}
         manifest = hashlib.sha256(self.manifest.encode()).hexdigest()
         wanted = {MANIFEST: manifest, BYTECODE: None, **self.files, **compiled}
-        found |= release_differences(self.home, wanted)
-        return found
+        differences |= release_differences(self.home, wanted)
+        return differences
 
     def compile_into(self, place: str, sources: list[str]) -> None:
         """Compile the sources that lie in `place`, under the names they have (or will have) in their home."""

@@ -98,7 +98,7 @@ def deployed_record(unit: str, wanted: Sequence[State], rolled_back: Sequence[st
 
 
 def remember_transaction(unit: str, changes: Iterable[Change], restart: bool) -> None:
-    """Note a change before its first write, so that one that is cut off is finished, or taken back, by the next."""
+    """Record a change before its first write, so that the next run can finish or revert one that was cut off."""
     pending = load_json(transaction_file(unit)) or {"before": {}, "restart": False}
     before = {**{change.path: change.now for change in changes}, **pending["before"]}
     record = {"before": before, "restart": pending["restart"] or restart}
@@ -153,7 +153,7 @@ def put_back(path: str, before: State) -> None:
         os.chown(path, before["uid"], before["gid"])
         os.chmod(path, before["mode"])
     elif os.path.isdir(path) and not os.path.islink(path):
-        with contextlib.suppress(OSError):  # not empty: somebody else's files keep it
+        with contextlib.suppress(OSError):  # not empty: it holds files of others
             os.rmdir(path)
     elif os.path.lexists(path):
         os.unlink(path)

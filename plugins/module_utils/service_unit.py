@@ -43,7 +43,7 @@ def journal(unit: str, invocation: str, lines: int = 40) -> list[str]:
     # systemd's own lines about a start carry its id under another name, and arrive a moment later.
     run("journalctl", "--sync")
     about = [f"_SYSTEMD_INVOCATION_ID={invocation}", "+", f"INVOCATION_ID={invocation}", f"UNIT={unit}"]
-    # Of a process that ends at once, journald may know the unit only: by the time it looks, the rest is gone.
+    # Of a process that ends at once, journald may record the unit only.
     whole = [f"_SYSTEMD_UNIT={unit}", "+", f"UNIT={unit}"]
     done = run(
         "journalctl",

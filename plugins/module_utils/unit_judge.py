@@ -31,7 +31,7 @@ def judge(unit: str, content: str, dropins: Mapping[str, str], exposure: float |
     that may be missing now, for this deployment is about to install them.
     """
     staged = f"{unit.removesuffix('.service')}-staged.service"
-    # Below /run, which no boot keeps; in check mode as well, for it is gone before the module answers.
+    # Below /run, which no boot keeps; in check mode too, because it is removed before the module ends.
     place = tempfile.mkdtemp(prefix="hybrid-stage-", dir="/run")
     try:
         path = os.path.join(place, staged)

@@ -24,13 +24,13 @@ DOCUMENTATION = r"""
 module: dropin_rollback
 short_description: Roll back a drop-in and remember it, or restore it byte for byte
 description:
-  - The marker below /var/lib/hybrid-deploy/rolled-back is what deployments honour. It holds what was taken out.
+  - The marker below /var/lib/hybrid-deploy/rolled-back is what deployments honour. It holds the drop-in.
   - Restarting the service is the next task's business, which O(restart) of the result is for.
 options:
   unit: {type: str, required: true, description: "The unit, as hybrid-engine.service."}
   name: {type: str, required: true, description: "The drop-in, as 40-hardening, with or without .conf."}
   state: {type: str, choices: [rolled_back, restored], required: true, description: Out, or back.}
-  who: {type: str, default: "", description: Who asked for it.}
+  who: {type: str, default: "", description: The user who requested it.}
 author: The hybrid-engine authors
 """
 
@@ -65,12 +65,12 @@ def rolled_back(path: str, marker: str, who: str) -> list[State]:
 
 
 def restored(path: str, marker: str, present: bool) -> list[State]:
-    """The drop-in as the marker holds it, unless somebody put one there meanwhile, and no marker."""
+    """The drop-in as the marker holds it, unless another one was installed since, and no marker."""
     record = load_json(marker) or {}
     if present:
         return [{"path": marker, "kind": "absent"}]
     if "data" not in record:
-        raise Problem(f"{marker} does not hold what was taken out: remove it, and deploy")
+        raise Problem(f"{marker} does not hold the drop-in: remove the marker, and deploy")
     mode = f"{record.get('mode', 0o644):04o}"
     return [{"path": path, "kind": "file", "data": record["data"], "mode": mode}, {"path": marker, "kind": "absent"}]
 

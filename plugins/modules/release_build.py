@@ -163,7 +163,7 @@ def wheels(requirements: list[str], cache: Path, python: str, machine: str) -> l
 
 
 def pack(contents: dict[str, bytes]) -> bytes:
-    """A tar.gz that is the same bytes for the same contents, whoever packs it and when."""
+    """A reproducible tar.gz: the same contents give the same bytes."""
     plain = io.BytesIO()
     with tarfile.open(fileobj=plain, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for path in sorted(contents):

@@ -18,8 +18,8 @@ DOCUMENTATION = r"""
 module: release_record
 short_description: Point current to a release, remember it, and prune old ones; or mark one void; or find one
 description:
-  - The history is a list of names in the order in which they were taken up, the newest last, so that what
-    came before a release is known without looking at dates.
+  - The history is a list of names in the order in which they became live, the newest last, so that a release's
+    predecessor is known without dates.
 options:
   root: {type: path, required: true, description: "Holds releases/ and current."}
   history: {type: path, required: true, description: "JSON file {history: [names], void: [names]}."}
@@ -30,7 +30,7 @@ options:
     default: current
     description:
       - C(current) makes it the live one (atomically) and prunes; C(void) marks it as failed and removes it;
-        C(found) only looks whether it is on the host, unharmed, and fails with what there is instead.
+        C(found) only looks whether it is on the host, unaltered; if not, it fails and lists the releases that are.
   keep: {type: int, default: 3, description: How many releases stay.}
   replaces: {type: str, default: "", description: What was live before; empty when going back to one.}
   in_use: {type: list, elements: str, default: [], description: Names that must stay whatever the history says.}
@@ -87,7 +87,7 @@ def is_unaltered(root: str, name: str) -> bool:
 
 
 def is_in_use(root: str, name: str) -> bool:
-    """Whether any process runs from this release: seen by its command line, directory or mapped files."""
+    """Whether any process runs from this release, by its command line, directory or mapped files."""
     home = os.path.realpath(os.path.join(root, "releases", name)).encode()
     for process in glob.glob("/proc/[0-9]*"):
         for source in ("cmdline", "maps"):
@@ -125,7 +125,7 @@ def resolve(options: dict[str, Any], record: dict[str, list[str]], live: str | N
 
 
 def reorder(history: list[str], name: str, replaces: str) -> list[str]:
-    """The history with `name` taken up: right after what it replaces, or where it was when it is gone back to."""
+    """The history with `name` after the release that it replaces; a release that is gone back to keeps its place."""
     if replaces and replaces != name:
         return [entry for entry in history if entry not in (name, replaces)] + [replaces, name]
     return history if name in history else [*history, name]
@@ -167,7 +167,7 @@ def main() -> None:
             pruned = [entry for entry in on_disk(root) if entry == name != live and not is_in_use(root, entry)]
         else:
             present = on_disk(root)
-            # Names that are not here any more are of no use; releases that nobody remembers are the oldest.
+            # Drop names of releases that were removed; those that the history lacks count as the oldest.
             known = [entry for entry in present if entry not in (*record["history"], *after["void"], name)]
             known += [entry for entry in record["history"] if entry in present]
             after["history"] = reorder(known, name, options["replaces"])

@@ -113,7 +113,7 @@ def heal(tree: Tree, differences: dict[str, str], archive: tarfile.TarFile | Non
         tree.compile_into(tree.home, sorted(stale))
     if stale or BYTECODE in again:
         tree.record_bytecode(tree.home)
-    for folder, names, files in os.walk(tree.home):  # directories that had to be made anew
+    for folder, names, files in os.walk(tree.home):  # directories that were created anew
         for name in [*names, *files]:
             path = os.path.join(folder, name)
             mode = 0o755 if name in names else release_mode(os.path.relpath(path, tree.home))

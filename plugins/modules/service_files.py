@@ -1,4 +1,4 @@
-"""Install all files of a service as one change that can be taken back: see DOCUMENTATION."""
+"""Install all files of a service as one change that can be reverted: see DOCUMENTATION."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ short_description: Install a unit, its drop-ins, its files and links as one chan
 description:
   - Compares and replaces contents, owner and mode of every file named. In check mode it only says what it would do,
     which is the same list.
-  - What it replaces is kept under /run/hybrid-deploy until the service has proven itself (see M(service_run));
+  - What it replaces is kept under /run/hybrid-deploy until the service is healthy (see M(service_run));
     O(state=reverted) puts all of it back, also what was not there before.
   - A drop-in that was rolled back by name stays out, and is reported.
 options:
@@ -64,7 +64,7 @@ paths: {type: list, elements: str, returned: always, description: "What differs,
 matters: {type: bool, returned: always, description: Something differs that the service reads}
 restart: {type: bool, returned: always, description: The running process does not know what is installed}
 rolled_back: {type: list, elements: dict, returned: always, description: Drop-ins that stay out, and since when}
-unmanaged: {type: list, elements: str, returned: always, description: Drop-ins in force that nobody listed}
+unmanaged: {type: list, elements: str, returned: always, description: Drop-ins in force that are not listed}
 pending: {type: bool, returned: always, description: An earlier change was not finished}
 """
 
@@ -83,10 +83,10 @@ def wanted(options: dict[str, Any], rolled_back: Sequence[str]) -> list[State]:
 def unmanaged(unit: str, states: Sequence[State]) -> list[str]:
     """Drop-ins that change the unit and that this deployment does not name. They are left alone, and reported."""
     known = {each["path"] for each in states}
-    found = set(show(unit).get("DropInPaths", "").split())
-    found |= set(glob.glob(f"{UNITS}/{unit}.d/*.conf"))
+    in_force = set(show(unit).get("DropInPaths", "").split())
+    in_force |= set(glob.glob(f"{UNITS}/{unit}.d/*.conf"))
     # A distribution's own drop-ins for all services are its business.
-    return sorted(path for path in found - known if f"/{unit}.d/" in path)
+    return sorted(path for path in in_force - known if f"/{unit}.d/" in path)
 
 
 def revert(unit: str, module: AnsibleModule) -> None:

@@ -23,7 +23,7 @@ options:
     type: str
     choices: [started, restored]
     default: started
-    description: C(restored) is for after a change was taken back. It runs what was there before, if anything was.
+    description: C(restored) follows a reverted change. It starts the former service, if there was one.
   health: {type: list, elements: str, default: [], description: A command that exits 0 when the service is healthy.}
   deadline_s: {type: float, default: 45, description: Seconds until it must be healthy.}
   settle_s: {type: float, default: 2, description: Seconds for which it must stay so.}
@@ -57,7 +57,7 @@ def systemctl(module: AnsibleModule, *argv: str) -> None:
 
 
 def restore(module: AnsibleModule, unit: str, options: dict[str, Any]) -> None:
-    """After a change was taken back: run what was there before, or nothing where nothing was."""
+    """After a reverted change: start the former service, or stop and disable the unit where there was none."""
     if not module.check_mode:
         systemctl(module, "daemon-reload")
         run("systemctl", "reset-failed", unit)

@@ -68,7 +68,7 @@ def wanted(options: dict[str, Any]) -> list[State]:
     states += unit_states(service, options["service"], options["dropins"]) + unit_states(timer, options["timer"], [])
     if options["state"] == "absent":
         states = [{**each, "kind": "absent"} for each in states if each["kind"] != "directory"]
-    # What an earlier call installed, and nobody names any more.
+    # What an earlier call installed, and this one does not name.
     former = set((load_json(deployed_file(timer)) or {}).get("files", {})) - {each["path"] for each in states}
     states += [{"path": path, "kind": "absent"} for path in sorted(former)]
     return [*states, deployed_record(timer, states, whole=True)]
@@ -103,13 +103,13 @@ def undo(name: str, changes: Sequence[Change]) -> None:
 
 
 def forget(name: str, links: Sequence[str] = ()) -> None:
-    """Stop and forget units whose files are gone."""
+    """Stop units whose files were removed, and have systemd forget them."""
     for unit in (f"{name}.timer", f"{name}.service"):
         run("systemctl", "stop", unit)
     for path in links:
         with contextlib.suppress(OSError):
             os.unlink(path)
-    with contextlib.suppress(OSError):  # somebody else's drop-in keeps it
+    with contextlib.suppress(OSError):  # it holds drop-ins of others
         os.rmdir(f"{UNITS}/{name}.service.d")
     run("systemctl", "daemon-reload")
     run("systemctl", "reset-failed", f"{name}.service")

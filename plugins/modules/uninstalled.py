@@ -117,7 +117,7 @@ def paths_to_remove(options: dict[str, Any], remaining: list[str]) -> list[str]:
 
 
 def remove(path: str) -> None:
-    """A file, a link or a whole directory; and its parent where that was made for it and is empty now."""
+    """Remove a file, a link or a directory; also its parent where that was created for it and is empty."""
     if os.path.isdir(path) and not os.path.islink(path):
         shutil.rmtree(path)
     else:

@@ -112,7 +112,7 @@ class Candidate:
         write_unit(RUN_UNITS, self.unit, self.options["content"], dropins)
 
     def watchdog(self) -> str:
-        """The watchdog it will have, only sooner: one that is not pinged must not take that long to be seen."""
+        """A shorter watchdog than the unit will have, so that a missing ping is detected while the candidate runs."""
         texts = [self.options["content"], *self.dropins.values()]
         watched = any("\nWatchdogSec=" in text for text in texts)
         return f"WatchdogSec={self.options['watchdog_s']:g}\n" if watched and self.options["watchdog_s"] else ""
@@ -124,7 +124,7 @@ class Candidate:
             f"[Unit]\nDescription=Candidate of {self.options['unit']}\n[Service]\n"
             f"ExecStart=\nExecStart={words}\nWorkingDirectory={self.state}\n"
             f"StateDirectory=\nReadWritePaths={self.state}\nRestart=no\nTimeoutStopSec=2\n{self.watchdog()}"
-            # Should whoever started it be gone, it goes by itself.
+            # It ends by itself if this module does not end it.
             f"RuntimeMaxSec={self.options['deadline_s'] + self.options['settle_s'] + 60:g}\n"
         )
 

@@ -79,7 +79,7 @@ def hardening(state: dict[str, Any], wanted: dict[str, str]) -> None:
 def watchdog(state: dict[str, Any], wanted: dict[str, str]) -> None:
     environ = dict(entry.split("=", 1) for entry in state["environ"] if "=" in entry)
     limit_us = float(wanted["WatchdogSec"]) * 1e6
-    assert float(environ.get("WATCHDOG_USEC", 0)) == limit_us, "the process was not told of a watchdog"
+    assert float(environ.get("WATCHDOG_USEC", 0)) == limit_us, "the process has no watchdog"
     assert environ.get("WATCHDOG_PID") == state["unit"]["MainPID"]
     assert seconds(state["unit"]["WatchdogUSec"]) * 1e6 == limit_us
     assert seconds(state["unit"]["TimeoutAbortUSec"]) == float(wanted["TimeoutAbortSec"])

@@ -53,5 +53,5 @@ def test_runs_what_the_link_points_to(state: dict[str, Any]) -> None:
 
 
 def test_no_second_copy_runs(state: dict[str, Any]) -> None:
-    """Beside the unit: an earlier installation, somebody's checkout, the release itself by hand."""
+    """Beside the unit: an earlier installation, a checkout, the release itself by hand."""
     assert_none(state, "second copies")

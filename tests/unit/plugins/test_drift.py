@@ -200,7 +200,7 @@ def test_release_file_with_another_mode_is_drift(release: Path) -> None:
 
 def test_host_held_by_a_proof_is_not_compared(host: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (host / "PROOF_LOCK").write_text("run r1, pid 7\n")
-    assert drift._proof() == "", "a lock that nobody holds"
+    assert drift._proof() == "", "a lock without a holder"
     with (host / "PROOF_LOCK").open() as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         assert drift.main() == 0

@@ -78,9 +78,9 @@ def build(builder: ModuleType, checkout: Path, **other: Any) -> dict[str, Any]:
         "python_version": "3.11",
         "machine": "x86_64",
     }
-    made = builder.build(options | other)
-    assert isinstance(made, dict)
-    return made
+    result = builder.build(options | other)
+    assert isinstance(result, dict)
+    return result
 
 
 @pytest.fixture
@@ -90,17 +90,17 @@ def ready(builder: ModuleType, checkout: Path) -> Path:
 
 
 def test_name_is_version_and_content(builder: ModuleType, layout: ModuleType, ready: Path) -> None:
-    made = build(builder, ready)
-    assert made["name"] == f"1.2.3-{made['digest'][:12]}"
-    assert layout.NAME.fullmatch(made["name"])
-    assert sorted(made["files"]) == [
+    result = build(builder, ready)
+    assert result["name"] == f"1.2.3-{result['digest'][:12]}"
+    assert layout.NAME.fullmatch(result["name"])
+    assert sorted(result["files"]) == [
         "bin/thing",
         "lib/dep.py",
         "lib/more.py",
         "lib/thing/__init__.py",
         "lib/thing/cli.py",
     ]
-    assert made["digest"] == shared("drift").content_digest(made["files"])
+    assert result["digest"] == shared("drift").content_digest(result["files"])
 
 
 def test_same_content_gives_the_same_archive(builder: ModuleType, ready: Path) -> None:
@@ -154,15 +154,15 @@ def test_damaged_wheel_cache_is_not_used(builder: ModuleType, ready: Path, monke
 
 
 @pytest.mark.parametrize(
-    ("other", "told"),
+    ("other", "message"),
     [
         ({"packages": ["absent"]}, "is not a package"),
         ({"requirements": ["nope"]}, "no list of requirements named 'nope'"),
         ({"entry": "thing.gone:main"}, "no package has that module"),
     ],
 )
-def test_impossible_build_is_refused(builder: ModuleType, ready: Path, other: dict[str, Any], told: str) -> None:
-    with pytest.raises(builder.BuildError, match=told):
+def test_impossible_build_is_refused(builder: ModuleType, ready: Path, other: dict[str, Any], message: str) -> None:
+    with pytest.raises(builder.BuildError, match=message):
         build(builder, ready, **other)
 
 
