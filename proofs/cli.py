@@ -1,4 +1,4 @@
-"""hybrid-proofs: list, plan, run, show, undo, render; soak; verify, sign, live, diff."""
+"""The command hybrid-proofs: list, plan, run, show, undo, render; soak; verify, sign, live, diff; diagnose."""
 
 from __future__ import annotations
 
@@ -15,18 +15,21 @@ from proofs.verifier import cli as bundles
 
 FLIGHT_RECORDER = Path("/usr/local/libexec/hybrid-health-snapshot")
 EPILOG = """\
-a proof is: steady state, fault, witness, measure, restore, steady state, verdict. Faults live under /run only; the
-operator's config and database are covered by scratch ones, not touched. `plan` says what `run` would do.
+A proof brings the engine to its steady state, injects a fault, shows by a witness that the fault took place, measures
+the engine's reaction, restores the host, and gives a verdict: PASS, FAIL, INCONCLUSIVE or ERROR. Its mutants are copies
+of the unit without the guard under test; each of them must FAIL. Faults lie under /run. A scratch config and a scratch
+database are bound over the operator's, which are not touched.
 
-  hybrid-proofs list                     what can be proven, how, and how long it takes
-  hybrid-proofs plan stall               what `run stall` would do here
-  sudo hybrid-proofs run exit12 stall    do it; exit 0 only if every required proof says PASS
+  hybrid-proofs list                     the proofs: claim, bound, fault, mutants
+  hybrid-proofs plan stall               show what `run stall` would do here
+  sudo hybrid-proofs run exit12 stall    run two proofs
   hybrid-proofs show evidence/HOST/RUN   the verdicts of an earlier run
-  sudo hybrid-proofs soak                watch the engine for two hours, and report
+  sudo hybrid-proofs soak                watch the engine at its ordinary work for two hours
   hybrid-proofs verify evidence/HOST/RUN --allowed-signers evidence/allowed_signers
-                                         may it be believed? the verdicts are recomputed from the events
+                                         check the signature, and compute the verdicts again from the events
 
-exit: 0 all required PASS, 1 not all, 2 refused before anything was touched, 130 interrupted (and the host put back)
+exit status: 0 all required proofs say PASS, 1 not all, or an error, which is printed in one line; 2 refused before
+anything was touched; 130 interrupted, and the host is restored
 """
 
 
@@ -49,15 +52,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        """One line, and not the whole usage before it."""
+        """Print one line instead of the whole usage."""
         self.exit(2, f"{self.prog}: {message}; see `{self.prog} --help`\n")
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
-        prog="hybrid-proofs", description="Break the engine on purpose, and keep the evidence of how it failed.",
-        epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+        prog="hybrid-proofs",
+        description="Break the engine on purpose, and keep the evidence of how it failed.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     def command(name: str, does: str, do: object) -> argparse.ArgumentParser:
@@ -65,40 +70,60 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(do=do)
         return sub
 
-    command("list", "the proofs: claim, bound, fault, duration", _list)
-    plan = command("plan", "what `run` would do here; looks, and does nothing", _plan)
-    plan.add_argument("names", nargs="*", metavar="NAME", help="proofs (default: all that this host has to show)")
+    command("list", "list the proofs: claim, bound, fault, mutants, duration", _list)
+    plan = command("plan", "show what `run` would do on this host; changes nothing", _plan)
+    plan.add_argument("names", nargs="*", metavar="NAME", help="proofs (default: those required of this kind of host)")
     run = command("run", "run proofs on this host, as root", _run)
-    run.add_argument("names", nargs="*", metavar="NAME", help="proofs (default: all that this host has to show)")
-    run.add_argument("--run", default="", metavar="ID", help="the run's id; one that exists is added to")
+    run.add_argument("names", nargs="*", metavar="NAME", help="proofs (default: those required of this kind of host)")
+    run.add_argument(
+        "--run", default="", metavar="ID", help="the run's id; the evidence of a run that exists is appended to"
+    )
     run.add_argument("--git", default="", metavar="REV", help="revision of the checkout, for the record")
-    run.add_argument("--cap", type=float, default=0.0, metavar="S", help="take all back after S s (default: see plan)")
-    run.add_argument("--no-wait", action="store_true", help="begin, print the run's id, and come back at once")
+    run.add_argument(
+        "--cap",
+        type=float,
+        default=0.0,
+        metavar="S",
+        help="undo a proof after S seconds, whatever its state (default: see plan)",
+    )
+    run.add_argument("--no-wait", action="store_true", help="start the run, print its id and return; see `follow`")
     for sub in (plan, run):
         sub.add_argument("--unit", default="hybrid-engine.service", help="the unit under test (default: %(default)s)")
-    follow = command("follow", "how a run begun with --no-wait goes, as JSON", _follow)
+    follow = command("follow", "print the progress of a run that was started with --no-wait, as JSON", _follow)
     follow.add_argument("run", metavar="RUN", help="the run's id")
-    follow.add_argument("--from", dest="offset", type=int, default=0, help="byte to go on from (its `next`)")
-    follow.add_argument("--answers", action="store_true", help="show what the proof asks for, and see to it")
-    follow.add_argument("--seconds", type=float, default=5.0, help="how long to wait for news (default: %(default)s)")
-    answer = command("answer", "what came of a proof's ask, as JSON on stdin", _answer)
+    follow.add_argument(
+        "--from", dest="offset", type=int, default=0, help="byte to continue from: `next` of the last answer"
+    )
+    follow.add_argument(
+        "--answers",
+        action="store_true",
+        help="print the proof's requests to the controller too; whoever follows has to answer them",
+    )
+    follow.add_argument(
+        "--seconds", type=float, default=5.0, help="how long to wait for progress (default: %(default)s)"
+    )
+    answer = command("answer", "hand over the result of a proof's request, as JSON on stdin", _answer)
     answer.add_argument("run", metavar="RUN", help="the run's id")
-    answer.add_argument("number", metavar="ASK", type=int, help="its number")
-    show = command("show", "the verdicts of a run", _show)
+    answer.add_argument("number", metavar="ASK", type=int, help="the request's number")
+    show = command("show", "print the verdicts of a run; 0 when the run says PASS", _show)
     show.add_argument("dir", type=Path, help="directory with statement.json")
-    render = command("render", "make BUGLOG.md, log/ and report.html from events.jsonl (needs Jinja2)", _render)
+    render = command("render", "write BUGLOG.md, log/ and report.html from events.jsonl (needs Jinja2)", _render)
     render.add_argument("dir", type=Path, help="directory with events.jsonl")
-    undo = command("undo", "take back what a run left on this host; harmless when nothing is left", _undo)
+    undo = command("undo", "undo what a run left on this host; harmless when nothing is left", _undo)
     undo.add_argument("run", metavar="RUN", help="the run's id")
     undo.add_argument("--by", default="hand", help=argparse.SUPPRESS)
-    diagnose = command("diagnose", "everything to look at on this host when something is wrong, as one text", _diagnose)
-    diagnose.add_argument("--out", type=Path, metavar="FILE", help="write it there, for you alone (default: print it)")
-    snapshot = command("snapshot", "how this host and its engine are, as one JSON record", _snapshot)
+    diagnose = command(
+        "diagnose", "print what to look at on this host when something is wrong; changes nothing", _diagnose
+    )
+    diagnose.add_argument(
+        "--out", type=Path, metavar="FILE", help="write it to this file, with mode 0600 (default: print it)"
+    )
+    snapshot = command("snapshot", "print the state of this host and its engine as one JSON record", _snapshot)
     snapshot.add_argument("words", nargs=argparse.REMAINDER, metavar="...", help=f"options of {FLIGHT_RECORDER}")
-    command("after-boot", "undo what runs left that a reboot ended; the host's own unit calls it", _after_boot)
+    command("after-boot", "undo the runs that a reboot ended; called by a unit at boot", _after_boot)
     bundles.add(command)
     soak.add(command)
-    inside = commands.add_parser("inside")  # what the transient unit runs; not for typing
+    inside = commands.add_parser("inside")  # what the transient unit calls; hidden from the help
     inside.set_defaults(do=_inside)
     inside.add_argument("names", nargs="+")
     for flag in ("--run", "--git", "--unit"):
@@ -108,10 +133,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _snapshot(args: argparse.Namespace) -> int:
-    """Replace this process by the flight recorder, which is a file of its own and works without this release."""
+    """Replace this process by the flight recorder, a program of its own that works without this release."""
     if FLIGHT_RECORDER.exists():
         os.execv(FLIGHT_RECORDER, [str(FLIGHT_RECORDER), *args.words])
-    print(f"hybrid-proofs: {FLIGHT_RECORDER} is not there: deploy the engine first", file=sys.stderr)
+    print(
+        f"hybrid-proofs: {FLIGHT_RECORDER} does not exist; deploy the engine first (playbooks/deploy.yml)",
+        file=sys.stderr,
+    )
     return 2
 
 
@@ -166,8 +194,8 @@ def _show(args: argparse.Namespace) -> int:
         statement = host_input.parse_json(body, bundle.STATEMENT, host_input.STATEMENT_BYTES)
         lines = [host_input.printable(line, 4 * host_input.LINE) for line in bundle.table(statement).split("\n")]
         passed = statement["predicate"]["verdict"] == "PASS"
-    except Exception as error:  # noqa: BLE001 - whatever a stranger wrote into it, it is no statement then
-        return _complain(args.dir, "no statement that can be read", error)
+    except Exception as error:  # noqa: BLE001 - whatever it holds, it is no statement of ours
+        return _complain(args.dir, "the statement cannot be read", error)
     print("\n".join(lines))
     return 0 if passed else 1
 

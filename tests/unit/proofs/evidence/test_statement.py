@@ -121,7 +121,7 @@ def test_a_recording_that_is_not_whole_is_not_rendered(tmp_path: Path, capsys: p
 
 def test_show_says_what_it_cannot_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["show", str(tmp_path)]) == 2
-    assert "no statement that can be read" in capsys.readouterr().err
+    assert "the statement cannot be read" in capsys.readouterr().err
 
 
 def test_list_names_claim_bound_fault_duration_and_mutants(capsys: pytest.CaptureFixture[str]) -> None:

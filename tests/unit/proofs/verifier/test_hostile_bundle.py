@@ -75,7 +75,7 @@ def test_a_statement_of_another_shape_is_one_line(
     (tmp_path / "statement.json").write_bytes(text.encode(errors="surrogatepass"))
     assert cli.main(["show", str(tmp_path)]) == 2
     (said,) = lines(capsys)
-    assert "no statement that can be read" in said
+    assert "the statement cannot be read" in said
     assert said.isprintable()
 
 
