@@ -17,7 +17,7 @@ from proofs.verdict import Json
 BUNDLE = CONFIG_DIR / "bundle"
 
 
-class Kit:
+class LiveFixture:
     """A host's LIVE configuration, keys and bundle, all scratch. A way to be refused spoils one thing of it."""
 
     def __init__(self, subject: Subject, shadow: str) -> None:

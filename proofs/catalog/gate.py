@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from proofs.catalog import mutations
-from proofs.catalog._live_fixture import Kit
+from proofs.catalog._live_fixture import LiveFixture
 from proofs.catalog._steady import GOOD, steady
 from proofs.evidence.json_diff import differences
 from proofs.experiment.case import Case, Deployed, Mutant, NotSteady, Proof
-from proofs.experiment.measurements import Figures
+from proofs.experiment.measurements import Count, Invocation, Sha256
 from proofs.experiment.subject import Subject
 from proofs.experiment.trace import Between, Trace
 from proofs.host.unit import Entry, engine_lines, starts
@@ -23,7 +23,7 @@ OPEN = "the gate is open, but no live adapter installed"
 _UP_S = 15.0
 
 
-Spoil = Callable[[Kit], object]
+Spoil = Callable[[LiveFixture], object]
 
 
 @dataclass(frozen=True)
@@ -33,113 +33,153 @@ class Way:
     name: str
     reason: str
     spoil: Spoil
-    seen: Callable[[Kit], Json]
+    seen: Callable[[LiveFixture], Json]
     holds: bool = True
 
 
-def _statement(kit: Kit) -> Json:
+def _statement(fixture: LiveFixture) -> Json:
     """Where the statement on the disk is not the sound one."""
-    return differences(kit.sound, kit.on_disk())
+    return differences(fixture.sound, fixture.on_disk())
 
 
-def _config(*lines: str) -> Callable[[Kit], Json]:
-    return lambda kit: [line for line in (kit.subject.etc / "config.toml").read_text().splitlines() if line in lines]
+def _config(*lines: str) -> Callable[[LiveFixture], Json]:
+    return lambda fixture: [
+        line for line in (fixture.subject.etc / "config.toml").read_text().splitlines() if line in lines
+    ]
 
 
-def _lose(kit: Kit) -> None:
-    kit.after = (kit.bundle / "statement.sig").unlink
+def _lose(fixture: LiveFixture) -> None:
+    fixture.after = (fixture.bundle / "statement.sig").unlink
 
 
-def _lost(kit: Kit) -> Json:
-    return not (kit.bundle / "statement.sig").exists() and "no statement.sig"
+def _lost(fixture: LiveFixture) -> Json:
+    return not (fixture.bundle / "statement.sig").exists() and "no statement.sig"
 
 
-def _edit(kit: Kit) -> None:
-    path = kit.bundle / "statement.json"
-    kit.after = lambda: path.write_text(path.read_text().replace("this host", "that host"))
+def _edit(fixture: LiveFixture) -> None:
+    path = fixture.bundle / "statement.json"
+    fixture.after = lambda: path.write_text(path.read_text().replace("this host", "that host"))
 
 
-def _too_old(kit: Kit) -> None:
-    kit.predicate["finished"] = (datetime.now(UTC) - timedelta(hours=169)).isoformat()
+def _too_old(fixture: LiveFixture) -> None:
+    fixture.predicate["finished"] = (datetime.now(UTC) - timedelta(hours=169)).isoformat()
 
 
-def _of_another_release(kit: Kit) -> None:
-    kit.statement["subject"][0]["digest"]["sha256"] = "b" * 64
+def _of_another_release(fixture: LiveFixture) -> None:
+    fixture.statement["subject"][0]["digest"]["sha256"] = "b" * 64
 
 
 def _without(name: str) -> Spoil:
-    def spoil(kit: Kit) -> None:
-        kit.predicate["proofs"] = [proof for proof in kit.predicate["proofs"] if proof["name"] != name]
-        kit.predicate["required"].remove(name)
+    def spoil(fixture: LiveFixture) -> None:
+        fixture.predicate["proofs"] = [proof for proof in fixture.predicate["proofs"] if proof["name"] != name]
+        fixture.predicate["required"].remove(name)
 
     return spoil
 
 
-def _sign_by(kit: Kit) -> Json:
-    return kit.key != "operator" and f"signed by the {kit.key}"
+def _sign_by(fixture: LiveFixture) -> Json:
+    return fixture.key != "operator" and f"signed by the {fixture.key}"
+
+
+@dataclass(frozen=True)
+class LiveConfig:
+    """seen: what shows that the configuration or the bundle is as the case has it."""
+
+    invocation: Invocation
+    seen: str | list[str]
+    signature_holds: bool
+    config_sha256: Sha256
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refusal:
+    """said: the engine's reason. ready, runs: how often it was ready, and runs that it began, which is none."""
+
+    n: Count
+    exec_main_status: Count
+    active: str
+    starts: Count
+    said: str
+    ready: Count
+    runs: Count
 
 
 WAYS = (
-    Way("unarmed", "live_armed is false", lambda kit: setattr(kit, "armed", False), _config("live_armed = false")),
-    Way("no bundle", "names no directory", lambda kit: setattr(kit, "named", ""), _config('proof_bundle = ""')),
+    Way(
+        "unarmed",
+        "live_armed is false",
+        lambda fixture: setattr(fixture, "armed", False),
+        _config("live_armed = false"),
+    ),
+    Way("no bundle", "names no directory", lambda fixture: setattr(fixture, "named", ""), _config('proof_bundle = ""')),
     Way("no signature", "statement.sig cannot be read", _lose, _lost, False),
-    Way("a stranger's signature", "made by nobody", lambda kit: setattr(kit, "key", "stranger"), _sign_by, False),
+    Way(
+        "a stranger's signature", "made by nobody", lambda fixture: setattr(fixture, "key", "stranger"), _sign_by, False
+    ),
     Way("edited after signing", "the signature does not hold", _edit, _statement, False),
     Way("another release", "of another release", _of_another_release, _statement),
-    Way("another configuration", "of another configuration", lambda kit: setattr(kit, "tick_ms", "21"),
-        _config("tick_interval_ms = 21")),
-    Way("another host", "of another host", lambda kit: kit.predicate["host"].update(machine_id="0" * 32), _statement),
+    Way(
+        "another configuration",
+        "of another configuration",
+        lambda fixture: setattr(fixture, "tick_ms", "21"),
+        _config("tick_interval_ms = 21"),
+    ),
+    Way(
+        "another host",
+        "of another host",
+        lambda fixture: fixture.predicate["host"].update(machine_id="0" * 32),
+        _statement,
+    ),
     Way("too old", "h old", _too_old, _statement),
     Way("a required proof not run", "stall is required and was not run", _without("stall"), _statement),
-    Way("a required proof not PASS", "stall is required and says INCONCLUSIVE",
-        lambda kit: kit.proof("stall").update(verdict="INCONCLUSIVE"), _statement),
-)  # fmt: skip
+    Way(
+        "a required proof not PASS",
+        "stall is required and says INCONCLUSIVE",
+        lambda fixture: fixture.proof("stall").update(verdict="INCONCLUSIVE"),
+        _statement,
+    ),
+)
 
 
 class Live(Case):
     """One LIVE configuration: the engine must end with 12 for its own reason, without having begun a run."""
 
-    def __init__(self, deployed: Deployed, way: Way, due: str, watch_s: float = 0.0) -> None:
+    def __init__(self, deployed: Deployed, way: Way, reason: str, watch_s: float = 0.0) -> None:
         super().__init__(deployed)
         self.name, self.fault = way.name, f"LIVE, armed and proven, but: {way.name}"
-        self._way, self._due, self._watch_s = way, due, watch_s
+        self._way, self._reason, self._watch_s = way, reason, watch_s
 
     def steady(self, subject: Subject) -> None:
         if shutil.which("ssh-keygen") is None:
             raise NotSteady("ssh-keygen (Debian: openssh-client) is not installed; LIVE is refused without it")
         if not subject.store.last_tick():
             steady(subject)
-        self._kit = Kit(subject, GOOD)
-        self._kit.make_keys()
-        self._kit.good(subject.store.runs()[-1])
+        self._fixture = LiveFixture(subject, GOOD)
+        self._fixture.make_keys()
+        self._fixture.good(subject.store.runs()[-1])
 
     def inject(self, subject: Subject) -> None:
         self._runs, self._before = len(subject.store.runs()), subject.unit.state().invocation
-        self._way.spoil(self._kit)
-        self._kit.write()
+        self._way.spoil(self._fixture)
+        self._fixture.write()
         self._cursor = subject.unit.cursor()
         subject.restart(check=False)
 
-    def witness(self, subject: Subject) -> Json:
+    def witness(self, subject: Subject) -> LiveConfig | None:
         """The process began anew on a configuration and a bundle that are what the case says of them."""
         state = subject.unit.state()
-        seen, holds = self._way.seen(self._kit), self._kit.holds()
+        seen, holds = self._way.seen(self._fixture), self._fixture.holds()
         if state.invocation == self._before or not seen or holds != self._way.holds:
             return None
         text = (subject.etc / "config.toml").read_bytes()
-        live = b'mode = "LIVE"' in text
-        return live and {
-            "invocation": state.invocation, "seen": seen, "signature_holds": holds,
-            "config_sha256": hashlib.sha256(text).hexdigest(),
-        }  # fmt: skip
+        if b'mode = "LIVE"' not in text:
+            return None
+        return LiveConfig(state.invocation, seen, holds, hashlib.sha256(text).hexdigest())
 
-    def witnessed(self, seen: Figures) -> bool:
-        seen.digest("config_sha256")
-        holds = seen.flag("signature_holds") is self._way.holds
-        what = seen.of("seen")
-        return holds and bool(seen.invocation("invocation")) and isinstance(what, str | list) and bool(what)
+    def witnessed(self, witness: LiveConfig) -> bool:
+        return witness.signature_holds is self._way.holds and bool(witness.seen)
 
-    def measure(self, subject: Subject) -> dict[str, Json]:
+    def measure(self, subject: Subject) -> Refusal:
         unit, host = subject.unit, subject.host
         host.poll("its end", _UP_S, lambda: unit.state().active == "failed", every=0.05)
         at_end = unit.state(quiet=False)
@@ -147,36 +187,42 @@ class Live(Case):
             host.note("measuring", {"watching for a restart for seconds": self._watch_s})
             host.assert_never("a restart", self._watch_s, lambda: unit.state().active != "failed")
         last, entries = unit.state(quiet=False), unit.journal(self._cursor)
-        return {
-            "exec_main_status": at_end.exec_status, "active": last.active, "starts": len(starts(entries)),
-            "said": _said(entries),
-            "ready": len(engine_lines(entries, "ready")), "runs": len(subject.store.runs()) - self._runs, "n": 1,
-        }  # fmt: skip
+        return Refusal(
+            n=1,
+            exec_main_status=at_end.exec_status,
+            active=last.active,
+            starts=len(starts(entries)),
+            said=_reason(entries),
+            ready=len(engine_lines(entries, "ready")),
+            runs=len(subject.store.runs()) - self._runs,
+        )
 
-    def traced(self, measured: Figures, trace: Trace) -> Mapping[str, Json | Between]:
+    def traced(self, measured: Refusal, trace: Trace) -> Mapping[str, Json | Between]:
         entries = trace.journal()
         return {
-            "exec_main_status": int(trace.shown(0)["ExecMainStatus"]), "active": trace.shown(-1)["ActiveState"],
-            "starts": len(starts(entries)), "said": _said(entries), "ready": len(engine_lines(entries, "ready")),
-        }  # fmt: skip
+            "exec_main_status": int(trace.shown(0)["ExecMainStatus"]),
+            "active": trace.shown(-1)["ActiveState"],
+            "starts": len(starts(entries)),
+            "said": _reason(entries),
+            "ready": len(engine_lines(entries, "ready")),
+        }
 
-    def judge(self, measured: Figures) -> Sequence[Check]:
-        said, status, active = measured.text("said"), measured.count("exec_main_status"), measured.text("active")
-        begun, starts_begun = measured.count("runs") + measured.count("ready"), measured.count("starts")
+    def judge(self, measured: Refusal) -> Sequence[Check]:
+        status, active, begun = measured.exec_main_status, measured.active, measured.runs + measured.ready
         return (
             Check("ExecMainStatus", status, 12, status == 12),
             Check("state", active, "failed", active == "failed"),
-            Check("starts", starts_begun, 1, starts_begun == 1),
+            Check("starts", measured.starts, 1, measured.starts == 1),
             Check("runs begun", begun, 0, begun == 0, guard=True),
-            Check("said", said, f"... {self._due}", self._due in said, guard=True),
+            Check("said", measured.said, f"... {self._reason}", self._reason in measured.said, guard=True),
         )
 
 
-def _said(entries: Sequence[Entry]) -> str:
+def _reason(entries: Sequence[Entry]) -> str:
     """Why LIVE was refused, by the engine's last line on it."""
     lines = [str(entry.fields().get("message", "")) for entry in entries]
-    said = [line.partition("mode = LIVE: ")[2] for line in lines if "mode = LIVE: " in line]
-    return said[-1][:300] if said else ""
+    reasons = [line.partition("mode = LIVE: ")[2] for line in lines if "mode = LIVE: " in line]
+    return reasons[-1][:300] if reasons else ""
 
 
 def _refused(deployed: Deployed, *names: str) -> list[Case]:
@@ -185,14 +231,16 @@ def _refused(deployed: Deployed, *names: str) -> list[Case]:
 
 
 def cases(deployed: Deployed) -> Sequence[Case]:
-    sound = Way("nothing is wrong", "", lambda kit: None, lambda kit: "sound" if not _statement(kit) else None)
+    sound = Way(
+        "nothing is wrong", "", lambda fixture: None, lambda fixture: "sound" if not _statement(fixture) else None
+    )
     return [*_refused(deployed), Live(deployed, sound, OPEN, watch_s=3 * deployed.restart_s)]
 
 
 def headline(results: Sequence[Result]) -> str:
-    held = [result for result in results if result.verdict == "PASS"]
-    opened = any(result.case == "nothing is wrong" for result in held)
-    return f"{len(held) - opened} of {len(WAYS)} refused for their own reason; opened for a sound bundle: " + (
+    passed = [result for result in results if result.verdict == "PASS"]
+    opened = any(result.case == "nothing is wrong" for result in passed)
+    return f"{len(passed) - opened} of {len(WAYS)} refused for their own reason; opened for a sound bundle: " + (
         "yes" if opened else "no"
     )
 

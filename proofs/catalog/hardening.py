@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from proofs.catalog._steady import steady
-from proofs.catalog.shadow import probed
+from proofs.catalog.shadow import probe_output
 from proofs.evidence.redaction import MARK
 from proofs.experiment import sandbox_probe
 from proofs.experiment.case import Case, Mutant, NotSteady, Proof
-from proofs.experiment.measurements import Figures
+from proofs.experiment.measurements import BadFigure, Count, Seconds
 from proofs.experiment.subject import CONFIG_DIR, RELEASE, Copy, Subject
 from proofs.experiment.trace import Between, Trace, Untraced
 from proofs.host.kind import kind_of_host
@@ -23,9 +24,12 @@ EXPOSURE = 1.1  # the deployment's own threshold for a unit that may reach excha
 DROP_IN = "40-hardening.conf"
 # Why not even root loads modules somewhere: for these reasons, and for no other that somebody may write down.
 NO_MODULES = (
-    "a container's root may not", "the kernel knows no modules", "kernel.modules_disabled is 1",
-    "the kernel is locked down: integrity", "the kernel is locked down: confidentiality",
-)  # fmt: skip
+    "a container's root may not",
+    "the kernel knows no modules",
+    "kernel.modules_disabled is 1",
+    "the kernel is locked down: integrity",
+    "the kernel is locked down: confidentiality",
+)
 MODULE = "load a module"
 _PROBE = Path(sandbox_probe.__file__).read_text()
 # What is tried, and what the probe calls it.
@@ -41,6 +45,26 @@ TRIED = {
     MODULE: "load-module",
     "make writable memory executable": "writable-code",
 }
+
+
+@dataclass(frozen=True)
+class InsideSandbox:
+    """confined: the lines of /proc/PID/status by which the engine and the probe are confined, equal for both."""
+
+    pid: Count
+    confined: dict[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempts:
+    """refused_inside, refused_outside: what stood in the way of each of TRIED, "" for nothing. no_modules: why not even
+    root loads modules here. exposure: by systemd-analyze security."""
+
+    n: Count
+    refused_inside: dict[str, str]
+    refused_outside: dict[str, str]
+    no_modules: str
+    exposure: Seconds | None
 
 
 class Sandbox(Case):
@@ -59,60 +83,60 @@ class Sandbox(Case):
         self.cursor = subject.unit.cursor()
         subject.restart()
 
-    def witness(self, subject: Subject) -> Json:
+    def witness(self, subject: Subject) -> InsideSandbox | None:
         """The probe stood where the engine stands: the same user, capabilities and filters as its main process."""
         unit = subject.unit
         pid = subject.host.wait_for("the engine running", 8, lambda: unit.state().running and unit.state().pid)
-        self.inside, engine = probed(subject, self.cursor), sandbox_probe.status(pid)
+        self.inside, engine = probe_output(unit.journal(self.cursor)), sandbox_probe.status(pid)
         # Its own privileges apart, each filter loads once a process: how many there are is equal too.
         if not engine or self.inside.get("status") != engine:
             subject.host.note("stood elsewhere", {"probe": self.inside.get("status"), "engine": engine})
             return None
-        return {"pid": pid, "confined": engine}
+        return InsideSandbox(pid, engine)
 
-    def witnessed(self, seen: Figures) -> bool:
-        return seen.count("pid") > 1 and set(seen.below("confined")) == set(sandbox_probe.STATUS)
+    def witnessed(self, witness: InsideSandbox) -> bool:
+        return witness.pid > 1 and set(witness.confined) == set(sandbox_probe.STATUS)
 
-    def measure(self, subject: Subject) -> dict[str, Json]:
-        """refused_inside, refused_outside: what stood in the way of each, "" for nothing."""
+    def measure(self, subject: Subject) -> Attempts:
         host = subject.host
-        asked = host.do("/usr/bin/python3", "-ISB", sandbox_probe.__file__, *TRIED.values(), check=False)
-        said = asked.stdout.partition(sandbox_probe.MARK)[2]
-        outside = json.loads(said)["refused"] if said else {}
+        control = host.do("/usr/bin/python3", "-ISB", sandbox_probe.__file__, *TRIED.values(), check=False)
+        output = control.stdout.partition(sandbox_probe.MARK)[2]
+        outside = json.loads(output)["refused"] if output else {}
         inside = self.inside["refused"]
-        level = host.look("systemd-analyze", "security", "--no-pager", subject.unit.name).stdout
-        return {
-            "refused_inside": {name: inside[word] for name, word in TRIED.items()},
-            "refused_outside": {name: outside.get(word, "not asked") for name, word in TRIED.items()},
-            "no_modules": _no_modules(kind_of_host(host)), "exposure": _exposure(level),
-            "n": len(inside),
-        }  # fmt: skip
+        security = host.look("systemd-analyze", "security", "--no-pager", subject.unit.name).stdout
+        return Attempts(
+            n=len(inside),
+            refused_inside={name: inside[word] for name, word in TRIED.items()},
+            refused_outside={name: outside.get(word, "not asked") for name, word in TRIED.items()},
+            no_modules=_no_modules(kind_of_host(host)),
+            exposure=_exposure(security),
+        )
 
-    def traced(self, measured: Figures, trace: Trace) -> Mapping[str, Json | Between]:
-        probed_inside = [entry.message for entry in trace.journal() if entry.message.startswith(sandbox_probe.MARK)]
-        told = {
-            "refused_inside": probed_inside[-1] if probed_inside else "",
-            "refused_outside": trace.text_of("/usr/bin/python3", "-ISB"),
-        }  # fmt: skip
-        found: dict[str, Json | Between] = {"exposure": _exposure(trace.text("systemd-analyze", "security"))}
-        for figure, text in told.items():
-            refused, then = _recorded(text), measured.below(figure)
+    def traced(self, measured: Attempts, trace: Trace) -> Mapping[str, Json | Between]:
+        lines = [entry.message for entry in trace.journal() if entry.message.startswith(sandbox_probe.MARK)]
+        figures: dict[str, Json | Between] = {"exposure": _exposure(trace.text("systemd-analyze", "security"))}
+        for figure, text, recorded in (
+            ("refused_inside", lines[-1] if lines else "", measured.refused_inside),
+            ("refused_outside", trace.text_of("/usr/bin/python3", "-ISB"), measured.refused_outside),
+        ):
+            refused = _recorded(text)
             # What is named /etc/passwd is left out of a recording: of that the host's word stays.
             each = {name: refused.get(word, "not asked") for name, word in TRIED.items()}
-            found[figure] = {name: then.text(name) if said == MARK else said for name, said in each.items()}
-        return found
+            figures[figure] = {name: recorded[name] if reason == MARK else reason for name, reason in each.items()}
+        return figures
 
-    def judge(self, measured: Figures) -> Sequence[Check]:
-        exposure, no_modules = measured.maybe("exposure"), measured.text("no_modules")
-        inside_of, outside_of = measured.below("refused_inside"), measured.below("refused_outside")
+    def judge(self, measured: Attempts) -> Sequence[Check]:
+        exposure = measured.exposure
         within = None if exposure is None else exposure <= EXPOSURE
         checks = [Check("exposure", exposure, f"<= {EXPOSURE:g}", within, guard=True)]
+        if not measured.refused_inside.keys() == measured.refused_outside.keys() == TRIED.keys():
+            raise BadFigure("other things were tried than these")
         for name in TRIED:
-            inside, outside = inside_of.text(name), outside_of.text(name)
+            inside, outside = measured.refused_inside[name], measured.refused_outside[name]
             if outside and not inside:  # whatever root could not do there, from inside it could be done
                 checks.append(Check(name, "done", "refused", False, guard=True))
             elif outside:
-                if not (name == MODULE and no_modules in NO_MODULES):  # then it is not applicable, and not counted
+                if not (name == MODULE and measured.no_modules in NO_MODULES):  # then it is not applicable
                     checks.append(Check(name, f"root outside cannot either: {outside}", "root outside can", None))
             else:
                 checks.append(Check(name, inside or "done", "refused; root outside can", bool(inside), guard=True))
@@ -128,9 +152,9 @@ def _recorded(text: str) -> dict[str, Json]:
         raise Untraced("the probe said nothing that can be read") from None
 
 
-def _exposure(said: str) -> float | None:
-    found = re.search(r"Overall exposure level[^:]*: ([0-9.]+)", said)
-    return float(found[1]) if found else None
+def _exposure(output: str) -> float | None:
+    match = re.search(r"Overall exposure level[^:]*: ([0-9.]+)", output)
+    return float(match[1]) if match else None
 
 
 def _no_modules(kind: str) -> str:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from proofs.catalog import mutations
@@ -17,7 +17,7 @@ from proofs.catalog._recovery import DEADLINE_S, Lasting, Recovered, Recovery
 from proofs.catalog._recovery import headline as recovery_headline
 from proofs.experiment.case import Case, Deployed, Mutant, Proof
 from proofs.experiment.exchange import Exchange
-from proofs.experiment.measurements import Count, Row, Seconds, decode, key
+from proofs.experiment.measurements import Count, Row, Seconds, decode
 from proofs.experiment.subject import Copy, Subject, config
 from proofs.experiment.trace import Trace
 from proofs.host.database import torn_chains
@@ -75,7 +75,7 @@ class LockHeld:
 
     holder: Count
     sent: Count
-    another_try: str = key("another try")
+    another_try: str = field(metadata={"key": "another try"})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from proofs.catalog import mutations
+from proofs.catalog._accounting import Counters, imbalance
 from proofs.catalog._sampling_spans import due, spacings, spans
 from proofs.experiment.case import Case, Deployed, Mutant, NotSteady, Proof
 from proofs.experiment.cpu_load import Burners, cgroup, some_avg10
 from proofs.experiment.exchange import Exchange
-from proofs.experiment.measurements import Figures
+from proofs.experiment.measurements import Count, Seconds
 from proofs.experiment.subject import Copy, Subject, config
 from proofs.host import shell
 from proofs.host.shell import Host, pressure, read_text
@@ -26,9 +28,65 @@ UP, DOWN = [5, 10, 20], [10, 5, 1]
 FIRST_S = 5.0  # psi_trip_s and two looks, on a host that is busy
 STEPS_S = 12.0  # three steps
 _OVER_S, _CALM_S = 30.0, 60.0
-_BOOKS = ("received", "sampled_out", "rejected", "duplicate", "dropped", "waiting", "admitted", "ticks_stored")
 _KINDS = ("cpu", "memory", "io")
 _DECISION = "pressure decision"
+
+
+@dataclass(frozen=True)
+class Stalled:
+    """burning: pids of what burns CPU in the cgroup. cpu_pressure: the kernel's lines of that cgroup."""
+
+    burning: list[Count]
+    cgroup: str
+    cpu_pressure: list[str] = field(metadata={"key": "cpu.pressure"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """One line of the engine's: so long after the fault, with the kernel's lines that it decided by.
+
+    would: the action, where the engine only logs. received: where it took effect; None where nothing changed.
+    """
+
+    after_s: float
+    sample_every: Count | None
+    action: str
+    would: str | None
+    state: str | None
+    received: Count | None
+    reason: str | None
+    psi: dict[str, list[str] | None] | None
+    host_psi: dict[str, list[str] | None] | None
+
+    def is_borne_out(self) -> bool:
+        """Its raw lines are there, the unit's and the host's, and the unit's say what it decided by."""
+        psi, host = self.psi or {}, self.host_psi or {}
+        if not all(psi.get(kind) and host.get(kind) for kind in _KINDS):
+            return False
+        cpu = avg10_of(psi["cpu"] or []) or 0.0
+        down = "THROTTLE_DOWN" in (self.action, self.would)
+        return cpu < LIMIT / 2 if down else cpu > LIMIT
+
+
+@dataclass(frozen=True, kw_only=True)
+class Throttled:
+    """kept: each how many-th trade was stored, step by step. spans: the same by the engine's lines, with the trade that
+    each begins after. after_reload: sample_every in force then. over_s, calm_s: when pressure was over the limit, and
+    calm again. pressed_again: the most pressure after that, in percent."""
+
+    n: Count
+    stored: Count
+    ids_match: bool
+    kept: list[Count]
+    spans: list[tuple[Count, Count]]
+    decisions: list[Decision]
+    after_reload: list[Count]
+    over_s: Seconds
+    calm_s: Seconds | None
+    pressed_again: Seconds
+    restarted: bool
+    exit_code: int | None
+    store: Counters
 
 
 class Pressed(Case):
@@ -46,11 +104,18 @@ class Pressed(Case):
         host, unit = subject.host, subject.unit
         self.exchange = exchange = Exchange(host, "mock", rate=RATE, first_id=1)
         subject.fresh()
-        subject.put(
-            "config.toml",
-            config(ingest_mode="MOCK_WS", ws_url=exchange.url(), heartbeat_interval_secs=0.5, flush_interval_ms=200,
-                   psi_actions="on", psi_cpu_limit=LIMIT, psi_trip_s=1, psi_calm_s=1, psi_cooldown_s=1),
-        )  # fmt: skip
+        text = config(
+            ingest_mode="MOCK_WS",
+            ws_url=exchange.url(),
+            heartbeat_interval_secs=0.5,
+            flush_interval_ms=200,
+            psi_actions="on",
+            psi_cpu_limit=LIMIT,
+            psi_trip_s=1,
+            psi_calm_s=1,
+            psi_cooldown_s=1,
+        )
+        subject.put("config.toml", text)
         self.cursor = unit.cursor()
         subject.restart()
         host.wait_for("ticks being stored", 15, subject.store.last_tick, every=0.05)
@@ -67,38 +132,42 @@ class Pressed(Case):
         self.t0 = time.monotonic()
         self.burners = Burners(subject.host, self.folder)
 
-    def witness(self, subject: Subject) -> Json:
-        """The kernel's word, read from outside: they run in the unit's cgroup, and it is stalled more than is borne."""
+    def witness(self, subject: Subject) -> Stalled | None:
+        """The kernel's word, read from outside: they run in the unit's cgroup, and it is stalled over the limit."""
         assert self.burners
         subject.host.wait_for("pressure over the limit", _OVER_S, lambda: self._avg10() > LIMIT, every=0.1)
         self.over = time.monotonic()
-        at_work = self.burners.at_work()
-        if len(at_work) < len(self.burners.pids):
+        running = self.burners.running()
+        if len(running) < len(self.burners.pids):
             return None
         text = read_text(self.folder / "cpu.pressure")
-        return {"burning": at_work, "cgroup": str(self.folder), "cpu.pressure": text.splitlines()}
+        return Stalled(running, str(self.folder), text.splitlines())
 
-    def measure(self, subject: Subject) -> dict[str, Json]:
+    def witnessed(self, witness: Stalled) -> bool:
+        avg10 = avg10_of(witness.cpu_pressure)
+        return len(witness.burning) > 0 and bool(witness.cgroup) and avg10 is not None and avg10 > LIMIT
+
+    def measure(self, subject: Subject) -> Throttled:
         host, unit, store, exchange = subject.host, subject.unit, subject.store, self.exchange
         assert exchange
         assert self.burners
 
-        def kept() -> int:
+        def sample_every() -> int:
             return self._spans(subject)[-1][1]
 
-        host.poll("the top step", STEPS_S, lambda: kept() == UP[-1], every=0.2)
+        host.poll("the top step", STEPS_S, lambda: sample_every() == UP[-1], every=0.2)
         host.note("pressure", pressure(self.old.control_group))
         self.burners.end()
-        # It takes seconds for an average to be calm again. What the operator asks for meanwhile does not undo the step.
+        # It takes seconds for an average to be calm again. A reload meanwhile does not undo the step.
         host.do("systemctl", "reload", unit.name)
         host.poll("the reload", 5, lambda: self._lines(subject, "reloaded"), every=0.1)
         reloaded = [fields["sample_every"] for _, fields in self._lines(subject, "reloaded")]
         calm = time.monotonic() if host.poll("calm again", _CALM_S, self._calm, every=0.1) else None
-        again: list[float] = [0.0]  # pressure after that: no fault of ours
+        pressed_again = [0.0]  # pressure after that: no fault of ours
 
         def all_kept() -> bool:
-            again.append(self._avg10())
-            return kept() == DOWN[-1]
+            pressed_again.append(self._avg10())
+            return sample_every() == DOWN[-1]
 
         if calm is not None:
             host.poll("all trades kept", STEPS_S, all_kept, every=0.2)
@@ -117,54 +186,53 @@ class Pressed(Case):
         host.do("systemctl", "stop", unit.name)
         run = store.runs()[-1]
         ids = [number for number in store.exchange_ids(int(run["id"])) if number is not None]
-        decisions = [self._told(entry, fields) for entry, fields in self._decisions(subject, quiet=False)]
-        return {
-            "n": sent, "stored": len(ids), "ids_match": ids == due(self._spans(subject), sent), "kept": spacings(ids),
-            "spans": self._spans(subject), "decisions": decisions, "after_reload": reloaded,
-            "over_s": round(self.over - self.t0, 3), "calm_s": round(calm - self.t0, 3) if calm else None,
-            "pressed_again": max(again), "restarted": state.invocation != self.old.invocation,
-            "exit_code": run["exit_code"], "store": {name: run.get(name) for name in _BOOKS},
-        }  # fmt: skip
+        decisions = [self._decision(entry, fields) for entry, fields in self._decisions(subject, quiet=False)]
+        return Throttled(
+            n=sent,
+            stored=len(ids),
+            ids_match=ids == due(self._spans(subject), sent),
+            kept=spacings(ids),
+            spans=self._spans(subject),
+            decisions=decisions,
+            after_reload=reloaded,
+            over_s=round(self.over - self.t0, 3),
+            calm_s=round(calm - self.t0, 3) if calm else None,
+            pressed_again=max(pressed_again),
+            restarted=state.invocation != self.old.invocation,
+            exit_code=run["exit_code"],
+            store=Counters.of(run),
+        )
 
-    def witnessed(self, seen: Figures) -> bool:
-        stalled = avg10_of(seen.texts("cpu.pressure"))
-        burning = seen.counts("burning")
-        return len(burning) > 0 and bool(seen.text("cgroup")) and stalled is not None and stalled > LIMIT
-
-    def judge(self, measured: Figures) -> Sequence[Check]:
-        store, told = measured.below("store"), measured.all("decisions")
-        spans_said, restarted, match = measured.of("spans"), measured.flag("restarted"), measured.flag("ids_match")
-        stored, sent, code = measured.count("stored"), measured.count("n"), measured.status("exit_code")
-        applied = [one for one in told if one["received"] is not None]
-        ups = [one for one in applied if one["action"] == "THROTTLE_UP"]
-        downs = [one for one in applied if one["action"] == "THROTTLE_DOWN"]
-        up, down = ([one["sample_every"] for one in steps] for steps in (ups, downs))
-        first, last = _after(ups[:1], measured.maybe("over_s")), _after(downs[-1:], measured.maybe("calm_s"))
-        kept, whole = measured.counts("kept"), [1, *UP, *DOWN]
-        losses = [store.count(name) for name in ("dropped", "rejected", "duplicate")]
-        received = store.count("received")
-        balance = received == sum(store.count(name) for name in _BOOKS[1:-1])
-        unproven = [one["after_s"] for one in told if not borne_out(one)]
+    def judge(self, measured: Throttled) -> Sequence[Check]:
+        store, decisions, stored, sent = measured.store.known(), measured.decisions, measured.stored, measured.n
+        applied = [one for one in decisions if one.received is not None]
+        ups = [one for one in applied if one.action == "THROTTLE_UP"]
+        downs = [one for one in applied if one.action == "THROTTLE_DOWN"]
+        up, down = ([one.sample_every for one in steps] for steps in (ups, downs))
+        first, last = _after(ups[:1], measured.over_s), _after(downs[-1:], measured.calm_s)
+        kept, every_step, reloaded = measured.kept, [1, *UP, *DOWN], measured.after_reload
+        losses = [store[name] for name in ("dropped", "rejected", "duplicate")]
+        balance, spans_text = imbalance(store) == 0, [list(span) for span in measured.spans]
+        unproven = [one.after_s for one in decisions if not one.is_borne_out()]
         # Without calm, or with somebody else's pressure after it, nothing can be said of the way down.
-        calm = measured.maybe("calm_s") is not None and measured.number("pressed_again") <= LIMIT
-        reloaded = measured.counts("after_reload")
+        calm = measured.calm_s is not None and measured.pressed_again <= LIMIT
+        in_time = last is not None and last <= STEPS_S
         return (
             Check("steps up", up, UP, up == UP, guard=True),
             Check("first step (s)", first, f"<= {FIRST_S:g}", first is not None and first <= FIRST_S, guard=True),
             Check("in force after a reload", reloaded, UP[-1:], reloaded == UP[-1:], guard=True),
             Check("steps down", down, DOWN, down == DOWN if calm else None, guard=True),
-            Check("last step down (s)", last, f"<= {STEPS_S:g}",
-                  (last is not None and last <= STEPS_S) if calm else None, guard=True),
-            Check("kept one of", kept, whole, kept == whole if calm else None, guard=True),
-            Check("which trades", f"{stored} of {sent}", f"by {spans_said}", match, guard=True),
+            Check("last step down (s)", last, f"<= {STEPS_S:g}", in_time if calm else None, guard=True),
+            Check("kept one of", kept, every_step, kept == every_step if calm else None, guard=True),
+            Check("which trades", f"{stored} of {sent}", f"by {spans_text}", measured.ids_match, guard=True),
             Check("decisions without their pressure", unproven, [], unproven == []),
-            Check("decisions", len(told), f">= {len(UP)}", len(told) >= len(UP)),
-            Check("received", received, sent, received == sent),
+            Check("decisions", len(decisions), f">= {len(UP)}", len(decisions) >= len(UP)),
+            Check("received", store["received"], sent, store["received"] == sent),
             Check("dropped, rejected, duplicate", losses, [0, 0, 0], losses == [0, 0, 0]),
             Check("books balance", balance, True, balance),
-            Check("restarted", restarted, False, not restarted),
-            Check("exit code", code, 0, code == 0),
-        )  # fmt: skip
+            Check("restarted", measured.restarted, False, not measured.restarted),
+            Check("exit code", measured.exit_code, 0, measured.exit_code == 0),
+        )
 
     def release(self, subject: Subject) -> None:
         if self.burners:
@@ -188,22 +256,18 @@ class Pressed(Case):
     def _spans(self, subject: Subject) -> list[tuple[int, int]]:
         return spans(subject.unit.journal(self.cursor, quiet=True), self.old.invocation, 1)
 
-    def _told(self, entry: Entry, fields: dict[str, Json]) -> dict[str, Json]:
-        names = ("action", "would", "state", "received", "reason", "psi", "host_psi")
-        return {
-            "after_s": round(entry.mono_s - self.t0, 3), "sample_every": fields.get("current_sample_every"),
-            **{name: fields.get(name) for name in names},
-        }  # fmt: skip
-
-
-def borne_out(decision: dict[str, Json]) -> bool:
-    """Its raw lines are there, the unit's and the host's, and the unit's say what it decided by."""
-    psi, host = decision["psi"] or {}, decision["host_psi"] or {}
-    if not all(psi.get(kind) and host.get(kind) for kind in _KINDS):
-        return False
-    cpu = float(psi["cpu"][0].split()[1].removeprefix("avg10="))
-    down = "THROTTLE_DOWN" in (decision["action"], decision["would"])
-    return cpu < LIMIT / 2 if down else cpu > LIMIT
+    def _decision(self, entry: Entry, fields: dict[str, Json]) -> Decision:
+        return Decision(
+            after_s=round(entry.mono_s - self.t0, 3),
+            sample_every=fields.get("current_sample_every"),
+            action=fields["action"],
+            would=fields.get("would"),
+            state=fields.get("state"),
+            received=fields.get("received"),
+            reason=fields.get("reason"),
+            psi=fields.get("psi"),
+            host_psi=fields.get("host_psi"),
+        )
 
 
 def avg10_of(lines: Sequence[str]) -> float | None:
@@ -211,9 +275,9 @@ def avg10_of(lines: Sequence[str]) -> float | None:
     return shell.some_avg10("\n".join(lines))
 
 
-def _after(step: Sequence[dict[str, Json]], since_s: float | None) -> float | None:
+def _after(step: Sequence[Decision], since_s: float | None) -> float | None:
     """Seconds from then to that step; None when either was not."""
-    return None if since_s is None or not step else round(step[0]["after_s"] - since_s, 3)
+    return None if since_s is None or not step else round(step[0].after_s - since_s, 3)
 
 
 def _not_applicable(host: Host) -> str:
@@ -229,9 +293,9 @@ def _latched(copy: Copy) -> None:
 
 
 def headline(results: Sequence[Result]) -> str:
-    said = {check.name: check.measured for result in results for check in result.checks}
-    kept = " ".join(f"1/{every}" for every in said.get("kept one of") or ["?"])
-    first, last = said.get("first step (s)"), said.get("last step down (s)")
+    figures = {check.name: check.measured for result in results for check in result.checks}
+    kept = " ".join(f"1/{every}" for every in figures.get("kept one of") or ["?"])
+    first, last = figures.get("first step (s)"), figures.get("last step down (s)")
     return f"kept {kept}; first step {first} s after the limit, all kept {last} s after calm"
 
 

@@ -8,13 +8,14 @@ import re
 import resource
 import signal
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from proofs.catalog._steady import steady
 from proofs.evidence.redaction import MARK
 from proofs.experiment import sandbox_probe
 from proofs.experiment.case import Case, Deployed, Mutant, NotSteady, Proof
-from proofs.experiment.measurements import Figures
+from proofs.experiment.measurements import BadFigure, Count, Invocation, Row, Sha256
 from proofs.experiment.subject import Copy, Subject
 from proofs.experiment.trace import Between, Trace
 from proofs.host.shell import read_text
@@ -31,7 +32,7 @@ CHANGES = {
 }
 
 
-def behaviour(subject: Subject, drop_in: str) -> dict[str, Json]:
+def behaviour(subject: Subject, drop_in: str) -> Row:
     """What the drop-in is there to set, read off the running process; of 30-restart.conf, off what comes of its end."""
     pid = subject.unit.state().pid
     if drop_in == "20-resources.conf":
@@ -42,8 +43,8 @@ def behaviour(subject: Subject, drop_in: str) -> dict[str, Json]:
     if drop_in == "40-hardening.conf":
         return {key: sandbox_probe.status(pid).get(key) for key in CHANGES[drop_in]}
     if drop_in == "50-watchdog.conf":
-        found = re.search(r"(?:^|\0)WATCHDOG_USEC=(\d+)", read_text(f"/proc/{pid}/environ"))
-        return {"WATCHDOG_USEC": found[1] if found else None}
+        match = re.search(r"(?:^|\0)WATCHDOG_USEC=(\d+)", read_text(f"/proc/{pid}/environ"))
+        return {"WATCHDOG_USEC": match[1] if match else None}
     subject.host.recorder.intent(f"kill -KILL {pid}", scope=subject.host.scope)
     os.kill(pid, signal.SIGKILL)
     return {"after SIGKILL": subject.host.poll("what comes after", 5, lambda: _after_kill(subject, pid), every=0.05)}
@@ -57,13 +58,32 @@ def _after_kill(subject: Subject, pid: int) -> str:
     return "failed" if now.active == "failed" else ""
 
 
+@dataclass(frozen=True)
+class Masked:
+    """in_force: names of the unit's files that systemd reads."""
+
+    in_force: list[str]
+    invocation: Invocation
+
+
+@dataclass(frozen=True)
+class PutBack:
+    """What `behaviour` read before, with the drop-in masked, and after; and the digests of `systemctl cat` then."""
+
+    n: Count
+    before: Row
+    masked: Row
+    after: Row
+    cat_sha256: list[Sha256]
+
+
 class OutOfForce(Case):
     """One drop-in masked from /run, and put back."""
 
     def __init__(self, deployed: Deployed, drop_in: str) -> None:
         super().__init__(deployed)
         self.name, self.fault = drop_in, f"{drop_in} masked from /run, and the unit restarted"
-        self._before: dict[str, Json] = {}
+        self._before: Row = {}
 
     def steady(self, subject: Subject) -> None:
         if not subject.store.last_tick():
@@ -71,10 +91,10 @@ class OutOfForce(Case):
         if self.name not in self._in_force(subject):
             raise NotSteady(f"{self.name} is not in force")
         self._cat = subject.unit.cat()
-        self._before = self._look(subject)
+        self._before = self._behaviour(subject)
         self._invocation = subject.unit.state().invocation
 
-    def _look(self, subject: Subject) -> dict[str, Json]:
+    def _behaviour(self, subject: Subject) -> Row:
         """On a process of its own: a drop-in binds those that are started after it."""
         subject.restart()
         subject.host.wait_for("the engine running", _UP_S, lambda: subject.unit.state().running, every=0.05)
@@ -86,68 +106,75 @@ class OutOfForce(Case):
 
     def inject(self, subject: Subject) -> None:
         subject.mask(self.name)
-        self._masked = self._look(subject)
+        self._masked = self._behaviour(subject)
 
-    def witness(self, subject: Subject) -> Json:
+    def witness(self, subject: Subject) -> Masked | None:
         """systemd no longer reads it, and the process is another than before."""
-        now = self._in_force(subject)
+        in_force = self._in_force(subject)
         invocation = subject.unit.state().invocation
-        if self.name in now or invocation == self._invocation:
+        if self.name in in_force or invocation == self._invocation:
             return None
-        return {"in_force": now, "invocation": invocation}
+        return Masked(in_force, invocation)
 
-    def witnessed(self, seen: Figures) -> bool:
-        in_force = seen.texts("in_force")
-        return bool(seen.invocation("invocation")) and bool(in_force) and self.name not in in_force
+    def witnessed(self, witness: Masked) -> bool:
+        return bool(witness.in_force) and self.name not in witness.in_force
 
-    def measure(self, subject: Subject) -> dict[str, Json]:
-        masked = subject.unit.cat()
+    def measure(self, subject: Subject) -> PutBack:
+        masked_cat = subject.unit.cat()
         subject.unmask(self.name)
-        after = subject.unit.cat()
-        again = self._look(subject)
-        return {
-            "before": self._before, "masked": self._masked, "after": again, "n": 1,
-            "cat_sha256": [hashlib.sha256(text.encode()).hexdigest() for text in (self._cat, masked, after)],
-        }  # fmt: skip
+        cats = (self._cat, masked_cat, subject.unit.cat())
+        after = self._behaviour(subject)
+        return PutBack(1, self._before, self._masked, after, [_sha256(text) for text in cats])
 
-    def traced(self, measured: Figures, trace: Trace) -> Mapping[str, Json | Between]:
-        shown = trace.texts("systemctl", "cat")
-        if any(MARK in text for text in shown):
+    def traced(self, measured: PutBack, trace: Trace) -> Mapping[str, Json | Between]:
+        cats = trace.texts("systemctl", "cat")
+        if any(MARK in text for text in cats):
             return {}  # what was left out of the recording is in the digests
-        return {"cat_sha256": [hashlib.sha256(text.encode()).hexdigest() for text in shown]}
+        return {"cat_sha256": [_sha256(text) for text in cats]}
 
-    def judge(self, measured: Figures) -> Sequence[Check]:
-        wanted = list(CHANGES[self.name])
-        looks = (measured.below(when) for when in ("before", "masked", "after"))
-        before, masked, after = ({key: look.of(key) for key in wanted} for look in looks)
-        changed = [key for key in wanted if before[key] != masked[key]]
-        cats = measured.texts("cat_sha256")
-        equal, between = cats[0] == cats[2], cats[0] != cats[1]
+    def judge(self, measured: PutBack) -> Sequence[Check]:
+        names = CHANGES[self.name]
+        before, masked, after = (_values(names, one) for one in (measured.before, measured.masked, measured.after))
+        changed = [name for name in names if before[name] != masked[name]]
+        cats = measured.cat_sha256
+        equal, other = cats[0] == cats[2], cats[0] != cats[1]
         cat = f"{cats[0][:12]}, {cats[1][:12]}, {cats[2][:12]}"
+        changes = _changes(before, masked)
         return (
-            Check("changed out of force", _told(before, masked), ", ".join(wanted), changed == wanted, guard=True),
-            Check("put back, as before", _told(before, after), "no difference", after == before),
-            Check("systemctl cat (SHA-256)", cat, "another, then equal to the byte", equal and between),
+            Check("changed out of force", changes, ", ".join(names), changed == list(names), guard=True),
+            Check("put back, as before", _changes(before, after), "no difference", after == before),
+            Check("systemctl cat (SHA-256)", cat, "another, then equal to the byte", equal and other),
         )
 
 
-def _told(one: dict[str, Json], other: dict[str, Json]) -> str:
-    return "; ".join(f"{key}: {one[key]} -> {other.get(key)}" for key in one if one[key] != other.get(key)) or "nothing"
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _values(names: Sequence[str], behaviour: Row) -> Row:
+    """These of it. Raises BadFigure where one is missing."""
+    for name in names:
+        if name not in behaviour:
+            raise BadFigure(f"{name} was not measured")
+    return {name: behaviour[name] for name in names}
+
+
+def _changes(before: Row, after: Row) -> str:
+    changed = [f"{name}: {before[name]} -> {after[name]}" for name in before if before[name] != after[name]]
+    return "; ".join(changed) or "nothing"
 
 
 def _empty(drop_in: str) -> Mutant:
     def make(copy: Copy) -> None:
         copy.instead[drop_in] = "# nothing\n"
 
-    return Mutant(
-        f"empty-{drop_in.partition('-')[0]}", f"{drop_in} with nothing in it", make,
-        lambda deployed: [OutOfForce(deployed, drop_in)],
-    )  # fmt: skip
+    name = f"empty-{drop_in.partition('-')[0]}"
+    return Mutant(name, f"{drop_in} with nothing in it", make, lambda deployed: [OutOfForce(deployed, drop_in)])
 
 
 def headline(results: Sequence[Result]) -> str:
-    held = [result.case.removesuffix(".conf") for result in results if result.verdict == "PASS"]
-    return f"{len(held)} of {len(CHANGES)} taken out and put back, to the byte: {', '.join(held)}"
+    passed = [result.case.removesuffix(".conf") for result in results if result.verdict == "PASS"]
+    return f"{len(passed)} of {len(CHANGES)} taken out and put back, to the byte: {', '.join(passed)}"
 
 
 PROOF = Proof(

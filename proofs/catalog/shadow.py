@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from proofs.catalog import mutations
 from proofs.catalog._steady import steady
 from proofs.experiment import sandbox_probe
 from proofs.experiment.case import Case, Mutant, Proof
-from proofs.experiment.measurements import Figures
+from proofs.experiment.measurements import Count
 from proofs.experiment.subject import Copy, Subject, config
 from proofs.experiment.trace import Between, Trace, Untraced
 from proofs.host.unit import Entry
@@ -23,21 +24,48 @@ _PROBE = Path(sandbox_probe.__file__).read_text()
 # A signal each 0.2 s; the first one late enough for the process to be looked at before it.
 _CONFIG = config(ingest_mode="SYNTHETIC", tick_interval_ms=20, signal_every_n_ticks=10, flush_interval_ms=100)
 _SEALED = ("PrivateNetwork=yes", "RestrictAddressFamilies=", "RestrictAddressFamilies=AF_UNIX")
-_MADE = """
+_ORDERS_OF_RUN = """
 SELECT o.id, o.status, o.mode, t.id AS trade FROM orders o JOIN ticks k ON k.id = o.id
 LEFT JOIN trades t ON t.order_id = o.id WHERE k.run_id > ? ORDER BY o.id LIMIT ?
 """
 
 
-def probed(subject: Subject, cursor: str) -> dict[str, Json]:
-    """What the probe said last since then; empty when nothing."""
-    return said_by_probe(subject.unit.journal(cursor))
+@dataclass(frozen=True)
+class Network:
+    """What a process has of the network. netns: its namespace; netns_of_host: that of process 1."""
+
+    pid: Count
+    interfaces: list[str]
+    netns: str
+    netns_of_host: str
 
 
-def said_by_probe(entries: Sequence[Entry]) -> dict[str, Json]:
-    said = [entry.message for entry in entries if entry.message.startswith(sandbox_probe.MARK)]
-    found: dict[str, Json] = json.loads(said[-1].removeprefix(sandbox_probe.MARK)) if said else {}
-    return found
+@dataclass(frozen=True, kw_only=True)
+class SealedNetwork(Network):
+    """inet_socket: what stood in the way of one in the sandbox, before the fault as well; "" for nothing."""
+
+    inet_socket: str
+    inet_socket_before: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShadowWork:
+    """Of the first orders after the fault: trades that they have, those filled, their modes."""
+
+    n: Count
+    orders: Count
+    trades: Count
+    filled: Count
+    modes: list[str]
+    restarts: Count
+    active: str
+
+
+def probe_output(entries: Sequence[Entry]) -> dict[str, Json]:
+    """What the probe said last; empty when nothing."""
+    lines = [entry.message for entry in entries if entry.message.startswith(sandbox_probe.MARK)]
+    output: dict[str, Json] = json.loads(lines[-1].removeprefix(sandbox_probe.MARK)) if lines else {}
+    return output
 
 
 class Sealed(Case):
@@ -49,7 +77,7 @@ class Sealed(Case):
         subject.install()
         cursor = subject.unit.cursor()
         steady(subject, _CONFIG)
-        self.before = probed(subject, cursor)
+        self.before = _inet_socket(subject.unit.journal(cursor))
 
     def inject(self, subject: Subject) -> None:
         self.run = subject.run_id()
@@ -59,49 +87,52 @@ class Sealed(Case):
         subject.install()
         subject.restart(check=False)
 
-    def witness(self, subject: Subject) -> Json:
+    def witness(self, subject: Subject) -> SealedNetwork | None:
         """What the engine's own process sees of the network, and how an INET socket fares where it stands."""
-        seen = subject.host.wait_for("a look at the sealed process", 8, lambda: _network(subject), every=0.02)
-        inside = probed(subject, self.cursor)
-        refused = inside.get("refused", {}).get("inet-socket")
-        before = self.before.get("refused", {}).get("inet-socket")
-        witness = {**seen, "inet_socket": refused, "inet_socket_before": before}
-        return witness if refused and self.witnessed(Figures(witness)) else None
+        network = subject.host.wait_for("a look at the sealed process", 8, lambda: _network(subject), every=0.02)
+        refused = _inet_socket(subject.unit.journal(self.cursor))
+        if not refused:
+            return None
+        witness = SealedNetwork(**vars(network), inet_socket=refused, inet_socket_before=self.before)
+        return witness if self.witnessed(witness) else None
 
-    def witnessed(self, seen: Figures) -> bool:
-        apart = seen.text("netns") != seen.text("netns_of_host")
-        return apart and seen.texts("interfaces") == ["lo"] and bool(seen.text("inet_socket"))
+    def witnessed(self, witness: SealedNetwork) -> bool:
+        apart = witness.netns != witness.netns_of_host
+        return apart and witness.interfaces == ["lo"] and bool(witness.inet_socket)
 
-    def measure(self, subject: Subject) -> dict[str, Json]:
+    def measure(self, subject: Subject) -> ShadowWork:
         def done() -> bool:
             return bool(self._orders(subject, ORDERS)) or subject.unit.state().restarts > self.old
 
         subject.host.poll("all orders, or a restart", WITHIN_S, done, every=0.1)
         orders = self._orders(subject, 1)
         now = subject.unit.state(quiet=False)
-        return {
-            "orders": len(orders), "trades": sum(order["trade"] is not None for order in orders),
-            "filled": sum(order["status"] == "FILLED" for order in orders),
-            "modes": sorted({order["mode"] for order in orders}), "restarts": now.restarts - self.old,
-            "active": now.active, "n": 1,
-        }  # fmt: skip
+        return ShadowWork(
+            n=1,
+            orders=len(orders),
+            trades=sum(order["trade"] is not None for order in orders),
+            filled=sum(order["status"] == "FILLED" for order in orders),
+            modes=sorted({order["mode"] for order in orders}),
+            restarts=now.restarts - self.old,
+            active=now.active,
+        )
 
     def _orders(self, subject: Subject, at_least: int) -> list[dict[str, Json]]:
         try:
-            found = subject.store.rows(_MADE, (self.run, ORDERS))
+            orders = subject.store.rows(_ORDERS_OF_RUN, (self.run, ORDERS))
         except sqlite3.OperationalError:
             return []
-        return found if len(found) >= at_least else []
+        return orders if len(orders) >= at_least else []
 
-    def traced(self, measured: Figures, trace: Trace) -> Mapping[str, Json | Between]:
-        refused = said_by_probe(trace.journal()).get("refused", {}).get("inet-socket")
-        if refused != trace.witness(Figures).text("inet_socket"):
+    def traced(self, measured: ShadowWork, trace: Trace) -> Mapping[str, Json | Between]:
+        refused = _inet_socket(trace.journal())
+        if refused != trace.witness(SealedNetwork).inet_socket:
             raise Untraced(f"the probe in the sandbox said {refused!r} of an INET socket")
         return {"active": trace.shown(-1)["ActiveState"]}
 
-    def judge(self, measured: Figures) -> Sequence[Check]:
-        orders, trades, modes = measured.count("orders"), measured.count("trades"), measured.texts("modes")
-        restarts, filled, active = measured.count("restarts"), measured.count("filled"), measured.text("active")
+    def judge(self, measured: ShadowWork) -> Sequence[Check]:
+        orders, trades, modes, filled = measured.orders, measured.trades, measured.modes, measured.filled
+        restarts, active = measured.restarts, measured.active
         return (
             Check(f"orders stored in {WITHIN_S:g} s", orders, f">= {ORDERS}", orders >= ORDERS, guard=True),
             Check("trades", trades, f"{filled}, each filled order's", 0 < trades == filled, True),
@@ -111,18 +142,23 @@ class Sealed(Case):
         )
 
 
-def _network(subject: Subject) -> dict[str, Json]:
-    """Of the running main process; empty when it does not run, or went while it was looked at."""
+def _inet_socket(entries: Sequence[Entry]) -> str | None:
+    """What stood in the way of an INET socket, by the probe; None where it did not say."""
+    refused: str | None = probe_output(entries).get("refused", {}).get("inet-socket")
+    return refused
+
+
+def _network(subject: Subject) -> Network | None:
+    """Of the running main process; None when it does not run, or went while it was looked at."""
     state = subject.unit.state()
     try:
         netns = str(Path(f"/proc/{state.pid}/ns/net").readlink()) if state.running else ""
     except OSError:
-        return {}
-    seen = sandbox_probe.interfaces(state.pid)
-    if not netns or not seen:
-        return {}
-    of_host = str(Path("/proc/1/ns/net").readlink())
-    return {"pid": state.pid, "interfaces": seen, "netns": netns, "netns_of_host": of_host}
+        return None
+    interfaces = sandbox_probe.interfaces(state.pid)
+    if not netns or not interfaces:
+        return None
+    return Network(state.pid, interfaces, netns, str(Path("/proc/1/ns/net").readlink()))
 
 
 def _socket_for_each_order(copy: Copy) -> None:
@@ -130,8 +166,8 @@ def _socket_for_each_order(copy: Copy) -> None:
 
 
 def headline(results: Sequence[Result]) -> str:
-    found = {check.name: check.measured for result in results for check in result.checks}
-    orders, trades = found.get(f"orders stored in {WITHIN_S:g} s", "?"), found.get("trades", "?")
+    figures = {check.name: check.measured for result in results for check in result.checks}
+    orders, trades = figures.get(f"orders stored in {WITHIN_S:g} s", "?"), figures.get("trades", "?")
     return f"without a network: {orders} orders, {trades} trades"
 
 

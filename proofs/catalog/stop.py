@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from proofs.catalog import mutations
+from proofs.catalog._accounting import Counters, imbalance
 from proofs.experiment.case import Case, Deployed, Mutant, Proof
 from proofs.experiment.exchange import Exchange
-from proofs.experiment.measurements import Figures, count_of
+from proofs.experiment.measurements import Count, Invocation, Seconds, encode
 from proofs.experiment.subject import Copy, Subject, config
 from proofs.experiment.trace import Between, Trace
 from proofs.host.database import torn_chains
@@ -24,8 +26,42 @@ SCRATCH = config(
 )
 _STOPPING = "Stopping "
 _ENDED = ("Deactivated successfully.", "Failed with result ")
-_BOOKS = ("received", "sampled_out", "rejected", "duplicate", "dropped", "waiting", "admitted", "ticks_stored")
-_COUNTS = (*_BOOKS, "signals_stored", "orders_stored", "trades_stored", "risk_vetoes")
+
+
+@dataclass(frozen=True)
+class StopUnderLoad:
+    """sent: trades, by the exchange, before systemctl stop and when systemd said that it stops the unit."""
+
+    pid: Count
+    invocation: Invocation
+    sent: tuple[Count, Count]
+
+
+@dataclass(frozen=True)
+class FinalCounters(Counters):
+    signals_stored: Count | None
+    orders_stored: Count | None
+    trades_stored: Count | None
+    risk_vetoes: Count | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AfterStop:
+    """n: trades sent. status: of the process, by systemd; exit_code: by the store. lost: counts of gaps by kind."""
+
+    n: Count
+    took_s: Seconds | None
+    status: int | None
+    active: str
+    stored: Count
+    once_and_in_order: bool
+    exit_code: int | None
+    lost: dict[str, Count]
+    final: FinalCounters
+    store: FinalCounters
+    persist_count: Count | None
+    torn: list[Count]
+    integrity: str
 
 
 class Stopped(Case):
@@ -53,25 +89,25 @@ class Stopped(Case):
         self.t0 = time.monotonic()
         subject.host.do("systemctl", "stop", "--no-block", subject.unit.name)
 
-    def witness(self, subject: Subject) -> Json:
+    def witness(self, subject: Subject) -> StopUnderLoad | None:
         """systemd's word that it was told to stop that run, the exchange's that it was sending to it just then."""
         exchange, unit = self.exchange, subject.unit
         assert exchange
 
-        def told() -> bool:
+        def stopping() -> bool:
             return any(entry.message.startswith(_STOPPING) for entry in unit.journal(self.cursor, quiet=True))
 
-        subject.host.wait_for("systemd to stop it", 5, told, every=0.05)
+        subject.host.wait_for("systemd to stop it", 5, stopping, every=0.05)
         self.sent = int(exchange.stats()["sent"])
         if not self.old.running or self.sent <= self.sent_before:
             return None
-        return {"pid": self.old.pid, "invocation": self.old.invocation, "sent": [self.sent_before, self.sent]}
+        return StopUnderLoad(self.old.pid, self.old.invocation, (self.sent_before, self.sent))
 
-    def witnessed(self, seen: Figures) -> bool:
-        before, after = seen.counts("sent")
-        return seen.count("pid") > 1 and bool(seen.invocation("invocation")) and after > before
+    def witnessed(self, witness: StopUnderLoad) -> bool:
+        before, after = witness.sent
+        return witness.pid > 1 and after > before
 
-    def measure(self, subject: Subject) -> dict[str, Json]:
+    def measure(self, subject: Subject) -> AfterStop:
         unit, host, store = subject.unit, subject.host, subject.store
         host.poll("its end", BOUND_S + 7, lambda: _end(unit.journal(self.cursor, quiet=True)), every=0.1)
         entries, after = unit.journal(self.cursor), unit.state(quiet=False)
@@ -80,56 +116,68 @@ class Stopped(Case):
         final = finals[-1][1] if finals else {}
         run = store.runs()[-1]
         ids = [number for number in store.exchange_ids(int(run["id"])) if number is not None]
-        lost = {gap["kind"]: gap["count"] for gap in store.gaps(int(run["id"])) if gap["kind"] in ("dropped", "stop")}
-        return {
-            "n": self.sent, "took_s": round(ended_s - self.t0, 3) if ended_s else None, "status": status,
-            "active": after.active, "stored": len(ids), "once_and_in_order": ids == sorted(set(ids)),
-            "exit_code": run["exit_code"], "lost": lost,
-            "final": {name: final.get(name) for name in _COUNTS}, "store": {name: run[name] for name in _COUNTS},
-            "persist_count": final.get("persist_count"), "torn": torn_chains(store), "integrity": store.integrity(),
-        }  # fmt: skip
+        gaps = store.gaps(int(run["id"]))
+        return AfterStop(
+            n=self.sent,
+            took_s=round(ended_s - self.t0, 3) if ended_s else None,
+            status=status,
+            active=after.active,
+            stored=len(ids),
+            once_and_in_order=ids == sorted(set(ids)),
+            exit_code=run["exit_code"],
+            lost={gap["kind"]: gap["count"] for gap in gaps if gap["kind"] in ("dropped", "stop")},
+            final=FinalCounters.of(final),
+            store=FinalCounters.of(run),
+            persist_count=final.get("persist_count"),
+            torn=torn_chains(store),
+            integrity=store.integrity(),
+        )
 
-    def traced(self, measured: Figures, trace: Trace) -> Mapping[str, Json | Between]:
+    def traced(self, measured: AfterStop, trace: Trace) -> Mapping[str, Json | Between]:
         entries, announced, before = trace.journal(), trace.intent_of("systemctl", "stop"), trace.intent("fault: ")
         finals = engine_lines(entries, "FINAL METRICS", trace.shown(0)["InvocationID"])
         final = finals[-1][1] if finals else {}
         ended_s, status = _end(entries) or (None, None)
         least, most = before["mono_ns"] / 1e9, announced["mono_ns"] / 1e9
         return {
-            "took_s": Between(ended_s - most, ended_s - least) if ended_s else None, "status": status,
-            "active": trace.shown(-1)["ActiveState"], "persist_count": final.get("persist_count"),
-            "final": {name: final.get(name) for name in _COUNTS}, "n": trace.stats("mock")["sent"],
-        }  # fmt: skip
+            "took_s": Between(ended_s - most, ended_s - least) if ended_s else None,
+            "status": status,
+            "active": trace.shown(-1)["ActiveState"],
+            "persist_count": final.get("persist_count"),
+            "final": encode(FinalCounters.of(final)),
+            "n": trace.stats("mock")["sent"],
+        }
 
-    def judge(self, measured: Figures) -> Sequence[Check]:
-        took, final, store = measured.maybe("took_s"), measured.of("final"), measured.of("store")
-        if took is None:
+    def judge(self, measured: AfterStop) -> Sequence[Check]:
+        took_s, final = measured.took_s, measured.final
+        if took_s is None:
             return (Check("ended after (s)", None, f"<= {BOUND_S:g}", False, guard=True),)
-        for name in _COUNTS:
-            count_of(store[name], name)
-        balance = store["received"] == sum(store[name] for name in _BOOKS[1:-1])
+        store = measured.store.known()
         rows = sum(store[name] for name in ("ticks_stored", "signals_stored", "orders_stored", "trades_stored"))
-        losses = measured.below("lost")
-        lost, dropped = sum(losses.count(kind) for kind in losses), store["dropped"]
-        stored, admitted, persisted = measured.count("stored"), final["admitted"], measured.of("persist_count")
-        by_store, status = measured.status("exit_code"), measured.status("status")
-        in_order, active = measured.flag("once_and_in_order"), measured.text("active")
-        torn, integrity = measured.counts("torn"), measured.text("integrity")
+        balance, dropped, lost = imbalance(store) == 0, store["dropped"], sum(measured.lost.values())
+        stored, persisted, status, code = measured.stored, measured.persist_count, measured.status, measured.exit_code
+        active, in_order, torn = measured.active, measured.once_and_in_order, measured.torn
         return (
-            Check("ended after (s)", took, f"<= {BOUND_S:g}", took <= BOUND_S, guard=True),
+            Check("ended after (s)", took_s, f"<= {BOUND_S:g}", took_s <= BOUND_S, guard=True),
             Check("exit status", status, 0, status == 0, guard=True),
-            Check("exit status by the store", by_store, 0, by_store == 0, guard=True),
-            Check("ticks stored", stored, f"{admitted}, all admitted", stored == admitted, guard=True),
-            Check("FINAL METRICS", final, "as in the store", final == store, guard=True),
+            Check("exit status by the store", code, 0, code == 0, guard=True),
+            Check("ticks stored", stored, f"{final.admitted}, all admitted", stored == final.admitted, guard=True),
+            Check(
+                "FINAL METRICS",
+                dict(sorted(encode(final).items())),
+                "as in the store",
+                final == measured.store,
+                guard=True,
+            ),
             Check("persist_count", persisted, rows, persisted == rows, guard=True),
-            Check("waiting", final["waiting"], 0, final["waiting"] == 0, guard=True),
+            Check("waiting", final.waiting, 0, final.waiting == 0, guard=True),
             Check("state", active, "inactive", active == "inactive", guard=True),
             Check("ticks by the books", store["ticks_stored"], stored, store["ticks_stored"] == stored),
             Check("each trade once, in order", in_order, True, in_order),
             Check("books balance", balance, True, balance),
             Check("dropped, in gaps", lost, dropped, lost == dropped),
             Check("chains that are not whole", torn, [], torn == []),
-            Check("integrity_check", integrity, "ok", integrity == "ok"),
+            Check("integrity_check", measured.integrity, "ok", measured.integrity == "ok"),
         )
 
     def release(self, subject: Subject) -> None:
@@ -157,13 +205,11 @@ def _killed(copy: Copy) -> None:
 
 
 def headline(results: Sequence[Result]) -> str:
-    said = {check.name: check.measured for result in results for check in result.checks}
-    return (
-        f"exit {said.get('exit status')} after {said.get('ended after (s)')} s with {said.get('ticks stored')} ticks"
-        " stored, all that were admitted"
-        if all(result.verdict == "PASS" for result in results)
-        else f"exit {said.get('exit status')} after {said.get('ended after (s)')} s"
-    )
+    figures = {check.name: check.measured for result in results for check in result.checks}
+    end = f"exit {figures.get('exit status')} after {figures.get('ended after (s)')} s"
+    if all(result.verdict == "PASS" for result in results):
+        return f"{end} with {figures.get('ticks stored')} ticks stored, all that were admitted"
+    return end
 
 
 PROOF = Proof(

@@ -1,4 +1,4 @@
-"""Load inside a unit's own cgroup: programs that burn CPU there, and what the kernel says of the pressure they make."""
+"""CPU load inside a unit's own cgroup: programs that burn CPU there, and the pressure that the kernel reports of it."""
 
 from __future__ import annotations
 
@@ -45,21 +45,22 @@ class Burners:
         self._host, self._folder = host, folder
         self._processes: list[subprocess.Popen[bytes]] = []
         for _ in range(count):
-            one = subprocess.Popen([sys.executable, "-ISBc", _BURNER], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-            self._processes.append(one)
-            assert one.stdout
-            one.stdout.readline()
-            (folder / "cgroup.procs").write_text(str(one.pid))
+            argv = [sys.executable, "-ISBc", _BURNER]
+            process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            self._processes.append(process)
+            assert process.stdout
+            process.stdout.readline()
+            (folder / "cgroup.procs").write_text(str(process.pid))
         host.note("burners", {"pids": self.pids, "cgroup": str(folder)})
 
     @property
     def pids(self) -> list[int]:
         return [process.pid for process in self._processes]
 
-    def at_work(self) -> list[int]:
+    def running(self) -> list[int]:
         """Those that run, or wait for a CPU, in that cgroup."""
-        there = {int(word) for word in read_text(self._folder / "cgroup.procs").split()}
-        return [pid for pid in self.pids if pid in there and process_state(pid) == "R"]
+        members = {int(word) for word in read_text(self._folder / "cgroup.procs").split()}
+        return [pid for pid in self.pids if pid in members and process_state(pid) == "R"]
 
     def end(self) -> None:
         for process in self._processes:

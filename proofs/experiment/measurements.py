@@ -3,14 +3,14 @@
 A field's type says what is accepted. JSON tells true from 1 and 1 from "1", and so does this: a figure that is missing,
 additional, or of another type raises BadFigure, and the case cannot be judged. A case that records different figures
 for different outcomes has a dataclass for each; they are told apart by their keys. A field with a default may be
-missing: earlier releases did not record it.
+missing: earlier releases did not record it. One whose key is no Python name has that in its metadata, as "key".
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from math import isfinite
 from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
@@ -52,11 +52,6 @@ _PLAIN = {
     bool: Rule("true or false", lambda value: isinstance(value, bool)),
     NoneType: Rule("null", lambda value: value is None),
 }
-
-
-def key(name: str) -> Any:
-    """A field whose key in the recorded JSON is no Python name."""
-    return field(metadata={"key": name})
 
 
 def encode(figures: Any) -> Json:
@@ -186,25 +181,5 @@ class Figures:
     def below(self, name: str) -> Figures:
         return Figures(self.of(name))
 
-    def digest(self, name: str) -> str:
-        return str(self._as(Sha256, name))
-
-    def invocation(self, name: str) -> str:
-        return str(self._as(Invocation, name))
-
-    def counts(self, name: str) -> list[int]:
-        return list(self._as(list[Count], name))
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._recorded
-
     def __iter__(self) -> Iterator[str]:
         return iter(self._recorded)
-
-
-def number_of(value: Json, name: str, least: float = 0.0) -> float:
-    return Figures({name: value}).number(name, least)
-
-
-def count_of(value: Json, name: str) -> int:
-    return Figures({name: value}).count(name)

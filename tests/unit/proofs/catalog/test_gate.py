@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from proofs.catalog._live_fixture import Kit
+from proofs.catalog._live_fixture import LiveFixture
 from proofs.catalog._steady import GOOD
 from proofs.catalog.gate import OPEN, PROOF, WAYS, Live
 from proofs.evidence.recorder import Recorder
@@ -54,34 +54,34 @@ def test_another_end_fails_elsewhere(measured: dict[str, Any]) -> None:
 
 
 @pytest.fixture
-def kit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kit:
+def fixture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LiveFixture:
     if shutil.which("ssh-keygen") is None:
         pytest.skip("ssh-keygen (Debian: openssh-client) is not installed")
     monkeypatch.setattr("os.chown", lambda *_: None)  # who runs the tests need not be root
     subject = Subject(Host(Recorder(tmp_path / "events.jsonl"), "test"), "none.service", tmp_path / "scratch", (0, 0))
     subject.etc.mkdir(parents=True)
-    made = Kit(subject, GOOD)
-    made.make_keys()
-    made.good(STARTED)
-    return made
+    fixture = LiveFixture(subject, GOOD)
+    fixture.make_keys()
+    fixture.good(STARTED)
+    return fixture
 
 
-def test_a_sound_bundle_is_signed_and_the_key_is_not_within_reach(kit: Kit) -> None:
-    kit.write()
-    assert kit.holds()
-    assert kit.on_disk() == kit.sound
-    assert not [path for path in kit.subject.etc.rglob("*") if path.is_file() and "PRIVATE KEY" in path.read_text()]
-
-
-@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.name)
-def test_each_way_shows_on_the_disk(kit: Kit, way: Any) -> None:
-    way.spoil(kit)
-    kit.write()
-    assert way.seen(kit)
-    assert kit.holds() == way.holds
+def test_a_sound_bundle_is_signed_and_the_key_is_not_within_reach(fixture: LiveFixture) -> None:
+    fixture.write()
+    assert fixture.holds()
+    assert fixture.on_disk() == fixture.sound
+    assert not [path for path in fixture.subject.etc.rglob("*") if path.is_file() and "PRIVATE KEY" in path.read_text()]
 
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.name)
-def test_no_way_is_seen_in_a_sound_bundle(kit: Kit, way: Any) -> None:
-    kit.write()
-    assert not way.seen(kit)
+def test_each_way_shows_on_the_disk(fixture: LiveFixture, way: Any) -> None:
+    way.spoil(fixture)
+    fixture.write()
+    assert way.seen(fixture)
+    assert fixture.holds() == way.holds
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.name)
+def test_no_way_is_seen_in_a_sound_bundle(fixture: LiveFixture, way: Any) -> None:
+    fixture.write()
+    assert not way.seen(fixture)

@@ -140,10 +140,10 @@ def test_burners_burn_until_they_are_told_to_stop_or_their_starter_is_gone(
     try:
         assert (tmp_path / "cgroup.procs").read_text() == str(last)  # a file, so only the last write is there
         (tmp_path / "cgroup.procs").write_text(f"{first}\n{last}\n")
-        wait_until(lambda: burners.at_work() == [first, last], "both at work")
+        wait_until(lambda: burners.running() == [first, last], "both at work")
         assert os.sched_getscheduler(first) == os.SCHED_IDLE
         (tmp_path / "cgroup.procs").write_text(f"{last}\n")
-        wait_until(lambda: burners.at_work() == [last], "only who is there")
+        wait_until(lambda: burners.running() == [last], "only who is there")
     finally:
         burners.end()
     assert [process_state(pid) for pid in (first, last)] == ["", ""]

@@ -19,6 +19,7 @@ from proofs.verdict import Result
 from tests.support.witnesses import genuine
 
 DEPLOYED = Deployed(10.0, 2.0, (0, 0))
+A, B, C = ("a" * 64, "b" * 64, "c" * 64)
 BEFORE: dict[str, dict[str, Any]] = {
     "20-resources.conf": {"nice": 10, "open files": 4096},
     "30-restart.conf": {"after SIGKILL": "restarted"},
@@ -31,7 +32,7 @@ def of(name: str, masked: dict[str, Any] | None = None, **measured: Any) -> Resu
     plain = dict.fromkeys(CHANGES[name], "another")
     found = {"before": BEFORE[name], "masked": plain | (masked or {}), "after": BEFORE[name], "n": 1}
     case = OutOfForce(DEPLOYED, name)
-    return judge(case, genuine(case), found | {"cat_sha256": ["a", "b", "a"]} | measured)
+    return judge(case, genuine(case), found | {"cat_sha256": [A, B, A]} | measured)
 
 
 @pytest.mark.parametrize("name", CHANGES)
@@ -47,8 +48,8 @@ def test_behaviour_that_does_not_hang_on_the_drop_in_fails_at_the_guard(name: st
 @pytest.mark.parametrize(
     "measured",
     [
-        {"cat_sha256": ["a", "b", "c"]},
-        {"cat_sha256": ["a", "a", "a"]},
+        {"cat_sha256": [A, B, C]},
+        {"cat_sha256": [A, A, A]},
         {"after": {"WATCHDOG_USEC": None}},
     ],
 )

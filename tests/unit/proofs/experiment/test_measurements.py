@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
-from proofs.experiment.measurements import BadFigure, Count, Invocation, Row, Seconds, Sha256, decode, encode, key
+from proofs.experiment.measurements import BadFigure, Count, Invocation, Row, Seconds, Sha256, decode, encode
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Measured:
     status: int
     spans: list[Span]
     moments: tuple[Count, float]
-    another_try: str = key("another try")
+    another_try: str = field(metadata={"key": "another try"})
     late_ms: Count | None = None
 
 
