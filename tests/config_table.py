@@ -1,4 +1,4 @@
-"""Writes `docs/config.md` from the settings: `python -m tests.config_table`. A test holds the two equal."""
+"""Writes `docs/config.md` from the settings: `python -m tests.config_table`. A test compares the two."""
 
 import json
 from pathlib import Path
@@ -12,42 +12,45 @@ PAGE = Path(__file__).parents[1] / "docs" / "config.md"
 _HEAD = """# Configuration
 
 `/etc/hybrid-engine/config.toml`. Later wins: defaults < file < environment (`HYBRID_ENGINE__ENGINE__SAMPLE_EVERY=5`)
-< command line. Unknown keys are refused with exit 12. `hybrid-engine config check` validates and prints each value with
-where it came from; `config show` prints the whole as a commented file. Written by `python -m tests.config_table`.
+< command line. Unknown keys are refused with exit 12. `hybrid-engine config check` validates the configuration and
+prints each value and where it comes from; `config show` prints it as a commented TOML file.
 
-| key | default | allowed | SIGHUP | what it is |
+The column SIGHUP says whether a key can be changed while the engine runs: `systemctl reload` applies it. Every other
+key needs a restart. This page is written by `python -m tests.config_table`.
+
+| key | default | allowed | SIGHUP | description |
 |---|---|---|---|---|
 """
 
 _TAIL = """
 ## Keys of the first system
 
-`engine.start_price`, `price_step`, `volume` and `[dashboard]` load as they are. Modes are read in either case, with or
-without the underscore (`mockws`). These have another name, and the refusal says which:
+`engine.start_price`, `price_step`, `volume` and `[dashboard]` load unchanged. Modes are not case-sensitive, and the
+underscore may be left out (`mockws`). These keys have a new name, which the refusal tells:
 
-| there | here |
+| first system | now |
 |---|---|
 """
 
 _SOURCES = """
 ## `ws_sources.toml`
 
-One `[[source]]` table for each exchange: `name`, `url` (ws:// or wss://), `kind` ({kinds}), `priority` (0 to 1000, the
-least is tried first), and if wanted `symbol` or `symbols = [...]` (what its ticks are called here) and `ca_file` (a
-private CA).
+One `[[source]]` table for each exchange. Required keys: `name`, `url` (ws:// or wss://), `kind` ({kinds}) and
+`priority` (0 to 1000; the lowest is tried first). Optional keys: `symbol`, or `symbols = [...]` for several (the names
+of its symbols in the database), and `ca_file` (the certificate of a private CA).
 
-| `kind` | its URL | symbols |
+| `kind` | example of a URL | symbols |
 |---|---|---|
 | `binance` | `wss://stream.binance.com:9443/stream?streams=btcusdt@trade/ethusdt@aggTrade` | the URL names them |
-| `coinbase` | `wss://ws-feed.exchange.coinbase.com` | required, base and quote apart (`BTC/USD`) |
+| `coinbase` | `wss://ws-feed.exchange.coinbase.com` | required, base and quote separate (`BTC/USD`) |
 | `gemini` | `wss://ws.gemini.com` | required |
-| `gemini_v1` | `wss://api.gemini.com/v1/marketdata/btcusd` | the URL names the one there is |
+| `gemini_v1` | `wss://api.gemini.com/v1/marketdata/btcusd` | the URL names the only one |
 | `gemini_v2` | `wss://api.gemini.com/v2/marketdata` | required |
-| `kraken` | `wss://ws.kraken.com/v2` | required, base and quote apart (`BTC/USD`) |
+| `kraken` | `wss://ws.kraken.com/v2` | required, base and quote separate (`BTC/USD`) |
 
-Symbols are written as you like them; each exchange is asked in its own spelling (`BTC/USD` is `btcusd`, `BTC-USD` or
-`BTCUSD` there). Where the URL names a single symbol, it may be called anything (`BTC/USD` for `btcusdt`); where it
-names several, they are called as there (`BTC/USDT`).
+Write symbols as you like; the subscription uses each exchange's own spelling (`btcusd`, `BTC-USD` or `BTCUSD` for
+`BTC/USD`). Where the URL names a single symbol, any name is possible (`BTC/USD` for `btcusdt`); where it names several,
+use the names in the URL (`BTC/USDT`).
 
 ```toml
 [[source]]
@@ -75,7 +78,7 @@ priority = 3
 
 
 def page() -> str:
-    """The page as it must be."""
+    """The page, rendered from the settings."""
     rows = []
     for name, item in KEYS.items():
         meta = item.metadata

@@ -16,7 +16,7 @@ from tests.support.process import Launcher
 
 programs.stop_inheritance_of_ignored_signals()
 
-# Deterministic, and without a deadline: the machine is noisy, and a slow example is no failure.
+# Deterministic, and without a deadline: on a busy machine a slow example is no failure.
 settings.register_profile(
     "project", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow], print_blob=False
 )
@@ -25,7 +25,7 @@ settings.load_profile("project")
 
 @pytest.fixture
 def engine(tmp_path: Path) -> Iterator[Launcher]:
-    """Starts `hybrid-engine` processes with a configuration under tmp_path; none of them outlives the test."""
+    """Starts `hybrid-engine` processes with a configuration under tmp_path, and ends them with the test."""
     launcher = Launcher(tmp_path)
     yield launcher
     launcher.close()
@@ -40,7 +40,7 @@ def _no_program_left() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _no_silent_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A command that is called in here may not end all tests with its own exit code, 0 for one, and without a word."""
+    """A command that a test calls in this process must not end all tests with its own exit code."""
     ours, end = os.getpid(), os._exit
 
     def exit_as_python_does(code: int) -> NoReturn:
@@ -53,6 +53,6 @@ def _no_silent_end(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def _journal_level() -> Iterator[None]:
-    """The journal's threshold is the process's; a test that lowers it must not change the next one."""
+    """The log level belongs to the process: a test that changes it must not affect the next one."""
     yield
     log.set_level("INFO")

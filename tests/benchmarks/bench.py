@@ -35,9 +35,9 @@ PEER_PYTHON = Path(".venv-bench/bin/python")
 
 
 def seconds(action: Callable[[], None]) -> float:
-    began = time.perf_counter()
+    started_at = time.perf_counter()
     action()
-    return time.perf_counter() - began
+    return time.perf_counter() - started_at
 
 
 def bare() -> None:
@@ -85,9 +85,9 @@ def bare_memory_mb() -> float:
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout
         process.stdout.readline()
-        found = memory_mb(process.pid, "VmHWM")
+        result = memory_mb(process.pid, "VmHWM")
         process.kill()
-    return found
+    return result
 
 
 def latencies(rate: Callable[[], float], rounds: int, seconds: float) -> dict[str, Any]:
@@ -100,23 +100,23 @@ def latencies(rate: Callable[[], float], rounds: int, seconds: float) -> dict[st
     void_p99: list[float] = []
 
     def one(number: int) -> dict[str, Any]:
-        asked = rate()
-        found = steady(asked, seconds)
+        target = rate()
+        result = steady(target, seconds)
         after = rate()
-        if not 1 / SAME_PACE <= after / asked <= SAME_PACE:
-            void_p99.append(found["decided_us"]["p99"])
-            told = f"{asked:,.0f} frames/s was asked for, and {after:,.0f} after it: another pace"
-            raise Void(f"{told}; decided p99 {void_p99[-1] / 1000:,.2f} ms")
-        found["floor_us"] = floor(asked, seconds)
+        if not 1 / SAME_PACE <= after / target <= SAME_PACE:
+            void_p99.append(result["decided_us"]["p99"])
+            summary = f"{target:,.0f} frames/s was asked for, and {after:,.0f} after it: another pace"
+            raise Void(f"{summary}; decided p99 {void_p99[-1] / 1000:,.2f} ms")
+        result["floor_us"] = floor(target, seconds)
         names = ("floor_us", "decided_us", "committed_us")
-        told = ", ".join(f"{name[:-3]} {found[name]['p99'] / 1000:,.2f}" for name in names)
-        print(f"  round {number}/{rounds} at {asked:,.0f} frames/s, p99 in ms: {told}", flush=True)
-        return found
+        summary = ", ".join(f"{name[:-3]} {result[name]['p99'] / 1000:,.2f}" for name in names)
+        print(f"  round {number}/{rounds} at {target:,.0f} frames/s, p99 in ms: {summary}", flush=True)
+        return result
 
-    found, void = some(rounds, one, MOST_VOID * rounds)
+    result, void = some(rounds, one, MOST_VOID * rounds)
 
     def of(name: str, figure: str | None = None) -> list[float]:
-        return [run[name] if figure is None else run[name][figure] for run in found]
+        return [run[name] if figure is None else run[name][figure] for run in result]
 
     figures: dict[str, Any] = {
         "rate": statistics.median(of("rate")),
@@ -126,7 +126,7 @@ def latencies(rate: Callable[[], float], rounds: int, seconds: float) -> dict[st
         "seconds": seconds,
     }
     figures |= {name: sum(of(name)) for name in ("sent", "stored", "dropped")}
-    figures["sent : rate"] = min(run["sent_per_second"] / run["rate"] for run in found)
+    figures["sent : rate"] = min(run["sent_per_second"] / run["rate"] for run in result)
     for name in ("floor_us", "decided_us", "committed_us"):
         p99 = of(name, "p99")
         figures[name] = {
@@ -138,16 +138,16 @@ def latencies(rate: Callable[[], float], rounds: int, seconds: float) -> dict[st
 
 
 def machine() -> dict[str, Any]:
-    found: dict[str, Any] = {
+    result: dict[str, Any] = {
         "cpus": os.cpu_count(), "system": platform.platform(), "python": platform.python_version(),
         "sqlite": sqlite3.sqlite_version, "load": os.getloadavg()[0],
         **{name: version(name) for name in ("hybrid-engine", "msgspec", "websocket-client")},
     }  # fmt: skip
     if PEER_PYTHON.exists():
         code = "from importlib.metadata import version; print(version('cryptofeed'))"
-        told = subprocess.run([PEER_PYTHON, "-c", code], capture_output=True, text=True, check=True)
-        found[CRYPTOFEED] = told.stdout.strip()
-    return found
+        summary = subprocess.run([PEER_PYTHON, "-c", code], capture_output=True, text=True, check=True)
+        result[CRYPTOFEED] = summary.stdout.strip()
+    return result
 
 
 def say(what: str, figures: object) -> None:
@@ -166,17 +166,17 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=STEADY_S, help="of each round at a steady rate (%(default)s)")
     parser.add_argument("--out", type=Path, default=Path("bench.json"))
     args = parser.parse_args()
-    found: dict[str, Any] = {"machine": machine()}
-    say("the machine", found["machine"])
-    found["start"] = starts()
-    say("start: exec to READY, seconds", found["start"])
+    result: dict[str, Any] = {"machine": machine()}
+    say("the machine", result["machine"])
+    result["start"] = starts()
+    say("start: exec to READY, seconds", result["start"])
     print("\nthroughput: first frame sent to last commit, each peer in turn", flush=True)
-    found["throughput"] = race(args.frames, args.rounds, PEER_PYTHON if PEER_PYTHON.exists() else None)
-    say("throughput", found["throughput"])
-    found["fan_out"] = {str(n): fan_out(n, args.frames, args.rounds) for n in SOURCES}
-    say("fan-out: sources, frames a second in all", found["fan_out"])
-    found["bare_memory_mb"] = bare_memory_mb()
-    say("the standard library alone, MB", found["bare_memory_mb"])
+    result["throughput"] = race(args.frames, args.rounds, PEER_PYTHON if PEER_PYTHON.exists() else None)
+    say("throughput", result["throughput"])
+    result["fan_out"] = {str(n): fan_out(n, args.frames, args.rounds) for n in SOURCES}
+    say("fan-out: sources, frames a second in all", result["fan_out"])
+    result["bare_memory_mb"] = bare_memory_mb()
+    say("the standard library alone, MB", result["bare_memory_mb"])
 
     def half() -> float:
         # It changes with the machine's mood: floods right before and after each round say what it is.
@@ -189,11 +189,11 @@ def main() -> None:
     ):
         print(f"\nlatency at {what}, {args.seconds:g} s a round", flush=True)
         try:
-            found[name] = latencies(rate, args.rounds, args.seconds)
+            result[name] = latencies(rate, args.rounds, args.seconds)
         except Void as why:
-            found[name] = {"INCONCLUSIVE": f"too many rounds were void; the last: {why}"}
-        say(what, found[name])
-    args.out.write_text(json.dumps(found, indent=2) + "\n")
+            result[name] = {"INCONCLUSIVE": f"too many rounds were void; the last: {why}"}
+        say(what, result[name])
+    args.out.write_text(json.dumps(result, indent=2) + "\n")
     print(f"\nwritten: {args.out}")
 
 

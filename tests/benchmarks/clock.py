@@ -32,9 +32,9 @@ def signal_of(tick: Tick, *rest: Any, **named: Any) -> Signal:
 
 
 def execute(adapter: FillAtLast, signal: Signal, price: float) -> Execution:
-    done = _execute(adapter, signal, price)
+    process = _execute(adapter, signal, price)
     _decided.add((time.monotonic_ns() - _sent_ns.pop(signal.id)) // 1000)
-    return done
+    return process
 
 
 def write(store: Store, batch: Batch, *rest: Any) -> None:
@@ -45,8 +45,8 @@ def write(store: Store, batch: Batch, *rest: Any) -> None:
 
 
 def _tell() -> None:
-    found = {"decided_us": _decided.figures(), "committed_us": _committed.figures()}
-    Path(os.environ["HYBRID_BENCH_TIMES"]).write_text(json.dumps(found))
+    result = {"decided_us": _decided.figures(), "committed_us": _committed.figures()}
+    Path(os.environ["HYBRID_BENCH_TIMES"]).write_text(json.dumps(result))
 
 
 def timed(settings: EngineSettings) -> Periodic:

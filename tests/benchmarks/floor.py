@@ -31,11 +31,11 @@ def floor(rate: float, seconds: float) -> dict[str, int]:
             try:
                 sender.start()
                 sender.sent()
-                told, _ = reader.communicate(timeout=LATE_S)
+                events, _ = reader.communicate(timeout=LATE_S)
             finally:
                 reader.kill()
-    found: dict[str, int] = json.loads(told)
-    return found
+    result: dict[str, int] = json.loads(events)
+    return result
 
 
 def read(port: int, count: int) -> dict[str, Any]:

@@ -35,11 +35,11 @@ ENGINE = [sys.executable, "-m", "hybrid_engine"]
 def grow(path: Path, ticks: int) -> None:
     """`ticks` of a month, a gap for each hundredth, all of a run that ended."""
     store = Store(path)
-    began = now_ms() - 30 * DAY_MS
-    store.begin_run(INFO, began)
+    start = now_ms() - 30 * DAY_MS
+    store.begin_run(INFO, start)
     part = 20_000
     for first in range(1, ticks, part):
-        at_ms = began + 29 * DAY_MS * first // ticks
+        at_ms = start + 29 * DAY_MS * first // ticks
         numbers = range(first // 100, (first + part) // 100)
         gaps = [Gap(n + 1, "sampled_out", "s", "X", at_ms, at_ms, 9) for n in numbers]
         books = AdmissionCounters(received=first, admitted=first)
@@ -57,9 +57,9 @@ def insert_rate(path: Path, ticks: int, clock: Callable[[], float] = time.perf_c
     first, at_ms = store.first_ids[0], now_ms()
     batches = [chains(first + n, BATCH, at_ms, at_ms, EVERY) for n in range(0, WARM_UP_TICKS + ticks, BATCH)]
     _commit(store, batches[: WARM_UP_TICKS // BATCH])
-    began = clock()
+    start = clock()
     _commit(store, batches[WARM_UP_TICKS // BATCH :])
-    took = clock() - began
+    took = clock() - start
     store.end_run(0, now_ms())
     store.close()
     return ticks / took
@@ -80,7 +80,7 @@ def write_config(path: Path) -> Path:
 def start_s(path: Path) -> float:
     """From exec to the line `ready`."""
     config = write_config(path)
-    began = time.perf_counter()
+    start = time.perf_counter()
     process = subprocess.Popen(
         [*ENGINE, "run", "--config", str(config)], stdout=subprocess.PIPE, text=True, env=clean_environment()
     )
@@ -88,7 +88,7 @@ def start_s(path: Path) -> float:
     for line in process.stdout:
         if json.loads(line)["fields"]["message"] == "ready":
             break
-    took = time.perf_counter() - began
+    took = time.perf_counter() - start
     process.terminate()
     process.communicate()
     return took
@@ -97,9 +97,9 @@ def start_s(path: Path) -> float:
 def health_s(path: Path) -> float:
     """The whole command; it says that no engine runs, and that is an answer too."""
     config = write_config(path)
-    began = time.perf_counter()
+    start = time.perf_counter()
     subprocess.run([*ENGINE, "health", "--config", str(config)], stdout=subprocess.DEVNULL, env=clean_environment())
-    return time.perf_counter() - began
+    return time.perf_counter() - start
 
 
 def pairs(ask: Callable[[Path], float], small: Callable[[], Path], large: Path, count: int) -> dict[str, float]:
@@ -109,8 +109,8 @@ def pairs(ask: Callable[[Path], float], small: Callable[[], Path], large: Path, 
     fresh: list[float] = []
     grown: list[float] = []
     for number in range(count):
-        for path, found in [(small(), fresh), (large, grown)][:: 1 if number % 2 else -1]:
-            found.append(ask(path))
+        for path, results in [(small(), fresh), (large, grown)][:: 1 if number % 2 else -1]:
+            results.append(ask(path))
     ratios = sorted(one / other for one, other in zip(grown, fresh, strict=True))
     names = ("fresh", "grown", "ratio", "least_ratio", "greatest_ratio")
     return dict(zip(names, (*map(statistics.median, (fresh, grown, ratios)), ratios[0], ratios[-1]), strict=True))
@@ -120,16 +120,16 @@ def slices_ms(path: Path, count: int) -> dict[str, float]:
     """How long a slice of retention takes on the grown database, milliseconds."""
     store = Store(path)
     store.begin_run(INFO, now_ms())
-    found = []
+    results = []
     for _ in range(count):
-        began = time.perf_counter()
-        gone = store.delete_expired(15.0)
-        found.append((time.perf_counter() - began) * 1000)
-        assert gone.more, "nothing old is left"
+        start = time.perf_counter()
+        deleted = store.delete_expired(15.0)
+        results.append((time.perf_counter() - start) * 1000)
+        assert deleted.more, "nothing old is left"
     store.end_run(0, now_ms())
     store.close()
-    found.sort()
-    return {"median": statistics.median(found), "p99": found[len(found) * 99 // 100], "max": found[-1]}
+    results.sort()
+    return {"median": statistics.median(results), "p99": results[len(results) * 99 // 100], "max": results[-1]}
 
 
 def main() -> None:
@@ -141,28 +141,28 @@ def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="growth-", dir=given.folder) as folder:
         large = Path(folder) / "grown.db"
-        began = time.perf_counter()
+        start = time.perf_counter()
         grow(large, given.ticks)
         os.sync()  # what is still to be written of it is nobody's figure
-        print(f"{given.ticks} ticks, {large.stat().st_size / 1e6:.0f} MB, in {time.perf_counter() - began:.0f} s")
-        made = iter(range(10**6))
+        print(f"{given.ticks} ticks, {large.stat().st_size / 1e6:.0f} MB, in {time.perf_counter() - start:.0f} s")
+        created = iter(range(10**6))
 
         def fresh() -> Path:
-            path = Path(folder) / f"fresh{next(made)}.db"
+            path = Path(folder) / f"fresh{next(created)}.db"
             Store(path).close()
             return path
 
         result: dict[str, object] = {"ticks": given.ticks, "bytes": large.stat().st_size}
-        asked: dict[str, Callable[[Path], float]] = {
+        measurements: dict[str, Callable[[Path], float]] = {
             "insert_ticks_s": lambda path: insert_rate(path, given.insert),
             "insert_ticks_cpu_s": lambda path: insert_rate(path, given.insert, time.process_time),
             "start_s": start_s,
             "health_s": health_s,
         }
-        for name, ask in asked.items():
-            found = pairs(ask, fresh, large, given.pairs)
-            result[name] = found
-            print(f"{name:<18}", "  ".join(f"{key} {value:.4g}" for key, value in found.items()), flush=True)
+        for name, ask in measurements.items():
+            results = pairs(ask, fresh, large, given.pairs)
+            result[name] = results
+            print(f"{name:<18}", "  ".join(f"{key} {value:.4g}" for key, value in results.items()), flush=True)
         result["retention_slice_ms"] = slices_ms(large, min(300, given.ticks // 4000))
         print("retention slice of 1000 ticks, ms:", result["retention_slice_ms"])
         print(json.dumps(result))

@@ -121,17 +121,17 @@ def some(rounds: int, one: Callable[[int], T], most_void: int | None = None) -> 
     A round that is void, for one in which a peer lost a frame, is told and run again.
     """
     most_void = rounds if most_void is None else most_void
-    found: list[T] = []
+    result: list[T] = []
     void = 0
-    while len(found) < rounds:
+    while len(result) < rounds:
         try:
-            found.append(one(len(found) + 1))
+            result.append(one(len(result) + 1))
         except Void as why:
             void += 1
-            print(f"  round {len(found) + 1}/{rounds} void: {why}", flush=True)
+            print(f"  round {len(result) + 1}/{rounds} void: {why}", flush=True)
             if void > most_void:
                 raise
-    return found, void
+    return result, void
 
 
 def spread(rates: list[float]) -> dict[str, float]:
@@ -144,15 +144,15 @@ def race(count: int, rounds: int, cryptofeed: Path | None = None) -> dict[str, A
 
     def one(number: int) -> list[float]:
         rates = {peer: once(peer, count, cryptofeed)["per_second"] for peer in peers[:: 1 if number % 2 else -1]}
-        told = ", ".join(f"{peer} {rates[peer]:,.0f}" for peer in peers)
-        print(f"  round {number}/{rounds} frames/s: {told}", flush=True)
+        events = ", ".join(f"{peer} {rates[peer]:,.0f}" for peer in peers)
+        print(f"  round {number}/{rounds} frames/s: {events}", flush=True)
         return [rates[peer] for peer in peers]
 
-    found, void = some(rounds, one)
+    result, void = some(rounds, one)
     figures: dict[str, Any] = {}
-    for peer, rates in zip(peers, zip(*found, strict=True), strict=True):
+    for peer, rates in zip(peers, zip(*result, strict=True), strict=True):
         figures[peer] = spread(list(rates))
     for at, peer in enumerate(peers[1:], start=1):
-        ratios = [rates[0] / rates[at] for rates in found]
+        ratios = [rates[0] / rates[at] for rates in result]
         figures[f"engine : {peer}"] = {"median": statistics.median(ratios), "least": min(ratios), "most": max(ratios)}
     return {"frames": count, "rounds": rounds, "void": void, "load": os.getloadavg()[0], **figures}

@@ -114,19 +114,19 @@ def paced(lines: list[Line], count: int, rate: float) -> tuple[int, int]:
     """
     first = last = now = time.monotonic_ns()
     interval = 1e9 / rate
-    done = before = 0
-    while done < count:
-        due = max(first + int(done * interval), now + int((done - before) * interval / CATCH_UP))
+    result = before = 0
+    while result < count:
+        due = max(first + int(result * interval), now + int((result - before) * interval / CATCH_UP))
         while (now := time.monotonic_ns()) < due:
             time.sleep((due - now) / 1e9)
-        before = done
+        before = result
         pieces = {line: bytearray() for line in lines}
         time_ms = time.time_ns() // 1_000_000
-        for number in range(done + 1, min(count, done + IN_ONE_GO, 1 + int((now - first) / interval)) + 1):
+        for number in range(result + 1, min(count, result + IN_ONE_GO, 1 + int((now - first) / interval)) + 1):
             last = max(now, last + 1)  # ids never repeat
             line = lines[number % len(lines)]
             pieces[line] += frame(number, last, time_ms, line.symbol)
-            done = number
+            result = number
         for line, piece in pieces.items():
             line.send(piece)
     return first, last

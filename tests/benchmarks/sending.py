@@ -47,8 +47,8 @@ class Sender:
         line = self._process.stdout.readline()
         if not line:
             raise RuntimeError(f"the sender ended with exit code {self._process.wait()}")
-        found: dict[str, int] = json.loads(line)
-        return found
+        result: dict[str, int] = json.loads(line)
+        return result
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

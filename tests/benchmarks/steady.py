@@ -43,15 +43,15 @@ def steady(rate: float, seconds: float) -> dict[str, Any]:
         )  # fmt: skip
         try:
             sender.start()
-            began, began_cpu_s = time.monotonic(), cpu_s(engine.pid)
+            started_at, began_cpu_s = time.monotonic(), cpu_s(engine.pid)
             memory: list[tuple[float, float]] = []
-            while (elapsed := time.monotonic() - began) < seconds:
+            while (elapsed := time.monotonic() - started_at) < seconds:
                 if elapsed >= min(WARM_UP_S, seconds / 2):
                     memory.append((elapsed / 60, memory_mb(engine.pid)))
                 time.sleep(min(1.0, seconds / 10))
             sent = sender.sent()
             _all_received(database, sent["sent"])
-            used_cpu_s, took_s = cpu_s(engine.pid) - began_cpu_s, time.monotonic() - began
+            used_cpu_s, took_s = cpu_s(engine.pid) - began_cpu_s, time.monotonic() - started_at
             peak_mb = memory_mb(engine.pid, "VmHWM")
             engine.send_signal(signal.SIGTERM)
             if (code := engine.wait(30)) != 0:
@@ -62,12 +62,12 @@ def steady(rate: float, seconds: float) -> dict[str, Any]:
         with closing(open_reader(database)) as reader:
             stored = reader.execute("SELECT COUNT(*) FROM ticks").fetchone()[0]
             dropped = reader.execute("SELECT dropped FROM runs").fetchone()[0]
-        found = json.loads(times.read_text())
+        result = json.loads(times.read_text())
     sending_s = (sent["last_ns"] - sent["first_ns"]) / 1e9
     return {
         "rate": rate, "seconds": seconds, "sent": sent["sent"], "stored": stored, "dropped": dropped,
         "sent_per_second": sent["sent"] / sending_s,
-        "decided_us": found["decided_us"], "committed_us": found["committed_us"],
+        "decided_us": result["decided_us"], "committed_us": result["committed_us"],
         "peak_mb": peak_mb, "growth_mb_a_minute": slope(memory), "cpu_share": used_cpu_s / took_s,
     }  # fmt: skip
 

@@ -1,1 +1,1 @@
-"""The exchanges' frames, and what each is. One more exchange is one more module here, named as its kind."""
+"""Tables of each exchange's frames and what they decode to, one module for each kind of exchange."""

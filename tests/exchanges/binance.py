@@ -14,7 +14,7 @@ AGG = (
 )
 FUTURES = f'{{"e":"aggTrade","E":{T + 5},"s":"BTCUSDT","a":77,"p":"1.5","q":"2","f":100,"l":105,"T":{T},"m":false}}'
 PRINT = MarketTrade("BTCUSDT", 43210.01, 0.0015, 5012345678, T)
-AGG_PRINT = MarketTrade("BTCUSDT", 1.5, 2.0, 77, T)  # its own number, not those of the trades in it
+AGG_PRINT = MarketTrade("BTCUSDT", 1.5, 2.0, 77, T)  # its own id, not those of its trades
 MARK = Mark("BTCUSDT", 5012345678, 5012345678, True)
 AGG_MARK = Mark("BTCUSDT", 100, 105, True)
 
@@ -36,19 +36,19 @@ TABLE = Table(
         (f'{{"stream":"btcusdt@trade","data":{TRADE}}}', PRINT, [MARK]),
         (f'{{"stream":"btcusdt@aggTrade","data":{AGG}}}', AGG_PRINT, [AGG_MARK]),
         (FUTURES, AGG_PRINT, [Mark("BTCUSDT", 77, 77, True)]),
-        (agg(T=T * 1000 + 999), AGG_PRINT, [AGG_MARK]),  # asked for in microseconds
-        (agg(f=-1, l=-1), AGG_PRINT, []),  # odd numbers tell of no hole, and the trade is none the worse for it
+        (agg(T=T * 1000 + 999), AGG_PRINT, [AGG_MARK]),  # a stream with times in microseconds
+        (agg(f=-1, l=-1), AGG_PRINT, []),  # invalid sequence numbers give no mark, and the trade is good all the same
         (agg(f=105, l=100), AGG_PRINT, []),
         (agg(f="100"), AGG_PRINT, []),
         (f" \n{TRADE}\r\n", PRINT, [MARK]),
     ],
     price="p",
     size="q",
-    told=[
+    without_trades=[
         ({"e": "serverShutdown", "E": T}, SHUTDOWN),
         ({"stream": "btcusdt@trade", "data": {"e": "serverShutdown", "E": T}}, SHUTDOWN),
     ],
-    nothing=[
+    ignored=[
         {"e": "depthUpdate", "s": "X"},
         {"u": 1, "s": "BTCUSDT", "b": "1", "B": "1", "a": "1", "A": "1"},  # bookTicker has no `e`
         {"result": None, "id": 1},
@@ -56,7 +56,7 @@ TABLE = Table(
         {"stream": "x", "data": {"stream": "x@trade", "data": 1}},
         {"e": ["trade"]},
     ],
-    broken=[
+    undecodable=[
         (trade(T=0), "T: not a time"),
         (trade(T="soon"), "T: not a time"),
         (trade(T=2**63), "T: not a time"),
@@ -67,7 +67,7 @@ TABLE = Table(
         (trade(s=7), "s: not a symbol"),
         (trade(s="x" * 65), "s: not a symbol"),
         (trade(s="BTC\nUSD"), "s: not a symbol"),
-        (trade(s="\ud800"), "s: not a symbol"),  # half a surrogate pair: no database takes it
+        (trade(s="\ud800"), "s: not a symbol"),  # half a surrogate pair: no database stores it
         ({"stream": "btcusdt@trade", "data": None}, "data: not an object"),
     ],
     recorded={

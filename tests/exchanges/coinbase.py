@@ -33,8 +33,8 @@ TABLE = Table(
     ],
     price="price",
     size="size",
-    told=[
-        # History: not a trade, but the next one has a number.
+    without_trades=[
+        # History: no trade, but the number of the next one is known.
         ({**MATCH, "type": "last_match"}, only(Mark("SKL-BTC", 280233, 280232, True))),
         (HEARTBEAT, only(Mark("BTC-USD", 21, 20, True))),
         (
@@ -43,8 +43,8 @@ TABLE = Table(
         ),
         ({"type": "error"}, Decoded([], [], refusal="the exchange refused")),
     ],
-    nothing=[
-        {**HEARTBEAT, "last_trade_id": 0},  # what those hear who are not logged in
+    ignored=[
+        {**HEARTBEAT, "last_trade_id": 0},  # what a client gets that is not logged in
         {**HEARTBEAT, "last_trade_id": "20"},
         {**HEARTBEAT, "product_id": None},
         {"type": "subscriptions", "channels": []},
@@ -52,13 +52,13 @@ TABLE = Table(
         {"type": "l2update", "product_id": "BTC-USD", "changes": []},
         {"type": "something_new"},
     ],
-    broken=[
+    undecodable=[
         ({**MATCH, "time": 1618677817089}, "time: not a time"),
         ({**MATCH, "time": "2021-04-17"}, "time: not a time"),
         ({**MATCH, "trade_id": "280232"}, "trade_id: not a trade id"),
         ({**MATCH, "product_id": []}, "product_id: not a symbol"),
     ],
-    subscribed=[
+    subscription=[
         {"type": "subscribe", "product_ids": ["BTC-USD", "ETH-USD"], "channels": ["matches", "heartbeat"]},
     ],
     recorded={

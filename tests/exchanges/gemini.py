@@ -12,14 +12,14 @@ TABLE = Table(
     trades=[(json.dumps(TRADE), PRINT, [])],
     price="p",
     size="q",
-    told=[
+    without_trades=[
         (
             {"id": "trades", "status": 400, "error": {"code": -1121, "msg": "Invalid symbol."}},
             Decoded([], [], refusal="the exchange refused: 400: {'code': -1121, 'msg': 'Invalid symbol.'}"),
         ),
         ({"id": "trades"}, Decoded([], [], refusal="the exchange refused")),
     ],
-    nothing=[
+    ignored=[
         {"id": "trades", "status": 200},
         {"id": "somebody else's", "status": 400},
         {"u": 1, "E": T, "s": "btcusd", "b": "1", "B": "1", "a": "1", "A": "1"},
@@ -28,11 +28,11 @@ TABLE = Table(
         {"status": 200},
         {},
     ],
-    broken=[
+    undecodable=[
         ({**TRADE, "E": "now"}, "E: not a time"),
         ({"t": 5}, "p: missing"),
         ({"p": "5"}, "q: missing"),
         ({**TRADE, "t": 1.5}, "t: not a trade id"),
     ],
-    subscribed=[{"id": "trades", "method": "subscribe", "params": ["btcusd@trade", "ethusd@trade"]}],
+    subscription=[{"id": "trades", "method": "subscribe", "params": ["btcusd@trade", "ethusd@trade"]}],
 )

@@ -8,7 +8,7 @@ T = 1_700_000_000_123
 TRADE = {"type": "trade", "tid": 5335307668, "price": "3788.11", "amount": "0.00207", "makerSide": "bid"}
 CHANGE = {"type": "change", "side": "ask", "price": "3788.12", "remaining": "1", "delta": "-1", "reason": "trade"}
 PRINT = MarketTrade("", 3788.11, 0.00207, 5335307668, T)
-MARK = Mark("", 3, 3, False)  # of the socket, not of a symbol, and it starts anew with the next one
+MARK = Mark("", 3, 3, False)  # numbers the frames of a connection, and restarts with the next one
 
 
 def update(*events: object, **more: object) -> str:
@@ -23,7 +23,7 @@ TABLE = Table(
     ],
     price="price",
     size="amount",
-    told=[
+    without_trades=[
         (
             {"type": "heartbeat", "timestampms": T, "sequence": 0, "socket_sequence": 0},
             Decoded([], [], [Mark("", 0, 0, False)]),
@@ -31,7 +31,7 @@ TABLE = Table(
         (update(CHANGE), Decoded([], [], [MARK])),
         (update(), Decoded([], [], [MARK])),
         (update({"type": "block_trade", "price": "1", "amount": "1"}), Decoded([], [], [MARK])),
-        # good trades and bad ones in one message, in order
+        # good and undecodable trades in one message, in order
         (
             update({**TRADE, "tid": 1}, {**TRADE, "price": ""}, 7, CHANGE, {**TRADE, "tid": 2}),
             Decoded(
@@ -41,10 +41,10 @@ TABLE = Table(
             ),
         ),
     ],
-    nothing=[
-        {"type": "update", "events": [{"type": "auction_open"}]},  # no time, and nothing that needs one
+    ignored=[
+        {"type": "update", "events": [{"type": "auction_open"}]},  # without a time, which nothing here needs
     ],
-    broken=[
+    undecodable=[
         ({"type": "update", "timestampms": T, "events": {}}, "events: not a list"),
         ({"type": "update", "timestampms": None, "events": [TRADE]}, "timestampms: not a time"),
         (update({**TRADE, "tid": "x"}), "tid: not a trade id"),

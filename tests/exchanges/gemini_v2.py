@@ -26,15 +26,18 @@ TABLE = Table(
     ],
     price="price",
     size="quantity",
-    nothing=[
+    ignored=[
         {"type": "heartbeat", "timestamp": T},
         {"type": "l2_updates", "symbol": "BTCUSD", "changes": [], "trades": [TRADE, TRADE]},  # history
         {"type": "candles_1m_updates"},
         {"type": "something_new"},
         {"type": ["trade"]},
     ],
-    broken=[({**TRADE, "timestamp": None}, "timestamp: not a time"), ({**TRADE, "symbol": 5}, "symbol: not a symbol")],
-    subscribed=[{"type": "subscribe", "subscriptions": [{"name": "l2", "symbols": ["BTCUSD", "ETHUSD"]}]}],
+    undecodable=[
+        ({**TRADE, "timestamp": None}, "timestamp: not a time"),
+        ({**TRADE, "symbol": 5}, "symbol: not a symbol"),
+    ],
+    subscription=[{"type": "subscribe", "subscriptions": [{"name": "l2", "symbols": ["BTCUSD", "ETHUSD"]}]}],
     recorded={
         "gemini_v2.jsonl": {
             "ANKRUSD": (3, 0.07946, 45465818387, 0.07997, 45465887998),

@@ -2,7 +2,7 @@ from hybrid_engine.domain.events import MarketTrade
 from hybrid_engine.exchanges import Decoded, Mark
 from tests.exchanges.table import Table
 
-# As text: the numbers are the exchange's own.
+# As text, with the numbers as the exchange writes them.
 ONE = (
     '{"symbol":"MATIC/USD","side":"sell","price":0.5117,"qty":40.0,"ord_type":"market","trade_id":4665906,'
     '"timestamp":"2023-09-25T07:49:37.708706Z"}'
@@ -28,8 +28,8 @@ TABLE = Table(
     trades=[(update(ONE), PRINT, [MARK])],
     price="price",
     size="qty",
-    told=[
-        # Several in a message come in any order; the marks are in theirs.
+    without_trades=[
+        # Trades of one message in any order; the marks are sorted.
         (
             update(ONE, TWO),
             Decoded(
@@ -38,7 +38,7 @@ TABLE = Table(
                 [Mark("MATIC/USD", 4665905, 4665905, True), MARK],
             ),
         ),
-        # History: no trades, but the next has a number.
+        # History: no trades, but the number of the next one is known.
         (
             update(ONE, TWO, kind="snapshot"),
             Decoded([], [], [Mark("MATIC/USD", 4665907, 4665906, True)]),
@@ -48,7 +48,7 @@ TABLE = Table(
             Decoded([], [], refusal="the exchange refused: X/Y: Currency pair not supported X/Y"),
         ),
     ],
-    nothing=[
+    ignored=[
         {"channel": "heartbeat"},
         {"channel": "status", "type": "update", "data": [{"system": "online"}]},
         {"method": "subscribe", "result": {"channel": "trade", "symbol": "MATIC/USD"}, "success": True},
@@ -58,7 +58,7 @@ TABLE = Table(
         {"channel": "trade", "type": "snapshot", "data": None},
         {"channel": "ticker", "type": "update", "data": [{"symbol": "MATIC/USD"}]},
     ],
-    broken=[
+    undecodable=[
         ({"channel": "trade", "type": "update", "data": {}}, "data: not a list"),
         ({"channel": "trade", "type": "update", "data": [7]}, "data: not objects"),
         (changed("timestamp", '"yesterday"'), "timestamp: not a time"),
@@ -67,7 +67,7 @@ TABLE = Table(
         (changed("price", "1e400"), "price: not a positive number"),
         (changed("price", "-0.5"), "price: not a positive number"),
     ],
-    subscribed=[
+    subscription=[
         {
             "method": "subscribe",
             "params": {"channel": "trade", "symbol": ["BTC/USD", "ETH/USD"], "snapshot": True},

@@ -1,4 +1,4 @@
-"""What a module of this package tells: TABLE."""
+"""The type of the tables of frames in this package, each named TABLE."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from hybrid_engine.exchanges import EXCHANGES, Decoded, Mark
 
 @dataclass(frozen=True)
 class Table:
-    """Frames of one exchange; texts as they are sent, or objects where only the content matters.
+    """Frames of one exchange: texts as they are sent, or objects where only the content matters.
 
-    `trades`: with the print and the marks of each, one trade a frame. `told`: no trade, but something. `nothing`: what
-    costs nothing. `broken`: claims to be one trade and is none, with the start of what is said of it; the marks of
-    those do not matter. `price` and `size`: their fields in the first trade. `subscribed`: what is sent for the symbols
-    BTC/USD and ETH/USD. `recorded`: for each file of tests/data/frames its trades by symbol, as (count, first price,
-    first id, last price, last id).
+    `trades`: frames with one trade each, the trade and its marks. `without_trades`: frames that decode to other things.
+    `ignored`: frames that decode to nothing. `undecodable`: frames that claim to be a trade, with the start of the
+    rejection. `price` and `size`: the names of these fields in the first trade. `subscription`: the messages for the
+    symbols BTC/USD and ETH/USD. `recorded`: for each file of tests/data/frames its trades by symbol, as (count, first
+    price, first id, last price, last id).
     """
 
     trades: Sequence[tuple[str, MarketTrade, Sequence[Mark]]]
     price: str
     size: str
-    told: Sequence[tuple[Any, Decoded]] = ()
-    nothing: Sequence[Any] = ()
-    broken: Sequence[tuple[Any, str]] = ()
-    subscribed: Sequence[Any] = ()
+    without_trades: Sequence[tuple[Any, Decoded]] = ()
+    ignored: Sequence[Any] = ()
+    undecodable: Sequence[tuple[Any, str]] = ()
+    subscription: Sequence[Any] = ()
     recorded: Mapping[str, Mapping[str, tuple[int, float, int, float, int]]] = field(default_factory=dict)
 
 
@@ -42,7 +42,7 @@ def text(frame: Any) -> bytes:
 
 
 def put(frame: Any, name: str, value: Any) -> int:
-    """Set every field `name`, however deep, to `value`. Returns how many there are."""
+    """Set every field `name`, at any depth, to `value`. Returns how many there are."""
     count = 0
     for key, inner in list(frame.items() if isinstance(frame, dict) else enumerate(frame)):
         if key == name:

@@ -1,1 +1,1 @@
-"""Coverage-guided runs, by hand: atheris is no dependency of the project."""
+"""Coverage-guided fuzzing, run by hand: atheris is not a dependency of the project."""

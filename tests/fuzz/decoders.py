@@ -3,8 +3,8 @@
     python -m venv /tmp/fuzz && /tmp/fuzz/bin/pip install atheris msgspec==0.22.0 websocket-client==1.9.2
     PYTHONPATH=. /tmp/fuzz/bin/python -m tests.fuzz.decoders /tmp/fuzz/corpus -max_total_time=300
 
-It starts from the frames of tests/exchanges. What it finds is left as crash-* in the current folder: it belongs among
-the examples of tests/property/test_decoder.py, and into the table of its exchange.
+It starts from the frames of tests/exchanges. A failing input is written to crash-* in the current folder; add it to
+the examples of tests/property/test_decoder.py and to the table of its exchange.
 """
 
 import json
@@ -22,23 +22,23 @@ from tests.support.decoded import check
 
 def one_input(payload: bytes) -> None:
     for exchange in EXCHANGES.values():
-        found = check(decode(exchange, payload))
+        result = check(decode(exchange, payload))
         run = exchange.decode_run([payload])
         if run is not None:
-            assert [(list(one.trades), list(one.marks)) for one in run] == [(list(found.trades), list(found.marks))]
-            assert not found.rejections
+            assert [(list(one.trades), list(one.marks)) for one in run] == [(list(result.trades), list(result.marks))]
+            assert not result.rejections
 
 
 def seeds() -> list[bytes]:
-    found = []
+    result = []
     for table in TABLES.values():
-        rows = [*table.trades, *table.told, *table.broken]
-        found += [text(row[0]) for row in rows] + [text(frame) for frame in table.nothing]
-    return found
+        rows = [*table.trades, *table.without_trades, *table.undecodable]
+        result += [text(row[0]) for row in rows] + [text(frame) for frame in table.ignored]
+    return result
 
 
 def words() -> str:
-    """libFuzzer's dictionary: the keys and texts that the frames are made of."""
+    """libFuzzer's dictionary: the keys and texts that occur in frames."""
     names: set[str] = set()
 
     def walk(part: object) -> None:

@@ -1,4 +1,4 @@
-"""The books in every HEARTBEAT line, while everything that can press on the house does."""
+"""The accounting balances in every HEARTBEAT line, under load, locks, reloads and reconnects."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def check(fields: dict[str, Any]) -> None:
     assert fields["bp_drops_tick"] == fields["dropped"], fields
     assert fields["ticks_stored"] <= fields["admitted"], fields
     assert fields["signals_stored"] <= fields["signal_count"] <= fields["orders"] + CHANNEL, fields
-    # The parts are counted by their stages, each at its own moment; the books are one moment's.
+    # Each stage counts at its own moment; the terms of the accounting are of one moment.
     assert min(fields[term] for term in TERMS) >= 0, fields
 
 
@@ -54,7 +54,7 @@ def test_every_heartbeat_balances_under_load(engine: Launcher) -> None:
             process.wait("reloaded", lambda f, n=every: f["sample_every"] == n)  # type: ignore[misc]
         exchange.command("close")
         process.heartbeat(lambda f: f["source_failures"] > 0 and f["source"] == "mock")
-        process.heartbeat(lambda f: len(process.messages("HEARTBEAT")) > 15)  # on a fast machine all that was quick
+        process.heartbeat(lambda f: len(process.messages("HEARTBEAT")) > 15)  # on a fast machine it was quick
         assert process.stop() == 0
     beats = [*process.messages("HEARTBEAT"), process.final()]
     for fields in beats:
@@ -62,16 +62,16 @@ def test_every_heartbeat_balances_under_load(engine: Launcher) -> None:
     assert len(beats) > 15
     received = [fields["received"] for fields in beats]
     assert received == sorted(received)
-    for term in TERMS:  # each was met
+    for term in TERMS:  # each term occurred
         assert any(fields[term] for fields in beats), term
-    # Empty at one moment, full at another; what is between them is met too seldom to be asked for.
+    # The channel was empty at one moment and full at another; values between them are too rare to require.
     assert {0, small["tick"]} <= {fields["waiting"] for fields in beats}
     run = check_finished(engine.db)
     assert {term: run[term] for term in TERMS} == {term: beats[-1][term] for term in TERMS}
 
 
 def lock_out(engine: Launcher, process: EngineProcess) -> None:
-    """Somebody holds the database until the house has filled and lost some."""
+    """Lock the database until the tick buffer is full and ticks were dropped."""
     dropped = process.heartbeat()["dropped"]
     with closing(sqlite3.connect(engine.db, isolation_level=None, timeout=10)) as con:
         con.execute("BEGIN IMMEDIATE")

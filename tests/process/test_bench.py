@@ -1,4 +1,4 @@
-"""The benchmark measures what it says: every frame stored, each peer in each round. Nobody judges its figures."""
+"""The benchmark's own checks: every frame is stored, and each peer runs in each round. No figure is judged."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from tests.benchmarks.usage import slope
 
 @pytest.fixture(autouse=True)
 def no_drops(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine that is busy with other tests may keep a stage waiting for longer than a benchmark's may."""
+    """On a machine that is busy with other tests, a stage may wait for longer than in a benchmark."""
     monkeypatch.setenv("HYBRID_ENGINE__ENGINE__ADMIT_WAIT_MS", "1000")
 
 
 def test_round_of_each_peer_reports_its_figures() -> None:
-    found = race.race(count=1000, rounds=1)
-    assert (found["frames"], found["rounds"]) == (1000, 1)
+    result = race.race(count=1000, rounds=1)
+    assert (result["frames"], result["rounds"]) == (1000, 1)
     for peer in (race.ENGINE, race.BARE):
-        assert 0 < found[peer]["least"] <= found[peer]["median_per_second"] <= found[peer]["most"]
-    assert found[f"{race.ENGINE} : {race.BARE}"]["median"] > 0
+        assert 0 < result[peer]["least"] <= result[peer]["median_per_second"] <= result[peer]["most"]
+    assert result[f"{race.ENGINE} : {race.BARE}"]["median"] > 0
 
 
 def test_round_with_a_lost_frame_is_void(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,15 +34,15 @@ def test_round_with_a_lost_frame_is_void(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_steady_rate_reports_latencies_and_stores_every_frame() -> None:
-    found = steady(rate=500, seconds=2)
-    assert (found["sent"], found["stored"], found["dropped"]) == (1000, 1000, 0)
+    result = steady(rate=500, seconds=2)
+    assert (result["sent"], result["stored"], result["dropped"]) == (1000, 1000, 0)
     for name, count in (("decided_us", 100), ("committed_us", 10)):
-        times = found[name]
+        times = result[name]
         assert times["n"] >= count
         assert 0 < times["p50"] <= times["p99"] <= times["max"]
-    assert found["decided_us"]["n"] == 100  # an order for each tenth tick
-    assert 10 < found["peak_mb"] < 500
-    assert found["cpu_share"] > 0
+    assert result["decided_us"]["n"] == 100  # an order for each tenth tick
+    assert 10 < result["peak_mb"] < 500
+    assert result["cpu_share"] > 0
 
 
 def test_fan_out_stores_every_source() -> None:
@@ -71,6 +71,6 @@ def test_sample_stays_small() -> None:
     assert figures["p99"] == pytest.approx(99 * MOST, rel=0.01)
 
 
-def test_slope() -> None:
+def test_slope_of_growth() -> None:
     assert slope([(0, 5.0), (1, 7.0), (2, 9.0)]) == pytest.approx(2.0)
     assert slope([(3, 1.0)]) == 0

@@ -1,4 +1,4 @@
-"""`hybrid-engine capture`: what comes is recorded as it came, whatever ends it, and can be played."""
+"""`hybrid-engine capture` records frames as they arrive, keeps them however it ends, and they can be replayed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.process import COMMAND, Launcher, clean_environment, wait_unt
 
 
 def recorded(path: Path) -> list[dict[str, Any]]:
-    """The lines; each must be whole, and the times must not go back."""
+    """The lines of the file. Each must be complete, and the times must not decrease."""
     text = path.read_text()
     assert text.endswith("\n")
     lines = [json.loads(line) for line in text.splitlines()]
@@ -37,7 +37,7 @@ def ids(path: Path) -> list[int]:
 
 
 class Recording:
-    """`hybrid-engine capture` of a source called `one`, in a process of its own."""
+    """`hybrid-engine capture` of a source named `one`, as a process."""
 
     def __init__(self, engine: Launcher, url: str, *more: str, preexec: Callable[[], None] | None = None) -> None:
         engine.write_sources({"name": "one", "url": url, "kind": "coinbase"})
@@ -53,9 +53,9 @@ class Recording:
         )
 
     def end(self) -> tuple[int, str]:
-        """The exit code and what was said last."""
-        _, said = self.process.communicate(timeout=30)
-        return self.process.returncode, said.splitlines()[-1]
+        """The exit code and the last line of output."""
+        _, message = self.process.communicate(timeout=30)
+        return self.process.returncode, message.splitlines()[-1]
 
 
 def test_capture_plays_back_trade_by_trade(engine: Launcher) -> None:
@@ -63,12 +63,12 @@ def test_capture_plays_back_trade_by_trade(engine: Launcher) -> None:
         recording = Recording(engine, exchange.url("coinbase"))
         exchange.wait(complete=1)
         out = recording.out
-        # It is being written: the file may be empty still, its last line half there.
+        # The file is being written: it may be empty, or its last line incomplete.
         wait_until(lambda: out.exists() and '"trade_id\\":300,' in out.read_text(), "the last trade")
         recording.process.send_signal(signal.SIGINT)
-        code, said = recording.end()
+        code, message = recording.end()
     assert code == 0
-    assert "300 trades, 0 undecodable" in said
+    assert "300 trades, 0 undecodable" in message
     assert ids(recording.out) == list(range(1, 301))
     matches = [json.loads(line["frame"]) for line in recorded(recording.out)]
     prices = [(float(m["price"]), float(m["size"])) for m in matches if m["type"] == "match"]
@@ -85,29 +85,29 @@ def test_capture_plays_back_trade_by_trade(engine: Launcher) -> None:
 def test_capture_of_failing_source_exits_10_and_keeps_frames(engine: Launcher) -> None:
     with MockExchange(rate=0, close_after=50) as exchange:
         recording = Recording(engine, exchange.url("coinbase"))
-        code, said = recording.end()
+        code, message = recording.end()
     assert code == 10
-    assert said.startswith("hybrid-engine: source one: closed by the exchange (code 1001); the ")
+    assert message.startswith("hybrid-engine: source one: closed by the exchange (code 1001); the ")
     assert ids(recording.out) == list(range(1, 51))
 
 
 @pytest.mark.parametrize(
-    ("command", "said"), [("http", "answered HTTP 451"), ("silent", "dead: nothing came for 1 s, no pong either")]
+    ("command", "message"), [("http", "answered HTTP 451"), ("silent", "dead: nothing came for 1 s, no pong either")]
 )
-def test_capture_of_unusable_source_leaves_no_file(engine: Launcher, command: str, said: str) -> None:
+def test_capture_of_unusable_source_leaves_no_file(engine: Launcher, command: str, message: str) -> None:
     with MockExchange() as exchange:
         exchange.command(command, **({"status": 451} if command == "http" else {"scope": "next"}))
         recording = Recording(engine, exchange.url("coinbase"))
-        assert recording.end() == (10, f"hybrid-engine: source one: {said}")
+        assert recording.end() == (10, f"hybrid-engine: source one: {message}")
     assert not recording.out.exists()
 
 
 def test_refused_subscription_fails_the_source(engine: Launcher) -> None:
     refusal = '{"type":"error","message":"Failed to subscribe","reason":"BTC-USD is not a valid product"}'
-    asked: list[object] = []
+    requests: list[object] = []
 
     def refuse(connection: ServerConnection) -> None:
-        asked.append(json.loads(connection.recv()))
+        requests.append(json.loads(connection.recv()))
         connection.send(refusal)
         for _ in connection:
             pass
@@ -115,11 +115,11 @@ def test_refused_subscription_fails_the_source(engine: Launcher) -> None:
     with serve(refuse, "127.0.0.1", 0) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         recording = Recording(engine, f"ws://127.0.0.1:{server.socket.getsockname()[1]}/")
-        code, said = recording.end()
+        code, message = recording.end()
         server.shutdown()
-    assert asked == [{"type": "subscribe", "product_ids": ["BTC-USD"], "channels": ["matches", "heartbeat"]}]
+    assert requests == [{"type": "subscribe", "product_ids": ["BTC-USD"], "channels": ["matches", "heartbeat"]}]
     assert (code, [line["frame"] for line in recorded(recording.out)]) == (10, [refusal])
-    assert "the exchange refused: Failed to subscribe: BTC-USD is not a valid product" in said
+    assert "the exchange refused: Failed to subscribe: BTC-USD is not a valid product" in message
 
 
 def test_capture_on_full_disk_exits_14_with_whole_lines(engine: Launcher) -> None:
@@ -128,10 +128,10 @@ def test_capture_on_full_disk_exits_14_with_whole_lines(engine: Launcher) -> Non
 
     with MockExchange(rate=0, noise=0) as exchange:
         recording = Recording(engine, exchange.url("coinbase"), preexec=limit)
-        code, said = recording.end()
+        code, message = recording.end()
     assert code == 14
-    assert said.endswith("out.jsonl: cannot be written: File too large")
-    # As many as fit, however much came at once.
+    assert message.endswith("out.jsonl: cannot be written: File too large")
+    # As many lines as fit, however many frames arrived at once.
     assert 20_011 - 600 < recording.out.stat().st_size <= 20_011
     assert ids(recording.out) == list(range(1, len(ids(recording.out)) + 1))
 
@@ -142,13 +142,13 @@ def test_capture_keeps_time_and_overwrites_nothing(engine: Launcher) -> None:
         assert recording.end()[0] == 0
         before = recording.out.read_bytes()
         again = Recording(engine, exchange.url("coinbase"))
-        code, said = again.end()
+        code, message = again.end()
     assert (code, recording.out.read_bytes()) == (12, before)
-    assert said == f"hybrid-engine: command line: --out {recording.out}: is there already, and is not overwritten"
+    assert message == f"hybrid-engine: command line: --out {recording.out}: is there already, and is not overwritten"
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "message"),
     [
         ({"--source": "two"}, '--source "two": there is no such source; there are: one'),
         ({"--seconds": "nan"}, "--seconds nan: must be a number above 0, at most 2592000"),
@@ -160,19 +160,21 @@ def test_capture_keeps_time_and_overwrites_nothing(engine: Launcher) -> None:
         ({"--config": "none.toml"}, "none.toml: "),
     ],
 )
-def test_capture_usage_error_exits_12(engine: Launcher, changed: dict[str, str | None], said: str) -> None:
+def test_capture_usage_error_exits_12(engine: Launcher, changed: dict[str, str | None], message: str) -> None:
     engine.write_sources({"name": "one", "url": "ws://127.0.0.1:1/", "kind": "coinbase"})
     config = engine.write_config({})
     given = {"--config": str(config), "--source": "one", "--seconds": "1", "--out": "x.jsonl", **changed}
-    done = engine.command("capture", *[text for pair in given.items() if pair[1] is not None for text in pair if text])
-    assert (done.returncode, done.stdout) == (12, "")
-    assert len(done.stderr.splitlines()) == 1
-    assert said in done.stderr
+    result = engine.command(
+        "capture", *[text for pair in given.items() if pair[1] is not None for text in pair if text]
+    )
+    assert (result.returncode, result.stdout) == (12, "")
+    assert len(result.stderr.splitlines()) == 1
+    assert message in result.stderr
     assert not (engine.folder / "x.jsonl").exists()
 
 
 def test_capture_without_sources_exits_12(engine: Launcher) -> None:
     config = engine.write_config({})
-    done = engine.command("capture", "--config", str(config), "--source", "one", "--seconds", "1", "--out", "x")
-    assert done.returncode == 12
-    assert "ws_sources.toml: there is no such file; capture finds its sources there" in done.stderr
+    result = engine.command("capture", "--config", str(config), "--source", "one", "--seconds", "1", "--out", "x")
+    assert result.returncode == 12
+    assert "ws_sources.toml: there is no such file; capture finds its sources there" in result.stderr

@@ -1,4 +1,4 @@
-"""The other commands, and every kind of mistake that is 12."""
+"""The commands beside `run`, and every kind of mistake that ends with exit code 12."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.process import COMMAND, Launcher, clean_environment
 
 @pytest.mark.holds("G5")
 @pytest.mark.parametrize(
-    ("args", "said"),
+    ("args", "message"),
     [
         ([], "required"),
         (["fly"], "invalid choice"),
@@ -42,16 +42,16 @@ from tests.support.process import COMMAND, Launcher, clean_environment
         (["health", "--mode", "PAPER"], "unrecognized arguments"),
     ],
 )
-def test_usage_error_exits_12_with_one_line(engine: Launcher, args: list[str], said: str) -> None:
-    done = engine.command(*args)
-    assert done.returncode == 12
-    assert said in done.stderr
-    assert done.stderr.count("\n") == 1
-    assert done.stdout == ""
+def test_usage_error_exits_12_with_one_line(engine: Launcher, args: list[str], message: str) -> None:
+    completed = engine.command(*args)
+    assert completed.returncode == 12
+    assert message in completed.stderr
+    assert completed.stderr.count("\n") == 1
+    assert completed.stdout == ""
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("[engine\n", "is not valid TOML"),
         ("[engine]\nsample_evry = 5\n", "engine.sample_evry: unknown key; did you mean engine.sample_every?"),
@@ -60,27 +60,27 @@ def test_usage_error_exits_12_with_one_line(engine: Launcher, args: list[str], s
         ("[channels]\ntick_channel_size = 1\n", "channels.tick_channel_size: this key is now called channels.tick"),
     ],
 )
-def test_run_logs_why_it_exits_12_and_touches_nothing(engine: Launcher, text: str, said: str) -> None:
+def test_run_logs_why_it_exits_12_and_touches_nothing(engine: Launcher, text: str, message: str) -> None:
     config = engine.folder / "bad.toml"
     config.write_text(text)
-    done = engine.command("run", "--config", str(config), "--db", str(engine.db))
-    assert done.returncode == 12
-    (line,) = [json.loads(text) for text in done.stdout.splitlines()]
+    completed = engine.command("run", "--config", str(config), "--db", str(engine.db))
+    assert completed.returncode == 12
+    (line,) = [json.loads(text) for text in completed.stdout.splitlines()]
     assert (line["level"], line["fields"]["exit_code"], line["fields"]["exit_name"]) == ("ERROR", 12, "CONFIG")
     assert line["fields"]["message"].startswith(f"{config}: ")
-    assert said in line["fields"]["message"]
-    assert done.stderr == ""
+    assert message in line["fields"]["message"]
+    assert completed.stderr == ""
     assert not engine.db.exists()
 
 
 def test_config_check_prints_every_value_with_its_origin(engine: Launcher) -> None:
     config = engine.write_config({"mode": "paper", "engine": {"sample_every": 3, "batch_rows": 50}})
-    done = engine.command(
+    completed = engine.command(
         *("config", "check", "--config", str(config), "--sample-every", "7"),
         env={"HYBRID_ENGINE__ENGINE__SAMPLE_EVERY": "5", "HYBRID_ENGINE__ENGINE__SEED": "9"},
     )
-    assert (done.returncode, done.stderr) == (0, "")
-    lines = {line.partition(" = ")[0].strip(): line for line in done.stdout.splitlines()}
+    assert (completed.returncode, completed.stderr) == (0, "")
+    lines = {line.partition(" = ")[0].strip(): line for line in completed.stdout.splitlines()}
     assert set(KEYS) <= set(lines)
     for key, value, origin in (
         ("mode", '"PAPER"', str(config)),
@@ -91,23 +91,23 @@ def test_config_check_prints_every_value_with_its_origin(engine: Launcher) -> No
     ):
         assert lines[key].split(" = ")[1].split(" #")[0].strip() == value
         assert lines[key].endswith(f"# {origin}")
-    assert done.stdout.splitlines()[-1].startswith("config digest ")
+    assert completed.stdout.splitlines()[-1].startswith("config digest ")
 
 
 def test_config_show_prints_an_equivalent_file(engine: Launcher) -> None:
     odd = 'cölour "\\\x7f\t😀'
     config = engine.write_config({"mode": "PAPER", "engine": {"price_step": 1e-7}})
     config.write_text(config.read_text().replace("[app]", '[app]\nsymbol = "cölour \\"\\\\\\u007f\\t😀"'))
-    shown = engine.command("config", "show", "--config", str(config))
-    assert shown.returncode == 0
+    printed = engine.command("config", "show", "--config", str(config))
+    assert printed.returncode == 0
     again = engine.folder / "again.toml"
-    again.write_text(shown.stdout)
-    assert tomllib.loads(shown.stdout)["app"]["symbol"] == odd
+    again.write_text(printed.stdout)
+    assert tomllib.loads(printed.stdout)["app"]["symbol"] == odd
     digests = [
         engine.command("config", "check", "--config", str(path)).stdout.splitlines()[-1] for path in (config, again)
     ]
     assert digests[0] == digests[1]
-    assert engine.command("config", "show", "--config", str(again)).stdout == shown.stdout
+    assert engine.command("config", "show", "--config", str(again)).stdout == printed.stdout
 
 
 def test_config_check_lists_the_sources(engine: Launcher) -> None:
@@ -115,32 +115,34 @@ def test_config_check_lists_the_sources(engine: Launcher) -> None:
         {"name": "b", "url": "ws://h/ws/x@trade", "priority": 9}, {"name": "a", "url": "wss://h/stream"}
     )
     config = engine.write_config({"engine": {"ingest_mode": "real_ws"}})
-    done = engine.command("config", "check", "--config", str(config))
-    assert [line.split()[1] for line in done.stdout.splitlines() if line.startswith("source ")] == ["a:", "b:"]
+    completed = engine.command("config", "check", "--config", str(config))
+    assert [line.split()[1] for line in completed.stdout.splitlines() if line.startswith("source ")] == ["a:", "b:"]
     (engine.folder / "ws_sources.toml").unlink()
-    done = engine.command("config", "check", "--config", str(config))
-    assert done.returncode == 12
-    assert f"{engine.folder}/ws_sources.toml: REAL_WS needs this file" in done.stderr
+    completed = engine.command("config", "check", "--config", str(config))
+    assert completed.returncode == 12
+    assert f"{engine.folder}/ws_sources.toml: REAL_WS needs this file" in completed.stderr
 
 
 def test_version_and_help(engine: Launcher) -> None:
     about = json.loads(engine.command("version", "--json").stdout)
     assert about == {"version": __version__, "release_name": "unreleased", "release_digest": "unreleased"}
     assert engine.command("version").stdout == f"hybrid-engine {__version__} (unreleased)\n"
-    shown = engine.command("run", "--help")
-    assert shown.returncode == 0
+    printed = engine.command("run", "--help")
+    assert printed.returncode == 0
     for word in ("--sample-every", "SIGHUP", "12  CONFIG", "HYBRID_ENGINE__ENGINE__SAMPLE_EVERY"):
-        assert word in shown.stdout
+        assert word in printed.stdout
 
 
 def test_installed_command_is_this_checkout() -> None:
     script = Path(sys.executable).with_name("hybrid-engine")
-    done = subprocess.run([script, "version"], capture_output=True, text=True, env=clean_environment(), check=False)
-    assert done.stdout.startswith(f"hybrid-engine {__version__}")
+    completed = subprocess.run(
+        [script, "version"], capture_output=True, text=True, env=clean_environment(), check=False
+    )
+    assert completed.stdout.startswith(f"hybrid-engine {__version__}")
 
 
 def test_early_closed_pipe_is_accepted(engine: Launcher) -> None:
-    done = subprocess.run(
+    completed = subprocess.run(
         ["bash", "-c", f"set -o pipefail; {' '.join(COMMAND)} config show | head -n 1"],
         capture_output=True,
         text=True,
@@ -148,16 +150,16 @@ def test_early_closed_pipe_is_accepted(engine: Launcher) -> None:
         cwd=engine.folder,
         check=False,
     )
-    assert done.stderr == ""
+    assert completed.stderr == ""
 
 
 def health(engine: Launcher) -> tuple[int, dict[str, bool]]:
-    """The exit code, and each check by name."""
-    done = engine.command("health", "--json", "--config", str(engine.folder / "config.toml"))
-    answer = json.loads(done.stdout)
-    found = {check["name"]: check["ok"] for check in answer["checks"]}
-    assert answer["healthy"] == all(found.values())
-    return done.returncode, found
+    """The exit code, and the result of each check by name."""
+    completed = engine.command("health", "--json", "--config", str(engine.folder / "config.toml"))
+    answer = json.loads(completed.stdout)
+    result = {check["name"]: check["ok"] for check in answer["checks"]}
+    assert answer["healthy"] == all(result.values())
+    return completed.returncode, result
 
 
 CHECKS = ("database", "running", "durability", "books", "frames")
@@ -169,13 +171,13 @@ def test_health_of_running_stopped_and_killed_engine(engine: Launcher) -> None:
     process = engine.start()
     process.heartbeat(lambda f: f["ticks_stored"] > 0)
     assert health(engine) == (0, dict.fromkeys(CHECKS, True))
-    engine.write_config({"mode": "LIVE"})  # what the gate says is for the next start
+    engine.write_config({"mode": "LIVE"})  # the gate of LIVE matters for the next start only
     assert health(engine) == (0, dict.fromkeys(CHECKS, True))
     engine.write_config({})
     assert process.stop() == 0
     assert health(engine) == (1, {**dict.fromkeys(CHECKS, True), "running": False})
     with closing(sqlite3.connect(engine.db, isolation_level=None)) as con:
-        # As a crash leaves it, ten minutes later; then with books that do not add up.
+        # The database as a crash leaves it, ten minutes later; then with counters that do not balance.
         con.execute("UPDATE runs SET ended_ms = NULL, updated_ms = updated_ms - 600000, last_frame_ms = 1")
         assert health(engine) == (1, {**dict.fromkeys(CHECKS, True), "running": False, "frames": False})
         con.execute("UPDATE runs SET updated_ms = updated_ms + 600000, received = received + 1")
@@ -199,7 +201,7 @@ def test_health_reports_durability(engine: Launcher) -> None:
     assert "FAIL durability: power, configured normal" in text
     assert process.stop() == 0
     with closing(sqlite3.connect(engine.db, isolation_level=None)) as con:
-        con.execute("UPDATE runs SET durability = NULL")  # of an earlier release, which does not say
+        con.execute("UPDATE runs SET durability = NULL")  # as an earlier release leaves it
     assert health(engine)[1]["durability"] is True
 
 

@@ -1,4 +1,4 @@
-"""`make demo` at a terminal: Ctrl-C reaches the whole foreground process group; everything ends, nothing is left."""
+"""`make demo` at a terminal: Ctrl-C goes to the whole foreground process group, and every process ends."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Terminal:
         os.write(self._fd, keys)
 
     def end(self) -> int:
-        """Read until everybody has closed the terminal; the demo's exit status."""
+        """Read until every process has closed the terminal. Returns the demo's exit status."""
         while self._read():
             pass
         os.close(self._fd)
@@ -53,7 +53,7 @@ class Terminal:
         try:
             new = os.read(self._fd, 65536)
         except OSError as error:
-            if error.errno != errno.EIO:  # how a terminal says that nobody has it open any more
+            if error.errno != errno.EIO:  # raised when no process has the terminal open any more
                 raise
             return False
         self.output += new.decode()
@@ -62,35 +62,33 @@ class Terminal:
 
 @pytest.fixture
 def terminal(tmp_path: Path) -> Iterator[Terminal]:
-    terminal = Terminal(tmp_path)
-    yield terminal
-    for pid in processes(tmp_path):  # of a test that failed: the demo, its engine and its exchange
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    with suppress(ChildProcessError):
-        os.waitpid(terminal.pid, 0)
+    created = Terminal(tmp_path)
+    yield created
+    with suppress(ProcessLookupError, ChildProcessError):
+        os.kill(created.pid, signal.SIGKILL)
+        os.waitpid(created.pid, 0)
 
 
 def processes(scratch: Path) -> dict[int, str]:
-    """Those that were started with this directory for temporary files, with their command lines."""
-    found, mark = {}, f"TMPDIR={scratch}\0".encode()
+    """Processes that were started with this directory for temporary files, with their command lines."""
+    result, mark = {}, f"TMPDIR={scratch}\0".encode()
     for entry in os.scandir("/proc"):
         with suppress(OSError):
             if entry.name.isdigit() and mark in Path(entry.path, "environ").read_bytes():
-                found[int(entry.name)] = Path(entry.path, "cmdline").read_text().replace("\0", " ")
-    return found
+                result[int(entry.name)] = Path(entry.path, "cmdline").read_text().replace("\0", " ")
+    return result
 
 
-def left(scratch: Path) -> list[str]:
+def remaining(scratch: Path) -> list[str]:
     return [*(path.name for path in scratch.iterdir()), *processes(scratch).values()]
 
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
 
-def shown(output: str) -> list[str]:
-    """Every text that a line of the terminal showed: a carriage return begins the next text on the same line."""
-    return [text.rstrip() for line in output.split("\r\n") for text in line.split("\r") if text.strip()]
+def printed(message: str) -> list[str]:
+    """Every text that the terminal showed: those between two carriage returns, and the lines."""
+    return [text.rstrip() for line in message.split("\r\n") for text in line.split("\r") if text.strip()]
 
 
 def test_ctrl_c_leaves_nothing(terminal: Terminal, tmp_path: Path) -> None:
@@ -102,13 +100,13 @@ def test_ctrl_c_leaves_nothing(terminal: Terminal, tmp_path: Path) -> None:
     assert terminal.end() == 0
     assert "source failed" not in terminal.output
     assert "Traceback" not in terminal.output
-    *_, final, ended = shown(terminal.output)
+    *_, final, ended = printed(terminal.output)
     assert ended == "engine ended with exit code 0"
     counted = dict(zip(final.split()[::2], map(int, final.split()[1::2]), strict=True))
     assert counted["received"] == counted["stored"] > 0
-    counters = [line for line in shown(terminal.output)[:-2] if line.startswith("received ")]
+    counters = [line for line in printed(terminal.output)[:-2] if line.startswith("received ")]
     assert all(len(line) < COLUMNS for line in counters), "a longer one could not be written over"
-    assert left(tmp_path) == []
+    assert remaining(tmp_path) == []
 
 
 def test_ctrl_c_before_the_engine_starts(terminal: Terminal, tmp_path: Path) -> None:
@@ -116,19 +114,19 @@ def test_ctrl_c_before_the_engine_starts(terminal: Terminal, tmp_path: Path) -> 
     terminal.type(b"\x03\x03")
     assert terminal.end() == 0
     assert "Traceback" not in terminal.output
-    assert left(tmp_path) == []
+    assert remaining(tmp_path) == []
 
 
 def test_closed_terminal_leaves_nothing(terminal: Terminal, tmp_path: Path) -> None:
     terminal.until("stored ")
     terminal.hang_up()
-    assert left(tmp_path) == []
+    assert remaining(tmp_path) == []
 
 
 def test_without_a_terminal_it_prints_lines(tmp_path: Path) -> None:
     argv = [sys.executable, "-m", "proofs.demo", "--rate", "50", "--seconds", "2"]
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
-    done = subprocess.run(argv, capture_output=True, text=True, env=environment, timeout=60, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "\r" not in done.stdout
-    assert left(tmp_path) == []
+    process = subprocess.run(argv, capture_output=True, text=True, env=environment, timeout=60, check=False)
+    assert process.returncode == 0, process.stdout + process.stderr
+    assert "\r" not in process.stdout
+    assert remaining(tmp_path) == []

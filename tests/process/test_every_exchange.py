@@ -1,4 +1,4 @@
-"""The engine reads every exchange there is: each trade once, and what never came is told where numbers tell it."""
+"""The engine reads every exchange: each trade is stored once, and missed trades are counted where they are numbered."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.support.accounting import check_finished, rows
 from tests.support.process import Launcher
 
 COUNT = 400
-# What each path's trades count: every trade of a symbol, or (v1) every message of a socket, or nothing.
+# What each path's sequence numbers count: the trades of a symbol, (v1) the messages of a connection, or nothing.
 COUNTED = {"binance", "binance_agg", "binance_combined", "coinbase", "gemini_v1", "kraken"}
 
 
@@ -64,7 +64,7 @@ def test_symbols_of_one_source_stay_apart(engine: Launcher, kind: str) -> None:
         process.send(signal.SIGTERM)
         assert process.popen.wait(20) == 0
     assert sent == {"BTCUSD": 100, "ETHUSD": 100, "LTCEUR": 100}
-    # Each symbol's ids count from 1 by themselves, as exchanges' do: none is missing, and none taken for missing.
+    # The ids of each symbol count from 1, as exchanges' ids do: none is missing, and none is reported as missing.
     stored = rows(engine.db, "SELECT symbol, exchange_id FROM ticks ORDER BY symbol, id")
     assert stored == [(symbol, number) for symbol in sorted(symbols) for number in range(1, 101)]
     assert rows(engine.db, "SELECT * FROM gaps WHERE kind = 'missed'") == []

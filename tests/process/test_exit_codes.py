@@ -1,4 +1,4 @@
-"""How a run ends, as systemd sees it."""
+"""The exit code of a run, in every way that it can end."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ def test_signal_exits_0_with_everything_stored(engine: Launcher, number: int) ->
 
 
 def test_run_seconds_exit_0(engine: Launcher) -> None:
-    began = time.monotonic()
+    started_at = time.monotonic()
     process = engine.start("--seconds", "0.5")
     assert process.code() == 0
-    assert time.monotonic() - began >= 0.5
+    assert time.monotonic() - started_at >= 0.5
     assert check_finished(engine.db)["ticks_stored"] > 10
 
 
@@ -52,9 +52,9 @@ def test_no_source_exits_10_after_deadline(engine: Launcher) -> None:
         engine={"ingest_mode": "MOCK_WS", "ws_url": url, "network_deadline_s": 1.2, "heartbeat_interval_secs": 60}
     )
     process.ready()
-    began = time.monotonic()
+    started_at = time.monotonic()
     assert process.code() == 10
-    assert time.monotonic() - began >= 1.0
+    assert time.monotonic() - started_at >= 1.0
     assert "connection refused" in process.messages("source failed")[0]["reason"]
     assert process.last_error()["exit_name"] == "NETWORK"
     assert rows(engine.db, "SELECT kind, symbol, count, to_ms > from_ms FROM gaps") == [("down", "BTC/USD", None, 1)]
@@ -93,7 +93,7 @@ def test_bug_exits_1_with_traceback(engine: Launcher) -> None:
 
 
 @pytest.mark.parametrize(
-    ("factory", "said"),
+    ("factory", "output"),
     [
         ("none_such:make", "none_such"),
         ("strange:missing", "missing"),
@@ -103,12 +103,12 @@ def test_bug_exits_1_with_traceback(engine: Launcher) -> None:
         ("strange", "module:factory"),
     ],
 )
-def test_invalid_strategy_exits_12(engine: Launcher, factory: str, said: str) -> None:
+def test_invalid_strategy_exits_12(engine: Launcher, factory: str, output: str) -> None:
     (engine.folder / "strange.py").write_text("NUMBER = 3\ndef make_nothing(settings): return object()\n")
     process = engine.start(engine={"strategy": factory})
     assert process.code() == 12
     assert "engine.strategy" in process.last_error()["message"]
-    assert said in process.last_error()["message"]
+    assert output in process.last_error()["message"]
     assert not engine.db.exists()
 
 
@@ -140,10 +140,10 @@ def test_invalid_signal_is_named_as_a_bug(engine: Launcher, signal_line: str) ->
 def test_broken_database_exits_14_after_deadline(engine: Launcher) -> None:
     engine.db.write_bytes(b"this is no database" * 100)
     before = engine.db.read_bytes()
-    began = time.monotonic()
+    started_at = time.monotonic()
     process = engine.start(engine={"storage_deadline_s": 1.0})
     assert process.code() == 14
-    assert time.monotonic() - began >= 1.0
+    assert time.monotonic() - started_at >= 1.0
     assert process.messages("ready") == []
     assert "file is not a database" in process.last_error()["message"]
     assert len(process.messages("cannot open the database")) == 1
@@ -184,7 +184,7 @@ def test_killed_run_is_a_crash_to_the_next(engine: Launcher) -> None:
     assert ended_ms is not None
     assert code is None
     assert ticks >= stored
-    # Ids go on where the crash left them, so no tick is ever two.
+    # Ids continue where the crash left them, so every tick has its own.
     assert rows(engine.db, "SELECT min(id) FROM ticks WHERE run_id = 2") == [(ticks + 1,)]
     assert rows(engine.db, "PRAGMA integrity_check") == [("ok",)]
 
@@ -193,7 +193,7 @@ def test_closed_stdout_does_not_change_the_exit(engine: Launcher) -> None:
     process = engine.start()
     process.ready()
     assert process.popen.stdout is not None
-    # A pipe whose reader is gone: every later line meets EPIPE.
+    # A pipe whose reader is gone: every later line raises EPIPE.
     reader_fd = process.popen.stdout.fileno()
     devnull = os.open(os.devnull, os.O_RDONLY)
     os.dup2(devnull, reader_fd)
@@ -215,7 +215,7 @@ def test_exit_code_survives_closed_stdout(engine: Launcher) -> None:
     config = engine.write_config({"mode": "LIVE"})
     read_fd, write_fd = os.pipe()
     os.close(read_fd)
-    done = subprocess.run(
+    result = subprocess.run(
         [*COMMAND, "run", "--config", str(config)],
         stdout=write_fd,
         env=clean_environment(),
@@ -224,7 +224,7 @@ def test_exit_code_survives_closed_stdout(engine: Launcher) -> None:
         check=False,
     )
     os.close(write_fd)
-    assert done.returncode == 12
+    assert result.returncode == 12
 
 
 @pytest.mark.holds("G5")
@@ -237,11 +237,11 @@ def test_overload_exits_13_after_deadline(engine: Launcher) -> None:
     settings = {"strategy": "slow:make", "tick_interval_ms": 1, "admit_wait_ms": 1, "overload_after_s": 1.5}
     process = engine.start(engine=settings, channels={"tick": 4})
     process.ready()
-    began = time.monotonic()
+    started_at = time.monotonic()
     assert process.code() == 13
-    assert time.monotonic() - began >= 1.5
+    assert time.monotonic() - started_at >= 1.5
     assert "ticks were dropped in every second of 1.5 s" in process.last_error()["message"]
-    # It drains like a stop: what was admitted is stored, what was dropped is booked.
+    # It drains like a stop: what was admitted is stored, and what was dropped is counted.
     final = process.final()
     assert final["admitted"] == final["ticks_stored"] > 0
     assert final["received"] == final["dropped"] + final["admitted"]
@@ -285,11 +285,11 @@ def test_heartbeat_and_final_metrics_carry_every_field(engine: Launcher) -> None
     for message in ("HEARTBEAT", "FINAL METRICS"):
         for fields in process.messages(message):
             assert set(FIELDS_OF_THE_FIRST_SYSTEM + FIELDS_SINCE) <= set(fields), message
-            assert fields["shadow_orders"] == 0  # orders of PAPER are not SHADOW's
+            assert fields["shadow_orders"] == 0  # orders in mode PAPER are not counted as shadow orders
             assert fields["received"] == fields["waiting"] + fields["admitted"]
     (starting,) = process.messages("engine starting")
-    wanted = {"version", "release_name", "release_digest", "config_digest", "mode", "ingest_mode"}
-    assert wanted <= set(starting)
+    expected = {"version", "release_name", "release_digest", "config_digest", "mode", "ingest_mode"}
+    assert expected <= set(starting)
     assert (starting["mode"], starting["ingest_mode"]) == ("PAPER", "SYNTHETIC")
     assert process.messages("ready")[0]["run_id"] == 1
     for line in process.lines:

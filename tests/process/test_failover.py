@@ -1,4 +1,4 @@
-"""Sources that fail in each way there is, against a mock exchange in a process of its own."""
+"""Sources that fail in every way, against a mock exchange in a process of its own."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_failover_to_next_source_records_a_gap(engine: Launcher, fault: str) -> 
     downs = "SELECT source, symbol, count, from_ms, to_ms FROM gaps WHERE kind = 'down' ORDER BY id"
     down = rows(engine.db, downs)
     assert {row[:3] for row in down} == {("first", "BTC/USD", None)}
-    # From the last that was heard of the first to the first that was heard of the second, without a hole.
+    # From the last frame of the first source to the first trade of the second one, without a break.
     last, first_ms = rows(
         engine.db,
         "SELECT max(iif(source = 'first', received_ms, 0)), min(iif(source = 'second', received_ms, 9e18)) FROM ticks",
@@ -96,16 +96,16 @@ def test_accounting_equals_what_the_exchange_sent(engine: Launcher) -> None:
         sent = exchange.stats()
     assert (sent["sent"], sent["repeats"]) == (407, 9)
     run = check_finished(engine.db)
-    found = {key: run[key] for key in ("received", "sampled_out", "duplicate", "rejected", "dropped", "admitted")}
-    assert found == {
-        "received": 407 + 9 + 4,  # history sent on subscribing is none of it
+    result = {key: run[key] for key in ("received", "sampled_out", "duplicate", "rejected", "dropped", "admitted")}
+    assert result == {
+        "received": 407 + 9 + 4,  # history that is sent on subscribing does not count
         "sampled_out": 407 - 81,
         "duplicate": 9,
         "rejected": 4,
         "dropped": 0,
         "admitted": 81,
     }
-    # Counted over the run, not per connection: the reconnect after 207 does not shift the beat.
+    # Sampling counts over the run, not per connection: the reconnect after 207 does not shift it.
     assert rows(engine.db, "SELECT exchange_id FROM ticks ORDER BY id") == [(1000 + n,) for n in range(5, 408, 5)]
 
 
@@ -126,9 +126,9 @@ def test_stop_during_a_flood_drains(engine: Launcher) -> None:
     with MockExchange(rate=0) as exchange:
         process = engine.start("--ws-url", exchange.url(), "--ingest", "MOCK_WS", channels={"tick": 64})
         process.heartbeat(lambda f: f["ticks_stored"] > 2000)
-        began = time.monotonic()
+        started_at = time.monotonic()
         assert process.stop() == 0
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - started_at < 5
         assert exchange.stats()["sent"] >= check_finished(engine.db)["received"]
     assert process.messages("the drain took too long") == []
 
@@ -138,11 +138,11 @@ def test_garbage_from_every_source_exits_11(engine: Launcher) -> None:
     with MockExchange(rate=200, heartbeat=0.1, noise=2) as exchange:
         exchange.command("garbage", n=-1, scope="all")
         engine.write_sources({"name": "x", "url": exchange.url("gemini_v1"), "kind": "gemini_v1"})
-        began = time.monotonic()
-        # With short pauses: each new connection brings sound heartbeats long before the deadline is over.
+        started_at = time.monotonic()
+        # With short pauses: each new connection delivers valid heartbeats long before the deadline.
         process = engine.start(engine={**FAST, "network_deadline_s": 2.0}, command=EAGER)
         assert process.code() == 11
-        assert time.monotonic() - began >= 2.0
+        assert time.monotonic() - started_at >= 2.0
     assert process.last_error()["exit_name"] == "PARSE"
     (run,) = rows(engine.db, "SELECT received, rejected, waiting, exit_code FROM runs")
     assert run[0] == run[1] > 5
@@ -188,7 +188,7 @@ def test_accept_and_close_is_not_hammered(engine: Launcher) -> None:
         engine.write_sources({"name": "x", "url": exchange.url()})
         process = engine.start(engine={**FAST, "network_deadline_s": 3})
         assert process.code() == 10
-    # Pauses of 0 to 0.5, 1, 2, 4 ... seconds: a loop without them makes hundreds in 3 s.
+    # The pauses are 0 to 0.5, 1, 2, 4 ... seconds: a loop without them makes hundreds of attempts in 3 s.
     assert 2 <= len(process.messages("connecting")) < 25
 
 
@@ -217,7 +217,7 @@ def test_redirect_and_web_server_fail_the_source(engine: Launcher) -> None:
 
 
 def certificates(folder: Path, name: str, host: str = "localhost") -> tuple[Path, Path, Path]:
-    """A private authority's own certificate, and a certificate of it with its key."""
+    """The certificate of a private CA, and a server certificate signed by it with its key."""
     authority = trustme.CA()
     issued = authority.issue_cert(host)
     paths = folder / f"{name}-ca.pem", folder / f"{name}.pem", folder / f"{name}.key"
@@ -243,7 +243,7 @@ def test_certificates_are_verified_against_ca_file(engine: Launcher) -> None:
         assert sorted(failed) == ["untrusted", "wrong-name"]
         assert "bad certificate" in failed["untrusted"]
         assert "bad certificate" in failed["wrong-name"]
-        # The exchange comes back with a certificate that nobody here trusts: that is a failed source, too.
+        # The exchange returns with a certificate that is not trusted: a failed source, too.
         exchange.command("tls", cert=str(other_cert), key=str(other_key))
         exchange.command("close")
         process.wait("source failed", lambda f: f["source"] == "good" and "bad certificate" in f["reason"])
@@ -259,7 +259,7 @@ def test_quiet_market_is_no_fault(engine: Launcher) -> None:
         process.heartbeat(lambda f: f["ticks_stored"] > 10)
         exchange.command("pause")
         quiet = process.heartbeat()
-        # Only pongs come: three times dead_after_s and the network's deadline pass.
+        # Only pongs arrive, for longer than three times dead_after_s and than network_deadline_s.
         process.heartbeat(lambda f: f["last_frame_ms"] > quiet["last_frame_ms"] + 2700)
         assert process.messages("source failed") == []
         exchange.command("resume")
@@ -268,7 +268,7 @@ def test_quiet_market_is_no_fault(engine: Launcher) -> None:
     assert rows(engine.db, "SELECT id FROM gaps WHERE kind = 'down'") == []
 
 
-# Tells whether the process ended with the libraries' own cleaning up.
+# Shows whether the process ran the libraries' cleanup when it ended.
 CLEANING = (
     sys.executable,
     "-c",
@@ -287,9 +287,9 @@ def test_stop_while_connecting_skips_interpreter_cleanup(engine: Launcher, conne
         process = engine.start("--db", str(db), engine={**FAST, "ingest_mode": mode}, command=CLEANING)
         process.ready()
         if connecting:
-            asked, _ = server.accept()
-            with asked:
-                assert asked.recv(4) == b"GET "  # and never gets an answer
+            connection, _ = server.accept()
+            with connection:
+                assert connection.recv(4) == b"GET "  # and no answer is sent
                 assert process.stop() == 0
         else:
             assert process.stop() == 0

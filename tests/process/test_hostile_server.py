@@ -1,4 +1,4 @@
-"""A server that speaks the protocol badly on purpose: each time one failed source, never a dead engine."""
+"""A server that violates the protocol: each violation is one failed source, and the engine goes on."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def trade(number: int) -> bytes:
 
 
 def drip(peer: socket.socket) -> None:
-    """A frame that never gets whole, a byte at a time: not dead to TCP, and nothing is ever said."""
+    """A frame that arrives one byte at a time and is never complete: TCP is alive, but no message arrives."""
     whole = frame(1, trade(1) * 100)
     try:
         for byte in whole:
             peer.sendall(bytes([byte]))
             time.sleep(0.1)
     except OSError:
-        pass  # the engine has hung up
+        pass  # the engine has closed the connection
 
 
 def sends(*parts: bytes) -> Callable[[socket.socket], None]:
@@ -73,7 +73,7 @@ def test_hostile_server_fails_its_source_only(engine: Launcher) -> None:
                         pass
             peer, _ = server.accept()
             accept(peer)
-            # In pieces, with pings between them, as bytes instead of text: all of that is allowed.
+            # Fragments, pings between them, binary instead of text: all of that is allowed.
             first = trade(1)
             peer.sendall(frame(1, first[:9], fin=False) + frame(9, b"there?") + frame(0, first[9:20], fin=False))
             peer.sendall(frame(0, first[20:]) + frame(2, trade(2)) + frame(10, b"") + frame(1, b"[]") + frame(1, b""))
@@ -89,7 +89,7 @@ def test_hostile_server_fails_its_source_only(engine: Launcher) -> None:
         threading.Thread(target=serve, daemon=True).start()
         port = server.getsockname()[1]
         url = f"ws://127.0.0.1:{port}/ws/btcusdt@trade"
-        # Several names for the one server, so that the pauses between rounds do not make the test long.
+        # Several sources at the one server, so that the pauses between attempts do not make the test long.
         engine.write_sources(*({"name": f"s{n}", "url": url} for n in range(len(behaviours) + 1)))
         settings = {"ingest_mode": "REAL_WS", "dead_after_s": 1.6, "network_deadline_s": 60}
         with Manager(engine.folder / "notify") as manager:
@@ -97,7 +97,7 @@ def test_hostile_server_fails_its_source_only(engine: Launcher) -> None:
             process.heartbeat(lambda f: f["ticks_stored"] >= 3)
             failed = process.messages("source failed")
             assert process.stop() == 0
-            # However it drips: the stage that reads it beats.
+            # The stage that reads it shows signs of life all the time.
             assert manager.times("stuck") == []
     assert len(served) == len(behaviours)
     assert len(failed) == len(behaviours)
@@ -107,5 +107,5 @@ def test_hostile_server_fails_its_source_only(engine: Launcher) -> None:
     assert "dead: nothing came" in reasons["drops of a frame"]
     run = check_finished(engine.db)
     assert rows(engine.db, "SELECT exchange_id FROM ticks ORDER BY id") == [(1,), (2,), (3,)]
-    assert (run["received"], run["rejected"]) == (4, 1)  # the empty message claims nothing and is no JSON
+    assert (run["received"], run["rejected"]) == (4, 1)  # the empty message, which is not JSON
     assert "Traceback" not in engine.stderr()

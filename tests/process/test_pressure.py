@@ -1,4 +1,4 @@
-"""Pressure in a running engine: recorded files stand for the unit's cgroup, everything else is real."""
+"""Pressure in a running engine: recorded files replace those of the unit's cgroup, everything else is real."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from tests.support.process import EngineProcess, Launcher
 
 
 def settings(folder: Path, **more: Any) -> dict[str, Any]:
-    """Steps as fast as the engine looks."""
+    """Limits that make a step at every reading."""
     return {"psi_actions": "on", "psi_path": str(folder), "psi_trip_s": 0, "psi_calm_s": 0, "psi_cooldown_s": 0, **more}
 
 
 def due(spans: list[tuple[int, int]], received: int) -> int:
-    """Trades that pass: spans are (received at its beginning, keep each Nth from there)."""
+    """How many trades are kept. Each span is (received at its beginning, keep every Nth from there)."""
     ends = [start for start, _ in spans[1:]] + [received]
     return sum((end - start) // every for (start, every), end in zip(spans, ends, strict=True))
 
 
 def spans_of(process: EngineProcess) -> list[tuple[int, int]]:
-    """What the engine says of its sampling, in the order in which it applied."""
-    found = [(0, process.messages("engine starting")[0]["sample_every"])]
+    """The samplings that the engine logged, in the order in which they applied."""
+    result = [(0, process.messages("engine starting")[0]["sample_every"])]
     for line in process.lines:
         fields = line["fields"]
         if fields["message"] == "reloaded":
-            found.append((fields["received"], fields["sample_every"]))
+            result.append((fields["received"], fields["sample_every"]))
         elif fields["message"] == "pressure decision" and fields["received"] is not None:
-            found.append((fields["received"], fields["current_sample_every"]))
-    return found
+            result.append((fields["received"], fields["current_sample_every"]))
+    return result
 
 
 @pytest.mark.holds("G2", "SAMPLING")
@@ -48,8 +48,8 @@ def test_throttle_and_release_lose_no_tick(engine: Launcher) -> None:
     process.wait("pressure decision", lambda f: f["state"] == "NORMAL")
     process.heartbeat(lambda f: f["sample_every"] == 1 and f["psi_cpu_worst"] == 7.01)
     assert process.stop() == 0
-    told = process.messages("pressure decision")
-    assert [(f["action"], f["state"], f["current_sample_every"]) for f in told] == [
+    events = process.messages("pressure decision")
+    assert [(f["action"], f["state"], f["current_sample_every"]) for f in events] == [
         ("THROTTLE_UP", "THROTTLE1", 5),
         ("THROTTLE_UP", "THROTTLE2", 10),
         ("THROTTLE_UP", "THROTTLE3", 20),
@@ -58,7 +58,7 @@ def test_throttle_and_release_lose_no_tick(engine: Launcher) -> None:
         ("THROTTLE_DOWN", "THROTTLE1", 5),
         ("THROTTLE_DOWN", "NORMAL", 1),
     ]
-    for fields in told:
+    for fields in events:
         texts = PRESSED if fields["action"] != "THROTTLE_DOWN" else CALM
         assert fields["psi"] == {kind: text.splitlines() for kind, text in texts.items()}
         assert set(fields["host_psi"]) == {"cpu", "memory", "io"}
@@ -76,8 +76,8 @@ def test_reload_and_throttle_respect_each_other(engine: Launcher) -> None:
     keys = settings(folder, psi_cooldown_s=3600)
     process = engine.start(engine=keys)
     process.wait("pressure decision", lambda f: f["current_sample_every"] == 5)
-    for asked, in_force in ((3, 5), (7, 7), (1, 5)):
-        engine.write_config({"engine": {**keys, "sample_every": asked}})
+    for configured, in_force in ((3, 5), (7, 7), (1, 5)):
+        engine.write_config({"engine": {**keys, "sample_every": configured}})
         after = len(process.lines)
         process.send(signal.SIGHUP)
         assert process.wait("reloaded", after=after)["sample_every"] == in_force
@@ -91,8 +91,8 @@ def test_reload_and_throttle_respect_each_other(engine: Launcher) -> None:
 def test_top_of_ladder_logs_abort_and_continues(engine: Launcher) -> None:
     folder = put(engine.folder / "psi", PRESSED)
     process = engine.start(engine=settings(folder, psi_give_up_s=1))
-    said = process.wait("pressure decision", lambda f: f["action"] == "ABORT")
-    assert (said["state"], said["received"]) == ("THROTTLE3", None)
+    message = process.wait("pressure decision", lambda f: f["action"] == "ABORT")
+    assert (message["state"], message["received"]) == ("THROTTLE3", None)
     after = len(process.lines)
     at = process.heartbeat()["received"]
     process.heartbeat(lambda f: f["received"] > at + 200 and f["pressure_state"] == "THROTTLE3")

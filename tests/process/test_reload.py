@@ -68,13 +68,13 @@ def test_reload_refuses_a_bad_file(engine: Launcher) -> None:
             "engine.sample_every = 0": "[engine]\nsample_every = 0\n",
             "mode = LIVE": 'mode = "LIVE"\n',
         }
-        for said, text in bad.items():
+        for message, text in bad.items():
             after = len(process.lines)
             process.config.write_text(text)
             process.send(signal.SIGHUP)
             refused = process.wait("reload refused", after=after)
             assert str(process.config) in refused["error"]
-            assert said in refused["error"] or said == "not TOML"
+            assert message in refused["error"] or message == "not TOML"
         process.config.unlink()
         process.send(signal.SIGHUP)
         process.wait("reload refused", lambda f: "No such file" in f["error"])
@@ -90,7 +90,7 @@ def test_reload_keeps_command_line_precedence(engine: Launcher) -> None:
     process = engine.start("--sample-every", "4", env={"HYBRID_ENGINE__ENGINE__LOG_LEVEL": "WARN"})
     assert process.popen.poll() is None
     engine.write_config({"engine": {"sample_every": 9}})
-    # At WARN nothing is said, so the database is what tells.
+    # At level WARN nothing is logged, so the result is read from the database.
     wait_until(lambda: engine.db.exists() and rows(engine.db, "SELECT 1 FROM sqlite_schema"), "the database")
     wait_until(lambda: rows(engine.db, "SELECT received FROM runs WHERE received > 20"), "some ticks")
     process.send(signal.SIGHUP)
@@ -102,12 +102,12 @@ def test_reload_keeps_command_line_precedence(engine: Launcher) -> None:
 
 
 def test_signals_are_handled_at_any_moment(engine: Launcher) -> None:
-    """A handler runs between any two steps of the thread that watches, so many signals meet many of those steps."""
+    """A handler runs between any two steps of the main thread, so many signals hit many of these steps."""
     process = engine.start(engine={"log_level": "WARN"})
     wait_until(lambda: engine.db.exists() and rows(engine.db, "SELECT 1 FROM sqlite_schema"), "the database")
     wait_until(lambda: rows(engine.db, "SELECT received FROM runs WHERE received > 20"), "some ticks")
     for _ in range(2000):
         process.send(signal.SIGHUP)
-        time.sleep(0.0003)  # signals that wait together count as one
+        time.sleep(0.0003)  # signals that are pending together count as one
     assert process.stop() == 0
     check_finished(engine.db)

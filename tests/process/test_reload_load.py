@@ -1,4 +1,4 @@
-"""A reload in the middle of a flood: nothing is lost, and each takes effect at the trade that it says."""
+"""Reloads during a flood: nothing is lost, and each takes effect at the trade that it logged."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SPANS = (3, 1, 7, 2, 5, 1, 4)
 def test_reloads_under_load_lose_nothing(engine: Launcher) -> None:
     settings = {
         "ingest_mode": "MOCK_WS",
-        "admit_wait_ms": 1000,  # the market can wait here: whatever is missing in the end was lost by a reload
+        "admit_wait_ms": 1000,  # no deadline for admission: whatever is missing in the end was lost by a reload
         "sample_every": 2,
         "batch_rows": 20,
         "run_seconds": 600,
@@ -40,11 +40,11 @@ def test_reloads_under_load_lose_nothing(engine: Launcher) -> None:
                 "overload_after_s": 20.0 + turn,
             }
             engine.write_config({"engine": {**settings, **changed}})
-            said = len(process.lines)
+            output = len(process.lines)
             process.send(signal.SIGHUP)
-            reloaded = process.wait("reloaded", after=said)
+            reloaded = process.wait("reloaded", after=output)
             assert set(reloaded["changed"]) >= {f"engine.{name}" for name in changed if name != "log_level"}
-            # There are more to come, of the new count.
+            # More trades follow, under the new sampling.
             process.heartbeat(lambda f, n=reloaded["received"]: f["received"] > n + 100)  # type: ignore[misc]
         sent = exchange.wait(sent=COUNT, timeout=180)
         process.heartbeat(lambda f: f["received"] >= COUNT)
@@ -53,14 +53,14 @@ def test_reloads_under_load_lose_nothing(engine: Launcher) -> None:
     run = check_finished(engine.db)
     lost = {name: run[name] for name in ("received", "dropped", "duplicate", "rejected")}
     assert lost == {"received": COUNT, "dropped": 0, "duplicate": 0, "rejected": 0}
-    # The exchange numbers its trades 1, 2, 3 ...: so which of them are stored is known to the last one.
+    # The exchange numbers its trades 1, 2, 3 ..., so it is known exactly which of them must be stored.
     starts = [0, *(fields["received"] for fields in process.messages("reloaded")), COUNT]
-    wanted: list[int] = []
+    expected: list[int] = []
     for every, start, end in zip((2, *SPANS), starts, starts[1:], strict=False):
-        wanted += range(start + every, end + 1, every)
+        expected += range(start + every, end + 1, every)
     assert starts == sorted(starts)
-    assert [number for (number,) in rows(engine.db, "SELECT exchange_id FROM ticks ORDER BY id")] == wanted
-    # DEBUG came with the first and went with the second.
+    assert [number for (number,) in rows(engine.db, "SELECT exchange_id FROM ticks ORDER BY id")] == expected
+    # DEBUG lines begin with the first reload and end with the second.
     messages = [line["fields"]["message"] for line in process.lines]
     first, second = [at for at, message in enumerate(messages) if message == "reloaded"][:2]
     assert "batch flushed" not in messages[:first]

@@ -1,4 +1,4 @@
-"""REPLAY gives the same signals, orders and trades, byte for byte."""
+"""REPLAY gives the same signals, orders and trades as the earlier run, byte for byte."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.process import HASTY, EngineProcess, Launcher
 
 CAPS = {"max_exposure_usd": 25.0, "max_symbol_exposure_usd": 25.0}
 
-# Wishes that meet the caps on both sides, made of nothing but the ticks.
+# Signals that depend on the ticks only and reach the risk caps on both sides.
 STRATEGY = """
 from hybrid_engine.domain.events import Signal
 
@@ -37,7 +37,7 @@ def make(settings):
 
 @pytest.fixture
 def original(engine: Launcher) -> Path:
-    """The database of a run with vetoes, sampling, a reload, and a second run behind it."""
+    """A database with a run that had vetoes, sampling and a reload, and a second run."""
     (engine.folder / "greedy.py").write_text(STRATEGY)
     settings = {"strategy": "greedy:make", "sample_every": 2, "tick_interval_ms": 1, "price_step": 3.0}
     process = engine.start(engine=settings, risk_caps=CAPS)
@@ -54,7 +54,7 @@ def original(engine: Launcher) -> Path:
 def replay(
     engine: Launcher, source: Path, run: int, channels: dict[str, int] | None = None, **more: object
 ) -> EngineProcess:
-    # The run's sample_every is in force here too, and must not be applied again.
+    # The run's sample_every is configured here too, and must not be applied again.
     where = {"database": str(source), "run": run}
     settings = {"strategy": "greedy:make", "ingest_mode": "REPLAY", "sample_every": 2, "replay_from": where, **more}
     return engine.start(engine=settings, risk_caps=CAPS, channels=channels or {}, command=HASTY)
@@ -71,17 +71,17 @@ def table(db: Path, name: str, run: int) -> list[tuple[object, ...]]:
 def test_replay_repeats_a_run(engine: Launcher, original: Path, run: int) -> None:
     before = original.read_bytes()
     process = replay(engine, original, run, batch_rows=13)
-    assert process.code() == 0  # its end is the end of the run it replays
+    assert process.code() == 0  # it ends with the run that it replays
     replayed = check_finished(engine.db)
     for name in ("ticks", "signals", "orders", "trades"):
-        wanted = table(original, name, run)
-        assert repr(table(engine.db, name, 1)) == repr(wanted), name
-        assert len(wanted) == replayed[f"{name}_stored"]
+        expected = table(original, name, run)
+        assert repr(table(engine.db, name, 1)) == repr(expected), name
+        assert len(expected) == replayed[f"{name}_stored"]
     (vetoes,) = rows(original, "SELECT risk_vetoes FROM runs WHERE id = ?", run)[0]
     assert replayed["risk_vetoes"] == vetoes
     assert (replayed["sampled_out"], replayed["dropped"]) == (0, 0)
     assert original.read_bytes() == before
-    # Once more into the same database: those ids are taken.
+    # A second replay into the same database: its ids exist already.
     again = replay(engine, original, run)
     assert again.code() == 12
     assert "holds ticks with ids" in again.last_error()["message"]
@@ -103,7 +103,7 @@ def make(settings):
 
 
 def test_slow_replay_is_drained(engine: Launcher, original: Path) -> None:
-    # All of the run waits in front of a strategy that needs longer than a stop would give it.
+    # The strategy is so slow that the run needs longer than a stop would give it.
     (engine.folder / "nap.py").write_text(CRAWL.replace("time.sleep(0.03)", "time.sleep(0 if self.seen else 0.8)"))
     process = replay(engine, original, 1, strategy="nap:make", channels={"tick": 100_000})
     assert process.code() == 0
@@ -120,8 +120,8 @@ def test_stopped_replay_holds_a_whole_prefix(engine: Launcher, original: Path) -
     assert process.stop(timeout_s=12) == 0
     stored = check_finished(engine.db)["ticks_stored"]
     for name in ("ticks", "signals", "orders", "trades"):
-        found = table(engine.db, name, 1)
-        assert repr(found) == repr(table(original, name, 1)[: len(found)]), name
+        result = table(engine.db, name, 1)
+        assert repr(result) == repr(table(original, name, 1)[: len(result)]), name
     assert stored > 5
 
 

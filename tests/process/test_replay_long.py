@@ -1,4 +1,4 @@
-"""A flood of 50,000 stored ticks, killed in the middle and begun again, replayed byte for byte by the real command."""
+"""A flood of 50,000 stored ticks, killed in the middle and restarted, is replayed byte for byte."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TICKS = 50_000
 EVERY = 2
 CAPS = {"max_exposure_usd": 25.0, "max_symbol_exposure_usd": 25.0}
 
-# Ten dollars up or down with the price, so that both the caps and the trades are met all the way.
+# Orders of ten dollars that follow the price, so that vetoes and trades occur all the time.
 STRATEGY = """
 from hybrid_engine.domain.events import Signal
 
@@ -40,7 +40,7 @@ def make(settings):
 
 
 def stored(db: Path) -> int:
-    """How many ticks there are, of all runs (their ids have holes where the house was full); 0 without a database."""
+    """The number of ticks of all runs (ids are missing where ticks were dropped); 0 without a database."""
     try:
         return int(rows(db, "SELECT coalesce(sum(ticks_stored), 0) FROM runs")[0][0])
     except sqlite3.OperationalError:
@@ -48,7 +48,7 @@ def stored(db: Path) -> int:
 
 
 def as_bytes(db: Path, table: str, run: int) -> Iterator[bytes]:
-    """Each row, its floats by their bits."""
+    """Each row, with floats compared bit by bit."""
     with closing(sqlite3.connect(f"{db.as_uri()}?mode=ro", uri=True)) as con:
         query = f"SELECT t.* FROM {table} t JOIN ticks k ON k.id = t.id WHERE k.run_id = ? ORDER BY t.id"
         for row in con.execute(query, (run,)):
@@ -67,7 +67,7 @@ def test_replay_of_50_000_ticks_with_a_crash_is_identical(engine: Launcher) -> N
         "heartbeat_interval_secs": 1,
         "batch_rows": 1000,
         "flush_interval_ms": 50,
-        "overload_after_s": 600,  # the exchange never tires, and the machine may be busy
+        "overload_after_s": 600,  # the exchange sends without end, and the machine may be busy
     }
     with MockExchange(rate=0, seed=7) as exchange:
         live = {**calm, "ingest_mode": "MOCK_WS", "ws_url": exchange.url("binance", "btcusdt"), "sample_every": EVERY}
@@ -75,7 +75,7 @@ def test_replay_of_50_000_ticks_with_a_crash_is_identical(engine: Launcher) -> N
         wait_until(lambda: stored(engine.db) > TICKS // 2, "half of the ticks", 180)
         process.send(signal.SIGKILL)
         assert process.code() == -signal.SIGKILL
-        half = stored(engine.db)  # more than was waited for, on a busy machine
+        half = stored(engine.db)  # there may be more than were waited for
         process = engine.start(engine=live, risk_caps=CAPS)
         wait_until(lambda: stored(engine.db) > half + TICKS // 2, "all of the ticks", 180)
         assert process.stop() == 0
@@ -88,13 +88,13 @@ def test_replay_of_50_000_ticks_with_a_crash_is_identical(engine: Launcher) -> N
         assert run["orders_stored"] > run["trades_stored"] > 1000  # vetoes, and trades
     original = engine.folder / "original.db"
     engine.db.rename(original)
-    for number in (1, 2):  # into one database: their ids do not meet
+    for number in (1, 2):  # both into one database: their ids do not overlap
         again = {**calm, "ingest_mode": "REPLAY", "replay_from": {"database": str(original), "run": number}}
-        # Other batches than then.
+        # Batches of another size than in the earlier run.
         assert engine.start(engine={**again, "batch_rows": 777}, risk_caps=CAPS).code(180) == 0
         replayed = check_finished(engine.db, number)
         assert replayed["ticks_stored"] == (crashed, finished)[number - 1]["ticks_stored"]
         for table in TABLES:
-            wanted, found = list(as_bytes(original, table, number)), list(as_bytes(engine.db, table, number))
-            assert found == wanted, (number, table)
-            assert len(found) == replayed[f"{table}_stored"]
+            expected, result = list(as_bytes(original, table, number)), list(as_bytes(engine.db, table, number))
+            assert result == expected, (number, table)
+            assert len(result) == replayed[f"{table}_stored"]

@@ -1,4 +1,4 @@
-"""retention_days in a running engine: what is old goes while it works, and nothing else."""
+"""retention_days in a running engine: old rows are deleted while it works, and nothing else."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ SECOND = 1 / 86_400  # in days
 @pytest.mark.holds("RETENTION")
 def test_retention_deletes_old_rows_during_a_run(engine: Launcher) -> None:
     settings = {"tick_interval_ms": 1, "signal_every_n_ticks": 3, "sample_every": 2}
-    assert engine.start("--seconds", "1", engine=settings).code() == 0  # an old run, to go as a whole
+    assert engine.start("--seconds", "1", engine=settings).code() == 0  # an old run, which will be deleted completely
     process = engine.start(engine=settings)
-    kept = process.heartbeat(lambda f: f["ticks_stored"] > 300)
-    assert kept["rows_expired"] == 0
+    remaining = process.heartbeat(lambda f: f["ticks_stored"] > 300)
+    assert remaining["rows_expired"] == 0
     assert rows(engine.db, "SELECT min(id) FROM ticks") == [(1,)]
-    # Somebody who holds the database delays it, and harms nothing.
+    # A lock on the database delays the deletion and does no harm.
     with closing(sqlite3.connect(engine.db, isolation_level=None)) as con:
         con.execute("BEGIN IMMEDIATE")
         engine.write_config({"engine": {**settings, "retention_days": 0.3 * SECOND}})
@@ -41,7 +41,7 @@ def test_retention_deletes_old_rows_during_a_run(engine: Launcher) -> None:
         assert check_chains(con) == []
         assert con.execute("PRAGMA foreign_key_check").fetchall() == []
         assert con.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-    # What is left is the youngest, without a hole; the first run is gone with its last tick.
+    # The youngest ticks are left, without a gap in their ids; the first run was deleted with its last tick.
     ((low, high, count),) = rows(engine.db, "SELECT min(id), max(id), count(*) FROM ticks")
     assert high - low + 1 == count
     assert rows(engine.db, "SELECT id, ticks_stored - ticks_expired FROM runs") == [(2, count)]
@@ -55,12 +55,12 @@ def test_replay_keeps_its_rows_and_refuses_an_expired_run(engine: Launcher) -> N
     source = engine.folder / "source.db"
     engine.db.rename(source)
     replayed = {"ingest_mode": "REPLAY", "replay_from": {"database": str(source), "run": 1}}
-    # Long after it was recorded, as retention sees it.
+    # Long after the run was recorded, as far as retention is concerned.
     process = engine.start(engine={**settings, **replayed})
     assert process.code() == 0
     assert process.final()["rows_expired"] == 0
     assert rows(engine.db, "SELECT max(id), count(*) FROM ticks") == rows(source, "SELECT max(id), max(id) FROM ticks")
-    # A live run on that database lets them go, and then it cannot be replayed any more.
+    # A live run on that database deletes them, and then the run cannot be replayed any more.
     process = engine.start(engine=settings)
     cut = "SELECT id FROM runs WHERE id = 2 AND ticks_expired > 0"
     wait_until(lambda: rows(engine.db, cut) == [(2,)], "its own first ticks to go")

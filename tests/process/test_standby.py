@@ -1,4 +1,4 @@
-"""Standing by, stale and quiet, missed numbers: the whole engine against mock exchanges in processes of their own."""
+"""Hot standby, stale sources and sequence gaps: the whole engine against mock exchanges in other processes."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def test_hot_standby_loses_no_trade(engine: Launcher, fault: str) -> None:
         accepted = second.stats()["accepted"]
         assert process.stop() == 0
     run = check_finished(engine.db)
-    assert accepted == 1  # it was there already
+    assert accepted == 1  # it was connected already
     assert (run["dropped"], run["rejected"]) == (0, 0)
     query = "SELECT received_ms, exchange_id FROM ticks WHERE source = ? ORDER BY id"
     ours, theirs = rows(engine.db, query, "first"), rows(engine.db, query, "second")
     ids = [number for _, number in theirs]
     assert ids == list(range(ids[0], ids[0] + len(ids)))
-    assert ids[0] > 1_000_000  # what it said before was the first one's to say
-    # The exchange itself may pause on a busy machine: by so much more the first of its trades may come later.
+    assert ids[0] > 1_000_000  # its trades from before the failover belong to the first source
+    # On a busy machine the exchange itself may pause; its next trade may be later by as much.
     pause_ms = max(later - earlier for (earlier, _), (later, _) in pairwise(theirs))
     assert 0 <= theirs[0][0] - ours[-1][0] <= TOOK_OVER_MS + pause_ms
 
@@ -58,8 +58,8 @@ def test_stale_source_is_left_for_one_that_trades(engine: Launcher) -> None:
         process.heartbeat(lambda f: f["source"] == "first" and f["ticks_stored"] > 0)
         first.command("silent", what="trades")
         failed = process.wait("source failed")
-        found = process.heartbeat(lambda f: f["source"] == "second" and f["ticks_stored"] > 100)
-        assert (found["stale_count"], found["dead_count"], found["source_failures"]) == (1, 0, 1)
+        result = process.heartbeat(lambda f: f["source"] == "second" and f["ticks_stored"] > 100)
+        assert (result["stale_count"], result["dead_count"], result["source_failures"]) == (1, 0, 1)
         assert process.stop() == 0
     assert failed["reason"] == "stale: no trade of BTC/USD for 1 s while second trades"
     check_finished(engine.db)
@@ -67,7 +67,9 @@ def test_stale_source_is_left_for_one_that_trades(engine: Launcher) -> None:
     assert {row[:3] for row in stale} == {("first", "BTC/USD", None)}
     (last,) = rows(engine.db, "SELECT max(received_ms) FROM ticks WHERE source = 'first'")[0]
     (new,) = rows(engine.db, "SELECT min(received_ms) FROM ticks WHERE source = 'second'")[0]
-    assert abs(stale[0][3] - last) <= 500  # two clocks, read one after the other; it was found a second later
+    assert (
+        abs(stale[0][3] - last) <= 500
+    )  # two clocks, read one after the other; the failure is detected a second later
     assert stale[-1][4] == new
     assert [row[4] for row in stale[:-1]] == [row[3] for row in stale[1:]]
     assert rows(engine.db, "SELECT id FROM gaps WHERE kind = 'down'") == []
@@ -101,7 +103,7 @@ def test_sequence_gap_is_counted_and_stored(engine: Launcher, kind: str) -> None
         process.heartbeat(lambda f: f["missed"] == 3)
         exchange.command("lose", n=2)
         process.heartbeat(lambda f: f["missed"] == 5)
-        if kind == "binance":  # its ids go on across connections, Gemini's numbers of a socket begin anew
+        if kind == "binance":  # its ids continue across connections; Gemini's numbers restart with each connection
             exchange.command("close")
             exchange.command("lose", n=4)
         process.heartbeat(lambda f: f["missed"] >= (9 if kind == "binance" else 5))

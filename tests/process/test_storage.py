@@ -1,4 +1,4 @@
-"""A database that is locked, full or gone while the engine runs."""
+"""A database that is locked, on a full disk, or removed, while the engine runs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.support.process import COMMAND, PATIENCE_S, EngineProcess, Launcher, 
 
 @contextmanager
 def locked(db: Path, how: str = "IMMEDIATE") -> Iterator[sqlite3.Connection]:
-    """Somebody else holds the database's write lock."""
+    """Hold the database's write lock."""
     with closing(sqlite3.connect(db, isolation_level=None, timeout=10)) as con:
         con.execute(f"BEGIN {how}")
         try:
@@ -40,26 +40,26 @@ def test_lock_is_waited_for_without_loss(engine: Launcher) -> None:
         process.heartbeat(lambda f: f["ticks_stored"] > 0)
         with locked(engine.db):
             waits = process.heartbeat(lambda f: f["lock_waits"] >= 3)
-            began = time.monotonic()
-            # A busy house is no hang: it fills, evicts, and goes on pinging.
+            started_at = time.monotonic()
+            # An overloaded engine does not hang: its buffer fills, ticks are dropped, and the pings continue.
             full = process.heartbeat(lambda f: f["waiting"] >= 200 and f["dropped"] > 0)
-            manager.wait("WATCHDOG=1", after=began)
+            manager.wait("WATCHDOG=1", after=started_at)
             assert full["persist_errors"] == 0
             assert full["ticks_stored"] == waits["ticks_stored"]
         process.heartbeat(lambda f: f["ticks_stored"] > full["ticks_stored"] + 500)
         assert process.stop() == 0
     run = check_finished(engine.db)
     assert run["dropped"] > 0
-    assert "stuck" not in " ".join(text for _, text in manager.said)
+    assert "stuck" not in " ".join(text for _, text in manager.messages)
 
 
 def test_lasting_lock_exits_13_and_stores_admitted_ticks(engine: Launcher) -> None:
     process = engine.start(engine={"overload_after_s": 0.8})
     process.heartbeat(lambda f: f["ticks_stored"] > 0)
     with locked(engine.db):
-        began = time.monotonic()
+        started_at = time.monotonic()
         process.wait("stopping")
-        assert time.monotonic() - began >= 0.8
+        assert time.monotonic() - started_at >= 0.8
     assert process.code() == 13
     assert "blocked by a lock" in process.last_error()["message"]
     assert process.final()["admitted"] == process.final()["ticks_stored"]
@@ -74,23 +74,23 @@ def test_stop_while_locked_exits_14_with_unstored_count(engine: Launcher) -> Non
         process.heartbeat(lambda f: f["ticks_stored"] > 0)
         with locked(engine.db):
             process.heartbeat(lambda f: f["lock_waits"] > 0 and f["waiting"] == 8)
-            began = time.monotonic()
+            started_at = time.monotonic()
             assert process.stop() == 14
-            took = time.monotonic() - began
+            took = time.monotonic() - started_at
             manager.wait("STOPPING=1")
-        pings = [at for at in manager.times("WATCHDOG=1") if at > began]
+        pings = [at for at in manager.times("WATCHDOG=1") if at > started_at]
     final = process.final()
     unstored = final["admitted"] - final["ticks_stored"]
     assert unstored > 0
     assert process.last_error()["message"].startswith(f"{unstored} admitted ticks could not be stored")
     assert took < 9.5  # TimeoutStopSec=10
     assert len(pings) > 5
-    # What waited when the five seconds were over is booked as dropped, never as admitted.
+    # Ticks that wait when the five seconds are over are counted as dropped, not as admitted.
     assert process.messages("the drain took too long")[0]["dropped"] == 8
     assert final["waiting"] == 0
     with closing(sqlite3.connect(engine.db, isolation_level=None)) as con:
         check_snapshot(con, 1)
-    # The next start calls it what it was to the database: a run that did not end.
+    # The next start closes it as a run that did not end.
     assert engine.start("--seconds", "0.3").code() == 0
     assert rows(engine.db, "SELECT kind FROM gaps WHERE run_id = 1 AND kind = 'crash'") == [("crash",)]
 
@@ -111,10 +111,10 @@ def test_locked_database_at_start_is_waited_for(engine: Launcher) -> None:
 def test_lasting_lock_at_start_exits_13_after_deadline(engine: Launcher) -> None:
     engine.start("--seconds", "0.2").code()
     with locked(engine.db):
-        began = time.monotonic()
+        started_at = time.monotonic()
         process = engine.start(engine={"overload_after_s": 1.0})
         assert process.code() == 13
-        assert time.monotonic() - began >= 1.0
+        assert time.monotonic() - started_at >= 1.0
     assert process.messages("ready") == []
 
 
@@ -127,7 +127,7 @@ def test_stop_before_database_opens_exits_0(engine: Launcher) -> None:
 
 
 def limit_size(process: EngineProcess, size: int) -> None:
-    """No file of `process` can grow beyond `size` bytes from now on: EFBIG, as a full disk is ENOSPC."""
+    """From now on no file of `process` can grow beyond `size` bytes: EFBIG instead of a full disk's ENOSPC."""
     resource.prlimit(process.popen.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
 
@@ -143,7 +143,7 @@ def test_full_disk_with_room_again_loses_nothing(engine: Launcher) -> None:
 
 
 def test_full_disk_exits_14_though_buffer_is_full_before(engine: Launcher) -> None:
-    # The house overflows from the first moments on: that is no overload (13), it is the disk.
+    # The tick buffer overflows at once. That is not an overload (13): the disk is the cause.
     process = engine.start(
         engine={"tick_interval_ms": 1, "storage_deadline_s": 2.5, "overload_after_s": 0.5, "admit_wait_ms": 1},
         channels={"tick": 4, "signal": 2, "persist": 4},
@@ -163,7 +163,7 @@ def test_full_disk_exits_14_though_buffer_is_full_before(engine: Launcher) -> No
 
 @pytest.mark.parametrize("how", ["deleted", "replaced"])
 def test_removed_database_exits_14(engine: Launcher, how: str) -> None:
-    """An open file can be written after it was deleted; nobody would ever read it."""
+    """An open file can be written after it was deleted, but nobody would ever read it."""
     process = engine.start()
     process.heartbeat(lambda f: f["ticks_stored"] > 0)
     engine.db.rename(engine.folder / "away.db")
@@ -176,7 +176,7 @@ def test_removed_database_exits_14(engine: Launcher, how: str) -> None:
 
 @pytest.mark.holds("CHAINS")
 def test_kill_at_any_moment_leaves_whole_chains(engine: Launcher) -> None:
-    """Frozen in the middle of its work and copied: what a crash at that moment would leave."""
+    """The process is stopped and its database copied: what a crash at that moment would leave."""
     process = engine.start(
         engine={
             "tick_interval_ms": 1,
@@ -187,7 +187,7 @@ def test_kill_at_any_moment_leaves_whole_chains(engine: Launcher) -> None:
         }
     )
     process.heartbeat(lambda f: f["ticks_stored"] > 0)
-    seen = set()
+    observed = set()
     for number in range(12):
         process.send(signal.SIGSTOP)
         wait_until(lambda: " T " in Path(f"/proc/{process.popen.pid}/stat").read_text(), "the process stopped")
@@ -196,11 +196,11 @@ def test_kill_at_any_moment_leaves_whole_chains(engine: Launcher) -> None:
             shutil.copy(f"{engine.db}{suffix}", f"{copy}{suffix}")
         process.send(signal.SIGCONT)
         with closing(sqlite3.connect(copy, isolation_level=None)) as con:
-            seen.add(check_snapshot(con, 1)["ticks_stored"])
+            observed.add(check_snapshot(con, 1)["ticks_stored"])
             assert con.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-        process.wait("HEARTBEAT", lambda f: f["ticks_stored"] > max(seen))
+        process.wait("HEARTBEAT", lambda f: f["ticks_stored"] > max(observed))
     assert process.stop() == 0
-    assert len(seen) == 12
+    assert len(observed) == 12
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("unshare"), reason="needs root to mount a small tmpfs")
@@ -220,7 +220,7 @@ def test_full_file_system_exits_14_and_keeps_the_database(engine: Launcher) -> N
     process = EngineProcess(popen, config, mount / "hybrid.db")
     try:
         process.wait("cannot write to the database")
-        # Seen through the process's own mounts, while it still holds them.
+        # Read through the process's own mounts, while it has them.
         (engine.folder / "copy").mkdir()
         for name in ("hybrid.db", "hybrid.db-wal"):
             shutil.copy(f"/proc/{popen.pid}/root{mount}/{name}", engine.folder / "copy" / name)
@@ -241,19 +241,19 @@ def test_full_disk_at_start_exits_14_after_deadline(engine: Launcher) -> None:
 
 @pytest.mark.holds("CHAINS")
 def test_no_transaction_ends_inside_a_chain(engine: Launcher) -> None:
-    """Read from outside while it runs, with every order of a batch cut in odd places."""
+    """Read from outside while it runs, with channel and batch sizes that cut at every position."""
     process = engine.start(
         engine={"tick_interval_ms": 1, "signal_every_n_ticks": 2, "batch_rows": 7, "flush_interval_ms": 5},
         risk_caps={"max_exposure_usd": 5.0, "max_symbol_exposure_usd": 5.0},
         channels={"tick": 3, "signal": 2, "persist": 5},
     )
     process.ready()
-    seen: set[int] = set()
+    observed: set[int] = set()
     with closing(sqlite3.connect(f"{engine.db.as_uri()}?mode=ro", uri=True, isolation_level=None)) as con:
 
         def look() -> bool:
-            seen.add(check_snapshot(con, 1)["ticks_stored"])
-            return len(seen) >= 60
+            observed.add(check_snapshot(con, 1)["ticks_stored"])
+            return len(observed) >= 60
 
         wait_until(look, "60 different states of the database", PATIENCE_S)
     assert process.stop() == 0

@@ -1,4 +1,4 @@
-"""READY, STATUS, WATCHDOG, RELOADING and STOPPING, and what silences the pings."""
+"""READY, STATUS, WATCHDOG, RELOADING and STOPPING, and what stops the watchdog's pings."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ def test_ready_after_store_verification_and_stopping_before_exit(engine: Launche
         ready = manager.wait("READY=1")
         first_ping = manager.wait("WATCHDOG=1")
         status = manager.wait("STATUS=SHADOW synthetic: ")
-        began = time.monotonic()
+        started_at = time.monotonic()
         assert process.stop() == 0
         stopping = manager.wait("STOPPING=1")
-    said = [line["fields"]["message"] for line in process.lines]
-    assert said.index("store verified") < said.index("ready")
+    message = [line["fields"]["message"] for line in process.lines]
+    assert message.index("store verified") < message.index("ready")
     assert ready < first_ping
     assert ready < status
-    assert began < stopping
+    assert started_at < stopping
     verified = process.messages("store verified")[0]
-    found = {key: verified[key] for key in ("journal_mode", "synchronous", "busy_timeout", "temp_store")}
-    assert found == {"journal_mode": "wal", "synchronous": 1, "busy_timeout": 5000, "temp_store": 2}
+    result = {key: verified[key] for key in ("journal_mode", "synchronous", "busy_timeout", "temp_store")}
+    assert result == {"journal_mode": "wal", "synchronous": 1, "busy_timeout": 5000, "temp_store": 2}
 
 
 def test_stages_share_one_cpu(engine: Launcher) -> None:
@@ -47,8 +47,8 @@ def test_stages_share_one_cpu(engine: Launcher) -> None:
 
     def gathered() -> bool:
         others = [int(task.name) for task in Path(f"/proc/{main}/task").iterdir() if task.name != str(main)]
-        found = [(os.sched_getaffinity(number), os.sched_getscheduler(number)) for number in others]
-        *stages, checkpointer = sorted(found, key=lambda of_thread: len(of_thread[0]))
+        result = [(os.sched_getaffinity(number), os.sched_getscheduler(number)) for number in others]
+        *stages, checkpointer = sorted(result, key=lambda of_thread: len(of_thread[0]))
         together = len(stages) == 4 and len(stages[0][0]) == 1 and stages == stages[:1] * 4
         return together and stages[0][1] == os.SCHED_BATCH and checkpointer == (everywhere, os.SCHED_OTHER)
 
@@ -72,7 +72,7 @@ def test_ready_and_pings_wait_for_no_source(engine: Launcher) -> None:
 
 
 def test_pings_continue_during_slow_connects(engine: Launcher) -> None:
-    """A connection that hangs is not the house's: the exchange accepts and never says a word."""
+    """A connection that hangs does not make a stage stuck: the exchange accepts and never answers."""
     with Manager(engine.folder / "notify") as manager, socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"ws://127.0.0.1:{silent.getsockname()[1]}/ws/btcusdt@trade"
         process = engine.start(
@@ -81,10 +81,10 @@ def test_pings_continue_during_slow_connects(engine: Launcher) -> None:
         connecting = manager.wait("READY=1")
         pings = [manager.wait("WATCHDOG=1", after=connecting + n) for n in (0.5, 1.5)]
         assert max(b - a for a, b in pairwise(pings)) < 2
-        assert "stuck" not in " ".join(text for _, text in manager.said)
-        began = time.monotonic()
+        assert "stuck" not in " ".join(text for _, text in manager.messages)
+        started_at = time.monotonic()
         assert process.stop() == 0
-        assert time.monotonic() - began < 3  # a stop does not wait for the connection either
+        assert time.monotonic() - started_at < 3  # a stop does not wait for the connection
 
 
 WEDGE = """
@@ -107,7 +107,7 @@ def make(settings):
 def test_stuck_stage_stops_pings_but_not_heartbeats(engine: Launcher) -> None:
     (engine.folder / "wedge.py").write_text(WEDGE)
     with Manager(engine.folder / "notify") as manager:
-        # The house overflows behind the wedge. That is no overload (13): the watchdog is to end it, with the stacks.
+        # The tick buffer overflows. That is not an overload (13): the watchdog has to end it, with the stacks.
         process = engine.start(
             engine={"strategy": "wedge:make", "overload_after_s": 2, "admit_wait_ms": 1, "tick_interval_ms": 1},
             channels={"tick": 4},
@@ -116,18 +116,18 @@ def test_stuck_stage_stops_pings_but_not_heartbeats(engine: Launcher) -> None:
         process.ready()
         stuck = manager.wait("STATUS=stuck: strategy")
         last_ping = max(manager.times("WATCHDOG=1"))
-        # Everything else lives: heartbeats come, trades are received and dropped at the door.
+        # Everything else works: heartbeats are logged, trades are received and dropped at admission.
         heartbeat = process.heartbeat()
         process.heartbeat(lambda f: f["received"] > heartbeat["received"] + 300 and f["dropped"] > 0)
         manager.wait("STATUS=stuck: strategy", after=stuck + 2.5)
         assert max(manager.times("WATCHDOG=1")) == last_ping
-        assert "persist" not in " ".join(text for _, text in manager.said if "stuck" in text)
-        assert "ingest" not in " ".join(text for _, text in manager.said if "stuck" in text)
+        assert "persist" not in " ".join(text for _, text in manager.messages if "stuck" in text)
+        assert "ingest" not in " ".join(text for _, text in manager.messages if "stuck" in text)
         # What systemd's watchdog does then.
         assert process.stop(signal.SIGABRT) == -signal.SIGABRT
     stacks = engine.stderr()
     assert "Fatal Python error: Aborted" in stacks
-    assert "wedged_here" in stacks  # the culprit
+    assert "wedged_here" in stacks  # the function that hangs
     for place in ("engine.py", "synthetic.py", "persist.py", "strategy.py", "channel.py"):
         assert place in stacks, place
     assert stacks.count("Thread 0x") >= 4  # every stage and the main thread
@@ -147,7 +147,7 @@ def test_slow_strategy_is_not_stuck(engine: Launcher) -> None:
         process.heartbeat(lambda f: f["dropped"] > 100)
         at = manager.wait("WATCHDOG=1", after=time.monotonic())
         manager.wait("WATCHDOG=1", after=at)
-        assert "stuck" not in " ".join(text for _, text in manager.said)
+        assert "stuck" not in " ".join(text for _, text in manager.messages)
         assert process.stop() == 0
 
 
@@ -155,9 +155,9 @@ def test_stop_with_stuck_stage_ends_in_time_and_not_0(engine: Launcher) -> None:
     (engine.folder / "wedge.py").write_text(WEDGE)
     process = engine.start(engine={"strategy": "wedge:make"}, command=HASTY)
     process.heartbeat(lambda f: f["admitted"] >= 20 and f["received"] > 60)
-    began = time.monotonic()
+    started_at = time.monotonic()
     assert process.stop() == 14
-    assert time.monotonic() - began < 5  # 0.3 to drain, 0.3 to store, 1 for the writer to give up
+    assert time.monotonic() - started_at < 5  # 0.3 s to drain, 0.3 s to store, 1 s for persist to give up
     assert "admitted ticks could not be stored" in process.last_error()["message"]
 
 
@@ -165,10 +165,10 @@ def test_pings_come_three_times_per_watchdog_interval(engine: Launcher) -> None:
     with Manager(engine.folder / "notify") as manager:
         process = engine.start(env={**manager.env, "WATCHDOG_USEC": "600000"})
         manager.wait("WATCHDOG=1")
-        began = time.monotonic()
+        started_at = time.monotonic()
         for _ in range(5):
             manager.wait("WATCHDOG=1", after=max(manager.times("WATCHDOG=1")))
-        assert time.monotonic() - began < 5 * 0.5
+        assert time.monotonic() - started_at < 5 * 0.5
         assert process.stop() == 0
 
 

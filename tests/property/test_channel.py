@@ -1,4 +1,4 @@
-"""A hand-over is split only in front of a tick, never overfills the channel, and loses and reorders nothing."""
+"""A batch is split only in front of a tick, never overfills the channel, and nothing is lost or reordered."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hybrid_engine.stages.channel import Channel, count_whole_chains
 
 
 def chain(number: int, length: int) -> list[Event]:
-    """A tick and up to three things it caused."""
+    """A tick and up to three events that it caused."""
     tick = Tick(number, "s", "X", 1.0, 1.0, None, 1, 1)
     signal = Signal.of(tick, "BUY", 1.0, "r", 0.5)
     order = Order(number, "X", "BUY", 1.0, 1.0, "FILLED", "r", "SHADOW", 1)
@@ -36,7 +36,7 @@ class Watched(Channel):
 
 @pytest.mark.holds("CHAINS")
 @given(chains, st.integers(4, 9))
-def test_what_is_taken_is_whole_chains_in_order(hand_overs: list[list[int]], capacity: int) -> None:
+def test_take_returns_whole_chains_in_order(hand_overs: list[list[int]], capacity: int) -> None:
     channel = Watched(capacity)
     number = 0
     given_in: list[list[Event]] = []
@@ -54,26 +54,26 @@ def test_what_is_taken_is_whole_chains_in_order(hand_overs: list[list[int]], cap
 
     producer = threading.Thread(target=produce, daemon=True)
     producer.start()
-    taken: list[Event] = []
+    trades: list[Event] = []
     while not channel.finished:
         part = list(channel.take(5.0))
         if part:
             assert isinstance(part[0], Tick)
-            # Whole: nothing that follows later belongs to what was taken now.
+            # Whole chains: no later event belongs to a chain of this batch.
             assert len(part) <= capacity
-            taken += part
-            expected = [event for events in given_in for event in events][: len(taken)]
-            assert taken == expected
-            following = [event for events in given_in for event in events][len(taken) : len(taken) + 1]
+            trades += part
+            expected = [event for events in given_in for event in events][: len(trades)]
+            assert trades == expected
+            following = [event for events in given_in for event in events][len(trades) : len(trades) + 1]
             assert all(isinstance(event, Tick) for event in following)
     producer.join(10)
     assert not producer.is_alive()
-    assert taken == [event for events in given_in for event in events]
+    assert trades == [event for events in given_in for event in events]
     assert channel.most <= capacity
 
 
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=10), st.integers(0, 45))
-def test_whole_chains_takes_as_many_as_fit(lengths: list[int], room: int) -> None:
+def test_count_whole_chains_is_maximal(lengths: list[int], room: int) -> None:
     events = [event for number, length in enumerate(lengths) for event in chain(number, length)]
     boundaries = [*(n for n, event in enumerate(events) if isinstance(event, Tick)), len(events)]
     assert count_whole_chains(events, room) == max(b for b in boundaries if b <= room)

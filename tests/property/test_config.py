@@ -20,7 +20,7 @@ names = st.sampled_from([*KEYS, *(name.rpartition(".")[0] for name in KEYS if ".
 texts = st.text(max_size=12) | st.sampled_from(
     ["SHADOW", "live", "mock_ws", "REAL_WS", "ws://h/ws/x@trade", "ws://[", "/etc/passwd", "\n", "nan", "1e999", "true"]
 )
-# As TOML writes them: what JSON cannot say is spelled out.
+# Values as TOML writes them, with those that JSON does not have.
 values = st.one_of(
     st.integers(-(2**65), 2**65).map(str),
     st.floats().map(lambda x: repr(x) if "e" not in repr(x) or "." in repr(x) else repr(x).replace("e", ".0e")),
@@ -68,7 +68,7 @@ def one_line(error: ConfigError) -> None:
 @example("[engine]\nca_file = '" + "a" * 5000 + "'")
 @example("a = " + "[" * 5000)
 @example("[engine]\ningest_mode = 'MOCK_WS'\nws_url = 'ws://['")
-def test_any_file(text: str) -> None:
+def test_any_config_file(text: str) -> None:
     with tempfile.TemporaryDirectory(prefix="config-") as folder:
         path = Path(folder) / "config.toml"
         path.write_bytes(text.encode("utf-8", "surrogatepass"))
@@ -98,7 +98,7 @@ written = st.one_of(
     st.integers().map(str),
     st.floats().map(str),
     st.sampled_from(["0x10", "1_0", " 5 ", "٣", "9" * 5000, "\udcff", "true", "TRUE", "-0", "1e3", "NaN"]),
-).filter(lambda text: "\x00" not in text)  # no environment and no command line can hold a NUL
+).filter(lambda text: "\x00" not in text)  # neither the environment nor a command line can contain a NUL
 
 
 @settings(max_examples=150)
@@ -135,7 +135,7 @@ entry = st.dictionaries(
 
 @settings(max_examples=150)
 @given(st.lists(entry, max_size=3))
-def test_any_sources(entries: list[dict[str, Any]]) -> None:
+def test_any_sources_file(entries: list[dict[str, Any]]) -> None:
     body = [
         "[[source]]\n" + "\n".join(f"{k} = {json.dumps(v, ensure_ascii=False)}" for k, v in item.items())
         for item in entries

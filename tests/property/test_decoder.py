@@ -1,4 +1,4 @@
-"""Bytes of any kind decode to trades, to complaints, or to nothing; what comes out can be stored."""
+"""Any bytes decode to trades, to rejections, or to nothing, and the trades can be stored."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ REAL = [json.loads(line)["frame"] for path in sorted(FRAMES.glob("*.jsonl")) for
 TEMPLATES: list[Any] = [
     frame if isinstance(frame, dict) else json.loads(frame)
     for table in TABLES.values()
-    for frame in [*(row[0] for row in table.trades), *(row[0] for row in table.told), *table.nothing]
+    for frame in [*(row[0] for row in table.trades), *(row[0] for row in table.without_trades), *table.ignored]
 ]
 
 strange = st.one_of(
@@ -56,21 +56,21 @@ def spoiled(draw: st.DrawFn) -> bytes:
             if isinstance(place, dict) and draw(st.booleans()):
                 del place[key]
             else:
-                place[key] = deepcopy(draw(anything))  # it may be spoiled in turn, and is drawn again
+                place[key] = deepcopy(draw(anything))  # it may be changed in turn, and is drawn again
             break
     return json.dumps(frame).encode()
 
 
 @st.composite
 def damaged(draw: st.DrawFn) -> bytes:
-    """A recorded frame, cut, doubled or with some bytes changed."""
+    """A recorded frame that is cut, repeated or has some bytes changed."""
     frame = draw(st.sampled_from(REAL)).encode()
     at = draw(st.integers(0, len(frame)))
     return bytes(frame[:at] + draw(st.binary(max_size=4)) + frame[at + draw(st.integers(0, 4)) :])
 
 
 def check_stored(decoded: Decoded) -> None:
-    """The store takes each print."""
+    """Store each trade."""
     with sqlite3.connect(":memory:") as con:
         con.executescript(MIGRATIONS[0])
         for number, item in enumerate(decoded.trades, 1):

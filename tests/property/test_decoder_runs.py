@@ -1,4 +1,4 @@
-"""Frames that are decoded in one go give what each gives by itself."""
+"""Frames decoded as a batch give the same trades and marks as frames decoded one by one."""
 
 from __future__ import annotations
 
@@ -29,11 +29,10 @@ odd = st.one_of(st.none(), st.booleans(), st.floats(), st.text(max_size=3), st.i
 
 @st.composite
 def streams(draw: st.DrawFn) -> list[bytes]:
-    """Trades as an exchange sends them: numbers that mostly go on, now and then a repetition, a leap, or a field that
-    is odd."""
+    """Trades as an exchange sends them: mostly consecutive ids, sometimes a repetition, a leap or an invalid field."""
     combined, strange = draw(st.booleans()), draw(st.booleans())
     number = draw(st.integers(0, 50))
-    found = []
+    result = []
     for _ in range(draw(st.integers(1, 12))):
         number = max(0, number + draw(st.sampled_from([1, 1, 1, 1, 1, 1, 0, 2, 7, -3])))
         kind = draw(st.sampled_from(["aggTrade"] * 6 + ["trade"] + ["futures"] * strange))
@@ -55,12 +54,12 @@ def streams(draw: st.DrawFn) -> list[bytes]:
         if strange and draw(st.integers(0, 29)) == 0:
             del frame[draw(st.sampled_from(list(frame)))]
         whole: Any = {"stream": f"x@{kind}", "data": frame} if combined else frame
-        found.append(json.dumps(whole, separators=(",", ":")).encode())
-    return found
+        result.append(json.dumps(whole, separators=(",", ":")).encode())
+    return result
 
 
 def left_out(before: Mark, marks: Sequence[Sequence[Mark]]) -> tuple[list[object], dict[bool, dict[str, int]]]:
-    """The holes that are left when these marks came, and what is due next."""
+    """The sequence gaps that these marks leave, and the next expected numbers."""
     numbers, holes = SequenceTracker(), SequenceGaps()
     numbers.observe([before])
     for of_message in marks:
@@ -73,7 +72,7 @@ def left_out(before: Mark, marks: Sequence[Sequence[Mark]]) -> tuple[list[object
 
 
 def same(messages: list[bytes]) -> bool:
-    """Whether they were decoded in one go; what came of it is compared."""
+    """Whether they were decoded as a batch. If so, the result is compared with that of single frames."""
     run = BINANCE.decode_run(messages)
     assert EXCHANGES["auto"].decode_run(messages) == run
     if run is None:
@@ -91,7 +90,7 @@ def same(messages: list[bytes]) -> bool:
 @pytest.mark.holds("BYTES", "MISSED")
 @settings(max_examples=500)
 @given(streams())
-def test_a_stream(messages: list[bytes]) -> None:
+def test_stream_decodes_equally_both_ways(messages: list[bytes]) -> None:
     event(f"in one go: {same(messages)}")
 
 
@@ -104,7 +103,7 @@ def test_a_stream(messages: list[bytes]) -> None:
 @example([b'{"stream":"x@trade","data":' + TRADE.encode() + b',"data":1}'])
 @example([TRADE.encode() + b"{}"])
 @example([TRADE.encode() + b"\n" + TRADE.encode()])
-def test_anything(messages: list[bytes]) -> None:
+def test_arbitrary_bytes_decode_equally_both_ways(messages: list[bytes]) -> None:
     same(messages)
 
 
@@ -120,7 +119,7 @@ def test_anything(messages: list[bytes]) -> None:
         {"stream": "x@trade", "data": 1},
     ],
 )
-def test_one_that_is_odd(kind: str, change: dict[str, object]) -> None:
+def test_one_odd_frame_falls_back(kind: str, change: dict[str, object]) -> None:
     fields = {name: value for name, value in change.items() if name in KINDS[kind] or name in ("stream", "data")}
     usual, odd = KINDS[kind], {**KINDS[kind], **fields}
     for frames in ([odd], [usual, odd], [odd, usual]):
@@ -128,7 +127,7 @@ def test_one_that_is_odd(kind: str, change: dict[str, object]) -> None:
             same([json.dumps(frame).encode() for frame in wrapped])
 
 
-def test_what_is_as_documented_is_decoded_in_one_go_with_one_mark() -> None:
+def test_documented_frames_use_fast_path() -> None:
     for kind in ("trade", "aggTrade"):
         frames = []
         for number in range(100, 400):

@@ -1,4 +1,4 @@
-"""The ladder under any pressure: whatever the readings, the limits and the times between two looks."""
+"""The throttle ladder under any readings, limits and times between two readings."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ moods = st.sampled_from(("pressed", "calm", "between", "unknown"))
 
 
 class Look(NamedTuple):
-    """One look: when, what was read and what that is by its own words; the rung after it, and what was decided."""
+    """One reading: its time and mood, the level after it, and the decision."""
 
     now: float
     mood: str
@@ -36,7 +36,7 @@ class Look(NamedTuple):
 
 @st.composite
 def histories(draw: st.DrawFn) -> tuple[EngineSettings, list[Look]]:
-    """Moods that last for a while, as the ladder took them. Readings are made to be what the mood says."""
+    """Moods that last for a while, each turned into readings, and what the ladder decided."""
     engine = draw(settings)
     limits = read_limits(engine)
     ladder, now, looks = ThrottleLadder(), 0.0, []
@@ -54,7 +54,7 @@ def histories(draw: st.DrawFn) -> tuple[EngineSettings, list[Look]]:
 
 
 def unbroken(looks: list[Look], at: int) -> float:
-    """Seconds for which the mood of that look had lasted, without a break or a blind spot, since the last step."""
+    """For how many seconds that reading's mood had lasted without interruption since the last step."""
     first = at
     while (
         first > 0
@@ -68,7 +68,7 @@ def unbroken(looks: list[Look], at: int) -> float:
 
 @pytest.mark.holds("G2")
 @given(histories())
-def test_no_step_is_skipped_and_each_has_its_reason(history: tuple[EngineSettings, list[Look]]) -> None:
+def test_ladder_moves_one_step_with_reason(history: tuple[EngineSettings, list[Look]]) -> None:
     engine, looks = history
     step, stepped_at = 0, float("-inf")
     for at, look in enumerate(looks):
@@ -94,7 +94,7 @@ def test_no_step_is_skipped_and_each_has_its_reason(history: tuple[EngineSetting
 
 
 @given(histories())
-def test_what_is_due_is_not_put_off(history: tuple[EngineSettings, list[Look]]) -> None:
+def test_ladder_moves_when_due(history: tuple[EngineSettings, list[Look]]) -> None:
     engine, looks = history
     step, stepped_at = 0, float("-inf")
     for at, look in enumerate(looks):

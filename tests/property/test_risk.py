@@ -1,4 +1,4 @@
-"""No sequence of signals and prices gets an order past the caps; what reduces exposure always passes."""
+"""No sequence of signals and prices gets an order past the risk caps; what reduces exposure always passes."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ moves = st.lists(
     max_size=40,
 )
 caps = st.builds(RiskCaps, st.floats(1e-3, 1e9), st.floats(1e-3, 1e9), st.integers(1, 3))
-ALMOST = 1 + 1e-9  # sums of floats in another order
+ALMOST = 1 + 1e-9  # floats are added in another order
 
 
 @pytest.mark.holds("I2")
 @given(moves, caps)
-def test_the_caps_hold(script: list[tuple[str, float, tuple[str, float] | None]], limits: RiskCaps) -> None:
+def test_caps_hold(script: list[tuple[str, float, tuple[str, float] | None]], limits: RiskCaps) -> None:
     counters = StageCounters()
     stage = ExecutionStage(
         "PAPER", WITHOUT_NETWORK["PAPER"], ExposureLimiter(limits), Channel(4), Channel(4), counters, lambda: None
@@ -42,7 +42,7 @@ def test_the_caps_hold(script: list[tuple[str, float, tuple[str, float] | None]]
         if wish is not None:
             events.append(Signal.of(tick, wish[0], wish[1], "R", 0.5))
         out = list(stage.transform(events))
-        assert out[: len(events)] == events  # passed on, in order, in front of what was made of it
+        assert out[: len(events)] == events  # every event is passed on, in order, followed by what was made of it
         if wish is None:
             assert len(out) == 1
             continue
@@ -71,9 +71,7 @@ def test_the_caps_hold(script: list[tuple[str, float, tuple[str, float] | None]]
 
 @pytest.mark.holds("I2")
 @given(st.floats(1e-3, 1e6), st.floats(1e-9, 1e6), st.floats(0.01, 100))
-def test_a_position_that_outgrew_its_cap_can_be_reduced_and_not_added_to(
-    cap: float, part: float, growth: float
-) -> None:
+def test_position_over_cap_can_only_be_reduced(cap: float, part: float, growth: float) -> None:
     book = ExposureLimiter(RiskCaps(cap, cap, 1))
     size = cap
     book.set_price("A", 1.0)
@@ -88,7 +86,7 @@ def test_a_position_that_outgrew_its_cap_can_be_reduced_and_not_added_to(
     assert book.symbol_exposure("A") == size * (1.0 + growth)
 
 
-def test_what_is_no_number_is_vetoed() -> None:
+def test_nan_is_vetoed() -> None:
     book = ExposureLimiter(RiskCaps())
     book.set_price("A", 1.0)
     tick = Tick(1, "s", "A", 1.0, 1.0, None, 1, 1)
@@ -96,7 +94,7 @@ def test_what_is_no_number_is_vetoed() -> None:
         assert book.exceeded_cap(Signal.of(tick, "BUY", size, "R", 1.0)) is not None
 
 
-def test_open_orders_bind_what_rests_and_not_what_reduces() -> None:
+def test_open_orders_cap_spares_reducing_orders() -> None:
     book = ExposureLimiter(RiskCaps(1e6, 1e6, 2))
     book.set_price("A", 1.0)
     tick = Tick(1, "s", "A", 1.0, 1.0, None, 1, 1)

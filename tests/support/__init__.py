@@ -1,1 +1,1 @@
-"""What the engine's tests share."""
+"""Helpers that several tests share."""

@@ -1,4 +1,4 @@
-"""What must hold of any database of the engine, at any moment, read from outside."""
+"""Checks that every database of the engine must pass, at any moment, read from outside."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 
 TERMS = ("sampled_out", "rejected", "duplicate", "dropped", "waiting", "admitted")
 TABLES = ("ticks", "signals", "orders", "trades")
-# What a tick caused has the tick's id.
+# A signal, order and trade have the id of their tick.
 _COUNT = "SELECT count(*) FROM {0} AS t JOIN ticks AS k ON k.id = t.id WHERE k.run_id = ?"
 
 
 def rows(db: Path, query: str, *args: object) -> list[tuple[Any, ...]]:
-    """The answer to `query` of a connection that cannot write."""
+    """The result of `query`, on a connection that cannot write."""
     with closing(sqlite3.connect(f"{db.as_uri()}?mode=ro", uri=True, timeout=10)) as con:
         return con.execute(query, args).fetchall()
 
@@ -26,7 +26,7 @@ def run_row(con: sqlite3.Connection, run_id: int) -> dict[str, Any]:
 
 
 def check_snapshot(con: sqlite3.Connection, run_id: int) -> dict[str, Any]:
-    """Of one read transaction: the books balance, counters are those of the rows, gaps those of the counters."""
+    """In one read transaction: the accounting balances, the counters match the rows, and the gaps the counters."""
     con.execute("BEGIN")
     try:
         run = run_row(con, run_id)
@@ -52,7 +52,7 @@ def check_snapshot(con: sqlite3.Connection, run_id: int) -> dict[str, Any]:
 
 
 def check_chains(con: sqlite3.Connection) -> list[Any]:
-    """Rows that break the order tick -> signal -> order -> trade: half a chain, or one that hangs in the air."""
+    """Rows without their parent or child in tick -> signal -> order -> trade."""
     return con.execute(
         "SELECT s.id FROM signals s LEFT JOIN orders o ON o.signal_id = s.id WHERE o.id IS NULL"
         " UNION ALL SELECT o.id FROM orders o LEFT JOIN trades t ON t.order_id = o.id"
@@ -63,7 +63,7 @@ def check_chains(con: sqlite3.Connection) -> list[Any]:
 
 
 def check_finished(db: Path, run_id: int = 1) -> dict[str, Any]:
-    """The books of a run that ended with 0: nothing waits, everything admitted is stored, no gap is open."""
+    """Check a run that ended with 0: nothing waits, everything admitted is stored, no gap is open."""
     with closing(sqlite3.connect(f"{db.as_uri()}?mode=ro", uri=True, isolation_level=None)) as con:
         run = check_snapshot(con, run_id)
         assert con.execute("SELECT count(*) FROM gaps WHERE to_ms IS NULL").fetchone() == (0,)

@@ -1,15 +1,15 @@
-"""What must hold of anything a decoder gives, whatever it was fed."""
+"""Checks that the result of every decoder must pass, for any input."""
 
 from __future__ import annotations
 
 from hybrid_engine.domain.events import MarketTrade
 from hybrid_engine.exchanges import Decoded, Mark
 
-MAX_INT = 2**63 - 1  # what a column of the store holds
+MAX_INT = 2**63 - 1  # the largest integer of a column
 
 
 def check(decoded: object) -> Decoded:
-    """The prints can be stored, the marks counted, and what is said fits in a log line."""
+    """The trades can be stored, the marks are valid, and the texts fit in a log line."""
     assert isinstance(decoded, Decoded)
     for item in decoded.trades:
         assert isinstance(item, MarketTrade)
@@ -29,5 +29,5 @@ def check(decoded: object) -> Decoded:
         assert max(mark.first, mark.last) <= MAX_INT
         assert mark.symbol or not mark.lasting
     assert all(isinstance(reason, str) and 0 < len(reason) < 200 for reason in decoded.rejections)
-    assert all(isinstance(said, str) and len(said) <= 200 for said in (decoded.close_notice, decoded.refusal))
+    assert all(isinstance(message, str) and len(message) <= 200 for message in (decoded.close_notice, decoded.refusal))
     return decoded

@@ -1,4 +1,4 @@
-"""The real street on a real file, driven by a test: it feeds, locks, breaks, reloads, stops and kills it."""
+"""The real pipeline on a real file, driven by a test that feeds, locks, breaks, reloads, stops and kills it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from hybrid_engine import pipeline as street_module
+from hybrid_engine import pipeline as pipeline_module
 from hybrid_engine.config.load import Config
 from hybrid_engine.config.settings import AppSettings, ChannelSizes, EngineSettings, RiskCaps, Settings
 from hybrid_engine.domain.events import MarketTrade, Signal, Tick
@@ -25,42 +25,42 @@ from hybrid_engine.storage.store import Store
 from tests.support.pipeline import INFO, CheckedStore, nothing
 from tests.support.process import wait_until
 
-Item = tuple[str, int | None]  # symbol, and the trade's number at the exchange
+Item = tuple[str, int | None]  # symbol, and the trade's id at the exchange
 Flood = tuple[str, list[Item]]  # of one source
 
 
 @dataclass
-class SequenceEvent:
-    """What was given to a run, in order, and what must have become of it, counted in the simplest way there is."""
+class OfferedTrades:
+    """The trades offered to a run, in order, and the expected result, computed in the simplest way."""
 
     sample_every: int
-    log: list[tuple[str, str, int | None]] = field(default_factory=list)  # source, symbol ("" rejected), number
-    reloads: list[tuple[int, int]] = field(default_factory=list)  # at which received, from then on each n-th
+    log: list[tuple[str, str, int | None]] = field(default_factory=list)  # source, symbol ("": rejected), trade id
+    reloads: list[tuple[int, int]] = field(default_factory=list)  # received at the reload, sample_every from then on
 
     def fates(self) -> Counter[str]:
         known: set[tuple[str, str, int]] = set()
-        seen: Counter[str] = Counter()
-        every, reloads, found = self.sample_every, list(self.reloads), Counter[str]()
+        observed: Counter[str] = Counter()
+        every, reloads, result = self.sample_every, list(self.reloads), Counter[str]()
         for position, (source, symbol, number) in enumerate(self.log):
             while reloads and reloads[0][0] <= position:
                 every = reloads.pop(0)[1]
-                seen.clear()
+                observed.clear()
             if not symbol:
-                found["rejected"] += 1
+                result["rejected"] += 1
             elif number is not None and (source, symbol, number) in known:
-                found["duplicate"] += 1
+                result["duplicate"] += 1
             else:
                 if number is not None:
                     known.add((source, symbol, number))
-                seen[symbol] += 1
-                found["sampled_out" if seen[symbol] % every else "passed"] += 1
-        return found
+                observed[symbol] += 1
+                result["sampled_out" if observed[symbol] % every else "passed"] += 1
+        return result
 
 
 class Feeder(IngestStage):
-    """An ingest of its own thread that offers what it is handed."""
+    """An ingest stage that offers the trades from a queue."""
 
-    told: SequenceEvent
+    offered: OfferedTrades
     floods: queue.SimpleQueue[Flood]
 
     def work(self) -> None:
@@ -71,16 +71,16 @@ class Feeder(IngestStage):
             except queue.Empty:
                 continue
             if not items:
-                self.told.log.append((source, "", None))
+                self.offered.log.append((source, "", None))
                 self.admission.count_rejected(source, "BTC/USD", now_ms())
                 continue
-            self.told.log += [(source, symbol, number) for symbol, number in items]
-            prints = [MarketTrade(symbol, 1.0 + at, 1.0, number, now_ms()) for at, (symbol, number) in enumerate(items)]
-            self.admission.offer_trades(source, prints, now_ms(), self.heartbeat)
+            self.offered.log += [(source, symbol, number) for symbol, number in items]
+            trades = [MarketTrade(symbol, 1.0 + at, 1.0, number, now_ms()) for at, (symbol, number) in enumerate(items)]
+            self.admission.offer_trades(source, trades, now_ms(), self.heartbeat)
 
 
-class Moody:
-    """A strategy that can be held up, and that can break."""
+class FaultyStrategy:
+    """A strategy that can be paused, and that can fail."""
 
     def __init__(self, every: int) -> None:
         self._inner = Periodic(every)
@@ -95,19 +95,19 @@ class Moody:
 
 
 class FaultyStore(CheckedStore):
-    """One write is interrupted by SQLite itself, after so many of its instructions."""
+    """SQLite interrupts one write, after `fail_after` of its instructions."""
 
     fail_after = 0
 
     def write(self, *args: Any) -> None:
-        left, self.fail_after = self.fail_after, 0
+        remaining, self.fail_after = self.fail_after, 0
 
         def step() -> bool:
-            nonlocal left
-            left -= 1
-            return left == 0
+            nonlocal remaining
+            remaining -= 1
+            return remaining == 0
 
-        if left:
+        if remaining:
             self._con.set_progress_handler(step, 1)
         try:
             super().write(*args)
@@ -115,13 +115,13 @@ class FaultyStore(CheckedStore):
             self._con.set_progress_handler(None, 0)
 
 
-class DrivenStreet(Pipeline):
+class DrivenPipeline(Pipeline):
     def _make_ingest(self, config: Config, store: Store, wake: Callable[[], None]) -> IngestStage:
         return Feeder(self.admission, self.feed, config.settings.engine, wake)
 
 
 class Driven:
-    """One run after the other on one database. `ended` is called with each run that is over."""
+    """One run after the other on one database."""
 
     def __init__(self, db: Path, sizes: tuple[int, int, int], sample_every: int, signal_every: int) -> None:
         self.db = db
@@ -137,25 +137,25 @@ class Driven:
         self.begin()
 
     def begin(self) -> None:
-        """The next run, as the engine begins one."""
+        """Begin the next run, as the engine does."""
         self.store = FaultyStore(self.db)
         self.store.begin_run(INFO, now_ms())
-        self.strategy = Moody(self._signal_every)
+        self.strategy = FaultyStrategy(self._signal_every)
         engine = self.settings.engine
-        Feeder.told, Feeder.floods = SequenceEvent(engine.sample_every), queue.SimpleQueue()
-        self.told, self.floods = Feeder.told, Feeder.floods
+        Feeder.offered, Feeder.floods = OfferedTrades(engine.sample_every), queue.SimpleQueue()
+        self.offered, self.floods = Feeder.offered, Feeder.floods
         config = Config(self.settings, {}, (), self.db)
         adapter = FillAtLast(self.settings.mode)
-        self.pipeline = DrivenStreet(config, self.store, self.strategy, adapter, nothing)
+        self.pipeline = DrivenPipeline(config, self.store, self.strategy, adapter, nothing)
 
     def reload(self, every: int, wait_ms: float, batch_rows: int) -> None:
         engine = replace(self.settings.engine, sample_every=every, admit_wait_ms=wait_ms, batch_rows=batch_rows)
         self.settings = replace(self.settings, engine=engine)
-        self.told.reloads.append((self.pipeline.reload(engine, every), every))
+        self.offered.reloads.append((self.pipeline.reload(engine, every), every))
 
     @property
     def idle(self) -> bool:
-        """Nothing comes to the writer, whatever is fed."""
+        """Nothing reaches persist, whatever is fed."""
         return not self.strategy.free.is_set() or self.strategy.broken.is_set()
 
     @property
@@ -163,7 +163,7 @@ class Driven:
         return self._lock is not None
 
     def lock(self) -> None:
-        """Somebody else holds the database from here on."""
+        """Lock the database from another connection."""
         if self._lock is None:
             self._lock = sqlite3.connect(self.db, isolation_level=None, timeout=20)
             self._lock.execute("BEGIN IMMEDIATE")
@@ -175,9 +175,9 @@ class Driven:
             self._lock = None
 
     def stop(self) -> bool:
-        """A stop as the engine does it, in a hurry when the database is held. Whether everything was stored."""
+        """Stop as the engine does, quickly when the database is locked. Returns whether everything was stored."""
         self.strategy.free.set()
-        street_module.DRAIN_S = street_module.STORE_S = 20.0 if self._lock is None else 0.05
+        pipeline_module.DRAIN_S = pipeline_module.STORE_S = 20.0 if self._lock is None else 0.05
         error = self.pipeline.drain(nothing)
         self.unlock()
         wait_until(lambda: not self.pipeline.persist.is_alive(), "the writer's end")
@@ -189,12 +189,12 @@ class Driven:
         return clean
 
     def _emptied(self) -> bool:
-        # An engine ends with them; a test that goes on must take what they still want to hand over.
+        # An engine process would end now; the test goes on, so it takes what the stages still want to hand over.
         self.pipeline.persist._inbox.take(0)
         return not any(stage.is_alive() for stage in self.pipeline.stages)
 
     def kill(self) -> Path:
-        """What a SIGKILL at this moment leaves behind, as another file: the writer stands in front of its lock."""
+        """Copy what a SIGKILL at this moment would leave. The lock keeps persist from writing meanwhile."""
         self.lock()
         self.copies += 1
         copy = self.db.with_name(f"copy{self.copies}.db")

@@ -1,4 +1,4 @@
-"""A service manager's end of sd_notify: a datagram socket that remembers what it was told and when."""
+"""The service manager's end of sd_notify: a datagram socket that records each message and its time."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from types import TracebackType
 
 
 class Manager:
-    """Listens at `address` (a path, or "@name" for an abstract one) until closed; `said`: (monotonic, text)."""
+    """Listens at `address` (a path, or "@name" for an abstract one) until closed; `messages`: (monotonic s, text)."""
 
     def __init__(self, address: str | Path) -> None:
         self.address = str(address)
-        self.said: list[tuple[float, str]] = []
+        self.messages: list[tuple[float, str]] = []
         self._news = threading.Condition()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind("\0" + self.address[1:] if self.address.startswith("@") else self.address)
@@ -34,25 +34,27 @@ class Manager:
             except TimeoutError:
                 continue
             with self._news:
-                self.said.append((time.monotonic(), text))
+                self.messages.append((time.monotonic(), text))
                 self._news.notify_all()
 
     def wait(self, part: str, *, after: float = 0.0, timeout_s: float = 20.0) -> float:
-        """When a message holding `part` first came after the moment `after`."""
+        """The time of the first message with `part` after the moment `after`."""
         deadline = time.monotonic() + timeout_s
         with self._news:
             while True:
-                for at, text in self.said:
+                for at, text in self.messages:
                     if at > after and part in text:
                         return at
-                left = deadline - time.monotonic()
-                assert left > 0, f"{part!r} was not said within {timeout_s} s: {[t for _, t in self.said][-8:]}"
-                self._news.wait(left)
+                remaining = deadline - time.monotonic()
+                assert remaining > 0, (
+                    f"{part!r} did not arrive within {timeout_s} s: {[t for _, t in self.messages][-8:]}"
+                )
+                self._news.wait(remaining)
 
     def times(self, part: str) -> list[float]:
-        """When each message holding `part` came."""
+        """The times of all messages with `part`."""
         with self._news:
-            return [at for at, text in self.said if part in text]
+            return [at for at, text in self.messages if part in text]
 
     def close(self) -> None:
         self._closing.set()

@@ -1,4 +1,4 @@
-"""The real stages behind the real door, on a real database, without ingest: a test is the ingest."""
+"""The real stages behind the real admission queue, on a real database; the test takes the place of ingest."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from hybrid_engine.storage.store import Batch, RunInfo, Store
 
 
 class CheckedStore(Store):
-    """The store, looking at each transaction: it holds whole chains only."""
+    """A store that checks that each transaction contains whole chains only."""
 
     def write(self, batch: Batch, *rest: Any) -> None:
-        made = [{event.id for event in part} for part in (batch.ticks, batch.signals, batch.orders)]
+        created = [{event.id for event in part} for part in (batch.ticks, batch.signals, batch.orders)]
         filled = {order.id for order in batch.orders if order.status == FILLED}
-        assert made[0] >= made[1] == made[2], f"a transaction ends inside a chain: {batch}"
+        assert created[0] >= created[1] == created[2], f"a transaction ends inside a chain: {batch}"
         assert filled == {trade.id for trade in batch.trades}, f"a transaction ends inside a chain: {batch}"
         super().write(batch, *rest)
 
@@ -37,8 +37,8 @@ class CheckedStore(Store):
 INFO = RunInfo("0", "digest", "config", "SHADOW", "MOCK_WS", 1)
 
 
-class Held:
-    """A strategy that can be held up, so that the house fills behind it."""
+class PausableStrategy:
+    """A strategy that can be paused, so that the tick buffer fills."""
 
     def __init__(self, inner: Strategy) -> None:
         self._inner = inner
@@ -51,12 +51,12 @@ class Held:
 
 
 def nothing() -> None:
-    """A beat that nobody counts."""
+    """A heartbeat or wakeup without an effect."""
 
 
 @dataclass
-class BackStreet:
-    """Everything from the front door on. `close` lets it run dry and ends the run with 0."""
+class RunningStages:
+    """Every stage but ingest, running. `close` drains them and ends the run with 0."""
 
     db: Path
     tick_capacity: int = 4
@@ -85,7 +85,7 @@ class BackStreet:
             first_tick_id=first_tick,
             first_gap_id=first_gap,
         )
-        self.strategy = Held(Periodic(self.signal_every))
+        self.strategy = PausableStrategy(Periodic(self.signal_every))
         limiter = ExposureLimiter(self.caps)
         signals, rows = Channel(self.signal_capacity), Channel(self.persist_capacity)
         self.persist = PersistStage(
@@ -100,7 +100,7 @@ class BackStreet:
             stage.start()
 
     def close(self) -> None:
-        """What the last act of ingest is, and then the end of the run."""
+        """Do what ingest does last, wait for the stages, and end the run."""
         self.strategy.free.set()
         self.admission.close_gaps(now_ms(), for_good=True)
         self.admission.close()
@@ -114,7 +114,13 @@ class BackStreet:
         self.store.close()
 
     def raise_failure(self) -> None:
-        """What ended a stage early; the stages in front of it would wait for ever."""
+        """Raise what ended a stage early, because the stages in front of it would wait for ever."""
         for stage in self.stages:
             if stage.failure is not None:
                 raise stage.failure
+
+    def close_store(self) -> None:
+        """Close the database after a stage failed and persist ended."""
+        self.persist.join(10)
+        assert not self.persist.is_alive()
+        self.store.close()

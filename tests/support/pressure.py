@@ -1,10 +1,10 @@
-"""Pressure as the kernel writes it: recorded files that tests let an engine read, and change under it."""
+"""Recorded pressure files, which tests put in place of the kernel's and replace while an engine reads them."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-# cpu, memory and io of a field host while it was short of CPU.
+# The pressure of a real host while it was short of CPU.
 PRESSED = {
     "cpu": "some avg10=58.80 avg60=58.69 avg300=57.76 total=388428096311\n"
     "full avg10=0.00 avg60=0.00 avg300=0.00 total=0\n",
@@ -17,7 +17,7 @@ CALM = {**PRESSED, "cpu": PRESSED["cpu"].replace("avg10=58.80", "avg10=7.01")}
 
 
 def put(folder: Path, texts: dict[str, str]) -> Path:
-    """The files of a cgroup, each replaced whole, so that no reader sees half a text."""
+    """Write the files of a cgroup, each replaced atomically."""
     folder.mkdir(exist_ok=True)
     for kind, text in texts.items():
         draft = folder / f"{kind}.draft"

@@ -1,4 +1,4 @@
-"""Runs the real `hybrid-engine` command and waits for what it says, never for a time."""
+"""Runs the real `hybrid-engine` command and waits for its log lines, never for a fixed time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support import programs
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = (sys.executable, "-m", "hybrid_engine")
-# The same with less patience at a stop, for tests that are not about how long that takes.
+# The same with short deadlines at a stop, for tests that are not about those.
 HASTY = (
     sys.executable,
     "-c",
@@ -29,7 +29,7 @@ PATIENCE_S = 20.0
 Fields = dict[str, Any]
 T = TypeVar("T")
 
-# Fast enough for a test; `run_seconds` ends an engine that a killed test run left behind.
+# Fast enough for a test. `run_seconds` ends an engine that a killed test run has left behind.
 BASE: dict[str, dict[str, Any]] = {
     "engine": {
         "tick_interval_ms": 5,
@@ -37,13 +37,13 @@ BASE: dict[str, dict[str, Any]] = {
         "flush_interval_ms": 20,
         "run_seconds": 60,
         "storage_deadline_s": 0.5,
-        "psi_actions": "off",  # a busy machine would thin out what the tests count
+        "psi_actions": "off",  # on a busy machine it would change the sampling that the tests count on
     }
 }
 
 
 def wait_until(ask: Callable[[], T], what: str, timeout_s: float = PATIENCE_S) -> T:
-    """The first true answer of `ask`; fails after `timeout_s`."""
+    """The first true result of `ask`; fails after `timeout_s`."""
     deadline = time.monotonic() + timeout_s
     while True:
         answer = ask()
@@ -54,17 +54,17 @@ def wait_until(ask: Callable[[], T], what: str, timeout_s: float = PATIENCE_S) -
 
 
 def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """This process's environment without what an engine would read from it."""
-    kept = {
+    """This process's environment without the variables that an engine reads."""
+    inherited = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith("HYBRID_ENGINE__") and name not in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
     }
-    return {**kept, **(extra or {})}
+    return {**inherited, **(extra or {})}
 
 
 def as_toml(table: Mapping[str, Any], name: str = "") -> str:
-    """A configuration file; JSON's values are TOML's."""
+    """The text of a configuration file. JSON values are TOML values."""
     lines = [f"[{name}]"] if name else []
     lines += [f"{key} = {_value(value)}" for key, value in table.items() if not isinstance(value, Mapping)]
     parts = [as_toml(v, f"{name}.{key}".lstrip(".")) for key, v in table.items() if isinstance(v, Mapping)]
@@ -76,7 +76,7 @@ def _value(value: object) -> str:
 
 
 class EngineProcess:
-    """A running engine. `lines`: what it has printed so far, parsed."""
+    """A running engine. `lines`: its log lines so far, parsed."""
 
     def __init__(self, popen: subprocess.Popen[str], config: Path, db: Path) -> None:
         self.popen = popen
@@ -110,27 +110,27 @@ class EngineProcess:
         after: int = 0,
         timeout_s: float = PATIENCE_S,
     ) -> Fields:
-        """The fields of the first line from number `after` on with this message for which `where` holds."""
+        """The fields of the first line with this message, from line `after` on, for which `where` is true."""
         deadline = time.monotonic() + timeout_s
-        seen = after
+        observed = after
         with self._news:
             while True:
-                while seen < len(self.lines):
-                    fields: Fields = self.lines[seen]["fields"]
-                    seen += 1
+                while observed < len(self.lines):
+                    fields: Fields = self.lines[observed]["fields"]
+                    observed += 1
                     if fields["message"].startswith(message) and where(fields):
                         return fields
-                left = deadline - time.monotonic()
-                said = [line["fields"]["message"] for line in self.lines][-12:]
-                assert left > 0, f"no {message!r} within {timeout_s} s; the last lines: {said}"
-                assert not self._ended, f"the engine ended without {message!r}; the last lines: {said}"
-                self._news.wait(left)
+                remaining = deadline - time.monotonic()
+                output = [line["fields"]["message"] for line in self.lines][-12:]
+                assert remaining > 0, f"no {message!r} within {timeout_s} s; the last lines: {output}"
+                assert not self._ended, f"the engine ended without {message!r}; the last lines: {output}"
+                self._news.wait(remaining)
 
     def ready(self) -> Fields:
         return self.wait("ready")
 
     def heartbeat(self, where: Callable[[Fields], bool] = lambda fields: True, after: int | None = None) -> Fields:
-        """The next heartbeat for which `where` holds."""
+        """The fields of the next heartbeat for which `where` is true."""
         return self.wait("HEARTBEAT", where, len(self.lines) if after is None else after)
 
     def messages(self, message: str) -> list[Fields]:
@@ -142,12 +142,12 @@ class EngineProcess:
         self.popen.send_signal(number)
 
     def stop(self, number: int = signal.SIGTERM, timeout_s: float = PATIENCE_S) -> int:
-        """Signal it, and its exit code."""
+        """Send a signal, and return the exit code."""
         self.send(number)
         return self.code(timeout_s)
 
     def code(self, timeout_s: float = PATIENCE_S) -> int:
-        """The exit code, once it has ended by itself and everything it printed was read."""
+        """The exit code, once the engine has ended and all its output was read."""
         code = self.popen.wait(timeout_s)
         if self.popen.stdout is not None:
             self._reader.join(PATIENCE_S)
@@ -155,13 +155,13 @@ class EngineProcess:
 
     def final(self) -> Fields:
         """The fields of FINAL METRICS, of an engine that has ended."""
-        (found,) = self.messages("FINAL METRICS")
-        return found
+        (result,) = self.messages("FINAL METRICS")
+        return result
 
     def last_error(self) -> Fields:
         """The fields of the last ERROR line, of an engine that has ended."""
-        found: Fields = [line["fields"] for line in self.lines if line["level"] == "ERROR"][-1]
-        return found
+        result: Fields = [line["fields"] for line in self.lines if line["level"] == "ERROR"][-1]
+        return result
 
     def kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -170,7 +170,7 @@ class EngineProcess:
 
 
 class Launcher:
-    """Starts engines whose files lie in `folder`."""
+    """Starts engines whose files are in `folder`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -178,7 +178,7 @@ class Launcher:
         self._started: list[EngineProcess] = []
 
     def write_config(self, sections: Mapping[str, Any], name: str = "config.toml") -> Path:
-        """A configuration file: BASE, with `sections` over it."""
+        """Write a configuration file: BASE, updated with `sections`."""
         merged: dict[str, Any] = {"app": {"db_path": str(self.db)}, **{k: dict(v) for k, v in BASE.items()}}
         for key, value in sections.items():
             merged[key] = {**merged.get(key, {}), **value} if isinstance(value, Mapping) else value
@@ -189,7 +189,7 @@ class Launcher:
         return path
 
     def write_sources(self, *sources: Mapping[str, Any]) -> None:
-        """ws_sources.toml beside the configuration, first come first tried."""
+        """Write ws_sources.toml beside the configuration, in the order of priority."""
         tables = []
         for number, source in enumerate(sources, 1):
             named = {} if "symbols" in source else {"symbol": "BTC/USD"}
@@ -205,7 +205,7 @@ class Launcher:
         command: Sequence[str] = COMMAND,
         **sections: Any,
     ) -> EngineProcess:
-        """`hybrid-engine run` with a configuration of these sections, and `args` behind it."""
+        """Start `hybrid-engine run` with a configuration of these sections, and `args` appended."""
         config = self.write_config(sections)
         popen = programs.start(
             [*command, "run", "--config", str(config), *args],
@@ -220,14 +220,14 @@ class Launcher:
         return process
 
     def _environment(self, extra: Mapping[str, str] | None) -> dict[str, str]:
-        # Modules in the test's folder (strategies) can be imported by the engine.
+        # The engine can import modules (strategies) from the test's folder.
         return clean_environment({"PYTHONPATH": f"{ROOT}{os.pathsep}{self.folder}", **(extra or {})})
 
     def stderr(self) -> str:
         return (self.folder / "stderr").read_text()
 
     def command(self, *args: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-        """Any other command of hybrid-engine, to its end."""
+        """Run another command of hybrid-engine to its end."""
         return subprocess.run(
             [*COMMAND, *args],
             capture_output=True,

@@ -1,4 +1,4 @@
-"""Rows for a store, made without the stages that would make them."""
+"""Rows for a store, without the stages that would create them."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from hybrid_engine.storage.store import Batch, Store
 
 def chains(first: int, count: int, received_ms: int, exchange_ms: int, every: int = 1) -> Batch:
     """`count` ticks from id `first` on; each `every`-th caused a signal, an order and a trade."""
-    made = Batch.empty()
+    created = Batch.empty()
     for number in range(first, first + count):
         tick = Tick(number, "s", "X", 1.5, 2.0, number, exchange_ms, received_ms)
-        made.ticks.append(tick)
+        created.ticks.append(tick)
         if number % every == 0:
-            made.signals.append(Signal.of(tick, "BUY", 0.1, "R", 0.5))
-            made.orders.append(Order(number, "X", "BUY", 0.1, 1.5, "FILLED", "R", "SHADOW", received_ms))
-            made.trades.append(Trade(number, "X", "BUY", 0.1, 1.5, 0.00015, received_ms))
-    return made
+            created.signals.append(Signal.of(tick, "BUY", 0.1, "R", 0.5))
+            created.orders.append(Order(number, "X", "BUY", 0.1, 1.5, "FILLED", "R", "SHADOW", received_ms))
+            created.trades.append(Trade(number, "X", "BUY", 0.1, 1.5, 0.00015, received_ms))
+    return created
 
 
 def batch(first: int, count: int = 1) -> Batch:
@@ -26,6 +26,6 @@ def batch(first: int, count: int = 1) -> Batch:
     return chains(first, count, received_ms=11, exchange_ms=10)
 
 
-def write(store: Store, made: Batch, *gaps: Gap) -> None:
-    books = AdmissionCounters(received=len(made.ticks), admitted=len(made.ticks))
-    store.write(made, books, StageCounters(), FeedState(last_frame_ms=5), gaps)
+def write(store: Store, created: Batch, *gaps: Gap) -> None:
+    books = AdmissionCounters(received=len(created.ticks), admitted=len(created.ticks))
+    store.write(created, books, StageCounters(), FeedState(last_frame_ms=5), gaps)

@@ -1,4 +1,4 @@
-"""Rounds of the benchmark at half of capacity: those in which the machine kept its pace count, the others are told."""
+"""Rounds at half of capacity: those before and after which the machine was equally fast count, others are reported."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MS = 1000
 
 @pytest.fixture
 def p99s(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """What the next rounds find, in turn (microseconds)."""
+    """The results of the next rounds, in turn (microseconds)."""
     next_ones: list[int] = []
 
     def steady(rate: float, seconds: float) -> dict[str, Any]:
@@ -34,19 +34,19 @@ def p99s(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_round_counts_when_floods_agree(p99s: list[int]) -> None:
     p99s += [1 * _MS, 3 * _MS, 2 * _MS]
     rates = iter([1000.0, 1249.0, 1000.0, 801.0, 1000.0, 1000.0])
-    found = bench.latencies(lambda: next(rates), 3, 1.0)
-    assert (found["rounds"], found["void"], found["void_decided_p99_us"]) == (3, 0, [])
-    assert (found["decided_us"]["p99"], found["decided_us"]["p99_least"], found["decided_us"]["p99_most"]) == (
+    result = bench.latencies(lambda: next(rates), 3, 1.0)
+    assert (result["rounds"], result["void"], result["void_decided_p99_us"]) == (3, 0, [])
+    assert (result["decided_us"]["p99"], result["decided_us"]["p99_least"], result["decided_us"]["p99_most"]) == (
         2 * _MS, 1 * _MS, 3 * _MS)  # fmt: skip
-    assert (found["rate"], found["sent : rate"]) == (1000.0, 1.0)
+    assert (result["rate"], result["sent : rate"]) == (1000.0, 1.0)
 
 
 @pytest.mark.parametrize("after", [799.0, 1251.0])
 def test_round_is_void_when_floods_differ(p99s: list[int], after: float, capsys: pytest.CaptureFixture[str]) -> None:
     p99s += [1, 7 * _MS, 2 * _MS]
     rates = iter([1000.0, after, 1000.0, after, 1000.0, 1000.0])
-    found = bench.latencies(lambda: next(rates), 1, 1.0)
-    assert (found["void"], found["void_decided_p99_us"], found["decided_us"]["p99"]) == (2, [1, 7 * _MS], 2 * _MS)
+    result = bench.latencies(lambda: next(rates), 1, 1.0)
+    assert (result["void"], result["void_decided_p99_us"], result["decided_us"]["p99"]) == (2, [1, 7 * _MS], 2 * _MS)
     assert f"void: 1,000 frames/s was asked for, and {after:,.0f} after it" in capsys.readouterr().out
 
 
@@ -67,10 +67,10 @@ def test_unshown_figure_is_inconclusive(p99s: list[int], tmp_path: Path, monkeyp
     out = tmp_path / "bench.json"
     monkeypatch.setattr(sys, "argv", ["bench", "--rounds", "1", "--out", str(out)])
     bench.main()
-    found = json.loads(out.read_text())
-    assert found["at_1000"]["rate"] == 1000.0
-    assert list(found["at_half"]) == ["INCONCLUSIVE"]
-    assert "1,000 frames/s was asked for, and 2,000 after it" in found["at_half"]["INCONCLUSIVE"]
+    result = json.loads(out.read_text())
+    assert result["at_1000"]["rate"] == 1000.0
+    assert list(result["at_half"]) == ["INCONCLUSIVE"]
+    assert "1,000 frames/s was asked for, and 2,000 after it" in result["at_half"]["INCONCLUSIVE"]
 
 
 def test_void_rounds_are_bounded() -> None:

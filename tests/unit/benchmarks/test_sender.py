@@ -1,4 +1,4 @@
-"""The benchmark's sender at a rate: what is due at one moment leaves in one go, each frame once, never in a burst."""
+"""The benchmark's sender at a rate: frames that are due are sent together, each once, never in a burst."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MS = 1_000_000  # nanoseconds
 
 
 class Wire:
-    """A line that notes the ids that are sent on it, and when; only sleeping and its sending move the clock."""
+    """A connection that records which ids are sent, and when. Only sleeping and sending move the clock."""
 
     def __init__(self, symbol: str, clock: SimpleNamespace, takes_ns: Iterator[int]) -> None:
         self.symbol, self._clock, self._takes_ns = symbol, clock, takes_ns
@@ -51,21 +51,21 @@ def test_due_frames_are_sent_together_once(clock: SimpleNamespace, takes_ms: int
     first, last = sender.paced([cast(Line, wire) for wire in wires], 199, 1000.0)
     sent = sorted(number for wire in wires for ids in wire.sends for number in ids)
     assert len(sent) == len(set(sent)) == 199
-    assert (sent[0], sent[-1]) == (first + 1, last)  # where the clock stood still since the start
+    assert (sent[0], sent[-1]) == (first + 1, last)  # the clock stood still since the start
     assert [sum(map(len, wire.sends)) for wire in wires] == [99, 100]
     assert max(len(ids) for wire in wires for ids in wire.sends) == most
 
 
 def test_late_frames_are_caught_up_without_a_burst(clock: SimpleNamespace) -> None:
     """The first of 400 sends takes 100 ms, at 1,000 frames a second."""
-    began, wire = clock.now, Wire("A", clock, chain([100 * MS], repeat(0)))
+    start, wire = clock.now, Wire("A", clock, chain([100 * MS], repeat(0)))
     sender.paced([cast(Line, wire)], 400, 1000.0)
-    assert wire.times[1] == began + 100 * MS
+    assert wire.times[1] == start + 100 * MS
     waited = [
         (later - sooner) / (len(ids) * MS / CATCH_UP)
         for sooner, later, ids in zip(wire.times[1:], wire.times[2:], wire.sends[1:], strict=False)
     ]
     assert min(waited) > 0.999
     assert len(wire.sends[1]) == IN_ONE_GO
-    assert wire.times[-1] == began + 399 * MS  # it is on time again, and keeps to one by one
+    assert wire.times[-1] == start + 399 * MS  # it is on time again, and sends one by one
     assert [len(ids) for ids in wire.sends[-90:]] == [1] * 90

@@ -1,4 +1,4 @@
-"""Health: what it asks costs the same on any database, leaves nothing behind, and believes systemd about the unit."""
+"""The health check: constant cost on any database, no files left behind, and the unit's state from systemd."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ UNIT = "some.service"
 
 
 def grown(db: Path, ticks: int, runs: int) -> None:
-    """A database with so many earlier runs and so many ticks, gaps and orders in the last, which is healthy."""
+    """A healthy database with `runs` earlier runs, and `ticks` ticks, gaps and orders in the last one."""
     store, now = Store(db), now_ms()
     for _ in range(runs):
         store.begin_run(INFO, now)
@@ -44,11 +44,9 @@ def of(db: Path) -> Config:
 
 @pytest.mark.holds("GROWTH")
 @pytest.mark.parametrize("at_rest", [True, False], ids=["at rest", "while it is written"])
-def test_what_it_asks_does_not_grow_with_what_is_stored(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_rest: bool
-) -> None:
-    """SQLite's own steps and statements are counted, not the time, which says nothing on a busy machine."""
-    taken = []
+def test_health_cost_is_constant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_rest: bool) -> None:
+    """Counts SQLite's instructions and statements instead of the time, which varies on a busy machine."""
+    events = []
     for ticks, runs in ((10, 1), (20_000, 1_000)):
         db = tmp_path / f"{ticks}.db"
         grown(db, ticks, runs)
@@ -62,36 +60,36 @@ def test_what_it_asks_does_not_grow_with_what_is_stored(
             return con
 
         monkeypatch.setattr(health, "open_passive_reader", opened)
-        found = health.check_health(of(db))
-        assert found.healthy, found
-        assert found.run is not None
-        assert (found.run["id"], found.run["admitted"]) == (runs + 1, ticks)
-        taken.append((len(steps), statements))
+        result = health.check_health(of(db))
+        assert result.healthy, result
+        assert result.run is not None
+        assert (result.run["id"], result.run["admitted"]) == (runs + 1, ticks)
+        events.append((len(steps), statements))
         if used:
             used.close()
-    (few, asked), (many, asked_again) = taken
-    assert asked == asked_again
-    assert len(asked) == 2
-    assert 0 < many <= few + 20, taken
+    (few, statements), (many, statements_again) = events
+    assert statements == statements_again
+    assert len(statements) == 2
+    assert 0 < many <= few + 20, events
 
 
-def test_a_database_that_nobody_uses_is_read_and_nothing_appears_beside_it(tmp_path: Path) -> None:
-    """Whoever asks may have no right to write there, or be root, whose files the engine could not open."""
+def test_health_creates_no_files(tmp_path: Path) -> None:
+    """The caller may lack write access, or be root, whose files the engine could not open."""
     folder = tmp_path / "state"
     folder.mkdir()
     grown(folder / "hybrid.db", 10, 0)
     assert [path.name for path in folder.iterdir()] == ["hybrid.db"]
     folder.chmod(0o500)
-    made = list[str]()
+    created = list[str]()
     with closing(open_passive_reader(folder / "hybrid.db")) as con:
         con.execute("SELECT * FROM runs").fetchall()
-        made += [path.name for path in folder.iterdir()]
+        created += [path.name for path in folder.iterdir()]
     folder.chmod(0o700)
-    assert made == ["hybrid.db"]
+    assert created == ["hybrid.db"]
     assert health.check_health(of(folder / "hybrid.db")).healthy
 
 
-def test_what_is_committed_and_not_yet_folded_in_is_seen(tmp_path: Path) -> None:
+def test_health_reads_write_ahead_log(tmp_path: Path) -> None:
     store = Store(tmp_path / "hybrid.db")
     store.begin_run(INFO, now_ms())
     for total in (1, 2):
@@ -106,7 +104,7 @@ def test_what_is_committed_and_not_yet_folded_in_is_seen(tmp_path: Path) -> None
 
 @pytest.fixture
 def systemctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
-    """Makes a systemctl that does this, and notes how it was called."""
+    """Create a systemctl with this behaviour that records its arguments."""
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
 
     def make(does: str) -> Path:
@@ -129,15 +127,13 @@ def systemctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str]
         ("deactivating", "stop-sigterm", False),
     ],
 )
-def test_the_unit_has_to_be_active(systemctl: Callable[[str], Path], active: str, sub: str, ok: bool) -> None:
+def test_unit_must_be_active(systemctl: Callable[[str], Path], active: str, sub: str, ok: bool) -> None:
     called = systemctl(f"echo ActiveState={active}; echo SubState={sub}")
     assert health.check_unit(UNIT) == ("unit", ok, f"{UNIT}: {active} ({sub})")
     assert called.read_text() == f"show --property=ActiveState,SubState -- {UNIT}\n"
 
 
-def test_a_systemd_that_does_not_answer_is_not_called_active(
-    systemctl: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unanswering_systemd_is_not_active(systemctl: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
     systemctl("echo 'Failed to connect to bus: No such file or directory' >&2; exit 1")
     check = health.check_unit(UNIT)
     assert not check.ok
@@ -149,13 +145,13 @@ def test_a_systemd_that_does_not_answer_is_not_called_active(
     assert not health.check_unit(UNIT).ok
 
 
-def test_it_is_healthy_only_with_its_unit(tmp_path: Path, systemctl: Callable[[str], Path]) -> None:
+def test_healthy_only_with_active_unit(tmp_path: Path, systemctl: Callable[[str], Path]) -> None:
     grown(tmp_path / "hybrid.db", 1, 0)
     systemctl("echo ActiveState=inactive")
     assert health.check_health(of(tmp_path / "hybrid.db")).healthy
-    found = health.check_health(of(tmp_path / "hybrid.db"), UNIT)
-    assert [check.name for check in found.checks if not check.ok] == ["unit"]
-    answer = json.loads(json.dumps(found.as_json()))
+    result = health.check_health(of(tmp_path / "hybrid.db"), UNIT)
+    assert [check.name for check in result.checks if not check.ok] == ["unit"]
+    answer = json.loads(json.dumps(result.as_json()))
     assert set(answer) == {"healthy", "checks", "run"}
     assert answer["healthy"] is False
     names = [check["name"] for check in answer["checks"]]
@@ -168,11 +164,11 @@ def test_it_is_healthy_only_with_its_unit(tmp_path: Path, systemctl: Callable[[s
         ((), "hybrid-engine.service"),
         (("--unit", "other.service"), "other.service"),
         (("--unit", ""), None),
-        (("--config", "FILE"), None),  # an engine somewhere, of which no unit is known
+        (("--config", "FILE"), None),  # an engine that runs somewhere, without a unit
         (("--config", "FILE", "--unit", "other.service"), "other.service"),
     ],
 )
-def test_the_command_asks_of_the_deployed_unit_where_nothing_else_is_said(
+def test_command_checks_deployed_unit_by_default(
     words: tuple[str, ...],
     unit: str | None,
     tmp_path: Path,
@@ -194,7 +190,7 @@ def test_the_command_asks_of_the_deployed_unit_where_nothing_else_is_said(
     )
 
 
-def test_where_no_systemd_is_no_unit_is_asked_for(
+def test_no_systemctl_without_systemd(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     grown(tmp_path / "hybrid.db", 1, 0)

@@ -1,4 +1,4 @@
-"""LIVE's gate: every way to be refused is a row, one row is allowed. Signed with real keys by the real ssh-keygen."""
+"""The gate of LIVE: a table of refusals, and a valid bundle. Signed with real keys by the real ssh-keygen."""
 
 import json
 import os
@@ -23,7 +23,7 @@ Json = Any
 
 
 class Bundle:
-    """A host's configuration with a bundle that opens the gate; a row of the table spoils one thing."""
+    """A configuration with a bundle that opens the gate; each row of the table breaks one thing."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -37,7 +37,7 @@ class Bundle:
         self.key = self.make_key("operator")
         self.signers.write_text(f"operator {self.key.with_suffix('.pub').read_text()}")
         self.statement: Json = {}
-        self.text = ""  # of the statement, where JSON would not be written so
+        self.text = ""  # the statement's bytes, for what json.dumps does not write
         self.after_signing: Callable[[], object] = lambda: None
 
     def make_key(self, name: str) -> Path:
@@ -51,7 +51,7 @@ class Bundle:
         return load_config(self.config_file, environ={})
 
     def fill(self) -> None:
-        """The statement as a run of every required proof leaves it."""
+        """The statement of a run in which every required proof passed."""
         self.statement = {
             "_type": live_gate.STATEMENT_TYPE,
             "predicateType": live_gate.PREDICATE_TYPE,
@@ -138,7 +138,7 @@ def of_another_host(bundle: Bundle) -> None:
 
 
 def without_a_proof(bundle: Bundle) -> None:
-    # a statement cannot lower what is required by requiring less
+    # a statement cannot require less than the gate does
     bundle.predicate["required"].remove("stall")
     bundle.predicate["proofs"] = [p for p in bundle.predicate["proofs"] if p["name"] != "stall"]
 
@@ -227,9 +227,9 @@ REFUSED: list[tuple[Callable[[Bundle], None], str]] = [
 @pytest.fixture
 def bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bundle:
     monkeypatch.setattr(live_gate, "read_release", lambda: RELEASE)
-    made = Bundle(tmp_path)
-    made.fill()
-    return made
+    created = Bundle(tmp_path)
+    created.fill()
+    return created
 
 
 def refusal(bundle: Bundle) -> str:
@@ -241,20 +241,20 @@ def refusal(bundle: Bundle) -> str:
 
 @pytest.mark.holds("G1")
 @pytest.mark.parametrize(("spoil", "reason"), REFUSED, ids=[reason for _, reason in REFUSED])
-def test_the_gate_stays_shut(bundle: Bundle, spoil: Callable[[Bundle], None], reason: str) -> None:
+def test_gate_stays_shut(bundle: Bundle, spoil: Callable[[Bundle], None], reason: str) -> None:
     spoil(bundle)
-    said = refusal(bundle)
-    assert said.startswith(f"{bundle.config_file}: mode = LIVE: refused, ")
-    assert reason in said
+    message = refusal(bundle)
+    assert message.startswith(f"{bundle.config_file}: mode = LIVE: refused, ")
+    assert reason in message
 
 
 @pytest.mark.holds("G1")
-def test_a_bundle_that_holds_opens_it_and_still_no_order_leaves(bundle: Bundle) -> None:
+def test_valid_bundle_opens_gate_without_network(bundle: Bundle) -> None:
     assert refusal(bundle).endswith("the gate is open, but no live adapter installed (hybrid_engine.adapters)")
 
 
 @pytest.mark.parametrize("lines", ["!eve,operator {key}", '"two words" {key}', "operator {key}\nother {key}"])
-def test_signers_are_read_as_the_verifier_reads_them(bundle: Bundle, lines: str) -> None:
+def test_signers_read_like_verifier(bundle: Bundle, lines: str) -> None:
     key = bundle.key.with_suffix(".pub").read_text().strip()
     bundle.signers.write_text(lines.format(key=key) + "\n")
     body = json.dumps(bundle.statement).encode()
@@ -273,7 +273,7 @@ class Lame: pass
 
 
 def install_adapter(directory: Path, name: str, factory: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As pip leaves a package that names an adapter."""
+    """The files of an installed package that names an adapter."""
     about = directory / f"{name}-1.0.dist-info"
     about.mkdir(parents=True)
     (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
@@ -283,7 +283,7 @@ def install_adapter(directory: Path, name: str, factory: str, monkeypatch: pytes
 
 
 @pytest.mark.holds("G1")
-def test_an_adapter_is_found_by_its_entry_point_and_only_behind_the_gate(
+def test_adapter_loaded_by_entry_point_behind_gate(
     bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     install_adapter(tmp_path / "one", "halting", "adapter_of_test:Adapter", monkeypatch)
@@ -302,7 +302,7 @@ def test_an_adapter_is_found_by_its_entry_point_and_only_behind_the_gate(
         ("no_such_module:Adapter", "the adapter bad (no_such_module:Adapter) cannot be made: ModuleNotFoundError"),
     ],
 )
-def test_an_adapter_of_no_use_is_refused(
+def test_unusable_adapter_is_refused(
     bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, factory: str, reason: str
 ) -> None:
     install_adapter(tmp_path / "one", "bad", factory, monkeypatch)
@@ -312,30 +312,30 @@ def test_an_adapter_of_no_use_is_refused(
     assert reason in str(caught.value)
 
 
-def test_two_adapters_are_one_too_many(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_adapters_are_refused(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install_adapter(tmp_path / "one", "first", "adapter_of_test:Adapter", monkeypatch)
     install_adapter(tmp_path / "two", "second", "adapter_of_test:Adapter", monkeypatch)
     assert "more than one live adapter is installed, keep one: first (" in refusal(bundle)
 
 
-def test_a_checkout_is_no_release(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_checkout_is_refused(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live_gate, "read_release", lambda: Release("0.1.0", "unreleased", "unreleased"))
     bundle.statement["subject"][0]["digest"]["sha256"] = "unreleased"
     assert "runs from no release" in refusal(bundle)
 
 
-def test_without_ssh_keygen_nothing_opens(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_ssh_keygen_is_refused(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle.sign()
     monkeypatch.setattr("shutil.which", lambda name: None)
     with pytest.raises(ConfigError, match="ssh-keygen, which checks the signature, is not installed"):
         live_gate.check(bundle.load())
 
 
-def test_arming_does_not_void_the_proof(bundle: Bundle) -> None:
+def test_arming_keeps_config_digest(bundle: Bundle) -> None:
     shadow = load_config(None, {"app.symbol": "BTC/USD"}, environ={})
     armed = load_config(None, {"mode": "live", "live_armed": "true", "proof_bundle": "/x"}, environ={})
     assert shadow.digest == armed.digest
 
 
-def test_other_modes_are_not_asked(tmp_path: Path) -> None:
+def test_other_modes_are_not_checked(tmp_path: Path) -> None:
     live_gate.check(load_config(None, {"mode": "PAPER"}, environ={}))

@@ -1,4 +1,4 @@
-"""PressureMonitor: where it is read, what it is called when it cannot be, and when the ladder steps."""
+"""Pressure: where it is read, unknown pressure, and the steps of the throttle ladder."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ BUSY: Reading = {**QUIET, "cpu": 20.01}
 def climb(
     ladder: ThrottleLadder, readings: Iterable[Reading], start: int = 0, settings: EngineSettings = SETTINGS
 ) -> list[tuple[int, str, str]]:
-    """Look once a second: (second, action, rung) of each decision."""
-    found = []
+    """Read once a second: (second, action, step) of each decision."""
+    result = []
     for second, avg10 in enumerate(readings, start):
         decision = ladder.decide(second, avg10, settings)
         if decision:
-            found.append((second, decision.action, ladder.step.name))
-    return found
+            result.append((second, decision.action, ladder.step.name))
+    return result
 
 
-def test_the_ladder_is_the_operators_page() -> None:
+def test_ladder_matches_documentation() -> None:
     assert [tuple(rung) for rung in LADDER] == [("NORMAL", 1), ("THROTTLE1", 5), ("THROTTLE2", 10), ("THROTTLE3", 20)]
     defaults = EngineSettings()
     assert (defaults.psi_cpu_limit, defaults.psi_memory_limit, defaults.psi_io_limit) == (20, 10, 15)
@@ -38,14 +38,14 @@ def test_the_ladder_is_the_operators_page() -> None:
 
 
 @pytest.mark.holds("G2")
-def test_it_climbs_step_by_step_gives_up_once_and_comes_down_again() -> None:
+def test_ladder_climbs_aborts_once_and_descends() -> None:
     ladder = ThrottleLadder()
     assert climb(ladder, [BUSY] * 60) == [
         (3, "THROTTLE_UP", "THROTTLE1"),
-        (8, "THROTTLE_UP", "THROTTLE2"),  # 5 s of cooldown are longer than the 3 s that trip it
+        (8, "THROTTLE_UP", "THROTTLE2"),  # the cooldown of 5 s is longer than psi_trip_s of 3 s
         (13, "THROTTLE_UP", "THROTTLE3"),
         (18, "THROTTLE_MAX", "THROTTLE3"),
-        (34, "ABORT", "THROTTLE3"),  # pressed at the top since second 14
+        (34, "ABORT", "THROTTLE3"),  # on the top step and over a limit since second 14
     ]
     assert climb(ladder, [QUIET] * 40, 60) == [
         (66, "THROTTLE_DOWN", "THROTTLE2"),
@@ -55,7 +55,7 @@ def test_it_climbs_step_by_step_gives_up_once_and_comes_down_again() -> None:
 
 
 @pytest.mark.parametrize(("kind", "limit"), [("cpu", 20.0), ("memory", 10.0), ("io", 15.0)])
-def test_each_kind_has_its_limit_and_hysteresis_below_it(kind: str, limit: float) -> None:
+def test_limit_and_hysteresis_of_each_kind(kind: str, limit: float) -> None:
     at_limit, under_half, half, over = (
         {**QUIET, kind: value} for value in (limit, limit / 2 - 0.01, limit / 2, limit + 0.01)
     )
@@ -66,7 +66,7 @@ def test_each_kind_has_its_limit_and_hysteresis_below_it(kind: str, limit: float
     assert [action for _, action, _ in climb(ladder, [under_half] * 8, 95)] == ["THROTTLE_DOWN"]
 
 
-def test_a_moment_without_pressure_starts_the_count_anew_and_so_does_a_moment_without_calm() -> None:
+def test_interruption_restarts_the_count() -> None:
     ladder = ThrottleLadder()
     assert climb(ladder, [BUSY, BUSY, BUSY, QUIET] * 10) == []
     assert climb(ladder, [BUSY] * 4, 40) == [(43, "THROTTLE_UP", "THROTTLE1")]
@@ -80,21 +80,21 @@ def test_unknown_is_neither_pressure_nor_calm(kind: str) -> None:
     climb(ladder, [BUSY] * 4, 60)
     assert ladder.step.name == "THROTTLE1"
     assert climb(ladder, [{**QUIET, kind: None}] * 60, 70) == []
-    # What is known to be pressed is so, whatever else is unknown.
+    # A kind over its limit is pressure, even when others are unknown.
     other = next(name for name in ("memory", "cpu") if name != kind)
     assert climb(ladder, [{**QUIET, kind: None, other: 90.0}] * 4, 140) == [(143, "THROTTLE_UP", "THROTTLE2")]
 
 
-def test_what_was_not_looked_at_counts_for_nothing() -> None:
+def test_unobserved_time_does_not_count() -> None:
     ladder = ThrottleLadder()
-    for now in (0.0, 10.0, 20.0):  # a process that was stopped in between
+    for now in (0.0, 10.0, 20.0):  # the process was stopped in between
         assert ladder.decide(now, BUSY, SETTINGS) is None
     assert climb(ladder, [BUSY] * 4, 21) == [(23, "THROTTLE_UP", "THROTTLE1")]
     for now in (100.0, 110.0, 120.0, 130.0):
         assert ladder.decide(now, QUIET, SETTINGS) is None
 
 
-def test_giving_up_is_said_anew_when_the_pressure_comes_back() -> None:
+def test_abort_repeated_when_pressure_returns() -> None:
     settings = replace(SETTINGS, psi_give_up_s=4.0, psi_trip_s=0.0, psi_cooldown_s=0.0)
     ladder = ThrottleLadder()
     climb(ladder, [BUSY] * 30, settings=settings)
@@ -120,7 +120,7 @@ def test_giving_up_is_said_anew_when_the_pressure_comes_back() -> None:
         (None, None),
     ],
 )
-def test_avg10_of_some_or_unknown(text: str | None, value: float | None) -> None:
+def test_parse_some_avg10(text: str | None, value: float | None) -> None:
     assert parse_some_avg10(text) == value
 
 
@@ -136,7 +136,7 @@ def fake_proc(tmp_path: Path, group: str, *mounts: str) -> Path:
 
 
 def group_at(folder: Path) -> Path:
-    """A cgroup that is not the root: that one has no cgroup.events."""
+    """A cgroup that is not the root, which has no cgroup.events."""
     folder.mkdir(parents=True)
     (folder / "cgroup.events").write_text("populated 1\n")
     return folder
@@ -146,7 +146,7 @@ def group_at(folder: Path) -> Path:
     ("root", "group"),
     [("/", "/system.slice/hybrid-engine.service"), ("/machine", "/machine/system.slice/hybrid-engine.service")],
 )
-def test_its_own_cgroup_is_found_where_cgroup2_is_mounted(tmp_path: Path, root: str, group: str) -> None:
+def test_find_own_cgroup(tmp_path: Path, root: str, group: str) -> None:
     folder = group_at(tmp_path / "cg/unified/system.slice/hybrid-engine.service")
     proc = fake_proc(
         tmp_path,
@@ -157,25 +157,25 @@ def test_its_own_cgroup_is_found_where_cgroup2_is_mounted(tmp_path: Path, root: 
     assert find_own_cgroup(proc) == folder
 
 
-def test_the_root_is_the_host_and_decides_nothing(tmp_path: Path) -> None:
+def test_root_cgroup_is_ignored(tmp_path: Path) -> None:
     root = tmp_path / "cg"
     put(root, PRESSED)
     assert find_own_cgroup(fake_proc(tmp_path, "/", f"/ {root} rw - cgroup2 cgroup2 rw")) is None
 
 
 @pytest.mark.parametrize("mount", ["/elsewhere AT rw - cgroup2 cgroup2 rw", "/ AT rw - cgroup cgroup rw,cpu"])
-def test_without_a_mount_that_shows_it_there_is_none(tmp_path: Path, mount: str) -> None:
+def test_no_cgroup_without_mount(tmp_path: Path, mount: str) -> None:
     group_at(tmp_path / "cg/a.service")
     assert find_own_cgroup(fake_proc(tmp_path, "/a.service", mount.replace("AT", str(tmp_path / "cg")))) is None
     assert find_own_cgroup(tmp_path / "no proc at all") is None
 
 
 @pytest.mark.holds("G2")
-def test_the_hosts_pressure_is_recorded_and_never_decides(tmp_path: Path) -> None:
+def test_host_pressure_is_logged_only(tmp_path: Path) -> None:
     folder = group_at(tmp_path / "cg/a.service")
     proc = fake_proc(tmp_path, "/a.service", f"/ {tmp_path}/cg rw - cgroup2 cgroup2 rw")
     pressure = PressureMonitor(replace(SETTINGS, psi_trip_s=0.0), proc)
-    assert [pressure.check(now) for now in range(20)] == [None] * 20  # the host is pressed, the unit's is unknown
+    assert [pressure.check(now) for now in range(20)] == [None] * 20  # the host has pressure, the unit's is unknown
     assert pressure.heartbeat_fields()["psi_cpu_worst"] is None
     put(folder, CALM)
     assert [pressure.check(now) for now in range(20, 40)] == [None] * 20
@@ -188,16 +188,16 @@ def test_the_hosts_pressure_is_recorded_and_never_decides(tmp_path: Path) -> Non
     assert decided["reason"] == "cpu 58.8 > 20 for 0.0 s"
     (proc / "pressure" / "io").unlink()
     (folder / "memory.pressure").unlink()
-    decided = next(found for found in (pressure.check(now) for now in range(41, 60)) if found)
+    decided = next(result for result in (pressure.check(now) for now in range(41, 60)) if result)
     assert decided["psi"]["memory"] is None  # type: ignore[index]
     assert decided["host_psi"]["io"] is None  # type: ignore[index]
 
 
-def test_logonly_says_what_it_would_do_and_leaves_sampling_alone(tmp_path: Path) -> None:
+def test_logonly_leaves_sampling(tmp_path: Path) -> None:
     folder = put(tmp_path / "psi", PRESSED)
     pressure = PressureMonitor(replace(SETTINGS, psi_actions="logonly", psi_path=str(folder), psi_trip_s=0.0))
-    said = [found for found in (pressure.check(now) for now in range(40)) if found]
-    assert [(s["action"], s["would"], s["state"]) for s in said] == [
+    message = [result for result in (pressure.check(now) for now in range(40)) if result]
+    assert [(s["action"], s["would"], s["state"]) for s in message] == [
         ("PSI_LOGONLY", "THROTTLE_UP", "THROTTLE1"),
         ("PSI_LOGONLY", "THROTTLE_UP", "THROTTLE2"),
         ("PSI_LOGONLY", "THROTTLE_UP", "THROTTLE3"),
@@ -209,7 +209,7 @@ def test_logonly_says_what_it_would_do_and_leaves_sampling_alone(tmp_path: Path)
 
 
 @pytest.mark.parametrize("how", [{"psi_actions": "off"}, {"ingest_mode": "REPLAY"}])
-def test_off_reads_nothing_and_a_replay_is_never_sampled(tmp_path: Path, how: dict[str, str]) -> None:
+def test_off_and_replay_read_no_pressure(tmp_path: Path, how: dict[str, str]) -> None:
     folder = put(tmp_path / "psi", PRESSED)
     pressure = PressureMonitor(replace(SETTINGS, psi_path=str(folder), psi_trip_s=0.0, **how))  # type: ignore[arg-type]
     assert [pressure.check(now) for now in range(20)] == [None] * 20
@@ -217,7 +217,7 @@ def test_off_reads_nothing_and_a_replay_is_never_sampled(tmp_path: Path, how: di
     assert pressure.heartbeat_fields()["psi_cpu_worst"] is None
 
 
-def test_in_force_is_whichever_keeps_fewer(tmp_path: Path) -> None:
+def test_sampling_in_force_is_the_stronger(tmp_path: Path) -> None:
     settings = replace(SETTINGS, psi_path=str(put(tmp_path / "psi", PRESSED)), psi_trip_s=0.0, sample_every=7)
     pressure = PressureMonitor(settings)
     pressure.check(0)
@@ -231,7 +231,7 @@ def test_in_force_is_whichever_keeps_fewer(tmp_path: Path) -> None:
     assert (pressure.heartbeat_fields()["pressure_state"], pressure.sample_every) == ("THROTTLE2", 10)
 
 
-def test_another_way_to_act_starts_on_the_ground(tmp_path: Path) -> None:
+def test_changed_psi_actions_reset_ladder(tmp_path: Path) -> None:
     settings = replace(SETTINGS, psi_actions="logonly", psi_path=str(put(tmp_path / "psi", PRESSED)), psi_trip_s=0.0)
     pressure = PressureMonitor(settings)
     for now in range(20):
@@ -239,15 +239,15 @@ def test_another_way_to_act_starts_on_the_ground(tmp_path: Path) -> None:
     pressure.reload(replace(settings, psi_actions="on"))
     assert (pressure.heartbeat_fields()["pressure_state"], pressure.sample_every) == ("NORMAL", 1)
     pressure.check(20)
-    assert pressure.sample_every == 5  # one step, not the three that were only said
+    assert pressure.sample_every == 5  # one step, not the three that were only logged
     pressure.reload(replace(settings, psi_actions="off"))
     assert (pressure.heartbeat_fields()["pressure_state"], pressure.sample_every) == ("OFF", 1)
 
 
-def test_the_worst_since_the_last_report_goes_on_with_the_newest(tmp_path: Path) -> None:
+def test_worst_avg10_since_last_heartbeat(tmp_path: Path) -> None:
     folder = put(tmp_path / "psi", CALM)
     pressure = PressureMonitor(replace(SETTINGS, psi_path=str(folder)))
-    assert pressure.heartbeat_fields()["psi_cpu_worst"] is None  # not looked yet
+    assert pressure.heartbeat_fields()["psi_cpu_worst"] is None  # not read yet
     for now, texts in enumerate((CALM, PRESSED, CALM)):
         put(folder, texts)
         pressure.check(now)
@@ -257,7 +257,7 @@ def test_the_worst_since_the_last_report_goes_on_with_the_newest(tmp_path: Path)
     assert [pressure.heartbeat_fields()["psi_cpu_worst"] for _ in range(2)] == [7.01, None]
 
 
-def test_it_looks_once_a_second(tmp_path: Path) -> None:
+def test_pressure_read_once_a_second(tmp_path: Path) -> None:
     folder = put(tmp_path / "psi", CALM)
     pressure = PressureMonitor(replace(SETTINGS, psi_path=str(folder)))
     pressure.check(0.0)
@@ -268,7 +268,7 @@ def test_it_looks_once_a_second(tmp_path: Path) -> None:
     assert pressure.heartbeat_fields()["psi_cpu_worst"] == 58.8
 
 
-def test_unknown_is_said_once_and_so_is_its_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_pressure_logged_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "psi"
     pressure = PressureMonitor(replace(SETTINGS, psi_path=str(folder)))
     for now in range(5):
@@ -276,8 +276,8 @@ def test_unknown_is_said_once_and_so_is_its_end(tmp_path: Path, capsys: pytest.C
     put(folder, CALM)
     for now in range(5, 10):
         pressure.check(now)
-    said = capsys.readouterr().out.splitlines()
-    assert len(said) == 2
-    assert '"pressure is unknown","kinds":["cpu","memory","io"]' in said[0]
-    assert str(folder) in said[0]
-    assert '"pressure is known"' in said[1]
+    message = capsys.readouterr().out.splitlines()
+    assert len(message) == 2
+    assert '"pressure is unknown","kinds":["cpu","memory","io"]' in message[0]
+    assert str(folder) in message[0]
+    assert '"pressure is known"' in message[1]

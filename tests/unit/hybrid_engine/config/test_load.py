@@ -1,4 +1,4 @@
-"""The configuration: who wins, what is refused and how, what the digest covers."""
+"""Loading the configuration: precedence, refusals, and what the digest covers."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def refused(tmp_path: Path, text: str = "", environ: dict[str, str] | None = Non
 
 
 @pytest.mark.holds("G0")
-def test_defaults_are_those_of_the_operators_page(tmp_path: Path) -> None:
+def test_defaults_match_documentation(tmp_path: Path) -> None:
     engine = loaded(tmp_path).values
-    wanted = {
+    expected = {
         "mode": "SHADOW",
         "live_armed": False,
         "engine.tick_interval_ms": 500,
@@ -51,11 +51,11 @@ def test_defaults_are_those_of_the_operators_page(tmp_path: Path) -> None:
         "dashboard.host": "127.0.0.1",
         "dashboard.port": 8501,
     }
-    assert {key: engine[key] for key in wanted} == wanted
+    assert {key: engine[key] for key in expected} == expected
     assert all(item.metadata["doc"] for item in KEYS.values())
 
 
-def test_the_command_line_wins_over_the_environment_over_the_file_over_the_default(tmp_path: Path) -> None:
+def test_precedence_of_origins(tmp_path: Path) -> None:
     text = "[engine]\nsample_every = 2\nseed = 2\nbatch_rows = 2\n"
     environ = {"HYBRID_ENGINE__ENGINE__SAMPLE_EVERY": "3", "HYBRID_ENGINE__ENGINE__SEED": "3", "OTHER": "x"}
     config = loaded(tmp_path, text, environ, engine__sample_every="4")
@@ -68,7 +68,7 @@ def test_the_command_line_wins_over_the_environment_over_the_file_over_the_defau
     assert origins == ["command line", "environment HYBRID_ENGINE__ENGINE__SEED", file, "default"]
 
 
-def test_nested_tables_and_top_level_keys_have_variables_too(tmp_path: Path) -> None:
+def test_environment_variables_for_nested_and_top_level_keys(tmp_path: Path) -> None:
     database = tmp_path / "old.db"
     database.touch()
     environ = {
@@ -82,9 +82,7 @@ def test_nested_tables_and_top_level_keys_have_variables_too(tmp_path: Path) -> 
     assert (settings.mode, settings.live_armed, settings.engine.replay_from.run) == ("PAPER", True, 3)
 
 
-def test_the_default_file_may_be_missing_and_a_named_one_may_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_file_refused_only_when_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hybrid_engine.config.load.DEFAULT_PATH", tmp_path / "none.toml")
     assert load_config(None, {}, {}).settings.mode == "SHADOW"
     with pytest.raises(ConfigError, match=r"none\.toml: cannot be read: No such file"):
@@ -95,7 +93,7 @@ def test_the_default_file_may_be_missing_and_a_named_one_may_not(
 
 @pytest.mark.holds("CONFIG12")
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("sample_every = 5", "FILE: sample_every: unknown key; did you mean engine.sample_every?"),
         ("[engine]\nsample_evry = 5", "FILE: engine.sample_evry: unknown key; did you mean engine.sample_every?"),
@@ -137,12 +135,12 @@ def test_the_default_file_may_be_missing_and_a_named_one_may_not(
         ("x = " + "[" * 5000, "FILE: cannot be parsed: RecursionError"),
     ],
 )
-def test_a_refusal_names_file_key_found_and_allowed(tmp_path: Path, text: str, said: str) -> None:
-    assert said in refused(tmp_path, text)
+def test_refusal_names_file_key_and_allowed_values(tmp_path: Path, text: str, message: str) -> None:
+    assert message in refused(tmp_path, text)
 
 
 @pytest.mark.parametrize(
-    ("environ", "said"),
+    ("environ", "message"),
     [
         ({"HYBRID_ENGINE__ENGINE__NOPE": "1"}, "environment: HYBRID_ENGINE__ENGINE__NOPE: unknown key"),
         ({"HYBRID_ENGINE__SAMPLE_EVERY": "1"}, "HYBRID_ENGINE__SAMPLE_EVERY: unknown key; did you mean engine.sample"),
@@ -157,16 +155,16 @@ def test_a_refusal_names_file_key_found_and_allowed(tmp_path: Path, text: str, s
         ({"HYBRID_ENGINE__CHANNELS__TICK_CHANNEL_SIZE": "9"}, "this key is now called channels.tick"),
     ],
 )
-def test_a_variable_is_refused_like_a_key(tmp_path: Path, environ: dict[str, str], said: str) -> None:
-    assert said in refused(tmp_path, "", environ)
+def test_environment_variable_is_checked(tmp_path: Path, environ: dict[str, str], message: str) -> None:
+    assert message in refused(tmp_path, "", environ)
 
 
-def test_an_option_is_refused_like_a_key(tmp_path: Path) -> None:
+def test_command_line_option_is_checked(tmp_path: Path) -> None:
     assert "command line: engine.sample_every = 0: must be" in refused(tmp_path, engine__sample_every="0")
     assert 'command line: engine.run_seconds = "soon": must be' in refused(tmp_path, engine__run_seconds="soon")
 
 
-def test_what_is_no_text_is_refused(tmp_path: Path) -> None:
+def test_binary_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     path.write_bytes(b"mode = '\xff'")
     with pytest.raises(ConfigError, match="is not UTF-8 text"):
@@ -174,18 +172,18 @@ def test_what_is_no_text_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["shadow", "Shadow", "SHADOW", "paper", "PAPER"])
-def test_modes_are_read_in_either_case(tmp_path: Path, mode: str) -> None:
+def test_modes_are_case_insensitive(tmp_path: Path, mode: str) -> None:
     assert loaded(tmp_path, f"mode = '{mode}'").settings.mode == mode.upper()
 
 
 @pytest.mark.parametrize("mode", ["synthetic", "Synthetic"])
-def test_ingest_modes_too(tmp_path: Path, mode: str) -> None:
+def test_ingest_modes_are_case_insensitive(tmp_path: Path, mode: str) -> None:
     assert loaded(tmp_path, f"[engine]\ningest_mode = '{mode}'").settings.engine.ingest_mode == "SYNTHETIC"
     url = "[engine]\nws_url = 'ws://h'\ningest_mode = "
     assert loaded(tmp_path, f"{url}'mockws'").settings.engine.ingest_mode == "MOCK_WS"
 
 
-def test_the_fields_own_file_loads(tmp_path: Path) -> None:
+def test_config_of_first_system_loads(tmp_path: Path) -> None:
     text = """
         [app]
         symbol = "SOL/USDC"
@@ -209,9 +207,11 @@ def test_the_fields_own_file_loads(tmp_path: Path) -> None:
     )
 
 
-def test_the_digest_is_the_effective_configs_without_what_arming_changes(tmp_path: Path) -> None:
+def test_digest_excludes_arming_keys(tmp_path: Path) -> None:
     plain = loaded(tmp_path).digest
-    assert plain == loaded(tmp_path, "[engine]\nsample_every = 1\n").digest  # said or default, the same
+    assert (
+        plain == loaded(tmp_path, "[engine]\nsample_every = 1\n").digest
+    )  # written or default, the digest is the same
     assert plain == loaded(tmp_path, "mode = 'PAPER'\nlive_armed = true").digest
     others = ["[engine]\nsample_every = 2", "[app]\nsymbol = 'X'", "[risk_caps]\nmax_open_orders = 9"]
     digests = {plain, *(loaded(tmp_path, text).digest for text in others)}
@@ -219,7 +219,7 @@ def test_the_digest_is_the_effective_configs_without_what_arming_changes(tmp_pat
     assert loaded(tmp_path, engine__sample_every="2").digest in digests - {plain}
 
 
-def test_the_digest_covers_the_sources(tmp_path: Path) -> None:
+def test_digest_covers_sources(tmp_path: Path) -> None:
     sources = tmp_path / "ws_sources.toml"
     digests = set()
     for priority in (1, 2):

@@ -1,4 +1,4 @@
-"""ws_sources.toml: order, refusals, names of symbols."""
+"""ws_sources.toml: the order of sources, refusals, and the names of symbols."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def write(tmp_path: Path, *tables: dict[str, str]) -> Path:
     return path
 
 
-def test_best_first_and_the_file_decides_among_equals(tmp_path: Path) -> None:
+def test_sources_sorted_by_priority_then_file_order(tmp_path: Path) -> None:
     tables = [{**GOOD, "name": f'"{name}"', "priority": str(p)} for name, p in (("x", 9), ("b", 1), ("a", 1), ("y", 0))]
     assert [source.name for source in load_sources(write(tmp_path, *tables))] == ["y", "b", "a", "x"]
 
 
-def test_a_private_authority_is_the_sources_own_or_the_default(tmp_path: Path) -> None:
+def test_ca_file_of_source_or_default(tmp_path: Path) -> None:
     own, default = tmp_path / "own.pem", tmp_path / "default.pem"
     own.touch()
     default.touch()
@@ -37,7 +37,7 @@ def test_a_private_authority_is_the_sources_own_or_the_default(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"kind": '"ticker"'}, '.kind = "ticker" (what the first system called "ticker"): must be one of binance,'),
         ({"kind": '"ticker"'}, '; for this url it is "binance"'),
@@ -77,23 +77,23 @@ def test_a_private_authority_is_the_sources_own_or_the_default(tmp_path: Path) -
         ({"wieght": "1"}, ".wieght: unknown key; allowed are name, url, kind, priority, symbol, symbols, ca_file"),
     ],
 )
-def test_a_refusal_names_the_file_the_source_and_the_key(tmp_path: Path, change: dict[str, str], said: str) -> None:
+def test_refusal_names_file_source_and_key(tmp_path: Path, change: dict[str, str], message: str) -> None:
     path = write(tmp_path, {**GOOD, **change})
     with pytest.raises(ConfigError) as caught:
         load_sources(path)
     assert str(caught.value).startswith(f"{path}: source[1]")
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["name", "url", "kind", "priority"])
-def test_what_is_missing_is_named(tmp_path: Path, name: str) -> None:
+def test_missing_key_is_named(tmp_path: Path, name: str) -> None:
     path = write(tmp_path, GOOD, {key: value for key, value in GOOD.items() if key != name})
     with pytest.raises(ConfigError, match=rf"source\[2\]\.{name}: is missing"):
         load_sources(path)
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("", "source: must be one"),
         ("source = 5", "source: must be one"),
@@ -103,15 +103,15 @@ def test_what_is_missing_is_named(tmp_path: Path, name: str) -> None:
         ("\udcff", "is not valid TOML"),
     ],
 )
-def test_a_file_that_is_none(tmp_path: Path, text: str, said: str) -> None:
+def test_invalid_sources_file(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "ws_sources.toml"
     path.write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(ConfigError) as caught:
         load_sources(path)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
-def test_two_of_one_name_are_refused(tmp_path: Path) -> None:
+def test_repeated_name_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="two sources have this name"):
         load_sources(write(tmp_path, GOOD, GOOD))
 
@@ -121,16 +121,16 @@ def test_two_of_one_name_are_refused(tmp_path: Path) -> None:
     [
         ("binance", "ws://h/stream?streams=btcusdt@trade/ethusdt@aggTrade", '["ETH/USDT", "BTC/USDT"]'),
         ("binance", "ws://h/proxy/ws/btcusdt@trade/ethusdt@trade", '["BTC/USDT", "ETH/USDT"]'),
-        ("binance", "ws://h/some/proxy", '["BTC/USD", "ETH/USD"]'),  # who knows what that sends
+        ("binance", "ws://h/some/proxy", '["BTC/USD", "ETH/USD"]'),  # what that URL sends is unknown
         ("coinbase", "wss://h", '["BTC-USD", "ETH/USD"]'),
         ("kraken", "wss://h/v2", '["BTC/USD", "ETH/USD"]'),
         ("gemini", "wss://h", '["BTCUSD", "ETH/USD"]'),
     ],
 )
-def test_a_source_has_as_many_symbols_as_it_sends(tmp_path: Path, kind: str, url: str, symbols: str) -> None:
+def test_symbols_must_match_url(tmp_path: Path, kind: str, url: str, symbols: str) -> None:
     table = {**GOOD, "kind": f'"{kind}"', "url": f'"{url}"', "symbols": symbols}
-    (found,) = load_sources(write(tmp_path, table))
-    assert list(found.symbols) == json.loads(symbols)
+    (result,) = load_sources(write(tmp_path, table))
+    assert list(result.symbols) == json.loads(symbols)
 
 
 def source(url: str, symbol: str = "", kind: str = "binance") -> Source:
@@ -140,7 +140,7 @@ def source(url: str, symbol: str = "", kind: str = "binance") -> Source:
 @pytest.mark.parametrize(
     ("src", "app_symbol", "theirs", "ours"),
     [
-        (source("ws://h/ws/btcusdt@trade", "BTC/USD"), "X", "BTCUSDT", "BTC/USD"),  # as the operator calls it
+        (source("ws://h/ws/btcusdt@trade", "BTC/USD"), "X", "BTCUSDT", "BTC/USD"),  # the operator's name
         (source("ws://h/ws/btcusdt@trade", "BTC/USD"), "X", "ETHUSDT", "ETHUSDT"),  # never by a guess
         (source("ws://h/ws/btcusdt@trade"), "BTC/USDT", "BTCUSDT", "BTC/USDT"),
         (source("ws://h/ws/btcusdt@trade"), "BTC/USD", "BTCUSDT", "BTCUSDT"),
@@ -152,19 +152,19 @@ def source(url: str, symbol: str = "", kind: str = "binance") -> Source:
         (source("ws://h/proxy/ws/btcusdt@trade", "BTC/USD"), "X", "BTCUSDT", "BTC/USD"),
         (source("ws://h/ws/btcusdt@trade?timeUnit=MICROSECOND", "BTC/USD"), "X", "BTCUSDT", "BTC/USD"),
         (source("ws://h/proxy/v1/marketdata/btcusd/?trades=true", "", "gemini_v1"), "X", "", "BTCUSD"),
-        # A path that names an exchange names no symbol.
+        # A path that names an exchange does not name a symbol.
         (source("ws://h/coinbase", "", "auto"), "BTC/USD", "", "BTC/USD"),
         (source("ws://h/v2", "", "auto"), "BTC/USD", "", "BTC/USD"),
         (source("ws://h/v1/marketdata/ethusd", "", "auto"), "BTC/USD", "", "ETHUSD"),
     ],
 )
-def test_a_tick_is_called_what_the_operator_calls_it(src: Source, app_symbol: str, theirs: str, ours: str) -> None:
+def test_ticks_use_the_operators_symbol(src: Source, app_symbol: str, theirs: str, ours: str) -> None:
     assert SymbolNames(src, app_symbol).local_name(theirs) == ours
 
 
-def test_gemini_v1_is_asked_for_each_part_by_name() -> None:
-    asked = EXCHANGES["gemini_v1"].connection_url("wss://h/v1/marketdata/btcusd?bids=true")
-    assert asked.partition("?")[2].split("&") == ["heartbeat=true", "trades=true", "bids=true", "offers=false"]
+def test_gemini_v1_url_query() -> None:
+    url = EXCHANGES["gemini_v1"].connection_url("wss://h/v1/marketdata/btcusd?bids=true")
+    assert url.partition("?")[2].split("&") == ["heartbeat=true", "trades=true", "bids=true", "offers=false"]
     assert EXCHANGES["binance"].connection_url("wss://h/ws/x@trade") == "wss://h/ws/x@trade"
 
 
@@ -182,8 +182,6 @@ def test_gemini_v1_is_asked_for_each_part_by_name() -> None:
         (500, {"Retry-After": "7"}, 0),
     ],
 )
-def test_who_says_not_now_is_left_alone_for_as_long_as_it_asks(
-    status: int, headers: dict[str, str], hold: float
-) -> None:
+def test_retry_after_header_values(status: int, headers: dict[str, str], hold: float) -> None:
 
     assert _hold_s(WebSocketBadStatusException("%s %s", status, "no", headers)) == hold

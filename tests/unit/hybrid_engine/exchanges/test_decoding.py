@@ -1,4 +1,4 @@
-"""Frames as the exchanges send them, and what each is: the tables of tests/exchanges, and what holds for all."""
+"""Decoding of the frames in tests/exchanges, and what is true of every exchange's protocol."""
 
 from __future__ import annotations
 
@@ -18,43 +18,47 @@ FRAMES = Path(__file__).parents[3] / "data" / "frames"
 
 
 def read(kind: str, frame: Any) -> Decoded:
-    """What `kind` makes of a frame, in plain lists. MOCK_WS, which goes by its shape, must make the same of it."""
-    found = [decode(EXCHANGES[name], text(frame)) for name in (kind, "auto")]
-    own, auto = (Decoded([*d.trades], [*d.rejections], [*d.marks], d.close_notice, d.refusal) for d in found)
+    """The result of `kind` for a frame, in plain lists. Kind "auto", which goes by its shape, must give the same."""
+    result = [decode(EXCHANGES[name], text(frame)) for name in (kind, "auto")]
+    own, auto = (Decoded([*d.trades], [*d.rejections], [*d.marks], d.close_notice, d.refusal) for d in result)
     assert auto == own
     return own
 
 
-def wanted(decoded: Decoded) -> Decoded:
+def expected(decoded: Decoded) -> Decoded:
     return decoded._replace(marks=[*decoded.marks])
 
 
 @pytest.mark.parametrize(
     ("kind", "frame", "item", "marks"), [(kind, *row) for kind in KINDS for row in TABLES[kind].trades]
 )
-def test_a_trade(kind: str, frame: str, item: MarketTrade, marks: list[Mark]) -> None:
+def test_decodes_trade(kind: str, frame: str, item: MarketTrade, marks: list[Mark]) -> None:
     assert read(kind, frame) == Decoded([item], [], marks)
 
 
-@pytest.mark.parametrize(("kind", "frame", "told"), [(kind, *row) for kind in KINDS for row in TABLES[kind].told])
-def test_what_is_no_trade_and_tells_something(kind: str, frame: object, told: Decoded) -> None:
-    assert read(kind, frame) == wanted(told)
+@pytest.mark.parametrize(
+    ("kind", "frame", "output"), [(kind, *row) for kind in KINDS for row in TABLES[kind].without_trades]
+)
+def test_decodes_frames_without_trades(kind: str, frame: object, output: Decoded) -> None:
+    assert read(kind, frame) == expected(output)
 
 
 COMMON: list[Any] = [[], '"trade"', 5, None, [[]], {"type": "error of somebody's, but not in these words"}]
 
 
 @pytest.mark.parametrize(
-    ("kind", "frame"), [(kind, frame) for kind in KINDS for frame in [*TABLES[kind].nothing, *COMMON]]
+    ("kind", "frame"), [(kind, frame) for kind in KINDS for frame in [*TABLES[kind].ignored, *COMMON]]
 )
-def test_what_is_no_trade_costs_nothing(kind: str, frame: object) -> None:
+def test_ignores_other_frames(kind: str, frame: object) -> None:
     assert read(kind, frame) == Decoded([], [], [])
 
 
-@pytest.mark.parametrize(("kind", "frame", "said"), [(kind, *row) for kind in KINDS for row in TABLES[kind].broken])
-def test_what_claims_to_be_a_trade_is_rejected_once_and_says_why(kind: str, frame: object, said: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "frame", "message"), [(kind, *row) for kind in KINDS for row in TABLES[kind].undecodable]
+)
+def test_undecodable_trade_rejected_with_reason(kind: str, frame: object, message: str) -> None:
     decoded = read(kind, frame)
-    assert (decoded.trades, decoded.rejections) == ([], [said])
+    assert (decoded.trades, decoded.rejections) == ([], [message])
 
 
 BAD = ["", " ", "0", "-1", "nan", "NaN", "inf", "Infinity", "1e999", "1e-999", "1_0", " 1", "1 ", "٣", "0x1", "x"]
@@ -63,7 +67,7 @@ BAD_JSON: list[Any] = [*BAD, None, True, [], {}, 0, -1, 0.0, 10**400]
 
 @pytest.mark.parametrize("bad", BAD_JSON, ids=lambda bad: repr(bad)[:12])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_trade_without_a_price_or_a_size_is_rejected_and_keeps_its_number(kind: str, bad: object) -> None:
+def test_invalid_price_or_size_keeps_sequence_number(kind: str, bad: object) -> None:
     table = TABLES[kind]
     for name in (table.price, table.size):
         frame = json.loads(table.trades[0][0])
@@ -82,14 +86,14 @@ def test_a_trade_without_a_price_or_a_size_is_rejected_and_keeps_its_number(kind
     ],
     ids=lambda payload: repr(payload[:12]),
 )
-def test_what_is_no_json_is_rejected(kind: str, payload: bytes) -> None:
+def test_invalid_json_rejected(kind: str, payload: bytes) -> None:
     decoded = decode(EXCHANGES[kind], payload)
     assert (decoded.trades, decoded.marks) == ([], ())
     assert [reason.partition(":")[0] for reason in decoded.rejections] == ["not JSON"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_sixteen_megabytes_of_one_frame_are_read_like_any_other(kind: str) -> None:
+def test_huge_frame_is_decoded(kind: str) -> None:
     frame = json.loads(TABLES[kind].trades[0][0])
     frame["padding"] = "x" * 16 * 1024 * 1024
     decoded = decode(EXCHANGES[kind], text(frame))
@@ -99,23 +103,23 @@ def test_sixteen_megabytes_of_one_frame_are_read_like_any_other(kind: str) -> No
 @pytest.mark.parametrize(
     ("kind", "name", "trades"), [(kind, *row) for kind in KINDS for row in TABLES[kind].recorded.items()]
 )
-def test_recorded_frames_give_their_trades_and_nothing_else(
+def test_recorded_frames_decode_to_their_trades(
     kind: str, name: str, trades: dict[str, tuple[int, float, int, float, int]]
 ) -> None:
     lines = (FRAMES / name).read_text().splitlines()
-    got = [read(kind, json.loads(line)["frame"]) for line in lines]
+    results = [read(kind, json.loads(line)["frame"]) for line in lines]
     by_symbol: dict[str, list[MarketTrade]] = defaultdict(list)
-    for item in (item for decoded in got for item in decoded.trades):
+    for item in (item for decoded in results for item in decoded.trades):
         by_symbol[item.symbol].append(item)
         assert 1_600_000_000_000 < item.exchange_ms < 1_800_000_000_000
     ends = {symbol: (len(p), p[0], p[-1]) for symbol, p in by_symbol.items()}
     assert {s: (n, a.price, a.exchange_id, b.price, b.exchange_id) for s, (n, a, b) in ends.items()} == trades
-    assert [decoded for decoded in got if decoded.rejections or decoded.close_notice or decoded.refusal] == []
-    # The excerpt must hold noise, or this shows little.
-    assert len([decoded for decoded in got if not decoded.trades]) >= 10
+    assert [decoded for decoded in results if decoded.rejections or decoded.close_notice or decoded.refusal] == []
+    # The excerpt must contain other frames as well, or the test shows little.
+    assert len([decoded for decoded in results if not decoded.trades]) >= 10
 
 
-def test_recorded_marks_have_no_hole_where_nothing_was_left_out() -> None:
+def test_recorded_marks_have_no_gap() -> None:
     following: dict[str, int] = {}
     for line in (FRAMES / "coinbase.jsonl").read_text().splitlines():
         for mark in read("coinbase", json.loads(line)["frame"]).marks:
@@ -125,10 +129,10 @@ def test_recorded_marks_have_no_hole_where_nothing_was_left_out() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_each_is_asked_in_its_own_words(kind: str) -> None:
-    asked = EXCHANGES[kind].subscribe_messages(["BTC/USD", "eth-usd"])
-    assert [json.loads(sent) for sent in asked] == list(TABLES[kind].subscribed)
-    assert bool(asked) == EXCHANGES[kind].must_subscribe
+def test_subscribe_messages_of_each_exchange(kind: str) -> None:
+    messages = EXCHANGES[kind].subscribe_messages(["BTC/USD", "eth-usd"])
+    assert [json.loads(message) for message in messages] == list(TABLES[kind].subscription)
+    assert bool(messages) == EXCHANGES[kind].must_subscribe
 
 
 @pytest.mark.parametrize(
@@ -146,7 +150,7 @@ def test_each_is_asked_in_its_own_words(kind: str) -> None:
         ("9999-12-31T23:59:59.999999Z", 253402300799999),
         ("1970-01-01T00:00:00Z", None),
         ("1969-12-31T23:59:59Z", None),
-        ("2021-04-17T16:43:30", None),  # of which zone?
+        ("2021-04-17T16:43:30", None),  # no time zone
         ("2021-04-17", None),
         ("20210417T164330Z", None),
         ("2021-W15-6T16:43:30Z", None),
@@ -160,14 +164,14 @@ def test_each_is_asked_in_its_own_words(kind: str) -> None:
         (["2021-04-17T16:43:30Z"], None),
     ],
 )
-def test_a_time_keeps_each_of_its_milliseconds(time: object, ms: int | None) -> None:
+def test_rfc3339_time_to_milliseconds(time: object, ms: int | None) -> None:
     frame = json.loads(TABLES["coinbase"].trades[0][0])
     decoded = read("coinbase", {**frame, "time": time})
     assert [item.exchange_ms for item in decoded.trades] == ([] if ms is None else [ms])
     assert decoded.rejections == (["time: not a time"] if ms is None else [])
 
 
-def test_every_millisecond_of_a_second_comes_out_as_itself() -> None:
+def test_every_millisecond_is_exact() -> None:
     frame = json.loads(TABLES["coinbase"].trades[0][0])
     for ms in range(1000):
         (item,) = read("coinbase", {**frame, "time": f"2038-01-19T03:14:07.{ms:03}999Z"}).trades
@@ -190,5 +194,5 @@ def test_every_millisecond_of_a_second_comes_out_as_itself() -> None:
         ("wss://h", ""),
     ],
 )
-def test_the_protocol_is_known_by_the_url(url: str, kind: str) -> None:
+def test_guess_kind_by_url(url: str, kind: str) -> None:
     assert guess_kind(url) == kind

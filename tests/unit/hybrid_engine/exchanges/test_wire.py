@@ -1,4 +1,4 @@
-"""Frames on the wire: what is never negotiated, what is refused, and what comes in pieces."""
+"""Frames on the wire: no extensions are negotiated, oversized frames are refused, fragments are joined."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def frame(opcode: int, payload: bytes, *, fin: bool = True, rsv: int = 0) -> byt
 
 
 class Server:
-    """Takes one connection, keeps its request and the first messages it sends, and answers with `parts`."""
+    """Accepts one connection, records its request and first messages, and sends `parts`."""
 
     def __init__(self, listener: socket.socket, parts: list[bytes], header: bytes) -> None:
         self.request = b""
@@ -48,9 +48,9 @@ class Server:
         with peer:
             while b"\r\n\r\n" not in self.request:
                 self.request += peer.recv(4096)
-            found = re.search(rb"(?i)sec-websocket-key: (\S+)", self.request)
-            assert found
-            key = base64.b64encode(hashlib.sha1(found[1] + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
+            result = re.search(rb"(?i)sec-websocket-key: (\S+)", self.request)
+            assert result
+            key = base64.b64encode(hashlib.sha1(result[1] + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
             peer.sendall(
                 b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                 + self._header
@@ -65,7 +65,7 @@ class Server:
                 while head := stream.read(2):
                     self._hear(head, stream.read)
             except OSError:
-                pass  # the engine has hung up
+                pass  # the engine has closed the connection
 
     def _hear(self, head: bytes, read: object) -> None:
         assert callable(read)
@@ -98,19 +98,19 @@ def read_all(connection: Connection, count: int) -> list[bytes]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_each_is_asked_for_its_symbols_and_for_no_compression(kind: str) -> None:
-    told = text(TABLES[kind].trades[0][0])
-    with server(frame(1, told)) as (exchange, url):
+def test_handshake_subscribes_without_compression(kind: str) -> None:
+    events = text(TABLES[kind].trades[0][0])
+    with server(frame(1, events)) as (exchange, url):
         connection = Connection(source(url, kind), "X", 5)
-        assert read_all(connection, 1) == [told]
+        assert read_all(connection, 1) == [events]
         connection.close()
         exchange.thread.join(5)
     assert b"sec-websocket-extensions" not in exchange.request.lower()
-    assert [json.loads(sent) for sent in exchange.heard] == list(TABLES[kind].subscribed)
+    assert [json.loads(sent) for sent in exchange.heard] == list(TABLES[kind].subscription)
 
 
 @pytest.mark.parametrize("rsv", [1, 2, 4])
-def test_a_reserved_bit_is_a_failed_source_whatever_the_exchange_claims(rsv: int) -> None:
+def test_reserved_bit_fails_source(rsv: int) -> None:
     squeeze = zlib.compressobj(wbits=-15)
     packed = squeeze.compress(text(TABLES["binance"].trades[0][0])) + squeeze.flush(zlib.Z_SYNC_FLUSH)
     claim = b"Sec-WebSocket-Extensions: permessage-deflate\r\n"
@@ -120,9 +120,9 @@ def test_a_reserved_bit_is_a_failed_source_whatever_the_exchange_claims(rsv: int
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_trade_in_many_pieces_is_a_trade(kind: str) -> None:
-    told, item, _ = TABLES[kind].trades[0]
-    whole = told.encode()
+def test_fragmented_message_is_decoded(kind: str) -> None:
+    events, item, _ = TABLES[kind].trades[0]
+    whole = events.encode()
     pieces = [whole[n : n + 7] for n in range(0, len(whole), 7)]
     sent = [
         frame(0 if n else 1, piece, fin=n == len(pieces) - 1) + frame(9, b"still there?")
@@ -134,8 +134,8 @@ def test_a_trade_in_many_pieces_is_a_trade(kind: str) -> None:
     assert list(decode(EXCHANGES[kind], messages[0]).trades) == [item]
 
 
-def test_a_great_many_small_pieces_take_no_long_time() -> None:
-    """Two bytes at a time behind three megabytes: who copies what it has for each of them takes minutes."""
+def test_many_small_fragments_are_fast() -> None:
+    """Fragments of two bytes behind three megabytes: copying all for each fragment would take minutes."""
     head, pieces = b'{"e":"x","y":"' + b"y" * 3 * 2**20, 50_000
     ending = frame(0, b"zz", fin=False) * pieces + frame(0, b'"}')
     used = -time.thread_time()
@@ -143,10 +143,10 @@ def test_a_great_many_small_pieces_take_no_long_time() -> None:
         (message,) = read_all(Connection(source(url, "binance"), "X", 5), 1)
     used += time.thread_time()
     assert message == head + b"zz" * pieces + b'"}'
-    assert used < 2.5  # seconds of this thread's own; 0.3 at rest
+    assert used < 2.5  # CPU seconds of this thread; 0.3 on an idle machine
 
 
-def test_sixteen_megabytes_in_one_frame_are_refused_before_they_are_taken() -> None:
+def test_oversized_frame_refused_before_reading() -> None:
     with server(frame(1, b" " * 16 * 1024 * 1024)) as (_, url):
         connection = Connection(source(url, "binance"), "X", 5)
         with pytest.raises(SourceFailed) as caught:
@@ -155,19 +155,19 @@ def test_sixteen_megabytes_in_one_frame_are_refused_before_they_are_taken() -> N
     assert str(caught.value) == f"sent a frame of {16 * 1024 * 1024} bytes; the limit is {MAX_MESSAGE_BYTES}"
 
 
-def test_the_largest_frame_there_may_be_is_read() -> None:
-    told = json.loads(TABLES["binance"].trades[0][0])
-    size = MAX_MESSAGE_BYTES - len(text({**told, "padding": ""}))
-    whole = text({**told, "padding": "x" * size})
+def test_largest_allowed_frame_is_read() -> None:
+    events = json.loads(TABLES["binance"].trades[0][0])
+    size = MAX_MESSAGE_BYTES - len(text({**events, "padding": ""}))
+    whole = text({**events, "padding": "x" * size})
     assert len(whole) == MAX_MESSAGE_BYTES
     with server(frame(1, whole)) as (_, url):
         (message,) = read_all(Connection(source(url, "binance"), "X", 5), 1)
     assert list(decode(EXCHANGES["binance"], message).trades) == [TABLES["binance"].trades[0][1]]
 
 
-def test_what_is_no_utf8_is_one_rejected_frame_and_the_next_is_read() -> None:
-    told, item, _ = TABLES["binance"].trades[0]
-    with server(frame(1, b'{"e":"trade","s":"\xff\xfe"}'), frame(1, told.encode())) as (_, url):
+def test_invalid_utf8_rejects_one_frame() -> None:
+    events, item, _ = TABLES["binance"].trades[0]
+    with server(frame(1, b'{"e":"trade","s":"\xff\xfe"}'), frame(1, events.encode())) as (_, url):
         first, second = (
             decode(EXCHANGES["binance"], message) for message in read_all(Connection(source(url, "binance"), "X", 5), 2)
         )

@@ -1,4 +1,4 @@
-"""The stages of a street stand on one CPU, and leave it only where others leave clearly more room elsewhere."""
+"""The stages run on one CPU, and move only when another one is clearly less busy."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CPUS = sorted(os.sched_getaffinity(0))
 
 @pytest.fixture
 def workers() -> Iterator[list[threading.Thread]]:
-    """Threads that wait, on any CPU; whoever gathers them may afterwards go where it could go before."""
+    """Threads that wait, on any CPU. The affinity of the calling thread is restored."""
     over = threading.Event()
     threads = [threading.Thread(target=over.wait) for _ in range(3)]
     for thread in threads:
@@ -35,22 +35,22 @@ def places(threads: list[threading.Thread]) -> list[set[int]]:
 
 
 @pytest.mark.parametrize("cpu", CPUS)
-def test_the_cpu_of_the_caller(cpu: int) -> None:
-    found: list[int] = []
+def test_read_current_cpu_of_caller(cpu: int) -> None:
+    result: list[int] = []
 
     def ask() -> None:
         os.sched_setaffinity(0, {cpu})
         Path("/proc/thread-self/comm").write_text("a) name 1 2")
-        found.append(read_current_cpu())
+        result.append(read_current_cpu())
 
     thread = threading.Thread(target=ask)
     thread.start()
     thread.join()
-    assert found == [cpu]
+    assert result == [cpu]
 
 
 class Machine:
-    """Two CPUs, what each did and what of it was ours, a second at a time."""
+    """Two simulated CPUs, and how much of their time the engine used."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, together: CpuAffinity) -> None:
         self.now, self.own_s, self.busy_s, self.together = 1000.0, 5.0, {0: 100.0, 1: 200.0}, together
@@ -65,7 +65,10 @@ class Machine:
         together.pin_threads()
 
     def later(self, first: float, second: float, own: float, seconds: float = 1.0) -> list[int]:
-        """CPU 0 and 1 were busy for such shares of some seconds, of which we used `own`: where we were brought."""
+        """The CPUs that the threads were moved to, after `seconds` with CPU 0 and 1 busy for these shares of the time.
+
+        `own` is the engine's part of it.
+        """
         self.at.clear()
         self.now += seconds
         self.own_s += own * seconds
@@ -84,7 +87,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
     thread.join()
 
 
-def test_they_start_where_the_caller_is_and_it_stays_free(workers: list[threading.Thread]) -> None:
+def test_threads_start_on_callers_cpu(workers: list[threading.Thread]) -> None:
     for cpu in CPUS:
         os.sched_setaffinity(0, {cpu})
         CpuAffinity(workers).pin_threads()
@@ -94,28 +97,28 @@ def test_they_start_where_the_caller_is_and_it_stays_free(workers: list[threadin
     assert len(os.sched_getaffinity(0)) == len(CPUS)
 
 
-def test_what_they_use_themselves_drives_them_nowhere(machine: Machine) -> None:
+def test_own_cpu_use_does_not_move_threads(machine: Machine) -> None:
     assert machine.at == [0]
     for own in (0.1, 0.9, 1.0):
         assert machine.later(own, 0.0, own) == []
-    assert machine.later(1.0, 0.65, 0.9) == []  # a heavy neighbour on the other CPU
-    assert machine.later(1.0, 0.0, 0.8) == []  # a little of somebody else
+    assert machine.later(1.0, 0.65, 0.9) == []  # a busy process on the other CPU
+    assert machine.later(1.0, 0.0, 0.8) == []  # a little use by another process
 
 
 @pytest.mark.parametrize("seconds", [1.0, 7.0])
-def test_they_leave_where_others_leave_clearly_more_room_elsewhere(machine: Machine, seconds: float) -> None:
+def test_threads_move_to_clearly_idler_cpu(machine: Machine, seconds: float) -> None:
     assert machine.later(1.0, 0.3, 0.5, seconds) == []
     assert machine.later(1.0, 0.2, 0.5, seconds) == [1]
     assert machine.later(0.5, 0.8, 0.8, seconds) == []
     assert machine.later(0.1, 1.0, 0.6, seconds) == [0]
 
 
-def test_a_cpu_that_is_not_theirs_any_more_is_left(machine: Machine) -> None:
+def test_disallowed_cpu_is_left(machine: Machine) -> None:
     machine.allowed = {1}
     assert machine.later(1.0, 0.9, 1.0) == [1]
 
 
-def test_a_cpu_that_appears_is_looked_at_from_then_on(machine: Machine) -> None:
+def test_new_cpu_is_compared_later(machine: Machine) -> None:
     del machine.busy_s[1]
     machine.now += 1.0
     machine.together.pin_threads()
@@ -123,19 +126,19 @@ def test_a_cpu_that_appears_is_looked_at_from_then_on(machine: Machine) -> None:
     assert machine.later(1.0, 0.0, 0.2) == [1]
 
 
-def test_cpus_are_compared_only_now_and_then(machine: Machine) -> None:
+def test_cpus_compared_at_most_every_second(machine: Machine) -> None:
     assert machine.later(1.0, 0.0, 0.1, cpu_affinity.COMPARE_EVERY_S * 0.9) == []
     assert machine.later(1.0, 0.0, 0.1, cpu_affinity.COMPARE_EVERY_S * 0.2) == [1]
 
 
-def test_what_a_cpu_did_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    told = "cpu  9 9 9 9 9 9 9 9 9 9\ncpu0 100 20 30 4000 500 6 7 8 900 1000\ncpu12 1 0 0 0 0 0 0 0 0 0\nintr 5\n"
-    monkeypatch.setattr(Path, "read_text", lambda path: told)
+def test_read_busy_s_of_proc_stat(monkeypatch: pytest.MonkeyPatch) -> None:
+    events = "cpu  9 9 9 9 9 9 9 9 9 9\ncpu0 100 20 30 4000 500 6 7 8 900 1000\ncpu12 1 0 0 0 0 0 0 0 0 0\nintr 5\n"
+    monkeypatch.setattr(Path, "read_text", lambda path: events)
     ticks = os.sysconf("SC_CLK_TCK")
     assert read_busy_s() == {0: 171 / ticks, 12: 1 / ticks}
 
 
-def test_they_run_as_batch_and_another_policy_is_left_as_it_is(workers: list[threading.Thread]) -> None:
+def test_threads_get_batch_policy_unless_set(workers: list[threading.Thread]) -> None:
     os.sched_setscheduler(workers[1].native_id or 0, os.SCHED_IDLE, os.sched_param(0))
     CpuAffinity(workers).pin_threads()
     policies = [os.sched_getscheduler(thread.native_id or 0) for thread in workers]
@@ -143,7 +146,7 @@ def test_they_run_as_batch_and_another_policy_is_left_as_it_is(workers: list[thr
     assert os.sched_getscheduler(0) == os.SCHED_OTHER
 
 
-def test_one_that_has_ended_is_left_out(workers: list[threading.Thread]) -> None:
+def test_ended_thread_is_skipped(workers: list[threading.Thread]) -> None:
     ended = threading.Thread(target=int)
     ended.start()
     ended.join()
@@ -152,13 +155,11 @@ def test_one_that_has_ended_is_left_out(workers: list[threading.Thread]) -> None
     assert places(workers) == [{CPUS[0]}] * 3
 
 
-def test_where_it_is_not_allowed_they_run_where_they_like(
-    workers: list[threading.Thread], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked = []
+def test_refused_affinity_is_no_error(workers: list[threading.Thread], monkeypatch: pytest.MonkeyPatch) -> None:
+    moved_threads = []
 
     def refused(number: int, cpus: set[int]) -> None:
-        asked.append(number)
+        moved_threads.append(number)
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(os, "sched_setaffinity", refused)
@@ -167,5 +168,5 @@ def test_where_it_is_not_allowed_they_run_where_they_like(
     together.pin_threads()
     together.pin_threads()
     monkeypatch.undo()
-    assert asked == [workers[0].native_id]
+    assert moved_threads == [workers[0].native_id]
     assert places(workers) == [set(CPUS)] * 3

@@ -1,4 +1,4 @@
-"""The write-ahead log is synced and moved beside the writer, which waits for the last of it alone, and not for long."""
+"""The checkpointer syncs and moves the write-ahead log while the writer commits and waits only briefly."""
 
 from __future__ import annotations
 
@@ -29,8 +29,7 @@ from tests.support.rows import batch, chains
 
 
 class Disk:
-    """Stands between the thread and the disk: notes what is synced and how often the log is moved, and holds either up,
-    or fails it, where it is told to."""
+    """Records syncs and moves of the log, and delays or fails them on request."""
 
     def __init__(self) -> None:
         self.synced: list[str] = []
@@ -52,7 +51,7 @@ class Disk:
         self._sync(fd)
 
     def moved(self, words: str) -> None:
-        assert words == "PRAGMA wal_checkpoint(PASSIVE)"  # any other kind keeps the writer from writing
+        assert words == "PRAGMA wal_checkpoint(PASSIVE)"  # any other mode would block the writer
         self.moves += 1
         self.moving.wait(30)
         if self.refusing:
@@ -61,22 +60,22 @@ class Disk:
 
 @pytest.fixture
 def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
-    made = Disk()
-    monkeypatch.setattr(os, "fdatasync", made.fdatasync)
+    created = Disk()
+    monkeypatch.setattr(os, "fdatasync", created.fdatasync)
 
     class Moving(sqlite3.Connection):
         def execute(self, *words: Any) -> sqlite3.Cursor:
             if words[0].startswith("PRAGMA"):
-                made.moved(*words)
+                created.moved(*words)
             return super().execute(*words)
 
     def connect(checkpointer: Checkpointer) -> closing[sqlite3.Connection]:
         return closing(sqlite3.connect(checkpointer._database, isolation_level=None, timeout=0, factory=Moving))
 
     monkeypatch.setattr(Checkpointer, "_connect", connect)
-    yield made
-    made.free.set()
-    made.moving.set()
+    yield created
+    created.free.set()
+    created.moving.set()
     for thread in threading.enumerate():
         if isinstance(thread, Checkpointer):
             thread._never.set()
@@ -115,7 +114,7 @@ def answered(checkpointer: Checkpointer) -> None:
 
 
 def until_moved(store: Store, number: int) -> int:
-    """Commits until the bulk of the log is in the database."""
+    """Commit until most of the log has been moved."""
     while of(store)._step is not Step.MOVED:
         number = commit(store, number, 1, 100)
         answered(of(store))
@@ -123,25 +122,25 @@ def until_moved(store: Store, number: int) -> int:
 
 
 def pages_of_log(db: Path) -> int:
-    return os.stat(f"{db}-wal").st_size // (4096 + 24)  # with the frame's header
+    return os.stat(f"{db}-wal").st_size // (4096 + 24)  # a page with its frame header
 
 
 def holds(db: Path, ticks: int) -> bool:
-    """What the file itself holds, without its log."""
+    """Whether the file itself, without its log, has so many ticks."""
     with closing(sqlite3.connect(f"{db.as_uri()}?mode=ro&immutable=1", uri=True)) as reader:
-        found: int = reader.execute("SELECT count(*) FROM ticks").fetchone()[0]
-        return found == ticks
+        result: int = reader.execute("SELECT count(*) FROM ticks").fetchone()[0]
+        return result == ticks
 
 
 @pytest.fixture(autouse=True)
 def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A busy machine's disk takes its time; the tests that are about waiting no longer say so."""
+    """A long limit, because a busy machine's disk is slow; the tests about the limit set their own."""
     monkeypatch.setattr(module, "REST_S", 30.0)
 
 
 @pytest.fixture
 def alone(db: Path, disk: Disk) -> Iterator[Checkpointer]:
-    """One without a store, beside a database that somebody holds open."""
+    """A checkpointer without a store, on a database that another connection has open."""
     with closing(sqlite3.connect(db)) as con:
         con.execute("PRAGMA journal_mode = wal")
         con.execute("CREATE TABLE any (id)")
@@ -155,7 +154,7 @@ def alone(db: Path, disk: Disk) -> Iterator[Checkpointer]:
     os.close(fd)
 
 
-def test_so_many_pages_are_synced_and_fewer_are_not(alone: Checkpointer, db: Path, disk: Disk) -> None:
+def test_sync_after_sync_pages(alone: Checkpointer, db: Path, disk: Disk) -> None:
     for count in (1, 2, 3):
         alone.add_pages(SYNC_PAGES - 1)
         assert alone._step is Step.IDLE
@@ -167,10 +166,10 @@ def test_so_many_pages_are_synced_and_fewer_are_not(alone: Checkpointer, db: Pat
     assert disk.moves == 0
     assert not alone.is_alive()
     opened_by_all = [os.readlink(path) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
-    assert opened_by_all.count(f"{db}-wal") == 1  # that of whoever holds it open
+    assert opened_by_all.count(f"{db}-wal") == 1  # of the connection that has it open
 
 
-def test_a_log_gets_long_in_small_steps(alone: Checkpointer, disk: Disk) -> None:
+def test_small_commits_reach_checkpoint(alone: Checkpointer, disk: Disk) -> None:
     whole, rest = divmod(CHECKPOINT_PAGES, SYNC_PAGES)
     for _ in range(2):
         disk.synced.clear()
@@ -186,17 +185,17 @@ def test_a_log_gets_long_in_small_steps(alone: Checkpointer, disk: Disk) -> None
         assert disk.synced[whole:] == [log, log.removesuffix("-wal")]
         assert disk.moves == moves + 1
         alone.add_pages(1)
-        assert alone._step is Step.IDLE  # it was waited for
+        assert alone._step is Step.IDLE  # the writer has waited for it
         assert disk.synced[whole:] == [log, *[log.removesuffix("-wal")] * 2]
         assert disk.moves == moves + 2
 
 
-def test_commits_are_synced_while_more_of_them_come(db: Path, disk: Disk) -> None:
+def test_commits_synced_while_others_follow(db: Path, disk: Disk) -> None:
     store = opened(db)
     disk.free.clear()
-    number = commit(store, 1, SYNC_PAGES)  # each has some pages
+    number = commit(store, 1, SYNC_PAGES)  # each commit has some pages
     wait_until(lambda: disk.synced == [f"{db}-wal"], "a sync of the log")
-    number = commit(store, number, SYNC_PAGES)  # the disk has not answered yet
+    number = commit(store, number, SYNC_PAGES)  # the sync has not returned yet
     assert len(disk.synced) == 1
     disk.free.set()
     answered(of(store))
@@ -207,7 +206,7 @@ def test_commits_are_synced_while_more_of_them_come(db: Path, disk: Disk) -> Non
     assert sorted(path.name for path in db.parent.iterdir()) == ["hybrid.db"]
 
 
-def test_the_log_begins_anew_before_it_is_long(db: Path) -> None:
+def test_log_restarts_before_it_is_long(db: Path) -> None:
     store = opened(db)
     number = 1
     for _ in range(150):
@@ -218,16 +217,16 @@ def test_the_log_begins_anew_before_it_is_long(db: Path) -> None:
     assert CHECKPOINT_PAGES <= pages < 1.5 * CHECKPOINT_PAGES
 
 
-def test_all_that_was_committed_is_moved(db: Path) -> None:
+def test_all_commits_are_moved(db: Path) -> None:
     store = opened(db)
     number = until_moved(store, 1)
-    number = commit(store, number, 1, 100)  # this one waits for the rest
+    number = commit(store, number, 1, 100)  # this commit waits for the rest
     answered(of(store))
     assert holds(db, number - 1)
     store.close()
 
 
-def test_commits_go_on_while_the_log_is_moved(db: Path, disk: Disk) -> None:
+def test_commits_continue_during_move(db: Path, disk: Disk) -> None:
     store = opened(db)
     empty = db.stat().st_size
     disk.moving.clear()
@@ -246,13 +245,13 @@ def test_commits_go_on_while_the_log_is_moved(db: Path, disk: Disk) -> None:
     store.close()
 
 
-def test_no_commit_waits_for_a_disk_that_does_not_sync(db: Path, disk: Disk) -> None:
+def test_commits_do_not_wait_for_hanging_disk(db: Path, disk: Disk) -> None:
     store = opened(db)
     empty = db.stat().st_size
     disk.free.clear()
     number = commit(store, 1, 200, 100)
     assert pages_of_log(db) > 2 * CHECKPOINT_PAGES
-    assert db.stat().st_size == empty  # a checkpoint, which would have waited, would have written here
+    assert db.stat().st_size == empty  # a blocking checkpoint would have written here
     disk.free.set()
     number = until_moved(store, number)
     number = commit(store, number, 1, 100)
@@ -261,16 +260,14 @@ def test_no_commit_waits_for_a_disk_that_does_not_sync(db: Path, disk: Disk) -> 
     store.close()
 
 
-def test_a_commit_that_waits_for_the_rest_does_not_wait_for_a_disk_that_stands_still(
-    db: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rest_wait_is_bounded(db: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
     store = opened(db)
     number = until_moved(store, 1)
     monkeypatch.setattr(module, "REST_S", 0.05)
     disk.moving.clear()
     number = commit(store, number, 1, 100)
     number = commit(store, number, 10, 100)
-    assert of(store)._step is Step.REST  # it still is: nobody let it move anything
+    assert of(store)._step is Step.REST  # unchanged: the move is still blocked
     assert not holds(db, number - 1)
     with closing(open_reader(db)) as reader:
         assert reader.execute("SELECT count(*) FROM ticks").fetchone() == (number - 1,)
@@ -283,7 +280,7 @@ def test_a_commit_that_waits_for_the_rest_does_not_wait_for_a_disk_that_stands_s
     store.close()
 
 
-def test_a_very_long_log_is_waited_for(db: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_very_long_log_is_waited_for(db: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
     store = opened(db)
     looks: list[float | None] = []
 
@@ -308,22 +305,22 @@ def test_a_very_long_log_is_waited_for(db: Path, disk: Disk, monkeypatch: pytest
     store.close()
 
 
-def test_a_log_that_had_to_grow_is_cut_back(db: Path) -> None:
+def test_grown_log_is_truncated(db: Path) -> None:
     store = opened(db)
     number = commit(store, 1, 1)
     with closing(open_reader(db)) as reader:
         reader.execute("BEGIN")
-        reader.execute("SELECT * FROM ticks").fetchall()  # as long as this one looks, nothing can begin anew
+        reader.execute("SELECT * FROM ticks").fetchall()  # while this reader is open, the log cannot be restarted
         while os.stat(f"{db}-wal").st_size < MAX_LOG_FILE_BYTES + 4096 * CHECKPOINT_PAGES:
             number = commit(store, number, 10, 100)
     number = until_moved(store, number)
-    number = commit(store, number, 3, 100)  # one waits for the rest, the next begins the log anew
+    number = commit(store, number, 3, 100)  # one commit waits for the rest, the next restarts the log
     size = os.stat(f"{db}-wal").st_size
     store.close()
     assert size <= MAX_LOG_FILE_BYTES
 
 
-def test_a_link_to_a_database_leads_to_its_log(tmp_path: Path, db: Path) -> None:
+def test_log_of_linked_database(tmp_path: Path, db: Path) -> None:
     link = tmp_path / "link.db"
     link.symlink_to(db)
     store = opened(link)
@@ -334,7 +331,7 @@ def test_a_link_to_a_database_leads_to_its_log(tmp_path: Path, db: Path) -> None
     store.close()
 
 
-def test_a_database_that_is_gone_is_not_made_anew(db: Path) -> None:
+def test_deleted_database_is_not_recreated(db: Path) -> None:
     db.touch()
     fd = os.open(db, os.O_RDWR)
     db.unlink()
@@ -347,7 +344,7 @@ def test_a_database_that_is_gone_is_not_made_anew(db: Path) -> None:
     assert not list(db.parent.iterdir())
 
 
-def test_a_database_that_was_replaced_is_not_touched(db: Path) -> None:
+def test_replaced_database_is_not_touched(db: Path) -> None:
     db.touch()
     fd = os.open(db, os.O_RDWR)
     db.unlink()
@@ -361,9 +358,7 @@ def test_a_database_that_was_replaced_is_not_touched(db: Path) -> None:
     assert [path.name for path in db.parent.iterdir()] == [db.name]
 
 
-def test_a_very_long_log_that_cannot_be_moved_ends_commits(
-    db: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unmovable_long_log_ends_commits(db: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_LOG_PAGES", 2 * CHECKPOINT_PAGES)
     store = opened(db)
     disk.refusing = True
@@ -377,7 +372,7 @@ def test_a_very_long_log_that_cannot_be_moved_ends_commits(
     store.close()
 
 
-def test_what_nobody_can_move_is_not_made_longer(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_checkpointer_stops_commits(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def connect(_: Checkpointer) -> closing[sqlite3.Connection]:
         raise sqlite3.OperationalError("too many open files")
 
@@ -393,7 +388,7 @@ def test_what_nobody_can_move_is_not_made_longer(db: Path, monkeypatch: pytest.M
         assert reader.execute("SELECT count(*) FROM ticks").fetchone() == (0,)
 
 
-def test_a_log_that_fails_to_sync_is_left_to_the_move(db: Path, disk: Disk) -> None:
+def test_failed_log_sync_is_ignored(db: Path, disk: Disk) -> None:
     store = opened(db)
     disk.broken = f"{db}-wal"
     number = until_moved(store, 1)
@@ -404,7 +399,7 @@ def test_a_log_that_fails_to_sync_is_left_to_the_move(db: Path, disk: Disk) -> N
 
 
 def half_moved(db: Path, store: Store) -> int:
-    """As much of the log is moved as somebody who reads allows; the rest never can be. Returns the next number."""
+    """Move as much of the log as an open reader allows; the rest cannot be moved. Returns the next number."""
     number = commit(store, 1, 10, 100)
     with closing(open_reader(db)) as reader:
         reader.execute("BEGIN")
@@ -415,19 +410,19 @@ def half_moved(db: Path, store: Store) -> int:
     return number
 
 
-def test_what_is_moved_in_part_is_synced(db: Path, disk: Disk) -> None:
+def test_partial_move_is_synced(db: Path, disk: Disk) -> None:
     store = opened(db)
     half_moved(db, store)
     assert disk.synced[-2:] == [f"{db}-wal", str(db)]
     store.close()
 
 
-def test_what_the_disk_did_not_take_is_moved_again_by_the_next_start(tmp_path: Path, db: Path, disk: Disk) -> None:
+def test_failed_database_sync_is_repeated_at_next_start(tmp_path: Path, db: Path, disk: Disk) -> None:
     store = opened(db)
     later = tmp_path / "later" / db.name
     later.parent.mkdir()
     store._con.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    # Nothing that is moved from here on gets to the disk. (Not copied in here: closing a file drops a process's locks.)
+    # From here on no move reaches the disk. (Another process copies, because closing the file here would drop locks.)
     subprocess.run(["cp", db, later], check=True)
     disk.broken = str(db)
     number = half_moved(db, store)
@@ -436,7 +431,7 @@ def test_what_the_disk_did_not_take_is_moved_again_by_the_next_start(tmp_path: P
     with pytest.raises(StorageError, match="cannot move the log into it"):
         store.end_run(14, 2000)
     store.close()
-    # Whoever comes meanwhile and writes all the same neither begins the log anew nor is the last to close it.
+    # Another process that writes meanwhile neither restarts the log nor is the last to close it.
     subprocess.run([sys.executable, "-c", SOMEBODY_ELSE, str(db)], check=True)
     shutil.copy(f"{db}-wal", f"{later}-wal")
     with closing(sqlite3.connect(later)) as con:
@@ -445,7 +440,7 @@ def test_what_the_disk_did_not_take_is_moved_again_by_the_next_start(tmp_path: P
 
 
 @pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_move_that_fails_fails_no_commit(db: Path, disk: Disk) -> None:
+def test_failed_move_fails_no_commit(db: Path, disk: Disk) -> None:
     store = opened(db)
     empty = db.stat().st_size
     disk.refusing = True
@@ -454,7 +449,7 @@ def test_a_move_that_fails_fails_no_commit(db: Path, disk: Disk) -> None:
         while disk.moves < moves:
             number = commit(store, number, 1, 100)
             answered(of(store))
-        assert of(store)._step is Step.IDLE  # there is no rest of what was not moved
+        assert of(store)._step is Step.IDLE  # without a move there is no rest
         assert of(store)._pages_unmoved == 0
     assert db.stat().st_size == empty
     disk.refusing = False
@@ -465,16 +460,16 @@ def test_a_move_that_fails_fails_no_commit(db: Path, disk: Disk) -> None:
     store.close()
 
 
-def test_what_retention_deletes_counts_as_well(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_retention_adds_pages(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = opened(db)
     commit(store, 1, 1, 20_000)
     store.write(chains(20_001, 1, now_ms(), now_ms()), AdmissionCounters(), StageCounters(), FeedState(), ())
     answered(of(store))
-    asked: list[int] = []
+    page_counts: list[int] = []
     wrote = of(store).add_pages
 
     def noted(pages: int) -> None:
-        asked.append(pages)
+        page_counts.append(pages)
         wrote(pages)
 
     monkeypatch.setattr(of(store), "add_pages", noted)
@@ -483,10 +478,10 @@ def test_what_retention_deletes_counts_as_well(db: Path, monkeypatch: pytest.Mon
         slices += 1
     store.close()
     assert slices > 15
-    assert len(asked) == slices
+    assert len(page_counts) == slices
 
 
-def test_where_each_commit_waits_for_the_disk_nobody_else_does(db: Path, disk: Disk) -> None:
+def test_power_durability_has_no_checkpointer(db: Path, disk: Disk) -> None:
     store = opened(db, "power")
     commit(store, 1, SYNC_PAGES)
     assert disk.synced == []

@@ -1,4 +1,4 @@
-"""retention_days: whole chains, oldest first, in slices, and never what is still needed."""
+"""retention_days: whole chains are deleted, oldest first, in slices, and never what is still needed."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ def run(store: Store, started_ms: int) -> int:
 
 
 def expire_all(store: Store, days: float = 7) -> int:
-    """Slice after slice until nothing is left that is old."""
+    """Delete slice after slice until nothing old is left."""
     total, more = 0, True
     while more:
-        rows_gone, more = store.delete_expired(days)
-        assert rows_gone <= 4 * SLICE + SLICE + SLICE
-        total += rows_gone
+        rows_deleted, more = store.delete_expired(days)
+        assert rows_deleted <= 4 * SLICE + SLICE + SLICE
+        total += rows_deleted
     return total
 
 
@@ -64,7 +64,7 @@ def counts(db: Path) -> dict[str, int]:
 
 
 def check(db: Path) -> None:
-    """What is left hangs together, and each run knows how many of its ticks went."""
+    """Check that the remaining rows are consistent, and that each run counts its deleted ticks."""
     with closing(sqlite3.connect(db)) as con:
         assert con.execute("PRAGMA foreign_key_check").fetchall() == []
         assert con.execute("PRAGMA integrity_check").fetchone() == ("ok",)
@@ -74,7 +74,7 @@ def check(db: Path) -> None:
 
 
 @pytest.mark.holds("RETENTION")
-def test_what_is_old_goes_with_all_it_caused_and_what_is_young_stays(db: Path) -> None:
+def test_expired_chains_deleted_whole(db: Path) -> None:
     store = Store(db)
     run(store, OLD)
     fill(store, 1, 30, OLD, lost(1, OLD))
@@ -94,7 +94,7 @@ def test_what_is_old_goes_with_all_it_caused_and_what_is_young_stays(db: Path) -
     check(db)
 
 
-def test_the_newest_tick_and_gap_stay_because_the_next_ids_are_counted_from_them(db: Path) -> None:
+def test_newest_tick_and_gap_are_kept(db: Path) -> None:
     store = Store(db)
     run(store, OLD)
     fill(store, 1, 9, OLD, lost(1, OLD), lost(2, OLD))
@@ -108,7 +108,7 @@ def test_the_newest_tick_and_gap_stay_because_the_next_ids_are_counted_from_them
     store.close()
 
 
-def test_a_run_stays_as_long_as_a_tick_of_it_does(db: Path) -> None:
+def test_run_with_ticks_is_kept(db: Path) -> None:
     store = Store(db)
     run(store, OLD)
     fill(store, 1, 2, OLD)
@@ -124,8 +124,8 @@ def test_a_run_stays_as_long_as_a_tick_of_it_does(db: Path) -> None:
     store.close()
 
 
-def test_nothing_is_ever_taken_from_behind_a_young_tick(db: Path) -> None:
-    """A clock that was set back for a while makes no tick old that came after a young one."""
+def test_ticks_behind_young_tick_are_kept(db: Path) -> None:
+    """After the clock was set back for a while, ticks behind a young one are kept."""
     store = Store(db)
     run(store, NOW)
     fill(store, 1, 3, OLD)
@@ -136,19 +136,19 @@ def test_nothing_is_ever_taken_from_behind_a_young_tick(db: Path) -> None:
     store.close()
 
 
-def test_a_clock_that_leaps_ahead_makes_nothing_old(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_leaping_clock_expires_nothing(db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(db)
     run(store, NOW)
     fill(store, 1, 5, NOW)
     monkeypatch.setattr("hybrid_engine.storage.store.now_ms", lambda: NOW + 4000 * DAY_MS)
     fill(store, 6, 5, NOW + 4000 * DAY_MS, exchange_ms=NOW)
     assert expire_all(store) == 0
-    fill(store, 11, 5, NOW + 4000 * DAY_MS)  # the exchange says so too
+    fill(store, 11, 5, NOW + 4000 * DAY_MS)  # the exchange's clock agrees
     assert expire_all(store) == 4 * 5
     store.close()
 
 
-def test_an_open_gap_stays_and_what_is_behind_it(db: Path) -> None:
+def test_open_gap_is_kept(db: Path) -> None:
     store = Store(db)
     run(store, OLD)
     fill(store, 1, 3, OLD, lost(1, OLD), Gap(2, "down", "s", "X", OLD, None, None), lost(3, OLD), lost(4, OLD))
@@ -158,7 +158,7 @@ def test_an_open_gap_stays_and_what_is_behind_it(db: Path) -> None:
     store.close()
 
 
-def test_a_run_stays_as_long_as_a_gap_of_it_does(db: Path) -> None:
+def test_run_with_gaps_is_kept(db: Path) -> None:
     store = Store(db)
     run(store, OLD)
     fill(store, 1, 3, OLD, lost(1, OLD), lost(2, OLD), lost(3, OLD))
@@ -173,7 +173,7 @@ def test_a_run_stays_as_long_as_a_gap_of_it_does(db: Path) -> None:
     store.close()
 
 
-def test_a_slice_is_small_and_a_crash_in_the_middle_of_it_undoes_it(db: Path) -> None:
+def test_crash_during_slice_rolls_back(db: Path) -> None:
     store = Store(db)
     run(store, OLD)
     fill(store, 1, 2 * SLICE + 10, OLD)
@@ -193,15 +193,15 @@ def test_a_slice_is_small_and_a_crash_in_the_middle_of_it_undoes_it(db: Path) ->
     store._con.set_progress_handler(None, 0)
     assert counts(db) == before
     check(db)
-    store.close()  # without end_run: killed
+    store.close()  # without end_run, as after a kill
     store = Store(db)
     run(store, NOW)
-    assert expire_all(store) == 4 * (SLICE + 10)  # the next start goes on where it was
+    assert expire_all(store) == 4 * (SLICE + 10)  # the next start continues
     check(db)
     store.close()
 
 
-def test_pages_of_what_went_are_used_again(db: Path) -> None:
+def test_freed_pages_are_reused(db: Path) -> None:
     store = Store(db)
     run(store, OLD)
     sizes = []
@@ -210,14 +210,14 @@ def test_pages_of_what_went_are_used_again(db: Path) -> None:
         expire_all(store, days=2)
         store._con.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         sizes.append(db.stat().st_size)
-    assert sizes[2] > 2.5 * sizes[0]  # it grows until the first ones go
+    assert sizes[2] > 2.5 * sizes[0]  # it grows until the first rows are deleted
     assert sizes[-1] <= 1.02 * sizes[4]
     assert rows(db, "SELECT count(*) FROM ticks") == [(4_500,)]
     store.close()
 
 
 def steps_of(con: sqlite3.Connection, action: Callable[[], object]) -> int:
-    """How many instructions of SQLite's an action takes: what a plan does not show (foreign keys), this does."""
+    """The number of SQLite instructions of an action, which includes what a query plan does not show (foreign keys)."""
     steps = 0
 
     def count() -> bool:
@@ -232,10 +232,10 @@ def steps_of(con: sqlite3.Connection, action: Callable[[], object]) -> int:
 
 
 @pytest.mark.holds("GROWTH")
-def test_what_it_costs_does_not_grow_with_what_is_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A start, a commit, a look for what is old, a slice, and a run that goes: the same on any size of database."""
+def test_cost_is_independent_of_table_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start, a commit, a search for old rows and a deletion cost the same on a database of any size."""
     monkeypatch.setattr(retention, "SLICE", 100)
-    taken = []
+    trades = []
     for young in (400, 20_000):
         db = tmp_path / f"{young}.db"
         store = Store(db)
@@ -244,7 +244,7 @@ def test_what_it_costs_does_not_grow_with_what_is_stored(tmp_path: Path, monkeyp
         store.end_run(0, OLD)
         run(store, NOW)
         fill(store, 101, young, NOW, *(lost(2 + n, NOW) for n in range(young)))
-        store.close()  # a crash, to be closed by the next start
+        store.close()  # a crashed run, which the next start closes
         store = Store(db)
         con = store._con
         steps = [
@@ -256,16 +256,16 @@ def test_what_it_costs_does_not_grow_with_what_is_stored(tmp_path: Path, monkeyp
             steps_of(con, lambda s=store: s.has_ticks_between(1, 50)),  # type: ignore[misc]
         ]
         assert rows(db, "SELECT min(id) FROM runs") == [(2,)]
-        taken.append(steps)
+        trades.append(steps)
         store.close()
-    for small, large in zip(*taken, strict=True):
+    for small, large in zip(*trades, strict=True):
         assert small <= large + 20
-        assert large <= small + 20, taken
+        assert large <= small + 20, trades
 
 
 @pytest.fixture
 def aged(db: Path) -> Store:
-    """2500 old ticks and a young one, and a run that begins."""
+    """A store with 2500 old ticks and a young one, at the beginning of a run."""
     store = Store(db)
     run(store, OLD)
     fill(store, 1, 2500, OLD)
@@ -281,15 +281,15 @@ def writer(store: Store, inbox: Channel, ingest_mode: str) -> PersistStage:
     return PersistStage(store, admission, inbox, StageCounters(), FeedState(), settings, nothing)
 
 
-def test_old_rows_go_only_while_nothing_waits(aged: Store, db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A house that has work to do keeps what is old; one that is idle lets it go by slices."""
+def test_retention_runs_only_when_idle(aged: Store, db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While events wait nothing is deleted; when idle, slice after slice."""
     inbox = Channel(10)
     inbox.put(chains(3000, 1, NOW, NOW).ticks, nothing)
     calls = []
     take_events = inbox.take
 
     def take(timeout_s: float = HEARTBEAT_S, min_events: int = 1) -> Sequence[Event]:
-        # There is always one more, until the hundredth time.
+        # Another event waits at each call, until the hundredth.
         calls.append(len(rows(db, "SELECT id FROM ticks WHERE id <= 2500")))
         events = take_events(timeout_s, min_events)
         if len(calls) < 100:
@@ -300,7 +300,7 @@ def test_old_rows_go_only_while_nothing_waits(aged: Store, db: Path, monkeypatch
     persist = writer(aged, inbox, "SYNTHETIC")
     persist.start()
     wait_until(lambda: rows(db, "SELECT min(id) FROM ticks") == [(2501,)], "the old ones' end")
-    # The writer looks again after its last slice; this thread may see that slice's end before it has.
+    # Persist checks once more after its last slice, perhaps after this thread has seen that slice.
     wait_until(lambda: calls[-1] == 0, "another look")
     assert calls[:100] == [2500] * 100
     assert {1500, 500} <= set(calls)
@@ -310,7 +310,7 @@ def test_old_rows_go_only_while_nothing_waits(aged: Store, db: Path, monkeypatch
     aged.close()
 
 
-def test_a_replay_deletes_nothing(aged: Store, db: Path) -> None:
+def test_replay_deletes_nothing(aged: Store, db: Path) -> None:
     inbox = Channel(10)
     persist = writer(aged, inbox, "REPLAY")
     persist.start()

@@ -1,4 +1,4 @@
-"""The database: made, verified, shared with readers, never with a second writer."""
+"""The store: creating and verifying a database, writing, readers, and a second writer."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.rows import batch, write
 
 
 @pytest.mark.holds("S1", "G3")
-def test_what_it_makes_is_what_it_promises(db: Path) -> None:
+def test_new_database_has_documented_schema_and_pragmas(db: Path) -> None:
     store = Store(db)
     assert store.pragmas == {"journal_mode": "wal", "synchronous": 1, "busy_timeout": 5000, "temp_store": 2}
     store.close()
@@ -30,28 +30,28 @@ def test_what_it_makes_is_what_it_promises(db: Path) -> None:
         strict = {name: strict for _, name, _, _, _, strict in con.execute("PRAGMA table_list") if name[:6] != "sqlite"}
     assert strict == dict.fromkeys(("runs", "ticks", "signals", "orders", "trades", "gaps"), 1)
     assert db.stat().st_mode & 0o137 == 0  # others may not read it
-    assert sorted(path.name for path in db.parent.iterdir()) == ["hybrid.db"]  # the log is folded in
+    assert sorted(path.name for path in db.parent.iterdir()) == ["hybrid.db"]  # the log was moved into the database
 
 
-def test_power_durability_asks_for_full_sync(db: Path) -> None:
+def test_power_durability_sets_full_sync(db: Path) -> None:
     store = Store(db, "power")
     assert store.pragmas["synchronous"] == 2
     store.close()
 
 
-def test_rows_go_in_whole_and_the_counters_with_them(db: Path) -> None:
+def test_rows_and_counters_in_one_transaction(db: Path) -> None:
     store = Store(db)
     assert store.begin_run(INFO, 1000) == 1
     write(store, batch(1, 3), Gap(1, "dropped", "s", "X", 5, None, 4))
     write(store, Batch.empty(), Gap(1, "dropped", "s", "X", 5, 9, 6), Gap(2, "down", "s", "X", 9, None, None))
-    found = rows(db, "SELECT received, admitted, ticks_stored, signals_stored, trades_stored, last_frame_ms FROM runs")
-    assert found == [(0, 0, 3, 3, 3, 5)]
+    result = rows(db, "SELECT received, admitted, ticks_stored, signals_stored, trades_stored, last_frame_ms FROM runs")
+    assert result == [(0, 0, 3, 3, 3, 5)]
     assert rows(db, "SELECT id, run_id, kind, from_ms, to_ms, count FROM gaps ORDER BY id") == [
         (1, 1, "dropped", 5, 9, 6),
         (2, 1, "down", 9, None, None),
     ]
     assert store.next_ids() == (4, 3)
-    # A row that breaks a promise takes the whole transaction with it, and is a bug, not a broken disk.
+    # A row that violates a constraint rolls the transaction back, and is a bug, not a storage error.
     spoiled = batch(4, 2)
     spoiled.trades.append(spoiled.trades[0])
     with pytest.raises(sqlite3.IntegrityError):
@@ -66,35 +66,35 @@ def test_rows_go_in_whole_and_the_counters_with_them(db: Path) -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1, 9, 10, 99, 100, 101, 345])
-def test_rows_are_stored_as_they_were_made_however_many_come_at_once(db: Path, count: int) -> None:
-    """One statement takes many rows; every value arrives in its own column, each float to its last bit."""
+def test_any_number_of_rows_is_stored(db: Path, count: int) -> None:
+    """One statement inserts many rows; every value is in its column, every float exact."""
     store = Store(db)
     store.begin_run(INFO, 1000)
-    made = Batch.empty()
+    created = Batch.empty()
     for number in range(1, count + 1):
         price, size = 2500 / number, number / 7
         tick = Tick(number, f"source {number}", f"S{number}", price, size, None if number % 3 else number, 5, 6)
-        made.ticks.append(tick)
-        made.signals.append(Signal.of(tick, "BUY", size, f"reason {number}", 1 / number))
-        made.orders.append(Order(number, tick.symbol, "SELL", size, price, "FILLED", f"why {number}", "PAPER", 7))
-        made.trades.append(Trade(number, tick.symbol, "SELL", size, price, price / 3, 8))
-    write(store, made)
+        created.ticks.append(tick)
+        created.signals.append(Signal.of(tick, "BUY", size, f"reason {number}", 1 / number))
+        created.orders.append(Order(number, tick.symbol, "SELL", size, price, "FILLED", f"why {number}", "PAPER", 7))
+        created.trades.append(Trade(number, tick.symbol, "SELL", size, price, price / 3, 8))
+    write(store, created)
     assert rows(db, "SELECT id, source, symbol, price, size, exchange_id, exchange_ms, received_ms FROM ticks") == [
-        tuple(tick) for tick in made.ticks
+        tuple(tick) for tick in created.ticks
     ]
-    for table, cause, rest in (("signals", "tick_id", made.signals), ("orders", "signal_id", made.orders),
-                               ("trades", "order_id", made.trades)):  # fmt: skip
+    for table, cause, rest in (("signals", "tick_id", created.signals), ("orders", "signal_id", created.orders),
+                               ("trades", "order_id", created.trades)):  # fmt: skip
         names = ", ".join(["id", cause, *type(rest[0])._fields[1:]] if rest else ["id"])
         assert rows(db, f"SELECT {names} FROM {table}") == [(row[0], *row) for row in rest]
     store.close()
 
 
-def test_a_run_that_crashed_is_closed_by_the_next_with_a_gap(db: Path) -> None:
+def test_crashed_run_closed_with_gap(db: Path) -> None:
     store = Store(db)
     store.begin_run(INFO, 1000)
     write(store, batch(1), Gap(1, "down", "s", "X", 5, None, None))
     (updated,) = rows(db, "SELECT updated_ms FROM runs")[0]
-    store.close()  # without end_run: as a SIGKILL leaves it
+    store.close()  # without end_run, as after a SIGKILL
     store = Store(db)
     assert store.begin_run(INFO, updated + 60_000) == 2
     store.end_run(0, updated + 61_000)
@@ -107,11 +107,11 @@ def test_a_run_that_crashed_is_closed_by_the_next_with_a_gap(db: Path) -> None:
     store = Store(db)
     store.begin_run(INFO, updated + 90_000)
     store.close()
-    assert len(rows(db, "SELECT 1 FROM gaps WHERE kind = 'crash'")) == 1  # a clean end is none
+    assert len(rows(db, "SELECT 1 FROM gaps WHERE kind = 'crash'")) == 1  # a clean end is not a crash
 
 
-def test_a_run_that_ends_leaves_no_gap_open(db: Path) -> None:
-    """Its writer gave up: what it would have closed last, the end of the run closes."""
+def test_ended_run_has_no_open_gap(db: Path) -> None:
+    """When persist gave up, the end of the run closes the gaps that it left open."""
     store = Store(db)
     store.begin_run(INFO, 1000)
     write(store, batch(1), Gap(1, "down", "s", "X", 5, None, None), Gap(2, "dropped", "s", "X", 9000, None, 4))
@@ -123,21 +123,21 @@ def test_a_run_that_ends_leaves_no_gap_open(db: Path) -> None:
     ]
 
 
-def test_a_second_writer_is_refused_in_time_and_readers_are_not(made: Path) -> None:
-    first = Store(made)
+def test_second_writer_is_refused(finished_db: Path) -> None:
+    first = Store(finished_db)
     with pytest.raises(StorageError, match="another engine writes to this database"):
-        Store(made)
-    with closing(open_reader(made)) as con:
+        Store(finished_db)
+    with closing(open_reader(finished_db)) as con:
         assert con.execute("SELECT max(id) FROM ticks").fetchone() == (50,)
         with pytest.raises(sqlite3.OperationalError, match="readonly"):
             con.execute("DELETE FROM ticks")
     first.close()
-    Store(made).close()
+    Store(finished_db).close()
 
 
-def test_a_lock_is_locked_and_never_a_storage_error(made: Path) -> None:
-    store = Store(made)
-    with closing(sqlite3.connect(made, isolation_level=None)) as other:
+def test_lock_raises_database_locked(finished_db: Path) -> None:
+    store = Store(finished_db)
+    with closing(sqlite3.connect(finished_db, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(DatabaseLocked):
             store.begin_run(INFO, 1)
@@ -146,54 +146,54 @@ def test_a_lock_is_locked_and_never_a_storage_error(made: Path) -> None:
         other.execute("ROLLBACK")
     store.begin_run(INFO, 1)
     store.close()
-    with closing(sqlite3.connect(made, isolation_level=None)) as other:
+    with closing(sqlite3.connect(finished_db, isolation_level=None)) as other:
         other.execute("PRAGMA locking_mode = EXCLUSIVE")
         other.execute("BEGIN EXCLUSIVE")
         with pytest.raises(DatabaseLocked):
-            Store(made)
+            Store(finished_db)
 
 
 def newer(con: sqlite3.Connection) -> None:
-    """As a release to come might leave it."""
+    """The database as a later release might leave it."""
     con.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 7}")
     con.execute("CREATE TABLE bars (id INTEGER PRIMARY KEY)")
     for table in ("runs", "ticks", "signals", "orders", "trades", "gaps"):
         con.execute(f"ALTER TABLE {table} ADD COLUMN new_one TEXT")
 
 
-def test_a_newer_database_with_more_columns_is_written_by_this_release(made: Path) -> None:
-    with closing(sqlite3.connect(made, isolation_level=None)) as con:
+def test_newer_database_with_more_columns_is_writable(finished_db: Path) -> None:
+    with closing(sqlite3.connect(finished_db, isolation_level=None)) as con:
         newer(con)
-    store = Store(made)
+    store = Store(finished_db)
     store.begin_run(INFO, 1)
     write(store, batch(51), Gap(1, "dropped", "s", "X", 5, None, 4))
     store.end_run(0, 1)
     store.close()
-    assert rows(made, "SELECT max(id) FROM trades") == [(51,)]
-    assert rows(made, "PRAGMA user_version") == [(len(MIGRATIONS) + 7,)]
+    assert rows(finished_db, "SELECT max(id) FROM trades") == [(51,)]
+    assert rows(finished_db, "PRAGMA user_version") == [(len(MIGRATIONS) + 7,)]
 
 
-def test_ticks_of_a_run_come_in_order_by_the_chunk(made: Path) -> None:
-    store = Store(made)
+def test_read_ticks_in_order_by_chunk(finished_db: Path) -> None:
+    store = Store(finished_db)
     store.begin_run(INFO, 1)
     write(store, batch(51, 3))
     store.close()
-    with closing(open_reader(made)) as con:
+    with closing(open_reader(finished_db)) as con:
         chunks = list(read_ticks(con, 1, 20))
     assert [len(chunk) for chunk in chunks] == [20, 20, 10]
     assert [tick.id for chunk in chunks for tick in chunk] == list(range(1, 51))
     assert chunks[0][0] == Tick(1, "s", "X", 1.5, 2.0, 1, 10, 11)
 
 
-def test_whether_ids_are_taken(made: Path) -> None:
-    store = Store(made)
+def test_has_ticks_between(finished_db: Path) -> None:
+    store = Store(finished_db)
     assert store.has_ticks_between(50, 60)
     assert store.has_ticks_between(0, 1)
     assert not store.has_ticks_between(51, 60)
     store.close()
 
 
-def test_an_old_run_crashed_long_ago_has_no_negative_gap(db: Path) -> None:
+def test_crash_gap_is_never_negative(db: Path) -> None:
     store = Store(db)
     store.begin_run(INFO, 1000)
     write(store, batch(1))

@@ -1,4 +1,4 @@
-"""`durability = "power"`: each commit waits for the disk. Shown by a disk that refuses to be waited for."""
+"""With `durability = "power"` each commit waits for the disk, shown by syncs that fail."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ SYNCS = {"x86_64": (74, 75), "aarch64": (82, 83)}
 
 
 def refuse_to_sync() -> None:
-    """From now on fsync and fdatasync of this process fail with EIO: a filter of system calls (seccomp) says so."""
+    """Make fsync and fdatasync of this process fail with EIO, by a seccomp filter."""
     fsync, fdatasync = SYNCS[platform.machine()]
-    load, equal, answer = 0x20, 0x15, 0x06  # BPF: the word at k; jump if it is k; what is answered
+    load, equal, answer = 0x20, 0x15, 0x06  # BPF: load the word at k; jump if it equals k; return k
     refused, allowed = 0x00050000 | errno.EIO, 0x7FFF0000
     program = [(load, 0, 0, 0), (equal, 1, 0, fsync), (equal, 0, 1, fdatasync)]
     program += [(answer, 0, 0, refused), (answer, 0, 0, allowed)]
@@ -36,7 +36,7 @@ def refuse_to_sync() -> None:
 
 
 def commit_without_a_disk(path: str, durability: str) -> None:
-    """Open a database, lose the disk, commit; print what came of each commit, and end without another word to it."""
+    """Open a database, make its syncs fail, commit and print the result; end without closing it."""
     from hybrid_engine.domain.counters import AdmissionCounters, FeedState, StageCounters
     from hybrid_engine.runtime.errors import StorageError
     from hybrid_engine.storage.store import Store
@@ -61,8 +61,8 @@ def commit_without_a_disk(path: str, durability: str) -> None:
     platform.system() != "Linux" or platform.machine() not in SYNCS, reason="no filter of system calls is known here"
 )
 @pytest.mark.holds("S1")
-@pytest.mark.parametrize(("durability", "said"), [("normal", "stored"), ("power", "SQLITE_IOERR_FSYNC)")])
-def test_each_commit_waits_for_the_disk_and_with_normal_none_does(tmp_path: Path, durability: str, said: str) -> None:
+@pytest.mark.parametrize(("durability", "message"), [("normal", "stored"), ("power", "SQLITE_IOERR_FSYNC)")])
+def test_commit_waits_for_disk_only_with_power(tmp_path: Path, durability: str, message: str) -> None:
     db = tmp_path / "hybrid.db"
     run = subprocess.run(
         [sys.executable, "-c", f"import {__name__} as t; t.commit_without_a_disk({str(db)!r}, {durability!r})"],
@@ -73,4 +73,4 @@ def test_each_commit_waits_for_the_disk_and_with_normal_none_does(tmp_path: Path
         timeout=60,
         check=False,
     )
-    assert (run.returncode, run.stdout.splitlines()) == (0, [said] * COMMITS), run.stderr
+    assert (run.returncode, run.stdout.splitlines()) == (0, [message] * COMMITS), run.stderr

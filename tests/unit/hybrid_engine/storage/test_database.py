@@ -1,4 +1,4 @@
-"""A database that is damaged, or not ours, or cannot be: refused, and left as it was."""
+"""Databases that are damaged, foreign or impossible are refused and left unchanged."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.rows import batch, write
 
 
 def picture(folder: Path) -> dict[str, bytes]:
-    """Every file there is, with its bytes."""
+    """The content of every file."""
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
@@ -100,22 +100,22 @@ SPOILED: dict[str, tuple[Callable[[Path], None], str]] = {
 
 @pytest.mark.holds("G3")
 @pytest.mark.parametrize("how", SPOILED)
-def test_what_is_damaged_or_not_ours_is_refused_and_left_as_it_was(made: Path, how: str) -> None:
-    spoil, said = SPOILED[how]
-    spoil(made)
-    before = picture(made.parent)
+def test_damaged_or_foreign_file_refused_unchanged(finished_db: Path, how: str) -> None:
+    spoil, message = SPOILED[how]
+    spoil(finished_db)
+    before = picture(finished_db.parent)
     with pytest.raises(StorageError) as caught:
-        Store(made)
+        Store(finished_db)
     assert caught.value.code is ExitCode.STORAGE
-    assert str(made) in str(caught.value)
-    assert said in str(caught.value)
-    assert picture(made.parent) == before
-    with pytest.raises(StorageError):  # nothing is held: the next try says the same
-        Store(made)
+    assert str(finished_db) in str(caught.value)
+    assert message in str(caught.value)
+    assert picture(finished_db.parent) == before
+    with pytest.raises(StorageError):  # no lock is left: the next attempt fails in the same way
+        Store(finished_db)
 
 
-def test_a_lost_write_ahead_log_of_a_crash_is_taken_in_not_refused(db: Path) -> None:
-    """Killed in the middle: the newest rows are in the log alone."""
+def test_write_ahead_log_of_crash_is_recovered(db: Path) -> None:
+    """After a kill the newest rows are in the write-ahead log only."""
     store = Store(db)
     store.begin_run(INFO, 1000)
     write(store, batch(1, 5))
@@ -130,22 +130,22 @@ def test_a_lost_write_ahead_log_of_a_crash_is_taken_in_not_refused(db: Path) -> 
     again.close()
 
 
-def test_an_index_that_disagrees_is_corrupt(made: Path) -> None:
-    """The kind of damage that opens well and only a check sees."""
-    with closing(sqlite3.connect(made, isolation_level=None)) as con:
+def test_inconsistent_index_is_corrupt(finished_db: Path) -> None:
+    """Damage that does not prevent opening and that only a check finds."""
+    with closing(sqlite3.connect(finished_db, isolation_level=None)) as con:
         con.execute("PRAGMA writable_schema = ON")
         (page,) = con.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'signals'").fetchone()
         (size,) = con.execute("PRAGMA page_size").fetchone()
-    with made.open("r+b") as file:
+    with finished_db.open("r+b") as file:
         file.seek((page - 1) * size + 3)
-        file.write(struct.pack(">H", 9999))  # that many cells do not fit into a page
+        file.write(struct.pack(">H", 9999))  # so many cells do not fit into a page
     with pytest.raises(StorageError, match=r"corrupt|malformed"):
-        Store(made)
+        Store(finished_db)
 
 
 @pytest.mark.holds("GROWTH")
-def test_the_check_at_a_start_takes_its_time_and_no_more(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with closing(sqlite3.connect(made)) as con:
+def test_start_check_is_limited_in_time(finished_db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with closing(sqlite3.connect(finished_db)) as con:
         con.execute(
             "WITH RECURSIVE n (id) AS (SELECT 51 UNION ALL SELECT id + 1 FROM n WHERE id < 200000)"
             " INSERT INTO ticks SELECT id, 1, 's', 'X', 1.0, 1.0, id, 1, 1 FROM n"
@@ -163,10 +163,10 @@ def test_the_check_at_a_start_takes_its_time_and_no_more(made: Path, monkeypatch
                 raise
 
     def check(limit_s: float) -> bool:
-        """Whether any check so far was cut short."""
+        """Whether a check was interrupted."""
         monkeypatch.setattr("hybrid_engine.storage.schema.CHECK_S", limit_s)
-        with closing(sqlite3.connect(f"file:{made}?mode=ro", uri=True, factory=Watched)) as con:
-            check_schema(con, str(made))
+        with closing(sqlite3.connect(f"file:{finished_db}?mode=ro", uri=True, factory=Watched)) as con:
+            check_schema(con, str(finished_db))
         return bool(interrupted)
 
     assert not check(60.0)
@@ -185,7 +185,7 @@ def places(tmp_path: Path) -> dict[str, Path]:
 
 
 @pytest.mark.parametrize("where", ["no such directory", "a directory", "a name too long", "below a file"])
-def test_a_place_where_nothing_can_be(tmp_path: Path, places: dict[str, Path], where: str) -> None:
+def test_impossible_path_is_refused(tmp_path: Path, places: dict[str, Path], where: str) -> None:
     (tmp_path / "file").touch()
     before = sorted(path.name for path in tmp_path.iterdir())
     with pytest.raises(StorageError, match="/"):

@@ -1,4 +1,4 @@
-"""The remembered trade ids are the last ones that came, in whatever order they came."""
+"""The remembered trade ids are the newest ones, in whatever order they arrived."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hybrid_engine.domain import deduplication
 from hybrid_engine.domain.deduplication import RecentIds
 from hybrid_engine.domain.events import MarketTrade
 
-# Mostly ascending, with repeats, what comes late, leaps, numbers that begin anew, and trades without one.
+# Mostly ascending ids, with repeats, late ones, leaps, restarts, and trades without an id.
 steps = st.one_of(
     st.tuples(st.just("next"), st.integers(1, 12)),
     st.tuples(st.just("next"), st.integers(1, 12)),
@@ -25,19 +25,19 @@ steps = st.one_of(
 @pytest.mark.holds("MEMORY")
 @settings(max_examples=300)
 @given(st.lists(st.lists(steps, min_size=1, max_size=12), max_size=40), st.integers(1, 9), st.sampled_from([0, 0, 3]))
-def test_it_knows_the_last_ones_and_no_others(script: list[list[tuple[str, int]]], remembered: int, spare: int) -> None:
+def test_recent_ids_are_the_last_ones(script: list[list[tuple[str, int]]], remembered: int, spare: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(deduplication, "REMEMBERED_IDS", remembered)
         patch.setattr(deduplication, "SPARE_IDS", spare)
         known, new = RecentIds(), list[int]()
         last = 0
         for put in script:
-            prints = []
+            trades = []
             for what, number in put:
                 last = min(max({"next": last + number, "back": last - number}.get(what, number), 0), 2**63 - 1)
-                prints.append(MarketTrade("BTCUSD", 1.0, 1.0, None if what == "none" else last, 1))
-            sifted = deque(known.filter_duplicates(list(prints)))
-            for item in prints:
+                trades.append(MarketTrade("BTCUSD", 1.0, 1.0, None if what == "none" else last, 1))
+            sifted = deque(known.filter_duplicates(list(trades)))
+            for item in trades:
                 passed = bool(sifted) and sifted[0] is item
                 if passed:
                     sifted.popleft()

@@ -1,4 +1,4 @@
-"""The books hold at every moment of any schedule: the real street, a real file, somebody who locks it, and failures."""
+"""The accounting balances at every moment of any schedule of input, locks, failures, reloads, stops and kills."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.process import wait_until
 
 SYMBOLS = ("BTC/USD", "ETH/USD")
 numbers = st.none() | st.integers(0, 60)
-# Enough to fill any house, some of it twice.
+# Enough to fill every channel, with some duplicates.
 PRESSING: list[tuple[str, int | None]] = [(symbol, n if n < 5 else None) for n in range(20) for symbol in SYMBOLS]
 floods = st.lists(st.tuples(st.sampled_from(SYMBOLS), numbers), min_size=1, max_size=30)
 flood = st.tuples(st.just("flood"), st.sampled_from(("one", "two")), floods, st.integers(1, 3))
@@ -43,7 +43,7 @@ steps = st.one_of(
 
 
 @pytest.mark.holds("BOOKS", "CHAINS")
-# Threads run beside the schedule: a failure is shown as it came, and not shrunk for minutes.
+# Threads run beside the schedule, so a failure is not shrunk: that could take minutes.
 @settings(max_examples=40, phases=[Phase.generate])
 @given(
     st.lists(steps, min_size=8, max_size=30),
@@ -51,11 +51,11 @@ steps = st.one_of(
     st.integers(1, 3),
     st.integers(1, 3),
 )
-def test_any_schedule(
+def test_accounting_of_any_schedule(
     script: list[tuple[object, ...]], sizes: tuple[int, int, int], sample_every: int, signal_every: int
 ) -> None:
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(prefix="books-") as folder:
-        # Tries that follow one another quickly: the waiting is not what is looked at.
+        # Quick retries: the waiting is not what is tested.
         patch.setattr("hybrid_engine.storage.database.TRY_MS", 5)
         patch.setattr("hybrid_engine.stages.persist.HEARTBEAT_S", 0.002)
         patch.setattr("hybrid_engine.pipeline.DRAIN_S", 20.0)
@@ -70,7 +70,7 @@ def test_any_schedule(
 
 
 def play(driven: Driven, what: str, *args: object) -> None:
-    """One step of the schedule; the feeder and the stages go on beside it."""
+    """One step of the schedule, while the feeder and the stages run."""
     if what == "flood":
         source, items, times = args
         for _ in range(times):  # type: ignore[call-overload]
@@ -116,21 +116,21 @@ def play(driven: Driven, what: str, *args: object) -> None:
 
 
 def look(driven: Driven) -> None:
-    """What a heartbeat would show at this moment."""
-    shown = driven.pipeline.heartbeat_fields()
-    assert shown["received"] == sum(int(str(shown[term])) for term in TERMS), shown
-    assert int(str(shown["waiting"])) <= driven.settings.channels.tick
-    assert shown["tick_count"] == shown["ingest_processed"] == shown["admitted"]
+    """Check what a heartbeat would log at this moment."""
+    printed = driven.pipeline.heartbeat_fields()
+    assert printed["received"] == sum(int(str(printed[term])) for term in TERMS), printed
+    assert int(str(printed["waiting"])) <= driven.settings.channels.tick
+    assert printed["tick_count"] == printed["ingest_processed"] == printed["admitted"]
 
 
 def end(driven: Driven) -> None:
-    """A stop, and what must be in the file then."""
-    run, told = driven.store.run_id, driven.told
+    """Stop, and check the file."""
+    run, offered = driven.store.run_id, driven.offered
     locked, broken = driven.locked, driven.strategy.broken.is_set()
     clean = driven.stop()
     assert clean or locked or broken, driven.pipeline.failure
-    books, counters, fates = driven.pipeline.admission.snapshot(), driven.pipeline.counters, told.fates()
-    assert books.received == len(told.log)
+    books, counters, fates = driven.pipeline.admission.snapshot(), driven.pipeline.counters, offered.fates()
+    assert books.received == len(offered.log)
     for term in ("rejected", "duplicate", "sampled_out"):
         assert getattr(books, term) == fates[term], (term, books, fates)
     assert books.dropped + books.waiting + books.admitted == fates["passed"], (books, fates)
@@ -140,20 +140,20 @@ def end(driven: Driven) -> None:
     else:
         with closing(sqlite3.connect(driven.db, isolation_level=None)) as con:
             row = check_snapshot(con, run)
-        # What is not stored is said to be admitted, never to be stored.
+        # What is not stored counts as admitted, never as stored.
         assert row["ticks_stored"] == counters.ticks_stored <= books.admitted
     event(f"clean {clean}, lock waits {counters.lock_waits > 0}, failed writes {counters.persist_errors > 0}")
     event(f"dropped {books.dropped > 0}, vetoes {counters.risk_vetoes > 0}")
 
 
 def check_killed(copy: Path, run: int) -> None:
-    """A run that was killed holds whole chains and honest counters, and the next one says so."""
+    """A killed run has whole chains and true counters, and the next start records the crash."""
     with closing(sqlite3.connect(copy, isolation_level=None)) as con:
         row = check_snapshot(con, run)
     assert row["exit_code"] is None
     assert row["ended_ms"] == row["updated_ms"]
     gap = "SELECT from_ms, count FROM gaps WHERE run_id = ? AND kind = 'crash'"
     assert rows(copy, gap, run) == [(row["updated_ms"], None)]
-    # Nothing that is stored lies in it.
+    # No stored tick is inside the gap.
     assert rows(copy, "SELECT id FROM ticks WHERE run_id = ? AND received_ms > ?", run, row["updated_ms"]) == []
     assert wait_until(lambda: rows(copy, "SELECT max(id) FROM runs") == [(run + 1,)], "the next run")

@@ -1,4 +1,4 @@
-"""The books balance and the order holds, whatever happens in whatever order: real stages, channels and database."""
+"""The accounting balances and the order is kept for any sequence of events: real stages, channels and database."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 
 from hybrid_engine.domain.events import MarketTrade
 from tests.support.accounting import check_finished, check_snapshot, rows
-from tests.support.pipeline import BackStreet, nothing
+from tests.support.pipeline import RunningStages, nothing
 
 SYMBOLS = ("BTC/USD", "ETH/USD")
 SOURCES = ("one", "two")
 
-# A trade: of which symbol, and its id at the exchange; few ids, so that many come twice.
+# A trade: its symbol, and its id at the exchange; few ids, so that many repeat.
 ids = st.none() | st.integers(0, 30)
 trades = st.lists(st.tuples(st.sampled_from(SYMBOLS), ids), min_size=1, max_size=12)
 steps = st.one_of(
@@ -39,7 +39,7 @@ steps = st.one_of(
 
 
 class Ledger:
-    """What a trade's fate must be, counted in the simplest way there is."""
+    """The expected counters, computed in the simplest way."""
 
     def __init__(self, sample_every: int) -> None:
         self.every = sample_every
@@ -49,28 +49,28 @@ class Ledger:
         self.offered = 0
 
     def offer(self, source: str, items: list[tuple[str, int | None]]) -> list[MarketTrade]:
-        prints = []
+        trades = []
         for symbol, number in items:
             self.received += 1
             self.offered += 1
-            # The price is the trade's place in line, so that the rows tell their order.
-            prints.append(MarketTrade(symbol, float(self.offered), 1.0, number, 1_700_000_000_000 + self.offered))
+            # The price is the trade's position in the input, so that the rows show their order.
+            trades.append(MarketTrade(symbol, float(self.offered), 1.0, number, 1_700_000_000_000 + self.offered))
             if number is not None and (source, symbol, number) in self.known:
                 self.duplicate += 1
                 continue
             if number is not None:
                 self.known.add((source, symbol, number))
             self.spans[-1][1][symbol] += 1
-        return prints
+        return trades
 
     @property
     def processed(self) -> int:
-        """The sum over spans of floor(n / N), symbol by symbol."""
-        return sum(count // every for every, seen in self.spans for count in seen.values())
+        """The sum of floor(n / N) over all spans, symbol by symbol."""
+        return sum(count // every for every, observed in self.spans for count in observed.values())
 
     @property
     def sampled_out(self) -> int:
-        return sum(count - count // every for every, seen in self.spans for count in seen.values())
+        return sum(count - count // every for every, observed in self.spans for count in observed.values())
 
 
 @pytest.mark.holds("BOOKS")
@@ -82,13 +82,13 @@ class Ledger:
     st.integers(1, 3),
     st.tuples(st.integers(2, 6), st.integers(4, 9), st.integers(1, 9)),
 )
-def test_any_interleaving(
+def test_accounting_of_any_interleaving(
     script: list[tuple[object, ...]], capacity: int, sample_every: int, signal_every: int, sizes: tuple[int, int, int]
 ) -> None:
     with tempfile.TemporaryDirectory(prefix="books-") as folder:
         db = Path(folder) / "books.db"
         signal_size, persist_size, batch_rows = sizes
-        pipeline = BackStreet(
+        pipeline = RunningStages(
             db,
             tick_capacity=capacity,
             signal_capacity=signal_size,
@@ -96,42 +96,42 @@ def test_any_interleaving(
             sample_every=sample_every,
             signal_every=signal_every,
         )
-        # No patience at all: whatever was taken is committed at once, so half a chain would be, too.
+        # Everything is committed at once, so an incomplete chain would be committed, too.
         pipeline.persist.settings = replace(pipeline.settings, batch_rows=batch_rows, flush_interval_ms=0.0)
         try:
-            wanted, stopped = play(script, pipeline, sample_every)
+            expected, stopped = play(script, pipeline, sample_every)
         finally:
             pipeline.close()
         run = check_finished(db)
-        found = {name: run[name] for name in ("received", "rejected", "duplicate", "sampled_out")}
-        assert found == {name: getattr(wanted, name) for name in found}
-        assert run["admitted"] + run["dropped"] == wanted.processed
+        result = {name: run[name] for name in ("received", "rejected", "duplicate", "sampled_out")}
+        assert result == {name: getattr(expected, name) for name in result}
+        assert run["admitted"] + run["dropped"] == expected.processed
         stopped_rows = rows(db, "SELECT coalesce(sum(count), 0) FROM gaps WHERE kind = 'stop'")
         assert stopped_rows == [(stopped,)]
         check_order(db, signal_every)
         event(f"dropped: {run['dropped'] > 0}, vetoed: {run['risk_vetoes'] > 0}, stopped: {stopped > 0}")
 
 
-def play(script: list[tuple[object, ...]], pipeline: BackStreet, sample_every: int) -> tuple[Ledger, int]:
-    """Do what the script says. Returns what must have happened, and how many were dropped by a stop."""
-    admission, wanted, stopped = pipeline.admission, Ledger(sample_every), 0
+def play(script: list[tuple[object, ...]], pipeline: RunningStages, sample_every: int) -> tuple[Ledger, int]:
+    """Execute the script. Returns the expected counters, and how many ticks were dropped by a stop."""
+    admission, expected, stopped = pipeline.admission, Ledger(sample_every), 0
     with closing(sqlite3.connect(f"{pipeline.db.as_uri()}?mode=ro", uri=True, isolation_level=None)) as reader:
         for moment, (what, *args) in enumerate(script, 1):
             at = 1_700_000_000_000 + moment
             if what == "offer":
                 source, items = str(args[0]), args[1]
                 assert isinstance(items, list)
-                admission.offer_trades(source, wanted.offer(source, items), at, nothing)
+                admission.offer_trades(source, expected.offer(source, items), at, nothing)
             elif what == "reject":
-                wanted.received += 1
-                wanted.rejected += 1
+                expected.received += 1
+                expected.rejected += 1
                 admission.count_rejected(str(args[0]), str(args[1]), at)
             elif what == "reload":
                 every, wait_ms = args
                 assert isinstance(every, int)
                 assert isinstance(wait_ms, float)
-                assert admission.set_sampling(every, wait_ms, at) == wanted.received
-                wanted.spans.append((every, Counter()))
+                assert admission.set_sampling(every, wait_ms, at) == expected.received
+                expected.spans.append((every, Counter()))
             elif what == "heartbeat":
                 admission.close_gaps(at)
             elif what == "down":
@@ -148,18 +148,18 @@ def play(script: list[tuple[object, ...]], pipeline: BackStreet, sample_every: i
                 check_snapshot(reader, 1)
             books = admission.snapshot()
             lost = books.sampled_out + books.rejected + books.duplicate + books.dropped
-            assert books.received == wanted.received == lost + books.waiting + books.admitted
+            assert books.received == expected.received == lost + books.waiting + books.admitted
             assert books.waiting <= pipeline.tick_capacity
-    return wanted, stopped
+    return expected, stopped
 
 
 def check_order(db: Path, signal_every: int) -> None:
-    """Ticks stand in the order they came in, and each one's consequences hang on it."""
+    """Ticks are stored in the order of the input, each with what it caused."""
     places = [price for (price,) in rows(db, "SELECT price FROM ticks ORDER BY id")]
     assert places == sorted(places)
     assert len(set(places)) == len(places)
     ticks = [number for (number,) in rows(db, "SELECT id FROM ticks ORDER BY id")]
-    # The periodic strategy counts what was admitted, which is exactly what was stored.
+    # The periodic strategy counts admitted ticks, which are exactly the stored ones.
     assert [number for (number,) in rows(db, "SELECT id FROM signals ORDER BY id")] == ticks[
         signal_every - 1 :: signal_every
     ]

@@ -1,0 +1,80 @@
+"""The log: the format of a line, levels, threads, a missing reader, the rate limit."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+import threading
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from hybrid_engine.runtime import log as journal
+from hybrid_engine.runtime.log import Logger, LogRateLimiter
+
+
+def test_log_line_format(capsys: pytest.CaptureFixture[str]) -> None:
+    Logger("hybrid_engine.ingest").warn("odd\nthing", source="a\u2028b", path=Path("/x"), n=1, none=None, s="\ud800")
+    out = capsys.readouterr().out
+    assert out.count("\n") == 1
+    assert out.isascii()
+    line = json.loads(out)
+    assert list(line) == ["timestamp", "level", "fields", "target"]
+    assert (line["level"], line["target"]) == ("WARN", "hybrid_engine.ingest")
+    expected = {"message": "odd\nthing", "source": "a\u2028b", "path": "/x", "n": 1, "none": None, "s": "\ud800"}
+    assert line["fields"] == expected
+    assert next(iter(line["fields"])) == "message"
+    assert line["timestamp"].endswith("Z")
+    datetime.fromisoformat(line["timestamp"])
+
+
+def test_log_level_threshold(capsys: pytest.CaptureFixture[str]) -> None:
+    log = Logger("x")
+    for level in ("DEBUG", "INFO", "WARN", "ERROR"):
+        journal.set_level(level)
+        log.debug("d")
+        log.info("i")
+        log.warn("w")
+        log.error("e")
+        message = [json.loads(line)["fields"]["message"] for line in capsys.readouterr().out.splitlines()]
+        assert message == list("diwe")[list(journal.LEVELS).index(level) :]
+
+
+def test_lines_of_threads_do_not_mix(capsys: pytest.CaptureFixture[str]) -> None:
+    log = Logger("x")
+
+    def talk() -> None:
+        for _ in range(50):
+            log.info("m" * 500)
+
+    threads = [threading.Thread(target=talk) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 300
+    assert {json.loads(line)["fields"]["message"] for line in lines} == {"m" * 500}
+
+
+def test_log_without_reader_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Gone(io.StringIO):
+        def flush(self) -> None:
+            raise BrokenPipeError
+
+    monkeypatch.setattr(sys, "stdout", Gone())
+    Logger("x").error("into the void")
+
+
+def test_rate_limiter_passes_one_and_counts_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("hybrid_engine.runtime.log.time.monotonic", lambda: now[0])
+    throttle = LogRateLimiter(5.0)
+    assert throttle.pass_line() == 0
+    assert [throttle.pass_line() for _ in range(3)] == [None, None, None]
+    now[0] += 5.0
+    assert throttle.pass_line() == 3
+    now[0] += 6.0
+    assert throttle.pass_line() == 0

@@ -1,0 +1,69 @@
+"""Stages: when a stage counts as stuck, and what happens when one fails."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+from hybrid_engine.domain.events import MarketTrade, Signal, Tick
+from hybrid_engine.stages.stage import STUCK_AFTER_S, Stage
+from tests.support.accounting import rows
+from tests.support.pipeline import RunningStages, nothing
+from tests.support.process import wait_until
+
+
+def tick(number: int) -> Tick:
+    return Tick(number, "s", "X", 100.0, 1.0, number, 5, 6)
+
+
+def market_trades(count: int) -> list[MarketTrade]:
+    return [MarketTrade("X", 1.0 + n, 1.0, None, 1) for n in range(count)]
+
+
+class Sleeper(Stage):
+    """Shows one sign of life and waits for `go`."""
+
+    def __init__(self) -> None:
+        super().__init__("sleeper", None, nothing)
+        self.go = threading.Event()
+
+    def work(self) -> None:
+        self.go.wait()
+
+
+def test_stuck_only_without_heartbeat_while_alive() -> None:
+    stage = Sleeper()
+    assert not stage.stuck
+    stage.start()
+    assert not stage.stuck
+    started_at = time.monotonic()
+    wait_until(lambda: stage.stuck, "stuck")
+    assert time.monotonic() - started_at >= STUCK_AFTER_S * 0.9
+    stage.heartbeat()
+    assert not stage.stuck
+    stage.go.set()
+    stage.join(5)
+    assert not stage.stuck
+
+
+def test_events_behind_failed_stage_are_stored(tmp_path: Path) -> None:
+    class Breaks:
+        def on_tick(self, tick: Tick) -> Signal | None:
+            if tick.id == 4:
+                raise ZeroDivisionError
+            return None
+
+    pipeline = RunningStages(tmp_path / "x.db", tick_capacity=1, admit_wait_ms=5000)
+    pipeline.strategy._inner = Breaks()
+    for item in market_trades(4):
+        pipeline.admission.offer_trades("s", [item], 1, nothing)
+    strategy = pipeline.stages[0]
+    strategy.join(10)
+    assert isinstance(strategy.failure, ZeroDivisionError)
+    for stage in pipeline.stages[1:]:
+        stage.join(10)
+        assert not stage.is_alive()
+        assert stage.failure is None
+    assert rows(pipeline.db, "SELECT max(ticks.id), max(ticks_stored), max(admitted) FROM ticks, runs") == [(3, 3, 4)]
+    pipeline.close_store()
