@@ -1,7 +1,7 @@
-"""What a proof may say, and how the answers of its parts become one.
+"""Verdicts: what a proof may say, and how the verdicts of its parts become one.
 
-The rule of the house: only PASS opens anything, and nothing turns into PASS by accident. A part that raised, a fault
-that never bit and a sample that is too small each drag the whole down; an empty list of parts proves nothing.
+Only PASS opens anything, and nothing becomes PASS by accident. A part that raised an error, a fault without effect and
+a sample that is too small each prevent it; an empty list of parts is INCONCLUSIVE.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
-Json = Any  # what json.loads gives: kept as one name so that signatures say "this goes into the evidence"
+Json = Any  # what json.loads returns; the name says in a signature that it goes into the evidence
 
 
 class Verdict(StrEnum):
@@ -22,7 +22,7 @@ class Verdict(StrEnum):
     FAIL = "FAIL"
 
 
-# Heaviest last. A FAIL is a finding and outweighs the checker's own trouble; that outweighs "could not tell".
+# Heaviest last. A FAIL is a finding and outweighs an error of the checker, which outweighs INCONCLUSIVE.
 _WEIGHT = {verdict: weight for weight, verdict in enumerate(Verdict)}
 
 
@@ -39,10 +39,10 @@ def merge(verdicts: Iterable[Verdict]) -> Verdict:
 
 @dataclass(frozen=True)
 class Check:
-    """One comparison of what was measured with its bound.
+    """One measured value compared with its bound.
 
-    ok is None when the measurement does not allow an answer. guard marks the check that the guard under test is there
-    to satisfy: a mutant has to fail at one of these, not somewhere else.
+    ok: None when the measurement allows no answer. guard: the guard under test exists to satisfy this check; a mutant
+    has to fail at one of these, not elsewhere.
     """
 
     name: str
@@ -60,7 +60,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Result:
-    """What one case of a proof came to."""
+    """The result of one case of a proof."""
 
     case: str
     verdict: Verdict
@@ -74,19 +74,19 @@ class Result:
 
     @property
     def failed_at_guard(self) -> bool:
-        """Failed where a mutant must: at the guard's own check, and at no other."""
+        """Whether it failed as a mutant must: at checks of the guard, and at no other."""
         failed = [check for check in self.checks if check.ok is False]
         return self.verdict is Verdict.FAIL and bool(failed) and all(check.guard for check in failed)
 
 
 def of_checks(case: str, checks: Iterable[Check], witness: Json, n: int, n_min: int) -> Result:
-    """Judge one case: no witness or too few samples cannot PASS, whatever the checks say.
+    """Judge one case. Without a witness, or with too few samples, it cannot PASS.
 
     Args:
         case: its name.
-        checks: what was compared; none at all is INCONCLUSIVE.
-        witness: the evidence that the fault took place, falsy when there is none.
-        n: how many samples the measurement rests on; n_min: how many were asked for beforehand.
+        checks: the comparisons; none at all is INCONCLUSIVE.
+        witness: the evidence that the fault took place; falsy when there is none.
+        n: the number of samples measured. n_min: the number that was required beforehand.
     """
     checks = tuple(checks)
     if not witness:
@@ -100,10 +100,10 @@ def of_checks(case: str, checks: Iterable[Check], witness: Json, n: int, n_min: 
 
 
 def of_mutant(results: Iterable[Result]) -> tuple[Verdict, str]:
-    """The verdict of a mutant: FAIL only if at least one case failed at the guard's own check with the fault witnessed.
+    """The verdict of a mutant, and why: FAIL only if a case failed at a check of the guard, with the fault witnessed.
 
-    A case that failed elsewhere means that the mutant shows nothing about the guard: that is ERROR, which voids the
-    proof just as a PASS of the mutant does.
+    Where a case failed elsewhere, the mutant shows nothing about the guard. That is an ERROR, which voids the proof as
+    a PASS of the mutant does.
     """
     results = list(results)
     verdict = merge(result.verdict for result in results)
@@ -119,8 +119,12 @@ def of_mutant(results: Iterable[Result]) -> tuple[Verdict, str]:
 
 
 def with_mutants(verdict: Verdict, mutants: Mapping[str, Verdict]) -> tuple[Verdict, str]:
-    """A proof's verdict once its mutants have spoken: one that did not FAIL voids a PASS."""
-    void = [f"{name} said {said}" for name, said in mutants.items() if said is not Verdict.FAIL]
+    """A proof's verdict with its mutants taken into account: a mutant that did not FAIL voids a PASS."""
+    void = [
+        f"{name} said {mutants_verdict}"
+        for name, mutants_verdict in mutants.items()
+        if mutants_verdict is not Verdict.FAIL
+    ]
     if void and verdict is Verdict.PASS:
         return Verdict.INCONCLUSIVE, "void, a mutant was not caught: " + ", ".join(void)
     return verdict, ""

@@ -30,12 +30,12 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         result: dict[str, Any] = super().run(tmp, task_vars)
         host, dest = str((task_vars or {})["inventory_hostname"]), Path(self._task.args["dest"])
 
-        def run(shell: str, seconds: float) -> diagnose.Said:
+        def run(shell: str, seconds: float) -> diagnose.Output:
             words = shlex.join(["timeout", f"{seconds:g}", "sh", "-c", diagnose.words(shell)])
             answer = host_input.ask(
                 lambda: self._low_level_execute_command(words), seconds + LATE_S, diagnose.MOST_CHARACTERS
             )
-            return diagnose.Said(answer.rc, answer.stdout)
+            return diagnose.Output(answer.rc, answer.stdout)
 
         try:
             text, missing = diagnose.report(run, lambda part: Display().display(f"  [{host}] {part}"), host)

@@ -1,6 +1,6 @@
-"""Big outputs beside the events: blobs/SHA256, named by what is in them, referred to by the event that would hold them.
+"""Blobs: outputs too big for an event, as files blobs/SHA256 that are named by their content.
 
-An event keeps the beginning of such an output, for whoever reads along; `blobs` in it says which file has the whole.
+The event holds the beginning of such an output; its key `blobs` refers to the file that has the whole.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from proofs.verdict import Json
 FOLDER = "blobs"
 LONGEST = 16_384  # bytes of an output that an event itself holds
 _SHOWN = 2_000  # characters of a longer one that it shows
-_LARGEST = 1 << 28  # bytes of one file of a bundle: what is more is no evidence of ours
+_LARGEST = 1 << 28  # bytes of one file of a bundle; the proofs write no larger one
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 class Unreadable(ProofError):
-    """A file of the bundle that is missing, no plain file, or too large; the message says which and why."""
+    """A file of a bundle is missing, no plain file, or too large; the message says which and why."""
 
 
 def slurp(path: Path, largest: int = _LARGEST) -> bytes:
-    """The bytes of a plain file, read once: a link, a pipe or a device in a bundle is somebody's trick.
+    """The bytes of a plain file. A bundle may be hostile, so links, pipes and devices are refused.
 
     Raises:
-        Unreadable: it is none, is too large, or cannot be read.
+        Unreadable: it is no plain file, is too large, or cannot be read.
     """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -47,7 +47,7 @@ def slurp(path: Path, largest: int = _LARGEST) -> bytes:
 
 
 def keep(folder: Path, text: str) -> tuple[str, Json]:
-    """What an event shows of an output, and its reference to the whole: None when that is the whole.
+    """The text that an event holds of an output, and its reference to the blob; None when the text is the whole output.
 
     The blob is on the disk when this returns, so that no event refers to what is not there.
     """
@@ -67,7 +67,7 @@ def shown(text: str, digest: str, size: int) -> str:
 
 
 def reader(folder: Path) -> Callable[[dict[str, Json]], str]:
-    """Reads an event's whole stdout. What it gives raises Unreadable for a blob that is not what was recorded."""
+    """A function that returns an event's whole stdout; it raises Unreadable for a blob that is not as recorded."""
 
     def whole(event: dict[str, Json]) -> str:
         reference = event["blobs"].get("stdout")
@@ -77,9 +77,9 @@ def reader(folder: Path) -> Callable[[dict[str, Json]], str]:
 
 
 def problems(folder: Path, events: Iterable[dict[str, Json]]) -> list[str]:
-    """What is wrong with the blobs of these events, each with the line that refers to it; and what nobody refers to."""
-    found: list[str] = []
-    known: dict[str, str | None] = {}  # None: not what it has to be, and told already
+    """What is wrong with the blobs of these events, by the line that refers to each; and unreferenced files."""
+    complaints: list[str] = []
+    known: dict[str, str | None] = {}  # None: not as recorded, which is already among the complaints
     for event in events:
         for stream, reference in event["blobs"].items():
             line = f"line {event['seq'] + 1}"
@@ -88,20 +88,20 @@ def problems(folder: Path, events: Iterable[dict[str, Json]]) -> list[str]:
                 if stream not in ("stdout", "stderr") or not _DIGEST.fullmatch(digest):
                     raise KeyError(stream)
             except (KeyError, TypeError):
-                found.append(f"{line}: a reference to a blob that is none")
+                complaints.append(f"{line}: a reference to a blob that is none")
                 continue
             try:
                 if digest not in known:
                     known[digest] = _content(folder, digest)
             except Unreadable as error:
                 known[digest] = None
-                found.append(f"{line}: {FOLDER}/{error}")
+                complaints.append(f"{line}: {FOLDER}/{error}")
                 continue
             text = known[digest]
             if text is not None and event[stream] != shown(text, digest, size):
-                found.append(f"{line}: what it shows of {FOLDER}/{digest} is not how that begins")
-    there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    return found + [f"{FOLDER}/{name}: no event refers to it" for name in sorted(there - known.keys())]
+                complaints.append(f"{line}: what it shows of {FOLDER}/{digest} is not how that begins")
+    files = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    return complaints + [f"{FOLDER}/{name}: no event refers to it" for name in sorted(files - known.keys())]
 
 
 def _content(folder: Path, digest: str) -> str:

@@ -1,11 +1,12 @@
-"""The flight recorder: events.jsonl, one object a line, each chained to the one before by hash.
+"""The recorder: writes events.jsonl, one JSON object a line, each chained to the one before by its hash.
 
-An event is {seq, prev, mono_ns, utc, kind, scope, argv, rc, stdout, stderr, data, blobs, sha256}; sha256 is that of its
-canonical JSON without the key itself, and a line is written in one way only, so that every byte of it counts. A big
-output is a file of its own (`blobs`); credentials are left out (`redact`). Whatever changes the host is written as an
-`intent` and fsynced *before* it is done, so that a recording that ends early still says what may have happened. Several
-processes may write one recording, one after the other or at once (the proof, and the undo that its lease fires): a lock
-on the file keeps the chain whole.
+An event is {seq, prev, mono_ns, utc, kind, scope, argv, rc, stdout, stderr, data, blobs, sha256}. sha256 is the digest
+of its canonical JSON without that key, and there is one way to write a line, so every byte of it counts. A big output
+is a file of its own (`blobs`); credentials are removed (`redaction`).
+
+Every change to the host is first written as an `intent` and fsynced, so that a recording that ends early still shows
+what may have happened. Several threads and processes may write to one recording (the proof, and the undo that its lease
+starts): a lock on the file keeps the chain whole.
 """
 
 from __future__ import annotations
@@ -28,12 +29,24 @@ from proofs.verdict import Json
 GENESIS = "0" * 64
 EVENTS = "events.jsonl"
 _KEYS = (
-    "seq", "prev", "mono_ns", "utc", "kind", "scope", "argv", "rc", "stdout", "stderr", "data", "blobs", "sha256",
-)  # fmt: skip
+    "seq",
+    "prev",
+    "mono_ns",
+    "utc",
+    "kind",
+    "scope",
+    "argv",
+    "rc",
+    "stdout",
+    "stderr",
+    "data",
+    "blobs",
+    "sha256",
+)
 
 
 class ChainBroken(ProofError):
-    """A recording that is not what was written: `line` (from 1) is the first bad one."""
+    """A recording is not as it was written. line: the number of the first bad line, from 1."""
 
     def __init__(self, line: int, why: str) -> None:
         super().__init__(f"line {line}: {why}")
@@ -67,15 +80,23 @@ class Recorder:
         self.learn = self._redact.learn
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-        self._size = -1  # not the size seen last: the tail has to be read
+        self._size = -1  # unlike any size, so that the first write reads the tail
         self._seq = 0
         self._prev = GENESIS
 
     def write(
-        self, kind: str, *, scope: str = "", argv: Sequence[str] = (), rc: int | None = None, stdout: str = "",
-        stderr: str = "", data: Json = None, sync: bool = False,
-    ) -> int:  # fmt: skip
-        """Append one event and return its seq. sync: do not come back before it is on the disk."""
+        self,
+        kind: str,
+        *,
+        scope: str = "",
+        argv: Sequence[str] = (),
+        rc: int | None = None,
+        stdout: str = "",
+        stderr: str = "",
+        data: Json = None,
+        sync: bool = False,
+    ) -> int:
+        """Append one event and return its seq. sync: it is on the disk when this returns."""
         folder = self.path.parent / blobs.FOLDER
         out, whole_out = blobs.keep(folder, self._redact.text(stdout))
         err, whole_err = blobs.keep(folder, self._redact.text(stderr))
@@ -86,9 +107,16 @@ class Recorder:
             try:
                 self._catch_up()
                 event: dict[str, Json] = {
-                    "seq": self._seq, "prev": self._prev, "mono_ns": time.monotonic_ns(), "utc": utc_now(),
-                    "kind": kind, "scope": scope, "rc": rc, **content, "blobs": references,
-                }  # fmt: skip
+                    "seq": self._seq,
+                    "prev": self._prev,
+                    "mono_ns": time.monotonic_ns(),
+                    "utc": utc_now(),
+                    "kind": kind,
+                    "scope": scope,
+                    "rc": rc,
+                    **content,
+                    "blobs": references,
+                }
                 event["sha256"] = hashlib.sha256(canonical(event)).hexdigest()
                 line = line_of(event)
                 os.write(self._fd, line)
@@ -101,18 +129,18 @@ class Recorder:
                 fcntl.flock(self._fd, fcntl.LOCK_UN)
 
     def intent(self, what: str, *, scope: str = "", argv: Sequence[str] = (), data: Json = None) -> int:
-        """Say what is about to be done to the host; on the disk when this returns."""
+        """Record what is about to be done to the host; it is on the disk when this returns."""
         return self.write("intent", scope=scope, argv=argv, stdout=what, data=data, sync=True)
 
     def recorded(self, data: Json) -> Json:
-        """What an event says for this: sorted JSON without credentials. Judge by it, the recording has no more."""
+        """The data as an event has it: sorted JSON without credentials. Verdicts rest on this, not on the original."""
         return self._redact.data(json.loads(json.dumps(data, sort_keys=True)))
 
     def close(self) -> None:
         os.close(self._fd)
 
     def _catch_up(self) -> None:
-        """Continue the chain where the file ends now; cut off a line that its writer did not live to finish."""
+        """Continue the chain where the file ends now, and cut off an incomplete last line, whose writer was killed."""
         size = os.fstat(self._fd).st_size
         if size == self._size:
             return
@@ -128,7 +156,7 @@ class Recorder:
 
 
 def read(path: Path) -> list[dict[str, Json]]:
-    """All events of a recording, the chain checked.
+    """All events of a recording, with the chain checked.
 
     Raises:
         ChainBroken: a line is missing, changed, out of order or not JSON.
@@ -138,7 +166,7 @@ def read(path: Path) -> list[dict[str, Json]]:
 
 
 def checked(raw: bytes) -> Iterator[dict[str, Json]]:
-    """The events of a recording's bytes, one by one. Raises ChainBroken at the first line that was not written so."""
+    """The events of a recording's bytes, one by one. Raises ChainBroken at the first line that is not as written."""
     prev = GENESIS
     lines = raw.split(b"\n")
     for number, line in enumerate(lines[:-1], 1):
@@ -177,7 +205,7 @@ def _written_so(event: dict[str, Json], line: bytes) -> bool:
 
 
 def _typed(event: dict[str, Json]) -> bool:
-    """What reads events relies on: text where text is due, numbers where numbers are."""
+    """Whether every value has the type that readers of events rely on."""
     texts = (event[key] for key in ("prev", "utc", "kind", "scope", "stdout", "stderr", "sha256"))
     numbers = (event[key] for key in ("seq", "mono_ns"))
     return (

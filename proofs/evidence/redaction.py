@@ -1,9 +1,9 @@
-"""No secret goes into the evidence: it is meant to be handed around.
+"""Removes credentials from what is recorded, because evidence is meant to be passed on.
 
-The proofs need no credential, but what they record may hold one: `systemctl cat` shows Environment=, an error repeats a
-header, a config has a key. What looks like a credential by its name, every variable of a unit that is not known to be
-harmless, and the values of credentials that the recorder was told of, are replaced before anything is hashed or cut, so
-they reach neither an event nor a blob.
+The proofs need no credential, but an output may hold one: `systemctl cat` shows Environment=, an error repeats a
+header, a config has a key. Three things are replaced: what has the name of a credential, every variable of a unit that
+is not known to be harmless, and the values that the recorder has learned. They are replaced before an output is hashed
+or cut, so that they reach neither an event nor a blob.
 """
 
 from __future__ import annotations
@@ -69,18 +69,18 @@ _ASSIGNED = (
         re.I,
     ),
 )
-_SHORTEST = 6  # a value shorter than this says nothing by being there, and would tear holes into every text
+_SHORTEST = 6  # a shorter value occurs in texts by chance, and replacing it would make them unreadable
 
 
 class Redactor:
-    """Knows this process's own credentials, and what a credential looks like."""
+    """Replaces credentials in texts. environment: variables whose secret values are replaced wherever they occur."""
 
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
         known = {value for name, value in environment.items() if is_secret(name) and len(value) >= _SHORTEST}
         self._known = sorted(known, key=len, reverse=True)
 
     def learn(self, values: Iterable[str]) -> None:
-        """Credentials that are not this process's own: leave them out wherever they turn up."""
+        """Replace these values too, wherever they occur."""
         known = {*self._known, *(value for value in values if len(value) >= _SHORTEST)}
         self._known = sorted(known, key=len, reverse=True)
 
@@ -95,7 +95,7 @@ class Redactor:
         return text
 
     def argv(self, argv: Sequence[str]) -> list[str]:
-        """A command's words: also the one that follows `--password`."""
+        """The words of a command; a word that follows `--password` or `-u NAME:` is replaced as well."""
         words = [self._word(word) for word in argv]
         for number, word in enumerate(argv[:-1]):
             if word.startswith("--") and is_secret(word[2:]):
@@ -105,12 +105,12 @@ class Redactor:
         return words
 
     def _word(self, word: str) -> str:
-        """One word is one assignment, blanks and all."""
+        """A word is one assignment, even if its value has blanks."""
         name, equals, _ = word.partition("=")
         return f"{name}={MARK}" if equals and is_secret(name.lstrip("-")) else self.text(word)
 
     def data(self, data: Json) -> Json:
-        """The same for what json.loads gives, also by the names of its keys."""
+        """The same for JSON data; the values of keys that name a credential are replaced as well."""
         if isinstance(data, str):
             return self.text(data)
         if isinstance(data, list | tuple):
@@ -140,7 +140,7 @@ def _unit_variables(match: re.Match[str]) -> str:
 
 
 def _holds_one(name: str, value: Json) -> bool:
-    """Whatever a credential's name holds, but for switches and for what says that there is none."""
+    """Whether a value is a credential by its key's name: anything but true, false and null."""
     return is_secret(name) and value is not None and not isinstance(value, bool)
 
 

@@ -1,4 +1,4 @@
-"""Signing a statement and checking a signature, by ssh-keygen -Y: the operator's key, one namespace of ours."""
+"""Signs a statement and checks its signature with `ssh-keygen -Y`: the operator's key, in a namespace of its own."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from proofs.errors import ProofError
 from proofs.evidence.atomic_file import write_atomically
 
-NAMESPACE = "hybrid-engine-proofs"  # what live_gate asks for: a signature made for anything else is none of ours
+NAMESPACE = "hybrid-engine-proofs"  # live_gate requires it: a signature for another purpose does not count
 SIGNATURE = "statement.sig"
 _SECONDS = 20
 _LARGEST = 1 << 16
@@ -32,20 +32,20 @@ class CannotSign(ProofError):
 
 
 def check(body: bytes, armored: bytes, allowed_signers: Path) -> str:
-    """Who signed these bytes, by the allowed signers.
+    """The name of the signer of these bytes, from the allowed signers.
 
     Raises:
-        BadSignature: nobody whom they name, or not these bytes, or not for our namespace, or a key that is no longer
-            (or not yet) valid.
-        NoTool: it cannot be checked.
+        BadSignature: the signer is not among them, or signed other bytes or for another namespace, or the key is not
+            valid now.
+        NoTool: ssh-keygen is missing or hangs.
     """
     if len(armored) > _LARGEST:
         raise BadSignature(f"{SIGNATURE} is no signature: {len(armored)} bytes")
-    with _in_memory(armored) as signature:  # the bytes that were read, whatever becomes of the file
-        found = _keygen(b"", "find-principals", "-s", signature, "-f", str(allowed_signers))
-        names = [name for name in found.stdout.decode(errors="replace").splitlines() if name and name[0] != "!"]
-        if found.returncode != 0 or not names:
-            raise BadSignature(f"made by nobody whom {allowed_signers} names: {_why(found)}")
+    with _in_memory(armored) as signature:  # the bytes that were read, although the file may have changed since
+        principals = _keygen(b"", "find-principals", "-s", signature, "-f", str(allowed_signers))
+        names = [name for name in principals.stdout.decode(errors="replace").splitlines() if name and name[0] != "!"]
+        if principals.returncode != 0 or not names:
+            raise BadSignature(f"made by nobody whom {allowed_signers} names: {_why(principals)}")
         for name in names:
             flags = ("-f", str(allowed_signers), "-I", name, "-n", NAMESPACE, "-s", signature)
             verified = _keygen(body, "verify", *flags)
@@ -56,8 +56,8 @@ def check(body: bytes, armored: bytes, allowed_signers: Path) -> str:
 
 @contextmanager
 def _in_memory(content: bytes) -> Iterator[str]:
-    """A name under which other programs can read these bytes: a host that is only looked at is not written to."""
-    if not hasattr(os, "memfd_create"):  # a controller that is no Linux
+    """A path at which other programs can read these bytes, without writing to the host's disk."""
+    if not hasattr(os, "memfd_create"):  # a controller that does not run Linux
         with tempfile.NamedTemporaryFile() as file:
             file.write(content)
             file.flush()
@@ -72,17 +72,17 @@ def _in_memory(content: bytes) -> Iterator[str]:
 
 
 def sign(body: bytes, key: Path, directory: Path) -> Path:
-    """Sign these bytes with a private key, or with the agent's of that public key; the signature goes into `directory`.
+    """Sign these bytes with a private key, or the agent's key of a public one, and write the signature to `directory`.
 
     Raises:
         CannotSign: ssh-keygen did not.
         NoTool: it is not installed.
     """
-    made = _keygen(body, "sign", "-f", str(key), "-n", NAMESPACE)
-    if made.returncode != 0 or not made.stdout.startswith(b"-----BEGIN SSH SIGNATURE-----"):
-        raise CannotSign(f"{key}: {_why(made)}")
+    signed = _keygen(body, "sign", "-f", str(key), "-n", NAMESPACE)
+    if signed.returncode != 0 or not signed.stdout.startswith(b"-----BEGIN SSH SIGNATURE-----"):
+        raise CannotSign(f"{key}: {_why(signed)}")
     target = directory / SIGNATURE
-    write_atomically(target, made.stdout)
+    write_atomically(target, signed.stdout)
     return target
 
 
@@ -93,9 +93,13 @@ def _keygen(stdin: bytes, *arguments: str) -> subprocess.CompletedProcess[bytes]
     environment = {**os.environ, "LC_ALL": "C.UTF-8"}
     try:
         return subprocess.run(
-            [program, "-Y", *arguments], input=stdin, capture_output=True, check=False, timeout=_SECONDS,
+            [program, "-Y", *arguments],
+            input=stdin,
+            capture_output=True,
+            check=False,
+            timeout=_SECONDS,
             env=environment,
-        )  # fmt: skip
+        )
     except subprocess.TimeoutExpired:
         raise NoTool(f"ssh-keygen did not answer in {_SECONDS} s") from None
 

@@ -1,4 +1,4 @@
-"""statement.json: what a recording amounts to, as an in-toto Statement. Made from the events and nothing else."""
+"""Builds statement.json, an in-toto Statement of a run's verdicts, from the events of its recording alone."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ Event = dict[str, Json]
 
 
 def build(events: Sequence[Event], proofs: Sequence[dict[str, Json]] | None = None) -> dict[str, Json]:
-    """The statement of a run. proofs: the entries to put in, where they are not to be taken as they were recorded.
+    """The statement of a run. proofs: their entries; None: as the recording has them.
 
-    A proof that was begun and has no verdict in the recording is an ERROR: whatever ended it, it showed nothing. The
-    run's own verdict covers its required set; what of it did not run at all is missing, and so INCONCLUSIVE.
+    A proof that was begun and has no verdict in the recording is an ERROR. The verdict of the run covers its required
+    set; a required proof that did not run is missing, and so INCONCLUSIVE.
     """
     headers = [event["data"] for event in events if event["kind"] == "run"]
     header = headers[0] if headers else {}
     required = sorted({name for head in headers for name in head["required"]})
     proofs = [_finished(events, name) for name in begun(events)] if proofs is None else list(proofs)
-    said = {proof["name"]: Verdict(proof["verdict"]) for proof in proofs}
-    verdict = merge(said.get(name, Verdict.INCONCLUSIVE) for name in required)
+    verdicts = {proof["name"]: Verdict(proof["verdict"]) for proof in proofs}
+    verdict = merge(verdicts.get(name, Verdict.INCONCLUSIVE) for name in required)
     return {
         "_type": STATEMENT_TYPE,
         "subject": [
@@ -38,21 +38,29 @@ def build(events: Sequence[Event], proofs: Sequence[dict[str, Json]] | None = No
         ],
         "predicateType": PREDICATE_TYPE,
         "predicate": {
-            "run": header.get("run", ""), "started": events[0]["utc"] if events else "",
-            "finished": events[-1]["utc"] if events else "", "host": header.get("host", {}),
-            "systemd": header.get("systemd", ""), "unit": header.get("cat", ""), "unit_name": header.get("unit", ""),
-            "git_revision": header.get("git", ""), "kind_of_host": header.get("kind", ""), "required": required,
+            "run": header.get("run", ""),
+            "started": events[0]["utc"] if events else "",
+            "finished": events[-1]["utc"] if events else "",
+            "host": header.get("host", {}),
+            "systemd": header.get("systemd", ""),
+            "unit": header.get("cat", ""),
+            "unit_name": header.get("unit", ""),
+            "git_revision": header.get("git", ""),
+            "kind_of_host": header.get("kind", ""),
+            "required": required,
             "required_of_host": header.get("required_of_host", []),
-            "verdict": str(verdict), "missing": [name for name in required if name not in said],
+            "verdict": str(verdict),
+            "missing": [name for name in required if name not in verdicts],
             "proofs_release": header.get("proofs_release", ""),
             "last_event": events[-1]["sha256"] if events else "",
-            "events": {"count": len(events), "sha256": _digest(events)}, "proofs": proofs,
+            "events": {"count": len(events), "sha256": _digest(events)},
+            "proofs": proofs,
         },
-    }  # fmt: skip
+    }
 
 
 def _digest(events: Sequence[Event]) -> str:
-    """That of events.jsonl as a file."""
+    """The SHA-256 of events.jsonl as a file."""
     whole = hashlib.sha256()
     for event in events:
         whole.update(recorder.line_of(event))
@@ -75,11 +83,18 @@ def unfinished(events: Sequence[Event], name: str) -> dict[str, Json]:
     """The entry of a proof that was begun and has no verdict."""
     undone = [event["data"] for event in events if event["kind"] == "undone" and event["scope"].startswith(f"{name}/")]
     return {
-        "name": name, "verdict": str(Verdict.ERROR), "reason": "the proof did not live to its verdict", "measured": "",
-        "bound": "", "n": 0, "witness": {}, "restored": bool(undone and undone[-1]["restored"]),
-        "mutant": {"verdict": "NOT RUN", "each": []}, "cases": [],
+        "name": name,
+        "verdict": str(Verdict.ERROR),
+        "reason": "the proof did not live to its verdict",
+        "measured": "",
+        "bound": "",
+        "n": 0,
+        "witness": {},
+        "restored": bool(undone and undone[-1]["restored"]),
+        "mutant": {"verdict": "NOT RUN", "each": []},
+        "cases": [],
         "away_s": undone[-1]["away_s"] if undone else 0.0,
-    }  # fmt: skip
+    }
 
 
 def encode(statement: dict[str, Json]) -> bytes:
@@ -88,7 +103,7 @@ def encode(statement: dict[str, Json]) -> bytes:
 
 
 def write(run_dir: Path) -> dict[str, Json]:
-    """Make statement.json from events.jsonl beside it. Raises ChainBroken when the recording is not whole."""
+    """Write statement.json from the events.jsonl beside it. Raises ChainBroken when the recording is not whole."""
     statement = build(recorder.read(run_dir / recorder.EVENTS))
     write_atomically(run_dir / STATEMENT, encode(statement))
     return statement
@@ -99,10 +114,17 @@ def table(statement: dict[str, Json]) -> str:
     predicate = statement["predicate"]
     rows = [("proof", "verdict", "mutant", "restored", "away", "measured", "bound")]
     rows += [
-        (p["name"], p["verdict"], p["mutant"]["verdict"], "yes" if p["restored"] else "no", f"{p['away_s']:.1f} s",
-         p["measured"] or "-", p["bound"] or "-")
+        (
+            p["name"],
+            p["verdict"],
+            p["mutant"]["verdict"],
+            "yes" if p["restored"] else "no",
+            f"{p['away_s']:.1f} s",
+            p["measured"] or "-",
+            p["bound"] or "-",
+        )
         for p in predicate["proofs"]
-    ]  # fmt: skip
+    ]
     rows += [(name, str(Verdict.INCONCLUSIVE), "-", "-", "-", "did not run", "-") for name in predicate["missing"]]
     widths = [min(_CELL, max(len(str(row[column])) for row in rows)) for column in range(5)]
     lines = []

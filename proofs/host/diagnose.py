@@ -1,7 +1,8 @@
-"""Everything about a host that is looked at when something is wrong, as one file: it changes nothing there.
+"""Collects what to look at on a host when something is wrong into one report. Changes nothing on the host.
 
-Every look is a shell command, shown with what it said, so that it works where no engine runs, was ever deployed, or no
-Python is. What is missing is named, and fails nothing. Credentials are left out before anything is written or shown.
+Every look is a shell command, reported with its output. So it works where no engine runs or was ever deployed, and
+where there is no Python. A command that is missing is named and fails nothing. Credentials are removed before anything
+is written or shown.
 """
 
 from __future__ import annotations
@@ -19,36 +20,38 @@ from proofs.evidence import host_input
 from proofs.evidence.redaction import Redactor
 from proofs.host import activity, deployed
 
-_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[^\S\n\t ]|[\x00-\x08\x0e-\x1f\x7f]")  # what would move a cursor
+_ESCAPES = re.compile(
+    r"\x1b\[[0-9;?]*[A-Za-z]|[^\S\n\t ]|[\x00-\x08\x0e-\x1f\x7f]"
+)  # sequences that would move a cursor
 UNIT = "hybrid-engine.service"
 LIVE = "/opt/hybrid-engine/current/bin/hybrid-engine"
-SHOWN_CHARACTERS = 1 << 18  # of what a look says
-MOST_CHARACTERS = 1 << 23  # more than this, and it is no look's answer
-SECONDS = 30.0  # a look that takes longer is left, and named: a dead mount hangs whoever asks for it
+SHOWN_CHARACTERS = 1 << 18  # of an output
+MOST_CHARACTERS = 1 << 23  # a longer output is refused
+SECONDS = 30.0  # a look that takes longer is ended, and named: a command hangs on a dead mount
 _GROUP = (
     "group=$(systemctl show --value --property=ControlGroup " + UNIT + ");"
     " mount=$(awk '$0 ~ / - cgroup2 / { print $5; exit }' /proc/self/mountinfo)"
 )
 
 
-class Said(NamedTuple):
-    """What a command said, on either stream. rc 127: there is no such program; 124: it took too long."""
+class Output(NamedTuple):
+    """A command's exit status and both its streams. rc 127: there is no such program; 124: it took too long."""
 
     rc: int
     text: str
 
 
-Run = Callable[[str, float], Said]  # a shell text, and for how many seconds at most
+Run = Callable[[str, float], Output]  # arguments: a shell text, and its time limit in seconds
 
 
 class Look(NamedTuple):
-    """shell: what is run; shown: how the report calls it; needs: the package that a missing program is in."""
+    """shell: the command; shown: its name in the report; needs: the package that has the program."""
 
     shell: str
     shown: str = ""
     needs: str = ""
     seconds: float = SECONDS
-    answers: tuple[int, ...] = (0,)  # exit statuses with which it has said what was asked
+    answers: tuple[int, ...] = (0,)  # exit statuses of a complete answer
 
     @property
     def name(self) -> str:
@@ -61,8 +64,8 @@ class Part(NamedTuple):
 
 
 _LIMITS = "MemoryCurrent,MemoryMax,CPUUsageNSec,TasksCurrent,TasksMax"
-_BUSY = Look(activity.SHELL, f"two looks at /proc, {activity.SECONDS} s apart", seconds=SECONDS + activity.SECONDS)
-# The ten of the field notes, in their order, and what an operator asks next.
+_ACTIVITY = Look(activity.SHELL, f"two looks at /proc, {activity.SECONDS} s apart", seconds=SECONDS + activity.SECONDS)
+# The ten looks of the field notes, in their order, and what an operator looks at next.
 PARTS = (
     Part("time", (Look("date --iso-8601=seconds"), Look("timedatectl show --property=NTPSynchronized,Timezone"))),
     Part("host and kernel", (Look("hostname"), Look("uname -a"), Look("cat /etc/os-release"),
@@ -77,7 +80,7 @@ PARTS = (
     Part("memory", (Look("free -h || head -n 5 /proc/meminfo", needs="procps"),)),
     Part("disk", (Look("df -h"), Look("df -i / /var"), Look("ls -la /var/lib/hybrid-engine"),
                   Look("journalctl --disk-usage"))),
-    Part(f"top CPU, over {activity.SECONDS} s", (_BUSY,)),
+    Part(f"top CPU, over {activity.SECONDS} s", (_ACTIVITY,)),
     Part("cgroups", (Look("systemd-cgtop --batch --iterations=2 --delay=1 --depth=3 --cpu=percentage"),
                      Look(f"systemctl show --property={_LIMITS} {UNIT}"))),
     Part("I/O wait", (Look("iostat -x 1 2", needs="sysstat"),)),
@@ -102,19 +105,24 @@ PARTS = (
 
 
 def words(shell: str) -> str:
-    """The text as every runner gives it to `sh -c`: in English, without colours, both streams in one."""
+    """The text that a runner passes to `sh -c`: in English, without colours, both streams in one."""
     return f"export LC_ALL=C.UTF-8 SYSTEMD_COLORS=0 TERM=dumb; exec 2>&1\n{shell}"
 
 
-def local(shell: str, seconds: float) -> Said:
+def local(shell: str, seconds: float) -> Output:
     """Run a shell text on this machine."""
     argv = ["timeout", f"{seconds:g}", "sh", "-c", words(shell)]
     done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=False)
-    return Said(done.returncode, done.stdout.decode(errors="replace"))
+    return Output(done.returncode, done.stdout.decode(errors="replace"))
 
 
 def report(run: Run, tell: Callable[[str], None], name: str) -> tuple[str, list[str]]:
-    """The whole report on the host of that name, and what was missing. `tell` is told of each part before it begins."""
+    """The report on the host of that name, and what is missing in it.
+
+    Args:
+        run: runs a shell text on the host.
+        tell: called with a line of progress before each part.
+    """
     redactor = Redactor()
     given = run(" ".join(deployed.SHOW_ENVIRONMENT), SECONDS).text[:SHOWN_CHARACTERS]
     if given.startswith("Environment="):
@@ -126,21 +134,22 @@ def report(run: Run, tell: Callable[[str], None], name: str) -> tuple[str, list[
         tell(f"{number}/{len(PARTS)} {part.title}")
         lines += [f"--- {number}. {part.title} ---", ""]
         if part.title == "I/O wait":
-            lines += _waiting(between)
+            lines += _disk_lines(between)
         for look in part.looks:
-            said = run(look.shell, look.seconds)
-            lack = _lack(look, said)
-            told = _plain(said.text).rstrip().splitlines()
-            if len(said.text) > SHOWN_CHARACTERS:
-                lack = [*lack, f"{look.name}: all but the first {SHOWN_CHARACTERS} of {len(said.text)} characters"]
-            if look is _BUSY:
-                between = _compare(said.text[:SHOWN_CHARACTERS])
-                lack = lack or ([] if between else [f"{look.name}: they cannot be compared"])
-                told = _busiest(between)
+            output = run(look.shell, look.seconds)
+            failure = _explain_failure(look, output)
+            answer = _printable(output.text).rstrip().splitlines()
+            if len(output.text) > SHOWN_CHARACTERS:
+                cut = f"all but the first {SHOWN_CHARACTERS} of {len(output.text)} characters"
+                failure = [*failure, f"{look.name}: {cut}"]
+            if look is _ACTIVITY:
+                between = _compare(output.text[:SHOWN_CHARACTERS])
+                failure = failure or ([] if between else [f"{look.name}: they cannot be compared"])
+                answer = _task_lines(between)
                 if between and not between.pidstat:
-                    lack = [*lack, "pidstat: not there (apt-get install sysstat)"]
-            lines += [f"$ {look.name}", *told, *(f"[{entry}]" for entry in lack), ""]
-            missing += lack
+                    failure = [*failure, "pidstat: not there (apt-get install sysstat)"]
+            lines += [f"$ {look.name}", *answer, *(f"[{entry}]" for entry in failure), ""]
+            missing += failure
     lines += ["--- what was missing ---", "", *(missing or ["nothing"]), ""]
     return redactor.text("\n".join(lines)), [redactor.text(entry) for entry in missing]
 
@@ -148,50 +157,49 @@ def report(run: Run, tell: Callable[[str], None], name: str) -> tuple[str, list[
 def _credentials(shown: str) -> list[str]:
     try:
         return deployed.credentials(shown, Path("/nonexistent"))
-    except ValueError:  # quotes that systemd would not write: every value is one then
+    except ValueError:  # quotes that systemd would not write: every value is taken for one
         return [word.partition("=")[2].strip("'\"") for word in shown.split() if "=" in word]
 
 
-def _lack(look: Look, said: Said) -> list[str]:
-    """What this look did not show, as a list of one; none where it was answered."""
-    if said.rc in look.answers:
+def _explain_failure(look: Look, output: Output) -> list[str]:
+    """Why this look has no complete answer, as a list of one; empty where it has one."""
+    if output.rc in look.answers:
         return []
-    if said.rc == 127:
+    if output.rc == 127:
         return [f"{look.name}: not there" + (f" (apt-get install {look.needs})" if look.needs else "")]
-    if said.rc == 124:
+    if output.rc == 124:
         return [f"{look.name}: no answer within {look.seconds:g} s"]
-    last = (_plain(said.text).strip().splitlines() or ["nothing said"])[-1]
-    return [f"{look.name}: exit {said.rc}: {last[:200]}"]
+    last = (_printable(output.text).strip().splitlines() or ["no output"])[-1]
+    return [f"{look.name}: exit {output.rc}: {last[:200]}"]
 
 
-def _plain(text: str) -> str:
-    """The beginning of what was said, without what would move a cursor; what else cannot be seen is spelt out."""
+def _printable(text: str) -> str:
+    """The beginning of an output without what would move a cursor; other invisible characters are escaped."""
     shown = _ESCAPES.sub("", text[:SHOWN_CHARACTERS])
     return host_input.printable(shown, SHOWN_CHARACTERS, keep="\n\t")
 
 
 def _compare(text: str) -> activity.Busy | None:
-    """None where they cannot be compared: what is no answer of ours makes no difference to the report."""
+    """None where the output of the two looks is not what a host of ours prints."""
     try:
-        between = activity.compare(_plain(text))
+        return activity.compare(_printable(text))
     except (ValueError, ArithmeticError, LookupError, TypeError):
         return None
-    return between
 
 
-def _busiest(between: activity.Busy | None) -> list[str]:
+def _task_lines(between: activity.Busy | None) -> list[str]:
     return [*between.tasks, "", *between.pidstat.splitlines()] if between else []
 
 
-def _waiting(between: activity.Busy | None) -> list[str]:
-    """What the two looks at /proc say of the disks, which needs no iostat."""
+def _disk_lines(between: activity.Busy | None) -> list[str]:
+    """The disks' activity between the two looks at /proc, which needs no iostat."""
     if between is None:
         return []
-    return [f"$ {_BUSY.name}: CPU time and disks", between.cpu, "", *between.disks, ""]
+    return [f"$ {_ACTIVITY.name}: CPU time and disks", between.cpu, "", *between.disks, ""]
 
 
 def main(args: argparse.Namespace) -> int:
-    """0; 1 when the report could not be written."""
+    """Print or write the report. Returns 1 when it could not be written, else 0."""
     text, missing = report(local, lambda part: print(part, file=sys.stderr, flush=True), "this host")
     if args.out is None:
         print(text)
@@ -206,7 +214,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def write(path: Path, text: str) -> None:
-    """For its owner alone: it says a lot about a host. Raises OSError."""
+    """Write the report with mode 0600, for it tells much about a host. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch(mode=0o600)
     path.write_bytes(text.encode(errors="backslashreplace"))

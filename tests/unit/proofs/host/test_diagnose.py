@@ -10,7 +10,7 @@ import pytest
 
 from proofs import cli
 from proofs.host import activity, diagnose
-from proofs.host.diagnose import PARTS, Said
+from proofs.host.diagnose import PARTS, Output
 
 TASK = "{pid} ({name}) S 1 1 1 0 -1 4194560 100 0 0 0 {user} {system} 0 0 20 0 1 0 {began} 1000 100 1844 0"
 DISK = "254 0 vda {reads} 0 {read} 5 {writes} 0 {written} 5 0 {ms} 10"
@@ -53,42 +53,42 @@ def test_what_was_used_between_two_looks_is_counted() -> None:
 
 @pytest.mark.parametrize("cut", ["@end", "@up", "@tasks", "@ticks"])
 def test_looks_that_did_not_come_to_their_end_are_not_compared(cut: str) -> None:
-    said = between()
-    assert activity.compare(said[: said.rindex(cut)] if cut == "@end" else said.replace(cut, "@x", 1)) is None
+    output = between()
+    assert activity.compare(output[: output.rindex(cut)] if cut == "@end" else output.replace(cut, "@x", 1)) is None
     assert activity.compare("") is None
 
 
 def test_the_shell_text_works_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """The real one, without waiting: two looks at this machine at once."""
-    said = diagnose.local(activity.SHELL.replace(f"sleep {activity.SECONDS}", "sleep 0.1"), 20)
-    assert said.rc == 0
-    found = activity.compare(said.text)
+    output = diagnose.local(activity.SHELL.replace(f"sleep {activity.SECONDS}", "sleep 0.1"), 20)
+    assert output.rc == 0
+    found = activity.compare(output.text)
     assert found is not None
     assert "processes" in found.tasks[-1]
 
 
-def answered(shell: str) -> Said:
+def answered(shell: str) -> Output:
     """A host on which every look works; the engine's unit has a secret."""
     if shell == activity.SHELL:
-        return Said(0, between("12:00:01 pidstat's own"))
+        return Output(0, between("12:00:01 pidstat's own"))
     if shell.startswith("systemctl show hybrid-engine.service --property=Environment"):
-        return Said(0, "Environment=HYBRID_ENGINE__MODE=SHADOW EXCHANGE_API_KEY=s3cr3t-of-the-unit\n")
+        return Output(0, "Environment=HYBRID_ENGINE__MODE=SHADOW EXCHANGE_API_KEY=s3cr3t-of-the-unit\n")
     if "config check" in shell:
-        return Said(0, 'engine.ws_url = "ws://trader:hunter2@10.0.0.1:9/feed?token=hunter3"  # file\n')
+        return Output(0, 'engine.ws_url = "ws://trader:hunter2@10.0.0.1:9/feed?token=hunter3"  # file\n')
     if shell.startswith("journalctl --no-pager"):
-        return Said(0, "the engine said s3cr3t-of-the-unit\x1b[2J and moved the cursor\n")
-    return Said(0, f"said of {shell.split()[0]}\n")
+        return Output(0, "the engine said s3cr3t-of-the-unit\x1b[2J and moved the cursor\n")
+    return Output(0, f"said of {shell.split()[0]}\n")
 
 
 def test_the_report_has_every_part_in_order_and_is_told_part_by_part() -> None:
-    told = list[str]()
+    progress = list[str]()
     asked = list[tuple[str, float]]()
 
-    def run(shell: str, seconds: float) -> Said:
+    def run(shell: str, seconds: float) -> Output:
         asked.append((shell, seconds))
         return answered(shell)
 
-    text, missing = diagnose.report(run, told.append, "nuc1")
+    text, missing = diagnose.report(run, progress.append, "nuc1")
     assert text.startswith("Diagnosis of nuc1, begun 20")
     assert missing == []
     heads = re.findall(r"^--- (\d+)\. (.*) ---$", text, re.M)
@@ -96,7 +96,7 @@ def test_the_report_has_every_part_in_order_and_is_told_part_by_part() -> None:
     # the field notes' ten come first, in their order
     ten = ("time", "host and kernel", "uptime", "pressure", "load", "memory", "disk", "top CPU", "cgroups", "I/O wait")
     assert all(title.startswith(word) for (_, title), word in zip(heads, ten, strict=False))
-    assert told == [f"{n}/{len(PARTS)} {part.title}" for n, part in enumerate(PARTS, 1)]
+    assert progress == [f"{n}/{len(PARTS)} {part.title}" for n, part in enumerate(PARTS, 1)]
     assert all(seconds >= 30 for _, seconds in asked)
     assert "12:00:01 pidstat's own" in text
     assert "a (b) c" in text
@@ -116,10 +116,10 @@ def test_no_credential_is_in_it_and_nothing_that_moves_a_cursor() -> None:
 def test_where_nothing_is_everything_is_named_and_nothing_fails() -> None:
     """No engine was ever deployed, no systemd answers, no tool is there, one look hangs."""
 
-    def run(shell: str, _: float) -> Said:
+    def run(shell: str, _: float) -> Output:
         if shell.startswith("systemctl"):
-            return Said(1, "System has not been booted with systemd. Can't operate.\n")
-        return Said(124, "") if shell == "df -h" else Said(127, "sh: 1: not found\n")
+            return Output(1, "System has not been booted with systemd. Can't operate.\n")
+        return Output(124, "") if shell == "df -h" else Output(127, "sh: 1: not found\n")
 
     text, missing = diagnose.report(run, lambda _: None, "nuc1")
     looks = [look for part in PARTS for look in part.looks]
@@ -132,8 +132,8 @@ def test_where_nothing_is_everything_is_named_and_nothing_fails() -> None:
 
 
 def test_a_host_without_pidstat_says_so_and_shows_who_used_the_cpu() -> None:
-    def run(shell: str, _: float) -> Said:
-        return Said(0, between()) if shell == activity.SHELL else answered(shell)
+    def run(shell: str, _: float) -> Output:
+        return Output(0, between()) if shell == activity.SHELL else answered(shell)
 
     text, missing = diagnose.report(run, lambda _: None, "nuc1")
     assert missing == ["pidstat: not there (apt-get install sysstat)"]
@@ -142,7 +142,7 @@ def test_a_host_without_pidstat_says_so_and_shows_who_used_the_cpu() -> None:
 
 def test_what_hangs_is_left() -> None:
     assert diagnose.local("sleep 60", 0.2).rc == 124
-    assert diagnose.local("echo out; echo err >&2; exit 3", 5) == Said(3, "out\nerr\n")
+    assert diagnose.local("echo out; echo err >&2; exit 3", 5) == Output(3, "out\nerr\n")
 
 
 def test_the_command_writes_it_for_its_owner_alone(
@@ -153,9 +153,9 @@ def test_the_command_writes_it_for_its_owner_alone(
     assert cli_code("diagnose", "--out", str(out)) == 0
     assert stat.S_IMODE(out.stat().st_mode) == 0o600
     assert "--- 14. health ---" in out.read_text()
-    told = capsys.readouterr().err
-    assert told.startswith("1/14 time\n")
-    assert str(out) in told
+    progress = capsys.readouterr().err
+    assert progress.startswith("1/14 time\n")
+    assert str(out) in progress
     assert cli_code("diagnose", "--out", "/proc/nowhere/x") == 1
     assert cli_code("diagnose") == 0
     assert capsys.readouterr().out.startswith("Diagnosis of this host")

@@ -17,7 +17,7 @@ from proofs.evidence import recorder as evidence
 from proofs.evidence.host_input import HostInputError
 from proofs.evidence.recorder import Recorder
 from proofs.host import diagnose
-from proofs.host.diagnose import Said
+from proofs.host.diagnose import Output
 from proofs.report import buglog
 from tests.unit.proofs.host.test_diagnose import between
 
@@ -153,20 +153,20 @@ def test_what_verify_reads_has_its_parts_and_no_escapes() -> None:
 
 @pytest.mark.parametrize("text", [NO_TICKS, "Environment='x", ESCAPE])
 def test_a_diagnosis_of_anything_is_a_diagnosis(text: str) -> None:
-    report, missing = diagnose.report(lambda *_: Said(0, text), lambda _: None, "nuc1")
+    report, missing = diagnose.report(lambda *_: Output(0, text), lambda _: None, "nuc1")
     assert "\x1b" not in report
     assert all(entry.isprintable() for entry in missing)
 
 
 def test_a_look_is_cut_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(diagnose, "SHOWN_CHARACTERS", 1000)
-    report, missing = diagnose.report(lambda *_: Said(3, "x" * 5000), lambda _: None, "nuc1")
+    report, missing = diagnose.report(lambda *_: Output(3, "x" * 5000), lambda _: None, "nuc1")
     assert len(report) < 5000 * len(missing)
     assert "uname -a: all but the first 1000 of 5000 characters" in missing
 
 
 def test_what_a_look_said_last_is_told_without_escapes() -> None:
-    _, missing = diagnose.report(lambda *_: Said(3, f"{ESCAPE}\u202e"), lambda _: None, "nuc1")
+    _, missing = diagnose.report(lambda *_: Output(3, f"{ESCAPE}\u202e"), lambda _: None, "nuc1")
     assert missing
     assert all(entry.isprintable() for entry in missing)
 
