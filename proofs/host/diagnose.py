@@ -68,40 +68,83 @@ _ACTIVITY = Look(activity.SHELL, f"two looks at /proc, {activity.SECONDS} s apar
 # The ten looks of the field notes, in their order, and what an operator looks at next.
 PARTS = (
     Part("time", (Look("date --iso-8601=seconds"), Look("timedatectl show --property=NTPSynchronized,Timezone"))),
-    Part("host and kernel", (Look("hostname"), Look("uname -a"), Look("cat /etc/os-release"),
-                             Look("systemd-detect-virt || true"), Look("systemctl --version"))),
+    Part(
+        "host and kernel",
+        (
+            Look("hostname"),
+            Look("uname -a"),
+            Look("cat /etc/os-release"),
+            Look("systemd-detect-virt || true"),
+            Look("systemctl --version"),
+        ),
+    ),
     Part("uptime", (Look("uptime", needs="procps"),)),
-    Part("pressure (PSI: stall time, not CPU use)", (
-        Look("cd /proc/pressure && grep -H . cpu memory io", "/proc/pressure: the host's"),
-        Look(f"{_GROUP}; [ \"$group\" ] || {{ echo '{UNIT} has no cgroup: it does not run'; exit 0; }};"
-             ' cd "$mount$group" && grep -H . cpu.pressure memory.pressure io.pressure', f"{UNIT}: its own"),
-    )),
+    Part(
+        "pressure (PSI: stall time, not CPU use)",
+        (
+            Look("cd /proc/pressure && grep -H . cpu memory io", "/proc/pressure: the host's"),
+            Look(
+                f"{_GROUP}; [ \"$group\" ] || {{ echo '{UNIT} has no cgroup: it does not run'; exit 0; }};"
+                ' cd "$mount$group" && grep -H . cpu.pressure memory.pressure io.pressure',
+                f"{UNIT}: its own",
+            ),
+        ),
+    ),
     Part("load", (Look("cat /proc/loadavg"), Look("nproc"))),
     Part("memory", (Look("free -h || head -n 5 /proc/meminfo", needs="procps"),)),
-    Part("disk", (Look("df -h"), Look("df -i / /var"), Look("ls -la /var/lib/hybrid-engine"),
-                  Look("journalctl --disk-usage"))),
+    Part(
+        "disk",
+        (Look("df -h"), Look("df -i / /var"), Look("ls -la /var/lib/hybrid-engine"), Look("journalctl --disk-usage")),
+    ),
     Part(f"top CPU, over {activity.SECONDS} s", (_ACTIVITY,)),
-    Part("cgroups", (Look("systemd-cgtop --batch --iterations=2 --delay=1 --depth=3 --cpu=percentage"),
-                     Look(f"systemctl show --property={_LIMITS} {UNIT}"))),
+    Part(
+        "cgroups",
+        (
+            Look("systemd-cgtop --batch --iterations=2 --delay=1 --depth=3 --cpu=percentage"),
+            Look(f"systemctl show --property={_LIMITS} {UNIT}"),
+        ),
+    ),
     Part("I/O wait", (Look("iostat -x 1 2", needs="sysstat"),)),
-    Part("units", (Look("systemctl --failed --no-pager --plain"),
-                   Look("systemctl list-timers --no-pager --full 'hybrid*'"),
-                   Look("systemctl status --no-pager --full --lines=0 'hybrid*'", answers=(0, 3)),
-                   Look(f"systemctl cat {UNIT}"))),
-    Part("journal, the last 50 lines", (Look(f"journalctl --no-pager --output=short-iso --lines=50 --unit={UNIT}"),
-                                        Look("journalctl --no-pager --output=short-iso --lines=20 --priority=err"))),
-    Part("configuration in force", (
-        Look(f"{LIVE} config check || {{ echo; echo 'and in SHADOW, which asks no gate:';"
-             f" HYBRID_ENGINE__MODE=SHADOW {LIVE} config check; }}", f"{LIVE} config check"),
-        Look("grep -v '^ *#' /etc/hybrid-engine/config.toml"),
-        Look("grep -v '^ *#' /etc/hybrid-engine/ws_sources.toml"),
-    )),
-    Part("health", (
-        Look(f"setpriv --reuid=hybrid-engine --regid=hybrid-engine --clear-groups {LIVE} health", f"{LIVE} health",
-             answers=(0, 1)),
-        Look("/usr/local/libexec/hybrid-health-snapshot --show 12", "the flight recorder's last hour"),
-    )),
-)  # fmt: skip
+    Part(
+        "units",
+        (
+            Look("systemctl --failed --no-pager --plain"),
+            Look("systemctl list-timers --no-pager --full 'hybrid*'"),
+            Look("systemctl status --no-pager --full --lines=0 'hybrid*'", answers=(0, 3)),
+            Look(f"systemctl cat {UNIT}"),
+        ),
+    ),
+    Part(
+        "journal, the last 50 lines",
+        (
+            Look(f"journalctl --no-pager --output=short-iso --lines=50 --unit={UNIT}"),
+            Look("journalctl --no-pager --output=short-iso --lines=20 --priority=err"),
+        ),
+    ),
+    Part(
+        "configuration in force",
+        (
+            Look(
+                f"{LIVE} config check || {{ echo; echo 'and in SHADOW, which asks no gate:';"
+                f" HYBRID_ENGINE__MODE=SHADOW {LIVE} config check; }}",
+                f"{LIVE} config check",
+            ),
+            Look("grep -v '^ *#' /etc/hybrid-engine/config.toml"),
+            Look("grep -v '^ *#' /etc/hybrid-engine/ws_sources.toml"),
+        ),
+    ),
+    Part(
+        "health",
+        (
+            Look(
+                f"setpriv --reuid=hybrid-engine --regid=hybrid-engine --clear-groups {LIVE} health",
+                f"{LIVE} health",
+                answers=(0, 1),
+            ),
+            Look("/usr/local/libexec/hybrid-health-snapshot --show 12", "the flight recorder's last hour"),
+        ),
+    ),
+)
 
 
 def words(shell: str) -> str:

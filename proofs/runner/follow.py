@@ -1,4 +1,4 @@
-"""Follow a run that was begun without waiting for it, and take the answers to what its proofs ask."""
+"""Follows a run that was started with --no-wait: prints its progress, and takes answers to its proofs' requests."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from proofs.runner.run import EVIDENCE_ROOT, PROGRESS
 
 
 def follow(run_id: str, offset: int, seconds: float, answers: bool = False) -> int:
-    """Print {"text", "next", "ended"} as JSON: what the run has said from that byte on.
+    """Print {"text", "next", "ended"} as JSON: the run's progress from byte `offset` on, and where to continue.
 
-    Comes back at once when there is something to say, after that many seconds at the latest.
+    Returns at once when there is progress, after that many seconds at the latest.
 
-    answers: whoever follows plays what the proof asks for; "ask" is then what it waits for (see asks.py).
+    answers: the caller answers requests; "ask" is then the open one (see controller_requests.py).
     """
     log = EVIDENCE_ROOT / run_id / PROGRESS
     deadline = time.monotonic() + seconds
     while True:
-        # Asked first: what was said before the end is then in the file.
+        # The state is read first: all progress before the end is then in the file.
         state = subprocess.run(["systemctl", "is-active", "--quiet", unit_of(run_id)], check=False)
         ended = state.returncode != 0
-        said = log.read_bytes()[offset:] if log.exists() else b""
-        said = said[: said.rfind(b"\n") + 1]
-        asked = controller_requests.open_ask(run_id) if answers and not ended else None
-        if said or asked or ended or time.monotonic() >= deadline:
-            news = {"text": said.decode(errors="replace"), "next": offset + len(said), "ended": ended}
-            print(json.dumps(news | ({"ask": asked} if asked else {})))
+        progress = log.read_bytes()[offset:] if log.exists() else b""
+        progress = progress[: progress.rfind(b"\n") + 1]
+        request = controller_requests.open_ask(run_id) if answers and not ended else None
+        if progress or request or ended or time.monotonic() >= deadline:
+            news = {"text": progress.decode(errors="replace"), "next": offset + len(progress), "ended": ended}
+            print(json.dumps(news | ({"ask": request} if request else {})))
             return 0
         time.sleep(0.2)
 
 
 def answer(run_id: str, number: int) -> int:
-    """Take what came of a proof's ask from stdin: {argv, rc, stdout, stderr} as JSON."""
+    """Take the result of a proof's request from stdin: {argv, rc, stdout, stderr} as JSON."""
     try:
         controller_requests.answer(run_id, number, sys.stdin.read())
     except (OSError, ValueError) as error:
-        print(f"hybrid-proofs: not taken: {error}", file=sys.stderr)
+        print(f"hybrid-proofs: the answer to request {number} of run {run_id} was refused: {error}", file=sys.stderr)
         return 2
     return 0

@@ -1,4 +1,4 @@
-"""What `run` would do on this host: told, not done."""
+"""Shows what `run` would do on this host, without doing it."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from proofs.runner.run import chosen_proofs
 
 
 def plan(names: Sequence[str], unit: str) -> int:
-    """Print what `run` would do. Looks only: 0 when it could be done, 2 when a prerequisite does not hold."""
-    with tempfile.TemporaryDirectory() as scratch:  # looking is recorded as well, and thrown away
+    """Print what `run` would do. Returns 0 when it could be done, 2 when a prerequisite does not hold."""
+    with tempfile.TemporaryDirectory() as scratch:  # commands are always recorded; this recording is discarded
         host = Host(Recorder(Path(scratch) / recorder.EVENTS))
         chosen = chosen_proofs(names, host)
         if chosen is None:
             return 2
-        found = prerequisites(host, unit)
+        items = prerequisites(host, unit)
         why_not = {name: why for name in chosen if (why := PROOFS[name].not_applicable(host))}
     print("prerequisites:")
-    for item in found:
+    for item in items:
         print(f"  {'ok ' if item.ok else 'NO '} {item.name}: {item.found}{'' if item.ok else ' -> ' + item.remedy}")
     for name, why in why_not.items():
         print(f"\n{name}: not applicable on this host: {why}")
@@ -37,7 +37,7 @@ def plan(names: Sequence[str], unit: str) -> int:
     edited = any(PROOFS[name].in_place for name in chosen)
     never = "" if edited else "/etc, the installed release, "
     print(f"never touched: {never}the operator's database. Nothing was done.")
-    return 0 if all(item.ok for item in found) else 2
+    return 0 if all(item.ok for item in items) else 2
 
 
 def _where(proof: Proof) -> str:
@@ -50,10 +50,10 @@ def _steps(proof: Proof, unit: str) -> list[str]:
         f"{proof.name}: {proof.claim}",
         f"  bound    {proof.bound}",
         f"  fault    {proof.fault}",
-        f"  lease    a timer that takes all of it back after {proof.cap_s:.0f} s, whatever becomes of the proof",
+        f"  lease    a timer undoes all of it after {proof.cap_s:.0f} s, whatever state the proof is in",
     ]
     if proof.in_place:
-        lines.append("  writes   the deployed files themselves, in a lab alone; the originals lie by the evidence")
+        lines.append("  writes   the deployed files themselves, in a lab alone; backups of them lie in the evidence")
     else:
         lines += [
             f"  writes   /run/systemd/system/{unit}.d/zz-proof.conf, which binds {scratch}/unit/{{etc,state}}",

@@ -1,4 +1,4 @@
-"""Soaks of a real engine: every row of the table by the exit code that the engine really has."""
+"""Soaks of a real engine: every row of the exit table, by an engine that really exits with that code."""
 
 from __future__ import annotations
 
@@ -16,21 +16,29 @@ from tests.support.process import Launcher, wait_until
 from tests.support.soak_run import LATER_S, UNIT, Make, SoakRun
 
 FIELDS = [
-    "timestamp", "run_id", "ingest_mode", "psi_actions", "state", "current_sample_every", "action", "reason", "psi",
+    "timestamp",
+    "run_id",
+    "ingest_mode",
+    "psi_actions",
+    "state",
+    "current_sample_every",
+    "action",
+    "reason",
+    "psi",
     "host_psi",
-]  # fmt: skip
+]
 
 
 @pytest.fixture
 def soaks(engine: Launcher, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
-    made: list[SoakRun] = []
+    runs: list[SoakRun] = []
 
     def make(**sections: Any) -> SoakRun:
-        made.append(SoakRun(engine, monkeypatch, **sections))
-        return made[-1]
+        runs.append(SoakRun(engine, monkeypatch, **sections))
+        return runs[-1]
 
     yield make
-    for one in made:
+    for one in runs:
         one.close()
 
 
@@ -39,13 +47,13 @@ def sources(path: Path) -> set[str]:
         return {source for (source,) in con.execute("SELECT DISTINCT source FROM ticks")}
 
 
-def test_an_engine_at_work_passes_and_nothing_is_done_to_it(soaks: Make) -> None:
+def test_working_engine_passes_untouched(soaks: Make) -> None:
     soak = soaks()
     soak.begin(seconds=5)
     entry = soak.end()
     assert (entry["verdict"], soak.code) == ("PASS", 0), entry
     assert soak.actions == ["STARTUP", "COMPLETE"]
-    assert not [argv for argv in soak.systemd.asked if argv[1] in ("restart", "stop", "kill") and argv[2] == UNIT]
+    assert not [argv for argv in soak.systemd.commands if argv[1] in ("restart", "stop", "kill") and argv[2] == UNIT]
     assert entry["restored"]
     assert entry["away_s"] == 0.0
     for decision in soak.decisions:
@@ -57,7 +65,7 @@ def test_an_engine_at_work_passes_and_nothing_is_done_to_it(soaks: Make) -> None
     assert measured["rss"][0][0][1] > 1000
 
 
-def test_12_ends_it_and_the_engine_is_left_as_it_got(soaks: Make) -> None:
+def test_12_aborts_and_leaves_the_engine_failed(soaks: Make) -> None:
     soak = soaks()
     soak.begin(seconds=60)
     soak.watching()
@@ -71,7 +79,7 @@ def test_12_ends_it_and_the_engine_is_left_as_it_got(soaks: Make) -> None:
     assert soak.systemd.active == "failed"
 
 
-def test_10_is_let_restart_and_given_up_when_no_run_holds(soaks: Make) -> None:
+def test_10_restarts_and_aborts_when_no_run_holds(soaks: Make) -> None:
     with MockExchange(rate=50) as exchange:
         soak = soaks(engine={"ingest_mode": "MOCK_WS", "ws_url": exchange.url(), "network_deadline_s": 0.5})
         soak.begin(seconds=60)
@@ -83,7 +91,7 @@ def test_10_is_let_restart_and_given_up_when_no_run_holds(soaks: Make) -> None:
     assert entry["verdict"] == "FAIL"
 
 
-def test_11_again_is_the_mock_exchange_and_no_made_up_tick_beside_real_ones(engine: Launcher, soaks: Make) -> None:
+def test_repeated_11_moves_to_the_mock_on_a_scratch_database(engine: Launcher, soaks: Make) -> None:
     with MockExchange(rate=50) as exchange:
         engine.write_sources({"name": "primary", "url": exchange.url()})
         soak = soaks(engine={"ingest_mode": "REAL_WS", "network_deadline_s": 2.0, "parse_error_limit": 3})
@@ -109,7 +117,7 @@ def test_11_again_is_the_mock_exchange_and_no_made_up_tick_beside_real_ones(engi
     assert not soak.systemd.conf.exists()
 
 
-def test_13_is_one_step_up_and_then_it_holds(engine: Launcher, soaks: Make) -> None:
+def test_13_is_one_step_up_the_ladder(engine: Launcher, soaks: Make) -> None:
     (engine.folder / "slow.py").write_text(
         "import pathlib, time\n"
         "class Slow:\n    def on_tick(self, tick):\n"
@@ -139,7 +147,7 @@ def test_13_is_one_step_up_and_then_it_holds(engine: Launcher, soaks: Make) -> N
     assert soak.measured()["restarts"] == {"OVERLOAD": 1}
 
 
-def test_14_ends_it(engine: Launcher, soaks: Make) -> None:
+def test_14_aborts(engine: Launcher, soaks: Make) -> None:
     soak = soaks()
     soak.begin(seconds=60)
     soak.watching()
@@ -150,7 +158,7 @@ def test_14_ends_it(engine: Launcher, soaks: Make) -> None:
     assert entry["verdict"] == "FAIL"
 
 
-def test_a_bug_ends_it(engine: Launcher, soaks: Make) -> None:
+def test_bug_aborts(engine: Launcher, soaks: Make) -> None:
     (engine.folder / "broken.py").write_text(
         "import pathlib\n"
         "class Broken:\n    def on_tick(self, tick):\n"
@@ -170,7 +178,7 @@ def test_a_bug_ends_it(engine: Launcher, soaks: Make) -> None:
     assert entry["restored"], entry["reason"]
 
 
-def test_an_engine_that_its_operator_stops_ends_it_with_nothing_shown(soaks: Make) -> None:
+def test_stopped_engine_is_inconclusive(soaks: Make) -> None:
     soak = soaks()
     soak.begin(seconds=60)
     soak.watching()
@@ -182,7 +190,7 @@ def test_an_engine_that_its_operator_stops_ends_it_with_nothing_shown(soaks: Mak
     assert soak.systemd.active == "inactive"
 
 
-def test_data_that_stands_still_unseen_by_a_watchdog_is_a_restart(soaks: Make) -> None:
+def test_stalled_data_restarts_the_engine(soaks: Make) -> None:
     soak = soaks()
     soak.begin(seconds=90)
     soak.watching()
@@ -200,7 +208,7 @@ def test_data_that_stands_still_unseen_by_a_watchdog_is_a_restart(soaks: Make) -
     assert entry["verdict"] == "FAIL"
 
 
-def test_exits_that_the_journal_has_lost_are_seen_by_nrestarts(soaks: Make) -> None:
+def test_exits_missing_in_the_journal_are_counted_by_nrestarts(soaks: Make) -> None:
     soak = soaks()
     soak.begin(seconds=90)
     soak.watching()
@@ -222,7 +230,7 @@ def test_exits_that_the_journal_has_lost_are_seen_by_nrestarts(soaks: Make) -> N
     assert entry["verdict"] == "FAIL"
 
 
-def test_asked_to_stop_it_says_so_and_puts_back_what_it_had_set(soaks: Make) -> None:
+def test_stop_request_restores_the_settings(soaks: Make) -> None:
     soak = soaks()
     soak.begin(seconds=60, psi_actions="logonly")
     soak.until("STARTUP", "ENGINE_RESTART")
@@ -236,10 +244,10 @@ def test_asked_to_stop_it_says_so_and_puts_back_what_it_had_set(soaks: Make) -> 
     assert soak.systemd.active == "active"
     assert soak.systemd._dropped_in() == {}
     # On the operator's own database it is stopped as its operator would, never killed.
-    assert not [argv for argv in soak.systemd.asked if argv[1:2] == ("kill",)]
+    assert not [argv for argv in soak.systemd.commands if argv[1:2] == ("kill",)]
 
 
-def test_the_file_of_the_operator_ends_it(engine: Launcher, soaks: Make) -> None:
+def test_abort_file_ends_the_soak(engine: Launcher, soaks: Make) -> None:
     soak = soaks()
     soak.begin(seconds=60)
     soak.watching()
@@ -249,7 +257,7 @@ def test_the_file_of_the_operator_ends_it(engine: Launcher, soaks: Make) -> None
     assert entry["verdict"] == "INCONCLUSIVE"
 
 
-def test_an_engine_that_is_not_well_is_not_soaked_and_left_as_it_is(engine: Launcher, soaks: Make) -> None:
+def test_unhealthy_engine_is_refused_and_left_alone(engine: Launcher, soaks: Make) -> None:
     soak = soaks()
     soak.begin(seconds=60, before=lambda: engine.write_config({"app": {"db_path": "/nowhere/hybrid.db"}}))
     entry = soak.end()
@@ -259,7 +267,7 @@ def test_an_engine_that_is_not_well_is_not_soaked_and_left_as_it_is(engine: Laun
     assert entry["restored"], entry["reason"]
 
 
-def test_a_beat_slower_than_the_threshold_is_refused_with_what_would_do(soaks: Make) -> None:
+def test_threshold_below_two_heartbeats_is_refused(soaks: Make) -> None:
     soak = soaks(engine={"heartbeat_interval_secs": 3})
     soak.begin(seconds=60)
     entry = soak.end()

@@ -12,9 +12,19 @@ from tests.support.soaking import Looks, actions, controller
 ENDS = st.sampled_from([0, 1, 10, 11, 12, 13, 14, 77, -9, -6, None])
 STEPS = st.lists(st.one_of(st.just("look"), st.just("hold"), st.just("quiet"), ENDS), max_size=40)
 ACTIONS = {
-    "STARTUP", "ENGINE_RESTART", "STALL", "ENGINE_EXIT", "PSI_LOGONLY", "THROTTLE_UP", "THROTTLE_DOWN", "THROTTLE_MAX",
-    "ABORT", "STOP", "COMPLETE", "ENGINE_STOP",
-}  # fmt: skip
+    "STARTUP",
+    "ENGINE_RESTART",
+    "STALL",
+    "ENGINE_EXIT",
+    "PSI_LOGONLY",
+    "THROTTLE_UP",
+    "THROTTLE_DOWN",
+    "THROTTLE_MAX",
+    "ABORT",
+    "STOP",
+    "COMPLETE",
+    "ENGINE_STOP",
+}
 
 
 def played(steps: list[object]) -> tuple[Looks, list[list[Decision]]]:

@@ -33,7 +33,7 @@ class SmallSystemd:
         self.launcher, self.config = launcher, config
         self.conf = launcher.folder / "systemd" / "hybrid-engine.service.d" / "zz-soak.conf"
         self.active, self.sub, self.invocation, self.restarts, self.pid = "inactive", "dead", "", 0, 0
-        self.asked: list[tuple[str, ...]] = []
+        self.commands: list[tuple[str, ...]] = []
         self._journal: list[dict[str, str]] = [{"MESSAGE": "boot", "__CURSOR": "c0"}]
         self._lock = threading.RLock()
         self._process: subprocess.Popen[str] | None = None
@@ -47,7 +47,7 @@ class SmallSystemd:
     def run(self, argv: tuple[str, ...]) -> Output:
         """Answer a command, as proofs.host.shell._run does."""
         with self._lock:
-            self.asked.append(argv)
+            self.commands.append(argv)
         if argv[0] == "env":
             words = [word for word in argv[1:] if "=" in word]
             return self._engine(argv[len(words) + 1 :], dict(word.split("=", 1) for word in words))
@@ -127,9 +127,12 @@ class SmallSystemd:
             self.active, self.sub = "activating", "start"
             self._say("Starting", message_id=UNIT_STARTING)
             self._process = process = programs.start(
-                [*COMMAND, "run", "--config", str(self.config)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                env=self._environment(self._dropped_in()), cwd=self.launcher.folder,
-            )  # fmt: skip
+                [*COMMAND, "run", "--config", str(self.config)],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env=self._environment(self._dropped_in()),
+                cwd=self.launcher.folder,
+            )
             self.pid = process.pid
         assert process.stdout
         for line in process.stdout:
@@ -153,8 +156,12 @@ class SmallSystemd:
     def _engine(self, argv: tuple[str, ...], given: dict[str, str]) -> Output:
         done = subprocess.run(
             [*COMMAND, *argv[1:], *(["--config", str(self.config)] if argv[1] != "version" else [])],
-            capture_output=True, text=True, check=False, env=self._environment(given), cwd=self.launcher.folder,
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            check=False,
+            env=self._environment(given),
+            cwd=self.launcher.folder,
+        )
         return Output(done.returncode, done.stdout, done.stderr)
 
     def _until(self, *states: str) -> None:
@@ -167,12 +174,15 @@ class SmallSystemd:
         with self._lock:
             self._journal.append(
                 {
-                    "MESSAGE": message, "MESSAGE_ID": message_id, "UNIT_RESULT": result,
-                    "INVOCATION_ID": self.invocation, "__CURSOR": f"c{len(self._journal)}",
+                    "MESSAGE": message,
+                    "MESSAGE_ID": message_id,
+                    "UNIT_RESULT": result,
+                    "INVOCATION_ID": self.invocation,
+                    "__CURSOR": f"c{len(self._journal)}",
                     "__MONOTONIC_TIMESTAMP": str(time.monotonic_ns() // 1000),
                     "__REALTIME_TIMESTAMP": str(time.time_ns() // 1000),
                 }
-            )  # fmt: skip
+            )
 
     def forget(self, words: str) -> None:
         """Lose the lines with these words, as a journal that was cut does."""

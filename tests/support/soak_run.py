@@ -98,7 +98,7 @@ class SoakRun:
 
     @property
     def looks(self) -> int:
-        return self.systemd.asked.count(("journalctl", "--sync"))
+        return self.systemd.commands.count(("journalctl", "--sync"))
 
     def measured(self) -> dict[str, Any]:
         (found,) = self._recorded("measured")

@@ -29,8 +29,9 @@ class Looks:
     def seen(self, **changes: Any) -> Observation:
         self.at_s += 1
         self.tick += 1
-        healthy = Observation(self.at_s, "active", f"run-{self.run}", True, tick=self.tick, frame_age_s=0.1,
-                       counters_age_s=0.1)  # fmt: skip
+        healthy = Observation(
+            self.at_s, "active", f"run-{self.run}", True, tick=self.tick, frame_age_s=0.1, counters_age_s=0.1
+        )
         return replace(healthy, **changes)
 
     def look(self, **changes: Any) -> list[Decision]:

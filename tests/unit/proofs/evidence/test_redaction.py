@@ -76,10 +76,14 @@ def test_whatever_a_credentials_name_holds_is_left_out() -> None:
     data = {"env": {"DB_PASS": S, "X_TOKEN": [S], "SECRET": {"v": S}, "password": 5, "token": None, "secret": True}}
     assert Redactor({}).data(data) == {
         "env": {
-            "DB_PASS": "[redacted]", "X_TOKEN": "[redacted]", "SECRET": "[redacted]", "password": "[redacted]",
-            "token": None, "secret": True,
+            "DB_PASS": "[redacted]",
+            "X_TOKEN": "[redacted]",
+            "SECRET": "[redacted]",
+            "password": "[redacted]",
+            "token": None,
+            "secret": True,
         }
-    }  # fmt: skip
+    }
 
 
 @pytest.mark.parametrize(

@@ -15,11 +15,19 @@ from proofs.report import buglog
 from proofs.verdict import Verdict
 
 HEADER = {
-    "run": "r1", "unit": "hybrid-engine.service", "kind": "lab", "required": ["exit12", "stall"], "git": "abc",
-    "host": {"hostname": "nuc", "os": "Debian", "kernel": "6.1", "boot_id": "b", "machine_id": "m"}, "cat": "[Unit]",
-    "systemd": "systemd 252", "release_name": "0.1.0-aa", "release_digest": "aa", "config_digest": "bb",
+    "run": "r1",
+    "unit": "hybrid-engine.service",
+    "kind": "lab",
+    "required": ["exit12", "stall"],
+    "git": "abc",
+    "host": {"hostname": "nuc", "os": "Debian", "kernel": "6.1", "boot_id": "b", "machine_id": "m"},
+    "cat": "[Unit]",
+    "systemd": "systemd 252",
+    "release_name": "0.1.0-aa",
+    "release_digest": "aa",
+    "config_digest": "bb",
     "proofs_release": "0.1.0-cc",
-}  # fmt: skip
+}
 OBSERVED = {"health": "healthy", "health_rc": 0, "psi": {"cpu": "some avg10=1.00\nfull avg10=0.00"}, "host": {}}
 
 
@@ -35,10 +43,18 @@ def entry(name: str, verdict: Verdict) -> dict[str, Any]:
     }
     mutant = {"name": "m", "what": "no guard", "verdict": "FAIL", "reason": "caught", "cases": [case]}
     return {
-        "name": name, "verdict": str(verdict), "reason": "", "measured": "4 of 4", "bound": "4", "n": 4,
+        "name": name,
+        "verdict": str(verdict),
+        "reason": "",
+        "measured": "4 of 4",
+        "bound": "4",
+        "n": 4,
         "witness": {"x": 1},
-        "restored": True, "away_s": 1.25, "mutant": {"verdict": "FAIL", "each": [mutant]}, "cases": [case],
-    }  # fmt: skip
+        "restored": True,
+        "away_s": 1.25,
+        "mutant": {"verdict": "FAIL", "each": [mutant]},
+        "cases": [case],
+    }
 
 
 def record(folder: Path, verdicts: dict[str, Verdict | None]) -> Path:

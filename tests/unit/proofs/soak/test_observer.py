@@ -24,11 +24,25 @@ from tests.support.judging import DEPLOYED
 
 WITNESS = {"from": 1, "to": 2, "invocation": "ab"}
 GOOD: dict[str, Any] = {
-    "n": 1440, "asked_s": 7200.0, "watched_s": 7200.4, "began_s": 5.0, "ended": "COMPLETE", "why": "7200 s are over",
-    "by_operator": False, "restarts": {}, "lost": 0, "stalls": 0, "ticks": 14_000, "unread": 0, "unbalanced": 0,
-    "away_s": 0.0, "rss": [[[0.0, 24_000], [3600.0, 24_500], [7200.0, 25_000]]], "on_the_exchange_asked_for": True,
-    "stopped": False, "exit_code": None,
-}  # fmt: skip
+    "n": 1440,
+    "asked_s": 7200.0,
+    "watched_s": 7200.4,
+    "began_s": 5.0,
+    "ended": "COMPLETE",
+    "why": "7200 s are over",
+    "by_operator": False,
+    "restarts": {},
+    "lost": 0,
+    "stalls": 0,
+    "ticks": 14_000,
+    "unread": 0,
+    "unbalanced": 0,
+    "away_s": 0.0,
+    "rss": [[[0.0, 24_000], [3600.0, 24_500], [7200.0, 25_000]]],
+    "on_the_exchange_asked_for": True,
+    "stopped": False,
+    "exit_code": None,
+}
 
 
 def entry(message: str, run: str = "a", at_s: float = 0.0, result: str = "", message_id: str = "") -> Entry:
