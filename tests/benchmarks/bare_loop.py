@@ -1,4 +1,4 @@
-"""The peer that does as little as can be done: `bare_loop.py URL DATABASE COUNT`. Pinned: it is the measure.
+"""The simplest possible peer: `bare_loop.py URL DATABASE COUNT`. Do not change it: every figure is relative to it.
 
 One thread. websocket-client's plain `recv_data`, typed JSON decode, `executemany` in batches of 500. No stages, no
 signals, no duplicates, no counters, no foreign keys. (UTF-8 is validated by decoding it, as fast as Python can; the

@@ -1,7 +1,7 @@
-"""Whole-process figures of the engine, each beside a peer measured in the same run where there is one.
+"""Figures of the whole engine process, each beside a peer in the same run where there is one.
 
-`make bench` prints them and writes `bench.json`. Machines are noisy: quote medians and ratios. Nothing here is a test,
-and no test is timed. docs/bench.md says what is measured and how.
+`make bench` prints them and writes `bench.json`. Machines are noisy: quote medians and ratios. Nothing here
+is a test, and no test measures time. docs/bench.md describes what is measured and how.
 """
 
 import argparse
@@ -21,15 +21,15 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.floor import floor
-from tests.benchmarks.race import CRYPTOFEED, ENGINE, ENGINE_RUN, Void, fan_out, once, race, some
+from tests.benchmarks.race import CRYPTOFEED, ENGINE, ENGINE_RUN, Void, fan_out, race, run_peer, run_rounds
 from tests.benchmarks.steady import steady
 from tests.benchmarks.usage import memory_mb
 
 STARTS = 9
 FRAMES, ROUNDS = 500_000, 5
 STEADY_S = 10.0
-SAME_PACE = 1.25  # within this, two floods took as much
-MOST_VOID = 4  # for each round that counts, so many may be void
+SAME_PACE = 1.25  # two floods whose rates differ by less are equally fast
+MAX_VOID = 4  # void rounds allowed for each round that counts
 SOURCES = (1, 4, 16)
 PEER_PYTHON = Path(".venv-bench/bin/python")
 
@@ -41,12 +41,12 @@ def seconds(action: Callable[[], None]) -> float:
 
 
 def bare() -> None:
-    """The floor under every start: an interpreter that does nothing."""
+    """Start an interpreter that does nothing: the lower bound of every start."""
     subprocess.run([sys.executable, "-c", "pass"], check=True)
 
 
 def until_ready(arguments: list[str], directory: Path) -> Callable[[], None]:
-    """From exec to READY=1 on the notify socket."""
+    """An action that takes from exec to READY=1 on the notify socket."""
 
     def action() -> None:
         address = directory / "notify"
@@ -70,8 +70,8 @@ def starts() -> dict[str, float]:
     """Seconds from exec to READY=1, with compiled bytecode, and of an interpreter that does nothing."""
     with tempfile.TemporaryDirectory() as name:
         start = until_ready(["--db", str(Path(name) / "start.db")], Path(name))
-        start()  # the first one writes bytecode and makes the database
-        pairs = [(seconds(bare), seconds(start)) for _ in range(STARTS)]  # in turn, so that both see the same machine
+        start()  # the first start writes bytecode and creates the database
+        pairs = [(seconds(bare), seconds(start)) for _ in range(STARTS)]  # alternating: the same conditions
     return {
         "bare_s": statistics.median(b for b, _ in pairs),
         "ready_s": statistics.median(r for _, r in pairs),
@@ -80,7 +80,7 @@ def starts() -> dict[str, float]:
 
 
 def bare_memory_mb() -> float:
-    """An interpreter that has loaded what of the standard library the engine needs."""
+    """Peak memory of an interpreter that has loaded the parts of the standard library that the engine needs."""
     code = "import ssl, sqlite3, json, threading, tomllib, dataclasses, urllib.parse, sys; print(); sys.stdin.read()"
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout
@@ -91,15 +91,15 @@ def bare_memory_mb() -> float:
 
 
 def latencies(rate: Callable[[], float], rounds: int, seconds: float) -> dict[str, Any]:
-    """The engine at a steady rate, which is asked right before each round: medians of the rounds, and their spread.
+    """Latencies at a steady rate: medians of the rounds, and their spread.
 
-    It is asked again right after: where the two differ by more than SAME_PACE the machine has changed its pace, the
-    rate was not what it is called, and the round is void. Beside it, each round, the floor: what only reads is late as
-    well, by what the machine adds. Raises Void when too few rounds count.
+    `rate` is called right before and right after each round. Where the results differ by more than SAME_PACE, the speed
+    of the machine has changed, and the round is void. Each round also measures the floor: the latency of a process that
+    only reads, which is what the machine adds. Raises Void when too few rounds count.
     """
     void_p99: list[float] = []
 
-    def one(number: int) -> dict[str, Any]:
+    def run_round(number: int) -> dict[str, Any]:
         target = rate()
         result = steady(target, seconds)
         after = rate()
@@ -113,7 +113,7 @@ def latencies(rate: Callable[[], float], rounds: int, seconds: float) -> dict[st
         print(f"  round {number}/{rounds} at {target:,.0f} frames/s, p99 in ms: {summary}", flush=True)
         return result
 
-    result, void = some(rounds, one, MOST_VOID * rounds)
+    result, void = run_rounds(rounds, run_round, MAX_VOID * rounds)
 
     def of(name: str, figure: str | None = None) -> list[float]:
         return [run[name] if figure is None else run[name][figure] for run in result]
@@ -130,19 +130,25 @@ def latencies(rate: Callable[[], float], rounds: int, seconds: float) -> dict[st
     for name in ("floor_us", "decided_us", "committed_us"):
         p99 = of(name, "p99")
         figures[name] = {
-            "p50": statistics.median(of(name, "p50")), "p99": statistics.median(p99),
-            "p99_least": min(p99), "p99_most": max(p99), "max": max(of(name, "max")),
-        }  # fmt: skip
+            "p50": statistics.median(of(name, "p50")),
+            "p99": statistics.median(p99),
+            "p99_least": min(p99),
+            "p99_most": max(p99),
+            "max": max(of(name, "max")),
+        }
     figures["peak_mb"] = max(of("peak_mb"))
     return figures | {name: statistics.median(of(name)) for name in ("growth_mb_a_minute", "cpu_share")}
 
 
-def machine() -> dict[str, Any]:
+def describe_machine() -> dict[str, Any]:
     result: dict[str, Any] = {
-        "cpus": os.cpu_count(), "system": platform.platform(), "python": platform.python_version(),
-        "sqlite": sqlite3.sqlite_version, "load": os.getloadavg()[0],
+        "cpus": os.cpu_count(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "sqlite": sqlite3.sqlite_version,
+        "load": os.getloadavg()[0],
         **{name: version(name) for name in ("hybrid-engine", "msgspec", "websocket-client")},
-    }  # fmt: skip
+    }
     if PEER_PYTHON.exists():
         code = "from importlib.metadata import version; print(version('cryptofeed'))"
         summary = subprocess.run([PEER_PYTHON, "-c", code], capture_output=True, text=True, check=True)
@@ -150,7 +156,7 @@ def machine() -> dict[str, Any]:
     return result
 
 
-def say(what: str, figures: object) -> None:
+def print_figures(what: str, figures: object) -> None:
     print(f"\n{what}", flush=True)
     rows = figures.items() if isinstance(figures, dict) else [("", figures)]
     for name, value in rows:
@@ -166,21 +172,21 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=STEADY_S, help="of each round at a steady rate (%(default)s)")
     parser.add_argument("--out", type=Path, default=Path("bench.json"))
     args = parser.parse_args()
-    result: dict[str, Any] = {"machine": machine()}
-    say("the machine", result["machine"])
+    result: dict[str, Any] = {"machine": describe_machine()}
+    print_figures("the machine", result["machine"])
     result["start"] = starts()
-    say("start: exec to READY, seconds", result["start"])
+    print_figures("start: exec to READY, seconds", result["start"])
     print("\nthroughput: first frame sent to last commit, each peer in turn", flush=True)
     result["throughput"] = race(args.frames, args.rounds, PEER_PYTHON if PEER_PYTHON.exists() else None)
-    say("throughput", result["throughput"])
+    print_figures("throughput", result["throughput"])
     result["fan_out"] = {str(n): fan_out(n, args.frames, args.rounds) for n in SOURCES}
-    say("fan-out: sources, frames a second in all", result["fan_out"])
+    print_figures("fan-out: sources, frames a second in all", result["fan_out"])
     result["bare_memory_mb"] = bare_memory_mb()
-    say("the standard library alone, MB", result["bare_memory_mb"])
+    print_figures("the standard library alone, MB", result["bare_memory_mb"])
 
     def half() -> float:
-        # It changes with the machine's mood: floods right before and after each round say what it is.
-        flood: float = once(ENGINE, args.frames)["per_second"]
+        # It varies with the machine, so floods right before and after each round measure it.
+        flood: float = run_peer(ENGINE, args.frames)["per_second"]
         return flood / 2
 
     for name, what, rate in (
@@ -192,7 +198,7 @@ def main() -> None:
             result[name] = latencies(rate, args.rounds, args.seconds)
         except Void as why:
             result[name] = {"INCONCLUSIVE": f"too many rounds were void; the last: {why}"}
-        say(what, result[name])
+        print_figures(what, result[name])
     args.out.write_text(json.dumps(result, indent=2) + "\n")
     print(f"\nwritten: {args.out}")
 

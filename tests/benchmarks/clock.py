@@ -1,8 +1,8 @@
-"""A strategy that looks at the clock: `engine.strategy = "tests.benchmarks.clock:timed"`.
+"""A strategy that measures latencies: `engine.strategy = "tests.benchmarks.clock:timed"`.
 
-The frames carry the CLOCK_MONOTONIC time at which they were sent as the trade's id. This is the periodic strategy; what
-is noted is how long after that the shadow adapter had decided the order, and how long after that the rows were
-committed, at no cost for ticks that cause nothing. At the end the process writes figures of both to the file that
+The frames carry the CLOCK_MONOTONIC time at which they were sent as the trade's id. This is the periodic strategy;
+recorded are the times from there until the shadow adapter has executed the order, and until the rows are committed,
+without cost for ticks that cause nothing. At its end the process writes the figures of both to the file that
 HYBRID_BENCH_TIMES names: {decided_us, committed_us}.
 """
 
@@ -21,7 +21,7 @@ from hybrid_engine.storage.store import Batch, Store
 from tests.benchmarks.sample import Sample
 
 _decided, _committed = Sample(), Sample()  # microseconds
-_sent_ns: dict[int, int] = {}  # of the ticks that an order is being made for
+_sent_ns: dict[int, int] = {}  # of ticks whose order is being executed
 _of, _execute, _write = Signal.of, FillAtLast.execute, Store.write
 
 
@@ -32,9 +32,9 @@ def signal_of(tick: Tick, *rest: Any, **named: Any) -> Signal:
 
 
 def execute(adapter: FillAtLast, signal: Signal, price: float) -> Execution:
-    process = _execute(adapter, signal, price)
+    execution = _execute(adapter, signal, price)
     _decided.add((time.monotonic_ns() - _sent_ns.pop(signal.id)) // 1000)
-    return process
+    return execution
 
 
 def write(store: Store, batch: Batch, *rest: Any) -> None:
@@ -44,7 +44,7 @@ def write(store: Store, batch: Batch, *rest: Any) -> None:
         _committed.add((now - (tick.exchange_id or now)) // 1000)
 
 
-def _tell() -> None:
+def _write_figures() -> None:
     result = {"decided_us": _decided.figures(), "committed_us": _committed.figures()}
     Path(os.environ["HYBRID_BENCH_TIMES"]).write_text(json.dumps(result))
 
@@ -53,5 +53,5 @@ def timed(settings: EngineSettings) -> Periodic:
     Signal.of = signal_of  # type: ignore[method-assign]
     FillAtLast.execute = execute  # type: ignore[assignment, method-assign]
     Store.write = write  # type: ignore[assignment, method-assign]
-    atexit.register(_tell)
+    atexit.register(_write_figures)
     return Periodic(settings.signal_every_n_ticks)

@@ -1,7 +1,7 @@
 """cryptofeed with a callback that stores the same rows: `cryptofeed_peer.py URL DATABASE COUNT`.
 
-Runs in a virtual environment of its own. What it takes to meet a server on loopback: the addresses, and ws in place of
-wss (cryptofeed has a hook for that, so nothing of it is patched).
+Runs in a virtual environment of its own. To connect to a server on loopback it sets the addresses, and ws instead of
+wss through a hook of cryptofeed, so nothing is patched.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
-"""How late a process is that does nothing but read: the floor under every latency, and the machine's own noise.
+"""The latency of a process that only reads: the lower bound of every latency, and the machine's own noise.
 
-The same frames from the same sender; each carries the CLOCK_MONOTONIC time at which it was sent as the trade's id.
-`python -m tests.benchmarks.floor PORT COUNT` reads so many and prints {n, p50, p99, max} in microseconds.
+It reads the same frames from the same sender; the id of each trade is the CLOCK_MONOTONIC time when it was sent.
+`python -m tests.benchmarks.floor PORT COUNT` reads COUNT frames and prints {n, p50, p99, max} in microseconds.
 """
 
 import json
@@ -18,23 +18,23 @@ from tests.benchmarks.sample import Sample
 from tests.benchmarks.sending import CHECKOUT, Sender
 
 _ID = re.compile(rb'"a":(\d+),')
-_BEHIND_ID = b'"p":'
+_AFTER_ID = b'"p":'
 LATE_S = 30.0
 
 
 def floor(rate: float, seconds: float) -> dict[str, int]:
-    """Frames at `rate` a second for so long: how long after its sending each was read."""
+    """Send frames at `rate` a second; returns {n, p50, p99, max} of the microseconds from sending to reading one."""
     count = int(rate * seconds)
     with Sender(count, 1, rate) as sender:
         words = [sys.executable, "-m", "tests.benchmarks.floor", str(sender.port), str(count)]
         with subprocess.Popen(words, cwd=CHECKOUT, stdout=subprocess.PIPE, text=True) as reader:
             try:
                 sender.start()
-                sender.sent()
-                events, _ = reader.communicate(timeout=LATE_S)
+                sender.wait_until_sent()
+                output, _ = reader.communicate(timeout=LATE_S)
             finally:
                 reader.kill()
-    result: dict[str, int] = json.loads(events)
+    result: dict[str, int] = json.loads(output)
     return result
 
 
@@ -45,13 +45,13 @@ def read(port: int, count: int) -> dict[str, Any]:
     while sample.count < count:
         data = rest + sock.recv(65536)
         now = time.monotonic_ns()
-        cut = data.rfind(_BEHIND_ID)
+        cut = data.rfind(_AFTER_ID)
         if cut < 0:
             rest = data
             continue
         for sent_ns in _ID.findall(data, 0, cut):
             sample.add((now - int(sent_ns)) // 1000)
-        rest = data[cut + len(_BEHIND_ID) :]
+        rest = data[cut + len(_AFTER_ID) :]
     return sample.figures()
 
 

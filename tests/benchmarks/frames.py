@@ -1,8 +1,8 @@
-"""WebSocket frames as the sender sends them: Binance aggTrade in a combined stream, one trade a frame.
+"""The WebSocket frames of the benchmark: Binance aggTrade in a combined stream, one trade a frame.
 
-`f` and `l` count from 1 without holes. `a`, the trade's id, is the CLOCK_MONOTONIC time of sending in nanoseconds where
-latency is measured: ids pass through every stage and into the database unchanged, so whoever sees one knows how long it
-took.
+`f` and `l` count from 1 without gaps. Where latency is measured, `a`, the trade's id, is the CLOCK_MONOTONIC time of
+sending in nanoseconds: ids pass unchanged through every stage and into the database, so the latency can be computed
+anywhere.
 """
 
 import struct
@@ -35,7 +35,7 @@ def frame(number: int, trade_id: int, time_ms: int, symbol: str = SYMBOL) -> byt
 
 
 def flood(count: int, time_ms: int, symbol: str = SYMBOL, first: int = 1) -> list[bytes]:
-    """Frames of trades `first` to `first + count - 1`, joined into pieces of some 64 KiB that end with a frame."""
+    """Frames of trades `first` to `first + count - 1`, joined into pieces of about 64 KiB of whole frames."""
     pieces, piece = [], bytearray()
     for number in range(first, first + count):
         piece += frame(number, number, time_ms, symbol)

@@ -1,8 +1,8 @@
-"""Whether a store that holds 10 million ticks is slower than an empty one: `python -m tests.benchmarks.growth`.
+"""Compares a store with 10 million ticks with an empty one: `python -m tests.benchmarks.growth`.
 
-Commits as the writer makes them (`Store.write`, batches of 100 ticks, each tenth with its signal, order and trade),
-starts (exec to READY) and `hybrid-engine health`, each on a fresh database and on the grown one in turn, so that the
-machine's noise meets both alike. Medians and their ratio; the pairs' own ratios show how noisy it was.
+It measures commits as persist makes them (`Store.write`, batches of 100 ticks, each tenth with its signal, order and
+trade), starts (exec to READY) and `hybrid-engine health`, on a fresh database and on the grown one in alternation, so
+that the machine's noise affects both. Results are medians and their ratio; the ratios of the pairs show the noise.
 """
 
 import argparse
@@ -27,13 +27,13 @@ from tests.support.rows import chains
 
 EVERY = 10
 BATCH = 100
-# The first commits after an opening read what the next ones find in the cache: a few ms, of a large store more.
+# The first commits after opening a database fill the cache: a few ms, more with a large store.
 WARM_UP_TICKS = 10_000
 ENGINE = [sys.executable, "-m", "hybrid_engine"]
 
 
 def grow(path: Path, ticks: int) -> None:
-    """`ticks` of a month, a gap for each hundredth, all of a run that ended."""
+    """Write a month with `ticks` ticks and a gap for each hundredth of them, all of a run that ended."""
     store = Store(path)
     start = now_ms() - 30 * DAY_MS
     store.begin_run(INFO, start)
@@ -42,16 +42,20 @@ def grow(path: Path, ticks: int) -> None:
         at_ms = start + 29 * DAY_MS * first // ticks
         numbers = range(first // 100, (first + part) // 100)
         gaps = [Gap(n + 1, "sampled_out", "s", "X", at_ms, at_ms, 9) for n in numbers]
-        books = AdmissionCounters(received=first, admitted=first)
+        counters = AdmissionCounters(received=first, admitted=first)
         store.write(
-            chains(first, min(part, ticks - first + 1), at_ms, at_ms, EVERY), books, StageCounters(), FeedState(), gaps
+            chains(first, min(part, ticks - first + 1), at_ms, at_ms, EVERY),
+            counters,
+            StageCounters(),
+            FeedState(),
+            gaps,
         )
     store.end_run(0, now_ms())
     store.close()
 
 
 def insert_rate(path: Path, ticks: int, clock: Callable[[], float] = time.perf_counter) -> float:
-    """Ticks a second that a warm writer commits, without the time to make them; a second of the wall, or of the CPU."""
+    """Ticks that a warm store commits in a second of `clock`, without the time to create them."""
     store = Store(path)
     store.begin_run(INFO, now_ms())
     first, at_ms = store.first_ids[0], now_ms()
@@ -78,7 +82,7 @@ def write_config(path: Path) -> Path:
 
 
 def start_s(path: Path) -> float:
-    """From exec to the line `ready`."""
+    """Seconds from exec to the log line `ready`."""
     config = write_config(path)
     start = time.perf_counter()
     process = subprocess.Popen(
@@ -95,29 +99,31 @@ def start_s(path: Path) -> float:
 
 
 def health_s(path: Path) -> float:
-    """The whole command; it says that no engine runs, and that is an answer too."""
+    """Seconds of the whole command. It reports that no engine runs, which takes as long."""
     config = write_config(path)
     start = time.perf_counter()
     subprocess.run([*ENGINE, "health", "--config", str(config)], stdout=subprocess.DEVNULL, env=clean_environment())
     return time.perf_counter() - start
 
 
-def pairs(ask: Callable[[Path], float], small: Callable[[], Path], large: Path, count: int) -> dict[str, float]:
-    """Medians on a fresh and on the grown database, in turn; `ratio` is the median of the pairs' own."""
-    ask(small())  # what is cold is nobody's figure
-    ask(large)
+def compare_pairs(
+    measure: Callable[[Path], float], small: Callable[[], Path], large: Path, count: int
+) -> dict[str, float]:
+    """Medians on fresh databases and on the grown one, alternating; `ratio` is the median of the pairs' ratios."""
+    measure(small())  # warm up
+    measure(large)
     fresh: list[float] = []
     grown: list[float] = []
     for number in range(count):
         for path, results in [(small(), fresh), (large, grown)][:: 1 if number % 2 else -1]:
-            results.append(ask(path))
+            results.append(measure(path))
     ratios = sorted(one / other for one, other in zip(grown, fresh, strict=True))
     names = ("fresh", "grown", "ratio", "least_ratio", "greatest_ratio")
     return dict(zip(names, (*map(statistics.median, (fresh, grown, ratios)), ratios[0], ratios[-1]), strict=True))
 
 
 def slices_ms(path: Path, count: int) -> dict[str, float]:
-    """How long a slice of retention takes on the grown database, milliseconds."""
+    """Milliseconds that a slice of retention takes on the grown database."""
     store = Store(path)
     store.begin_run(INFO, now_ms())
     results = []
@@ -134,17 +140,17 @@ def slices_ms(path: Path, count: int) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--ticks", type=int, default=10_000_000, help="how many the grown database holds")
+    parser.add_argument("--ticks", type=int, default=10_000_000, help="ticks in the grown database (%(default)s)")
     parser.add_argument("--pairs", type=int, default=15)
-    parser.add_argument("--insert", type=int, default=50_000, help="ticks a measurement of the insert rate writes")
-    parser.add_argument("--folder", help="where the databases lie; about 150 bytes a tick")
-    given = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="growth-", dir=given.folder) as folder:
+    parser.add_argument("--insert", type=int, default=50_000, help="ticks for each measurement of the insert rate")
+    parser.add_argument("--folder", help="directory of the databases; about 150 bytes a tick")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="growth-", dir=args.folder) as folder:
         large = Path(folder) / "grown.db"
         start = time.perf_counter()
-        grow(large, given.ticks)
-        os.sync()  # what is still to be written of it is nobody's figure
-        print(f"{given.ticks} ticks, {large.stat().st_size / 1e6:.0f} MB, in {time.perf_counter() - start:.0f} s")
+        grow(large, args.ticks)
+        os.sync()  # its pending writes must not disturb the measurements
+        print(f"{args.ticks} ticks, {large.stat().st_size / 1e6:.0f} MB, in {time.perf_counter() - start:.0f} s")
         created = iter(range(10**6))
 
         def fresh() -> Path:
@@ -152,18 +158,18 @@ def main() -> None:
             Store(path).close()
             return path
 
-        result: dict[str, object] = {"ticks": given.ticks, "bytes": large.stat().st_size}
+        result: dict[str, object] = {"ticks": args.ticks, "bytes": large.stat().st_size}
         measurements: dict[str, Callable[[Path], float]] = {
-            "insert_ticks_s": lambda path: insert_rate(path, given.insert),
-            "insert_ticks_cpu_s": lambda path: insert_rate(path, given.insert, time.process_time),
+            "insert_ticks_s": lambda path: insert_rate(path, args.insert),
+            "insert_ticks_cpu_s": lambda path: insert_rate(path, args.insert, time.process_time),
             "start_s": start_s,
             "health_s": health_s,
         }
-        for name, ask in measurements.items():
-            results = pairs(ask, fresh, large, given.pairs)
+        for name, measure in measurements.items():
+            results = compare_pairs(measure, fresh, large, args.pairs)
             result[name] = results
             print(f"{name:<18}", "  ".join(f"{key} {value:.4g}" for key, value in results.items()), flush=True)
-        result["retention_slice_ms"] = slices_ms(large, min(300, given.ticks // 4000))
+        result["retention_slice_ms"] = slices_ms(large, min(300, args.ticks // 4000))
         print("retention slice of 1000 ticks, ms:", result["retention_slice_ms"])
         print(json.dumps(result))
 

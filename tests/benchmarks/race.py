@@ -1,8 +1,8 @@
-"""The engine beside the bare loop and cryptofeed: the same frames, one after the other, in interleaved rounds.
+"""The throughput of the engine, the bare loop and cryptofeed, with the same frames, in interleaved rounds.
 
-The clock runs from the first frame sent to the last commit, seen by a second reader, which also counts the rows: as
-many as frames were sent, or the round is void. The engine runs with its default configuration; only pressure is not
-acted upon, since a benchmark is nothing but pressure and thinned-out ticks would be no comparison.
+The time is that from the first frame sent to the last commit, observed by another reader, which also counts the rows:
+if there are not as many as frames, the round is void. The engine runs with its default configuration, but without
+throttling under pressure, because a benchmark is pressure and sampled ticks would not be comparable.
 """
 
 import os
@@ -30,13 +30,13 @@ T = TypeVar("T")
 
 
 class Void(Exception):
-    """A round that shows nothing: frames were lost, or a peer did not come to its end."""
+    """A round without a result: frames were lost, or a peer did not finish."""
 
 
 def command(
     peer: str, url: str, database: Path, count: int, cryptofeed: Path | None
 ) -> tuple[list[str], dict[str, str]]:
-    """How a peer is started, and with which variables."""
+    """The command line of a peer, and its environment variables."""
     if peer == ENGINE:
         words = [*ENGINE_RUN, "--ingest", "MOCK_WS", "--ws-url", url, "--db", str(database)]
         return words, {"HYBRID_ENGINE__ENGINE__PSI_ACTIONS": "off"}
@@ -46,22 +46,22 @@ def command(
     return [str(cryptofeed), str(HERE / "cryptofeed_peer.py"), url, str(database), str(count)], {}
 
 
-def once(peer: str, count: int, cryptofeed: Path | None = None) -> dict[str, Any]:
+def run_peer(peer: str, count: int, cryptofeed: Path | None = None) -> dict[str, Any]:
     """One round: {per_second, seconds, rows, cpu_s}. Raises Void."""
     with tempfile.TemporaryDirectory() as scratch, Sender(count) as sender:
         database = Path(scratch) / "ticks.db"
         words, variables = command(peer, f"ws://127.0.0.1:{sender.port}{PATH}", database, count, cryptofeed)
-        return timed(peer, words, variables, sender, database, count)
+        return run_timed(peer, words, variables, sender, database, count)
 
 
 def fan_out(sources: int, count: int, rounds: int) -> dict[str, Any]:
-    """The engine's figures with `count` frames in all from so many sources, each with a symbol of its own."""
-    rates, void = some(rounds, lambda _: [from_many(sources, count)["per_second"]])
+    """The engine's figures with `count` frames in total from `sources` sources, each with a symbol of its own."""
+    rates, void = run_rounds(rounds, lambda _: [run_fan_out(sources, count)["per_second"]])
     return {**spread([rate for (rate,) in rates]), "void": void}
 
 
-def from_many(sources: int, count: int) -> dict[str, Any]:
-    """One round of the engine with so many sources. Raises Void."""
+def run_fan_out(sources: int, count: int) -> dict[str, Any]:
+    """One round of the engine with `sources` sources. Raises Void."""
     with tempfile.TemporaryDirectory() as scratch, Sender(count, sources) as sender:
         folder = Path(scratch)
         entries = [
@@ -73,10 +73,10 @@ def from_many(sources: int, count: int) -> dict[str, Any]:
         (folder / "config.toml").write_text('[engine]\ningest_mode = "REAL_WS"\npsi_actions = "off"\n')
         database = folder / "ticks.db"
         words = [*ENGINE_RUN, "--config", str(folder / "config.toml"), "--db", str(database)]
-        return timed(ENGINE, words, {}, sender, database, count // sources * sources)
+        return run_timed(ENGINE, words, {}, sender, database, count // sources * sources)
 
 
-def timed(
+def run_timed(
     peer: str, words: list[str], variables: dict[str, str], sender: Sender, database: Path, count: int
 ) -> dict[str, Any]:
     """Start a peer, let the sender send, and wait for the last commit. Raises Void."""
@@ -86,7 +86,7 @@ def timed(
     try:
         sender.start()
         ended_ns = _last_commit(database, count, process)
-        first_ns = sender.sent()["first_ns"]
+        first_ns = sender.wait_until_sent()["first_ns"]
         used_s = None if process.poll() is not None else cpu_s(process.pid)
     finally:
         process.terminate()
@@ -114,22 +114,22 @@ def _last_commit(database: Path, count: int, process: "subprocess.Popen[bytes]")
     raise Void(f"not every frame was stored within {DEADLINE_S:g} s (exit code so far: {process.poll()})")
 
 
-def some(rounds: int, one: Callable[[int], T], most_void: int | None = None) -> tuple[list[T], int]:
-    """So many rounds that count: what each found, and how many were void. Raises Void when more are void than that
-    (as many as shall count, unless told).
+def run_rounds(rounds: int, run_round: Callable[[int], T], max_void: int | None = None) -> tuple[list[T], int]:
+    """Run rounds until `rounds` of them count. Returns their results, and how many were void.
 
-    A round that is void, for one in which a peer lost a frame, is told and run again.
+    A void round (for example one in which a peer lost a frame) is reported and repeated. Raises Void when more than
+    `max_void` are void (default: as many as `rounds`).
     """
-    most_void = rounds if most_void is None else most_void
+    max_void = rounds if max_void is None else max_void
     result: list[T] = []
     void = 0
     while len(result) < rounds:
         try:
-            result.append(one(len(result) + 1))
+            result.append(run_round(len(result) + 1))
         except Void as why:
             void += 1
             print(f"  round {len(result) + 1}/{rounds} void: {why}", flush=True)
-            if void > most_void:
+            if void > max_void:
                 raise
     return result, void
 
@@ -139,16 +139,16 @@ def spread(rates: list[float]) -> dict[str, float]:
 
 
 def race(count: int, rounds: int, cryptofeed: Path | None = None) -> dict[str, Any]:
-    """Every peer once a round, in turn: medians, spreads, and the ratios within the rounds. Raises Void."""
+    """Run every peer once a round: medians, spreads, and the ratios within the rounds. Raises Void."""
     peers = [ENGINE, BARE, *([CRYPTOFEED] if cryptofeed else [])]
 
-    def one(number: int) -> list[float]:
-        rates = {peer: once(peer, count, cryptofeed)["per_second"] for peer in peers[:: 1 if number % 2 else -1]}
-        events = ", ".join(f"{peer} {rates[peer]:,.0f}" for peer in peers)
-        print(f"  round {number}/{rounds} frames/s: {events}", flush=True)
+    def run_round(number: int) -> list[float]:
+        rates = {peer: run_peer(peer, count, cryptofeed)["per_second"] for peer in peers[:: 1 if number % 2 else -1]}
+        summary = ", ".join(f"{peer} {rates[peer]:,.0f}" for peer in peers)
+        print(f"  round {number}/{rounds} frames/s: {summary}", flush=True)
         return [rates[peer] for peer in peers]
 
-    result, void = some(rounds, one)
+    result, void = run_rounds(rounds, run_round)
     figures: dict[str, Any] = {}
     for peer, rates in zip(peers, zip(*result, strict=True), strict=True):
         figures[peer] = spread(list(rates))

@@ -1,12 +1,12 @@
-"""Many values in little memory: whoever measures memory must not take it."""
+"""A sample of many values in little memory, because what measures memory must not use much."""
 
 from array import array
 
-MOST = 16_384
+MAX_VALUES = 16_384
 
 
 class Sample:
-    """Every so many-th value, evenly from first to last, at most MOST of them; how many there were, and the largest."""
+    """An even sample of at most MAX_VALUES values, their total number and the largest."""
 
     def __init__(self) -> None:
         self.count = self.largest = 0
@@ -19,12 +19,12 @@ class Sample:
         if self.count % self._every:
             return
         self._values.append(value)
-        if len(self._values) == MOST:
+        if len(self._values) == MAX_VALUES:
             del self._values[::2]
             self._every *= 2
 
     def figures(self) -> dict[str, int]:
-        """{n, p50, p99, max}; of nothing, only n."""
+        """{n, p50, p99, max}; without values only n."""
         ordered = sorted(self._values)
         if not ordered:
             return {"n": self.count}

@@ -1,12 +1,12 @@
-"""A WebSocket server that sends faster than anybody reads: `python -m tests.benchmarks.sender COUNT CONNECTIONS RATE`.
+"""A WebSocket server that sends faster than clients read: `python -m tests.benchmarks.sender COUNT CONNECTIONS RATE`.
 
-Nothing but `sendall` of frames built beforehand, on blocking sockets: who reads slowly
-holds it up through TCP, so nothing is ever dropped. RATE in frames a second over all connections, 0 for as fast as they
-are read; with a rate each frame carries the time it is sent at.
+It only calls `sendall` with frames built beforehand, on blocking sockets: a slow reader delays it through TCP, and
+nothing is ever dropped. RATE is in frames a second over all connections, 0 for as fast as they are read; with a rate
+each frame contains the time when it was sent.
 
-It speaks JSON lines: prints {"port"}, then {"connected"} when all CONNECTIONS are there. A line on stdin starts the
+Its output is JSON lines: {"port"}, then {"connected"} when all CONNECTIONS are open. A line on stdin starts the
 sending. Then it prints {"first_ns", "last_ns", "sent"} (CLOCK_MONOTONIC) and keeps the connections open until stdin is
-closed. It also answers what cryptofeed asks over HTTP before it connects.
+closed. It also answers the HTTP requests that cryptofeed sends before it connects.
 """
 
 import base64
@@ -21,8 +21,8 @@ from urllib.parse import parse_qs, urlsplit
 
 from tests.benchmarks.frames import SYMBOL, flood, frame
 
-IN_ONE_GO = 64  # frames, at most: each carries the time at which the first was made
-CATCH_UP = 1.5  # times the rate, at most: a burst after a moment in which the sender stood still is no steady rate
+MAX_BATCH = 64  # frames sent together, with the time of the first of them
+CATCH_UP = 1.5  # times the rate, at most, after the sender was delayed: a burst would not be a steady rate
 
 _EXCHANGE_INFO = {
     "symbols": [
@@ -37,7 +37,7 @@ _EXCHANGE_INFO = {
 }
 
 
-def say(**fields: object) -> None:
+def print_line(**fields: object) -> None:
     print(json.dumps(fields), flush=True)
 
 
@@ -66,8 +66,8 @@ def accept(server: socket.socket) -> tuple[socket.socket, str]:
         return client, stream.partition("@")[0].upper()
 
 
-class Line:
-    """One connection. Pings are answered between two pieces, so that no client gives up on us."""
+class Client:
+    """One connection. Pings are answered between two sends, so that no client closes it."""
 
     def __init__(self, client: socket.socket, symbol: str, count: int, first: int) -> None:
         self.client, self.symbol, self.count, self.first = client, symbol, count, first
@@ -75,12 +75,12 @@ class Line:
         threading.Thread(target=self._answer, daemon=True).start()
 
     def _answer(self) -> None:
-        with suppress(OSError):  # a client that ends is none of our business
+        with suppress(OSError):  # the client may end at any time
             self._answer_pings()
 
     def _answer_pings(self) -> None:
         while head := self.client.recv(2, socket.MSG_WAITALL):
-            rest = self.client.recv(4 + (head[1] & 0x7F), socket.MSG_WAITALL)  # clients mask, and say little
+            rest = self.client.recv(4 + (head[1] & 0x7F), socket.MSG_WAITALL)  # masked and short
             if head[0] & 0x0F == 9:
                 payload = bytes(byte ^ rest[i % 4] for i, byte in enumerate(rest[4:]))
                 with self.lock:
@@ -91,10 +91,10 @@ class Line:
             self.client.sendall(piece)
 
 
-def flooded(lines: list[Line], prepared: list[list[bytes]]) -> tuple[int, int]:
-    """Everything at once, each connection from its own thread. Returns the times of the first and the last send."""
+def send_flood(lines: list[Client], prepared: list[list[bytes]]) -> tuple[int, int]:
+    """Send everything, each connection in its own thread. Returns the times of the first and the last send."""
 
-    def send(line: Line, pieces: list[bytes]) -> None:
+    def send(line: Client, pieces: list[bytes]) -> None:
         for piece in pieces:
             line.send(piece)
 
@@ -107,26 +107,26 @@ def flooded(lines: list[Line], prepared: list[list[bytes]]) -> tuple[int, int]:
     return first, time.monotonic_ns()
 
 
-def paced(lines: list[Line], count: int, rate: float) -> tuple[int, int]:
-    """Frame k is due k / rate after the first; what is due at one moment leaves in one go, with the time it is then.
+def send_paced(lines: list[Client], count: int, rate: float) -> tuple[int, int]:
+    """Send at a rate: frame k is due k / rate after the first; all frames that are due are sent together.
 
-    Sent one by one, 110,000 a second took a whole CPU: the one that the kernel's disk threads would have needed.
+    Sent one by one, 110,000 frames a second used a whole CPU, which the kernel's disk threads needed.
     """
     first = last = now = time.monotonic_ns()
     interval = 1e9 / rate
-    result = before = 0
-    while result < count:
-        due = max(first + int(result * interval), now + int((result - before) * interval / CATCH_UP))
+    count_sent = before = 0
+    while count_sent < count:
+        due = max(first + int(count_sent * interval), now + int((count_sent - before) * interval / CATCH_UP))
         while (now := time.monotonic_ns()) < due:
             time.sleep((due - now) / 1e9)
-        before = result
+        before = count_sent
         pieces = {line: bytearray() for line in lines}
         time_ms = time.time_ns() // 1_000_000
-        for number in range(result + 1, min(count, result + IN_ONE_GO, 1 + int((now - first) / interval)) + 1):
+        for number in range(count_sent + 1, min(count, count_sent + MAX_BATCH, 1 + int((now - first) / interval)) + 1):
             last = max(now, last + 1)  # ids never repeat
             line = lines[number % len(lines)]
             pieces[line] += frame(number, last, time_ms, line.symbol)
-            result = number
+            count_sent = number
         for line, piece in pieces.items():
             line.send(piece)
     return first, last
@@ -137,17 +137,17 @@ def main() -> None:
     sys.setswitchinterval(0.0005)
     with socket.create_server(("127.0.0.1", 0), backlog=64) as server:
         now_ms = time.time_ns() // 1_000_000
-        say(port=server.getsockname()[1])
+        print_line(port=server.getsockname()[1])
         share = count // connections
         lines = []
         for _ in range(connections):
             client, symbol = accept(server)
-            lines.append(Line(client, symbol, share, 1))
+            lines.append(Client(client, symbol, share, 1))
         prepared = [] if rate else [flood(share, now_ms, line.symbol) for line in lines]
-        say(connected=len(lines))
+        print_line(connected=len(lines))
         sys.stdin.readline()
-        first, last = paced(lines, share * connections, rate) if rate else flooded(lines, prepared)
-        say(first_ns=first, last_ns=last, sent=share * connections)
+        first, last = send_paced(lines, share * connections, rate) if rate else send_flood(lines, prepared)
+        print_line(first_ns=first, last_ns=last, sent=share * connections)
         sys.stdin.readline()
 
 

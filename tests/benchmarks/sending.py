@@ -1,4 +1,4 @@
-"""The sender as a process of its own, for who measures."""
+"""Starts the sender as a process of its own."""
 
 import json
 import select
@@ -8,12 +8,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-PATIENCE_S = 30.0
+CONNECT_TIMEOUT_S = 30.0
 CHECKOUT = Path(__file__).parents[2]
 
 
 class Sender:
-    """`with Sender(count, connections, rate) as sender`: it listens from then on, and is gone afterwards.
+    """A context manager: the sender listens inside the `with` block, and is ended after it.
 
     `rate` in frames a second over all connections, 0 for as fast as they are read.
     """
@@ -23,27 +23,30 @@ class Sender:
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.benchmarks.sender", *self._words], cwd=CHECKOUT,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        self.port: int = self._told()["port"]
+            [sys.executable, "-m", "tests.benchmarks.sender", *self._words],
+            cwd=CHECKOUT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.port: int = self._read_line()["port"]
         return self
 
     def start(self) -> None:
-        """Wait until all connections are there, and let it send. Raises RuntimeError when they do not come."""
-        self._told(PATIENCE_S)
+        """Wait until all connections are open, and start the sending. Raises RuntimeError when they are not in time."""
+        self._read_line(CONNECT_TIMEOUT_S)
         assert self._process.stdin
         self._process.stdin.write("\n")
         self._process.stdin.flush()
 
-    def sent(self) -> dict[str, int]:
+    def wait_until_sent(self) -> dict[str, int]:
         """Wait until everything is sent: {first_ns, last_ns, sent}, times of CLOCK_MONOTONIC."""
-        return self._told()
+        return self._read_line()
 
-    def _told(self, within_s: float | None = None) -> dict[str, int]:
+    def _read_line(self, within_s: float | None = None) -> dict[str, int]:
         assert self._process.stdout
         if not select.select([self._process.stdout], [], [], within_s)[0]:
-            raise RuntimeError(f"the sender heard nothing for {within_s:g} s: did what is measured start?")
+            raise RuntimeError(f"the sender printed nothing for {within_s:g} s: did what is measured start?")
         line = self._process.stdout.readline()
         if not line:
             raise RuntimeError(f"the sender ended with exit code {self._process.wait()}")
@@ -55,7 +58,7 @@ class Sender:
     ) -> None:
         assert self._process.stdin
         assert self._process.stdout
-        self._process.stdin.close()  # it stays until then
+        self._process.stdin.close()  # it ends now
         if kind is not None:
             self._process.terminate()
         self._process.wait(30)

@@ -1,6 +1,6 @@
 """The engine at a steady rate: latency, memory and CPU. `python -m tests.benchmarks.steady RATE SECONDS`.
 
-Run for half an hour (1800) the slope of its memory says whether it grows.
+Run it for half an hour (1800 s): the slope of the memory shows whether it grows.
 """
 
 import argparse
@@ -20,13 +20,13 @@ from tests.benchmarks.frames import PATH
 from tests.benchmarks.sending import CHECKOUT, Sender
 from tests.benchmarks.usage import cpu_s, memory_mb, slope
 
-WARM_UP_S = 3.0  # the caches, the batch in hand, the first write-ahead log: not growth
+WARM_UP_S = 3.0  # caches, the current batch and the first write-ahead log are not growth
 LATE_S = 30.0
 
 
 def steady(rate: float, seconds: float) -> dict[str, Any]:
-    """Frames at `rate` a second for so long, one connection: what the engine, with its default configuration, made of
-    them. Latencies in microseconds from the frame's sending."""
+    """Send frames at `rate` a second on one connection, to an engine with its default configuration. Returns figures;
+    latencies are in microseconds from sending the frame."""
     count = int(rate * seconds)
     with tempfile.TemporaryDirectory() as scratch, Sender(count, 1, rate) as sender:
         database, times = Path(scratch) / "ticks.db", Path(scratch) / "times.json"
@@ -38,9 +38,11 @@ def steady(rate: float, seconds: float) -> dict[str, Any]:
             "HYBRID_BENCH_TIMES": str(times),
         }
         engine = subprocess.Popen(
-            [sys.executable, "-m", "hybrid_engine", *words], cwd=CHECKOUT, env={**os.environ, **variables},
+            [sys.executable, "-m", "hybrid_engine", *words],
+            cwd=CHECKOUT,
+            env={**os.environ, **variables},
             stdout=subprocess.DEVNULL,
-        )  # fmt: skip
+        )
         try:
             sender.start()
             started_at, began_cpu_s = time.monotonic(), cpu_s(engine.pid)
@@ -49,7 +51,7 @@ def steady(rate: float, seconds: float) -> dict[str, Any]:
                 if elapsed >= min(WARM_UP_S, seconds / 2):
                     memory.append((elapsed / 60, memory_mb(engine.pid)))
                 time.sleep(min(1.0, seconds / 10))
-            sent = sender.sent()
+            sent = sender.wait_until_sent()
             _all_received(database, sent["sent"])
             used_cpu_s, took_s = cpu_s(engine.pid) - began_cpu_s, time.monotonic() - started_at
             peak_mb = memory_mb(engine.pid, "VmHWM")
@@ -65,11 +67,18 @@ def steady(rate: float, seconds: float) -> dict[str, Any]:
         result = json.loads(times.read_text())
     sending_s = (sent["last_ns"] - sent["first_ns"]) / 1e9
     return {
-        "rate": rate, "seconds": seconds, "sent": sent["sent"], "stored": stored, "dropped": dropped,
+        "rate": rate,
+        "seconds": seconds,
+        "sent": sent["sent"],
+        "stored": stored,
+        "dropped": dropped,
         "sent_per_second": sent["sent"] / sending_s,
-        "decided_us": result["decided_us"], "committed_us": result["committed_us"],
-        "peak_mb": peak_mb, "growth_mb_a_minute": slope(memory), "cpu_share": used_cpu_s / took_s,
-    }  # fmt: skip
+        "decided_us": result["decided_us"],
+        "committed_us": result["committed_us"],
+        "peak_mb": peak_mb,
+        "growth_mb_a_minute": slope(memory),
+        "cpu_share": used_cpu_s / took_s,
+    }
 
 
 def _all_received(database: Path, count: int) -> None:

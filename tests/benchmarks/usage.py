@@ -1,4 +1,4 @@
-"""What the kernel says a process has used."""
+"""CPU time and memory of a process, from /proc."""
 
 import os
 from pathlib import Path
@@ -11,14 +11,14 @@ def cpu_s(pid: int) -> float:
 
 
 def memory_mb(pid: int, name: str = "VmRSS") -> float:
-    """VmRSS or VmHWM, in MB (10^6 bytes). Not ru_maxrss: that remembers the fork. Raises OSError as above."""
+    """VmRSS or VmHWM, in MB (10^6 bytes). Not ru_maxrss, which includes the fork. Raises OSError as above."""
     status = Path(f"/proc/{pid}/status").read_text()
     kib = next(int(line.split()[1]) for line in status.splitlines() if line.startswith(f"{name}:"))
     return kib * 1024 / 1e6
 
 
 def slope(points: list[tuple[float, float]]) -> float:
-    """Least squares: the second coordinate's growth for one of the first; 0 for fewer than two points."""
+    """The slope of the least-squares line through (x, y) points; 0 for fewer than two points."""
     if len(points) < 2:
         return 0.0
     x_mean = sum(x for x, _ in points) / len(points)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.benchmarks import race, sending
-from tests.benchmarks.sample import MOST, Sample
+from tests.benchmarks.sample import MAX_VALUES, Sample
 from tests.benchmarks.steady import steady
 from tests.benchmarks.usage import slope
 
@@ -27,10 +27,13 @@ def test_round_of_each_peer_reports_its_figures() -> None:
 def test_round_with_a_lost_frame_is_void(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(race, "DEADLINE_S", 2.0)
     words, variables = race.command(race.BARE, "URL", race.HERE, 10, None)
-    monkeypatch.setattr(race, "command", lambda peer, url, database, count, _: (
-        [*words[:2], url, str(database), str(count - 1)], variables))  # fmt: skip
+    monkeypatch.setattr(
+        race,
+        "command",
+        lambda peer, url, database, count, _: ([*words[:2], url, str(database), str(count - 1)], variables),
+    )
     with pytest.raises(race.Void, match="not every frame was stored"):
-        race.once(race.BARE, 10)
+        race.run_peer(race.BARE, 10)
 
 
 def test_steady_rate_reports_latencies_and_stores_every_frame() -> None:
@@ -46,13 +49,13 @@ def test_steady_rate_reports_latencies_and_stores_every_frame() -> None:
 
 
 def test_fan_out_stores_every_source() -> None:
-    assert race.from_many(sources=3, count=3000)["rows"] == 3000
+    assert race.run_fan_out(sources=3, count=3000)["rows"] == 3000
 
 
 def test_engine_that_does_not_start_ends_the_round(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HYBRID_ENGINE__ENGINE__ADMIT_WAIT_MS", "no number")
-    monkeypatch.setattr(sending, "PATIENCE_S", 2.0)
-    with pytest.raises(RuntimeError, match="the sender heard nothing for 2 s"):
+    monkeypatch.setattr(sending, "CONNECT_TIMEOUT_S", 2.0)
+    with pytest.raises(RuntimeError, match="the sender printed nothing for 2 s"):
         steady(rate=500, seconds=2)
 
 
@@ -62,13 +65,13 @@ def test_sample_stays_small() -> None:
     for value in range(1000, 0, -1):
         sample.add(value)
     assert sample.figures() == {"n": 1000, "p50": 500, "p99": 990, "max": 1000}
-    for value in range(100 * MOST - 1000, 0, -1):
+    for value in range(100 * MAX_VALUES - 1000, 0, -1):
         sample.add(value)
-    assert len(sample._values) < MOST
+    assert len(sample._values) < MAX_VALUES
     figures = sample.figures()
-    assert (figures["n"], figures["max"]) == (100 * MOST, 100 * MOST - 1000)
-    assert figures["p50"] == pytest.approx(50 * MOST, rel=0.01)
-    assert figures["p99"] == pytest.approx(99 * MOST, rel=0.01)
+    assert (figures["n"], figures["max"]) == (100 * MAX_VALUES, 100 * MAX_VALUES - 1000)
+    assert figures["p50"] == pytest.approx(50 * MAX_VALUES, rel=0.01)
+    assert figures["p99"] == pytest.approx(99 * MAX_VALUES, rel=0.01)
 
 
 def test_slope_of_growth() -> None:

@@ -10,13 +10,19 @@ from proofs.verdict import Check, Result, Verdict, merge, of_checks, of_mutant, 
 
 verdicts = st.sampled_from(list(Verdict))
 checks = st.builds(
-    Check, name=st.just("c"), measured=st.integers(), bound=st.integers(),
-    ok=st.sampled_from([True, False, None]), guard=st.booleans(),
-)  # fmt: skip
+    Check,
+    name=st.just("c"),
+    measured=st.integers(),
+    bound=st.integers(),
+    ok=st.sampled_from([True, False, None]),
+    guard=st.booleans(),
+)
 results = st.builds(
     lambda found, witness, n: of_checks("case", found, witness, n, 1),
-    st.lists(checks, max_size=4), st.sampled_from([None, {}, {"state": "T"}]), st.integers(0, 2),
-)  # fmt: skip
+    st.lists(checks, max_size=4),
+    st.sampled_from([None, {}, {"state": "T"}]),
+    st.integers(0, 2),
+)
 
 
 @given(st.lists(verdicts))

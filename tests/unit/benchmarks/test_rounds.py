@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.benchmarks import bench
-from tests.benchmarks.race import Void, some
+from tests.benchmarks.race import Void, run_rounds
 
 _MS = 1000
 
@@ -37,7 +37,10 @@ def test_round_counts_when_floods_agree(p99s: list[int]) -> None:
     result = bench.latencies(lambda: next(rates), 3, 1.0)
     assert (result["rounds"], result["void"], result["void_decided_p99_us"]) == (3, 0, [])
     assert (result["decided_us"]["p99"], result["decided_us"]["p99_least"], result["decided_us"]["p99_most"]) == (
-        2 * _MS, 1 * _MS, 3 * _MS)  # fmt: skip
+        2 * _MS,
+        1 * _MS,
+        3 * _MS,
+    )
     assert (result["rate"], result["sent : rate"]) == (1000.0, 1.0)
 
 
@@ -55,7 +58,7 @@ def test_too_many_void_rounds_give_no_figure(p99s: list[int]) -> None:
     rates = iter([1000.0, 2000.0] * 100)
     with pytest.raises(Void, match="another pace"):
         bench.latencies(lambda: next(rates), 2, 1.0)
-    assert 100 - len(p99s) == bench.MOST_VOID * 2 + 1
+    assert 100 - len(p99s) == bench.MAX_VOID * 2 + 1
 
 
 def test_unshown_figure_is_inconclusive(p99s: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,7 +66,7 @@ def test_unshown_figure_is_inconclusive(p99s: list[int], tmp_path: Path, monkeyp
     for name in ("starts", "race", "fan_out", "bare_memory_mb"):
         monkeypatch.setattr(bench, name, lambda *_: {})
     floods = iter([2000.0, 4000.0] * 100)
-    monkeypatch.setattr(bench, "once", lambda peer, frames: {"per_second": next(floods)})
+    monkeypatch.setattr(bench, "run_peer", lambda peer, frames: {"per_second": next(floods)})
     out = tmp_path / "bench.json"
     monkeypatch.setattr(sys, "argv", ["bench", "--rounds", "1", "--out", str(out)])
     bench.main()
@@ -82,7 +85,7 @@ def test_void_rounds_are_bounded() -> None:
             raise Void("lost")
         return number
 
-    assert some(2, one) == ([1, 2], 2)
+    assert run_rounds(2, one) == ([1, 2], 2)
     tries.clear()
     with pytest.raises(Void, match="lost"):
-        some(1, one)
+        run_rounds(1, one)

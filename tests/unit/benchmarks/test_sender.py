@@ -11,7 +11,7 @@ from typing import cast
 import pytest
 
 from tests.benchmarks import sender
-from tests.benchmarks.sender import CATCH_UP, IN_ONE_GO, Line
+from tests.benchmarks.sender import CATCH_UP, MAX_BATCH, Client
 
 MS = 1_000_000  # nanoseconds
 
@@ -44,11 +44,11 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
 
 @pytest.mark.parametrize(
-    ("takes_ms", "most"), [(0, 1), (3, 3), (10_000, IN_ONE_GO // 2)], ids=["quick", "late", "stalled"]
+    ("takes_ms", "most"), [(0, 1), (3, 3), (10_000, MAX_BATCH // 2)], ids=["quick", "late", "stalled"]
 )
 def test_due_frames_are_sent_together_once(clock: SimpleNamespace, takes_ms: int, most: int) -> None:
     wires = [Wire(symbol, clock, repeat(takes_ms * MS)) for symbol in ("A", "B")]
-    first, last = sender.paced([cast(Line, wire) for wire in wires], 199, 1000.0)
+    first, last = sender.send_paced([cast(Client, wire) for wire in wires], 199, 1000.0)
     sent = sorted(number for wire in wires for ids in wire.sends for number in ids)
     assert len(sent) == len(set(sent)) == 199
     assert (sent[0], sent[-1]) == (first + 1, last)  # the clock stood still since the start
@@ -59,13 +59,13 @@ def test_due_frames_are_sent_together_once(clock: SimpleNamespace, takes_ms: int
 def test_late_frames_are_caught_up_without_a_burst(clock: SimpleNamespace) -> None:
     """The first of 400 sends takes 100 ms, at 1,000 frames a second."""
     start, wire = clock.now, Wire("A", clock, chain([100 * MS], repeat(0)))
-    sender.paced([cast(Line, wire)], 400, 1000.0)
+    sender.send_paced([cast(Client, wire)], 400, 1000.0)
     assert wire.times[1] == start + 100 * MS
     waited = [
         (later - sooner) / (len(ids) * MS / CATCH_UP)
         for sooner, later, ids in zip(wire.times[1:], wire.times[2:], wire.sends[1:], strict=False)
     ]
     assert min(waited) > 0.999
-    assert len(wire.sends[1]) == IN_ONE_GO
+    assert len(wire.sends[1]) == MAX_BATCH
     assert wire.times[-1] == start + 399 * MS  # it is on time again, and sends one by one
     assert [len(ids) for ids in wire.sends[-90:]] == [1] * 90

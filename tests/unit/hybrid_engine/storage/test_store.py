@@ -82,8 +82,11 @@ def test_any_number_of_rows_is_stored(db: Path, count: int) -> None:
     assert rows(db, "SELECT id, source, symbol, price, size, exchange_id, exchange_ms, received_ms FROM ticks") == [
         tuple(tick) for tick in created.ticks
     ]
-    for table, cause, rest in (("signals", "tick_id", created.signals), ("orders", "signal_id", created.orders),
-                               ("trades", "order_id", created.trades)):  # fmt: skip
+    for table, cause, rest in (
+        ("signals", "tick_id", created.signals),
+        ("orders", "signal_id", created.orders),
+        ("trades", "order_id", created.trades),
+    ):
         names = ", ".join(["id", cause, *type(rest[0])._fields[1:]] if rest else ["id"])
         assert rows(db, f"SELECT {names} FROM {table}") == [(row[0], *row) for row in rest]
     store.close()
