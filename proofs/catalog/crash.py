@@ -17,7 +17,7 @@ from proofs.catalog._accounting import imbalance
 from proofs.experiment.case import Case, Deployed, Mutant, Proof
 from proofs.experiment.exchange import Exchange
 from proofs.experiment.measurements import Count
-from proofs.experiment.subject import Copy, Subject, config
+from proofs.experiment.subject import Changes, Subject, config
 from proofs.experiment.trace import Between, Trace, Untraced
 from proofs.host.database import torn_chains
 from proofs.host.unit import exits
@@ -185,13 +185,13 @@ class Killed(Case):
             self.exchange.end()
 
 
-def _half_chains(copy: Copy) -> None:
+def _half_chains(unit: Changes) -> None:
     """The commit between the rows of a chain is met by a kill for certain only if it lasts: so it does."""
-    mutations.apply(copy, "crash/half-chains")
+    mutations.apply(unit, "crash/half-chains")
 
 
-def _no_gap(copy: Copy) -> None:
-    mutations.apply(copy, "crash/no-gap")
+def _no_gap(unit: Changes) -> None:
+    mutations.apply(unit, "crash/no-gap")
 
 
 def headline(results: Sequence[Result]) -> str:

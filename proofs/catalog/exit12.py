@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from proofs.catalog._steady import GOOD, UP_S, steady
 from proofs.experiment.case import Case, Deployed, Mutant, Proof
 from proofs.experiment.measurements import Count, Invocation, Seconds, Sha256
-from proofs.experiment.subject import CONFIG_DIR, Copy, Subject
+from proofs.experiment.subject import CONFIG_DIR, Changes, Subject
 from proofs.experiment.trace import Between, Trace, Untraced
 from proofs.host.unit import starts
 from proofs.verdict import Check, Json, Result
@@ -220,8 +220,8 @@ def cases(deployed: Deployed) -> Sequence[Case]:
     return [*bad_configs(deployed), Control(deployed)]
 
 
-def _no_prevent(copy: Copy) -> None:
-    copy.directives.append("RestartPreventExitStatus=")
+def _no_prevent(unit: Changes) -> None:
+    unit.directives.append("RestartPreventExitStatus=")
 
 
 def headline(results: Sequence[Result]) -> str:

@@ -13,7 +13,7 @@ from typing import Any, Self
 from proofs.experiment.case import Case, Deployed, Mutant, Proof
 from proofs.experiment.exchange import Exchange, refuses
 from proofs.experiment.measurements import Count, Row, Seconds, decode
-from proofs.experiment.subject import Copy, Subject, config, sources_of
+from proofs.experiment.subject import Changes, Subject, config, sources_of
 from proofs.experiment.trace import Between, Trace
 from proofs.host.shell import process_state
 from proofs.host.unit import Entry, engine_lines
@@ -361,8 +361,8 @@ def mutant_cases(deployed: Deployed) -> Sequence[Case]:
     return [Failover(deployed, how) for how in HOWS if how.name in ("closes", "refuses", "sends garbage")]
 
 
-def _one_source(copy: Copy) -> None:
-    copy.pick_sources = lambda sources: sources[:1]
+def _one_source(unit: Changes) -> None:
+    unit.pick_sources = lambda sources: sources[:1]
 
 
 def headline(results: Sequence[Result]) -> str:

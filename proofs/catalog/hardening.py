@@ -14,7 +14,7 @@ from proofs.evidence.redaction import MARK
 from proofs.experiment import sandbox_probe
 from proofs.experiment.case import Case, Mutant, NotSteady, Proof
 from proofs.experiment.measurements import BadFigure, Count, Seconds
-from proofs.experiment.subject import CONFIG_DIR, RELEASE, Copy, Subject
+from proofs.experiment.subject import CONFIG_DIR, RELEASE, Changes, Subject
 from proofs.experiment.trace import Between, Trace, Untraced
 from proofs.host.kind import kind_of_host
 from proofs.host.shell import read_text
@@ -169,12 +169,12 @@ def _no_modules(kind: str) -> str:
     return f"the kernel is locked down: {locked[1]}" if locked else ""
 
 
-def _without(copy: Copy) -> None:
-    copy.instead[DROP_IN] = "# nothing\n"
+def _without(unit: Changes) -> None:
+    unit.instead[DROP_IN] = "# nothing\n"
 
 
-def _sees_all(copy: Copy) -> None:
-    copy.directives.append("ProtectProc=default")
+def _sees_all(unit: Changes) -> None:
+    unit.directives.append("ProtectProc=default")
 
 
 def headline(results: Sequence[Result]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from proofs.experiment.subject import Copy
+from proofs.experiment.subject import Changes
 
 
 class Mutation(NamedTuple):
@@ -81,10 +81,10 @@ MUTATIONS = {
 }  # by "proof/mutant"
 
 
-def apply(copy: Copy, name: str) -> None:
+def apply(unit: Changes, name: str) -> None:
     """Replace the text of that mutation in the copy's engine. Raises CannotMutate where it does not fit."""
     mutation = MUTATIONS[name]
-    copy.patch(mutation.old, mutation.new)
+    unit.patch(mutation.old, mutation.new)
 
 
 def latest(old: str, new: str) -> tuple[str, str]:

@@ -11,7 +11,7 @@ from proofs.catalog._recovery import DEADLINE_S, Lasting, Recovered, Recovery, h
 from proofs.experiment.case import Case, Deployed, Mutant, Proof
 from proofs.experiment.exchange import Exchange, refuses
 from proofs.experiment.measurements import Count, Seconds
-from proofs.experiment.subject import Copy, Subject, config, sources_of
+from proofs.experiment.subject import Changes, Subject, config, sources_of
 from proofs.experiment.trace import Trace
 from proofs.verdict import Check
 
@@ -136,8 +136,8 @@ def cases(deployed: Deployed) -> Sequence[Case]:
     return [Refused(deployed)]
 
 
-def _start_limit(copy: Copy) -> None:
-    copy.directives += ["[Unit]", "StartLimitIntervalSec=60", "StartLimitBurst=2", "[Service]"]
+def _start_limit(unit: Changes) -> None:
+    unit.directives += ["[Unit]", "StartLimitIntervalSec=60", "StartLimitBurst=2", "[Service]"]
 
 
 PROOF = Proof(

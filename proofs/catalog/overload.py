@@ -18,7 +18,7 @@ from proofs.catalog._recovery import headline as recovery_headline
 from proofs.experiment.case import Case, Deployed, Mutant, Proof
 from proofs.experiment.exchange import Exchange
 from proofs.experiment.measurements import Count, Row, Seconds, decode
-from proofs.experiment.subject import Copy, Subject, config
+from proofs.experiment.subject import Changes, Subject, config
 from proofs.experiment.trace import Trace
 from proofs.host.database import torn_chains
 from proofs.host.shell import Host, process_state
@@ -260,12 +260,12 @@ class Long(Locked, Recovery):
         return checks
 
 
-def _uncounted(copy: Copy) -> None:
-    mutations.apply(copy, "overload/uncounted")
+def _uncounted(unit: Changes) -> None:
+    mutations.apply(unit, "overload/uncounted")
 
 
-def _never(copy: Copy) -> None:
-    mutations.apply(copy, "overload/never-13")
+def _never(unit: Changes) -> None:
+    mutations.apply(unit, "overload/never-13")
 
 
 def headline(results: Sequence[Result]) -> str:

@@ -11,7 +11,7 @@ from proofs.catalog._recovery import DEADLINE_S, Lasting, Recovered, headline
 from proofs.catalog.network import TwoSources
 from proofs.experiment.case import Case, Deployed, Mutant, Proof
 from proofs.experiment.measurements import Count, Seconds
-from proofs.experiment.subject import Copy, Subject
+from proofs.experiment.subject import Changes, Subject
 from proofs.experiment.trace import Trace
 from proofs.verdict import Check
 
@@ -114,8 +114,8 @@ def cases(deployed: Deployed) -> Sequence[Case]:
     return [Spoiled(deployed)]
 
 
-def _ignore_garbage(copy: Copy) -> None:
-    mutations.apply(copy, "parse/ignores-garbage")
+def _ignore_garbage(unit: Changes) -> None:
+    mutations.apply(unit, "parse/ignores-garbage")
 
 
 PROOF = Proof(

@@ -14,7 +14,7 @@ from proofs.experiment.case import Case, Deployed, Mutant, NotSteady, Proof
 from proofs.experiment.cpu_load import Burners, cgroup, some_avg10
 from proofs.experiment.exchange import Exchange
 from proofs.experiment.measurements import Count, Seconds
-from proofs.experiment.subject import Copy, Subject, config
+from proofs.experiment.subject import Changes, Subject, config
 from proofs.host import shell
 from proofs.host.shell import Host, pressure, read_text
 from proofs.host.unit import Entry, engine_lines
@@ -284,12 +284,12 @@ def _not_applicable(host: Host) -> str:
     return "" if read_text("/proc/pressure/cpu") else "the kernel of this host knows no pressure (CONFIG_PSI, psi=1)"
 
 
-def _logonly(copy: Copy) -> None:
-    copy.directives.append("Environment=HYBRID_ENGINE__ENGINE__PSI_ACTIONS=logonly")
+def _logonly(unit: Changes) -> None:
+    unit.directives.append("Environment=HYBRID_ENGINE__ENGINE__PSI_ACTIONS=logonly")
 
 
-def _latched(copy: Copy) -> None:
-    mutations.apply(copy, "pressure/latched")
+def _latched(unit: Changes) -> None:
+    mutations.apply(unit, "pressure/latched")
 
 
 def headline(results: Sequence[Result]) -> str:

@@ -16,7 +16,7 @@ from proofs.evidence.redaction import MARK
 from proofs.experiment import sandbox_probe
 from proofs.experiment.case import Case, Deployed, Mutant, NotSteady, Proof
 from proofs.experiment.measurements import BadFigure, Count, Invocation, Row, Sha256
-from proofs.experiment.subject import Copy, Subject
+from proofs.experiment.subject import Changes, Subject
 from proofs.experiment.trace import Between, Trace
 from proofs.host.shell import read_text
 from proofs.verdict import Check, Json, Result
@@ -165,8 +165,8 @@ def _changes(before: Row, after: Row) -> str:
 
 
 def _empty(drop_in: str) -> Mutant:
-    def make(copy: Copy) -> None:
-        copy.instead[drop_in] = "# nothing\n"
+    def make(unit: Changes) -> None:
+        unit.instead[drop_in] = "# nothing\n"
 
     name = f"empty-{drop_in.partition('-')[0]}"
     return Mutant(name, f"{drop_in} with nothing in it", make, lambda deployed: [OutOfForce(deployed, drop_in)])

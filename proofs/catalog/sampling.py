@@ -10,7 +10,7 @@ from proofs.catalog._accounting import Counters, imbalance
 from proofs.experiment.case import Case, Deployed, Mutant, Proof
 from proofs.experiment.exchange import Exchange
 from proofs.experiment.measurements import Count, encode
-from proofs.experiment.subject import Copy, Subject, config
+from proofs.experiment.subject import Changes, Subject, config
 from proofs.experiment.trace import Between, Trace, Untraced
 from proofs.host.unit import engine_lines
 from proofs.verdict import Check, Json, Result
@@ -185,8 +185,8 @@ def cases(deployed: Deployed) -> Sequence[Case]:
     return [Sampling(deployed, every) for every in EVERY]
 
 
-def _off_by_one(copy: Copy) -> None:
-    mutations.apply(copy, "sampling/off-by-one")
+def _off_by_one(unit: Changes) -> None:
+    mutations.apply(unit, "sampling/off-by-one")
 
 
 def headline(results: Sequence[Result]) -> str:

@@ -13,7 +13,7 @@ from proofs.catalog._steady import steady
 from proofs.experiment import sandbox_probe
 from proofs.experiment.case import Case, Mutant, Proof
 from proofs.experiment.measurements import Count
-from proofs.experiment.subject import Copy, Subject, config
+from proofs.experiment.subject import Changes, Subject, config
 from proofs.experiment.trace import Between, Trace, Untraced
 from proofs.host.unit import Entry
 from proofs.verdict import Check, Json, Result
@@ -161,8 +161,8 @@ def _network(subject: Subject) -> Network | None:
     return Network(state.pid, interfaces, netns, str(Path("/proc/1/ns/net").readlink()))
 
 
-def _socket_for_each_order(copy: Copy) -> None:
-    mutations.apply(copy, "shadow/socket-for-each-order")
+def _socket_for_each_order(unit: Changes) -> None:
+    mutations.apply(unit, "shadow/socket-for-each-order")
 
 
 def headline(results: Sequence[Result]) -> str:

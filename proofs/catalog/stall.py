@@ -12,7 +12,7 @@ from proofs.catalog import mutations
 from proofs.catalog._steady import STEADY_TICKS, steady
 from proofs.experiment.case import Case, Mutant, Proof
 from proofs.experiment.measurements import Count, Invocation, Seconds
-from proofs.experiment.subject import Copy, Subject, config
+from proofs.experiment.subject import Changes, Subject, config
 from proofs.experiment.trace import Between, Trace, Untraced
 from proofs.host.shell import process_state
 from proofs.host.unit import Entry, State, engine_lines
@@ -340,12 +340,12 @@ def _replaced(subject: Subject, old: State) -> bool:
     return now.running and now.invocation != old.invocation
 
 
-def _no_watchdog(copy: Copy) -> None:
-    copy.directives.append("WatchdogSec=0")
+def _no_watchdog(unit: Changes) -> None:
+    unit.directives.append("WatchdogSec=0")
 
 
-def _blind_pinger(copy: Copy) -> None:
-    mutations.apply(copy, "stall/blind-pinger")
+def _blind_pinger(unit: Changes) -> None:
+    mutations.apply(unit, "stall/blind-pinger")
 
 
 def headline(results: Sequence[Result]) -> str:

@@ -11,7 +11,7 @@ from proofs.catalog._accounting import Counters, imbalance
 from proofs.experiment.case import Case, Deployed, Mutant, Proof
 from proofs.experiment.exchange import Exchange
 from proofs.experiment.measurements import Count, Invocation, Seconds, encode
-from proofs.experiment.subject import Copy, Subject, config
+from proofs.experiment.subject import Changes, Subject, config
 from proofs.experiment.trace import Between, Trace
 from proofs.host.database import torn_chains
 from proofs.host.unit import Entry, engine_lines, exits
@@ -196,12 +196,12 @@ def cases(deployed: Deployed) -> Sequence[Case]:
     return [Stopped(deployed)]
 
 
-def _no_drain(copy: Copy) -> None:
-    mutations.apply(copy, "stop/no-drain")
+def _no_drain(unit: Changes) -> None:
+    mutations.apply(unit, "stop/no-drain")
 
 
-def _killed(copy: Copy) -> None:
-    copy.directives.append("KillSignal=SIGKILL")
+def _killed(unit: Changes) -> None:
+    unit.directives.append("KillSignal=SIGKILL")
 
 
 def headline(results: Sequence[Result]) -> str:

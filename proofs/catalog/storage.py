@@ -14,7 +14,7 @@ from proofs.catalog._recovery import DEADLINE_S, Lasting, Recovered, Recovery, h
 from proofs.catalog._steady import STEADY_TICKS
 from proofs.experiment.case import Case, Deployed, Mutant, Proof
 from proofs.experiment.measurements import Count
-from proofs.experiment.subject import Copy, Subject, config
+from proofs.experiment.subject import Changes, Subject, config
 from proofs.experiment.trace import Trace
 from proofs.verdict import Check
 
@@ -123,8 +123,8 @@ def cases(deployed: Deployed) -> Sequence[Case]:
     return [Full(deployed)]
 
 
-def _swallow(copy: Copy) -> None:
-    mutations.apply(copy, "storage/swallows-errors")
+def _swallow(unit: Changes) -> None:
+    mutations.apply(unit, "storage/swallows-errors")
 
 
 PROOF = Proof(

@@ -14,7 +14,7 @@ from typing import Any
 from proofs import verdict as verdicts
 from proofs.errors import ProofError
 from proofs.experiment.measurements import Count, argument_type, decode, encode
-from proofs.experiment.subject import Copy, Subject
+from proofs.experiment.subject import Changes, Subject
 from proofs.experiment.timeline import Timeline
 from proofs.experiment.trace import Between, Trace
 from proofs.host.shell import Host, Interrupted, WaitTimeout
@@ -97,7 +97,7 @@ class Mutant:
 
     name: str
     what: str
-    make: Callable[[Copy], None]
+    make: Callable[[Changes], None]
     cases: Callable[[Deployed], Sequence[Case]]
 
 

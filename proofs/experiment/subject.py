@@ -31,20 +31,35 @@ class CannotMutate(ProofError):
     """The mutant's patch does not fit the release: the text it replaces is not there exactly once."""
 
 
-class Subject:
+class Changes:
+    """What of the deployed unit is to be different in the unit under test; a mutant's `make` fills it in.
+
+    directives: lines of [Service] beyond the binds. instead: drop-ins with another text than the deployed one, by name.
+    """
+
+    def __init__(self, scratch: Path) -> None:
+        self.scratch = scratch
+        self.directives: list[str] = []
+        self.instead: dict[str, str] = {}
+        self.pick_sources: Callable[[Sequence[Source]], Sequence[Source]] = lambda sources: sources
+
+    def patch(self, old: str, new: str) -> None:
+        """Replace one text of the engine's source."""
+        raise NotImplementedError
+
+
+class Subject(Changes):
     """A unit with a scratch config and a scratch database."""
 
     mutant = False
     _lease: Lease  # who takes back what is done to the host
 
     def __init__(self, host: Host, name: str, scratch: Path, owner: tuple[int, int]) -> None:
+        super().__init__(scratch)
         self.host = host
         self.unit = Unit(host, name)
-        self.scratch = scratch
         self.etc, self.state = scratch / "etc", scratch / "state"
         self.store = Store(self.state / "hybrid.db")
-        self.directives: list[str] = []  # lines of [Service] beyond the binds
-        self.pick_sources: Callable[[Sequence[Source]], Sequence[Source]] = lambda sources: sources
         self._owner = owner
 
     def binds(self) -> list[str]:
@@ -143,8 +158,8 @@ class Subject:
         return int(self.store.runs()[-1]["id"])
 
 
-class Real(Subject):
-    """The operator's own unit."""
+class DeployedUnit(Subject):
+    """The operator's own unit, on scratch directories."""
 
     def __init__(self, host: Host, name: str, lease: Lease, owner: tuple[int, int]) -> None:
         super().__init__(host, name, lease.scratch / "unit", owner)
@@ -164,7 +179,7 @@ class Real(Subject):
         return "\n".join(["[Service]", *self.binds(), *_unset_overrides(self.unit), ""])
 
 
-class Copy(Subject):
+class MutantCopy(Subject):
     """A copy of the operator's unit under another name, for a mutant."""
 
     mutant = True
@@ -173,7 +188,6 @@ class Copy(Subject):
         super().__init__(host, f"hybrid-proof-mutant-{name}.service", lease.scratch / f"mutant-{name}", owner)
         self._original = original
         self._lease = lease
-        self.instead: dict[str, str] = {}  # drop-ins with another text than the original's, by their name
 
     def install(self) -> None:
         self._lease.will_copy(self.unit.name)
@@ -189,10 +203,8 @@ class Copy(Subject):
                 files[SYSTEMD_RUN / self.unit.name] = path.read_text()
         files[folder / "zz-proof.conf"] = "\n".join(["[Service]", *self.binds(), *_unset_overrides(self._original), ""])
         self._lease.will_write(*files)
-        self.host.recorder.intent(
-            f"copy {self._original.name} to {self.unit.name}", scope=self.host.scope,
-            data={str(path): text for path, text in files.items()},
-        )  # fmt: skip
+        texts = {str(path): text for path, text in files.items()}
+        self.host.recorder.intent(f"copy {self._original.name} to {self.unit.name}", scope=self.host.scope, data=texts)
         self.write_scratch()
         folder.mkdir(parents=True, exist_ok=True)
         for path, text in files.items():

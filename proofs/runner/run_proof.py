@@ -13,7 +13,7 @@ from proofs import verdict as verdicts
 from proofs.experiment import summary
 from proofs.experiment.case import Deployed, Mutant, Proof, run_case
 from proofs.experiment.in_place import InPlace
-from proofs.experiment.subject import CONFIG_DIR, STATE_DIR, Copy, Real, Subject
+from proofs.experiment.subject import CONFIG_DIR, STATE_DIR, DeployedUnit, MutantCopy, Subject
 from proofs.host import deployed as live
 from proofs.host.shell import Host, Interrupted, WaitTimeout, facts, pressure
 from proofs.host.unit import Unit
@@ -117,7 +117,7 @@ def _run_cases(session: Session, subject: Subject) -> list[Result]:
 
 def _run_beside_mutants(session: Session) -> list[Result]:
     with _mutants_on_copies(session):
-        return _run_cases(session, Real(session.host, session.run.unit, session.lease, session.deployed.owner))
+        return _run_cases(session, DeployedUnit(session.host, session.run.unit, session.lease, session.deployed.owner))
 
 
 def _run_in_place(session: Session) -> list[Result]:
@@ -141,7 +141,7 @@ def _mutants_on_copies(session: Session) -> Iterator[None]:
         for mutant in session.proof.mutants:
             host = _scope_of(mutant, session)
             name = f"{session.proof.name}-{mutant.name}"
-            copy = Copy(host, Unit(host, session.run.unit), name, session.lease, session.deployed.owner)
+            copy = MutantCopy(host, Unit(host, session.run.unit), name, session.lease, session.deployed.owner)
             thread = threading.Thread(target=_run_mutant, args=(mutant, session, copy), name=host.scope)
             thread.start()
             threads.append(thread)
@@ -158,13 +158,13 @@ def _scope_of(mutant: Mutant, session: Session) -> Host:
     return session.run.host.scoped(f"{session.proof.name}/mutant {mutant.name}")
 
 
-def _run_mutant(mutant: Mutant, session: Session, subject: Copy | InPlace) -> None:
+def _run_mutant(mutant: Mutant, session: Session, subject: MutantCopy | InPlace) -> None:
     """Run a mutant's cases and put its entry into the session. No other thread writes that key."""
     host = subject.host
     results: list[Result] = []
     try:
         host.note("mutant", {"name": mutant.name, "what": mutant.what})
-        if isinstance(subject, Copy):
+        if isinstance(subject, MutantCopy):
             mutant.make(subject)
         subject.install()
         host.note("in force", {"cat": subject.unit.cat()})

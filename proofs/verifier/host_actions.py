@@ -13,7 +13,7 @@ from pathlib import Path
 from proofs.catalog import mutations
 from proofs.evidence.redaction import Redactor
 from proofs.experiment.case import Mutant, Proof
-from proofs.experiment.subject import CONFIG_DIR, STATE_DIR, Copy, Source
+from proofs.experiment.subject import CONFIG_DIR, STATE_DIR, Changes, Source
 from proofs.host.unit import seconds
 from proofs.restore.lease import SYSTEMD_RUN
 from proofs.verdict import Json
@@ -31,15 +31,13 @@ _SECTION = re.compile(r"^# (/\S+)\n", re.M)
 _SOURCES: Sequence[Source] = ({"name": "primary"}, {"name": "secondary"})
 
 
-class Replayed(Copy):
-    """A copy that only notes what a mutant's `make` does to it."""
+class Replayed(Changes):
+    """What a mutant's `make` does, only noted. lib: the release's, that a patch binds a copy over."""
 
     def __init__(self, scratch: Path, lib: str) -> None:
-        self.scratch, self.etc, self.state, self._lib = scratch, scratch / "etc", scratch / "state", lib
-        self.directives: list[str] = []
-        self.instead: dict[str, str] = {}
+        super().__init__(scratch)
+        self._lib = lib
         self.patches: list[dict[str, str]] = []
-        self.pick_sources = lambda sources: sources
 
     def patch(self, old: str, new: str) -> None:
         if not self.patches:

@@ -21,7 +21,7 @@ from proofs.evidence import statement as bundle
 from proofs.experiment import subject as faults
 from proofs.experiment.case import Case, Deployed, Mutant, Proof
 from proofs.experiment.measurements import Figures
-from proofs.experiment.subject import Copy, Subject
+from proofs.experiment.subject import Changes, MutantCopy, Subject
 from proofs.experiment.trace import Between, Trace
 from proofs.host.deployed import Live
 from proofs.host.shell import Output, Stop
@@ -85,10 +85,10 @@ def _cases(deployed: Deployed) -> Sequence[Case]:
     return [Toy(deployed, "first"), Toy(deployed, "second")]
 
 
-def _no_guard(copy: Copy) -> None:
-    copy.directives.append("WatchdogSec=0")
-    copy.instead["40-hardening.conf"] = "# nothing\n"
-    copy.patch("guard = True", "guard = False")
+def _no_guard(unit: Changes) -> None:
+    unit.directives.append("WatchdogSec=0")
+    unit.instead["40-hardening.conf"] = "# nothing\n"
+    unit.patch("guard = True", "guard = False")
 
 
 def toy(name: str) -> Proof:
@@ -113,13 +113,13 @@ def shown(unit: str) -> str:
     return "\n".join(f"# {path}\n{text}" for path, text in IN_FORCE.get(unit, DEPLOYED).items())
 
 
-def _install(self: faults.Real) -> None:
+def _install(self: faults.DeployedUnit) -> None:
     path = f"{UNITS}/{self.unit.name}.d/zz-proof.conf"
     self.host.recorder.intent(f"write {path}", scope=self.host.scope, data={"text": self.drop_in()})
     IN_FORCE[self.unit.name] = {**DEPLOYED, path: self.drop_in()}
 
 
-def _install_copy(self: Copy) -> None:
+def _install_copy(self: MutantCopy) -> None:
     """As it really is, but for the writing."""
     unit, hardening = DEPLOYED.values()
     path = f"{UNITS}/{self.unit.name}"
@@ -131,7 +131,7 @@ def _install_copy(self: Copy) -> None:
     IN_FORCE[self.unit.name] = files
 
 
-def _patch(self: Copy, old: str, new: str) -> None:
+def _patch(self: MutantCopy, old: str, new: str) -> None:
     self.directives.append(f"BindReadOnlyPaths={self.scratch / 'lib'}:/opt/x/lib")
     self.host.note("copied", {"from": "/opt/x/lib", "to": str(self.scratch / "lib")})
     self.host.note("patched", {"module": "x.py", "old": old, "new": new})
@@ -147,9 +147,9 @@ def record(root: Path, names: Sequence[str] = ("toy", "toy2")) -> Path:
         patch.setattr(run_proof, "STATE_DIR", root)
         patch.setattr(lease, "RUN_ROOT", root / "run")
         patch.setattr(lease, "tree_digest", lambda paths: "e" * 64)
-        patch.setattr(faults.Real, "install", _install)
-        patch.setattr(faults.Copy, "install", _install_copy)
-        patch.setattr(faults.Copy, "patch", _patch)
+        patch.setattr(faults.DeployedUnit, "install", _install)
+        patch.setattr(faults.MutantCopy, "install", _install_copy)
+        patch.setattr(faults.MutantCopy, "patch", _patch)
         enlist(patch)
         run.record_run([PROOFS[name] for name in names], "hybrid-engine.service", "r1", "abc", 0, Stop())
     return root / "r1"

@@ -13,7 +13,7 @@ from proofs.catalog import PROOFS, REQUIRED
 from proofs.evidence.recorder import Recorder, read
 from proofs.experiment.case import Case, Deployed, Mutant, NotSteady, run_case
 from proofs.experiment.measurements import Figures
-from proofs.experiment.subject import CannotMutate, Copy, Subject, config
+from proofs.experiment.subject import CannotMutate, MutantCopy, Subject, config
 from proofs.host.shell import Host, Interrupted, Output, Stop, WaitTimeout
 from proofs.host.unit import seconds
 from proofs.verdict import Check, Json, Verdict
@@ -159,7 +159,7 @@ def test_a_patch_fits_at_exactly_one_place_or_not_at_all(tmp_path: Path, monkeyp
     (package / "two.py").write_text("other = 1\n")
     monkeypatch.setattr("proofs.experiment.subject.RELEASE", tmp_path / "release")
     host = Host(Recorder(tmp_path / "events.jsonl"), "test")
-    copy = Copy(host, Subject(host, "x.service", tmp_path, (0, 0)).unit, "m", _lease(tmp_path), (0, 0))
+    copy = MutantCopy(host, Subject(host, "x.service", tmp_path, (0, 0)).unit, "m", _lease(tmp_path), (0, 0))
     for text in ("nowhere", "other = 1"):
         with pytest.raises(CannotMutate):
             copy.patch(text, "")
@@ -181,7 +181,7 @@ def test_every_mutant_can_be_made_of_this_engine(
     shutil.copytree(Path(__file__).parents[4] / "hybrid_engine", lib / "hybrid_engine")
     monkeypatch.setattr("proofs.experiment.subject.RELEASE", tmp_path / "release")
     host = Host(Recorder(tmp_path / "events.jsonl"), name)
-    copy = Copy(host, Subject(host, "x.service", tmp_path, (0, 0)).unit, mutant.name, _lease(tmp_path), (0, 0))
+    copy = MutantCopy(host, Subject(host, "x.service", tmp_path, (0, 0)).unit, mutant.name, _lease(tmp_path), (0, 0))
     mutant.make(copy)
     assert copy.directives or copy.instead or copy.pick_sources([{"name": "a"}, {"name": "b"}]) == [{"name": "a"}]
     for path in copy.scratch.rglob("*.py"):
