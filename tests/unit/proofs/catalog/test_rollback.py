@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from proofs.catalog.rollback import CHANGES, PROOF, OutOfForce, behaviour
+from proofs.catalog.rollback import CHANGES, NOT_ROLLED_BACK, PROOF, OutOfForce, behaviour
 from proofs.evidence.recorder import Recorder
 from proofs.experiment.case import Deployed, judge
 from proofs.experiment.subject import Subject
@@ -19,6 +20,7 @@ from proofs.verdict import Result
 from tests.support.witnesses import genuine
 
 DEPLOYED = Deployed(10.0, 2.0, (0, 0))
+OF_OTHER_UNITS = {"40-hardening-snapshot.conf", "60-journald.conf"}
 A, B, C = ("a" * 64, "b" * 64, "c" * 64)
 BEFORE: dict[str, dict[str, Any]] = {
     "20-resources.conf": {"nice": 10, "open files": 4096},
@@ -61,6 +63,17 @@ def test_what_is_not_put_back_fails_elsewhere(measured: dict[str, Any]) -> None:
 
 def test_every_case_is_a_drop_in_with_something_to_change() -> None:
     assert [case.name for case in PROOF.cases(DEPLOYED)] == list(CHANGES)
+
+
+def test_no_drop_in_of_the_deployment_is_forgotten() -> None:
+    repository = Path(__file__).parents[4]
+    defaults = yaml.safe_load((repository / "roles/engine/defaults/main.yml").read_text())
+    deployed = {f"{drop_in['name']}.conf" for drop_in in defaults["engine_dropins"]}
+    assert CHANGES.keys() | NOT_ROLLED_BACK.keys() == deployed
+    assert not CHANGES.keys() & NOT_ROLLED_BACK.keys()
+    templates = {path.name.removesuffix(".j2") for path in (repository / "templates/systemd").glob("*.conf.j2")}
+    assert templates - OF_OTHER_UNITS == deployed
+    assert templates >= OF_OTHER_UNITS
 
 
 def test_behaviour_is_read_off_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
