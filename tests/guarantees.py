@@ -23,79 +23,85 @@ class Promise(NamedTuple):
 PROMISES = {
     "S1": Promise("The database's PRAGMAs are set, read back and verified before READY"),
     "S6": Promise("Channels are bounded; a burst drops the oldest and is counted", ("overload",)),
-    "S9": Promise("In SHADOW no order leaves the house", ("shadow",)),
-    "S13": Promise("A stop drains: everything admitted is stored, or the exit code says it is not", ("stop",)),
+    "S9": Promise("In SHADOW no order leaves the process", ("shadow",)),
+    "S13": Promise("A stop drains: everything admitted is stored, or the exit code says that it is not", ("stop",)),
     "I1": Promise("Shadow execution makes no network call", ("shadow",)),
-    "I2": Promise("No cap on exposure or open orders is ever exceeded; what reduces exposure always passes"),
+    "I2": Promise("No cap on exposure or open orders is exceeded; an order that reduces exposure always passes"),
     "I6": Promise(
-        "A database that is locked or slow never blocks ingest: it waits briefly, then drops and counts", ("overload",)
+        "A locked or slow database never blocks ingest: it waits briefly, then drops ticks and counts them",
+        ("overload",),
     ),
     "G0": Promise("SHADOW is the default"),
     "G1": Promise(
         "LIVE fails closed: it needs a signed, fresh proof of this release, configuration and host", ("gate", "exit12")
     ),
     "G2": Promise(
-        "Pressure of the unit's own cgroup thins the ticks out step by step, and lets go when it is over", ("pressure",)
+        "Pressure of the unit's own cgroup reduces the ticks step by step, and back when it is over", ("pressure",)
     ),
     "G3": Promise("A database whose PRAGMAs do not hold is refused with exit 14"),
     "G4": Promise("HEARTBEAT and FINAL METRICS carry every counter, as one JSON line", ("sampling",)),
     "G5": Promise(
-        "Each exit code comes exactly where it is promised, after its own deadline",
+        "Each exit code comes exactly when it is promised, after its own deadline",
         ("exit12", "network", "parse", "overload", "storage", "stop"),
     ),
-    "BOOKS": Promise(
+    "ACCOUNTING": Promise(
         "received = sampled_out + rejected + duplicate + dropped + waiting + admitted, at any moment",
         ("sampling", "stop", "overload"),
     ),
     "CHAINS": Promise(
-        "No transaction ends inside a chain: no order without its signal and tick, whenever it dies", ("crash",)
+        "No transaction ends inside a chain: no order without its signal and tick, whenever the process dies",
+        ("crash",),
     ),
     "SAMPLING": Promise(
         "sample_every = N keeps exactly each Nth trade of a symbol, across reconnects and reloads", ("sampling",)
     ),
-    "FAILOVER": Promise("The next source takes over, and what was missed is in gaps", ("failover",)),
-    "QUIET": Promise("A quiet market is no fault"),
-    "STALE": Promise("A source that says things and does not trade, while another one of the symbol does, is left"),
-    "STANDBY": Promise("A hot standby takes over without connecting, with all it heard since the leader's last trade"),
-    "FAILBACK": Promise("A better source is gone back to once it is proven; one that flaps is tried ever more rarely"),
-    "MOVES": Promise("A connection that the exchange is about to end is replaced before, and nothing is lost or twice"),
-    "PACE": Promise("No source is asked more than 12 times in any minute, or sooner than it asked to be"),
-    "MISSED": Promise("What an exchange's own numbers leave out is in gaps, exactly; nothing else is"),
+    "FAILOVER": Promise("The next source takes over, and what was missed meanwhile is in gaps", ("failover",)),
+    "QUIET": Promise("A quiet market is not a fault"),
+    "STALE": Promise("A source that answers but does not trade, while another source of the symbol does, is left"),
+    "STANDBY": Promise(
+        "A hot standby takes over without connecting, with every trade since the active source's last one"
+    ),
+    "FAILBACK": Promise("A better source takes over again once it is proven; one that flaps is tried ever more rarely"),
+    "MOVES": Promise("A connection that the exchange is about to close is replaced before, without loss or repetition"),
+    "PACE": Promise("No source is connected to more than 12 times in any minute, or before its Retry-After"),
+    "MISSED": Promise("What an exchange's sequence numbers leave out is in gaps, exactly, and nothing else is"),
     "WATCHDOG": Promise(
-        "One stuck thread is seen by systemd and killed with its stacks; a busy house is not", ("stall",)
+        "A stuck thread is seen by systemd and the process killed with its stacks; a busy engine is not", ("stall",)
     ),
     "REPLAY": Promise("Replaying a run gives the same signals, orders and trades, byte for byte"),
-    "RETENTION": Promise("What is older than retention_days goes, whole chains and nothing else; 0 keeps everything"),
+    "RETENTION": Promise(
+        "Rows older than retention_days are deleted, whole chains and nothing else; 0 keeps everything"
+    ),
     "GROWTH": Promise("Starts, commits and health cost the same however much is stored"),
-    "RELOAD": Promise("A reload under load loses no tick and takes effect at the trade that it says"),
-    "MEMORY": Promise("What is kept of a source and of a symbol is bounded, whatever an exchange sends"),
+    "RELOAD": Promise("A reload under load loses no tick and takes effect at the trade that it logs"),
+    "MEMORY": Promise("Memory for a source and a symbol is bounded, whatever an exchange sends"),
     "CONFIG12": Promise(
         "Any configuration is valid, or exit 12 with one line that names file, key, found and allowed", ("exit12",)
     ),
-    "BYTES": Promise("No bytes of an exchange end or fool the engine"),
-    "STREET": Promise("The street is one-way and the floors hold: a module uses only lower ones"),
+    "BYTES": Promise("No bytes from an exchange end the engine or make it store what was not sent"),
+    "LAYERS": Promise("The pipeline is one-way, and a module imports only lower layers"),
     "OUTSIDE": Promise("Proofs know the engine only as an operator does"),
     "DEPLOY": Promise("A deploy is atomic: what fails its gate leaves the old release running"),
     "IDEMPOTENT": Promise(
-        "A second deploy changes nothing; after an altered byte the next puts right exactly that", ("drift",)
+        "A second deploy changes nothing; after an altered byte the next restores exactly that file", ("drift",)
     ),
     "DRIFT": Promise("What is changed on a host by hand is named by verify and healed by deploy", ("drift",)),
     "HISTORY": Promise(
         "Every deployment, rollback and restore is a line on the host: who, when, what and how it ended"
     ),
-    "REBOOT": Promise("After a boot the engine ticks within 10 s, and its books open where they closed"),
+    "REBOOT": Promise("After a boot the engine stores ticks within 10 s, and its accounting continues"),
     "UNINSTALL": Promise(
-        "What is taken off a host leaves nothing but its data; these go when asked twice, by its name"
+        "An uninstall leaves nothing but the data; the data go too when asked twice, by the host's name"
     ),
     "ROLLBACK": Promise(
-        "A drop-in comes back byte for byte; its rollback is remembered until it is restored by name", ("rollback",)
+        "A drop-in is restored byte for byte; its rollback is remembered until it is restored by name", ("rollback",)
     ),
     "RESTORED": Promise("A proof leaves the host as it was, also when it is killed"),
-    "MUTANTS": Promise("A proof can fail: with its guard taken away it says FAIL, or it is void"),
+    "MUTANTS": Promise("A proof can fail: without its guard it says FAIL, or it is void"),
     "RECORDER": Promise(
         "The flight recorder is bounded by days and size; a torn line or a full disk costs old records, not new ones"
     ),
-    "EVIDENCE": Promise("Evidence edited, cut, reordered or spliced is refused; verdicts are computed again"),
+    "EVIDENCE": Promise("Edited, cut, reordered or spliced evidence is refused; verdicts are computed again"),
 }
 
 

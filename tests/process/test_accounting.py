@@ -28,7 +28,7 @@ def check(fields: dict[str, Any]) -> None:
 CHANNEL = 64  # signals that may wait in front of execution
 
 
-@pytest.mark.holds("BOOKS")
+@pytest.mark.holds("ACCOUNTING")
 def test_every_heartbeat_balances_under_load(engine: Launcher) -> None:
     settings = {
         "ingest_mode": "MOCK_WS",

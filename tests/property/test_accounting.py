@@ -73,7 +73,7 @@ class Ledger:
         return sum(count - count // every for every, observed in self.spans for count in observed.values())
 
 
-@pytest.mark.holds("BOOKS")
+@pytest.mark.holds("ACCOUNTING")
 @settings(max_examples=120)
 @given(
     st.lists(steps, min_size=6, max_size=30),

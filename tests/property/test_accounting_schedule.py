@@ -42,7 +42,7 @@ steps = st.one_of(
 )
 
 
-@pytest.mark.holds("BOOKS", "CHAINS")
+@pytest.mark.holds("ACCOUNTING", "CHAINS")
 # Threads run beside the schedule, so a failure is not shrunk: that could take minutes.
 @settings(max_examples=40, phases=[Phase.generate])
 @given(

@@ -93,7 +93,7 @@ def layer(package: str, name: str) -> int | None:
     return numbers[0]
 
 
-@pytest.mark.holds("STREET")
+@pytest.mark.holds("LAYERS")
 @pytest.mark.parametrize("name", sorted(MODULES))
 def test_imports_go_one_way(name: str) -> None:
     package, own = name.split(".")[0], room(name)
