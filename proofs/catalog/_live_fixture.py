@@ -42,24 +42,27 @@ class LiveFixture:
         passed = {"verdict": "PASS", "restored": True, "mutant": {"verdict": "FAIL"}}
         digests = (started["release_digest"], started["config_digest"])
         self.statement = {
-            "_type": "https://in-toto.io/Statement/v1", "predicateType": "urn:hybrid-engine:proofs:v1",
+            "_type": "https://in-toto.io/Statement/v1",
+            "predicateType": "urn:hybrid-engine:proofs:v1",
             "subject": [{"digest": {"sha256": digest}} for digest in digests],
             "predicate": {
-                "verdict": "PASS", "finished": datetime.now(UTC).isoformat(), "required": list(NAMES),
+                "verdict": "PASS",
+                "finished": datetime.now(UTC).isoformat(),
+                "required": list(NAMES),
                 "host": {"machine_id": read_text("/etc/machine-id").strip(), "hostname": "this host"},
                 "proofs": [{"name": name, **copy.deepcopy(passed)} for name in NAMES],
             },
-        }  # fmt: skip
+        }
         self.sound = copy.deepcopy(self.statement)
 
     @property
     def predicate(self) -> dict[str, Json]:
-        found: dict[str, Json] = self.statement["predicate"]
-        return found
+        predicate: dict[str, Json] = self.statement["predicate"]
+        return predicate
 
     def proof(self, name: str) -> dict[str, Json]:
-        found: dict[str, Json] = next(proof for proof in self.predicate["proofs"] if proof["name"] == name)
-        return found
+        entry: dict[str, Json] = next(proof for proof in self.predicate["proofs"] if proof["name"] == name)
+        return entry
 
     def write(self) -> None:
         """Signed and in its place, readable by the engine; then what is spoiled after the signing."""

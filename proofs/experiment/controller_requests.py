@@ -1,9 +1,8 @@
-"""What a proof asks of its controller: to play a playbook against this host, as its operator would, and to tell how
-it went.
+"""Requests of a proof to its controller: to run a playbook against this host, as the operator would.
 
-Deploying and verifying are the controller's work, so a proof of them cannot do it from here. It leaves an ask in the
-run's directory; `hybrid-proofs follow --answers`, by which the controller that began the run follows it, shows the ask,
-and `hybrid-proofs answer` takes what came of it. A run that nobody follows this way gets no answer, and shows nothing.
+Deploying and verifying are the controller's work, so a proof of them cannot do it on the host. It leaves a request in
+the run's directory. `hybrid-proofs follow --answers`, by which the controller follows the run, shows the request, and
+`hybrid-proofs answer` stores the result. A run that nobody follows this way gets no answer, and is INCONCLUSIVE.
 """
 
 from __future__ import annotations
@@ -24,12 +23,12 @@ _ANSWER_S = 240.0
 
 
 class Unanswered(WaitTimeout):
-    """No controller took the ask, or none told what came of it."""
+    """No controller took the request, or none returned its result."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """How a playbook went. argv: what was played; rc: None when nobody told."""
+    """The result of playbooks. argv: the command; rc: None when there was no result."""
 
     argv: tuple[str, ...]
     rc: int | None
@@ -38,7 +37,7 @@ class Answer:
 
 
 def ask(host: Host, run: str, plays: Sequence[str], *, check: bool = False, without: Sequence[str] = ()) -> Answer:
-    """Have these playbooks played, one after the other, and record how that went.
+    """Have these playbooks run, one after the other, and record the result.
 
     Args:
         plays: of PLAYS. check: only look what would be changed. without: assertions of verify that are left out.
@@ -50,9 +49,9 @@ def ask(host: Host, run: str, plays: Sequence[str], *, check: bool = False, with
     folder = _folder(run)
     folder.mkdir(parents=True, exist_ok=True)
     number = 1 + sum(1 for _ in folder.glob("*.json"))
-    asked = {"number": number, "plays": list(plays), "check": check, "without": list(without)}
-    host.recorder.intent("ask the controller", scope=host.scope, data=asked)
-    _put(folder / f"{number}.json", asked)
+    request = {"number": number, "plays": list(plays), "check": check, "without": list(without)}
+    host.recorder.intent("ask the controller", scope=host.scope, data=request)
+    _put(folder / f"{number}.json", request)
     try:
         host.wait_for("a controller that takes the ask", _SEEN_S, (folder / f"{number}.seen").exists)
     except WaitTimeout:
@@ -61,17 +60,13 @@ def ask(host: Host, run: str, plays: Sequence[str], *, check: bool = False, with
         host.wait_for("the controller's answer", _ANSWER_S, (folder / f"{number}.answer").exists)
     except WaitTimeout:
         raise Unanswered(f"the controller did not tell in {_ANSWER_S:g} s what came of {', '.join(plays)}") from None
-    told = json.loads((folder / f"{number}.answer").read_text())
-    answer = Answer(tuple(told["argv"]), told["rc"], told["stdout"], told["stderr"])
-    host.recorder.write(
-        "answer", scope=host.scope, argv=answer.argv, rc=answer.rc, stdout=answer.stdout, stderr=answer.stderr,
-        data={"number": number},
-    )  # fmt: skip
-    return answer
+    fields = json.loads((folder / f"{number}.answer").read_text())
+    host.recorder.write("answer", scope=host.scope, data={"number": number}, **fields)
+    return Answer(tuple(fields["argv"]), fields["rc"], fields["stdout"], fields["stderr"])
 
 
 def open_ask(run: str) -> Json:
-    """The ask of this run that has no answer yet, None when there is none; who is told of it will see to it."""
+    """The request of this run that has no answer yet, None when there is none. It is marked as taken."""
     folder = _folder(run)
     for path in sorted(folder.glob("*.json"), key=lambda path: int(path.stem)):
         if not path.with_suffix(".answer").exists():
@@ -81,22 +76,22 @@ def open_ask(run: str) -> Json:
 
 
 def answer(run: str, number: int, text: str) -> None:
-    """Take what came of an ask: {argv, rc, stdout, stderr} as JSON.
+    """Store the result of a request: {argv, rc, stdout, stderr} as JSON.
 
     Raises:
-        ValueError: there is no such ask, it has its answer, or this is none.
+        ValueError: there is no such request, it has its answer, or the text is no answer.
     """
     folder = _folder(run)
     path = folder / f"{number}.answer"
     if path.exists() or not (folder / f"{number}.json").exists():
         raise ValueError(f"run {run} does not wait for an answer to ask {number}")
-    told = json.loads(text)
+    fields = json.loads(text)
     shape = {"argv": list, "rc": int, "stdout": str, "stderr": str}
-    if not isinstance(told, dict) or told.keys() != shape.keys():
+    if not isinstance(fields, dict) or fields.keys() != shape.keys():
         raise ValueError("an answer has argv, rc, stdout and stderr")
-    if any(not isinstance(told[key], kind) for key, kind in shape.items()):
+    if any(not isinstance(fields[key], kind) for key, kind in shape.items()):
         raise ValueError("an answer's argv is a list, its rc a number, and the rest is text")
-    _put(path, told)
+    _put(path, fields)
 
 
 def _folder(run: str) -> Path:

@@ -1,5 +1,7 @@
-"""A proof's line of the statement, from what its cases, its mutants and the undo came to. Pure: the host's run of a
-proof and the verifier's recomputation both call this, so that there is one rule and not two that agree."""
+"""A proof's entry in the statement, from the results of its cases, its mutants and the undo.
+
+Pure: the host's run of a proof and the verifier's recomputation both call this, so that there is one rule and not two.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +21,13 @@ def taken() -> Entry:
 
 
 def of_proof(
-    proof: Proof, verdict: Verdict, reason: str, results: Sequence[Result], mutants: Mapping[str, Entry],
+    proof: Proof,
+    verdict: Verdict,
+    reason: str,
+    results: Sequence[Result],
+    mutants: Mapping[str, Entry],
     report: Entry | None,
-) -> Entry:  # fmt: skip
+) -> Entry:
     """The proof's verdict once restoring and the mutants have been looked at.
 
     Args:
@@ -32,22 +38,29 @@ def of_proof(
     restored = bool(report and report["restored"])
     if report is not None and not restored:
         verdict, reason = verdicts.merge([verdict, Verdict.FAIL]), "not restored: " + "; ".join(report["problems"])
-    said = {m.name: Verdict(mutants[m.name]["verdict"]) if m.name in mutants else Verdict.ERROR for m in proof.mutants}
-    verdict, void = verdicts.with_mutants(verdict, said)
+    verdict_of = {name: Verdict(entry["verdict"]) for name, entry in mutants.items()}
+    each = {mutant.name: verdict_of.get(mutant.name, Verdict.ERROR) for mutant in proof.mutants}
+    verdict, void = verdicts.with_mutants(verdict, each)
     worst = [result.reason for result in results if result.verdict is verdict and result.reason]
     return {
-        "name": proof.name, "claim": proof.claim, "verdict": str(verdict),
-        "reason": void or reason or "; ".join(worst), "measured": proof.headline(results), "bound": proof.bound,
-        "n": sum(result.n for result in results), "witness": {result.case: result.witness for result in results},
-        "restored": restored, "away_s": report["away_s"] if report else 0.0,
+        "name": proof.name,
+        "claim": proof.claim,
+        "verdict": str(verdict),
+        "reason": void or reason or "; ".join(worst),
+        "measured": proof.headline(results),
+        "bound": proof.bound,
+        "n": sum(result.n for result in results),
+        "witness": {result.case: result.witness for result in results},
+        "restored": restored,
+        "away_s": report["away_s"] if report else 0.0,
         "mutant": _merged([mutants[m.name] for m in proof.mutants if m.name in mutants]),
         "cases": [result.as_json() for result in results],
-    }  # fmt: skip
+    }
 
 
-def of_mutant(name: str, what: str, said: Verdict, why: str, results: Sequence[Result]) -> Entry:
+def of_mutant(name: str, what: str, verdict: Verdict, reason: str, results: Sequence[Result]) -> Entry:
     cases = [result.as_json() for result in results]
-    return {"name": name, "what": what, "verdict": str(said), "reason": why, "cases": cases}
+    return {"name": name, "what": what, "verdict": str(verdict), "reason": reason, "cases": cases}
 
 
 def _merged(mutants: Sequence[Entry]) -> Entry:

@@ -1,4 +1,4 @@
-"""What a case looked like over time: ticks stored, and what systemd and the engine said. Judged by nobody."""
+"""A case over time, for the report: ticks stored, and lines of systemd and of the engine. No verdict rests on it."""
 
 from __future__ import annotations
 
@@ -43,14 +43,17 @@ class Timeline:
     def note(self, case: str) -> None:
         """Write what happened since into the recording; what cannot be read is left out, no verdict rests on it."""
         host = self._subject.host
-        host.note(
-            "timeline",
-            {
-                "case": case, "unit": self._subject.unit.name, "mutant": self._subject.mutant,
-                "began_ms": self._began_ms, "ended_ms": time.time_ns() // 1_000_000, "bucket_ms": BUCKET_MS,
-                "ticks": self._ticks(), "marks": marks(self._subject.unit.journal(self._cursor, quiet=True)),
-            },
-        )  # fmt: skip
+        data = {
+            "case": case,
+            "unit": self._subject.unit.name,
+            "mutant": self._subject.mutant,
+            "began_ms": self._began_ms,
+            "ended_ms": time.time_ns() // 1_000_000,
+            "bucket_ms": BUCKET_MS,
+            "ticks": self._ticks(),
+            "marks": marks(self._subject.unit.journal(self._cursor, quiet=True)),
+        }
+        host.note("timeline", data)
 
     def _ticks(self) -> list[list[int]]:
         """[[milliseconds since the case began, ticks received in that bucket that are stored], ...]"""
@@ -70,13 +73,11 @@ def marks(entries: Iterable[Entry]) -> list[dict[str, Json]]:
     for entry in entries:
         fields = entry.fields()
         if fields:
-            said = str(fields.get("message", ""))
-            if said in _ENGINE:
-                of = fields.get("source") or fields.get("state")  # of a connection, of the ladder
-                found.append({"ms": int(entry.wall_s * 1000), "what": f"{said} {of or ''}".strip(), "by": "engine"})
-            continue
-        for start, name in _SYSTEMD:
-            if start in entry.message:
-                found.append({"ms": int(entry.wall_s * 1000), "what": name, "by": "systemd"})
-                break
+            message = str(fields.get("message", ""))
+            about = fields.get("source") or fields.get("state") or ""  # of a connection, of the ladder
+            what, by = f"{message} {about}".strip() if message in _ENGINE else "", "engine"
+        else:
+            what, by = next((name for start, name in _SYSTEMD if start in entry.message), ""), "systemd"
+        if what:
+            found.append({"ms": int(entry.wall_s * 1000), "what": what, "by": by})
     return found[:_MOST_MARKS]

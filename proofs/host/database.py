@@ -42,29 +42,29 @@ class Store:
     def newest_ms(self, run: int | None = None) -> int:
         """When the newest stored tick (of that run) was received, 0 while there is none."""
         sql = "SELECT received_ms FROM ticks WHERE ?1 IS NULL OR run_id = ?1 ORDER BY id DESC LIMIT 1"
-        found = self.rows(sql, (run,))
-        return int(found[0]["received_ms"]) if found else 0
+        rows = self.rows(sql, (run,))
+        return int(rows[0]["received_ms"]) if rows else 0
 
     def ticks(self, up_to: int) -> list[Row]:
         return self.rows("SELECT * FROM ticks WHERE id <= ? ORDER BY id", (up_to,))
 
     def exchange_ids(self, run: int) -> list[int | None]:
-        found = self.rows("SELECT exchange_id FROM ticks WHERE run_id = ? ORDER BY id", (run,))
-        return [row["exchange_id"] for row in found]
+        rows = self.rows("SELECT exchange_id FROM ticks WHERE run_id = ? ORDER BY id", (run,))
+        return [row["exchange_id"] for row in rows]
 
     def first_of(self, source: str, after: int = 0) -> Row | None:
         """The first tick of a source with an id above `after`."""
         sql = "SELECT * FROM ticks WHERE id > ? AND source = ? ORDER BY id LIMIT 1"
         try:
-            found = self.rows(sql, (after, source))
+            rows = self.rows(sql, (after, source))
         except sqlite3.OperationalError:
             return None
-        return found[0] if found else None
+        return rows[0] if rows else None
 
     def last_of(self, source: str, before: int) -> Row | None:
         sql = "SELECT * FROM ticks WHERE id < ? AND source = ? ORDER BY id DESC LIMIT 1"
-        found = self.rows(sql, (before, source))
-        return found[0] if found else None
+        rows = self.rows(sql, (before, source))
+        return rows[0] if rows else None
 
     def runs(self) -> list[Row]:
         return self.rows("SELECT * FROM runs ORDER BY id")

@@ -1,4 +1,6 @@
-"""What is live on this host, as a proof has to be of it: release, config, host. Looks, and changes nothing."""
+"""What is deployed on this host: the release, the effective config, the machine id. It reads, and changes nothing.
+
+A bundle of proofs counts only for these three."""
 
 from __future__ import annotations
 
@@ -38,17 +40,17 @@ class Live:
 
 
 def read(engine: Path = ENGINE, machine_id: Path = MACHINE_ID) -> Live:
-    """Ask the installed engine and this host.
+    """Read them off the installed engine and this host.
 
     Raises:
         NotLive: there is no engine here, it does not answer, or the host has no machine id.
     """
     try:
-        release = json.loads(_say(engine, "version", "--json"))["release_digest"]
+        release = json.loads(_run(engine, "version", "--json"))["release_digest"]
     except (ValueError, KeyError, TypeError):
         raise NotLive(f"{engine} version: no release_digest") from None
     of_unit = settings(environment())
-    config = re.search(r"\bconfig digest ([0-9a-f]{64})\b", _say(engine, "config", "check", **of_unit))
+    config = re.search(r"\bconfig digest ([0-9a-f]{64})\b", _run(engine, "config", "check", **of_unit))
     if config is None:
         raise NotLive(f"{engine} config check: no digest")
     try:
@@ -58,7 +60,7 @@ def read(engine: Path = ENGINE, machine_id: Path = MACHINE_ID) -> Live:
 
 
 def environment() -> str:
-    """What SHOW_ENVIRONMENT says; nothing where no systemd is."""
+    """The output of SHOW_ENVIRONMENT; empty where there is no systemd."""
     try:
         return subprocess.run(SHOW_ENVIRONMENT, capture_output=True, text=True, check=False, timeout=_SECONDS).stdout
     except (OSError, subprocess.TimeoutExpired):
@@ -66,7 +68,7 @@ def environment() -> str:
 
 
 def settings(shown: str) -> dict[str, str]:
-    """The engine's settings among what SHOW_ENVIRONMENT says of the unit, as the engine reads them, but in SHADOW.
+    """The engine's settings in the output of SHOW_ENVIRONMENT, as the engine reads them, but in SHADOW.
 
     The mode is no part of the digest, and an engine that is armed would first ask the gate.
     """
@@ -74,25 +76,29 @@ def settings(shown: str) -> dict[str, str]:
     return {name: value for name, _, value in pairs if name.startswith("HYBRID_ENGINE__")} | {_MODE: "SHADOW"}
 
 
-def credentials(shown: str, given: Path) -> list[str]:
-    """Values that the unit was given and no recording may hold: its variables but the settings, and its credentials."""
+def credentials(shown: str, directory: Path) -> list[str]:
+    """Secret values that no recording may hold: those of the unit's environment, and its credentials in `directory`."""
     pairs = (word.partition("=") for word in shlex.split(shown.removeprefix("Environment=")))
-    found = [value for name, _, value in pairs if is_secret(name)]
-    for path in sorted(given.glob("*")):
+    values = [value for name, _, value in pairs if is_secret(name)]
+    for path in sorted(directory.glob("*")):
         text = path.read_bytes().decode(errors="replace")
-        found += [text, *text.splitlines()]
-    return [value for value in map(str.strip, found) if value]
+        values += [text, *text.splitlines()]
+    return [value for value in map(str.strip, values) if value]
 
 
-def _say(engine: Path, *arguments: str, **environment: str) -> str:
+def _run(engine: Path, *arguments: str, **environment: str) -> str:
     try:
-        done = subprocess.run(
-            [str(engine), *arguments], capture_output=True, text=True, check=False, timeout=_SECONDS, errors="replace",
+        result = subprocess.run(
+            [str(engine), *arguments],
+            capture_output=True,
+            check=False,
+            timeout=_SECONDS,
+            errors="replace",
             env={**os.environ, **environment},
-        )  # fmt: skip
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise NotLive(f"{engine}: {getattr(error, 'strerror', None) or 'no answer'}") from None
-    if done.returncode != 0:
-        said = (done.stderr or done.stdout).strip().splitlines()
-        raise NotLive(f"{engine} {' '.join(arguments)}: exit {done.returncode}: {said[-1] if said else ''}")
-    return done.stdout
+    if result.returncode != 0:
+        lines = (result.stderr or result.stdout).strip().splitlines()
+        raise NotLive(f"{engine} {' '.join(arguments)}: exit {result.returncode}: {lines[-1] if lines else ''}")
+    return result.stdout

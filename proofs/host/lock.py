@@ -1,4 +1,4 @@
-"""Locks of a host, each a file that says who holds it: one proof at a time, one undo at a time."""
+"""Lock files of a host, each with its holder's name in it: one proof at a time, one undo at a time."""
 
 from __future__ import annotations
 

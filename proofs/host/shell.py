@@ -19,11 +19,12 @@ from proofs.verdict import Json
 
 T = TypeVar("T")
 _ENV = {**os.environ, "LC_ALL": "C.UTF-8", "SYSTEMD_COLORS": "0", "SYSTEMD_PAGER": "", "PAGER": "cat"}
-_ANY = list(range(-64, 256))  # every exit status is an answer; which one is wanted is the caller's business
+# Every exit status is a result; which one is wanted is the caller's business.
+_STATUSES = list(range(-64, 256))
 
 
 class HostError(ProofError):
-    """A command that had to work did not; the message names it with what it said."""
+    """A command that had to work failed; the message has the command and its output."""
 
 
 class WaitTimeout(ProofError):
@@ -35,7 +36,10 @@ class Interrupted(ProofError):
 
 
 class Stop:
-    """Whether the run was asked to stop. A plain flag: a signal handler that set an Event could meet its own lock."""
+    """Whether the run was asked to stop.
+
+    A plain flag, which any thread may read: a signal handler that set a threading.Event could meet its own lock.
+    """
 
     asked = False
 
@@ -137,15 +141,14 @@ class Host:
 
 
 def _run(argv: tuple[str, ...]) -> Output:
-    # timeout(1), not sh's _timeout: with that, every command took 0.1 s, the beat at which sh looks at its clock.
+    # timeout(1), not sh's _timeout: with that, every command took 0.1 s, the interval at which sh looks at its clock.
     try:
-        command = sh.Command("timeout")(
-            "--kill-after=5", "90", *argv, _ok_code=_ANY, _return_cmd=True, _tty_out=False, _tty_in=False, _env=_ENV
-        )  # fmt: skip
+        timeout = sh.Command("timeout").bake("--kill-after=5", "90", _tty_out=False, _tty_in=False, _env=_ENV)
+        command = timeout(*argv, _ok_code=_STATUSES, _return_cmd=True)
     except sh.CommandNotFound as error:  # no coreutils: not the kind of host that this is for
         return Output(127, "", f"{error}: not found")
-    said = (stream.decode(errors="replace") for stream in (command.stdout, command.stderr))
-    return Output(int(command.exit_code), *said)
+    stdout, stderr = (stream.decode(errors="replace") for stream in (command.stdout, command.stderr))
+    return Output(int(command.exit_code), stdout, stderr)
 
 
 def read_text(path: Path | str, default: str = "") -> str:
@@ -172,12 +175,12 @@ def cgroup2_mount() -> Path | None:
 
 def pressure(control_group: str = "") -> dict[str, str]:
     """Stall time (PSI, not CPU use) of the host, and of the unit's own cgroup where that can be read."""
-    found = {kind: read_text(f"/proc/pressure/{kind}").strip() for kind in ("cpu", "io", "memory")}
+    texts = {kind: read_text(f"/proc/pressure/{kind}").strip() for kind in ("cpu", "io", "memory")}
     mount = cgroup2_mount()
     if control_group and mount:
         for kind in ("cpu", "io", "memory"):
-            found[f"unit {kind}"] = read_text(f"{mount}{control_group}/{kind}.pressure").strip()
-    return {kind: text for kind, text in found.items() if text}
+            texts[f"unit {kind}"] = read_text(f"{mount}{control_group}/{kind}.pressure").strip()
+    return {kind: text for kind, text in texts.items() if text}
 
 
 def some_avg10(text: str) -> float | None:
@@ -194,9 +197,12 @@ def facts() -> dict[str, str]:
     """Who this host is: what the buglog opens with."""
     release = dict(line.split("=", 1) for line in read_text("/etc/os-release").splitlines() if "=" in line)
     return {
-        "hostname": platform.node(), "machine_id": read_text("/etc/machine-id").strip(),
+        "hostname": platform.node(),
+        "machine_id": read_text("/etc/machine-id").strip(),
         "boot_id": read_text("/proc/sys/kernel/random/boot_id").strip(),
         "os": release.get("PRETTY_NAME", "?").strip('"'),
-        "kernel": platform.release(), "architecture": platform.machine(), "python": platform.python_version(),
+        "kernel": platform.release(),
+        "architecture": platform.machine(),
+        "python": platform.python_version(),
         "cpus": str(os.cpu_count()),
-    }  # fmt: skip
+    }

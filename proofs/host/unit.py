@@ -13,9 +13,9 @@ from proofs.host.shell import Host, process_state, read_text
 from proofs.verdict import Json
 
 _PROPERTIES = (
-    "ActiveState", "SubState", "Result", "MainPID", "InvocationID", "NRestarts", "ExecMainStatus", "ExecMainCode",
-    "ExecMainStartTimestampMonotonic", "WatchdogUSec", "RestartUSec", "ControlGroup", "User", "Group", "Job",
-)  # fmt: skip
+    "ActiveState,SubState,Result,MainPID,InvocationID,NRestarts,ExecMainStatus,ExecMainCode,"
+    "ExecMainStartTimestampMonotonic,WatchdogUSec,RestartUSec,ControlGroup,User,Group,Job"
+)
 _FIELDS = "MESSAGE,MESSAGE_ID,UNIT,UNIT_RESULT,INVOCATION_ID,_SYSTEMD_INVOCATION_ID,_PID,PRIORITY"
 # systemd's catalogue: "A start job for unit UNIT has begun execution" (sd-messages.h, SD_MESSAGE_UNIT_STARTING).
 UNIT_STARTING = "7d4958e842da4a758f6c1cdc7b36dcc5"
@@ -85,34 +85,47 @@ class Entry:
 
 
 class Unit:
+    """A unit by its name, on a host: how it is asked and watched. What is installed under that name is a Subject's."""
+
     def __init__(self, host: Host, name: str) -> None:
         self.host = host
         self.name = name
 
     def state(self, quiet: bool = True) -> State:
         """Raises ValueError when systemctl does not answer."""
-        argv = ("systemctl", "show", self.name, f"--property={','.join(_PROPERTIES)}")
-        got = dict(line.split("=", 1) for line in self.host.look(*argv, quiet=quiet).stdout.splitlines() if "=" in line)
+        argv = ("systemctl", "show", self.name, f"--property={_PROPERTIES}")
+        shown = _values(self.host.look(*argv, quiet=quiet).stdout)
 
         def number(key: str) -> int:
-            return int(got.get(key) or 0)
+            return int(shown.get(key) or 0)
 
         return State(
-            got["ActiveState"], got["SubState"], got["Result"], number("MainPID"), got.get("InvocationID", ""),
-            number("NRestarts"), number("ExecMainStatus"), number("ExecMainCode"),
-            number("ExecMainStartTimestampMonotonic") / 1e6, seconds(got.get("WatchdogUSec", "0")),
-            seconds(got.get("RestartUSec", "0")), got.get("ControlGroup", ""), got.get("User", ""),
-            got.get("Group", ""), int((got.get("Job") or "0").split()[0]),
-        )  # fmt: skip
+            active=shown["ActiveState"],
+            sub=shown["SubState"],
+            result=shown["Result"],
+            pid=number("MainPID"),
+            invocation=shown.get("InvocationID", ""),
+            restarts=number("NRestarts"),
+            exec_status=number("ExecMainStatus"),
+            exec_code=number("ExecMainCode"),
+            started_s=number("ExecMainStartTimestampMonotonic") / 1e6,
+            watchdog_s=seconds(shown.get("WatchdogUSec", "0")),
+            restart_s=seconds(shown.get("RestartUSec", "0")),
+            control_group=shown.get("ControlGroup", ""),
+            user=shown.get("User", ""),
+            group=shown.get("Group", ""),
+            job=int((shown.get("Job") or "0").split()[0]),
+        )
 
     def properties(self, *names: str) -> dict[str, str]:
-        out = self.host.look("systemctl", "show", self.name, f"--property={','.join(names)}", quiet=True).stdout
-        return dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
+        return _values(
+            self.host.look("systemctl", "show", self.name, f"--property={','.join(names)}", quiet=True).stdout
+        )
 
     def files(self) -> list[Path]:
         """The unit's fragment and its drop-ins, in the order systemd reads them."""
-        got = self.properties("FragmentPath", "DropInPaths")
-        names = [got.get("FragmentPath", ""), *got.get("DropInPaths", "").split()]
+        shown = self.properties("FragmentPath", "DropInPaths")
+        names = [shown.get("FragmentPath", ""), *shown.get("DropInPaths", "").split()]
         return [Path(name) for name in names if name]
 
     def cat(self) -> str:
@@ -146,8 +159,13 @@ class Unit:
         return entries_of(out.stdout, cursor)
 
 
+def _values(output: str) -> dict[str, str]:
+    """What `systemctl show` printed, by property."""
+    return dict(line.split("=", 1) for line in output.splitlines() if "=" in line)
+
+
 def entries_of(text: str, cursor: str) -> list[Entry]:
-    """What `journalctl -o json` said, without the entry that the cursor marks."""
+    """What `journalctl -o json` printed, without the entry that the cursor marks."""
     raw = [json.loads(line) for line in text.splitlines()]
     return [_entry(entry) for entry in raw if entry["__CURSOR"] != cursor]
 
@@ -157,10 +175,14 @@ def _entry(raw: dict[str, Json]) -> Entry:
     if isinstance(message, list):  # journald gives bytes that are no text as numbers
         message = bytes(message).decode(errors="replace")
     return Entry(
-        int(raw["__MONOTONIC_TIMESTAMP"]) / 1e6, int(raw["__REALTIME_TIMESTAMP"]) / 1e6, message or "",
-        raw.get("INVOCATION_ID") or raw.get("_SYSTEMD_INVOCATION_ID") or "", raw.get("UNIT_RESULT") or "",
-        raw.get("MESSAGE_ID") or "", raw["__CURSOR"],
-    )  # fmt: skip
+        mono_s=int(raw["__MONOTONIC_TIMESTAMP"]) / 1e6,
+        wall_s=int(raw["__REALTIME_TIMESTAMP"]) / 1e6,
+        message=message or "",
+        invocation=raw.get("INVOCATION_ID") or raw.get("_SYSTEMD_INVOCATION_ID") or "",
+        unit_result=raw.get("UNIT_RESULT") or "",
+        message_id=raw.get("MESSAGE_ID") or "",
+        cursor=raw["__CURSOR"],
+    )
 
 
 def starts(entries: Iterable[Entry]) -> list[str]:
@@ -170,18 +192,18 @@ def starts(entries: Iterable[Entry]) -> list[str]:
 
 def exits(entries: Iterable[Entry]) -> list[tuple[float, int]]:
     """When (monotonic seconds) and with which status each main process ended that systemd saw end; signals negative."""
-    found = []
+    ends = []
     for entry in entries:
         match = re.search(r"Main process exited, code=(\w+), status=(\d+)", entry.message)
         if match:
-            found.append((entry.mono_s, int(match[2]) if match[1] == "exited" else -int(match[2])))
-    return found
+            ends.append((entry.mono_s, int(match[2]) if match[1] == "exited" else -int(match[2])))
+    return ends
 
 
 def engine_lines(entries: Iterable[Entry], message: str, invocation: str = "") -> list[tuple[Entry, dict[str, Json]]]:
     """The engine's JSON lines with that message (of that run), with their fields."""
-    found = [(entry, entry.fields()) for entry in entries if not invocation or entry.invocation == invocation]
-    return [(entry, fields) for entry, fields in found if fields.get("message") == message]
+    lines = [(entry, entry.fields()) for entry in entries if not invocation or entry.invocation == invocation]
+    return [(entry, fields) for entry, fields in lines if fields.get("message") == message]
 
 
 def tree_digest(paths: Sequence[Path]) -> str:

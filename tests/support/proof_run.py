@@ -101,11 +101,14 @@ def answer(argv: tuple[str, ...]) -> Output:
     if "daemon-reload" in argv:  # after an undo: nothing is left of what a proof installed
         IN_FORCE.clear()
     said = {
-        "show": SHOWN, "cat": shown(argv[-1]), "--version": "systemd 252\n",
-        "check": f"config digest {LIVE.config_digest}\n", "--big": "".join(f"entry {n}\n" for n in range(3000)),
+        "show": SHOWN,
+        "cat": shown(argv[-1]),
+        "--version": "systemd 252\n",
+        "check": f"config digest {LIVE.config_digest}\n",
+        "--big": "".join(f"entry {n}\n" for n in range(3000)),
         "--container": "systemd-nspawn\n",
         "version": json.dumps({"release_name": f"0.1.0-{'a' * 12}", "release_digest": LIVE.release_digest}),
-    }  # fmt: skip
+    }
     return Output(0, next((text for word, text in said.items() if word in argv[1:]), ""), "")
 
 
@@ -124,9 +127,10 @@ def _install_copy(self: MutantCopy) -> None:
     unit, hardening = DEPLOYED.values()
     path = f"{UNITS}/{self.unit.name}"
     files = {
-        path: unit, f"{path}.d/40-hardening.conf": self.instead.get("40-hardening.conf", hardening),
+        path: unit,
+        f"{path}.d/40-hardening.conf": self.instead.get("40-hardening.conf", hardening),
         f"{path}.d/zz-proof.conf": "\n".join(["[Service]", *self.binds(), ""]),
-    }  # fmt: skip
+    }
     self.host.recorder.intent(f"copy hybrid-engine.service to {self.unit.name}", scope=self.host.scope, data=files)
     IN_FORCE[self.unit.name] = files
 

@@ -12,18 +12,24 @@ _INVOCATION = "ab" * 16
 _SENT = {"sent": 2003, "by_connection": [1007, 996], "repeats": 0, "lost": 0}
 _BY_CLASS: dict[str, dict[str, Any]] = {
     "BadConfig": {
-        "invocation": _INVOCATION, "config_sha256": "0" * 64,
+        "invocation": _INVOCATION,
+        "config_sha256": "0" * 64,
         "bound": "/run/hybrid-proofs/r/exit12/unit/etc:/etc/hybrid-engine:rbind",
     },
     "Control": {"pid": 42, "gone": True, "invocation": _INVOCATION},
     "Frozen": {"pid": 42, "state": "T", "invocation": _INVOCATION},
     "Wedged": {
-        "heartbeats_after_fault": 3, "last_tick": 151, "ticks_stopped": True, "process_state": "S", "threads": 5,
+        "heartbeats_after_fault": 3,
+        "last_tick": 151,
+        "ticks_stopped": True,
+        "process_state": "S",
+        "threads": 5,
         "invocation": _INVOCATION,
     },
     "Sampling": _SENT,
     "Pressed": {
-        "burning": [42, 43], "cgroup": "/sys/fs/cgroup/x",
+        "burning": [42, 43],
+        "cgroup": "/sys/fs/cgroup/x",
         "cpu.pressure": ["some avg10=55.10 avg60=20.00 avg300=5.00 total=1", "full avg10=0.00 avg60=0.00"],
     },
     "Killed": {"killed": 30, "sent": 900, "seed": 7},
@@ -34,17 +40,24 @@ _BY_CLASS: dict[str, dict[str, Any]] = {
     "Full": {"errno": "ENOSPC", "free_kb": 0, "size_kb": 4096, "last": 33},
     "Stopped": {"pid": 42, "invocation": _INVOCATION, "sent": [500, 510]},
     "Sealed": {
-        "pid": 42, "interfaces": ["lo"], "netns": "net:[2]", "netns_of_host": "net:[1]", "inet_socket": "EAFNOSUPPORT",
+        "pid": 42,
+        "interfaces": ["lo"],
+        "netns": "net:[2]",
+        "netns_of_host": "net:[1]",
+        "inet_socket": "EAFNOSUPPORT",
         "inet_socket_before": "",
     },
     "Live": {"invocation": _INVOCATION, "seen": ["it"], "signature_holds": True, "config_sha256": "0" * 64},
     "OutOfForce": {"in_force": ["hybrid-engine.service", "zz-proof.conf"], "invocation": _INVOCATION},
     "Sandbox": {"pid": 42, "confined": dict.fromkeys(sandbox_probe.STATUS, "0")},
     "Changed": {
-        "Description": DESCRIPTION, "oom_score_adj": OOM, "cwd": "/", "invocation": [_INVOCATION, "cd" * 16],
+        "Description": DESCRIPTION,
+        "oom_score_adj": OOM,
+        "cwd": "/",
+        "invocation": [_INVOCATION, "cd" * 16],
         "files": {name: ["before", "after"] for name in ("unit", "60-added.conf", "model.py", "config.toml")},
     },
-}  # fmt: skip
+}
 _OF_FAILOVER: dict[str, dict[str, Any]] = {
     "closes": {"connection": 1, "closed_ms": 1795228935415},
     "refuses": {"port": 4242, "probe": "connection refused"},

@@ -14,10 +14,20 @@ from tests.support.judging import DEPLOYED, said, says
 
 KILLS = 3
 GOOD: dict[str, Any] = {
-    "n": 3, "seed": 7, "sent": 900, "stored": 850, "lost": [20, 0, 30, 0], "killed_ms": [1000, 2000, 3000],
-    "crash_gaps": [[900, 1200], [1990, 2300], [3020, 3400]], "late_ms": [3, 60, 12], "booked": True,
-    "balance": True, "torn": [], "broken_references": 0, "integrity": "ok",
-}  # fmt: skip
+    "n": 3,
+    "seed": 7,
+    "sent": 900,
+    "stored": 850,
+    "lost": [20, 0, 30, 0],
+    "killed_ms": [1000, 2000, 3000],
+    "crash_gaps": [[900, 1200], [1990, 2300], [3020, 3400]],
+    "late_ms": [3, 60, 12],
+    "booked": True,
+    "balance": True,
+    "torn": [],
+    "broken_references": 0,
+    "integrity": "ok",
+}
 
 
 def case() -> crash.Killed:

@@ -24,9 +24,12 @@ DONE = dict.fromkeys(TRIED, "")
 
 def of(inside: dict[str, str], outside: dict[str, str], no_modules: str = "", exposure: float | None = 0.9) -> Result:
     measured: dict[str, Any] = {
-        "refused_inside": REFUSED | inside, "refused_outside": DONE | outside, "no_modules": no_modules,
-        "exposure": exposure, "n": len(TRIED),
-    }  # fmt: skip
+        "refused_inside": REFUSED | inside,
+        "refused_outside": DONE | outside,
+        "no_modules": no_modules,
+        "exposure": exposure,
+        "n": len(TRIED),
+    }
     return judge(CASE, genuine(CASE), measured)
 
 

@@ -20,27 +20,71 @@ from tests.support.witnesses import genuine
 
 CASES = [case for proof in PROOFS.values() for case in proof.cases(DEPLOYED)]
 STALL: dict[str, Any] = {
-    "n": 12, "seen_s": 9.8, "result": "watchdog", "old_invocation": "ab" * 16, "new_invocation": "cd" * 16,
-    "restarts": 1, "tick_after_s": 0.5, "ticks_before": 12, "ticks_kept": 12, "rows_equal": True, "integrity": "ok",
-    "watchdog_in_force_s": 10.0, "seen_bound_s": 12.0, "fault_ms": 1000,
-}  # fmt: skip
+    "n": 12,
+    "seen_s": 9.8,
+    "result": "watchdog",
+    "old_invocation": "ab" * 16,
+    "new_invocation": "cd" * 16,
+    "restarts": 1,
+    "tick_after_s": 0.5,
+    "ticks_before": 12,
+    "ticks_kept": 12,
+    "rows_equal": True,
+    "integrity": "ok",
+    "watchdog_in_force_s": 10.0,
+    "seen_bound_s": 12.0,
+    "fault_ms": 1000,
+}
 CLOSES: dict[str, Any] = {
-    "n": 1, "stored_s": 0.2, "fault_ms": 1000, "received_s": 0.2, "last_primary_ms": 990, "first_secondary_ms": 1200,
-    "gaps": [{"from_ms": 990, "to_ms": 1200, "count": None}], "gap_kind": "down", "rejected": 0, "garbage_sent": 0,
-    "secondary_sent": 10, "said": [],
-}  # fmt: skip
-BOOKS = {"received": 2003, "sampled_out": 1603, "rejected": 0, "duplicate": 0, "dropped": 0, "waiting": 0,
-         "admitted": 400, "ticks_stored": 400}  # fmt: skip
+    "n": 1,
+    "stored_s": 0.2,
+    "fault_ms": 1000,
+    "received_s": 0.2,
+    "last_primary_ms": 990,
+    "first_secondary_ms": 1200,
+    "gaps": [{"from_ms": 990, "to_ms": 1200, "count": None}],
+    "gap_kind": "down",
+    "rejected": 0,
+    "garbage_sent": 0,
+    "secondary_sent": 10,
+    "said": [],
+}
+BOOKS = {
+    "received": 2003,
+    "sampled_out": 1603,
+    "rejected": 0,
+    "duplicate": 0,
+    "dropped": 0,
+    "waiting": 0,
+    "admitted": 400,
+    "ticks_stored": 400,
+}
 SAMPLED: dict[str, Any] = {
-    "n": 2003, "sent": 2003, "stored": 400, "ids_match": True, "first_ids": [5, 10, 15], "last_id": 2000,
-    "exit_code": 0, "final": BOOKS, "heartbeat": BOOKS, "store": BOOKS,
-}  # fmt: skip
+    "n": 2003,
+    "sent": 2003,
+    "stored": 400,
+    "ids_match": True,
+    "first_ids": [5, 10, 15],
+    "last_id": 2000,
+    "exit_code": 0,
+    "final": BOOKS,
+    "heartbeat": BOOKS,
+    "store": BOOKS,
+}
 STALLED, CLOSED, EVERY_5 = Frozen(DEPLOYED), Failover(DEPLOYED, HOWS[0]), Sampling(DEPLOYED, 5)
 BROKEN = BadConfig(DEPLOYED, "x", "x", "x")
 REFUSED: dict[str, Any] = {
-    "n": 1, "exec_main_status": 12, "active": "failed", "sub": "failed", "result": "exit-code", "restarts": 0,
-    "starts": 1, "first_seen": "failed", "watched_s": 6.0, "said": ["config.toml: is not valid TOML"],
-}  # fmt: skip
+    "n": 1,
+    "exec_main_status": 12,
+    "active": "failed",
+    "sub": "failed",
+    "result": "exit-code",
+    "restarts": 0,
+    "starts": 1,
+    "first_seen": "failed",
+    "watched_s": 6.0,
+    "said": ["config.toml: is not valid TOML"],
+}
 
 
 @pytest.mark.parametrize(
@@ -80,7 +124,7 @@ def test_good_figures_pass(case: Case, figures: dict[str, Any]) -> None:
         (BROKEN, REFUSED, {"watched_s": "6"}, "ERROR"),
         (Control(DEPLOYED), {"n": 1, "restarts": 1, "active": "active"}, {"restarts": True}, "ERROR"),
     ],
-)  # fmt: skip
+)
 def test_no_figure_moves_its_own_bound_and_none_is_left_out(
     case: Case, figures: dict[str, Any], changes: dict[str, Any], verdict: str
 ) -> None:

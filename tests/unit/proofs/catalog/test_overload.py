@@ -14,11 +14,28 @@ from proofs.host.shell import Host
 from tests.support.judging import DEPLOYED, said, says
 
 GOOD: dict[str, Any] = {
-    "n": 2400, "back_s": 0.3, "restarted": False, "state": "active", "stored": 2000, "newest": 3500, "holes": 1500,
-    "dropped_in_gaps": 1500, "in_order": True, "torn": [], "integrity": "ok",
-    "books": {"received": 3500, "sampled_out": 0, "rejected": 0, "duplicate": 0, "dropped": 1500, "waiting": 0,
-              "admitted": 2000, "exit_code": 0},
-}  # fmt: skip
+    "n": 2400,
+    "back_s": 0.3,
+    "restarted": False,
+    "state": "active",
+    "stored": 2000,
+    "newest": 3500,
+    "holes": 1500,
+    "dropped_in_gaps": 1500,
+    "in_order": True,
+    "torn": [],
+    "integrity": "ok",
+    "books": {
+        "received": 3500,
+        "sampled_out": 0,
+        "rejected": 0,
+        "duplicate": 0,
+        "dropped": 1500,
+        "waiting": 0,
+        "admitted": 2000,
+        "exit_code": 0,
+    },
+}
 
 
 def test_good_figures_pass() -> None:
@@ -32,8 +49,17 @@ def test_good_figures_pass() -> None:
     [
         ({"books.dropped": 0}, "FAIL at the guard"),
         ({"books.dropped": 1499, "books.received": 3499}, "FAIL"),
-        ({"holes": 0, "dropped_in_gaps": 0, "books.dropped": 0, "newest": 2000, "stored": 2000, "books.received": 2000},
-         "FAIL at the guard"),  # nothing was dropped: then nothing was shown
+        (
+            {
+                "holes": 0,
+                "dropped_in_gaps": 0,
+                "books.dropped": 0,
+                "newest": 2000,
+                "stored": 2000,
+                "books.received": 2000,
+            },
+            "FAIL at the guard",
+        ),  # nothing was dropped: then nothing was shown
         ({"dropped_in_gaps": 1499}, "FAIL"),
         ({"newest": 3501}, "FAIL"),
         ({"stored": 1999}, "FAIL"),
@@ -48,7 +74,7 @@ def test_good_figures_pass() -> None:
         ({"books": ...}, "ERROR"),
         ({"books.waiting": None}, "ERROR"),
     ],
-)  # fmt: skip
+)
 def test_each_figure_counts(changes: dict[str, Any], verdict: str) -> None:
     assert says(overload.Short(DEPLOYED), GOOD, changes) == verdict
 

@@ -27,9 +27,16 @@ def decision(after_s: float, action: str, every: int, received: int | None, avg1
         for kind in ("cpu", "memory", "io")
     }
     return {
-        "after_s": after_s, "action": action, "would": None, "state": "", "sample_every": every, "received": received,
-        "reason": "", "psi": lines, "host_psi": lines,
-    }  # fmt: skip
+        "after_s": after_s,
+        "action": action,
+        "would": None,
+        "state": "",
+        "sample_every": every,
+        "received": received,
+        "reason": "",
+        "psi": lines,
+        "host_psi": lines,
+    }
 
 
 DECISIONS = [
@@ -42,14 +49,30 @@ DECISIONS = [
     decision(44.5, "THROTTLE_DOWN", 1, 4499, 22.0),
 ]
 BOOKS = {
-    "received": 4663, "sampled_out": 3094, "rejected": 0, "duplicate": 0, "dropped": 0, "waiting": 0, "admitted": 1569,
+    "received": 4663,
+    "sampled_out": 3094,
+    "rejected": 0,
+    "duplicate": 0,
+    "dropped": 0,
+    "waiting": 0,
+    "admitted": 1569,
     "ticks_stored": 1569,
-}  # fmt: skip
+}
 GOOD: dict[str, Any] = {
-    "n": 4663, "stored": 1569, "ids_match": True, "kept": [1, 5, 10, 20, 10, 5, 1], "spans": [[0, 1]],
-    "decisions": DECISIONS, "after_reload": [20], "over_s": 8.4, "calm_s": 38.5, "pressed_again": 23.3,
-    "restarted": False, "exit_code": 0, "store": dict(BOOKS),
-}  # fmt: skip
+    "n": 4663,
+    "stored": 1569,
+    "ids_match": True,
+    "kept": [1, 5, 10, 20, 10, 5, 1],
+    "spans": [[0, 1]],
+    "decisions": DECISIONS,
+    "after_reload": [20],
+    "over_s": 8.4,
+    "calm_s": 38.5,
+    "pressed_again": 23.3,
+    "restarted": False,
+    "exit_code": 0,
+    "store": dict(BOOKS),
+}
 WOULD = [{**one, "action": "PSI_LOGONLY", "would": one["action"], "received": None} for one in DECISIONS]
 LOGONLY = {"decisions": WOULD, "kept": [1], "after_reload": [1], "stored": 4663}
 

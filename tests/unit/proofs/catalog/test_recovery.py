@@ -27,7 +27,7 @@ _OF: dict[str, dict[str, Any]] = {
     "parse": {"tries_a_s": 1.5, "garbage": {"primary": 200, "secondary": 180}, "rejected": 90, "stored_11": 2},
     "storage": {"ticks_before": 80, "ticks_kept": 80, "rows_equal": True, "n": 80},
     "overload": {"gave_up_s": 2.1},
-}  # fmt: skip
+}
 
 
 def good(name: str) -> dict[str, Any]:
@@ -36,9 +36,15 @@ def good(name: str) -> dict[str, Any]:
     if case.restarts > 1:
         ends.append({"after_s": 6.5, "status": case.code})
     return {
-        "n": 1, "ends": ends, "starts": case.restarts, "state": "active", "lasted_s": 8.6, "back_s": 0.5,
-        "integrity": "ok", **_OF[name],
-    }  # fmt: skip
+        "n": 1,
+        "ends": ends,
+        "starts": case.restarts,
+        "state": "active",
+        "lasted_s": 8.6,
+        "back_s": 0.5,
+        "integrity": "ok",
+        **_OF[name],
+    }
 
 
 @pytest.mark.parametrize("name", CASES)

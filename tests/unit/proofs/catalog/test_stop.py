@@ -11,14 +11,34 @@ from proofs.host.unit import Entry
 from tests.support.judging import DEPLOYED, said, says
 
 BOOKS = {
-    "received": 1600, "sampled_out": 0, "rejected": 0, "duplicate": 0, "dropped": 20, "waiting": 0, "admitted": 1580,
-    "ticks_stored": 1580, "signals_stored": 158, "orders_stored": 158, "trades_stored": 158, "risk_vetoes": 0,
-}  # fmt: skip
+    "received": 1600,
+    "sampled_out": 0,
+    "rejected": 0,
+    "duplicate": 0,
+    "dropped": 20,
+    "waiting": 0,
+    "admitted": 1580,
+    "ticks_stored": 1580,
+    "signals_stored": 158,
+    "orders_stored": 158,
+    "trades_stored": 158,
+    "risk_vetoes": 0,
+}
 GOOD: dict[str, Any] = {
-    "n": 1605, "took_s": 0.4, "status": 0, "active": "inactive", "stored": 1580, "once_and_in_order": True,
-    "exit_code": 0, "lost": {"dropped": 15, "stop": 5}, "final": dict(BOOKS), "store": dict(BOOKS),
-    "persist_count": 1580 + 3 * 158, "torn": [], "integrity": "ok",
-}  # fmt: skip
+    "n": 1605,
+    "took_s": 0.4,
+    "status": 0,
+    "active": "inactive",
+    "stored": 1580,
+    "once_and_in_order": True,
+    "exit_code": 0,
+    "lost": {"dropped": 15, "stop": 5},
+    "final": dict(BOOKS),
+    "store": dict(BOOKS),
+    "persist_count": 1580 + 3 * 158,
+    "torn": [],
+    "integrity": "ok",
+}
 
 
 def test_good_figures_pass() -> None:
@@ -62,13 +82,22 @@ def line(mono_s: float, message: str) -> Entry:
         ([], None),
         (["Stopping hybrid-engine.service - Hybrid engine..."], None),
         (["u.service: Deactivated successfully."], (1.0, 0)),
-        (["u.service: Main process exited, code=exited, status=14/n/a", "u.service: Failed with result 'exit-code'."],
-         (2.0, 14)),
-        (["u.service: Main process exited, code=killed, status=9/KILL", "u.service: Failed with result 'signal'."],
-         (2.0, -9)),
-        (["u.service: Main process exited, code=killed, status=15/TERM", "u.service: Deactivated successfully."],
-         (2.0, -15)),
+        (
+            [
+                "u.service: Main process exited, code=exited, status=14/n/a",
+                "u.service: Failed with result 'exit-code'.",
+            ],
+            (2.0, 14),
+        ),
+        (
+            ["u.service: Main process exited, code=killed, status=9/KILL", "u.service: Failed with result 'signal'."],
+            (2.0, -9),
+        ),
+        (
+            ["u.service: Main process exited, code=killed, status=15/TERM", "u.service: Deactivated successfully."],
+            (2.0, -15),
+        ),
     ],
-)  # fmt: skip
+)
 def test_how_it_ended_is_read_off_the_journal(messages: list[str], end: tuple[float, int] | None) -> None:
     assert stop._end([line(float(at), message) for at, message in enumerate(messages, 1)]) == end

@@ -226,5 +226,6 @@ def test_a_scratch_config_is_toml() -> None:
     import tomllib
 
     assert tomllib.loads(config(ingest_mode="SYNTHETIC", tick_interval_ms=5)) == {
-        "mode": "SHADOW", "engine": {"ingest_mode": "SYNTHETIC", "tick_interval_ms": 5, "psi_actions": "off"},
-    }  # fmt: skip
+        "mode": "SHADOW",
+        "engine": {"ingest_mode": "SYNTHETIC", "tick_interval_ms": 5, "psi_actions": "off"},
+    }

@@ -64,16 +64,37 @@ CLOSES, REFUSES, SILENT = ("failover", "closes"), ("failover", "refuses"), ("fai
 @pytest.mark.parametrize(
     ("key", "figure", "value"),
     [
-        (TOML, "exec_main_status", 13), (TOML, "active", "active"), (TOML, "restarts", 1), (TOML, "starts", 2),
-        (TOML, "watched_s", 1e9), (CONTROL, "restarts", 0), (CONTROL, "active", "failed"),
-        (PROCESS, "seen_s", 0.5), (PROCESS, "seen_s", None), (PROCESS, "result", "success"),
-        (PROCESS, "new_invocation", "ab" * 16), (PROCESS, "old_invocation", "ab" * 16), (PROCESS, "tick_after_s", 0.01),
-        (PROCESS, "restarts", 0), (STAGE, "seen_s", 1.0), (STAGE, "stacks", 99), (STAGE, "wedge_named", False),
-        (EVERY_5, "n", 5), (EVERY_5, "sent", 5), (EVERY_5, "stored", 401), (EVERY_5, "first_ids", [9, 9]),
-        (EVERY_5, "last_id", 7), (EVERY_5, "final", {}), (CLOSES, "stored_s", 1.9), (CLOSES, "stored_s", None),
-        (CLOSES, "fault_ms", 0), (CLOSES, "secondary_sent", 0), (REFUSES, "stored_s", 1.9), (SILENT, "stored_s", 0.0),
+        (TOML, "exec_main_status", 13),
+        (TOML, "active", "active"),
+        (TOML, "restarts", 1),
+        (TOML, "starts", 2),
+        (TOML, "watched_s", 1e9),
+        (CONTROL, "restarts", 0),
+        (CONTROL, "active", "failed"),
+        (PROCESS, "seen_s", 0.5),
+        (PROCESS, "seen_s", None),
+        (PROCESS, "result", "success"),
+        (PROCESS, "new_invocation", "ab" * 16),
+        (PROCESS, "old_invocation", "ab" * 16),
+        (PROCESS, "tick_after_s", 0.01),
+        (PROCESS, "restarts", 0),
+        (STAGE, "seen_s", 1.0),
+        (STAGE, "stacks", 99),
+        (STAGE, "wedge_named", False),
+        (EVERY_5, "n", 5),
+        (EVERY_5, "sent", 5),
+        (EVERY_5, "stored", 401),
+        (EVERY_5, "first_ids", [9, 9]),
+        (EVERY_5, "last_id", 7),
+        (EVERY_5, "final", {}),
+        (CLOSES, "stored_s", 1.9),
+        (CLOSES, "stored_s", None),
+        (CLOSES, "fault_ms", 0),
+        (CLOSES, "secondary_sent", 0),
+        (REFUSES, "stored_s", 1.9),
+        (SILENT, "stored_s", 0.0),
     ],
-)  # fmt: skip
+)
 def test_a_forged_figure_is_not_what_the_outputs_come_to(key: Key, figure: str, value: Any) -> None:
     events = copy.deepcopy(GROUPS[key])
     measured = next(event for event in events if event["kind"] == "measured")
@@ -90,16 +111,21 @@ def commands(first: str) -> Callable[[Event], bool]:
 @pytest.mark.parametrize(
     ("key", "is_lost"),
     [
-        (TOML, commands("journalctl")), (TOML, commands("systemctl")), (CONTROL, commands("systemctl")),
+        (TOML, commands("journalctl")),
+        (TOML, commands("systemctl")),
+        (CONTROL, commands("systemctl")),
         (TOML, lambda event: event["stdout"].endswith("/etc/config.toml")),
-        (PROCESS, commands("journalctl")), (PROCESS, commands("systemctl")),
+        (PROCESS, commands("journalctl")),
+        (PROCESS, commands("systemctl")),
         (PROCESS, lambda event: event["stdout"].startswith("kill -STOP")),
-        (STAGE, commands("journalctl")), (EVERY_5, commands("journalctl")),
+        (STAGE, commands("journalctl")),
+        (EVERY_5, commands("journalctl")),
         (EVERY_5, lambda event: event["kind"] == "exchange stats"),
-        (CLOSES, lambda event: event["kind"] == "exchange stats"), (CLOSES, lambda event: event["kind"] == "waited"),
+        (CLOSES, lambda event: event["kind"] == "exchange stats"),
+        (CLOSES, lambda event: event["kind"] == "waited"),
         (SILENT, lambda event: event["stdout"].startswith("kill -STOP")),
     ],
-)  # fmt: skip
+)
 def test_outputs_that_are_not_there_bear_nothing_out(key: Key, is_lost: Callable[[Event], bool]) -> None:
     events = [event for event in GROUPS[key] if not is_lost(event)]
     assert len(events) < len(GROUPS[key])
