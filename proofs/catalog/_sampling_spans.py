@@ -1,4 +1,4 @@
-"""Sampling that changes on the way: which trades are kept, by what the engine says and by the rows."""
+"""Sampling that changes during a run: which trades are due by the engine's log lines, and which the rows show."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from itertools import groupby, pairwise
 from proofs.host.unit import Entry
 
 _LASTING = 3  # spacings that are equal; at a boundary between two samplings stands another, once
-# The engine's lines that say a new sampling with the `received` that it begins at, and how they call it.
-_TELL = {"reloaded": "sample_every", "pressure decision": "current_sample_every"}
+# The engine's log lines that report a new sampling, with the `received` that it begins at; and their field for it.
+_FIELDS = {"reloaded": "sample_every", "pressure decision": "current_sample_every"}
 
 
 def spans(entries: Iterable[Entry], invocation: str, at_first: int) -> list[tuple[int, int]]:
     """(received at its beginning, each how many-th trade is kept from there), by the lines of that run."""
-    found = [(0, at_first)]
+    spans = [(0, at_first)]
     for entry in entries:
         fields = entry.fields() if entry.invocation == invocation else {}
-        key = _TELL.get(str(fields.get("message")))
+        key = _FIELDS.get(str(fields.get("message")))
         if key and fields.get("received") is not None:
-            found.append((int(fields["received"]), int(fields[key])))
-    return found
+            spans.append((int(fields["received"]), int(fields[key])))
+    return spans
 
 
 def due(spans: Sequence[tuple[int, int]], sent: int) -> list[int]:

@@ -349,13 +349,13 @@ def _blind_pinger(unit: Changes) -> None:
 
 
 def headline(results: Sequence[Result]) -> str:
-    found = []
+    parts = []
     for result in results:
         checks = {check.name: check.measured for check in result.checks}
-        found.append(
+        parts.append(
             f"{result.case} seen in {checks.get('seen (s)')} s, tick after {checks.get('first new tick (s)')} s"
         )
-    return "; ".join(found)
+    return "; ".join(parts)
 
 
 PROOF = Proof(

@@ -1,8 +1,8 @@
-"""What a program can do from where it stands: each thing tried once, nothing left behind, one line of JSON said.
+"""Probe what the unit's sandbox permits; prints one JSON line.
 
-A proof puts this file into a unit's sandbox and runs it there before the unit's own program; the same file run by root
-outside is the control. So it uses the standard library alone, and every attempt that comes through changes nothing:
-files are opened for writing and closed again, the module to load is no module.
+A proof puts this file into a unit's sandbox and runs it there before the unit's own program; root runs the same file
+outside as the control. So it uses the standard library alone, and an attempt that succeeds changes nothing: files are
+opened for writing and closed again, the module to load is no module.
 
     python3 attempts.py NAME[=ARGUMENT] ...
 """
@@ -28,7 +28,7 @@ STATUS = ("Uid", "Gid", "CapEff", "CapBnd", "NoNewPrivs", "Seccomp", "Seccomp_fi
 
 
 class Refused(Exception):
-    """The attempt did not come through; the message is how."""
+    """The attempt failed; the message says how."""
 
 
 def write(path: str) -> None:
@@ -48,19 +48,19 @@ def gain_capability(_: str) -> None:
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
-        said = b""
+        reason = b""
         if _libc().unshare(_NEW_USER) != 0:
-            said = errno.errorcode[ctypes.get_errno()].encode()
+            reason = errno.errorcode[ctypes.get_errno()].encode()
         elif int(status()["CapEff"], 16) == 0:
-            said = b"no capability in the new namespace"
-        os.write(writing, said)
+            reason = b"no capability in the new namespace"
+        os.write(writing, reason)
         os._exit(0)
     os.close(writing)
-    said_by_child = os.read(reading, 200).decode()
+    reason_of_child = os.read(reading, 200).decode()
     os.close(reading)
     os.waitpid(child, 0)
-    if said_by_child:
-        raise Refused(said_by_child)
+    if reason_of_child:
+        raise Refused(reason_of_child)
 
 
 def load_module(_: str) -> None:
@@ -113,7 +113,7 @@ def interfaces(pid: int | str = "self") -> list[str]:
 
 
 def attempt(words: str) -> str:
-    """How one attempt ended: "" when it came through, else what stood in its way."""
+    """The result of one attempt: "" when it succeeded, else what prevented it."""
     name, _, argument = words.partition("=")
     try:
         ATTEMPTS[name](argument)
@@ -125,8 +125,8 @@ def attempt(words: str) -> str:
 
 
 def main(words: list[str]) -> None:
-    found = {"status": status(), "interfaces": interfaces(), "refused": {word: attempt(word) for word in words}}
-    print(MARK + json.dumps(found), flush=True)
+    output = {"status": status(), "interfaces": interfaces(), "refused": {word: attempt(word) for word in words}}
+    print(MARK + json.dumps(output), flush=True)
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ class Timeline:
 
 def marks(entries: Iterable[Entry]) -> list[dict[str, Json]]:
     """What a reader looks for in the journal: [{ms (wall clock), what, by}], the first of them when there are many."""
-    found: list[dict[str, Json]] = []
+    marks: list[dict[str, Json]] = []
     for entry in entries:
         fields = entry.fields()
         if fields:
@@ -79,5 +79,5 @@ def marks(entries: Iterable[Entry]) -> list[dict[str, Json]]:
         else:
             what, by = next((name for start, name in _SYSTEMD if start in entry.message), ""), "systemd"
         if what:
-            found.append({"ms": int(entry.wall_s * 1000), "what": what, "by": by})
-    return found[:_MOST_MARKS]
+            marks.append({"ms": int(entry.wall_s * 1000), "what": what, "by": by})
+    return marks[:_MOST_MARKS]

@@ -1,4 +1,4 @@
-"""Who keeps a host busy: two looks at its /proc, some seconds apart, taken by a shell alone and compared here."""
+"""Which processes and disks a host is busy with: /proc read twice by a shell, some seconds apart, and compared here."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Busy:
-    """How a host spent the time between two looks, as lines for people. `pidstat`: what it said, "" where none is."""
+class Activity:
+    """How a host spent the time between two looks, as lines for people. pidstat: its output, "" where there is none."""
 
     tasks: list[str]
     cpu: str
@@ -42,10 +42,10 @@ class Busy:
     pidstat: str
 
 
-def compare(said: str) -> Busy | None:
-    """What SHELL said; None where it did not come to its end, or there is no such /proc."""
+def compare(output: str) -> Activity | None:
+    """Out of the output of SHELL; None where it did not come to its end, or there is no such /proc."""
     parts: dict[str, list[str]] = {}
-    for chunk in re.split(r"^@", said, flags=re.M)[1:]:
+    for chunk in re.split(r"^@", output, flags=re.M)[1:]:
         name, _, text = chunk.partition("\n")
         parts.setdefault(name, []).append(text)
     try:
@@ -58,16 +58,16 @@ def compare(said: str) -> Busy | None:
         disks = _disks(parts["disks"][0], parts["disks"][1], seconds)
     except (KeyError, IndexError, ValueError):
         return None
-    return Busy(_top(before, after, ticks, seconds), _shares(old, new), disks, parts["pidstat"][0].strip())
+    return Activity(_top(before, after, ticks, seconds), _shares(old, new), disks, parts["pidstat"][0].strip())
 
 
 def _tasks(text: str) -> dict[str, Task]:
-    found = {}
+    tasks = {}
     for line in text.splitlines():
         if match := _TASK.fullmatch(line):
             rest = match[4].split()
-            found[match[1]] = Task(match[2], match[3], int(rest[10]), int(rest[11]), int(rest[18]))
-    return found
+            tasks[match[1]] = Task(match[2], match[3], int(rest[10]), int(rest[11]), int(rest[18]))
+    return tasks
 
 
 def _top(before: Mapping[str, Task], after: Mapping[str, Task], ticks: int, seconds: float) -> list[str]:

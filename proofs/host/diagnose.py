@@ -172,7 +172,7 @@ def report(run: Run, tell: Callable[[str], None], name: str) -> tuple[str, list[
         redactor.learn(_credentials(given))
     lines = [f"Diagnosis of {name}, begun {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}", ""]
     missing: list[str] = []
-    between: activity.Busy | None = None
+    between: activity.Activity | None = None
     for number, part in enumerate(PARTS, 1):
         tell(f"{number}/{len(PARTS)} {part.title}")
         lines += [f"--- {number}. {part.title} ---", ""]
@@ -222,7 +222,7 @@ def _printable(text: str) -> str:
     return host_input.printable(shown, SHOWN_CHARACTERS, keep="\n\t")
 
 
-def _compare(text: str) -> activity.Busy | None:
+def _compare(text: str) -> activity.Activity | None:
     """None where the output of the two looks is not what a host of ours prints."""
     try:
         return activity.compare(_printable(text))
@@ -230,11 +230,11 @@ def _compare(text: str) -> activity.Busy | None:
         return None
 
 
-def _task_lines(between: activity.Busy | None) -> list[str]:
+def _task_lines(between: activity.Activity | None) -> list[str]:
     return [*between.tasks, "", *between.pidstat.splitlines()] if between else []
 
 
-def _disk_lines(between: activity.Busy | None) -> list[str]:
+def _disk_lines(between: activity.Activity | None) -> list[str]:
     """The disks' activity between the two looks at /proc, which needs no iostat."""
     if between is None:
         return []
