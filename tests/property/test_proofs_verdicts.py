@@ -26,22 +26,22 @@ results = st.builds(
 
 
 @given(st.lists(verdicts))
-def test_merged_is_pass_only_if_all_of_at_least_one_are(said: list[Verdict]) -> None:
+def test_merge_passes_only_if_all_pass(said: list[Verdict]) -> None:
     assert (merge(said) is Verdict.PASS) == (bool(said) and set(said) == {Verdict.PASS})
 
 
 @given(st.lists(verdicts, min_size=1), st.randoms())
-def test_the_order_of_the_parts_does_not_matter(said: list[Verdict], chance: object) -> None:
+def test_merge_is_independent_of_order(said: list[Verdict], chance: object) -> None:
     assert merge(said) is merge(reversed(said)) is merge([merge(said), *said])
 
 
 @given(st.lists(verdicts, min_size=1))
-def test_a_failure_outweighs_everything(said: list[Verdict]) -> None:
+def test_fail_outweighs_everything(said: list[Verdict]) -> None:
     assert (merge(said) is Verdict.FAIL) == (Verdict.FAIL in said)
 
 
 @given(st.lists(checks), st.sampled_from([None, {}, "", {"state": "T"}]), st.integers(0, 5), st.integers(1, 5))
-def test_no_pass_without_witness_samples_and_checks(found: list[Check], witness: object, n: int, n_min: int) -> None:
+def test_pass_needs_witness_samples_and_checks(found: list[Check], witness: object, n: int, n_min: int) -> None:
     result = of_checks("case", found, witness, n, n_min)
     if result.verdict is Verdict.PASS:
         assert witness
@@ -54,7 +54,7 @@ def test_no_pass_without_witness_samples_and_checks(found: list[Check], witness:
 
 
 @given(st.lists(results, max_size=4))
-def test_a_mutant_is_caught_only_at_the_guard_with_the_fault_witnessed(parts: list[Result]) -> None:
+def test_mutant_is_caught_only_at_the_guard(parts: list[Result]) -> None:
     said, why = of_mutant(parts)
     failed = [part for part in parts if part.verdict is Verdict.FAIL]
     assert (said is Verdict.FAIL) == (bool(failed) and all(part.failed_at_guard for part in failed))
@@ -65,7 +65,7 @@ def test_a_mutant_is_caught_only_at_the_guard_with_the_fault_witnessed(parts: li
 
 @pytest.mark.holds("MUTANTS")
 @given(verdicts, st.dictionaries(st.text(max_size=3), verdicts, max_size=3))
-def test_a_mutant_that_was_not_caught_voids_a_pass(said: Verdict, mutants: dict[str, Verdict]) -> None:
+def test_uncaught_mutant_voids_a_pass(said: Verdict, mutants: dict[str, Verdict]) -> None:
     caught = all(verdict is Verdict.FAIL for verdict in mutants.values())
     merged, why = with_mutants(said, mutants)
     if said is Verdict.PASS:

@@ -24,12 +24,14 @@ def with_changes(measured: dict[str, Any], changes: dict[str, Any]) -> dict[str,
     return changed
 
 
-def said(case: Case, measured: dict[str, Any], changes: dict[str, Any] | None = None, witness: object = ...) -> Result:
+def judge_with(
+    case: Case, measured: dict[str, Any], changes: dict[str, Any] | None = None, witness: object = ...
+) -> Result:
     """witness: a genuine one, where none is given."""
     return judge(case, genuine(case) if witness is ... else witness, with_changes(measured, changes or {}))
 
 
-def says(case: Case, measured: dict[str, Any], changes: dict[str, Any]) -> str:
+def verdict_of(case: Case, measured: dict[str, Any], changes: dict[str, Any]) -> str:
     """The verdict, and for a FAIL whether it is where a mutant has to fail: "FAIL at the guard" or "FAIL"."""
-    result = said(case, measured, changes)
+    result = judge_with(case, measured, changes)
     return f"{result.verdict} at the guard" if result.failed_at_guard else str(result.verdict)

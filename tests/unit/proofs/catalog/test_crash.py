@@ -10,7 +10,7 @@ import pytest
 
 from proofs.catalog import crash
 from proofs.host.database import Store, torn_chains
-from tests.support.judging import DEPLOYED, said, says
+from tests.support.judging import DEPLOYED, judge_with, verdict_of
 
 KILLS = 3
 GOOD: dict[str, Any] = {
@@ -35,7 +35,7 @@ def case() -> crash.Killed:
 
 
 def test_good_figures_pass() -> None:
-    result = said(case(), GOOD, witness={"killed": KILLS, "sent": 900, "seed": 7})
+    result = judge_with(case(), GOOD, witness={"killed": KILLS, "sent": 900, "seed": 7})
     assert (str(result.verdict), result.reason) == ("PASS", "")
     assert "3 kills (seed [7]), at most 30 trades lost" in crash.headline([result])
 
@@ -64,7 +64,7 @@ def test_good_figures_pass() -> None:
     ],
 )
 def test_each_figure_counts(changes: dict[str, Any], verdict: str) -> None:
-    assert says(case(), GOOD, changes) == verdict
+    assert verdict_of(case(), GOOD, changes) == verdict
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def database(tmp_path: Path) -> sqlite3.Connection:
         ("DELETE FROM ticks WHERE id = 1", [1], 1),
     ],
 )
-def test_a_chain_is_whole_or_named(
+def test_torn_chains_are_listed(
     database: sqlite3.Connection, tmp_path: Path, statement: str, torn: list[int], broken: int
 ) -> None:
     database.execute(statement)

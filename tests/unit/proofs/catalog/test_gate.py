@@ -29,25 +29,25 @@ def of(case: Live, **measured: Any) -> Result:
     return judge(case, genuine(case), found | {"n": 1} | measured)
 
 
-def test_each_way_is_a_case_and_a_sound_bundle_is_the_last() -> None:
+def test_each_defect_is_a_case_and_sound_is_last() -> None:
     assert [case.name for case in CASES] == [*(way.name for way in WAYS), "nothing is wrong"]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_its_own_reason_passes_and_no_other(case: Live) -> None:
+def test_only_its_own_reason_passes(case: Live) -> None:
     assert of(case).verdict == "PASS"
     assert of(case, said="refused, because").failed_at_guard
     assert of(case, said="").failed_at_guard
 
 
 @pytest.mark.parametrize("case", CASES[:-1], ids=lambda case: case.name)
-def test_an_open_gate_fails_at_the_guard(case: Live) -> None:
+def test_open_gate_fails_at_the_guard(case: Live) -> None:
     assert of(case, said=f"{OPEN} (hybrid_engine.adapters)").failed_at_guard
     assert of(case, said="", ready=1, runs=1).failed_at_guard or of(case, ready=1).failed_at_guard
 
 
 @pytest.mark.parametrize("measured", [{"exec_main_status": 1}, {"active": "activating"}, {"starts": 2}])
-def test_another_end_fails_elsewhere(measured: dict[str, Any]) -> None:
+def test_another_exit_fails_elsewhere(measured: dict[str, Any]) -> None:
     result = of(CASES[0], **measured)
     assert result.verdict == "FAIL"
     assert not result.failed_at_guard
@@ -66,7 +66,7 @@ def fixture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LiveFixture:
     return fixture
 
 
-def test_a_sound_bundle_is_signed_and_the_key_is_not_within_reach(fixture: LiveFixture) -> None:
+def test_sound_bundle_is_signed_without_its_key(fixture: LiveFixture) -> None:
     fixture.write()
     assert fixture.holds()
     assert fixture.on_disk() == fixture.sound
@@ -74,7 +74,7 @@ def test_a_sound_bundle_is_signed_and_the_key_is_not_within_reach(fixture: LiveF
 
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.name)
-def test_each_way_shows_on_the_disk(fixture: LiveFixture, way: Any) -> None:
+def test_each_defect_shows_on_disk(fixture: LiveFixture, way: Any) -> None:
     way.spoil(fixture)
     fixture.write()
     assert way.seen(fixture)
@@ -82,6 +82,6 @@ def test_each_way_shows_on_the_disk(fixture: LiveFixture, way: Any) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.name)
-def test_no_way_is_seen_in_a_sound_bundle(fixture: LiveFixture, way: Any) -> None:
+def test_sound_bundle_shows_no_defect(fixture: LiveFixture, way: Any) -> None:
     fixture.write()
     assert not way.seen(fixture)

@@ -33,7 +33,7 @@ def of(inside: dict[str, str], outside: dict[str, str], no_modules: str = "", ex
     return judge(CASE, genuine(CASE), measured)
 
 
-def test_all_refused_inside_and_done_outside_passes() -> None:
+def test_attempts_refused_only_inside_pass() -> None:
     result = of({}, {})
     assert result.verdict == "PASS"
     assert PROOF.headline([result]) == f"exposure 0.9; {len(TRIED)} of {len(TRIED)} attempts refused"
@@ -41,32 +41,32 @@ def test_all_refused_inside_and_done_outside_passes() -> None:
 
 @pytest.mark.parametrize("name", TRIED)
 @pytest.mark.parametrize("outside", ["", "EPERM"])
-def test_one_that_comes_through_inside_fails_at_the_guard(name: str, outside: str) -> None:
+def test_permitted_attempt_fails_at_the_guard(name: str, outside: str) -> None:
     assert of({name: ""}, {name: outside}, no_modules=NO_MODULES[0]).failed_at_guard
 
 
 @pytest.mark.parametrize("name", TRIED)
-def test_one_that_root_cannot_either_could_not_tell(name: str) -> None:
+def test_attempt_that_root_cannot_make_is_inconclusive(name: str) -> None:
     assert of({}, {name: "EPERM"}).verdict == "INCONCLUSIVE"
 
 
-def test_loading_a_module_is_left_out_where_root_cannot_either_and_said_so() -> None:
+def test_module_loading_is_not_applicable_where_root_cannot() -> None:
     result = of({}, {"load a module": "EPERM"}, no_modules=NO_MODULES[0])
     assert result.verdict == "PASS"
     assert PROOF.headline([result]).endswith("9 of 9 attempts refused; not applicable here: load a module")
 
 
-def test_no_other_attempt_is_left_out_where_root_cannot_either() -> None:
+def test_only_module_loading_may_be_left_out() -> None:
     assert of({}, {"see another process": "ENOENT"}, no_modules=NO_MODULES[0]).verdict == "INCONCLUSIVE"
 
 
-def test_exposure_has_its_threshold() -> None:
+def test_exposure_threshold() -> None:
     assert of({}, {}, exposure=EXPOSURE).verdict == "PASS"
     assert of({}, {}, exposure=EXPOSURE + 0.1).failed_at_guard
     assert of({}, {}, exposure=None).verdict == "INCONCLUSIVE"
 
 
-def test_an_attempt_to_write_leaves_the_file_as_it_was(tmp_path: Path) -> None:
+def test_write_attempt_leaves_the_file_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("text")
     before = path.stat()
@@ -77,7 +77,7 @@ def test_an_attempt_to_write_leaves_the_file_as_it_was(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_every_attempt_answers_with_nothing_or_what_stood_in_its_way() -> None:
+def test_every_attempt_reports_success_or_errno() -> None:
     words = ["see=1", "see=0", *(name for name in sandbox_probe.ATTEMPTS if name not in ("write", "see"))]
     done = subprocess.run([sys.executable, sandbox_probe.__file__, *words], capture_output=True, text=True, check=True)
     found = json.loads(done.stdout.removeprefix(sandbox_probe.MARK))
@@ -88,5 +88,5 @@ def test_every_attempt_answers_with_nothing_or_what_stood_in_its_way() -> None:
     assert "lo" in found["interfaces"]
 
 
-def test_what_is_tried_is_what_the_probe_knows() -> None:
+def test_probe_knows_every_attempt() -> None:
     assert {word.partition("=")[0] for word in TRIED.values()} | {"inet-socket"} == sandbox_probe.ATTEMPTS.keys()

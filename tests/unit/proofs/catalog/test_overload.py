@@ -11,7 +11,7 @@ import pytest
 from proofs.catalog import overload
 from proofs.evidence.recorder import Recorder
 from proofs.host.shell import Host
-from tests.support.judging import DEPLOYED, said, says
+from tests.support.judging import DEPLOYED, judge_with, verdict_of
 
 GOOD: dict[str, Any] = {
     "n": 2400,
@@ -39,7 +39,7 @@ GOOD: dict[str, Any] = {
 
 
 def test_good_figures_pass() -> None:
-    result = said(overload.Short(DEPLOYED), GOOD)
+    result = judge_with(overload.Short(DEPLOYED), GOOD)
     assert (str(result.verdict), result.reason) == ("PASS", "")
     assert "1500 dropped and counted" in overload.headline([result])
 
@@ -76,10 +76,10 @@ def test_good_figures_pass() -> None:
     ],
 )
 def test_each_figure_counts(changes: dict[str, Any], verdict: str) -> None:
-    assert says(overload.Short(DEPLOYED), GOOD, changes) == verdict
+    assert verdict_of(overload.Short(DEPLOYED), GOOD, changes) == verdict
 
 
-def test_the_lock_is_held_until_it_is_released(tmp_path: Path) -> None:
+def test_lock_is_held_until_released(tmp_path: Path) -> None:
     path = str(tmp_path / "some.db")
     connection = sqlite3.connect(path)
     connection.execute("PRAGMA journal_mode = wal")

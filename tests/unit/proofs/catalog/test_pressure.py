@@ -17,7 +17,7 @@ from proofs.evidence.recorder import Recorder
 from proofs.experiment import cpu_load
 from proofs.host.shell import Host, process_state
 from proofs.host.unit import Entry
-from tests.support.judging import DEPLOYED, said, says
+from tests.support.judging import DEPLOYED, judge_with, verdict_of
 from tests.support.process import wait_until
 
 
@@ -48,7 +48,7 @@ DECISIONS = [
     decision(42.3, "THROTTLE_DOWN", 5, 4274, 23.0),
     decision(44.5, "THROTTLE_DOWN", 1, 4499, 22.0),
 ]
-BOOKS = {
+COUNTERS = {
     "received": 4663,
     "sampled_out": 3094,
     "rejected": 0,
@@ -71,7 +71,7 @@ GOOD: dict[str, Any] = {
     "pressed_again": 23.3,
     "restarted": False,
     "exit_code": 0,
-    "store": dict(BOOKS),
+    "store": dict(COUNTERS),
 }
 WOULD = [{**one, "action": "PSI_LOGONLY", "would": one["action"], "received": None} for one in DECISIONS]
 LOGONLY = {"decisions": WOULD, "kept": [1], "after_reload": [1], "stored": 4663}
@@ -82,7 +82,7 @@ def without(number: int, key: str) -> list[dict[str, Any]]:
 
 
 def test_good_figures_pass() -> None:
-    result = said(pressure.Pressed(DEPLOYED), GOOD)
+    result = judge_with(pressure.Pressed(DEPLOYED), GOOD)
     assert (str(result.verdict), result.reason) == ("PASS", "")
     assert pressure.headline([result]) == (
         "kept 1/1 1/5 1/10 1/20 1/10 1/5 1/1; first step 1.6 s after the limit, all kept 6.0 s after calm"
@@ -117,14 +117,14 @@ def test_good_figures_pass() -> None:
     ],
 )
 def test_each_figure_counts(changes: dict[str, Any], verdict: str) -> None:
-    assert says(pressure.Pressed(DEPLOYED), GOOD, changes) == verdict
+    assert verdict_of(pressure.Pressed(DEPLOYED), GOOD, changes) == verdict
 
 
 def line(message: str, invocation: str = "run", **fields: object) -> Entry:
     return Entry(0.0, 0.0, json.dumps({"fields": {"message": message, **fields}}), invocation, "", "")
 
 
-def test_spans_are_read_off_what_that_run_says() -> None:
+def test_spans_are_read_from_log_lines() -> None:
     entries = [
         line("pressure decision", "another", received=1, current_sample_every=5),
         line("pressure decision", received=10, current_sample_every=5),
@@ -136,7 +136,7 @@ def test_spans_are_read_off_what_that_run_says() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(1, 60), st.integers(1, 20)), min_size=1, max_size=8))
-def test_what_is_due_is_what_a_counter_that_starts_anew_lets_through(lengths: list[tuple[int, int]]) -> None:
+def test_due_trades_follow_a_restarted_count(lengths: list[tuple[int, int]]) -> None:
     found, number, starts = [], 0, []
     for length, every in lengths:
         starts.append((number, every))
@@ -147,15 +147,13 @@ def test_what_is_due_is_what_a_counter_that_starts_anew_lets_through(lengths: li
     assert due(starts, number) == found
 
 
-def test_a_boundary_is_no_spacing() -> None:
+def test_boundary_between_spans_is_no_spacing() -> None:
     ids = due([(0, 1), (10, 5), (33, 20), (153, 1)], 160)
     assert spacings(ids) == [1, 5, 20, 1]
     assert spacings([]) == []
 
 
-def test_burners_burn_until_they_are_told_to_stop_or_their_starter_is_gone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_burners_run_until_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 1)
     (tmp_path / "cgroup.procs").write_text("")
     burners = cpu_load.Burners(Host(Recorder(tmp_path / "events.jsonl")), tmp_path)
@@ -172,7 +170,7 @@ def test_burners_burn_until_they_are_told_to_stop_or_their_starter_is_gone(
     assert [process_state(pid) for pid in (first, last)] == ["", ""]
 
 
-def test_pressure_that_the_kernel_does_not_say_is_none(tmp_path: Path) -> None:
+def test_unknown_pressure_is_none(tmp_path: Path) -> None:
     assert cpu_load.some_avg10(tmp_path, "cpu") is None
     (tmp_path / "cpu.pressure").write_text("some avg10=12.50 avg60=1.00 avg300=0.00 total=7\nfull avg10=1.00\n")
     assert cpu_load.some_avg10(tmp_path, "cpu") == 12.5
@@ -180,7 +178,7 @@ def test_pressure_that_the_kernel_does_not_say_is_none(tmp_path: Path) -> None:
     assert cpu_load.cgroup("/no/such.service") is None
 
 
-def test_a_kernel_without_pressure_has_nothing_to_show(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_pressure_is_not_applicable_without_psi(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     host = Host(Recorder(tmp_path / "events.jsonl"))
     monkeypatch.setattr(pressure, "read_text", lambda path: "some avg10=0.00 avg60=0.00 avg300=0.00 total=0\n")
     assert pressure.PROOF.not_applicable(host) == ""

@@ -8,7 +8,7 @@ import pytest
 
 from proofs.catalog import network, overload, parse, storage
 from proofs.catalog._recovery import Recovery, headline
-from tests.support.judging import DEPLOYED, said, says
+from tests.support.judging import DEPLOYED, judge_with, verdict_of
 
 CASES: dict[str, Recovery] = {
     "network": network.Refused(DEPLOYED),
@@ -49,7 +49,7 @@ def good(name: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", CASES)
 def test_good_figures_pass(name: str) -> None:
-    result = said(CASES[name], good(name))
+    result = judge_with(CASES[name], good(name))
     assert (str(result.verdict), result.reason) == ("PASS", "")
     assert f"ended with [{CASES[name].code}]" in headline([result])
 
@@ -79,7 +79,7 @@ def test_each_figure_counts(name: str, changes: dict[str, Any], verdict: str) ->
         changes = {**changes, "ends": wrong}
         if name in ("network", "parse"):
             changes |= {"stored_10": 2} if name == "network" else {"stored_11": 2}
-    assert says(case, good(name), changes) == verdict
+    assert verdict_of(case, good(name), changes) == verdict
 
 
 @pytest.mark.parametrize(
@@ -103,17 +103,17 @@ def test_each_figure_counts(name: str, changes: dict[str, Any], verdict: str) ->
         ("overload", {"gave_up_s": 5.1}, "FAIL"),
     ],
 )
-def test_each_figure_of_its_own_counts(name: str, changes: dict[str, Any], verdict: str) -> None:
-    assert says(CASES[name], good(name), changes) == verdict
+def test_each_own_figure_counts(name: str, changes: dict[str, Any], verdict: str) -> None:
+    assert verdict_of(CASES[name], good(name), changes) == verdict
 
 
 @pytest.mark.parametrize("name", ["network", "parse", "storage"])
-def test_restarts_that_come_without_a_pause_are_no_pace(name: str) -> None:
+def test_restarts_without_a_pause_fail(name: str) -> None:
     code = CASES[name].code
     ends = [{"after_s": at, "status": code} for at in (2.2, 4.4)]
-    assert says(CASES[name], good(name), {"ends": ends}) == "FAIL"
+    assert verdict_of(CASES[name], good(name), {"ends": ends}) == "FAIL"
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_without_a_witness_nothing_passes(name: str) -> None:
-    assert said(CASES[name], good(name), witness=None).verdict == "INCONCLUSIVE"
+def test_no_witness_is_inconclusive(name: str) -> None:
+    assert judge_with(CASES[name], good(name), witness=None).verdict == "INCONCLUSIVE"

@@ -38,12 +38,12 @@ def of(name: str, masked: dict[str, Any] | None = None, **measured: Any) -> Resu
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_changed_in_between_and_put_back_passes(name: str) -> None:
+def test_masked_and_restored_behaviour_passes(name: str) -> None:
     assert of(name).verdict == "PASS"
 
 
 @pytest.mark.parametrize(("name", "key"), [(name, key) for name, keys in CHANGES.items() for key in keys])
-def test_behaviour_that_does_not_hang_on_the_drop_in_fails_at_the_guard(name: str, key: str) -> None:
+def test_unchanged_behaviour_fails_at_the_guard(name: str, key: str) -> None:
     assert of(name, {key: BEFORE[name][key]}).failed_at_guard
 
 
@@ -55,17 +55,17 @@ def test_behaviour_that_does_not_hang_on_the_drop_in_fails_at_the_guard(name: st
         {"after": {"WATCHDOG_USEC": None}},
     ],
 )
-def test_what_is_not_put_back_fails_elsewhere(measured: dict[str, Any]) -> None:
+def test_incomplete_rollback_fails_elsewhere(measured: dict[str, Any]) -> None:
     result = of("50-watchdog.conf", **measured)
     assert result.verdict == "FAIL"
     assert not result.failed_at_guard
 
 
-def test_every_case_is_a_drop_in_with_something_to_change() -> None:
+def test_cases_are_the_drop_ins() -> None:
     assert [case.name for case in PROOF.cases(DEPLOYED)] == list(CHANGES)
 
 
-def test_no_drop_in_of_the_deployment_is_forgotten() -> None:
+def test_drop_ins_match_the_deployment() -> None:
     repository = Path(__file__).parents[4]
     defaults = yaml.safe_load((repository / "roles/engine/defaults/main.yml").read_text())
     deployed = {f"{drop_in['name']}.conf" for drop_in in defaults["engine_dropins"]}
@@ -76,7 +76,7 @@ def test_no_drop_in_of_the_deployment_is_forgotten() -> None:
     assert templates >= OF_OTHER_UNITS
 
 
-def test_behaviour_is_read_off_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_behaviour_is_read_from_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     subject = Subject(Host(Recorder(tmp_path / "events.jsonl"), "test"), "none.service", tmp_path, (0, 0))
     fields = dict.fromkeys(State.__annotations__, 0)
     monkeypatch.setattr(subject.unit, "state", lambda: State(**(fields | {"pid": os.getpid()})))  # type: ignore[arg-type]

@@ -22,7 +22,7 @@ GOOD = {
 CASE = Sealed(Deployed(10.0, 2.0, (0, 0)))
 
 
-def test_orders_and_trades_without_a_network_pass() -> None:
+def test_shadow_work_without_network_passes() -> None:
     result = judge(CASE, genuine(CASE), GOOD)
     assert result.verdict == "PASS"
     assert PROOF.headline([result]) == f"without a network: {ORDERS} orders, {ORDERS} trades"
@@ -38,17 +38,17 @@ def test_orders_and_trades_without_a_network_pass() -> None:
         ({"active": "activating"}, "state"),
     ],
 )
-def test_what_a_network_would_be_needed_for_fails_at_the_guard(measured: dict[str, Any], failed: str) -> None:
+def test_missing_shadow_work_fails_at_the_guard(measured: dict[str, Any], failed: str) -> None:
     result = judge(CASE, genuine(CASE), GOOD | measured)
     assert result.failed_at_guard
     assert any(check.name.startswith(failed) for check in result.checks if check.ok is False)
 
 
-def test_orders_of_another_mode_fail_elsewhere() -> None:
+def test_orders_of_another_mode_fail() -> None:
     result = judge(CASE, genuine(CASE), GOOD | {"modes": ["PAPER", "SHADOW"]})
     assert result.verdict == "FAIL"
     assert not result.failed_at_guard
 
 
-def test_an_unsealed_process_shows_nothing() -> None:
+def test_no_witness_is_inconclusive() -> None:
     assert judge(CASE, None, GOOD).verdict == "INCONCLUSIVE"

@@ -8,9 +8,9 @@ import pytest
 
 from proofs.catalog import stop
 from proofs.host.unit import Entry
-from tests.support.judging import DEPLOYED, said, says
+from tests.support.judging import DEPLOYED, judge_with, verdict_of
 
-BOOKS = {
+COUNTERS = {
     "received": 1600,
     "sampled_out": 0,
     "rejected": 0,
@@ -33,8 +33,8 @@ GOOD: dict[str, Any] = {
     "once_and_in_order": True,
     "exit_code": 0,
     "lost": {"dropped": 15, "stop": 5},
-    "final": dict(BOOKS),
-    "store": dict(BOOKS),
+    "final": dict(COUNTERS),
+    "store": dict(COUNTERS),
     "persist_count": 1580 + 3 * 158,
     "torn": [],
     "integrity": "ok",
@@ -42,7 +42,7 @@ GOOD: dict[str, Any] = {
 
 
 def test_good_figures_pass() -> None:
-    result = said(stop.Stopped(DEPLOYED), GOOD)
+    result = judge_with(stop.Stopped(DEPLOYED), GOOD)
     assert (str(result.verdict), result.reason) == ("PASS", "")
     assert stop.headline([result]) == "exit 0 after 0.4 s with 1580 ticks stored, all that were admitted"
 
@@ -69,7 +69,7 @@ def test_good_figures_pass() -> None:
     ],
 )
 def test_each_figure_counts(changes: dict[str, Any], verdict: str) -> None:
-    assert says(stop.Stopped(DEPLOYED), GOOD, changes) == verdict
+    assert verdict_of(stop.Stopped(DEPLOYED), GOOD, changes) == verdict
 
 
 def line(mono_s: float, message: str) -> Entry:
@@ -99,5 +99,5 @@ def line(mono_s: float, message: str) -> Entry:
         ),
     ],
 )
-def test_how_it_ended_is_read_off_the_journal(messages: list[str], end: tuple[float, int] | None) -> None:
+def test_end_is_read_from_the_journal(messages: list[str], end: tuple[float, int] | None) -> None:
     assert stop._end([line(float(at), message) for at, message in enumerate(messages, 1)]) == end

@@ -70,7 +70,7 @@ def subject(tmp_path: Path) -> Subject:
     return Subject(host, "none.service", tmp_path / "scratch", (0, 0))
 
 
-def test_the_steps_come_in_order_and_are_recorded(subject: Subject, tmp_path: Path) -> None:
+def test_steps_are_recorded_in_order(subject: Subject, tmp_path: Path) -> None:
     case = Script()
     assert run_case(case, subject).verdict is Verdict.PASS
     assert case.steps == ["steady", "inject", "witness", "measure", "judge", "release"]
@@ -79,7 +79,7 @@ def test_the_steps_come_in_order_and_are_recorded(subject: Subject, tmp_path: Pa
 
 
 @pytest.mark.parametrize("step", ["steady", "inject", "witness", "measure", "judge"])
-def test_a_step_that_throws_is_an_error_and_cleans_up(subject: Subject, step: str) -> None:
+def test_exception_in_a_step_is_an_error(subject: Subject, step: str) -> None:
     case = Script(raises={step: ValueError("broken checker")})
     result = run_case(case, subject)
     assert result.verdict is Verdict.ERROR
@@ -88,26 +88,26 @@ def test_a_step_that_throws_is_an_error_and_cleans_up(subject: Subject, step: st
 
 
 @pytest.mark.parametrize("error", [NotSteady("down"), WaitTimeout("ticks did not happen in 15 s")])
-def test_no_steady_state_is_inconclusive_and_nothing_is_injected(subject: Subject, error: Exception) -> None:
+def test_no_steady_state_is_inconclusive(subject: Subject, error: Exception) -> None:
     case = Script(raises={"steady": error})
     assert run_case(case, subject).verdict is Verdict.INCONCLUSIVE
     assert "inject" not in case.steps
 
 
-def test_a_fault_that_was_waited_for_in_vain_is_inconclusive(subject: Subject) -> None:
+def test_timeout_of_the_witness_is_inconclusive(subject: Subject) -> None:
     result = run_case(Script(raises={"witness": WaitTimeout("the fault to bite did not happen in 5 s")}), subject)
     assert result.verdict is Verdict.INCONCLUSIVE
     assert "to bite" in result.reason
 
 
 @pytest.mark.parametrize("witness", [None, {}, "", []])
-def test_a_fault_that_nobody_saw_is_inconclusive(subject: Subject, witness: Json) -> None:
+def test_fault_without_witness_is_inconclusive(subject: Subject, witness: Json) -> None:
     result = run_case(Script(witness=witness), subject)
     assert result.verdict is Verdict.INCONCLUSIVE
     assert "witness" in result.reason
 
 
-def test_being_interrupted_is_no_verdict(subject: Subject) -> None:
+def test_interruption_is_no_verdict(subject: Subject) -> None:
     case = Script(raises={"measure": Interrupted("stop")})
     with pytest.raises(Interrupted):
         run_case(case, subject)
@@ -127,7 +127,7 @@ def test_wait_ends_by_condition_deadline_or_stop(tmp_path: Path) -> None:
             wait(Host(host.recorder, "", stop), "nothing", 5, lambda: 0)
 
 
-def test_poll_and_assert_never_return_what_came_and_record_what_was_meant(tmp_path: Path) -> None:
+def test_poll_and_assert_never_record_their_verb(tmp_path: Path) -> None:
     host = Host(Recorder(tmp_path / "events.jsonl"))
     assert host.poll("a tick", 5, lambda: 7) == 7
     assert host.poll("a tick", 0, lambda: 0) is None
@@ -142,7 +142,7 @@ def test_poll_and_assert_never_return_what_came_and_record_what_was_meant(tmp_pa
     ]
 
 
-def test_what_changes_the_host_is_announced_before_it_is_done(tmp_path: Path) -> None:
+def test_command_is_announced_before_it_runs(tmp_path: Path) -> None:
     host = Host(Recorder(tmp_path / "events.jsonl"), "test")
     assert host.do("sh", "-c", "echo out; echo err >&2; exit 3", check=False) == Output(3, "out\n", "err\n")
     intent, command = read(tmp_path / "events.jsonl")
@@ -152,7 +152,7 @@ def test_what_changes_the_host_is_announced_before_it_is_done(tmp_path: Path) ->
     assert host.look("no-such-program-anywhere").rc == 127
 
 
-def test_a_patch_fits_at_exactly_one_place_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_patch_needs_exactly_one_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "release" / "lib" / "hybrid_engine"
     package.mkdir(parents=True)
     (package / "one.py").write_text("guard = True\nother = 1\n")
@@ -172,7 +172,7 @@ def test_a_patch_fits_at_exactly_one_place_or_not_at_all(tmp_path: Path, monkeyp
 @pytest.mark.parametrize(
     ("name", "mutant"), [(name, m) for name, p in PROOFS.items() for m in p.mutants if not p.in_place]
 )
-def test_every_mutant_can_be_made_of_this_engine(
+def test_every_mutant_fits_this_engine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, mutant: Mutant
 ) -> None:
     """A patch whose text is gone from the engine, or that makes no Python of it, is found here, not on a host."""
@@ -195,7 +195,7 @@ def _lease(tmp_path: Path) -> Any:
     return Fake()
 
 
-def test_the_catalogue_is_whole() -> None:
+def test_catalogue_is_complete() -> None:
     assert {"exit12", "stall", "sampling", "failover", "shadow", "gate", "rollback", "hardening"} <= PROOFS.keys()
     assert {"crash", "overload", "network", "parse", "storage", "stop"} <= PROOFS.keys()
     playbooks = Path(__file__).parents[4] / "playbooks"
@@ -218,11 +218,11 @@ def test_the_catalogue_is_whole() -> None:
     ("span", "value"),
     [("2s", 2.0), ("1min 30s", 90.0), ("100ms", 0.1), ("0", 0.0), ("infinity", float("inf")), ("1h 500us", 3600.0005)],
 )
-def test_time_spans_of_systemctl(span: str, value: float) -> None:
+def test_systemctl_time_spans(span: str, value: float) -> None:
     assert seconds(span) == pytest.approx(value)
 
 
-def test_a_scratch_config_is_toml() -> None:
+def test_scratch_config_is_toml() -> None:
     import tomllib
 
     assert tomllib.loads(config(ingest_mode="SYNTHETIC", tick_interval_ms=5)) == {

@@ -104,6 +104,6 @@ def test_a_missing_figure_is_none(name: str) -> None:
         (list[Count], [1, None]),
     ],
 )
-def test_a_value_of_another_type_is_a_bad_figure(kind: Any, value: object) -> None:
+def test_value_of_another_type_is_refused(kind: Any, value: object) -> None:
     with pytest.raises(BadFigure):
         decode(kind, value)

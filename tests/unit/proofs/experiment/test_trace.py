@@ -51,7 +51,7 @@ def wrong(key: Key, events: list[Event]) -> list[str]:
 
 
 @pytest.mark.parametrize("key", GROUPS, ids=lambda key: f"{key[0]}: {key[1]}")
-def test_what_a_lab_measured_is_in_what_it_recorded(key: Key) -> None:
+def test_recorded_figures_follow_from_outputs(key: Key) -> None:
     assert wrong(key, GROUPS[key]) == []
 
 
@@ -95,7 +95,7 @@ CLOSES, REFUSES, SILENT = ("failover", "closes"), ("failover", "refuses"), ("fai
         (SILENT, "stored_s", 0.0),
     ],
 )
-def test_a_forged_figure_is_not_what_the_outputs_come_to(key: Key, figure: str, value: Any) -> None:
+def test_forged_figure_differs_from_outputs(key: Key, figure: str, value: Any) -> None:
     events = copy.deepcopy(GROUPS[key])
     measured = next(event for event in events if event["kind"] == "measured")
     assert figure in measured["data"]
@@ -126,14 +126,14 @@ def commands(first: str) -> Callable[[Event], bool]:
         (SILENT, lambda event: event["stdout"].startswith("kill -STOP")),
     ],
 )
-def test_outputs_that_are_not_there_bear_nothing_out(key: Key, is_lost: Callable[[Event], bool]) -> None:
+def test_missing_outputs_are_untraced(key: Key, is_lost: Callable[[Event], bool]) -> None:
     events = [event for event in GROUPS[key] if not is_lost(event)]
     assert len(events) < len(GROUPS[key])
     with pytest.raises(Untraced):
         wrong(key, events)
 
 
-def test_a_command_that_failed_shows_nothing() -> None:
+def test_failed_command_is_untraced() -> None:
     events = copy.deepcopy(GROUPS[PROCESS])
     for event in events:
         if event["argv"][:1] == ["journalctl"]:
@@ -142,14 +142,14 @@ def test_a_command_that_failed_shows_nothing() -> None:
         wrong(PROCESS, events)
 
 
-def test_a_heartbeat_that_nobody_wrote_is_none() -> None:
+def test_unwritten_heartbeat_is_untraced() -> None:
     events = copy.deepcopy(GROUPS[EVERY_5])
     next(event for event in events if event["kind"] == "measured")["data"]["heartbeat"]["received"] = 7
     with pytest.raises(Untraced, match="no heartbeat"):
         wrong(EVERY_5, events)
 
 
-def test_the_witnessed_configuration_is_the_written_one() -> None:
+def test_witnessed_config_must_be_the_written_one() -> None:
     events = copy.deepcopy(GROUPS[TOML])
     next(event for event in events if event["kind"] == "witness")["data"]["config_sha256"] = "0" * 64
     with pytest.raises(Untraced, match="not the one that was written"):
