@@ -1,0 +1,45 @@
+"""The unit under test: its scratch configuration, and the patch of a mutant."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from proofs.evidence.recorder import Recorder
+from proofs.experiment.subject import CannotMutate, MutantCopy, Subject, config
+from proofs.host.shell import Host
+
+
+def _lease(tmp_path: Path) -> Any:
+    class Fake:
+        scratch = tmp_path / "scratch"
+
+    return Fake()
+
+
+def test_patch_needs_exactly_one_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "release" / "lib" / "hybrid_engine"
+    package.mkdir(parents=True)
+    (package / "one.py").write_text("guard = True\nother = 1\n")
+    (package / "two.py").write_text("other = 1\n")
+    monkeypatch.setattr("proofs.experiment.subject.RELEASE", tmp_path / "release")
+    host = Host(Recorder(tmp_path / "events.jsonl"), "test")
+    copy = MutantCopy(host, Subject(host, "x.service", tmp_path, (0, 0)).unit, "m", _lease(tmp_path), (0, 0))
+    for text in ("nowhere", "other = 1"):
+        with pytest.raises(CannotMutate):
+            copy.patch(text, "")
+    copy.patch("guard = True", "guard = False")
+    assert (copy.scratch / "lib" / "hybrid_engine" / "one.py").read_text() == "guard = False\nother = 1\n"
+    assert (package / "one.py").read_text() == "guard = True\nother = 1\n"
+    assert any(line.startswith("BindReadOnlyPaths=") for line in copy.directives)
+
+
+def test_scratch_config_is_toml() -> None:
+    import tomllib
+
+    assert tomllib.loads(config(ingest_mode="SYNTHETIC", tick_interval_ms=5)) == {
+        "mode": "SHADOW",
+        "engine": {"ingest_mode": "SYNTHETIC", "tick_interval_ms": 5, "psi_actions": "off"},
+    }

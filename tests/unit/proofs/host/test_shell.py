@@ -1,0 +1,48 @@
+"""Commands and waits on a host: what they return, raise and record."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from proofs.evidence.recorder import Recorder, read
+from proofs.host.shell import Host, Interrupted, Output, Stop, WaitTimeout
+
+
+def test_wait_ends_by_condition_deadline_or_stop(tmp_path: Path) -> None:
+    host = Host(Recorder(tmp_path / "events.jsonl"))
+    answers = iter([0, 0, 7])
+    assert host.wait_for("seven", 5, lambda: next(answers), every=0.001) == 7
+    with pytest.raises(WaitTimeout, match="never did not happen in 0"):
+        host.wait_for("never", 0.01, lambda: 0, every=0.001)
+    stop = Stop()
+    stop.ask()
+    for wait in (Host.wait_for, Host.poll, Host.assert_never):
+        with pytest.raises(Interrupted):
+            wait(Host(host.recorder, "", stop), "nothing", 5, lambda: 0)
+
+
+def test_poll_and_assert_never_record_their_verb(tmp_path: Path) -> None:
+    host = Host(Recorder(tmp_path / "events.jsonl"))
+    assert host.poll("a tick", 5, lambda: 7) == 7
+    assert host.poll("a tick", 0, lambda: 0) is None
+    assert host.assert_never("a restart", 0, lambda: 0) is True
+    assert host.assert_never("a restart", 5, lambda: 7) is False
+    data = [event["data"] for event in read(tmp_path / "events.jsonl")]
+    assert [(one["verb"], one["for"], one["came"]) for one in data] == [
+        ("poll", "a tick", True),
+        ("poll", "a tick", False),
+        ("assert_never", "a restart", False),
+        ("assert_never", "a restart", True),
+    ]
+
+
+def test_command_is_announced_before_it_runs(tmp_path: Path) -> None:
+    host = Host(Recorder(tmp_path / "events.jsonl"), "test")
+    assert host.do("sh", "-c", "echo out; echo err >&2; exit 3", check=False) == Output(3, "out\n", "err\n")
+    intent, command = read(tmp_path / "events.jsonl")
+    assert (intent["kind"], command["kind"]) == ("intent", "command")
+    assert intent["argv"] == command["argv"]
+    assert (command["rc"], command["stdout"], command["stderr"]) == (3, "out\n", "err\n")
+    assert host.look("no-such-program-anywhere").rc == 127
