@@ -1,4 +1,4 @@
-"""What LIVE asks of a host, all of it scratch: an armed configuration, keys, allowed signers, a bundle that holds."""
+"""What LIVE needs on a host, all of it scratch: an armed configuration, keys, allowed signers, a valid bundle."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BUNDLE = CONFIG_DIR / "bundle"
 
 
 class LiveFixture:
-    """A host's LIVE configuration, keys and bundle, all scratch. A way to be refused spoils one thing of it."""
+    """A LIVE configuration, keys and a bundle, all scratch. A way to be refused spoils one thing of it."""
 
     def __init__(self, subject: Subject, shadow: str) -> None:
         """shadow: the text of the configuration that is to be made LIVE; tick_interval_ms is 20 there."""

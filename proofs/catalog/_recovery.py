@@ -1,5 +1,5 @@
-"""What proofs of a fault that lasts have in common: the engine ends with its own code, paced by its deadline, is
-restarted into the fault for as long as that lasts, is never left down, and works again by itself when it is over."""
+"""Recovery from a fault that lasts: the engine ends with its own code at its deadline, is restarted into the fault for
+as long as that lasts, never stays down, and works again by itself when the fault is over."""
 
 from __future__ import annotations
 

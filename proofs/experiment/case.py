@@ -1,8 +1,8 @@
 """The frame every proof runs in: steady state, fault, witness, measure, restore, steady state, verdict.
 
-A proof is a list of cases on the operator's unit and, beside it at the same time, the same cases on copies of the unit
-that lack the guard (the mutants). What a case measures goes into the evidence before it is judged, and `judge` sees
-nothing else: the verdict can be computed again from the recording alone.
+A proof is a list of cases on the operator's unit and, at the same time, the same cases on copies of the unit without
+the guard (the mutants). What a case measures is recorded before it is judged, and `judge` gets nothing but the
+recording: so the verdict can be computed again from that alone.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class NotSteady(ProofError):
 
 @dataclass(frozen=True)
 class Deployed:
-    """What the unit in force promises, read off systemd; and who owns its state."""
+    """What the unit in force promises, as systemd shows it; owner: uid and gid of its state."""
 
     watchdog_s: float
     restart_s: float
@@ -37,7 +37,7 @@ class Deployed:
 class Case:
     """One fault. A subclass fills in the steps; `run_case` calls them in this order.
 
-    name, fault: what is shown of it. n_min: how many samples the verdict must rest on, fixed beforehand.
+    name, fault: as reports show them. n_min: how many samples the verdict needs, fixed beforehand.
     """
 
     name: str = ""
@@ -90,9 +90,9 @@ class Case:
 
 @dataclass(frozen=True)
 class Mutant:
-    """How to take the guard out of a copy of the unit; `cases` narrows which cases it has to fail.
+    """How to take the guard out of a copy of the unit; `cases` are those that it has to fail.
 
-    Where the proof is in place there is no copy: the guard is the controller's, and the cases ask it to go without.
+    A proof in place has no copy: its guard is the controller's, and the mutant's cases ask it to leave that out.
     """
 
     name: str
@@ -119,7 +119,7 @@ class Proof:
 
     @property
     def cap_s(self) -> float:
-        # Where a controller has a part in it, how long that takes is in nobody's hands here.
+        # How long a controller takes, where it has a part in the proof, is not known here.
         return 60 + (10 if self.in_place else 4) * self.seconds
 
 
@@ -146,7 +146,7 @@ def run_case(case: Case, subject: Subject) -> Result:
         return _judged(host, judge(case, witness, host.note("measured", encode(case.measure(subject)))))
     except Interrupted:
         raise
-    except Exception as error:  # noqa: BLE001 - a checker that throws could not tell: never a PASS
+    except Exception as error:  # noqa: BLE001 - a case that raises shows nothing: never a PASS
         return _judged(host, Result(case.name, Verdict.ERROR, f"{type(error).__name__}: {error}", witness=witness))
     finally:
         timeline.note(case.name)
@@ -160,7 +160,7 @@ def judge(case: Case, witness: Json, measured: dict[str, Json]) -> Result:
             return Result(case.name, Verdict.INCONCLUSIVE, "what was witnessed does not show the fault", (), witness)
         checks = case.judge(case.decode(measured))
         return verdicts.of_checks(case.name, checks, witness, decode(Count, measured["n"], "n"), case.n_min)
-    except Exception as error:  # noqa: BLE001 - a checker that throws could not tell: never a PASS
+    except Exception as error:  # noqa: BLE001 - a case that raises shows nothing: never a PASS
         return Result(case.name, Verdict.ERROR, f"{type(error).__name__}: {error}", witness=witness)
 
 

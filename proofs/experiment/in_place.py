@@ -1,7 +1,8 @@
-"""The operator's unit as it was deployed: no scratch config, no copy. For faults that have to be where a deployment is.
+"""The operator's unit as it was deployed, without scratch config or copy, for faults in the deployed files themselves.
 
-What is deployed lies in /etc and /opt, so drift can be made nowhere else. That is for a lab alone, which is told by
-what systemd-nspawn was given to start it with, not by anything on its disk; a container that serves as a NUC has none.
+What is deployed lies in /etc and /opt, so drift can be made nowhere else. That is allowed in a lab alone. A lab is
+recognised by a variable that systemd-nspawn was started with, not by anything on its disk, so that a container in
+service is none.
 """
 
 from __future__ import annotations
@@ -41,11 +42,11 @@ class InPlace(Subject):
         """Nothing was started beside it."""
 
     def ask(self, *plays: str, check: bool = False, without: Sequence[str] = ()) -> Answer:
-        """Have the controller play these against this host. Raises asks.Unanswered."""
+        """Have the controller run these playbooks against this host. Raises Unanswered."""
         return controller_requests.ask(self.host, self._lease.run, plays, check=check, without=without)
 
     def edit(self, texts: Mapping[Path, str]) -> None:
-        """Write these texts over the operator's files, and run what they say. Whatever happens now, they come back.
+        """Write these texts over the operator's files and put them in force. The lease restores the files in any case.
 
         Raises:
             NotALab: this is not a host whose files may be edited.
@@ -83,11 +84,11 @@ class InPlace(Subject):
             self.reload()
 
     def reload(self) -> None:
-        """Run the unit as its files say now. Raises host.WaitTimeout when its engine does not get well."""
+        """Run the unit as its files say now. Raises WaitTimeout when its engine does not become healthy."""
         self.host.do("systemctl", "daemon-reload")
         self.restart()
         self.host.wait_for("the engine healthy", _UP_S, self._healthy)
 
     def _healthy(self) -> bool:
-        # Asked while it runs only: root opening a database at rest would leave files beside it.
+        # Only while it runs: root opening a database at rest would leave files beside it.
         return self.unit.state().running and self.host.look(*_HEALTH, quiet=True).rc == 0

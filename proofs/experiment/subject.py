@@ -1,9 +1,9 @@
-"""The unit under test: the real one bound to scratch directories, or a copy of it with its guard taken out.
+"""The unit under test: the deployed one on scratch directories, or a copy of it without its guard.
 
-Everything is written under /run and announced to the lease first. The operator's config and database are covered, not
-touched: the scratch directories are bound over them inside the unit's own mount namespace, with the same fragment,
-drop-ins, release and user in force. Mutants run on a copy of the unit under another name, made from the very files
-`systemctl cat` shows, so that the real unit is never left without its guards.
+Everything is written below /run and announced to the lease first. The operator's config and database are not touched:
+scratch directories are bound over them inside the unit's own mount namespace; its fragment, drop-ins, release and user
+stay in force. A mutant runs on a copy of the unit under another name, made of the files that `systemctl cat` shows, so
+that the deployed unit never runs without its guards.
 """
 
 from __future__ import annotations
@@ -228,7 +228,7 @@ class MutantCopy(Subject):
         self.host.note("patched", {"module": path.name, "old": old, "new": new})
 
     def stop(self) -> None:
-        """Gone at once: it holds a core that the measurement beside it needs."""
+        """Kill it at once: it uses a CPU core that the measurement beside it needs."""
         self.host.do("systemctl", "kill", "--kill-whom=all", "--signal=KILL", self.unit.name, check=False)
         self.host.do("systemctl", "stop", self.unit.name, check=False)
 
