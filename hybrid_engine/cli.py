@@ -216,7 +216,8 @@ def _health(args: argparse.Namespace) -> int:
 def _capture(args: argparse.Namespace) -> int:
     from hybrid_engine.ingest.capture import Capture, find_source, parse_seconds
 
-    config = _load_config(args)
+    # Its --seconds are its own, and no run_seconds of an engine.
+    config = load_config(Path(args.config) if args.config is not None else None)
     source, out = find_source(config, args.source), Path(args.out)
     settings = config.settings
     try:

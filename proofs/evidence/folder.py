@@ -12,13 +12,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from proofs.errors import ProofError
 from proofs.evidence.host_input import BLOBS, check_host, check_run
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-class FolderError(Exception):
+class FolderError(ProofError):
     """It cannot be written where it should be; the message names the path and says why."""
 
 

@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from proofs.errors import ProofError
+
 ANSWER_BYTES = 1 << 20  # of one answer, where nothing else is said
 ANSWER_S = 60.0
 MEMORY_BYTES = 1 << 30  # that an answer may make the controller's process grow by, while it is received
@@ -42,7 +44,7 @@ _HOST = re.compile(r"[\w][\w.:@-]{0,252}")
 _MARKED = re.compile(r"(?:^|\n)begin-of-answer\n(.*)end-of-answer(?:\n|$)", re.DOTALL)
 
 
-class HostInputError(Exception):
+class HostInputError(ProofError):
     """What a host answered is not what was asked for; the message is one printable line."""
 
     def __init__(self, text: str) -> None:

@@ -132,7 +132,7 @@ def test_invalid_signal_is_named_as_a_bug(engine: Launcher, signal_line: str) ->
     )
     process = engine.start(engine={"strategy": "odd:make"})
     assert process.code() == 1
-    assert "strategy Odd made " in process.last_error()["message"]
+    assert "strategy Odd returned " in process.last_error()["message"]
     assert rows(engine.db, "SELECT id FROM signals") == []
 
 

@@ -38,15 +38,15 @@ def secondary() -> Iterator[ScriptedExchange]:
 
 @pytest.fixture
 def db(tmp_path: Path) -> Path:
-    """Where a database can be made, alone in its directory."""
+    """The path of a new database, alone in its directory."""
     folder = tmp_path / "state"
     folder.mkdir()
     return folder / "hybrid.db"
 
 
 @pytest.fixture
-def made(db: Path) -> Path:
-    """A database with a run that ended well."""
+def finished_db(db: Path) -> Path:
+    """A database with a run that ended with 0."""
     store = Store(db)
     store.begin_run(INFO, 1000)
     write(store, batch(1, 50))

@@ -75,6 +75,7 @@ def test_old_connection_that_closes_during_a_move_is_no_failure(
         harness.wait_until(lambda: harness.source("primary").successor, "the new connection beside the old one")
         primary.send(trade(2))
         harness.wait_until(lambda: 2 in harness.ids())
+        harness.wait_until(lambda: len(primary.connections) > 1, "the exchange to know the new connection")
         primary.connections[1].send(trade(3))
         primary.connections[0].close()
         harness.wait_until(lambda: harness.feed.moves == 1)

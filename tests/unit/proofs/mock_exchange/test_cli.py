@@ -16,6 +16,7 @@ import pytest
 import websocket
 
 from proofs.mock_exchange import MockExchange, StartError
+from tests.support import programs
 from tests.support.exchange_client import Client
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -25,7 +26,7 @@ COMMAND = [sys.executable, "-m", "proofs.mock_exchange"]
 @contextmanager
 def running(*flags: str) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
     """The command line's exchange, and its ready line."""
-    process = subprocess.Popen([*COMMAND, *flags], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    process = programs.start([*COMMAND, *flags], stdout=subprocess.PIPE, cwd=ROOT)
     assert process.stdout is not None
     try:
         yield process, json.loads(process.stdout.readline())
