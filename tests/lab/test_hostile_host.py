@@ -84,7 +84,7 @@ class Hostile:
         assert "Traceback" not in out, out
         assert "\x1b" not in out, "what a host says reaches the terminal as it is"
         for name, case in cases.items():
-            match = re.search(rf"^fatal: \[{re.escape(name)}[^\n]*\n(?:    [^\n]*\n|\n)+", out, re.M)
+            match = re.search(rf"^fatal: \[{re.escape(name)}[] ][^\n]*\n(?:    [^\n]*\n|\n)+", out, re.M)
             assert match, f"{name} was not refused\n{out}"
             said = re.sub(r"\s+", " ", match[0])
             assert re.search(case.reason, said), said
