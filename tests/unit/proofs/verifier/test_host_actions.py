@@ -145,7 +145,7 @@ ROWS: list[tuple[str, Edit, str]] = [
         lambda e: of(e, "measured")["data"].update(entries=2999),
         "first: entries is '2999'",
     ),
-    ("no output for a figure", only("command", "toy", "--big"), "first: Untraced: no output of journalctl -u"),
+    ("no output for a figure", only("command", "toy", "--big"), "first: Untraced: there is no output of journalctl -u"),
     (
         "another health",
         lambda e: [o["data"].update(health_rc=1) for o in e if o["kind"] == "observed"],

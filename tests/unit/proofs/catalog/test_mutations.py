@@ -1,0 +1,35 @@
+"""The texts of the engine that mutants replace: each is there once, and each mutation is used by one mutant."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from proofs.catalog import PROOFS
+from proofs.catalog.mutations import MUTATIONS, latest
+
+ROOT = Path(__file__).parents[4]
+
+
+@pytest.mark.parametrize("name", MUTATIONS)
+def test_text_occurs_once(name: str) -> None:
+    mutation = MUTATIONS[name]
+    assert (ROOT / "hybrid_engine" / mutation.file).read_text().count(mutation.old) == 1
+    assert mutation.new != mutation.old
+
+
+def test_each_mutation_is_used_by_its_mutant() -> None:
+    mutants = {f"{proof.name}/{mutant.name}" for proof in PROOFS.values() for mutant in proof.mutants}
+    assert MUTATIONS.keys() <= mutants
+    catalog = (ROOT / "proofs" / "catalog").glob("*.py")
+    used = {name for path in catalog for name in re.findall(r'mutations\.apply\(\w+, "([^"]+)"', path.read_text())}
+    assert used == MUTATIONS.keys()
+
+
+def test_former_text_is_read_as_todays() -> None:
+    for mutation in MUTATIONS.values():
+        for old, new in mutation.former:
+            assert latest(old, new) == (mutation.old, mutation.new)
+    assert latest("a", "b") == ("a", "b")
