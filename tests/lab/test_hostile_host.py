@@ -101,11 +101,14 @@ class Hostile:
         return done.returncode, done.stdout + done.stderr
 
     def fingerprint(self) -> dict[str, str]:
-        """Every path of the checkout, what was brought home, and what is beside it."""
+        """Every path of the checkout, what was brought home, and what is beside it.
+
+        Without build/, where tests that run beside this one put the releases that they deploy.
+        """
         found = {}
         for top in (CHECKOUT, self.home):
             for folder, names, files in os.walk(top):
-                names[:] = [name for name in names if not name.startswith(".") and name != "__pycache__"]
+                names[:] = [name for name in names if not name.startswith(".") and name not in ("__pycache__", "build")]
                 for name in (*names, *files):
                     path = Path(folder, name)
                     if path.is_symlink() or path.is_dir():
