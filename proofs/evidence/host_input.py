@@ -1,6 +1,6 @@
 """Check what a host answers before its controller uses it: one typed error, and bounds on everything.
 
-The host under test is a stranger to its controller: it may be broken, or somebody else's by now. Nothing here imports
+The host under test may be broken, or controlled by somebody else by now. Nothing here imports
 Ansible or touches a file; what passes is written by `evidence.folder`.
 """
 
@@ -486,12 +486,12 @@ def parse_probe(text: str) -> list[str]:
         HostInputError: a value that its key cannot have, or too many lines.
     """
     lines = [line.strip() for line in text.split("\n")]
-    found = [line for line in lines if re.match(r"[a-z0-9_]+=", line)]
-    if len(found) > PROBE_LINES:
-        raise HostInputError(f"it says {len(found)} things about itself, and may say {PROBE_LINES}")
-    for line in found:
+    pairs = [line for line in lines if re.match(r"[a-z0-9_]+=", line)]
+    if len(pairs) > PROBE_LINES:
+        raise HostInputError(f"it says {len(pairs)} things about itself, and may say {PROBE_LINES}")
+    for line in pairs:
         match = _PROBE_KEY.fullmatch(line)
         allowed = _PROBE_VALUES.get(match[1]) if match else None
         if match is None or not line.isprintable() or (allowed and not allowed.fullmatch(match[2])):
             raise HostInputError(f"it says of itself {line!r}, which no host of ours says")
-    return found
+    return pairs

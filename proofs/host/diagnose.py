@@ -167,9 +167,9 @@ def report(run: Run, tell: Callable[[str], None], name: str) -> tuple[str, list[
         tell: called with a line of progress before each part.
     """
     redactor = Redactor()
-    given = run(" ".join(deployed.SHOW_ENVIRONMENT), SECONDS).text[:SHOWN_CHARACTERS]
-    if given.startswith("Environment="):
-        redactor.learn(_credentials(given))
+    environment = run(" ".join(deployed.SHOW_ENVIRONMENT), SECONDS).text[:SHOWN_CHARACTERS]
+    if environment.startswith("Environment="):
+        redactor.learn(_credentials(environment))
     lines = [f"Diagnosis of {name}, begun {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}", ""]
     missing: list[str] = []
     between: activity.Activity | None = None
