@@ -44,9 +44,8 @@ def _kill(subject: Subject, number: int, last: int, after_s: float) -> int:
     due = time.monotonic() + after_s
     host.wait_for("its moment", _MOST_S + 1, lambda: time.monotonic() >= due, every=0.005)
     pid = subject.unit.state().pid
-    host.recorder.intent(f"kill -KILL {pid}", scope=host.scope)
+    host.send_signal(pid, signal.SIGKILL)
     at_ms = time.time_ns() // 1_000_000
-    os.kill(pid, signal.SIGKILL)
     host.wait_for("the end of the process", 5, lambda: not os.path.exists(f"/proc/{pid}"), every=0.005)
     return at_ms
 

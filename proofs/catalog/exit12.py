@@ -154,8 +154,7 @@ class Control(Case):
     def inject(self, subject: Subject) -> None:
         self._state = subject.unit.state(quiet=False)
         self._cursor = subject.unit.cursor()
-        subject.host.recorder.intent(f"kill -KILL {self._state.pid}", scope=subject.host.scope)
-        os.kill(self._state.pid, signal.SIGKILL)
+        subject.host.send_signal(self._state.pid, signal.SIGKILL)
 
     def witness(self, subject: Subject) -> Gone:
         pid = self._state.pid

@@ -47,8 +47,7 @@ def behaviour(subject: Subject, drop_in: str) -> Row:
     if drop_in == "50-watchdog.conf":
         match = re.search(r"(?:^|\0)WATCHDOG_USEC=(\d+)", read_text(f"/proc/{pid}/environ"))
         return {"WATCHDOG_USEC": match[1] if match else None}
-    subject.host.recorder.intent(f"kill -KILL {pid}", scope=subject.host.scope)
-    os.kill(pid, signal.SIGKILL)
+    subject.host.send_signal(pid, signal.SIGKILL)
     return {"after SIGKILL": subject.host.poll("what comes after", 5, lambda: _after_kill(subject, pid), every=0.05)}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from collections.abc import Mapping, Sequence
@@ -224,9 +223,7 @@ class Frozen(Stall):
 
     def inject(self, subject: Subject) -> None:
         self.old = subject.unit.state(quiet=False)
-        subject.host.recorder.intent(f"kill -STOP {self.old.pid}", scope=subject.host.scope)
-        self.t0 = time.monotonic()
-        os.kill(self.old.pid, signal.SIGSTOP)
+        self.t0 = subject.host.send_signal(self.old.pid, signal.SIGSTOP)
 
     def witness(self, subject: Subject) -> ProcessStopped:
         pid = self.old.pid

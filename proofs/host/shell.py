@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -88,6 +89,19 @@ class Host:
         if check and output.rc != 0:
             raise HostError(f"{' '.join(argv)}: exit {output.rc}: {(output.stderr or output.stdout).strip()[:300]}")
         return output
+
+    def send_signal(self, pid: int, number: signal.Signals) -> float:
+        """Send a signal to a unit's main process, its intent first; returns when, in seconds on CLOCK_MONOTONIC.
+
+        Raises:
+            HostError: systemd named no process; 0 would be the whole process group of this program.
+        """
+        if pid <= 1:
+            raise HostError(f"kill -{number.name.removeprefix('SIG')} {pid}: the unit has no main process")
+        self.recorder.intent(f"kill -{number.name.removeprefix('SIG')} {pid}", scope=self.scope)
+        at_s = time.monotonic()
+        os.kill(pid, number)
+        return at_s
 
     def note(self, kind: str, data: Json) -> Json:
         """Put it into the evidence; returns it as it stands there (plain JSON, without credentials)."""

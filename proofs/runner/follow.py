@@ -23,8 +23,7 @@ def follow(run_id: str, offset: int, seconds: float, answers: bool = False) -> i
     deadline = time.monotonic() + seconds
     while True:
         # The state is read first: all progress before the end is then in the file.
-        state = subprocess.run(["systemctl", "is-active", "--quiet", unit_of(run_id)], check=False)
-        ended = state.returncode != 0
+        ended = _ended(run_id)
         progress = log.read_bytes()[offset:] if log.exists() else b""
         progress = progress[: progress.rfind(b"\n") + 1]
         request = controller_requests.open_ask(run_id) if answers and not ended else None
@@ -33,6 +32,13 @@ def follow(run_id: str, offset: int, seconds: float, answers: bool = False) -> i
             print(json.dumps(news | ({"ask": request} if request else {})))
             return 0
         time.sleep(0.2)
+
+
+def _ended(run_id: str) -> bool:
+    """systemd says that the run's unit is over: not while its undo goes on, nor when systemd does not answer."""
+    argv = ["systemctl", "show", "--value", "--property=ActiveState", unit_of(run_id)]
+    shown = subprocess.run(argv, check=False, capture_output=True, text=True)
+    return shown.stdout.strip() in ("inactive", "failed")
 
 
 def answer(run_id: str, number: int) -> int:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
 
 from proofs.evidence.recorder import Recorder, read
-from proofs.host.shell import Host, Interrupted, Output, Stop, WaitTimeout
+from proofs.host.shell import Host, HostError, Interrupted, Output, Stop, WaitTimeout
 
 
 def test_wait_ends_by_condition_deadline_or_stop(tmp_path: Path) -> None:
@@ -46,3 +47,13 @@ def test_command_is_announced_before_it_runs(tmp_path: Path) -> None:
     assert intent["argv"] == command["argv"]
     assert (command["rc"], command["stdout"], command["stderr"]) == (3, "out\n", "err\n")
     assert host.look("no-such-program-anywhere").rc == 127
+
+
+@pytest.mark.parametrize("pid", [-1, 0, 1])
+def test_signal_to_no_process_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pid: int) -> None:
+    """systemd says MainPID=0 of a unit that is down, and kill(2) takes that for the caller's own group."""
+    sent: list[int] = []
+    monkeypatch.setattr("os.kill", lambda pid, number: sent.append(pid))
+    with pytest.raises(HostError, match=f"kill -STOP {pid}: the unit has no main process"):
+        Host(Recorder(tmp_path / "events.jsonl")).send_signal(pid, signal.SIGSTOP)
+    assert sent == []
