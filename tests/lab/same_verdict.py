@@ -24,94 +24,99 @@ from tests.lab.labs import CHECKOUT, SUITE, Lab, lab_py
 from tests.lab.proof_runs import install
 
 NONE = "no verdict"
-Said = dict[str, list[str]]  # proof -> what each round said of it and of its mutants
+Verdicts = dict[str, list[str]]  # proof -> its verdict and its mutants', of each round
 
 
 def shares(names: Sequence[str], labs: int) -> list[list[str]]:
     """The proofs for each lab, so that all take about as long; no lab is without one."""
-    found: list[list[str]] = [[] for _ in range(min(labs, len(names)))]
+    parts: list[list[str]] = [[] for _ in range(min(labs, len(names)))]
     for name in sorted(names, key=lambda name: -PROOFS[name].seconds):
-        min(found, key=lambda share: sum(PROOFS[other].seconds for other in share)).append(name)
-    return found
+        min(parts, key=lambda share: sum(PROOFS[other].seconds for other in share)).append(name)
+    return parts
 
 
-def one_round(lab: Lab, names: Sequence[str], folder: Path) -> dict[str, str]:
+def run_round(lab: Lab, names: Sequence[str], folder: Path) -> dict[str, str]:
     """One run as `make prove` does it: proof -> "its verdict / its mutants' verdict"."""
-    words = {"proof_names": list(names), "proof_evidence": str(folder)}
-    lab.ansible("prove.yml", "--skip-tags=install", "-e", json.dumps(words), check=False, timeout=1800)
-    said = dict.fromkeys(names, NONE)
+    variables = {"proof_names": list(names), "proof_evidence": str(folder)}
+    lab.ansible("prove.yml", "--skip-tags=install", "-e", json.dumps(variables), check=False, timeout=1800)
+    verdicts = dict.fromkeys(names, NONE)
     for path in folder.glob(f"{lab.name}/*/statement.json"):
         for proof in json.loads(path.read_text())["predicate"]["proofs"]:
-            said[proof["name"]] = f"{proof['verdict']} / {proof['mutant']['verdict']}"
-    return said
+            verdicts[proof["name"]] = f"{proof['verdict']} / {proof['mutant']['verdict']}"
+    return verdicts
 
 
-def on_a_lab(name: str, names: Sequence[str], times: int, scratch: Path) -> Said:
+def run_on_lab(name: str, names: Sequence[str], times: int, scratch: Path) -> Verdicts:
     """Have a lab, and run these proofs on it so many times."""
-    said: Said = {proof: [] for proof in names}
+    verdicts: Verdicts = {proof: [] for proof in names}
     lab_py("up", name, "--suite", SUITE)
     inventory = scratch / f"{name}.yml"
     inventory.write_text(lab_py("inventory", name).stdout)
     lab = Lab(name, SUITE, inventory)
     install(lab)
     for number in range(1, times + 1):
-        for proof, verdict in one_round(lab, names, scratch / f"{name}-{number}").items():
-            said[proof].append(verdict)
+        for proof, verdict in run_round(lab, names, scratch / f"{name}-{number}").items():
+            verdicts[proof].append(verdict)
             print(f"{number}/{times} {proof}: {verdict}", flush=True)
-    return said
+    return verdicts
 
 
-def everywhere(names: Sequence[str], times: int, labs: int) -> Said:
+def run_on_labs(names: Sequence[str], times: int, labs: int) -> Verdicts:
     """Every lab's share at the same time; the labs are gone in the end, also when this is interrupted."""
     parts = shares(names, labs)
     used = [f"aa-{os.getpid()}-{number}" for number in range(len(parts))]
     with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(len(parts)) as pool:
         try:
             jobs = [
-                pool.submit(on_a_lab, name, part, times, Path(scratch)) for name, part in zip(used, parts, strict=True)
+                pool.submit(run_on_lab, name, part, times, Path(scratch))
+                for name, part in zip(used, parts, strict=True)
             ]
-            return {proof: said for job in jobs for proof, said in job.result().items()}
+            return {proof: verdicts for job in jobs for proof, verdicts in job.result().items()}
         finally:
             for name in used:  # whatever still runs there ends with it
                 lab_py("down", name)
 
 
-def flipped(said: Mapping[str, Sequence[str]]) -> list[str]:
+def flipped_proofs(verdicts: Mapping[str, Sequence[str]]) -> list[str]:
     """The proofs that did not say the same each time, or once did not say anything."""
-    return [proof for proof, each in said.items() if len(set(each)) != 1 or NONE in each]
+    return [proof for proof, each in verdicts.items() if len(set(each)) != 1 or NONE in each]
 
 
-def table(said: Mapping[str, Sequence[str]]) -> str:
-    """One line a proof: what it said, and how often."""
+def table(verdicts: Mapping[str, Sequence[str]]) -> str:
+    """One line a proof: its verdicts, and how often each."""
     rows = []
-    for proof in sorted(said):
-        counted = ", ".join(f"{times} x {verdict}" for verdict, times in Counter(said[proof]).most_common())
-        rows.append(f"{proof:<12} {'FLIPPED' if proof in flipped(said) else 'same':<8} {counted}")
+    for proof in sorted(verdicts):
+        counted = ", ".join(f"{times} x {verdict}" for verdict, times in Counter(verdicts[proof]).most_common())
+        rows.append(f"{proof:<12} {'FLIPPED' if proof in flipped_proofs(verdicts) else 'same':<8} {counted}")
     return "\n".join([f"{'proof':<12} {'A/A':<8} verdict / its mutants'", *rows])
 
 
-def _written(said: Said, times: int, labs: int, began: str, to: Path) -> None:
+def _write(verdicts: Verdicts, times: int, labs: int, began: str, to: Path) -> None:
     git = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     revision = subprocess.run(git, cwd=CHECKOUT, capture_output=True, text=True, check=False).stdout.strip()
-    about: dict[str, Any] = {
-        "began": began, "ended": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}", "git_revision": revision, "suite": SUITE,
-        "times": times, "labs": labs, "same": not flipped(said), "said": said,
-    }  # fmt: skip
+    record: dict[str, Any] = {
+        "began": began,
+        "ended": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+        "git_revision": revision,
+        "suite": SUITE,
+        "times": times,
+        "labs": labs,
+        "same": not flipped_proofs(verdicts),
+        "said": verdicts,
+    }
     to.mkdir(parents=True, exist_ok=True)
-    (to / "same_verdict.json").write_text(json.dumps(about, indent=1, sort_keys=True) + "\n")
-    (to / "same_verdict.txt").write_text(f"{began}, {revision}, {SUITE}, {times} times\n{table(said)}\n")
+    (to / "same_verdict.json").write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
+    (to / "same_verdict.txt").write_text(f"{began}, {revision}, {SUITE}, {times} times\n{table(verdicts)}\n")
 
 
 def main() -> int:
-    """Run the proofs so many times and count what each said. 0 when none ever said something else."""
+    """Run the proofs so many times and count the verdicts of each. Returns 0 when none ever changes."""
     parser = argparse.ArgumentParser(prog="python -m tests.lab.same_verdict", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help="proofs (default: every one there is)")
     parser.add_argument("--times", type=int, default=10, help="how often (default: %(default)s)")
     parser.add_argument("--labs", type=int, default=2, metavar="N", help="so many side by side (default: %(default)s)")
-    parser.add_argument(
-        "--out", type=Path, default=CHECKOUT / "evidence", metavar="DIR",
-        help="where same_verdict.txt and .json go (default: evidence/)",
-    )  # fmt: skip
+    out = "where same_verdict.txt and .json go (default: evidence/)"
+    parser.add_argument("--out", type=Path, default=CHECKOUT / "evidence", metavar="DIR", help=out)
     options = parser.parse_args()
     names = list(dict.fromkeys(options.names)) or list(PROOFS)
     if unknown := [name for name in names if name not in PROOFS]:
@@ -119,10 +124,10 @@ def main() -> int:
     if options.times < 1 or options.labs < 1:
         parser.error("--times and --labs: at least 1")
     began = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
-    said = everywhere(names, options.times, options.labs)
-    _written(said, options.times, options.labs, began, options.out)
-    print(f"\n{table(said)}")
-    return 1 if flipped(said) else 0
+    verdicts = run_on_labs(names, options.times, options.labs)
+    _write(verdicts, options.times, options.labs, began, options.out)
+    print(f"\n{table(verdicts)}")
+    return 1 if flipped_proofs(verdicts) else 0
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from proofs.catalog import PROOFS
-from tests.lab.same_verdict import NONE, flipped, shares, table
+from tests.lab.same_verdict import NONE, flipped_proofs, shares, table
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,7 @@ from tests.lab.same_verdict import NONE, flipped, shares, table
 )
 def test_changed_verdict_is_a_flip(each: list[str], flips: bool) -> None:
     said = {"steady": ["FAIL / FAIL"] * 10, "stall": each}
-    assert flipped(said) == (["stall"] if flips else [])
+    assert flipped_proofs(said) == (["stall"] if flips else [])
     line = next(row for row in table(said).splitlines() if row.startswith("stall "))
     assert line.split()[1] == ("FLIPPED" if flips else "same")
 
