@@ -28,7 +28,7 @@ FINGERPRINT = (
 
 
 @dataclass(frozen=True)
-class Played:
+class PlayResult:
     """What a playbook's run said. `changes` are the tasks that changed the host, `paths` the diff's headers."""
 
     rc: int
@@ -36,13 +36,13 @@ class Played:
 
     @property
     def changes(self) -> list[str]:
-        task, found = "", []
+        task, changed = "", []
         for line in self.out.splitlines():
             if match := re.match(r"TASK \[(.*?)\] \*", line):
                 task = match[1]
             elif line.startswith("changed: ["):
-                found.append(task.rpartition(" : ")[2])
-        return found
+                changed.append(task.rpartition(" : ")[2])
+        return changed
 
     @property
     def paths(self) -> list[str]:
@@ -52,20 +52,20 @@ class Played:
         return list(dict.fromkeys(heads + trees))
 
     @property
-    def said(self) -> str:
+    def text(self) -> str:
         """Its output with the line breaks of YAML taken out."""
         return re.sub(r"\s+", " ", self.out)
 
 
-def play(lab: Lab, playbook: str, *words: str, check: bool = True, **variables: object) -> Played:
+def play(lab: Lab, playbook: str, *words: str, check: bool = True, **variables: object) -> PlayResult:
     """Run a playbook with extra variables; AssertionError with all of its output where it fails and `check`.
 
     What is deployed is a copy of the sources made once, for the checkout may be edited while the tests run.
     """
     variables = {"release_checkout": frozen(), "release_build_dir": CHECKOUT / "build", **variables}
     extra = [f"--extra-vars={name}={value}" for name, value in variables.items()]
-    done = lab.ansible(f"{playbook}.yml", *words, *extra, check=check)
-    return Played(done.returncode, done.stdout + done.stderr)
+    process = lab.ansible(f"{playbook}.yml", *words, *extra, check=check)
+    return PlayResult(process.returncode, process.stdout + process.stderr)
 
 
 @functools.cache

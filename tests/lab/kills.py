@@ -160,6 +160,6 @@ def ended(lab: Lab, run: str, timeout_s: float = 120) -> None:
     units = "systemctl list-units --all --plain --no-legend 'hybrid-proof-*'"
     left = f"{units}; ls -d /run/hybrid-proofs/{run} 2>/dev/null"
     script = f'while [ -n "$({left})" ]; do sleep 0.05; done'
-    done = lab.root("timeout", f"{timeout_s:.0f}", "sh", "-c", script, check=False, timeout=timeout_s + 30)
-    told = "" if done.returncode == 0 else lab.root("sh", "-c", left, check=False).stdout
-    assert done.returncode == 0, f"the end of run {run}: not within {timeout_s:.0f} s:\n{told}"
+    process = lab.root("timeout", f"{timeout_s:.0f}", "sh", "-c", script, check=False, timeout=timeout_s + 30)
+    output = "" if process.returncode == 0 else lab.root("sh", "-c", left, check=False).stdout
+    assert process.returncode == 0, f"the end of run {run}: not within {timeout_s:.0f} s:\n{output}"

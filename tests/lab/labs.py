@@ -78,7 +78,7 @@ MakeLab = Callable[..., Lab]
 
 
 def _run(argv: list[str], check: bool, timeout: float, env: Mapping[str, str] | None) -> Result:
-    done = subprocess.run(
+    process = subprocess.run(
         argv,
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -88,6 +88,6 @@ def _run(argv: list[str], check: bool, timeout: float, env: Mapping[str, str] | 
         cwd=CHECKOUT,
         env={**os.environ, **(env or {})},
     )
-    told = f"{' '.join(argv)}: exit {done.returncode}\n{done.stdout}{done.stderr}"
-    assert not check or done.returncode == 0, told
-    return done
+    output = f"{' '.join(argv)}: exit {process.returncode}\n{process.stdout}{process.stderr}"
+    assert not check or process.returncode == 0, output
+    return process

@@ -60,8 +60,8 @@ _LOOKS = {
 def picture(lab: Lab) -> dict[str, str]:
     """The host as it is now, in one look."""
     script = "; ".join(f"printf '\\036'; {look}" for look in _LOOKS.values())
-    told = lab.root("sh", "-c", script, check=False).stdout.split("\x1e")[1:]
-    return dict(zip(_LOOKS, told, strict=True))
+    output = lab.root("sh", "-c", script, check=False).stdout.split("\x1e")[1:]
+    return dict(zip(_LOOKS, output, strict=True))
 
 
 def wait_until_as(lab: Lab, before: dict[str, str], deadline_s: float = 30) -> None:
@@ -104,8 +104,8 @@ print(json.dumps({"tops": tops, "rows": whole.hexdigest(), "sound": sound, "mode
 def rows(lab: Lab, tops: dict[str, int] | None = None) -> dict[str, Any]:
     """The operator's database while its engine writes to it: a digest of every row up to `tops` (now: all that will
     not change any more, that is all but the run that goes on), whether it is sound, and what was ever fed to it."""
-    found: dict[str, Any] = json.loads(lab.root("python3", "-c", _ROWS, json.dumps(tops)).stdout)
-    return found
+    result: dict[str, Any] = json.loads(lab.root("python3", "-c", _ROWS, json.dumps(tops)).stdout)
+    return result
 
 
 def files(lab: Lab) -> str:

@@ -22,12 +22,12 @@ _BY_KIND = {
 
 def steps(proof: Proof) -> list[str]:
     """Every step of a proof, its mutants' behind its own, which run at the same time."""
-    found = [LEASE, ARMED, "in force"]
-    found += [f"{case.name}: {step}" for case in proof.cases(_DEPLOYED) for step in _CASE]
+    steps = [LEASE, ARMED, "in force"]
+    steps += [f"{case.name}: {step}" for case in proof.cases(_DEPLOYED) for step in _CASE]
     for mutant in proof.mutants:
-        found += [f"mutant {mutant.name}: made", f"mutant {mutant.name}: in force"]
-        found += [f"mutant {mutant.name}/{case.name}: {step}" for case in mutant.cases(_DEPLOYED) for step in _CASE]
-    return [*found, UNDO, UNDONE, VERDICT]
+        steps += [f"mutant {mutant.name}: made", f"mutant {mutant.name}: in force"]
+        steps += [f"mutant {mutant.name}/{case.name}: {step}" for case in mutant.cases(_DEPLOYED) for step in _CASE]
+    return [*steps, UNDO, UNDONE, VERDICT]
 
 
 class Tracker:
@@ -54,10 +54,10 @@ class Tracker:
         return f"{part}: {step}" if step and part.startswith("mutant") else step
 
     def _intent(self, part: str, event: dict[str, Any]) -> str | None:
-        said = event["stdout"]
+        result = event["stdout"]
         if part == "undo":
-            return UNDO if said.startswith("undo, by") else None
-        if said.startswith("fault: ") and not event["argv"]:
+            return UNDO if result.startswith("undo, by") else None
+        if result.startswith("fault: ") and not event["argv"]:
             return self._of_case(part, "inject")
         return LEASE if not part and isinstance(event["data"], dict) and "cap_s" in event["data"] else None
 

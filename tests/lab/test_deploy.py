@@ -15,7 +15,7 @@ from tests.lab.deployment import (
     DROPINS,
     HISTORY,
     UNIT,
-    Played,
+    PlayResult,
     fingerprint,
     flip_byte,
     history,
@@ -46,45 +46,45 @@ TREE = "Install the release, or repair it"
 
 
 @pytest.fixture(scope="module")
-def checked(lab: Lab) -> tuple[str, str, Played]:
+def checked(lab: Lab) -> tuple[str, str, PlayResult]:
     """The fresh host before and after a check, and what the check said."""
     before = fingerprint(lab, *PLACES)
-    said = play(lab, "deploy", "--check", "--diff")
-    return before, fingerprint(lab, *PLACES), said
+    result = play(lab, "deploy", "--check", "--diff")
+    return before, fingerprint(lab, *PLACES), result
 
 
 @pytest.fixture(scope="module")
-def deployed(lab: Lab, checked: object) -> Played:
+def deployed(lab: Lab, checked: object) -> PlayResult:
     return play(lab, "deploy", "--diff")
 
 
-def test_check_on_a_fresh_host_changes_nothing(checked: tuple[str, str, Played]) -> None:
+def test_check_on_a_fresh_host_changes_nothing(checked: tuple[str, str, PlayResult]) -> None:
     before, after, _ = checked
     assert after == before
 
 
-def test_check_lists_what_the_real_run_changes(checked: tuple[str, str, Played], deployed: Played) -> None:
-    said = checked[2]
-    assert said.changes == deployed.changes
-    assert said.paths == deployed.paths
-    assert {UNIT, "config.toml", "current"} <= {path.rpartition("/")[2] for path in said.paths}
+def test_check_lists_what_the_real_run_changes(checked: tuple[str, str, PlayResult], deployed: PlayResult) -> None:
+    result = checked[2]
+    assert result.changes == deployed.changes
+    assert result.paths == deployed.paths
+    assert {UNIT, "config.toml", "current"} <= {path.rpartition("/")[2] for path in result.paths}
 
 
 @pytest.mark.holds("HISTORY")
-def test_deployment_is_in_the_history(lab: Lab, deployed: Played) -> None:
+def test_deployment_is_in_the_history(lab: Lab, deployed: PlayResult) -> None:
     line, recorder = history(lab)
     assert (line["what"], line["outcome"], line["ssh_user"]) == ("deploy", "done", "operator")
     assert (recorder["of"], recorder["outcome"]) == ("hybrid-health-snapshot", "done")
     assert (line["by"], line["from"]) == (os.environ.get("SUDO_USER") or getpass.getuser(), socket.gethostname())
     assert line["release"] == live(lab)
-    said = lab.root("journalctl", "--output=cat", f"--unit={UNIT}").stdout
-    assert line["config_digest"] in said, "it is the digest that the engine says at its start"
+    result = lab.root("journalctl", "--output=cat", f"--unit={UNIT}").stdout
+    assert line["config_digest"] in result, "it is the digest that the engine says at its start"
     installed = {change.partition(" (")[0] for change in line["changed"]}
     assert installed >= {CONFIG, CURRENT, f"{DROPINS}/40-hardening.conf", f"/opt/hybrid-engine/releases/{live(lab)}"}
     assert lab.root("stat", "-c", "%U:%G %a", DEPLOYMENTS).stdout.strip() == "root:root 644"
 
 
-def test_engine_runs_and_candidate_is_gone(lab: Lab, deployed: Played) -> None:
+def test_engine_runs_and_candidate_is_gone(lab: Lab, deployed: PlayResult) -> None:
     assert pid(lab) > 0
     assert lab.root("systemctl", "is-enabled", UNIT).stdout.strip() == "enabled"
     left = lab.root("sh", "-c", "ls -d /run/*candidate* /run/systemd/system/*candidate* /run/hybrid-*", check=False)
@@ -94,7 +94,7 @@ def test_engine_runs_and_candidate_is_gone(lab: Lab, deployed: Played) -> None:
 
 
 @pytest.mark.holds("IDEMPOTENT")
-def test_second_run_changes_nothing(lab: Lab, deployed: Played) -> None:
+def test_second_run_changes_nothing(lab: Lab, deployed: PlayResult) -> None:
     before, process = fingerprint(lab, "/etc", "/opt", "/var/log/hybrid-engine"), pid(lab)
     again = play(lab, "deploy", "--diff")
     assert "changed=0" in again.out
@@ -114,18 +114,18 @@ ALTERED = {
 }
 
 
-def shown(path: str) -> str:
+def text(path: str) -> str:
     """The name under which the diff shows a file."""
     return path.partition("/releases/")[2].partition("/")[2] or path
 
 
-def test_altered_byte_is_healed_alone(lab: Lab, deployed: Played) -> None:
+def test_altered_byte_is_healed_alone(lab: Lab, deployed: PlayResult) -> None:
     path = f"{CURRENT}/lib/hybrid_engine/domain/events.py"
     place = lab.root("readlink", "-f", path).stdout.strip()
     before, process = fingerprint(lab, "/etc", "/opt", "/var/lib/hybrid-deploy"), pid(lab)
     flip_byte(lab, place)
     healed = play(lab, "deploy", "--diff")
-    assert healed.paths == [shown(place)]
+    assert healed.paths == [text(place)]
     assert healed.changes == [ALTERED[path], RESTART]
     assert history(lab)[-1]["changed"] == [f"{place} (altered)", f"{UNIT} (restart)"]
     assert fingerprint(lab, "/etc", "/opt", "/var/lib/hybrid-deploy") == before
@@ -133,22 +133,22 @@ def test_altered_byte_is_healed_alone(lab: Lab, deployed: Played) -> None:
 
 
 @pytest.mark.holds("IDEMPOTENT")
-def test_altered_byte_of_every_file_is_reported_and_healed(lab: Lab, deployed: Played) -> None:
+def test_altered_byte_of_every_file_is_reported_and_healed(lab: Lab, deployed: PlayResult) -> None:
     places = [lab.root("sh", "-c", f"readlink -f {path}").stdout.strip() for path in ALTERED]
     before, process = fingerprint(lab, "/etc", "/opt", "/var/lib/hybrid-deploy"), pid(lab)
     for place in places:
         flip_byte(lab, place)
     lines = history(lab)
-    told = play(lab, "deploy", "--check", "--diff")
+    output = play(lab, "deploy", "--check", "--diff")
     assert (pid(lab), history(lab)) == (process, lines)
     healed = play(lab, "deploy", "--diff")
-    assert sorted(healed.paths) == sorted(told.paths) == sorted(map(shown, places))
-    assert healed.changes == told.changes == [TREE, FILES, RESTART]
+    assert sorted(healed.paths) == sorted(output.paths) == sorted(map(text, places))
+    assert healed.changes == output.changes == [TREE, FILES, RESTART]
     assert fingerprint(lab, "/etc", "/opt", "/var/lib/hybrid-deploy") == before
     assert pid(lab) not in (0, process)
 
 
-def test_owner_mode_and_stray_files_are_healed(lab: Lab, deployed: Played) -> None:
+def test_owner_mode_and_stray_files_are_healed(lab: Lab, deployed: PlayResult) -> None:
     before, process = fingerprint(lab, "/etc", "/opt", "/var/lib/hybrid-deploy"), pid(lab)
     lab.root("chmod", "0666", CONFIG)
     lab.root("chown", "hybrid-engine", f"{CURRENT}/lib/hybrid_engine/domain/events.py")
@@ -161,7 +161,7 @@ def test_owner_mode_and_stray_files_are_healed(lab: Lab, deployed: Played) -> No
     assert fingerprint(lab, "/etc", "/opt", "/var/lib/hybrid-deploy") == before
 
 
-def test_links_records_and_parent_directories_are_healed(lab: Lab, deployed: Played) -> None:
+def test_links_records_and_parent_directories_are_healed(lab: Lab, deployed: PlayResult) -> None:
     before = fingerprint(lab, "/etc", "/opt", "/var/lib/hybrid-deploy")
     lab.root("chmod", "0777", "/opt/hybrid-engine/releases")
     for path in (HISTORY, f"/var/lib/hybrid-deploy/deployed/{UNIT}.json"):
@@ -173,13 +173,13 @@ def test_links_records_and_parent_directories_are_healed(lab: Lab, deployed: Pla
     assert play(lab, "deploy").changes == []
 
 
-def test_stopped_and_disabled_service_is_started(lab: Lab, deployed: Played) -> None:
+def test_stopped_and_disabled_service_is_started(lab: Lab, deployed: PlayResult) -> None:
     lab.root("systemctl", "disable", "--now", UNIT)
     assert play(lab, "deploy").changes == [RESTART]
     assert pid(lab) > 0
 
 
-def test_unfinished_change_is_completed(lab: Lab, deployed: Played) -> None:
+def test_unfinished_change_is_completed(lab: Lab, deployed: PlayResult) -> None:
     """Cut off after the files were written and before the restart: the next run restarts, though no file differs."""
     process = pid(lab)
     record = '{"before": {}, "restart": true}'
@@ -189,23 +189,23 @@ def test_unfinished_change_is_completed(lab: Lab, deployed: Played) -> None:
     assert lab.root("ls", "/run/hybrid-deploy").stdout == ""
 
 
-def test_unmanaged_dropin_is_reported_and_kept(lab: Lab, deployed: Played) -> None:
+def test_unmanaged_dropin_is_reported_and_kept(lab: Lab, deployed: PlayResult) -> None:
     path = f"{DROPINS}/90-mine.conf"
     lab.root("sh", "-c", f"printf '[Service]\\nNice=11\\n' > {path} && systemctl daemon-reload")
-    said = play(lab, "deploy")
-    assert (said.changes, f"is changed by {path}" in said.said) == ([], True)
+    result = play(lab, "deploy")
+    assert (result.changes, f"is changed by {path}" in result.text) == ([], True)
     lab.root("rm", path)
     lab.root("systemctl", "daemon-reload")
 
 
-def test_new_value_reaches_the_process(lab: Lab, deployed: Played) -> None:
-    said = play(lab, "deploy", engine_sample_every=5)
-    assert said.changes == [FILES, RESTART]
+def test_new_value_reaches_the_process(lab: Lab, deployed: PlayResult) -> None:
+    result = play(lab, "deploy", engine_sample_every=5)
+    assert result.changes == [FILES, RESTART]
     assert "sample_every = 5" in lab.root("cat", CONFIG).stdout
     assert play(lab, "deploy").changes == [FILES, RESTART]
 
 
-def test_engine_cpus_pins_the_unit(lab: Lab, deployed: Played) -> None:
+def test_engine_cpus_pins_the_unit(lab: Lab, deployed: PlayResult) -> None:
     """Hardened, it may not choose one by itself, and goes on without."""
 
     def cpus() -> set[str]:
@@ -215,8 +215,8 @@ def test_engine_cpus_pins_the_unit(lab: Lab, deployed: Played) -> None:
 
     def policies() -> set[str]:
         """Of its threads: 0 is SCHED_OTHER, 3 SCHED_BATCH; the 39th field behind the name, proc(5)."""
-        said = lab.root("sh", "-c", f"sed 's/.*) //' /proc/{pid(lab)}/task/*/stat | cut -d ' ' -f 39").stdout
-        return set(said.split())
+        result = lab.root("sh", "-c", f"sed 's/.*) //' /proc/{pid(lab)}/task/*/stat | cut -d ' ' -f 39").stdout
+        return set(result.split())
 
     anywhere = cpus()
     assert policies() == {"0"}
@@ -226,20 +226,20 @@ def test_engine_cpus_pins_the_unit(lab: Lab, deployed: Played) -> None:
     assert (cpus(), policies()) == (anywhere, {"0"})
 
 
-def test_refused_configuration_replaces_nothing(lab: Lab, deployed: Played) -> None:
+def test_refused_configuration_replaces_nothing(lab: Lab, deployed: PlayResult) -> None:
     before, process = fingerprint(lab, "/etc", "/opt", "/var/lib/hybrid-deploy"), pid(lab)
-    said = play(lab, "deploy", check=False, engine_mode="LIVE")
-    assert said.rc != 0
-    assert "is refused: " in said.said
-    assert "live_armed" in said.said
-    assert "Nothing was replaced" in said.said
+    result = play(lab, "deploy", check=False, engine_mode="LIVE")
+    assert result.rc != 0
+    assert "is refused: " in result.text
+    assert "live_armed" in result.text
+    assert "Nothing was replaced" in result.text
     assert (history(lab)[-1]["outcome"], "live_armed" in history(lab)[-1]["why"]) == ("refused", True)
     assert (fingerprint(lab, "/etc", "/opt", "/var/lib/hybrid-deploy"), pid(lab)) == (before, process)
     assert lab.root("sh", "-c", "ls -d /run/*candidate*", check=False).stdout == ""
 
 
-def test_diff_shows_no_secrets(lab: Lab, deployed: Played) -> None:
+def test_diff_shows_no_secrets(lab: Lab, deployed: PlayResult) -> None:
     url = "ws://trader:hunter2@127.0.0.1:9/feed?token=hunter3"
-    said = play(lab, "deploy", "--check", "--diff", engine_ingest_mode="MOCK_WS", engine_ws_url=url)
-    assert "ws://***@127.0.0.1:9/feed?token=***" in said.out
-    assert "hunter" not in said.out
+    result = play(lab, "deploy", "--check", "--diff", engine_ingest_mode="MOCK_WS", engine_ws_url=url)
+    assert "ws://***@127.0.0.1:9/feed?token=***" in result.out
+    assert "hunter" not in result.out

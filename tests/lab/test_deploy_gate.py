@@ -64,10 +64,10 @@ def test_failing_release_leaves_the_old_one_running(running: Lab, checkout: Path
     before, process, name = state(running), pid(running), live(running)
     checkout.mkdir()
     checkout_with(checkout, cli=FAILS)
-    said = play(running, "deploy", check=False, release_checkout=checkout)
-    assert said.rc != 0
-    assert "broken on purpose" in said.out, "the candidate's last lines"
-    assert "Nothing was replaced" in said.said
+    result = play(running, "deploy", check=False, release_checkout=checkout)
+    assert result.rc != 0
+    assert "broken on purpose" in result.out, "the candidate's last lines"
+    assert "Nothing was replaced" in result.text
     assert (state(running), pid(running), live(running)) == (before, process, name)
     assert candidates(running) == ""
     line = history(running)[-1]
@@ -76,8 +76,8 @@ def test_failing_release_leaves_the_old_one_running(running: Lab, checkout: Path
     assert "The candidate of hybrid-engine.service is unhealthy" in line["why"]
     again = play(running, "deploy", check=False, release_checkout=checkout)
     assert again.rc != 0
-    assert "is marked void" in again.said
-    assert "release_force=true" in again.said
+    assert "is marked void" in again.text
+    assert "release_force=true" in again.text
     assert "is marked void" in history(running)[-1]["why"]
     forced = play(running, "deploy", check=False, release_checkout=checkout, release_force="true")
     assert "broken on purpose" in forced.out, "tried again because somebody said so"
@@ -88,9 +88,9 @@ def test_release_failing_its_watchdog_is_refused(running: Lab, checkout: Path) -
     before, process = state(running), pid(running)
     checkout.mkdir()
     checkout_with(checkout, cli=FAILS_TO_PING)
-    said = play(running, "deploy", check=False, release_checkout=checkout)
-    assert said.rc != 0
-    assert "watchdog" in said.said
+    result = play(running, "deploy", check=False, release_checkout=checkout)
+    assert result.rc != 0
+    assert "watchdog" in result.text
     assert (state(running), pid(running), candidates(running)) == (before, process, "")
 
 
@@ -99,17 +99,17 @@ def test_release_failing_in_place_is_rolled_back(running: Lab, checkout: Path) -
     before, process, name = state(running), pid(running), live(running)
     checkout.mkdir()
     checkout_with(checkout, cli=FAILS_IN_PLACE)
-    said = play(running, "deploy", check=False, release_checkout=checkout, engine_sample_every=7)
-    assert said.rc != 0
-    assert "broken in its place on purpose" in said.out
-    assert "What was there before runs again" in said.said
+    result = play(running, "deploy", check=False, release_checkout=checkout, engine_sample_every=7)
+    assert result.rc != 0
+    assert "broken in its place on purpose" in result.out
+    assert "What was there before runs again" in result.text
     assert (state(running), live(running)) == (before, name)
     line = history(running)[-1]
     assert (line["outcome"], line["release"]) == ("taken back", name)
     assert line["tried"] not in ("", name)
     assert f"{CURRENT} (points to releases/{name})" in line["changed"]
     assert pid(running) not in (0, process)
-    assert "void" in said.said
+    assert "void" in result.text
     assert running.root("ls", "/run/hybrid-deploy").stdout == ""
     assert play(running, "deploy").changes == []
 
@@ -127,11 +127,11 @@ def test_old_releases_are_pruned_but_not_the_live_one(running: Lab, tmp_path: Pa
     assert "Start the service and wait until it is healthy" in back.changes
     assert live(running) == names[1]
     line = history(running)[-1]
-    told = [line[key] for key in ("what", "of", "outcome", "release")]
-    assert told == ["rollback", f"to {names[1]}", "done", names[1]]
-    said = play(running, "rollback", check=False, release="previous")
+    output = [line[key] for key in ("what", "of", "outcome", "release")]
+    assert output == ["rollback", f"to {names[1]}", "done", names[1]]
+    result = play(running, "rollback", check=False, release="previous")
     assert history(running)[-1]["outcome"] == "refused"
-    assert "no release was live before" in said.said
+    assert "no release was live before" in result.text
     assert live(running) == names[1]
 
 
@@ -140,8 +140,8 @@ def test_altered_release_is_no_rollback_target(running: Lab) -> None:
     other = next(n for n in running.root("ls", f"{ROOT}/releases").stdout.split() if n != name)
     running.root("sh", "-c", f"echo '# altered' >> {ROOT}/releases/{other}/lib/hybrid_engine/domain/events.py")
     process = pid(running)
-    said = play(running, "rollback", check=False, release=other)
-    assert "altered on this host" in said.said
+    result = play(running, "rollback", check=False, release=other)
+    assert "altered on this host" in result.text
     assert (live(running), pid(running)) == (name, process)
 
 
@@ -151,8 +151,8 @@ def test_failed_first_deployment_leaves_nothing_running(make_lab: MakeLab, check
     checkout_with(checkout, cli=FAILS)
     assert play(fresh, "deploy", check=False, release_checkout=checkout).rc != 0
     checkout_with(checkout / "in_place", cli=FAILS_IN_PLACE)
-    said = play(fresh, "deploy", check=False, release_checkout=checkout / "in_place")
-    assert "Nothing was there before: it is not installed" in said.said
+    result = play(fresh, "deploy", check=False, release_checkout=checkout / "in_place")
+    assert "Nothing was there before: it is not installed" in result.text
     assert candidates(fresh) == ""
     left = ["/etc/hybrid-engine", f"/etc/systemd/system/{UNIT}", f"/etc/systemd/system/{UNIT}.d", CURRENT]
     assert fresh.root("sh", "-c", 'ls -d "$@" 2>/dev/null', "sh", *left, check=False).stdout == ""
@@ -167,28 +167,28 @@ def test_failed_first_deployment_leaves_nothing_running(make_lab: MakeLab, check
 def test_preflight_lists_everything_missing(running: Lab) -> None:
     before = fingerprint(running, "/etc", "/opt", "/var/lib/hybrid-deploy")
     wishes = {"preflight_systemd_min": 999, "preflight_python_min": "9.9", "preflight_free_mb": 10**9}
-    said = play(running, "deploy", "--check", check=False, **wishes)
-    assert said.rc != 0
+    result = play(running, "deploy", "--check", check=False, **wishes)
+    assert result.rc != 0
     for words in ("for 4 reason(s)", "where 999 or newer", "where 9.9 or newer", "MB free below /opt", "make room"):
-        assert words in said.said
+        assert words in result.text
     assert fingerprint(running, "/etc", "/opt", "/var/lib/hybrid-deploy") == before
 
 
 def test_host_without_python_is_refused(running: Lab) -> None:
-    said = play(running, "preflight", check=False, preflight_python="/usr/bin/no-python")
-    assert said.rc != 0
-    assert "It has no working /usr/bin/no-python: apt-get install python3" in said.said
+    result = play(running, "preflight", check=False, preflight_python="/usr/bin/no-python")
+    assert result.rc != 0
+    assert "It has no working /usr/bin/no-python: apt-get install python3" in result.text
 
 
 def test_user_without_sudo_is_refused(running: Lab) -> None:
     running.root("sh", "-c", "mkdir /root/away && mv /etc/sudoers.d/* /root/away/")
-    said = play(running, "deploy", check=False)
+    result = play(running, "deploy", check=False)
     running.root("sh", "-c", "mv /root/away/* /etc/sudoers.d/ && rmdir /root/away")
-    assert said.rc != 0
-    assert f"{running.name} cannot be used: " in said.said
-    assert "password" in said.said
-    assert "sudo true" in said.said
-    assert said.changes == []
+    assert result.rc != 0
+    assert f"{running.name} cannot be used: " in result.text
+    assert "password" in result.text
+    assert "sudo true" in result.text
+    assert result.changes == []
 
 
 def test_unreachable_host_is_one_line(running: Lab, tmp_path: Path) -> None:
@@ -196,7 +196,7 @@ def test_unreachable_host_is_one_line(running: Lab, tmp_path: Path) -> None:
     inventory.write_text(
         "nuc:\n  hosts:\n    gone: {ansible_host: 127.0.0.1, ansible_port: 9, ansible_user: operator}\n"
     )
-    said = play(running, "deploy", f"--inventory={inventory}", "--limit=gone", check=False)
-    assert said.rc != 0
-    assert "gone cannot be used" in said.said
-    assert "ssh operator@127.0.0.1" in said.said
+    result = play(running, "deploy", f"--inventory={inventory}", "--limit=gone", check=False)
+    assert result.rc != 0
+    assert "gone cannot be used" in result.text
+    assert "ssh operator@127.0.0.1" in result.text

@@ -50,8 +50,8 @@ def home(installed: Lab, before: object, checkout: Path, tmp_path_factory: pytes
     """The evidence of one run."""
     root = tmp_path_factory.mktemp("evidence")
     play(installed, "prove_drift", release_checkout=checkout, proof_evidence=root)
-    (found,) = (root / installed.name).iterdir()
-    return found
+    (evidence,) = (root / installed.name).iterdir()
+    return evidence
 
 
 @pytest.mark.holds("DRIFT")
@@ -97,11 +97,11 @@ def test_unanswered_request_blocks_other_deployments(
     installed.root("systemctl", "kill", "--kill-whom=main", "--signal=STOP", "hybrid-proof-alone.service")
     try:
         for playbook, words in (("deploy", {}), ("rollback", {"dropin": "40-hardening"}), ("restore", {"dropin": "x"})):
-            said = play(installed, playbook, check=False, release_checkout=checkout, **words)
-            assert said.rc != 0
-            assert said.changes == []
-            assert "A proof holds it: run alone, pid " in said.said
-            assert "systemctl stop hybrid-proof-alone.service" in said.said
+            result = play(installed, playbook, check=False, release_checkout=checkout, **words)
+            assert result.rc != 0
+            assert result.changes == []
+            assert "A proof holds it: run alone, pid " in result.text
+            assert "systemctl stop hybrid-proof-alone.service" in result.text
     finally:
         installed.root("systemctl", "kill", "--kill-whom=main", "--signal=CONT", "hybrid-proof-alone.service")
     wait_for("its end", lambda: picture(installed) == before, 120)

@@ -10,7 +10,7 @@ import pytest
 
 from proofs.catalog._accounting import imbalance
 from proofs.host.diagnose import PARTS
-from tests.lab.deployment import UNIT, Played, fingerprint, play
+from tests.lab.deployment import UNIT, PlayResult, fingerprint, play
 from tests.lab.labs import Lab, wait_for
 
 pytestmark = pytest.mark.lab
@@ -22,27 +22,27 @@ PLACES = ("/etc", "/opt", "/usr/local", "/var/lib/hybrid-deploy")
 
 
 @pytest.fixture(scope="module")
-def diagnosed(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> tuple[Played, str]:
+def diagnosed(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> tuple[PlayResult, str]:
     """A diagnosis of a host that nothing was ever deployed to: what was told, and the file."""
     folder = tmp_path_factory.mktemp("diagnosis")
     before = fingerprint(lab, *PLACES)
-    said = play(lab, "diagnose", flight_recorder_evidence=folder)
+    result = play(lab, "diagnose", flight_recorder_evidence=folder)
     assert fingerprint(lab, *PLACES) == before
-    (found,) = folder.rglob("diagnosis-*.txt")
-    return said, found.read_text()
+    (diagnosis,) = folder.rglob("diagnosis-*.txt")
+    return result, diagnosis.read_text()
 
 
 @pytest.fixture(scope="module")
-def deployed(lab: Lab, diagnosed: object) -> Played:
+def deployed(lab: Lab, diagnosed: object) -> PlayResult:
     return play(lab, "deploy")
 
 
-def test_undeployed_host_is_diagnosed(diagnosed: tuple[Played, str]) -> None:
-    said, text = diagnosed
+def test_undeployed_host_is_diagnosed(diagnosed: tuple[PlayResult, str]) -> None:
+    result, text = diagnosed
     for number, part in enumerate(PARTS, 1):
-        assert f"{number}/{len(PARTS)} {part.title}" in said.out, "its progress is told"
+        assert f"{number}/{len(PARTS)} {part.title}" in result.out, "its progress is told"
         assert f"--- {number}. {part.title} ---" in text
-    assert "changed=0" in said.out
+    assert "changed=0" in result.out
     assert re.search(r"^cpu:some avg10=", text, re.M)
     assert re.search(r"^\d+ processes, \d+ of them used CPU", text, re.M), "an idle host may have used none at all"
     missing = text.partition("--- what was missing ---")[2]
@@ -55,25 +55,25 @@ def test_undeployed_host_is_diagnosed(diagnosed: tuple[Played, str]) -> None:
 def test_host_without_dbus_is_refused(lab: Lab) -> None:
     """The service's user could not ask systemd how the service is."""
     lab.root("mv", "/run/dbus/system_bus_socket", "/run/dbus/away")
-    said = play(lab, "preflight", check=False)
+    result = play(lab, "preflight", check=False)
     lab.root("mv", "/run/dbus/away", "/run/dbus/system_bus_socket")
-    assert said.rc != 0
-    assert "apt-get install dbus" in said.said
+    assert result.rc != 0
+    assert "apt-get install dbus" in result.text
 
 
 def newest(lab: Lab) -> dict[str, Any]:
-    said = lab.root(f"/usr/local/libexec/{NAME}", "--show", "1").stdout
-    record: dict[str, Any] = json.loads(said)
+    result = lab.root(f"/usr/local/libexec/{NAME}", "--show", "1").stdout
+    record: dict[str, Any] = json.loads(result)
     return record
 
 
 def show(lab: Lab, unit: str, *names: str) -> list[str]:
-    said = lab.root("systemctl", "show", "--value", *(f"--property={name}" for name in names), unit).stdout
-    return [line for line in said.splitlines() if line]
+    result = lab.root("systemctl", "show", "--value", *(f"--property={name}" for name in names), unit).stdout
+    return [line for line in result.splitlines() if line]
 
 
 @pytest.mark.holds("RECORDER")
-def test_deploy_and_timer_take_records(lab: Lab, deployed: Played) -> None:
+def test_deploy_and_timer_take_records(lab: Lab, deployed: PlayResult) -> None:
     record = newest(lab)
     assert record["health"] == {"healthy": True, "failed": {}}
     assert record["engine"]["ActiveState"] == "active"
@@ -87,7 +87,7 @@ def test_deploy_and_timer_take_records(lab: Lab, deployed: Played) -> None:
     assert lab.root("stat", "-c", "%U:%G %a", FOLDER).stdout.split() == ["hybrid-engine:hybrid-engine", "750"]
 
 
-def test_record_of_a_stopped_engine(lab: Lab, deployed: Played) -> None:
+def test_record_of_a_stopped_engine(lab: Lab, deployed: PlayResult) -> None:
     """Stopped cleanly, the database has no files beside it: none may appear, and its verdict has to be the true one."""
     lab.root("systemctl", "stop", UNIT)
     try:
@@ -109,19 +109,19 @@ def healthy(lab: Lab) -> bool:
     return bool(newest(lab)["health"]["healthy"])
 
 
-def recorder(lab: Lab, *words: str, check: bool = True, **variables: object) -> Played:
+def recorder(lab: Lab, *words: str, check: bool = True, **variables: object) -> PlayResult:
     """A deployment's part that is the recorder, which is all that these tests are about."""
     return play(lab, "deploy", "--tags=flight_recorder", *words, check=check, **variables)
 
 
-def test_recorder_drift_is_named_and_healed(lab: Lab, deployed: Played) -> None:
+def test_recorder_drift_is_named_and_healed(lab: Lab, deployed: PlayResult) -> None:
     before = fingerprint(lab, *PLACES)
     drop = f"/etc/systemd/system/{NAME}.service.d/40-hardening.conf"
     lab.root("rm", drop)
     lab.root("systemctl", "disable", "--now", f"{NAME}.timer")
     assert fingerprint(lab, *PLACES) != before
     red = play(lab, "verify", check=False)
-    failed = set(re.findall(r"FAILED tests/verify/(\S+?)\[?(?:ansible|\s)", red.said))
+    failed = set(re.findall(r"FAILED tests/verify/(\S+?)\[?(?:ansible|\s)", red.text))
     names = ("test_its_files_are_as_deployed", "test_the_timer_runs_and_its_record_is_new")
     assert failed == {f"test_recorder.py::{name}" for name in names}, red.out
     healed = recorder(lab, "--diff")
@@ -132,20 +132,20 @@ def test_recorder_drift_is_named_and_healed(lab: Lab, deployed: Played) -> None:
     assert "changed=0" in again.out
 
 
-def test_exposed_or_failing_recorder_is_not_installed(lab: Lab, deployed: Played) -> None:
+def test_exposed_or_failing_recorder_is_not_installed(lab: Lab, deployed: PlayResult) -> None:
     before = fingerprint(lab, *PLACES)
     exposed = recorder(lab, check=False, systemd_service_exposure=0.1, flight_recorder_keep_days=3)
     assert exposed.rc != 0
-    assert "scores 0.5 in systemd-analyze security where 0.1 is allowed, nothing was replaced" in exposed.said
+    assert "scores 0.5 in systemd-analyze security where 0.1 is allowed, nothing was replaced" in exposed.text
     broken = recorder(lab, check=False, flight_recorder_program="/usr/local/libexec/split\there")
     assert broken.rc != 0
-    assert "What was there before is back" in broken.said
-    assert "can't open file '/usr/local/libexec/split'" in broken.said, "what the service said"
+    assert "What was there before is back" in broken.text
+    assert "can't open file '/usr/local/libexec/split'" in broken.text, "what the service said"
     assert fingerprint(lab, *PLACES) == before
     assert show(lab, f"{NAME}.timer", "ActiveState", "UnitFileState") == ["active", "enabled"]
 
 
-def test_removal_keeps_the_records(lab: Lab, deployed: Played) -> None:
+def test_removal_keeps_the_records(lab: Lab, deployed: PlayResult) -> None:
     recorder(lab, flight_recorder_journald_state="present", flight_recorder_journald_max_use="300M")
     assert "SystemMaxUse=300M" in lab.root("cat", JOURNALD).stdout
     assert "max 300" in lab.root("journalctl", "-u", "systemd-journald", "-n", "20", "-o", "cat").stdout

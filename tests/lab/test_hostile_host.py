@@ -86,9 +86,9 @@ class Hostile:
         for name, case in cases.items():
             match = re.search(rf"^fatal: \[{re.escape(name)}[] ][^\n]*\n(?:    [^\n]*\n|\n)+", out, re.M)
             assert match, f"{name} was not refused\n{out}"
-            said = re.sub(r"\s+", " ", match[0])
-            assert re.search(case.reason, said), said
-            assert f"{name}: " in said or str(self.home) in said or f"{name} " in said, said
+            result = re.sub(r"\s+", " ", match[0])
+            assert re.search(case.reason, result), result
+            assert f"{name}: " in result or str(self.home) in result or f"{name} " in result, result
         assert self.fingerprint() == before
         return out
 
@@ -97,25 +97,25 @@ class Hostile:
         # What is installed before is not what is tested here, and would take the hostile program's place.
         tags = ["--skip-tags=install"] if playbook in ("prove", "soak") else []
         arguments = ["-e", json.dumps(common | variables), "--forks=8", *tags, *words]
-        done = self.lab.ansible(f"{playbook}.yml", *arguments, check=False, timeout=300)
-        return done.returncode, done.stdout + done.stderr
+        process = self.lab.ansible(f"{playbook}.yml", *arguments, check=False, timeout=300)
+        return process.returncode, process.stdout + process.stderr
 
     def fingerprint(self) -> dict[str, str]:
         """Every path of the checkout, what was brought home, and what is beside it.
 
         Without build/, where tests that run beside this one put the releases that they deploy.
         """
-        found = {}
+        state = {}
         for top in (CHECKOUT, self.home):
             for folder, names, files in os.walk(top):
                 names[:] = [name for name in names if not name.startswith(".") and name not in ("__pycache__", "build")]
                 for name in (*names, *files):
                     path = Path(folder, name)
                     if path.is_symlink() or path.is_dir():
-                        found[str(path)] = os.readlink(path) if path.is_symlink() else "directory"
+                        state[str(path)] = os.readlink(path) if path.is_symlink() else "directory"
                     elif not name.endswith(".pyc"):
-                        found[str(path)] = hashlib.sha256(path.read_bytes()).hexdigest()
-        return found
+                        state[str(path)] = hashlib.sha256(path.read_bytes()).hexdigest()
+        return state
 
 
 @pytest.fixture(scope="module")
@@ -221,8 +221,8 @@ def test_an_honest_recording_comes_home_whole(hostile: Hostile) -> None:
     _, out = hostile.play("prove", "-i", str(hostile.home / "hosts.yml"), "--limit=honest,localhost")
     assert "Traceback" not in out
     home = hostile.evidence / "honest" / RUN
-    found = {str(p.relative_to(home)): p.read_bytes() for p in home.rglob("*") if p.is_file()}
-    assert {name: found.get(name) for name in recording_of(hostile, "honest")} == recording_of(hostile, "honest")
+    recording = {str(p.relative_to(home)): p.read_bytes() for p in home.rglob("*") if p.is_file()}
+    assert {name: recording.get(name) for name in recording_of(hostile, "honest")} == recording_of(hostile, "honest")
 
 
 def recording_of(hostile: Hostile, name: str) -> dict[str, bytes]:

@@ -30,11 +30,11 @@ def before(installed: Lab) -> dict[str, str]:
 def test_plan_looks_and_does_nothing(installed: Lab) -> None:
     places = ("/etc", "/opt", "/run/systemd", EVIDENCE, "/run/hybrid-proofs", "/var/lib/hybrid-deploy")
     still, process = fingerprint(installed, *places), installed.root("pgrep", "-f", "hybrid-engine").stdout
-    said = installed.root(PROGRAM, "plan").stdout
+    result = installed.root(PROGRAM, "plan").stdout
     for name in REQUIRED["lab"]:
-        assert f"{name}: {PROOFS[name].claim}" in said
-    assert "away from its real work" in said
-    assert "NO " not in said
+        assert f"{name}: {PROOFS[name].claim}" in result
+    assert "away from its real work" in result
+    assert "NO " not in result
     assert fingerprint(installed, *places) == still
     assert installed.root("pgrep", "-f", "hybrid-engine").stdout == process
 
@@ -51,10 +51,10 @@ def test_one_proof_at_a_time(installed: Lab) -> None:
 
 @pytest.mark.parametrize("name", ["nonsense", "exit12,stall"])
 def test_unknown_proof_is_refused_by_name(installed: Lab, name: str) -> None:
-    said = installed.root(PROGRAM, "run", name, check=False)
-    assert said.returncode == 2
-    assert name in said.stderr
-    assert "failover" in said.stderr
+    result = installed.root(PROGRAM, "run", name, check=False)
+    assert result.returncode == 2
+    assert name in result.stderr
+    assert "failover" in result.stderr
 
 
 def test_refused_while_live(installed: Lab) -> None:
@@ -62,20 +62,20 @@ def test_refused_while_live(installed: Lab) -> None:
     script = f"mkdir -p {place} && printf '[Service]\\nEnvironment=HYBRID_ENGINE__MODE=LIVE\\n' > {place}/live.conf"
     installed.root("sh", "-c", f"{script} && systemctl daemon-reload")
     try:
-        said = installed.root(PROGRAM, "run", "exit12", check=False)
+        result = installed.root(PROGRAM, "run", "exit12", check=False)
         planned = installed.root(PROGRAM, "plan", "exit12", check=False)
     finally:
         installed.root("sh", "-c", f"rm -r {place} && systemctl daemon-reload")
-    assert said.returncode == planned.returncode == 2
-    assert "mode is not LIVE" in said.stderr
+    assert result.returncode == planned.returncode == 2
+    assert "mode is not LIVE" in result.stderr
     assert "NO  mode is not LIVE" in planned.stdout
 
 
 def test_kill_during_the_fault_is_undone(installed: Lab, before: dict[str, str], tmp_path: Path) -> None:
     """The engine stands in state T, on a scratch database, when its tormentor dies."""
     strike(installed, "stall", "killed-late", 70)
-    done = [event["data"] for event in events(installed, "killed-late") if event["kind"] == "undone"]
-    assert [(report["by"], report["restored"]) for report in done] == [("ExecStopPost", True)]
+    outcome = [event["data"] for event in events(installed, "killed-late") if event["kind"] == "undone"]
+    assert [(report["by"], report["restored"]) for report in outcome] == [("ExecStopPost", True)]
     assert picture(installed) == before
     assert recorded_verdict(installed, "killed-late", tmp_path) == "ERROR"
 
@@ -95,16 +95,16 @@ def test_frozen_proof_is_undone_by_its_lease(installed: Lab, before: dict[str, s
     installed.root("sh", "-c", f"timeout 60 sh -c '{reloading}' >/dev/null 2>&1 </dev/null &")
     strike(installed, "failover", "frozen", 30, "STOP", "--cap=8")
     installed.root("pkill", "-f", "^timeout 60 sh")
-    done = [event["data"] for event in events(installed, "frozen") if event["kind"] == "undone"]
-    assert [(report["by"], report["restored"]) for report in done] == [("timer", True)]
+    outcome = [event["data"] for event in events(installed, "frozen") if event["kind"] == "undone"]
+    assert [(report["by"], report["restored"]) for report in outcome] == [("timer", True)]
     assert picture(installed) == before
     assert recorded_verdict(installed, "frozen", tmp_path) == "ERROR"
 
 
 def test_stopped_proof_is_undone(installed: Lab, before: dict[str, str], tmp_path: Path) -> None:
     strike(installed, "sampling", "stopped", 40, "TERM")
-    done = [event["data"] for event in events(installed, "stopped") if event["kind"] == "undone"]
-    assert [(report["by"], report["restored"]) for report in done] == [("the proof itself", True)]
+    outcome = [event["data"] for event in events(installed, "stopped") if event["kind"] == "undone"]
+    assert [(report["by"], report["restored"]) for report in outcome] == [("the proof itself", True)]
     assert picture(installed) == before
     assert recorded_verdict(installed, "stopped", tmp_path) == "ERROR"
 
@@ -117,8 +117,10 @@ def test_kill_with_a_masked_dropin_is_undone(installed: Lab, before: dict[str, s
     installed.root("systemctl", "kill", "--kill-whom=main", "--signal=KILL", unit)
     wait_for("the undo", lambda: any(event["kind"] == "undone" for event in events(installed, "masked")), 60)
     wait_for("its end", lambda: picture(installed) == before, 30)
-    done = [event["data"] for event in events(installed, "masked") if event["kind"] == "undone"]
-    assert [(report["by"], report["restored"], report["problems"]) for report in done] == [("ExecStopPost", True, [])]
+    outcome = [event["data"] for event in events(installed, "masked") if event["kind"] == "undone"]
+    assert [(report["by"], report["restored"], report["problems"]) for report in outcome] == [
+        ("ExecStopPost", True, [])
+    ]
     undo = next(event for event in events(installed, "masked") if event["scope"] == "rollback/undo")
     assert mask in undo["data"]["files"]
     assert recorded_verdict(installed, "masked", tmp_path) == "ERROR"

@@ -47,12 +47,12 @@ class Cell:
 
 
 def every_cell() -> list[Cell]:
-    found = []
+    result = []
     for name, proof in PROOFS.items():
         for step in steps(proof):
             depths = _UNDO if step == UNDO else (0,)
-            found += [Cell(name, victim, step, more) for more in depths for victim in VICTIMS]
-    return found
+            result += [Cell(name, victim, step, more) for more in depths for victim in VICTIMS]
+    return result
 
 
 class Ground:

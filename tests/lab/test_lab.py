@@ -29,8 +29,8 @@ def test_operator_logs_in_and_may_sudo(lab: Lab) -> None:
 
 
 def test_root_may_not_log_in(lab: Lab) -> None:
-    done = lab.ssh("true")
-    assert done.returncode == 0
+    process = lab.ssh("true")
+    assert process.returncode == 0
     words = lab_py("inventory", lab.name).stdout
     options = words.split(">-\n", 1)[1].strip()
     key = re.search(r"private_key_file: (\S+)", words)
@@ -52,23 +52,23 @@ def test_network_is_loopback_only(lab: Lab) -> None:
 def test_pressure_is_readable_for_the_host_and_for_a_unit(lab: Lab) -> None:
     assert "some avg10=" in lab.root("cat", "/proc/pressure/cpu").stdout
     mounts = lab.root("cat", "/proc/self/mountinfo").stdout
-    found = re.search(r" (/sys/fs/cgroup\S*) [^\n]* - cgroup2 ", mounts)
-    assert found
-    unit = f"{found[1]}/system.slice/systemd-journald.service"
+    result = re.search(r" (/sys/fs/cgroup\S*) [^\n]* - cgroup2 ", mounts)
+    assert result
+    unit = f"{result[1]}/system.slice/systemd-journald.service"
     assert "some avg10=" in lab.root("cat", f"{unit}/memory.pressure").stdout
 
 
 def test_transient_unit_runs_sandboxed_and_returns_its_status(lab: Lab) -> None:
     sandbox = ["-p", "DynamicUser=yes", "-p", "PrivateDevices=yes", "-p", "SystemCallFilter=@system-service"]
     argv = ["systemd-run", "--quiet", "--wait", "--pipe", *sandbox]
-    done = lab.root(*argv, "sh", "-c", "grep Seccomp: /proc/self/status; exit 7", check=False)
-    assert (done.returncode, done.stdout.split()) == (7, ["Seccomp:", "2"])
+    process = lab.root(*argv, "sh", "-c", "grep Seccomp: /proc/self/status; exit 7", check=False)
+    assert (process.returncode, process.stdout.split()) == (7, ["Seccomp:", "2"])
 
 
 def test_ansible_reaches_it_by_both_inventories(lab: Lab) -> None:
     ansible = str(Path(sys.executable).with_name("ansible"))
     for words, environment in ((["-i", str(lab.inventory)], {}), ([], {"LAB": lab.name})):
-        done = subprocess.run(
+        process = subprocess.run(
             [ansible, *words, "nuc", "-b", "-m", "ansible.builtin.command", "-a", "cat /etc/hostname"],
             cwd=CHECKOUT,
             env={**os.environ, **environment},
@@ -76,7 +76,7 @@ def test_ansible_reaches_it_by_both_inventories(lab: Lab) -> None:
             text=True,
             check=False,
         )
-        assert done.stdout.split()[-1:] == [lab.name], done.stdout + done.stderr
+        assert process.stdout.split()[-1:] == [lab.name], process.stdout + process.stderr
 
 
 def test_reboot_keeps_the_disk_with_an_open_session(lab: Lab) -> None:
@@ -145,11 +145,11 @@ def test_two_labs_side_by_side_share_nothing(lab: Lab, make_lab: MakeLab) -> Non
 def unit_cgroup(lab: Lab, unit: str) -> Path:
     """A unit's cgroup2 directory as the machine outside sees it."""
     mounts = Path("/proc/self/mountinfo").read_text()
-    found = re.search(r" (/sys/fs/cgroup\S*) [^\n]* - cgroup2 ", mounts)
-    assert found
+    result = re.search(r" (/sys/fs/cgroup\S*) [^\n]* - cgroup2 ", mounts)
+    assert result
     init = next(line for line in Path(f"/proc/{lab.pid()}/cgroup").read_text().split() if line.startswith("0::"))
     branch = init.removeprefix("0::/").removesuffix("/init.scope")
-    return Path(found[1], branch, "system.slice", f"{unit}.service")
+    return Path(result[1], branch, "system.slice", f"{unit}.service")
 
 
 def test_up_is_idempotent_and_fresh_is_clean(lab: Lab) -> None:

@@ -50,8 +50,8 @@ def test_two_builders_at_once_build_once(tmp_path: Path, pretending: Callable[[s
     builders = [programs.start(argv, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)]
     wait_for("the build starting", (tmp_path / "log").exists)
     stderrs = [builder.stderr for builder in builders]
-    told = [stderr.readline() for stderr in stderrs if stderr]  # both have said what they do
-    assert sorted(line.split()[1] for line in told) == ["another", "building"]
+    output = [stderr.readline() for stderr in stderrs if stderr]  # both have said what they do
+    assert sorted(line.split()[1] for line in output) == ["another", "building"]
     (tmp_path / "go").touch()
     answers = {builder.communicate()[0] for builder in builders}
     assert len(answers) == 1
@@ -92,9 +92,9 @@ def test_killed_build_is_not_cached(tmp_path: Path, pretending: Callable[[str], 
 
 @needs_root
 def test_failed_build_shows_debootstrap_output(tmp_path: Path, pretending: Callable[[str], dict[str, str]]) -> None:
-    done = lab_py("build", check=False, env=pretending("echo 'E: Failed getting release file'; exit 1"))
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == (
+    process = lab_py("build", check=False, env=pretending("echo 'E: Failed getting release file'; exit 1"))
+    assert process.returncode == 1
+    assert process.stderr.splitlines()[-1] == (
         "lab: error: debootstrap of bookworm failed with 1: E: Failed getting release file"
     )
     assert not (tmp_path / "cache").exists()
@@ -102,8 +102,8 @@ def test_failed_build_shows_debootstrap_output(tmp_path: Path, pretending: Calla
 
 def sleepers() -> list[str]:
     """Processes that the pretended debootstrap left sleeping."""
-    wanted = f"sleep\0{NAP}\0".encode()
-    return [path.parent.name for path in Path("/proc").glob("[0-9]*/cmdline") if _read(path) == wanted]
+    expected = f"sleep\0{NAP}\0".encode()
+    return [path.parent.name for path in Path("/proc").glob("[0-9]*/cmdline") if _read(path) == expected]
 
 
 def _read(path: Path) -> bytes:
@@ -132,30 +132,30 @@ def in_mounts(mounts: str, *words: str) -> subprocess.CompletedProcess[str]:
         ),
     ],
 )
-def test_unfit_machine_is_refused_in_one_line(mounts: str, told: str) -> None:
-    done = in_mounts(mounts, "up", "lab-refused")
-    assert done.returncode == 1
-    assert done.stderr.count("\n") == 1
-    assert done.stderr.startswith("lab: error: ")
-    assert told in done.stderr
+def test_unfit_machine_is_refused_in_one_line(mounts: str, output: str) -> None:
+    process = in_mounts(mounts, "up", "lab-refused")
+    assert process.returncode == 1
+    assert process.stderr.count("\n") == 1
+    assert process.stderr.startswith("lab: error: ")
+    assert output in process.stderr
     assert not (STATE / "lab-refused").exists()
 
 
 @needs_root
 def test_full_disk_is_reported_before_a_build(tmp_path: Path) -> None:
     mount = f"mount -t tmpfs -o size=50m tmpfs {tmp_path}"
-    done = in_mounts(f"{mount}; export HYBRID_LAB_CACHE={tmp_path}/cache", "build")
-    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-    assert "50 MB free, 900 MB needed: make room, or set HYBRID_LAB_CACHE" in done.stderr
+    process = in_mounts(f"{mount}; export HYBRID_LAB_CACHE={tmp_path}/cache", "build")
+    assert (process.returncode, process.stderr.count("\n")) == (1, 1)
+    assert "50 MB free, 900 MB needed: make room, or set HYBRID_LAB_CACHE" in process.stderr
 
 
 @needs_root
 def test_non_root_user_gets_an_alternative() -> None:
     argv = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "/usr/bin/python3", "-B", "-", "up"]
     program = f"import sys; sys.path.insert(0, {str(LAB_PY.parent)!r}); import lab; sys.exit(lab.main())"
-    done = subprocess.run(argv, input=program, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-    assert "a lab needs root: run it with sudo, or use a real host instead" in done.stderr
+    process = subprocess.run(argv, input=program, capture_output=True, text=True, check=False)
+    assert (process.returncode, process.stderr.count("\n")) == (1, 1)
+    assert "a lab needs root: run it with sudo, or use a real host instead" in process.stderr
 
 
 @needs_root
@@ -169,10 +169,10 @@ def test_non_root_user_gets_an_alternative() -> None:
         (["ssh", "lab-none", "true"], "lab-none does not exist: `make lab-up LAB=lab-none` makes it"),
     ],
 )
-def test_usage_error_is_one_line(words: list[str], told: str) -> None:
-    done = lab_py(*words, check=False)
-    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
-    assert told in done.stderr
+def test_usage_error_is_one_line(words: list[str], output: str) -> None:
+    process = lab_py(*words, check=False)
+    assert (process.returncode, process.stdout, process.stderr.count("\n")) == (1, "", 1)
+    assert output in process.stderr
 
 
 @pytest.fixture

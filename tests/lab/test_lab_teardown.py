@@ -20,35 +20,35 @@ pytestmark = pytest.mark.lab
 
 def remains(name: str) -> list[str]:
     """Whatever there is of a lab: processes, mounts in any process's view, cgroups, files."""
-    found = []
+    result = []
     place = str(STATE / name)
     for proc in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             line = (proc / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
             if place in line or f"--machine={name} " in line or f"connect {name}" in line:
-                found.append(f"process {proc.name}: {line}")
+                result.append(f"process {proc.name}: {line}")
         with suppress(OSError):
             if f"hybrid-engine-lab-{name}/" in (proc / "cgroup").read_text() + "/":
-                found.append(f"process {proc.name} in its cgroup")
+                result.append(f"process {proc.name} in its cgroup")
         with suppress(OSError):
-            found += [f"mount seen by {proc.name}" for row in (proc / "mountinfo").open() if place in row]
+            result += [f"mount seen by {proc.name}" for row in (proc / "mountinfo").open() if place in row]
     if (STATE / name).exists():
-        found.append(str(STATE / name))
+        result.append(str(STATE / name))
     for top, part in (("/sys/fs/cgroup", f"hybrid-engine-lab-{name}"), ("/run/systemd/nspawn", name)):
         for folder, folders, files in os.walk(top):
-            found += [f"{folder}/{entry}" for entry in (*folders, *files) if part in entry]
-    return found
+            result += [f"{folder}/{entry}" for entry in (*folders, *files) if part in entry]
+    return result
 
 
 def inner_processes(lab: Lab) -> list[Path]:
     """Every process in the lab's PID namespace, as /proc entries out here."""
     namespace = os.readlink(f"/proc/{lab.pid()}/ns/pid")
-    found = []
+    result = []
     for proc in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             if os.readlink(proc / "ns/pid") == namespace:
-                found.append(proc)
-    return found
+                result.append(proc)
+    return result
 
 
 def is_over(proc: Path) -> bool:
@@ -135,11 +135,11 @@ def test_interrupted_up_leaves_nothing(moment: str, number: signal.Signals, lab_
         up.send_signal(number)
         code = up.wait(timeout=30)
         assert up.stderr
-        told = up.stderr.read()
+        output = up.stderr.read()
     if code in (0, -number) and lab_py("pid", name, check=False).returncode == 0:
         lab_py("down", name)  # on a busy machine it was done before the signal reached it
     else:
-        assert (code, told) == (130, "lab: interrupted\n")
+        assert (code, output) == (130, "lab: interrupted\n")
     # What was killed takes the kernel a moment to bury.
     wait_for("everything being gone", lambda: remains(name) == [], 10)
 

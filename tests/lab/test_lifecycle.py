@@ -31,9 +31,9 @@ PATHS = 'find / -xdev -printf "%p %y %U:%G %m %l\\n"'
 
 def host(lab: Lab) -> set[str]:
     """Every path of the host with its owner and mode; of what is not the distribution's, its contents as well."""
-    told = lab.root("sh", "-c", f"{PATHS}; {RUN}", check=False).stdout
-    told += fingerprint(lab, "/etc", "/opt", "/usr/local", "/var", "/home", "/root", "/srv")
-    return {line for line in told.splitlines() if not any(path in line for path in LEFT)}
+    output = lab.root("sh", "-c", f"{PATHS}; {RUN}", check=False).stdout
+    output += fingerprint(lab, "/etc", "/opt", "/usr/local", "/var", "/home", "/root", "/srv")
+    return {line for line in output.splitlines() if not any(path in line for path in LEFT)}
 
 
 _BOOKS = """
@@ -51,10 +51,10 @@ class Books:
     """The operator's database as it is now."""
 
     def __init__(self, lab: Lab) -> None:
-        told = json.loads(lab.root("python3", "-c", _BOOKS).stdout)
-        self.runs: dict[int, dict[str, Any]] = {int(run): row for run, row in told["runs"].items()}
-        self.ticks: dict[int, tuple[int, int]] = {int(run): tuple(each) for run, each in told["ticks"].items()}
-        self.gaps: list[dict[str, Any]] = told["gaps"]
+        output = json.loads(lab.root("python3", "-c", _BOOKS).stdout)
+        self.runs: dict[int, dict[str, Any]] = {int(run): row for run, row in output["runs"].items()}
+        self.ticks: dict[int, tuple[int, int]] = {int(run): tuple(each) for run, each in output["ticks"].items()}
+        self.gaps: list[dict[str, Any]] = output["gaps"]
         self.last = max(self.runs)
 
     def balance(self, run: int) -> None:
@@ -67,9 +67,9 @@ class Books:
 def ticking(lab: Lab, run: int) -> Books:
     """The books once this run has ticks, which it must within 10 s of the boot."""
     wait_for(f"ticks of run {run}", lambda: Books(lab).ticks.get(run), 30)
-    told = lab.root("systemctl", "show", "--timestamp=unix", "--property=UserspaceTimestamp", "--value").stdout
+    output = lab.root("systemctl", "show", "--timestamp=unix", "--property=UserspaceTimestamp", "--value").stdout
     books = Books(lab)
-    assert books.ticks[run][1] / 1000 <= int(told.strip().removeprefix("@")) + 10
+    assert books.ticks[run][1] / 1000 <= int(output.strip().removeprefix("@")) + 10
     assert books.last == run
     return books
 
@@ -88,8 +88,8 @@ def running(lab: Lab, before: object) -> Lab:
 
 
 def test_preflight_accepts_a_ready_host(lab: Lab, before: set[str]) -> None:
-    said = play(lab, "preflight")
-    assert (said.changes, f"{lab.name} is ready to be deployed to: Debian" in said.said) == ([], True)
+    result = play(lab, "preflight")
+    assert (result.changes, f"{lab.name} is ready to be deployed to: Debian" in result.text) == ([], True)
     assert host(lab) == before
 
 
@@ -129,16 +129,16 @@ def test_drift_names_its_history_line(running: Lab) -> None:
     running.root("systemctl", "daemon-reload")
     assert running.root("systemctl", "start", CHECK, check=False).returncode != 0
     assert running.root("systemctl", "is-failed", CHECK).stdout.strip() == "failed", "it is seen by systemctl --failed"
-    said = running.root("journalctl", "--output=cat", f"--unit={CHECK}").stdout
+    result = running.root("journalctl", "--output=cat", f"--unit={CHECK}").stdout
     (line,) = [entry for entry in history(running) if CONFIG in str(entry["changed"])]
     number = history(running).index(line) + 1
     by = f"line {number} of the history: deploy, {line['when'][:19]}Z, by {line['by']}"
-    assert re.search(rf"{CONFIG}: sha256 \w+ where \w+ was deployed {re.escape(f'({by})')}", said)
-    assert f"unmanaged drop-ins are in force: {DROPINS}/90-hand.conf" in said
-    assert "of old-copy.service runs the engine beside hybrid-engine.service: /home/operator/old/bin" in said
+    assert re.search(rf"{CONFIG}: sha256 \w+ where \w+ was deployed {re.escape(f'({by})')}", result)
+    assert f"unmanaged drop-ins are in force: {DROPINS}/90-hand.conf" in result
+    assert "of old-copy.service runs the engine beside hybrid-engine.service: /home/operator/old/bin" in result
     verified = play(running, "verify", check=False)
-    assert "was deployed ({by})".replace("{by}", by) in verified.said
-    assert "FAILED tests/verify/test_unit.py::test_no_second_copy_runs" in verified.said
+    assert "was deployed ({by})".replace("{by}", by) in verified.text
+    assert "FAILED tests/verify/test_unit.py::test_no_second_copy_runs" in verified.text
     running.root("sh", "-c", f"mv /root/kept {CONFIG}; rm -r {DROPINS}/90-hand.conf /home/operator/old")
     running.root("systemctl", "stop", "old-copy")
     running.root("systemctl", "daemon-reload")
@@ -146,14 +146,14 @@ def test_drift_names_its_history_line(running: Lab) -> None:
 
 
 def test_history_is_printed_and_exported(running: Lab, tmp_path: Path) -> None:
-    said = play(running, "history", out=tmp_path / "history.json")
-    assert [line.split()[0] for line in said.out.splitlines() if " deploy" in line and "done" in line] == [
+    result = play(running, "history", out=tmp_path / "history.json")
+    assert [line.split()[0] for line in result.out.splitlines() if " deploy" in line and "done" in line] == [
         "1",
         "2",
         "3",
     ]
-    told = json.loads((tmp_path / "history.json").read_text())
-    assert [{key: value for key, value in line.items() if key != "line"} for line in told[running.name]] == history(
+    output = json.loads((tmp_path / "history.json").read_text())
+    assert [{key: value for key, value in line.items() if key != "line"} for line in output[running.name]] == history(
         running
     )
 
@@ -172,11 +172,11 @@ def test_uninstall_needs_confirmation(running: Lab, words: dict[str, str], why: 
         running.root("systemd-run", "--quiet", "--unit=holder", *held)
         wait_for("the lock", lambda: "FLOCK" in running.root("cat", "/proc/locks").stdout)
     process = pid(running)
-    said = play(running, "uninstall", check=False, **words)
+    result = play(running, "uninstall", check=False, **words)
     running.root("systemctl", "stop", "holder", check=False)
-    assert said.rc != 0
-    assert why in said.said
-    assert (said.changes, pid(running)) == ([], process)
+    assert result.rc != 0
+    assert why in result.text
+    assert (result.changes, pid(running)) == ([], process)
 
 
 @pytest.mark.holds("UNINSTALL")
@@ -184,9 +184,9 @@ def test_uninstall_keeps_data_for_a_reinstall(running: Lab, before: set[str]) ->
     running.root("sh", "-c", "rm -rf /run/hybrid-proofs")
     lines, run = len(history(running)), Books(running).last
     # What a check says would go is what goes; twice is once.
-    told = play(running, "uninstall", "--check", "--diff")
+    output = play(running, "uninstall", "--check", "--diff")
     gone = play(running, "uninstall", "--diff")
-    assert (told.changes, told.rc) == (gone.changes, 0) == (["Remove the engine from the host"], 0)
+    assert (output.changes, output.rc) == (gone.changes, 0) == (["Remove the engine from the host"], 0)
     assert play(running, "uninstall").changes == []
     after = host(running)
     assert {line for line in after - before if not any(path in line for path in DATA)} == set()

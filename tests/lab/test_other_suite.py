@@ -24,12 +24,12 @@ def test_suite_has_other_systemd_and_python(other: Lab) -> None:
 
 def test_other_suite_deploys_idempotently(other: Lab) -> None:
     other.ansible("verify.yml")
-    told = other.ansible("deploy.yml").stdout.splitlines()
-    recap = next(line for line in told if line.startswith(other.name) and "ok=" in line)
+    output = other.ansible("deploy.yml").stdout.splitlines()
+    recap = next(line for line in output if line.startswith(other.name) and "ok=" in line)
     assert "changed=0 " in recap
 
 
 def test_proof_passes_on_other_suite(other: Lab) -> None:
-    done = other.root(PROGRAM, "run", "exit12", "--run", "other", timeout=240)
-    told = next(line.split() for line in done.stdout.splitlines() if line.startswith("exit12 "))
-    assert told[1:3] == ["PASS", "FAIL"]
+    process = other.root(PROGRAM, "run", "exit12", "--run", "other", timeout=240)
+    output = next(line.split() for line in process.stdout.splitlines() if line.startswith("exit12 "))
+    assert output[1:3] == ["PASS", "FAIL"]

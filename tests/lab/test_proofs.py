@@ -38,40 +38,40 @@ class Site:
     root: Path
     before: dict[str, str] = field(default_factory=dict)
     rc: int = -1
-    told: str = ""
+    output: str = ""
 
     @property
     def home(self) -> Path:
-        assert (self.root / self.lab.name).is_dir(), self.told
-        (found,) = (self.root / self.lab.name).iterdir()
-        return found
+        assert (self.root / self.lab.name).is_dir(), self.output
+        (home,) = (self.root / self.lab.name).iterdir()
+        return home
 
     @property
-    def wanted(self) -> list[str]:
+    def expected(self) -> list[str]:
         """What verifier and signer are told to require of it."""
         return [f"--required={','.join(self.names)}"]
 
     @property
     def statement(self) -> Entry:
-        found: Entry = json.loads((self.home / "statement.json").read_text())
-        return found
+        statement: Entry = json.loads((self.home / "statement.json").read_text())
+        return statement
 
     def prove(self) -> None:
         install(self.lab)
         self.before = picture(self.lab)
         words = {"proof_names": self.names, "proof_evidence": str(self.root)}
         key = {"prove_signing_key": f"{self.root}/key", "prove_signing_key_make": True}
-        done = self.lab.ansible("prove.yml", "-e", json.dumps(words | key), check=False, timeout=1200)
-        self.rc, self.told = done.returncode, done.stdout + done.stderr
+        process = self.lab.ansible("prove.yml", "-e", json.dumps(words | key), check=False, timeout=1200)
+        self.rc, self.output = process.returncode, process.stdout + process.stderr
 
 
 @pytest.fixture(scope="module")
 def sites(make_lab: MakeLab, tmp_path_factory: pytest.TempPathFactory) -> list[Site]:
     """Two hosts that share the proofs out among themselves and run them side by side, as each takes minutes."""
-    found = [Site(make_lab(), names, tmp_path_factory.mktemp("evidence")) for names in shares(SHOWN, 2)]
+    sites = [Site(make_lab(), names, tmp_path_factory.mktemp("evidence")) for names in shares(SHOWN, 2)]
     with ThreadPoolExecutor() as pool:
-        list(pool.map(Site.prove, found))
-    return found
+        list(pool.map(Site.prove, sites))
+    return sites
 
 
 @pytest.fixture(scope="module", params=[0, 1])
@@ -81,9 +81,9 @@ def site(sites: list[Site], request: pytest.FixtureRequest) -> Site:
 
 
 def entry(sites: list[Site], name: str) -> Entry:
-    (found,) = (p for site in sites for p in site.statement["predicate"]["proofs"] if p["name"] == name)
-    assert isinstance(found, dict)
-    return found
+    (proof,) = (p for site in sites for p in site.statement["predicate"]["proofs"] if p["name"] == name)
+    assert isinstance(proof, dict)
+    return proof
 
 
 @pytest.mark.parametrize("name", SHOWN)
@@ -99,16 +99,16 @@ def test_passes(sites: list[Site], name: str) -> None:
 
 
 def test_playbook_reports_success(site: Site) -> None:
-    assert site.rc == 0, site.told
+    assert site.rc == 0, site.output
 
 
 @pytest.mark.holds("MUTANTS")
 @pytest.mark.parametrize(("name", "mutant"), [(name, m.name) for name in SHOWN for m in PROOFS[name].mutants])
 def test_mutant_is_caught_at_the_guard(sites: list[Site], name: str, mutant: str) -> None:
     proof = entry(sites, name)
-    (said,) = (each for each in proof["mutant"]["each"] if each["name"] == mutant)
-    assert said["verdict"] == "FAIL", said["reason"]
-    failed = [case for case in said["cases"] if case["verdict"] == "FAIL"]
+    (result,) = (each for each in proof["mutant"]["each"] if each["name"] == mutant)
+    assert result["verdict"] == "FAIL", result["reason"]
+    failed = [case for case in result["cases"] if case["verdict"] == "FAIL"]
     assert failed
     for case in failed:
         assert case["witness"]
@@ -181,8 +181,8 @@ def proofs(*words: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 def live(lab: Lab) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(lab.root(PROGRAM, "live").stdout)
-    return found
+    answer: dict[str, Any] = json.loads(lab.root(PROGRAM, "live").stdout)
+    return answer
 
 
 def options(lab: Lab) -> list[str]:
@@ -192,7 +192,7 @@ def options(lab: Lab) -> list[str]:
 def test_incomplete_run_is_not_signed(sites: list[Site]) -> None:
     one, other = sites
     for name in other.names:
-        assert f"required: {name} was not run" in one.told
+        assert f"required: {name} was not run" in one.output
     assert not (one.home / "statement.sig").exists()
 
 
@@ -204,25 +204,25 @@ def test_lab_key_is_an_allowed_signer(site: Site) -> None:
 
 
 def test_every_blob_is_fetched(site: Site) -> None:
-    said = proofs("verify", site.home, "--allowed-signers", site.root / "allowed_signers", "--skip-live")
-    assert said.returncode == 1
-    assert "recording: " not in said.stdout
-    assert "verdicts: " not in said.stdout
+    result = proofs("verify", site.home, "--allowed-signers", site.root / "allowed_signers", "--skip-live")
+    assert result.returncode == 1
+    assert "recording: " not in result.stdout
+    assert "verdicts: " not in result.stdout
 
 
 @pytest.fixture(scope="module")
 def signed(sites: list[Site]) -> Site:
     site = sites[0]
-    said = proofs("sign", site.home, "--key", site.root / "key", *site.wanted, *options(site.lab))
-    assert said.returncode == 0, said.stdout + said.stderr
+    result = proofs("sign", site.home, "--key", site.root / "key", *site.expected, *options(site.lab))
+    assert result.returncode == 0, result.stdout + result.stderr
     return site
 
 
 def test_bundle_is_allowed_until_the_config_changes(signed: Site) -> None:
     lab, root = signed.lab, signed.root
     signers = root / "allowed_signers"
-    said = proofs("verify", signed.home, "--allowed-signers", signers, *signed.wanted, *options(lab))
-    assert said.returncode == 0, said.stdout
+    result = proofs("verify", signed.home, "--allowed-signers", signers, *signed.expected, *options(lab))
+    assert result.returncode == 0, result.stdout
     shutil.copytree(root, f"/proc/{lab.pid()}/root/root/evidence")
     there = "/root/evidence"
     words = (
@@ -231,10 +231,10 @@ def test_bundle_is_allowed_until_the_config_changes(signed: Site) -> None:
         f"{there}/{signed.home.relative_to(root)}",
         f"--allowed-signers={there}/allowed_signers",
     )
-    said_there = lab.root(*words, *signed.wanted, "--json", check=False)
+    said_there = lab.root(*words, *signed.expected, "--json", check=False)
     assert said_there.returncode == 0, said_there.stdout
     assert json.loads(said_there.stdout)["steps"]["live"] is True
     lab.ansible("deploy.yml", "-eengine_sample_every=3")
-    said_there = lab.root(*words, *signed.wanted, check=False)
+    said_there = lab.root(*words, *signed.expected, check=False)
     assert said_there.returncode == 1
     assert "live: the proof is of another configuration" in said_there.stdout

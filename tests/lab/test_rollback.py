@@ -43,10 +43,10 @@ def test_dropin_rollback_is_remembered_and_restored(running: Lab) -> None:
     # A deployment honours it, whatever else it changes: the threshold binds no rollback.
     deployed = play(running, "deploy", engine_sample_every=3)
     assert "Install the service's files" in deployed.changes
-    assert "40-hardening is rolled back since" in deployed.said
+    assert "40-hardening is rolled back since" in deployed.text
     assert not hardened(running)
     verified = play(running, "verify")
-    assert re.search(r"ROLLED BACK: 40-hardening since \S+ by \S+; it stays out until", verified.said)
+    assert re.search(r"ROLLED BACK: 40-hardening since \S+ by \S+; it stays out until", verified.text)
 
     play(running, "restore", dropin="40-hardening")
     assert hardened(running)
@@ -58,14 +58,14 @@ def test_dropin_rollback_is_remembered_and_restored(running: Lab) -> None:
 @pytest.mark.parametrize("words", [{}, {"dropin": "nope"}, {"release": "9.9.9-000000000000"}])
 def test_unknown_name_is_refused_with_the_choices(running: Lab, words: dict[str, str]) -> None:
     before, process = fingerprint(running, "/etc", "/var/lib/hybrid-deploy"), pid(running)
-    said = play(running, "rollback", check=False, **words)
-    assert said.rc != 0
-    assert any(text in said.said for text in ("Say what to roll back", "in force: 20-resources", "on this host:"))
+    result = play(running, "rollback", check=False, **words)
+    assert result.rc != 0
+    assert any(text in result.text for text in ("Say what to roll back", "in force: 20-resources", "on this host:"))
     assert (fingerprint(running, "/etc", "/var/lib/hybrid-deploy"), pid(running)) == (before, process)
 
 
-def failed(said: str) -> set[str]:
-    return set(re.findall(r"(?:FAILED|ERROR) tests/verify/\S+::(\w+)", said))
+def failed(result: str) -> set[str]:
+    return set(re.findall(r"(?:FAILED|ERROR) tests/verify/\S+::(\w+)", result))
 
 
 def test_verify_fails_for_each_drift(running: Lab) -> None:
@@ -77,9 +77,9 @@ def test_verify_fails_for_each_drift(running: Lab) -> None:
     running.root("sh", "-c", f"systemctl daemon-reload; systemctl disable {UNIT}; systemctl restart {UNIT}")
     running.root("sh", "-c", f"sed -i 's/sample_every = 2/sample_every = 3/' {CONFIG}")
     running.root("chmod", "0755", "/var/lib/hybrid-engine")
-    said = play(running, "verify", check=False)
-    assert said.rc != 0
-    assert failed(said.out) >= {
+    result = play(running, "verify", check=False)
+    assert result.rc != 0
+    assert failed(result.out) >= {
         "test_enabled",
         "test_state_directory_is_its_own",
         "test_in_force_or_rolled_back",
@@ -89,8 +89,8 @@ def test_verify_fails_for_each_drift(running: Lab) -> None:
         "test_process_runs_the_deployed_configuration",
         "test_deployed_files_are_as_deployed",
     }
-    assert "journal of hybrid-engine.service" in said.out
-    assert "engine starting" in said.said, "the journal's last lines"
+    assert "journal of hybrid-engine.service" in result.out
+    assert "engine starting" in result.text, "the journal's last lines"
     running.root("rm", f"{DROPINS}/90-foreign.conf")
     running.root("chmod", "0750", "/var/lib/hybrid-engine")
     play(running, "deploy")
@@ -99,6 +99,6 @@ def test_verify_fails_for_each_drift(running: Lab) -> None:
 
 def test_verify_fails_when_nothing_runs(running: Lab) -> None:
     running.root("systemctl", "stop", UNIT)
-    said = play(running, "verify", check=False)
-    assert said.rc != 0
-    assert {"test_running_and_ready", "test_runs_as_its_own_user", "test_counters_are_fresh"} <= failed(said.out)
+    result = play(running, "verify", check=False)
+    assert result.rc != 0
+    assert {"test_running_and_ready", "test_runs_as_its_own_user", "test_counters_are_fresh"} <= failed(result.out)

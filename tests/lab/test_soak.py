@@ -35,8 +35,8 @@ def soaked(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> tuple[Lab, Pat
         "soak_seconds": 10, "soak_stall_threshold_s": 4, "soak_psi_actions": "logonly", "soak_mode": "MOCK_WS",
         "proof_evidence": str(evidence), "prove_signing_key": f"{evidence}/key", "prove_signing_key_make": True,
     }  # fmt: skip
-    done = lab.ansible("soak.yml", "-e", json.dumps(words))
-    return lab, evidence, done.stdout
+    outcome = lab.ansible("soak.yml", "-e", json.dumps(words))
+    return lab, evidence, outcome.stdout
 
 
 def decisions(text: str) -> list[str]:
@@ -60,16 +60,16 @@ def _runs(paths: str) -> list[str]:
 
 
 def test_the_playbook_brings_home_a_bundle_that_is_signed_and_verified(soaked: tuple[Lab, Path, str]) -> None:
-    lab, evidence, told = soaked
+    lab, evidence, output = soaked
     (home,) = (evidence / lab.name).iterdir()
     assert home.name.startswith("soak-")
-    assert "soak: COMPLETE: 10 s are over" in told
-    assert "signed: " in told
+    assert "soak: COMPLETE: 10 s are over" in output
+    assert "signed: " in output
     verify = [sys.executable, "-m", "proofs.cli", "verify", str(home), "--required=soak"]
-    said = subprocess.run(
+    result = subprocess.run(
         [*verify, f"--allowed-signers={evidence}/allowed_signers"], capture_output=True, text=True, check=False
     )
-    assert said.returncode == 0, said.stdout + said.stderr
+    assert result.returncode == 0, result.stdout + result.stderr
     assert decisions((home / "decisions.jsonl").read_text()) == ["STARTUP", "ENGINE_RESTART", "COMPLETE", "ENGINE_STOP"]
     on_host = lab.root("cat", f"{EVIDENCE}/{home.name}/decisions.jsonl").stdout
     assert on_host == (home / "decisions.jsonl").read_text()
@@ -117,9 +117,9 @@ def test_an_exit_is_seen_in_the_journal_and_acted_upon(soaked: tuple[Lab, Path, 
     pid = lab.root("systemctl", "show", "--value", "--property=MainPID", UNIT).stdout.strip()
     assert "HYBRID_ENGINE__ENGINE__SAMPLE_EVERY=5" in lab.root("cat", f"/proc/{pid}/environ").stdout
     lab.root("touch", "/run/hybrid-proofs/ABORT")
-    told, _ = process.communicate(timeout=60)
-    assert "THROTTLE_UP: 13 OVERLOAD: one of 5 trades from now on" in told
-    assert "ABORT: the operator's ABORT file is there" in told
+    output, _ = process.communicate(timeout=60)
+    assert "THROTTLE_UP: 13 OVERLOAD: one of 5 trades from now on" in output
+    assert "ABORT: the operator's ABORT file is there" in output
     refused = lab.root(PROGRAM, "soak", check=False)
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
     lab.root("rm", "/run/hybrid-proofs/ABORT", drop_in)

@@ -57,9 +57,9 @@ class Toy(Case):
         return {"state": "T"}
 
     def measure(self, subject: Subject) -> dict[str, Json]:
-        said = subject.host.look("journalctl", "-u", subject.unit.name, "--big").stdout
+        result = subject.host.look("journalctl", "-u", subject.unit.name, "--big").stdout
         return {
-            "entries": said.count("entry"),
+            "entries": result.count("entry"),
             "n": 3,
             "value": 0 if subject.mutant else 1,
             "spans": [(1, 2)],
@@ -100,19 +100,19 @@ def answer(argv: tuple[str, ...]) -> Output:
     """What the host says to a command."""
     if "daemon-reload" in argv:  # after an undo: nothing is left of what a proof installed
         IN_FORCE.clear()
-    said = {
+    result = {
         "show": SHOWN,
-        "cat": shown(argv[-1]),
+        "cat": output(argv[-1]),
         "--version": "systemd 252\n",
         "check": f"config digest {LIVE.config_digest}\n",
         "--big": "".join(f"entry {n}\n" for n in range(3000)),
         "--container": "systemd-nspawn\n",
         "version": json.dumps({"release_name": f"0.1.0-{'a' * 12}", "release_digest": LIVE.release_digest}),
     }
-    return Output(0, next((text for word, text in said.items() if word in argv[1:]), ""), "")
+    return Output(0, next((text for word, text in result.items() if word in argv[1:]), ""), "")
 
 
-def shown(unit: str) -> str:
+def output(unit: str) -> str:
     return "\n".join(f"# {path}\n{text}" for path, text in IN_FORCE.get(unit, DEPLOYED).items())
 
 

@@ -145,16 +145,16 @@ class SmallSystemd:
 
     def _dropped_in(self) -> dict[str, str]:
         text = self.conf.read_text() if self.conf.exists() else ""
-        found = dict(re.findall(r'^Environment="(\w+)=(.*)"$', text, re.M))
+        variables = dict(re.findall(r'^Environment="(\w+)=(.*)"$', text, re.M))
         if bound := re.search(r"^BindPaths=(\S+):(\S+)$", text, re.M):
-            found = {name: value.replace(bound[2], bound[1]) for name, value in found.items()}
-        return found
+            variables = {name: value.replace(bound[2], bound[1]) for name, value in variables.items()}
+        return variables
 
     def _environment(self, extra: dict[str, str]) -> dict[str, str]:
         return clean_environment({"PYTHONPATH": f"{ROOT}:{self.launcher.folder}", **extra})
 
     def _engine(self, argv: tuple[str, ...], given: dict[str, str]) -> Output:
-        done = subprocess.run(
+        outcome = subprocess.run(
             [*COMMAND, *argv[1:], *(["--config", str(self.config)] if argv[1] != "version" else [])],
             capture_output=True,
             text=True,
@@ -162,7 +162,7 @@ class SmallSystemd:
             env=self._environment(given),
             cwd=self.launcher.folder,
         )
-        return Output(done.returncode, done.stdout, done.stderr)
+        return Output(outcome.returncode, outcome.stdout, outcome.stderr)
 
     def _until(self, *states: str) -> None:
         deadline = time.monotonic() + 15

@@ -79,8 +79,8 @@ class SoakRun:
         assert self._future
         self.code = self._future.result(LATER_S)
         (entry,) = json.loads((self.folder / "statement.json").read_text())["predicate"]["proofs"]
-        found: dict[str, Any] = entry
-        return found
+        measured: dict[str, Any] = entry
+        return measured
 
     @property
     def folder(self) -> Path:
@@ -101,8 +101,8 @@ class SoakRun:
         return self.systemd.commands.count(("journalctl", "--sync"))
 
     def measured(self) -> dict[str, Any]:
-        (found,) = self._recorded("measured")
-        return dict(found)
+        (measured,) = self._recorded("measured")
+        return dict(measured)
 
     def _recorded(self, kind: str) -> list[Any]:
         path = self.folder / "events.jsonl"

@@ -73,7 +73,7 @@ def genuine(case: Case) -> dict[str, Any]:
     kinds = [kind.__name__ for kind in type(case).__mro__]
     if "Failover" in kinds:
         return dict(_OF_FAILOVER[case.name])
-    found = dict(next(_BY_CLASS[kind] for kind in kinds if kind in _BY_CLASS))
+    result = dict(next(_BY_CLASS[kind] for kind in kinds if kind in _BY_CLASS))
     if kinds[0] == "Live":
-        found["signature_holds"] = case._way.holds  # type: ignore[attr-defined]
-    return found
+        result["signature_holds"] = case._way.holds  # type: ignore[attr-defined]
+    return result

@@ -103,13 +103,13 @@ class World:
                 self._pending[source] = begin_connecting(source, self.now, purpose)
 
     def check(self, changes: list[SourceChange]) -> None:
-        wanted = self.selector.wanted
+        expected = self.selector.wanted
         for symbol, active in self.selector.active.items():
             carriers = [source for source in self.sources if symbol in source.symbols]
             connected = [source for source in carriers if source.connected_at is not None]
             if active.source is not None:
                 assert active.source in connected
-                assert active.source in wanted
+                assert active.source in expected
             else:
                 assert not connected or any(source.connecting_at is not None for source in carriers)
         for change in changes:
@@ -123,7 +123,7 @@ class World:
                 assert change.old is not None
                 assert self.now - change.silent_since >= self.rules.stale_after_s
                 assert change.new.traded_at[change.symbol] > change.silent_since
-        for source, purpose in wanted.items():
+        for source, purpose in expected.items():
             assert (source.connected_at is None) == (source.session is None)
             if source.idle:
                 assert source.retry.retry_at <= self.now or purpose == "probe"

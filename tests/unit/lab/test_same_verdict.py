@@ -19,9 +19,9 @@ from tests.lab.same_verdict import NONE, flipped_proofs, shares, table
     ],
 )
 def test_changed_verdict_is_a_flip(each: list[str], flips: bool) -> None:
-    said = {"steady": ["FAIL / FAIL"] * 10, "stall": each}
-    assert flipped_proofs(said) == (["stall"] if flips else [])
-    line = next(row for row in table(said).splitlines() if row.startswith("stall "))
+    result = {"steady": ["FAIL / FAIL"] * 10, "stall": each}
+    assert flipped_proofs(result) == (["stall"] if flips else [])
+    line = next(row for row in table(result).splitlines() if row.startswith("stall "))
     assert line.split()[1] == ("FLIPPED" if flips else "same")
 
 

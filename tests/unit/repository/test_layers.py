@@ -145,17 +145,17 @@ def test_proofs_do_not_import_the_engine() -> None:
 
 def test_the_process_ends_in_one_place() -> None:
     exits = re.compile(r"\bsys\.exit\b|\bos\._exit\b|\bSystemExit\b|^\s*(exit|quit)\(", re.MULTILINE)
-    found = [path.name for path in sources("hybrid_engine") if exits.search(path.read_text())]
-    assert found == ["cli.py"]
+    modules = [path.name for path in sources("hybrid_engine") if exits.search(path.read_text())]
+    assert modules == ["cli.py"]
 
 
 def test_command_does_not_end_the_test_process() -> None:
-    done = threading.Event()
-    thread = threading.Thread(target=done.wait, name="connect-slow", daemon=True)
+    result = threading.Event()
+    thread = threading.Thread(target=result.wait, name="connect-slow", daemon=True)
     thread.start()  # with which a command ends by os._exit
     with pytest.raises(SystemExit) as end:
         cli.main(["no-such-command"])  # not one that succeeds: what it ends, it ends with this code
-    done.set()
+    result.set()
     assert end.value.code == 12
 
 
@@ -171,14 +171,14 @@ def test_no_count_of_growing_tables() -> None:
 def loaded_by(statement: str) -> set[str]:
     """Modules in a fresh interpreter after `statement`."""
     code = f"{statement}\nimport sys; print(*sorted(sys.modules))"
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", code],
         env=clean_environment({"PYTHONPATH": str(ROOT)}),
         capture_output=True,
         text=True,
         check=True,
     )
-    return set(done.stdout.split("\n")[-2].split())
+    return set(result.stdout.split("\n")[-2].split())
 
 
 NETWORK = {"socket", "_socket", "ssl", "_ssl", "websocket", "http.client", "urllib.request", "asyncio", "select"}
@@ -186,9 +186,9 @@ NETWORK = {"socket", "_socket", "ssl", "_ssl", "websocket", "http.client", "urll
 
 @pytest.mark.holds("S9", "I1")
 def test_execution_loads_no_network() -> None:
-    found = loaded_by("import hybrid_engine.stages.execution")
-    assert "hybrid_engine.stages.execution" in found
-    assert found & NETWORK == set()
+    modules = loaded_by("import hybrid_engine.stages.execution")
+    assert "hybrid_engine.stages.execution" in modules
+    assert modules & NETWORK == set()
     assert loaded_by("import socket") & NETWORK  # what would be found is found
 
 
@@ -199,13 +199,13 @@ def test_synthetic_run_loads_no_websocket(tmp_path: Path) -> None:
         f"try: cli.main(['run', '--db', {str(tmp_path / 'x.db')!r}, '--seconds', '0.2', '--ingest', 'SYNTHETIC'])\n"
         "except SystemExit as end: assert end.code == 0, end.code\n"
     )
-    found = loaded_by(run)
-    assert "hybrid_engine.ingest.synthetic" in found
-    assert found & {"websocket", "ssl", "_ssl", "http.client", "urllib.request", "hybrid_engine.ingest.feed"} == set()
-    assert found & {"msgspec", "hybrid_engine.config.sources"} == set()  # a sixth of its start
+    modules = loaded_by(run)
+    assert "hybrid_engine.ingest.synthetic" in modules
+    assert modules & {"websocket", "ssl", "_ssl", "http.client", "urllib.request", "hybrid_engine.ingest.feed"} == set()
+    assert modules & {"msgspec", "hybrid_engine.config.sources"} == set()  # a sixth of its start
 
 
 def test_feed_loads_network_with_first_connection() -> None:
-    found = loaded_by("import hybrid_engine.engine, hybrid_engine.ingest.feed")
-    assert {"hybrid_engine.ingest.connection_attempt", "msgspec"} <= found
-    assert found & {"websocket", "ssl", "_ssl", "hybrid_engine.ingest.connection"} == set()
+    modules = loaded_by("import hybrid_engine.engine, hybrid_engine.ingest.feed")
+    assert {"hybrid_engine.ingest.connection_attempt", "msgspec"} <= modules
+    assert modules & {"websocket", "ssl", "_ssl", "hybrid_engine.ingest.connection"} == set()

@@ -43,15 +43,17 @@ def make_browser(bare: Path) -> subprocess.CompletedProcess[str]:
 def test_installed_browser_is_kept(bare: Path) -> None:
     apt_get(bare, "true")
     (bare / "chromium").symlink_to(sys.executable)
-    done = make_browser(bare)
-    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+    process = make_browser(bare)
+    assert (process.returncode, process.stdout + process.stderr) == (0, "")
     assert not (bare.parent / "log").exists()
 
 
 def test_missing_browser_is_installed(bare: Path) -> None:
     apt_get(bare, f"touch {bare}/chromium; chmod 755 {bare}/chromium; echo 'Setting up chromium'")
-    done = make_browser(bare)
-    assert (done.returncode, done.stdout) == (0, "installing chromium, to test the report in a browser\n"), done.stderr
+    process = make_browser(bare)
+    assert (process.returncode, process.stdout) == (0, "installing chromium, to test the report in a browser\n"), (
+        process.stderr
+    )
     update, install = (bare.parent / "log").read_text().splitlines()
     assert "apt-get update" in update
     assert install == "noninteractive apt-get install -y -qq --no-install-recommends chromium"
@@ -63,9 +65,10 @@ def test_browser_install_failure_names_the_remedy(bare: Path, why: str | None) -
     """It fails, it does nothing, or it is not there at all (no Debian)."""
     if why:
         apt_get(bare, f"echo 'E: Unable to locate package chromium' >&2; {why}")
-    done = make_browser(bare)
-    assert done.returncode != 0
-    told = [line for line in done.stderr.splitlines() if not line.startswith("make: *** ")]
+    process = make_browser(bare)
+    assert process.returncode != 0
+    complaints = [line for line in process.stderr.splitlines() if not line.startswith("make: *** ")]
     assert (
-        told[-1] == "make: no chromium, and apt-get did not bring it: install it as root, the tests look at the report"
+        complaints[-1]
+        == "make: no chromium, and apt-get did not bring it: install it as root, the tests look at the report"
     )
