@@ -122,7 +122,7 @@ def in_mounts(mounts: str, *words: str) -> subprocess.CompletedProcess[str]:
 
 @needs_root
 @pytest.mark.parametrize(
-    ("mounts", "told"),
+    ("mounts", "output"),
     [
         ("mount --bind /dev/null /usr/sbin/debootstrap", "run `apt-get install debootstrap`"),
         ("mount --bind /dev/null /usr/bin/systemd-nspawn", "run `apt-get install systemd-container`"),
@@ -160,7 +160,7 @@ def test_non_root_user_gets_an_alternative() -> None:
 
 @needs_root
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "output"),
     [
         (["up", "No_Name"], "LAB='No_Name': a lab's name is 1 to 32 of a-z, 0-9 and inner hyphens"),
         (["up", "../x"], "LAB='../x': a lab's name is"),
