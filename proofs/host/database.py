@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 from proofs.verdict import Json
 
 Row = dict[str, Json]
+_UNREADABLE_S = 2.0
 
 
 class Store:
@@ -33,11 +35,23 @@ class Store:
             return [dict(row) for row in connection.execute(sql, arguments)]
 
     def last_tick(self) -> int:
-        """The highest tick id, 0 while there is none (or no database yet)."""
-        try:
-            return int(self.rows("SELECT max(id) AS id FROM ticks")[0]["id"] or 0)
-        except sqlite3.OperationalError:
-            return 0
+        """The highest tick id, 0 while there is none (or no database yet).
+
+        An engine that starts may take the log away for a moment: that is no 0, and is read again for up to 2 s.
+
+        Raises:
+            sqlite3.OperationalError: it could not be read in that time.
+        """
+        deadline = time.monotonic() + _UNREADABLE_S
+        while True:
+            try:
+                return int(self.rows("SELECT max(id) AS id FROM ticks")[0]["id"] or 0)
+            except sqlite3.OperationalError as error:
+                if not self.path.exists() or "no such table" in str(error):
+                    return 0
+                if time.monotonic() >= deadline:
+                    raise
+            time.sleep(0.02)
 
     def newest_ms(self, run: int | None = None) -> int:
         """When the newest stored tick (of that run) was received, 0 while there is none."""
