@@ -20,7 +20,8 @@ class Mutation(NamedTuple):
     former: tuple[tuple[str, str], ...] = ()
 
 
-_COMMIT_BEFORE_SIGNALS = 'self._con.execute("COMMIT"); time.sleep(0.1); self._con.execute("BEGIN IMMEDIATE"); '
+_TIME = '__import__("time")'
+_COMMIT_BEFORE_SIGNALS = f'self._con.execute("COMMIT"); {_TIME}.sleep(0.1); self._con.execute("BEGIN IMMEDIATE"); '
 _OPEN_INET_SOCKET = '__import__("socket").socket(2, 1).close()  # AF_INET, SOCK_STREAM\n        '
 
 MUTATIONS = {
@@ -51,7 +52,15 @@ MUTATIONS = {
         "engine.py", "limit_s = self._config.settings.engine.overload_after_s", 'limit_s = float("inf")'
     ),
     "crash/half-chains": Mutation(
-        "storage/store.py", 'signals = "signals (', f'{_COMMIT_BEFORE_SIGNALS}signals = "signals ('
+        "storage/store.py",
+        'signals = "signals (',
+        f'{_COMMIT_BEFORE_SIGNALS}signals = "signals (',
+        former=(
+            (
+                'signals = "signals (',
+                f'{_COMMIT_BEFORE_SIGNALS.replace(_TIME, "time")}signals = "signals (',
+            ),
+        ),
     ),
     "crash/no-gap": Mutation(
         "storage/store.py", "VALUES (?, 'crash', '', '', ?, ?)", "SELECT ?, 'crash', '', '', ?, ? WHERE 0"

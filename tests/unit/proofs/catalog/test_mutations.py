@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,27 @@ def test_text_occurs_once(name: str) -> None:
     mutation = MUTATIONS[name]
     assert (ROOT / "hybrid_engine" / mutation.file).read_text().count(mutation.old) == 1
     assert mutation.new != mutation.old
+
+
+@pytest.mark.parametrize("name", MUTATIONS)
+def test_mutant_uses_only_names_that_are_there(name: str) -> None:
+    """A mutant that ends with a NameError shows nothing of the guard that it takes away."""
+    mutation = MUTATIONS[name]
+    path = ROOT / "hybrid_engine" / mutation.file
+    argv = [
+        sys.executable,
+        "-m",
+        "ruff",
+        "check",
+        "--isolated",
+        "--select=E9,F821,F823",
+        "--stdin-filename",
+        str(path),
+        "-",
+    ]
+    mutated = path.read_text().replace(mutation.old, mutation.new)
+    process = subprocess.run(argv, input=mutated, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stdout
 
 
 def test_each_mutation_is_used_by_its_mutant() -> None:
