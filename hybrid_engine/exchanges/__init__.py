@@ -4,24 +4,31 @@ To add an exchange, write a module like the others and add its line to `_REGISTR
 exchange (proofs/mock_exchange/protocols/) and a table of its frames to tests/exchanges/.
 """
 
-from hybrid_engine.exchanges.auto import Auto
-from hybrid_engine.exchanges.base import Decoded, Exchange, Mark, decode, normalize_symbol
+from collections.abc import Sequence
+
+from hybrid_engine.exchanges.base import NOTHING, Decoded, Exchange, Frame, Mark, decode, normalize_symbol
 from hybrid_engine.exchanges.binance import Binance
 from hybrid_engine.exchanges.coinbase import Coinbase
-from hybrid_engine.exchanges.gemini import Gemini
-from hybrid_engine.exchanges.gemini_v1 import GeminiV1
-from hybrid_engine.exchanges.gemini_v2 import GeminiV2
+from hybrid_engine.exchanges.gemini import Gemini, GeminiV1, GeminiV2
 from hybrid_engine.exchanges.kraken import Kraken
 
 __all__ = ["EXCHANGES", "Decoded", "Exchange", "Mark", "decode", "normalize_symbol"]
 
 # The order matters: the first exchange that recognizes a frame, or serves a URL, is taken for its own.
-_REGISTRY: tuple[Exchange, ...] = (
-    Binance(),
-    Kraken(),
-    Gemini(),
-    GeminiV1(),
-    GeminiV2(),
-    Coinbase(),
-)
-EXCHANGES: dict[str, Exchange] = {exchange.kind: exchange for exchange in (Auto(_REGISTRY), *_REGISTRY)}
+_REGISTRY: tuple[Exchange, ...] = (Binance(), Kraken(), Gemini(), GeminiV1(), GeminiV2(), Coinbase())
+
+
+class Auto(Exchange):
+    """The kind "auto" of MOCK_WS: tells by the shape of each frame which exchange's protocol it is."""
+
+    kind = "auto"
+
+    def decode(self, frame: Frame) -> Decoded:
+        return next((exchange.decode(frame) for exchange in _REGISTRY if exchange.recognizes(frame)), NOTHING)
+
+    def decode_run(self, messages: Sequence[bytes]) -> Sequence[Decoded] | None:
+        runs = (exchange.decode_run(messages) for exchange in _REGISTRY)
+        return next((run for run in runs if run is not None), None)
+
+
+EXCHANGES: dict[str, Exchange] = {exchange.kind: exchange for exchange in (Auto(), *_REGISTRY)}

@@ -6,7 +6,7 @@ frame that claims to be a trade and cannot be decoded is rejected.
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ MAX_INT = 2**63 - 1  # the largest integer that a column of the store can hold
 # From here on a Unix time is in microseconds, or nanoseconds: as milliseconds it would be the year 5138.
 MICROSECONDS = 10**14
 _NANOSECONDS = 10**17
-_INFINITE = float("inf")
+INFINITE = float("inf")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Frame = dict[str, Any]
@@ -149,7 +149,7 @@ def read_amount(frame: Frame, key: str) -> float:
         number = float(value)
     except (ValueError, OverflowError):
         raise UndecodableError(f"{key}: not a number") from None
-    if not 0 < number < _INFINITE:
+    if not 0 < number < INFINITE:
         raise UndecodableError(f"{key}: not a positive number")
     return number
 
@@ -201,9 +201,41 @@ def _parse_rfc3339_ms(text: Any) -> int:
     return since.days * 86_400_000 + since.seconds * 1000 + since.microseconds // 1000 + leap
 
 
-def trade_mark(symbol: str, number: int | None) -> tuple[Mark, ...]:
-    """The mark of one trade, where trade ids count the trades of a symbol."""
-    return (Mark(symbol, number, number, True),) if symbol and number is not None else ()
+class TradeFormat(NamedTuple):
+    """The names that an exchange gives the fields of a trade, and what reads its time; symbol "": frames name none.
+
+    `counted`: the ids count the trades of a symbol, so each trade has a mark, also where its other fields are invalid.
+    """
+
+    symbol: str
+    price: str
+    size: str
+    id: str
+    time: str
+    read_ms: Callable[[Frame, str], int]
+    counted: bool = False
+
+    def decode(self, items: Any, where: str = "") -> Decoded:
+        """The trades in the list `items`, the value of a frame's field `where`."""
+        if not isinstance(items, list):
+            return Decoded([], [f"{where}: not a list"])
+        trades: list[MarketTrade] = []
+        rejections: list[str] = []
+        marks: list[Mark] = []
+        for item in items:
+            if not isinstance(item, dict):
+                rejections.append(f"{where}: not objects")
+                continue
+            try:
+                symbol, number = read_symbol(item, self.symbol) if self.symbol else "", read_id(item, self.id)
+                if self.counted and symbol and number is not None:
+                    marks.append(Mark(symbol, number, number, True))
+                price, size = read_amount(item, self.price), read_amount(item, self.size)
+                trades.append(MarketTrade(symbol, price, size, number, self.read_ms(item, self.time)))
+            except UndecodableError as error:
+                rejections.append(str(error))
+        # No exchange promises that the trades of a message are in order: sorted, they fill each other's gaps.
+        return Decoded(trades, rejections, sorted(marks))
 
 
 def history_mark(frame: Frame, symbol_key: str, number_key: str) -> tuple[Mark, ...]:

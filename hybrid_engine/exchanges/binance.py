@@ -2,14 +2,24 @@
 
 Trade ids count up by one for each symbol. An aggTrade names the ids of its trades, `f` to `l`. On futures, whose frames
 lack `M`, trades against the insurance fund are left out of them, so there only its own id `a` is without gaps.
+
+A batch of frames that are all exactly as the exchange documents them is decoded at once, in a quarter of the time of
+the general decoder (measured: 0.6 us a frame against 2.5). A batch with any frame in which something is missing,
+unknown or odd is left to that decoder, so the fast path need not say what is wrong.
 """
 
 import json
 from collections.abc import Sequence
+from typing import Annotated
 from urllib.parse import parse_qs, urlsplit
+
+import msgspec
 
 from hybrid_engine.domain.events import MarketTrade
 from hybrid_engine.exchanges.base import (
+    INFINITE,
+    MAX_INT,
+    MICROSECONDS,
     NOTHING,
     Decoded,
     Exchange,
@@ -22,9 +32,48 @@ from hybrid_engine.exchanges.base import (
     read_number,
     read_symbol,
     read_unix_ms,
-    trade_mark,
 )
-from hybrid_engine.exchanges.binance_run import decode_run
+
+_Number = Annotated[int, msgspec.Meta(ge=0, lt=MAX_INT)]
+_Ms = Annotated[int, msgspec.Meta(gt=0, lt=MICROSECONDS)]
+_AMOUNT_CHARACTERS = b"0123456789."
+
+
+class _Fields(msgspec.Struct, tag_field="e", forbid_unknown_fields=True, gc=False, kw_only=True):
+    E: int
+    s: str
+    p: str
+    q: str
+    T: _Ms
+    m: bool
+    M: bool
+
+
+class _Trade(_Fields, tag="trade"):
+    number: _Number = msgspec.field(name="t")
+
+    @property
+    def first(self) -> int:
+        return self.number
+
+    @property
+    def last(self) -> int:
+        return self.number
+
+
+class _AggTrade(_Fields, tag="aggTrade"):
+    number: _Number = msgspec.field(name="a")
+    first: _Number = msgspec.field(name="f")
+    last: _Number = msgspec.field(name="l")
+
+
+class _Combined(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    stream: str
+    data: _Trade | _AggTrade
+
+
+_decode_raw = msgspec.json.Decoder(_Trade | _AggTrade).decode
+_decode_combined = msgspec.json.Decoder(_Combined).decode
 
 
 class Binance(Exchange):
@@ -41,17 +90,55 @@ class Binance(Exchange):
                 claims = isinstance(stream, str) and stream.endswith(("@trade", "@aggTrade"))
                 return Decoded([], ["data: not an object"]) if claims else NOTHING
             frame = data
-        kind = frame.get("e")
-        if kind == "trade":
-            return _one(frame, "t")
-        if kind == "aggTrade":
-            return _one(frame, "a")
-        if kind == "serverShutdown":
-            return Decoded([], [], close_notice="the exchange announced that it shuts this server down")
+        match frame.get("e"):
+            case "trade":
+                return _decode_trade(frame, "t")
+            case "aggTrade":
+                return _decode_trade(frame, "a")
+            case "serverShutdown":
+                return Decoded([], [], close_notice="the exchange announced that it shuts this server down")
         return NOTHING
 
-    def decode_run(self, messages: Sequence[bytes]) -> Sequence[Decoded] | None:
-        return decode_run(messages)
+    def decode_run(self, messages: Sequence[bytes]) -> list[Decoded] | None:
+        """The trades of all frames, one Decoded for each run of consecutive numbers; None unless every frame fits."""
+        if not messages:
+            return []
+        try:
+            if messages[0].startswith(b'{"stream"'):
+                frames = [message.data for message in map(_decode_combined, messages)]
+            else:
+                frames = list(map(_decode_raw, messages))
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            return None
+        price_texts, size_texts = [frame.p for frame in frames], [frame.q for frame in frames]
+        # float() accepts more than any exchange sends: "1_0", " 1", "infinity".
+        if ("".join(price_texts) + "".join(size_texts)).encode().translate(None, _AMOUNT_CHARACTERS):
+            return None
+        try:
+            prices, sizes = list(map(float, price_texts)), list(map(float, size_texts))
+        except ValueError:
+            return None
+        if not (min(prices) > 0 and min(sizes) > 0 and max(prices) < INFINITE and max(sizes) < INFINITE):
+            return None
+        # The named tuple's own constructor takes twice as long, and every trade of a flood is created here.
+        trades = [
+            tuple.__new__(MarketTrade, (frame.s, price, size, frame.number, frame.T))
+            for frame, price, size in zip(frames, prices, sizes, strict=True)
+        ]
+        runs: list[Decoded] = []
+        symbol, start, first, next_number = "", 0, 0, -1
+        for at, frame in enumerate(frames):
+            if frame.first != next_number or frame.s != symbol:
+                if at:
+                    runs.append(_run(trades[start:at], symbol, first, next_number - 1))
+                symbol, start, first = frame.s, at, frame.first
+                if not symbol or len(symbol) > 64 or not symbol.isprintable():
+                    return None
+            next_number = frame.last + 1
+            if next_number <= frame.first:
+                return None
+        runs.append(_run(trades[start:], symbol, first, next_number - 1))
+        return runs
 
     def check_symbols(self, url: str, symbols: Sequence[str]) -> None:
         streams = self.symbols_in_url(url)
@@ -67,31 +154,29 @@ class Binance(Exchange):
     def symbols_in_url(self, url: str) -> list[str]:
         parts = urlsplit(url)
         streams = "/".join(parse_qs(parts.query).get("streams", [])) or parts.path.rpartition("/ws/")[2]
-        return list(
-            dict.fromkeys(normalize_symbol(stream.partition("@")[0]) for stream in streams.split("/") if "@" in stream)
-        )
+        symbols = (normalize_symbol(stream.partition("@")[0]) for stream in streams.split("/") if "@" in stream)
+        return list(dict.fromkeys(symbols))
 
     def serves(self, host: str, path: str) -> bool:
         return path.startswith(("/ws/", "/stream"))
 
 
-def _one(frame: Frame, id_key: str) -> Decoded:
+def _decode_trade(frame: Frame, id_key: str) -> Decoded:
     marks: tuple[Mark, ...] = ()
     try:
         symbol, number = read_symbol(frame, "s"), read_id(frame, id_key)
-        marks = _trades_in(frame, symbol) if id_key == "a" and "M" in frame else trade_mark(symbol, number)
+        first = last = number
+        if id_key == "a" and "M" in frame:
+            first, last = read_number(frame, "f"), read_number(frame, "l")
+        if symbol and first is not None and last is not None and first <= last:
+            marks = (tuple.__new__(Mark, (symbol, first, last, True)),)
         time_ms = read_unix_ms(frame, "T" if "T" in frame else "E")
         # The named tuple's own constructor takes twice as long.
-        trades = [
-            tuple.__new__(MarketTrade, (symbol, read_amount(frame, "p"), read_amount(frame, "q"), number, time_ms))
-        ]
-        return tuple.__new__(Decoded, (trades, (), marks, "", ""))
+        trade = tuple.__new__(MarketTrade, (symbol, read_amount(frame, "p"), read_amount(frame, "q"), number, time_ms))
+        return tuple.__new__(Decoded, ([trade], (), marks, "", ""))
     except UndecodableError as error:
         return Decoded([], [str(error)], marks)
 
 
-def _trades_in(frame: Frame, symbol: str) -> tuple[Mark, ...]:
-    first, last = read_number(frame, "f"), read_number(frame, "l")
-    if not symbol or first is None or last is None or last < first:
-        return ()
-    return (tuple.__new__(Mark, (symbol, first, last, True)),)
+def _run(trades: list[MarketTrade], symbol: str, first: int, last: int) -> Decoded:
+    return tuple.__new__(Decoded, (trades, (), (tuple.__new__(Mark, (symbol, first, last, True)),), "", ""))

@@ -9,23 +9,19 @@ channel of their own and may overtake the trades they name, which are then late 
 import json
 from collections.abc import Sequence
 
-from hybrid_engine.domain.events import MarketTrade
 from hybrid_engine.exchanges.base import (
     NOTHING,
     Decoded,
     Exchange,
     Frame,
-    Mark,
-    UndecodableError,
+    TradeFormat,
     history_mark,
-    read_amount,
-    read_id,
     read_rfc3339_ms,
-    read_symbol,
     refusal_text,
     split_pair,
-    trade_mark,
 )
+
+_MATCH = TradeFormat("product_id", "price", "size", "trade_id", "time", read_rfc3339_ms, counted=True)
 
 
 class Coinbase(Exchange):
@@ -36,15 +32,15 @@ class Coinbase(Exchange):
         return "type" in frame
 
     def decode(self, frame: Frame) -> Decoded:
-        kind = frame.get("type")
-        if kind == "match":
-            return _match(frame)
-        if kind == "last_match":
-            return Decoded([], [], history_mark(frame, "product_id", "trade_id"))
-        if kind == "heartbeat":
-            return Decoded([], [], history_mark(frame, "product_id", "last_trade_id"))
-        if kind == "error":
-            return Decoded([], [], refusal=refusal_text(frame.get("message"), frame.get("reason")))
+        match frame.get("type"):
+            case "match":
+                return _MATCH.decode([frame])
+            case "last_match":
+                return Decoded([], [], history_mark(frame, "product_id", "trade_id"))
+            case "heartbeat":
+                return Decoded([], [], history_mark(frame, "product_id", "last_trade_id"))
+            case "error":
+                return Decoded([], [], refusal=refusal_text(frame.get("message"), frame.get("reason")))
         return NOTHING
 
     def subscribe_messages(self, symbols: Sequence[str]) -> list[str]:
@@ -53,14 +49,3 @@ class Coinbase(Exchange):
 
     def serves(self, host: str, path: str) -> bool:
         return host == "ws-feed.exchange.coinbase.com" or path == "/coinbase"  # the path is that of the mock exchange
-
-
-def _match(frame: Frame) -> Decoded:
-    marks: tuple[Mark, ...] = ()
-    try:
-        symbol, number = read_symbol(frame, "product_id"), read_id(frame, "trade_id")
-        marks = trade_mark(symbol, number)
-        price, size, time_ms = read_amount(frame, "price"), read_amount(frame, "size"), read_rfc3339_ms(frame, "time")
-        return Decoded([MarketTrade(symbol, price, size, number, time_ms)], [], marks)
-    except UndecodableError as error:
-        return Decoded([], [str(error)], marks)

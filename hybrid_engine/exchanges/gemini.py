@@ -1,30 +1,36 @@
-"""Gemini's current streams (wss://ws.gemini.com): trades are {E, s, t, p, q, m}, recognizable by having no `e`.
-
-No marks: nothing says that `t` counts the trades of one symbol, and the ids of Gemini's older endpoints do not.
-"""
+"""Gemini's three protocols: the current streams (`gemini`) and the older market data (`gemini_v1`, `gemini_v2`)."""
 
 import json
 from collections.abc import Sequence
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-from hybrid_engine.domain.events import MarketTrade
 from hybrid_engine.exchanges.base import (
     NOTHING,
     Decoded,
     Exchange,
     Frame,
-    UndecodableError,
+    Mark,
+    TradeFormat,
     normalize_symbol,
-    read_amount,
-    read_id,
-    read_symbol,
+    read_number,
     read_unix_ms,
     refusal_text,
 )
 
+_STREAM = TradeFormat("s", "p", "q", "t", "E", read_unix_ms)
+_V1 = TradeFormat("", "price", "amount", "tid", "timestampms", read_unix_ms)
+_V2 = TradeFormat("symbol", "price", "quantity", "event_id", "timestamp", read_unix_ms)
 _REQUEST_ID = "trades"  # of the subscription, the only request that is sent
+# The query parameters of v1 that select trades and heartbeats.
+_QUERY = {"heartbeat": "true", "trades": "true", "bids": "false", "offers": "false"}
 
 
 class Gemini(Exchange):
+    """Trades of wss://ws.gemini.com are {E, s, t, p, q, m}, recognizable by having no `e`.
+
+    No marks: nothing says that `t` counts the trades of one symbol, and the ids of the older endpoints do not.
+    """
+
     kind = "gemini"
     must_subscribe = True
 
@@ -36,13 +42,7 @@ class Gemini(Exchange):
             return NOTHING
         if frame.get("id") == _REQUEST_ID and frame.get("status") != 200:
             return Decoded([], [], refusal=refusal_text(frame.get("status"), frame.get("error")))
-        if "t" not in frame and "p" not in frame:
-            return NOTHING
-        try:
-            symbol, price, size = read_symbol(frame, "s"), read_amount(frame, "p"), read_amount(frame, "q")
-            return Decoded([MarketTrade(symbol, price, size, read_id(frame, "t"), read_unix_ms(frame, "E"))], [])
-        except UndecodableError as error:
-            return Decoded([], [str(error)])
+        return _STREAM.decode([frame]) if "t" in frame or "p" in frame else NOTHING
 
     def subscribe_messages(self, symbols: Sequence[str]) -> list[str]:
         streams = [f"{normalize_symbol(symbol).lower()}@trade" for symbol in symbols]
@@ -50,3 +50,67 @@ class Gemini(Exchange):
 
     def serves(self, host: str, path: str) -> bool:
         return host == "ws.gemini.com" or path == "/gemini"  # the path is that of the mock exchange
+
+
+class GeminiV1(Exchange):
+    """An `update` message contains events, some of them trades. The symbol is in the URL only.
+
+    `socket_sequence` counts every message of a connection, heartbeats included. Trade ids count those of all symbols.
+    """
+
+    kind = "gemini_v1"
+
+    def recognizes(self, frame: Frame) -> bool:
+        return "socket_sequence" in frame or frame.get("type") == "update"
+
+    def decode(self, frame: Frame) -> Decoded:
+        number = read_number(frame, "socket_sequence")
+        marks = () if number is None else (Mark("", number, number, False),)
+        if frame.get("type") != "update":
+            return Decoded([], [], marks)
+        events = frame.get("events")
+        if isinstance(events, list):
+            time = {"timestampms": frame.get("timestampms")}  # that of the message is the time of each trade
+            trades = (event for event in events if not isinstance(event, dict) or event.get("type") == "trade")
+            events = [trade | time if isinstance(trade, dict) else trade for trade in trades]
+        decoded = _V1.decode(events, "events")
+        return Decoded(decoded.trades, decoded.rejections, marks)
+
+    def connection_url(self, url: str) -> str:
+        parts = urlsplit(url)
+        query = {**_QUERY, **dict(parse_qsl(parts.query, keep_blank_values=True))}
+        return urlunsplit(parts._replace(query=urlencode(query)))
+
+    def check_symbols(self, url: str, symbols: Sequence[str]) -> None:
+        if len(symbols) > 1:
+            raise ValueError("the url names the one symbol it sends; give each symbol a [[source]] of its own")
+
+    def symbols_in_url(self, url: str) -> list[str]:
+        symbol = normalize_symbol(urlsplit(url).path.rpartition("/v1/marketdata/")[2])
+        return [symbol] if symbol else []
+
+    def serves(self, host: str, path: str) -> bool:
+        return path.startswith("/v1/marketdata")
+
+
+class GeminiV2(Exchange):
+    """`trade` messages; the `trades` inside `l2_updates` are history.
+
+    No marks: `event_id` counts the events of all symbols, so it has gaps where nothing is missed.
+    """
+
+    kind = "gemini_v2"
+    must_subscribe = True
+
+    def recognizes(self, frame: Frame) -> bool:
+        return frame.get("type") == "trade"
+
+    def decode(self, frame: Frame) -> Decoded:
+        return _V2.decode([frame]) if frame.get("type") == "trade" else NOTHING
+
+    def subscribe_messages(self, symbols: Sequence[str]) -> list[str]:
+        subscription = {"name": "l2", "symbols": [normalize_symbol(symbol) for symbol in symbols]}
+        return [json.dumps({"type": "subscribe", "subscriptions": [subscription]})]
+
+    def serves(self, host: str, path: str) -> bool:
+        return path.startswith("/v2/marketdata")
