@@ -18,15 +18,14 @@ from hybrid_engine.stages.adapter import WITHOUT_NETWORK, ExecutionAdapter
 
 SYSTEMD = Path("/run/systemd/system")  # exists where systemd is the init system
 
-_OVERRIDES = {  # option of the command line -> key of the configuration
-    "mode": "mode",
-    "seconds": "engine.run_seconds",
-    "db": "app.db_path",
-    "ingest": "engine.ingest_mode",
-    "ws_url": "engine.ws_url",
-    "sample_every": "engine.sample_every",
-}
-
+_OVERRIDES = (  # option of the command line, key of the configuration, metavar, help
+    ("--mode", "mode", "MODE", "SHADOW (default), PAPER or LIVE"),
+    ("--seconds", "engine.run_seconds", "SECONDS", "stop after so many seconds (0: never)"),
+    ("--db", "app.db_path", "FILE", "database file"),
+    ("--ingest", "engine.ingest_mode", "MODE", "SYNTHETIC, REPLAY, MOCK_WS or REAL_WS"),
+    ("--ws-url", "engine.ws_url", "URL", "URL of the exchange of MOCK_WS"),
+    ("--sample-every", "engine.sample_every", "N", "keep every Nth trade of each symbol"),
+)
 _EXIT_CODES = "\n".join(f"  {code:<2}  {code.name:<8}  {code.meaning}" for code in ExitCode)
 _RUN_EPILOG = f"""exit codes:
 {_EXIT_CODES}
@@ -71,14 +70,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="run | config | health | capture | version")
     file = _Parser(add_help=False)
-    file.add_argument("--config", metavar="FILE", help=f"configuration file (default: {DEFAULT_PATH}, if it exists)")
+    file.add_argument(
+        "--config", type=Path, metavar="FILE", help=f"configuration file (default: {DEFAULT_PATH}, if it exists)"
+    )
     override = _Parser(add_help=False)
-    override.add_argument("--mode", help="SHADOW (default), PAPER or LIVE")
-    override.add_argument("--seconds", help="stop after so many seconds (0: never)")
-    override.add_argument("--db", metavar="FILE", help="database file")
-    override.add_argument("--ingest", metavar="MODE", help="SYNTHETIC, REPLAY, MOCK_WS or REAL_WS")
-    override.add_argument("--ws-url", metavar="URL", help="URL of the exchange of MOCK_WS")
-    override.add_argument("--sample-every", metavar="N", help="keep every Nth trade of each symbol")
+    for option, key, metavar, text in _OVERRIDES:
+        override.add_argument(option, dest=key, metavar=metavar, help=text)
     commands.add_parser(
         "run",
         parents=[file, override],
@@ -89,12 +86,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     config = commands.add_parser("config", help="check or show the configuration in force")
     config_commands = config.add_subparsers(dest="config_command", required=True, metavar="check | show")
-    config_commands.add_parser(
-        "check", parents=[file, override], help="validate it, and print each value and where it comes from"
-    )
-    config_commands.add_parser(
-        "show", parents=[file, override], help="print the effective configuration as a commented TOML file"
-    )
+    for command, text in (
+        ("check", "validate it, and print each value and where it comes from"),
+        ("show", "print the effective configuration as a commented TOML file"),
+    ):
+        config_commands.add_parser(command, parents=[file, override], help=text)
     health = commands.add_parser(
         "health",
         parents=[file],
@@ -118,16 +114,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     capture.add_argument("--source", metavar="NAME", required=True, help="name of a configured source")
     capture.add_argument("--seconds", metavar="N", required=True, help="stop after so many seconds")
-    capture.add_argument("--out", metavar="FILE", required=True, help="a new file; an existing one is not overwritten")
+    capture.add_argument(
+        "--out", type=Path, metavar="FILE", required=True, help="a new file; an existing one is not overwritten"
+    )
     version = commands.add_parser("version", help="print the version and the release")
     version.add_argument("--json", action="store_true", help="print it as JSON")
     return parser
 
 
 def _load_config(args: argparse.Namespace) -> Config:
-    options = {key: getattr(args, name, None) for name, key in _OVERRIDES.items()}
-    overrides = {key: value for key, value in options.items() if value is not None}
-    return load_config(Path(args.config) if args.config is not None else None, overrides)
+    overrides = {key: value for key, value in vars(args).items() if key in KEYS and value is not None}
+    return load_config(args.config, overrides)
 
 
 def _load_runnable_config(args: argparse.Namespace) -> Config:
@@ -216,12 +213,9 @@ def _health(args: argparse.Namespace) -> int:
 def _capture(args: argparse.Namespace) -> int:
     from hybrid_engine.ingest.capture import Capture, find_source, parse_seconds
 
-    # Its --seconds are its own, and no run_seconds of an engine.
-    config = load_config(Path(args.config) if args.config is not None else None)
-    source, out = find_source(config, args.source), Path(args.out)
-    settings = config.settings
+    config = _load_config(args)
     try:
-        Capture(source, settings.app.symbol, settings.engine.dead_after_s, parse_seconds(args.seconds), out).run()
+        Capture(config, find_source(config, args.source), parse_seconds(args.seconds), args.out).run()
     except (NetworkError, StorageError) as error:
         print(f"hybrid-engine: {error}", file=sys.stderr)
         return int(error.code)
@@ -233,8 +227,7 @@ def _version(args: argparse.Namespace) -> int:
 
     release = read_release()
     if args.json:
-        fields = {"version": release.version, "release_name": release.name, "release_digest": release.digest}
-        print(json.dumps(fields))
+        print(json.dumps({"version": __version__, "release_name": release.name, "release_digest": release.digest}))
     else:
         print(f"hybrid-engine {__version__} ({release.name})")
     return 0
@@ -262,8 +255,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     except ConfigError as error:
         print(f"hybrid-engine: {error}", file=sys.stderr)
         code = int(error.code)
-    except BrokenPipeError:
-        pass  # nobody reads the output any more, as after `hybrid-engine config show | head`
+    except BrokenPipeError:  # nobody reads the output any more, as after `hybrid-engine config show | head`
+        pass
     try:
         sys.stdout.flush()
     except OSError:

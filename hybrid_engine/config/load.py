@@ -9,7 +9,9 @@ import math
 import os
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from contextlib import suppress
+from dataclasses import Field, asdict, dataclass, fields, is_dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,13 +37,13 @@ class Config:
     @property
     def values(self) -> dict[str, Any]:
         """The value of every key, by dotted name."""
-        return dict(_leaves(self.settings))
+        return {name: attrgetter(name)(self.settings) for name in KEYS}
 
     @property
     def digest(self) -> str:
         """sha256 of the canonical effective config, without the keys that arming LIVE changes."""
         body: dict[str, Any] = {k: v for k, v in self.values.items() if k not in NOT_IN_DIGEST}
-        body["sources"] = [source.as_dict() for source in self.sources]
+        body["sources"] = [asdict(source) for source in self.sources]
         return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
@@ -58,9 +60,7 @@ KEYS = dict(_list_keys())
 
 
 def load_config(
-    path: Path | None = None,
-    overrides: Mapping[str, str] | None = None,
-    environ: Mapping[str, str] | None = None,
+    path: Path | None = None, overrides: Mapping[str, str] | None = None, environ: Mapping[str, str] | None = None
 ) -> Config:
     """Load the configuration.
 
@@ -68,13 +68,17 @@ def load_config(
     by dotted key; `environ` replaces os.environ. Raises ConfigError.
     """
     values = {name: item.default for name, item in KEYS.items()}
-    assert MISSING not in values.values()
     origins = dict.fromkeys(KEYS, "default")
-    file = DEFAULT_PATH if path is None else path
-    if path is not None or _exists(file):
-        for name, value in _flatten(read_toml(file), str(file)).items():
-            values[name] = _check_value(f"{file}: {name}", KEYS[name], value)
-            origins[name] = str(file)
+    file = path or DEFAULT_PATH
+    try:
+        table = _read_toml(file)
+    except FileNotFoundError as error:
+        if path is not None:
+            raise ConfigError(f"{file}: cannot be read: {error.strerror}") from error
+        table = {}
+    for name, value in _flatten(table, str(file)).items():
+        values[name] = _check_value(f"{file}: {name}", KEYS[name], value)
+        origins[name] = str(file)
     environ = os.environ if environ is None else environ
     for variable in sorted(v for v in environ if v.startswith(ENV_PREFIX)):
         name = variable.removeprefix(ENV_PREFIX).lower().replace("__", ".")
@@ -85,14 +89,26 @@ def load_config(
         values[name] = _parse_text(f"command line: {name}", KEYS[name], text)
         origins[name] = "command line"
     settings = _build(Settings, values)
-    sources = _check_combinations(settings, file)
-    return Config(settings, origins, sources, file)
+    return Config(settings, origins, _check_combinations(settings, file), file)
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    """The content of a TOML file. Raises ConfigError when it cannot be read or parsed."""
+def load_sources(path: Path, default_ca_file: str = "") -> "tuple[Source, ...]":
+    """The sources in the file `path`, best first; those without a `ca_file` get the default one. Raises ConfigError."""
+    # Imported here, because the exchanges' protocols take a sixth of the start-up time.
+    from hybrid_engine.config.sources import parse_sources
+
+    try:
+        return parse_sources(str(path), _read_toml(path), default_ca_file)
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path}: REAL_WS needs this file: one [[source]] table for each exchange") from error
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    """The content of a TOML file. Raises FileNotFoundError, or ConfigError when it cannot be read or parsed."""
     try:
         return tomllib.loads(path.read_bytes().decode("utf-8"))
+    except FileNotFoundError:
+        raise
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
@@ -101,13 +117,6 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: is not valid TOML: {error}") from error
     except (RecursionError, ValueError) as error:
         raise ConfigError(f"{path}: cannot be parsed: {type(error).__name__}: {error}") from error
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError as error:  # a directory of the path may not be searched
-        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
 def _flatten(table: dict[str, Any], where: str, prefix: str = "") -> dict[str, Any]:
@@ -141,13 +150,11 @@ def _refuse_unknown(name: str, where: str) -> None:
 def _parse_text(where: str, item: "Field[Any]", text: str) -> Any:
     """The value of a text from the environment or the command line, checked."""
     value: Any = text
-    try:
+    with suppress(ValueError):  # stays text, which _check_value refuses with what is allowed
         if item.type is bool:
-            value = {"true": True, "false": False}[text.lower()]
+            value = {"true": True, "false": False}.get(text.lower(), text)
         elif item.type in (int, float):
             value = int(text) if item.type is int else float(text)
-    except (KeyError, ValueError):
-        pass  # stays text, which _check_value refuses with what is allowed
     return _check_value(where, item, value)
 
 
@@ -171,14 +178,10 @@ def _check_value(where: str, item: "Field[Any]", value: Any) -> Any:
                 raise ConfigError(f"{setting}: must be one of {', '.join(meta['choices'])}")
             return by_name[name]
         return value
-    kind = "a whole number" if item.type is int else "a number"
-    low, high = meta["low"], meta["high"]
-    message = f"{setting}: must be {kind} from {low:.15g} to {high:.15g}"
-    numeric = isinstance(value, int | float) and not isinstance(value, bool)
-    if not numeric or (item.type is int and not isinstance(value, int)):
-        raise ConfigError(message)
-    if not low <= value <= high or not math.isfinite(value):
-        raise ConfigError(message)
+    kind, low, high = "a whole number" if item.type is int else "a number", meta["low"], meta["high"]
+    valid = isinstance(value, int if item.type is int else int | float) and not isinstance(value, bool)
+    if not valid or not low <= value <= high or not math.isfinite(value):
+        raise ConfigError(f"{setting}: must be {kind} from {low:.15g} to {high:.15g}")
     return value if item.type is int else float(value)
 
 
@@ -191,24 +194,12 @@ def _quote(value: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def _build(cls: type, values: Mapping[str, Any], prefix: str = "") -> Any:
+def _build(cls: Any, values: Mapping[str, Any], prefix: str = "") -> Any:
     args = {}
     for item in fields(cls):
         name = f"{prefix}{item.name}"
-        if isinstance(item.type, type) and is_dataclass(item.type):
-            args[item.name] = _build(item.type, values, f"{name}.")
-        else:
-            args[item.name] = values[name]
+        args[item.name] = values[name] if name in values else _build(item.type, values, f"{name}.")
     return cls(**args)
-
-
-def _leaves(part: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for item in fields(part):
-        value = getattr(part, item.name)
-        if is_dataclass(value):
-            yield from _leaves(value, f"{prefix}{item.name}.")
-        else:
-            yield f"{prefix}{item.name}", value
 
 
 def _check_combinations(settings: Settings, file: Path) -> "tuple[Source, ...]":
@@ -220,24 +211,20 @@ def _check_combinations(settings: Settings, file: Path) -> "tuple[Source, ...]":
         raise ConfigError(f'{file}: app.db_path = "": must name the database file')
     if engine.ingest_mode == "SYNTHETIC" and not engine.ca_file:
         return ()
-    # Imported here, because the exchanges' protocols take a sixth of the start-up time.
-    from hybrid_engine.config.sources import Source, is_file, is_ws_url, load_sources
+    from hybrid_engine.config.sources import Source, is_file, is_ws_url  # slow to import, see load_sources
 
     if engine.ca_file and not is_file(engine.ca_file):
         raise ConfigError(f"{file}: engine.ca_file = {_quote(engine.ca_file)}: there is no such file")
+    if engine.ingest_mode == "REAL_WS":
+        return load_sources(file.parent / engine.sources_file, engine.ca_file)
     if engine.ingest_mode == "MOCK_WS":
         if not is_ws_url(engine.ws_url):
             raise ConfigError(f"{file}: engine.ws_url = {_quote(engine.ws_url)}: MOCK_WS needs a ws:// or wss:// URL")
         return (Source("mock", engine.ws_url, "auto", (), 1, engine.ca_file),)
     if engine.ingest_mode == "REPLAY":
-        if not engine.replay_from.database or engine.replay_from.run < 1:
-            raise ConfigError(
-                f"{file}: engine.replay_from: REPLAY needs {{ database = FILE, run = ID }} of an earlier run"
-            )
-        if not is_file(engine.replay_from.database):
-            raise ConfigError(
-                f"{file}: engine.replay_from.database = {_quote(engine.replay_from.database)}: there is no such file"
-            )
-    if engine.ingest_mode == "REAL_WS":
-        return load_sources(file.parent / engine.sources_file, engine.ca_file)
+        where, database = f"{file}: engine.replay_from", engine.replay_from.database
+        if not database or engine.replay_from.run < 1:
+            raise ConfigError(f"{where}: REPLAY needs {{ database = FILE, run = ID }} of an earlier run")
+        if not is_file(database):
+            raise ConfigError(f"{where}.database = {_quote(database)}: there is no such file")
     return ()

@@ -5,10 +5,8 @@ descriptions are printed by `hybrid-engine config show` and in docs/config.md.
 """
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
-
-MODES = ("SHADOW", "PAPER", "LIVE")
-INGEST_MODES = ("SYNTHETIC", "REPLAY", "MOCK_WS", "REAL_WS")
 
 # Keys of the first system that have another name now.
 REPLACED = {
@@ -21,15 +19,17 @@ REPLACED = {
 def key(
     default: Any,
     doc: str,
+    bounds: tuple[float, float] | tuple[None, None] = (None, None),
     *,
-    low: float | None = None,
-    high: float | None = None,
-    choices: tuple[str, ...] | None = None,
+    choices: tuple[str, ...] = (),
     reloadable: bool = False,
 ) -> Any:
-    """A setting: bounds are inclusive, `choices` are not case-sensitive, `reloadable` settings change on SIGHUP."""
-    meta = {"doc": doc, "low": low, "high": high, "choices": choices, "reloadable": reloadable}
+    """A setting: `bounds`, the lowest and the highest value, are inclusive; `choices` are not case-sensitive."""
+    meta = {"doc": doc, "low": bounds[0], "high": bounds[1], "choices": choices, "reloadable": reloadable}
     return field(default=default, metadata=meta)
+
+
+reloadable = partial(key, reloadable=True)  # a setting that changes on SIGHUP
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class ReplayFrom:
     """The earlier run that REPLAY repeats."""
 
     database: str = key("", "REPLAY: database file of the earlier run")
-    run: int = key(0, "REPLAY: id of the earlier run in that database (table runs)", low=0, high=10**12)
+    run: int = key(0, "REPLAY: id of the earlier run in that database (table runs)", (0, 10**12))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +58,13 @@ class EngineSettings:
         "SYNTHETIC",
         "where ticks come from: SYNTHETIC a random walk, REPLAY an earlier run, MOCK_WS one exchange at ws_url, "
         "REAL_WS the exchanges of sources_file",
-        choices=INGEST_MODES,
+        choices=("SYNTHETIC", "REPLAY", "MOCK_WS", "REAL_WS"),
     )
-    tick_interval_ms: int = key(500, "SYNTHETIC: milliseconds between two ticks", low=1, high=3_600_000)
-    seed: int = key(1, "SYNTHETIC: seed of the random walk; the same seed gives the same prices", low=0, high=10**12)
-    start_price: float = key(100.0, "SYNTHETIC: first price", low=1e-9, high=1e12)
-    price_step: float = key(0.05, "SYNTHETIC: largest change of the price from tick to tick", low=0, high=1e12)
-    volume: float = key(1.0, "SYNTHETIC: size of every tick", low=1e-12, high=1e12)
+    tick_interval_ms: int = key(500, "SYNTHETIC: milliseconds between two ticks", (1, 3_600_000))
+    seed: int = key(1, "SYNTHETIC: seed of the random walk; the same seed gives the same prices", (0, 10**12))
+    start_price: float = key(100.0, "SYNTHETIC: first price", (1e-9, 1e12))
+    price_step: float = key(0.05, "SYNTHETIC: largest change of the price from tick to tick", (0, 1e12))
+    volume: float = key(1.0, "SYNTHETIC: size of every tick", (1e-12, 1e12))
     replay_from: ReplayFrom = field(default_factory=ReplayFrom)
     ws_url: str = key("", "MOCK_WS: URL of the exchange, ws:// or wss://")
     sources_file: str = key(
@@ -73,143 +73,96 @@ class EngineSettings:
     ca_file: str = key(
         "", "file of CA certificates to trust instead of the system's, for every source that has no ca_file of its own"
     )
-    sample_every: int = key(
-        1, "sampling: keep every Nth trade of each symbol; 1 keeps all", low=1, high=1_000_000, reloadable=True
-    )
+    sample_every: int = reloadable(1, "sampling: keep every Nth trade of each symbol; 1 keeps all", (1, 1_000_000))
     strategy: str = key("periodic", 'the strategy: "periodic", or "module:factory" for one of your own')
-    signal_every_n_ticks: int = key(10, "strategy periodic: a signal every N ticks", low=1, high=1_000_000)
-    run_seconds: float = key(0.0, "stop the run after so many seconds; 0: never", low=0, high=1e9)
-    heartbeat_interval_secs: float = key(10.0, "seconds between two HEARTBEAT log lines", low=0.1, high=3600)
-    log_level: str = key(
-        "INFO", "lowest level of log lines to print", choices=("DEBUG", "INFO", "WARN", "ERROR"), reloadable=True
+    signal_every_n_ticks: int = key(10, "strategy periodic: a signal every N ticks", (1, 1_000_000))
+    run_seconds: float = key(0.0, "stop the run after so many seconds; 0: never", (0, 1e9))
+    heartbeat_interval_secs: float = key(10.0, "seconds between two HEARTBEAT log lines", (0.1, 3600))
+    log_level: str = reloadable(
+        "INFO", "lowest level of log lines to print", choices=("DEBUG", "INFO", "WARN", "ERROR")
     )
-    dead_after_s: float = key(
+    dead_after_s: float = reloadable(
         20.0,
         "a source has failed (is dead) when nothing at all, not even a pong, arrives from it for so many seconds",
-        low=0.5,
-        high=3600,
-        reloadable=True,
+        (0.5, 3600),
     )
-    stale_after_s: float = key(
+    stale_after_s: float = reloadable(
         60.0,
         "a source is left (is stale) when it delivers no trade of a symbol for so many seconds while another source "
         "does; when no source does, the market is quiet",
-        low=0.5,
-        high=86400,
-        reloadable=True,
+        (0.5, 86400),
     )
-    standby: str = key(
+    standby: str = reloadable(
         "cold",
         "hot: the next source is connected too, and its newest trades are used when it takes over; cold: it is not",
         choices=("cold", "hot"),
-        reloadable=True,
     )
-    failback_after_s: float = key(
+    failback_after_s: float = reloadable(
         60.0,
         "return to a source of higher priority after it has delivered for so many seconds beside the active one",
-        low=0.5,
-        high=86400,
-        reloadable=True,
+        (0.5, 86400),
     )
-    network_deadline_s: float = key(
+    network_deadline_s: float = reloadable(
         120.0,
         "exit 10 when no source was usable for so many seconds; 11 when all sent frames that do not decode",
-        low=0.5,
-        high=86400,
-        reloadable=True,
+        (0.5, 86400),
     )
-    parse_error_limit: int = key(
-        20,
-        "a source has failed after so many undecodable trade frames in a row",
-        low=1,
-        high=1_000_000,
-        reloadable=True,
+    parse_error_limit: int = reloadable(
+        20, "a source has failed after so many undecodable trade frames in a row", (1, 1_000_000)
     )
-    admit_wait_ms: float = key(
-        50.0,
-        "milliseconds that ingest waits for room in the tick channel before it drops the oldest tick",
-        low=0,
-        high=1000,
-        reloadable=True,
+    admit_wait_ms: float = reloadable(
+        50.0, "milliseconds that ingest waits for room in the tick channel before it drops the oldest tick", (0, 1000)
     )
-    overload_after_s: float = key(
+    overload_after_s: float = reloadable(
         10.0,
         "exit 13 when ticks were dropped in every second, or commits blocked by a lock, for so many seconds",
-        low=0.5,
-        high=3600,
-        reloadable=True,
+        (0.5, 3600),
     )
-    storage_deadline_s: float = key(
-        30.0,
-        "exit 14 when the database could not be opened or written for so many seconds",
-        low=0,
-        high=60,
-        reloadable=True,
+    storage_deadline_s: float = reloadable(
+        30.0, "exit 14 when the database could not be opened or written for so many seconds", (0, 60)
     )
-    psi_actions: str = key(
+    psi_actions: str = reloadable(
         "on",
         "pressure (PSI): on throttles the sampling, logonly only logs what it would do, off reads no pressure",
         choices=("on", "logonly", "off"),
-        reloadable=True,
     )
-    psi_path: str = key(
+    psi_path: str = reloadable(
         "",
         "pressure: directory of the files cpu.pressure, memory.pressure and io.pressure; empty: the unit's own cgroup",
-        reloadable=True,
     )
-    psi_cpu_limit: float = key(
-        20.0, "pressure: limit for CPU, in percent of time stalled (some avg10)", low=1, high=100, reloadable=True
+    psi_cpu_limit: float = reloadable(
+        20.0, "pressure: limit for CPU, in percent of time stalled (some avg10)", (1, 100)
     )
-    psi_memory_limit: float = key(
-        10.0, "pressure: limit for memory, in percent of time stalled (some avg10)", low=1, high=100, reloadable=True
+    psi_memory_limit: float = reloadable(
+        10.0, "pressure: limit for memory, in percent of time stalled (some avg10)", (1, 100)
     )
-    psi_io_limit: float = key(
-        15.0, "pressure: limit for I/O, in percent of time stalled (some avg10)", low=1, high=100, reloadable=True
+    psi_io_limit: float = reloadable(15.0, "pressure: limit for I/O, in percent of time stalled (some avg10)", (1, 100))
+    psi_trip_s: float = reloadable(
+        10.0, "pressure: one step up the throttle ladder when a limit is exceeded for so many seconds", (0, 3600)
     )
-    psi_trip_s: float = key(
-        10.0,
-        "pressure: one step up the throttle ladder when a limit is exceeded for so many seconds",
-        low=0,
-        high=3600,
-        reloadable=True,
+    psi_calm_s: float = reloadable(
+        60.0, "pressure: one step down when every kind is under half its limit for so many seconds", (0, 86400)
     )
-    psi_calm_s: float = key(
-        60.0,
-        "pressure: one step down when every kind is under half its limit for so many seconds",
-        low=0,
-        high=86400,
-        reloadable=True,
-    )
-    psi_cooldown_s: float = key(
-        30.0, "pressure: at least so many seconds between two steps", low=0, high=3600, reloadable=True
-    )
-    psi_give_up_s: float = key(
+    psi_cooldown_s: float = reloadable(30.0, "pressure: at least so many seconds between two steps", (0, 3600))
+    psi_give_up_s: float = reloadable(
         300.0,
         "pressure: log the decision ABORT when a limit is exceeded for so many seconds on the top step; the engine "
         "continues",
-        low=0,
-        high=86400,
-        reloadable=True,
+        (0, 86400),
     )
-    batch_rows: int = key(100, "commit when so many rows are waiting", low=1, high=100_000, reloadable=True)
-    flush_interval_ms: float = key(
-        1000.0,
-        "commit at the latest so many milliseconds after the first waiting row",
-        low=1,
-        high=60_000,
-        reloadable=True,
+    batch_rows: int = reloadable(100, "commit when so many rows are waiting", (1, 100_000))
+    flush_interval_ms: float = reloadable(
+        1000.0, "commit at the latest so many milliseconds after the first waiting row", (1, 60_000)
     )
     durability: str = key(
         "normal",
         "normal: committed rows survive a crash of the process; power: they survive a power cut too",
         choices=("normal", "power"),
     )
-    retention_days: float = key(
+    retention_days: float = reloadable(
         0.0,
         "delete rows that are older than so many days, while the engine is idle; 0 keeps everything; not in REPLAY",
-        low=0,
-        high=36_500,
-        reloadable=True,
+        (0, 36_500),
     )
 
 
@@ -218,30 +171,26 @@ class RiskCaps:
     """The risk caps. An order that would exceed one is stored as REJECTED."""
 
     max_exposure_usd: float = key(
-        10_000.0, "risk cap: gross exposure over all symbols, in quote currency", low=1e-9, high=1e15
+        10_000.0, "risk cap: gross exposure over all symbols, in quote currency", (1e-9, 1e15)
     )
-    max_symbol_exposure_usd: float = key(
-        5_000.0, "risk cap: exposure of one symbol, in quote currency", low=1e-9, high=1e15
-    )
-    max_open_orders: int = key(10, "risk cap: number of orders that rest at an exchange", low=1, high=1_000_000)
+    max_symbol_exposure_usd: float = key(5_000.0, "risk cap: exposure of one symbol, in quote currency", (1e-9, 1e15))
+    max_open_orders: int = key(10, "risk cap: number of orders that rest at an exchange", (1, 1_000_000))
 
 
 @dataclass(frozen=True, slots=True)
 class ChannelSizes:
     """The capacities of the channels, in events."""
 
-    tick: int = key(256, "capacity of the tick channel, between ingest and strategy, in events", low=1, high=1_000_000)
+    tick: int = key(256, "capacity of the tick channel, between ingest and strategy, in events", (1, 1_000_000))
     signal: int = key(
         64,
         "capacity of the channel between strategy and execution, in events; a tick and its signal must fit",
-        low=2,
-        high=1_000_000,
+        (2, 1_000_000),
     )
     persist: int = key(
         512,
         "capacity of the channel between execution and persist, in events; a tick, signal, order and trade must fit",
-        low=4,
-        high=1_000_000,
+        (4, 1_000_000),
     )
 
 
@@ -250,8 +199,8 @@ class DashboardSettings:
     """The read-only dashboard."""
 
     host: str = key("127.0.0.1", "address of the read-only dashboard")
-    port: int = key(8501, "port of the read-only dashboard", low=1, high=65535)
-    refresh_seconds: float = key(1.0, "seconds between two reads of the database", low=0.1, high=3600)
+    port: int = key(8501, "port of the read-only dashboard", (1, 65535))
+    refresh_seconds: float = key(1.0, "seconds between two reads of the database", (0.1, 3600))
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,11 +210,11 @@ class Settings:
     mode: str = key(
         "SHADOW",
         "how orders are executed: SHADOW and PAPER fill at the last price without a network, LIVE by a live adapter",
-        choices=MODES,
+        choices=("SHADOW", "PAPER", "LIVE"),
     )
     live_armed: bool = key(False, "LIVE: must be true, the first of its conditions")
     proof_bundle: str = key("", "LIVE: directory of the proof bundle, with statement.json and statement.sig")
-    proof_max_age_h: float = key(168.0, "LIVE: the proof bundle may be at most so many hours old", low=0.01, high=8760)
+    proof_max_age_h: float = key(168.0, "LIVE: the proof bundle may be at most so many hours old", (0.01, 8760))
     app: AppSettings = field(default_factory=AppSettings)
     engine: EngineSettings = field(default_factory=EngineSettings)
     risk_caps: RiskCaps = field(default_factory=RiskCaps)

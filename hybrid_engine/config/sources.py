@@ -1,7 +1,6 @@
 """The sources of REAL_WS, from `ws_sources.toml`: one [[source]] table for each WebSocket, with its priority."""
 
-import tomllib
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -39,9 +38,6 @@ class Source:
         """The exchange that it subscribes at; of kind "auto", the one that serves its URL."""
         return EXCHANGES[(guess_kind(self.url) or "auto") if self.kind == "auto" else self.kind]
 
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
 
 def guess_kind(url: str) -> str:
     """The protocol of the exchange that serves `url`, "" when it is unknown."""
@@ -68,30 +64,17 @@ def is_file(name: str) -> bool:
         return False
 
 
-def load_sources(path: Path, default_ca_file: str = "") -> tuple[Source, ...]:
-    """The sources in `path`, best first; those without a `ca_file` get the default one.
-
-    Raises ConfigError, one line with the source and the key.
-    """
-    try:
-        table = tomllib.loads(path.read_bytes().decode("utf-8"))
-    except FileNotFoundError as error:
-        raise ConfigError(f"{path}: REAL_WS needs this file: one [[source]] table for each exchange") from error
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (tomllib.TOMLDecodeError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: is not valid TOML: {error}") from error
-    unknown = sorted(set(table) - {"source"})
-    if unknown:
-        raise ConfigError(f"{path}: {unknown[0]}: unknown key; the file holds [[source]] tables only")
+def parse_sources(file: str, table: dict[str, Any], default_ca_file: str) -> tuple[Source, ...]:
+    """The sources in the content of `file`, best first. Raises ConfigError, one line with the source and the key."""
+    if unknown := sorted(set(table) - {"source"}):
+        raise ConfigError(f"{file}: {unknown[0]}: unknown key; the file holds [[source]] tables only")
     entries = table.get("source")
     if not isinstance(entries, list) or not entries:
-        raise ConfigError(f"{path}: source: must be one [[source]] table or more")
-    sources = [_parse_source(f"{path}: source[{n}]", entry, default_ca_file) for n, entry in enumerate(entries, 1)]
+        raise ConfigError(f"{file}: source: must be one [[source]] table or more")
+    sources = [_parse_source(f"{file}: source[{n}]", entry, default_ca_file) for n, entry in enumerate(entries, 1)]
     names = [source.name for source in sources]
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
-        raise ConfigError(f'{path}: source.name = "{repeated[0]}": two sources have this name; names must differ')
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise ConfigError(f'{file}: source.name = "{repeated[0]}": two sources have this name; names must differ')
     return tuple(sorted(sources, key=lambda source: source.priority))
 
 
@@ -110,33 +93,32 @@ def _parse_source(where: str, entry: Any, default_ca_file: str) -> Source:
     if not entry["name"]:
         raise ConfigError(f'{where}.name = "": must not be empty')
     where = f'{where} "{entry["name"]}"'
-    priority = entry["priority"]
+    priority, url, kind = entry["priority"], entry["url"], entry["kind"].lower()
     if isinstance(priority, bool) or not isinstance(priority, int) or not 0 <= priority <= 1000:
         raise ConfigError(
             f"{where}.priority = {priority!r}: must be a whole number from 0 to 1000; the least is tried first"
         )
-    url = entry["url"]
     if not is_ws_url(url):
         raise ConfigError(f'{where}.url = "{url}": must be a ws:// or wss:// URL')
-    kind = entry["kind"].lower()
     if kind not in KINDS:
         guess = guess_kind(url)
         hint = f'; for this url it is "{guess}"' if guess else ""
         replaced = ' (what the first system called "ticker")' if kind == "ticker" else ""
         raise ConfigError(f'{where}.kind = "{entry["kind"]}"{replaced}: must be one of {", ".join(KINDS)}{hint}')
-    count, limit = len(EXCHANGES[kind].symbols_in_url(url)), MAX_SYMBOLS - MAX_UNKNOWN_SYMBOLS
+    exchange = EXCHANGES[kind]
+    count, limit = len(exchange.symbols_in_url(url)), MAX_SYMBOLS - MAX_UNKNOWN_SYMBOLS
     if count > limit:
         raise ConfigError(
             f"{where}.url: names {count} symbols; one source has at most {limit}: give some a [[source]] of their own"
         )
     symbols = _parse_symbols(where, entry)
-    if EXCHANGES[kind].must_subscribe and not symbols:
+    if exchange.must_subscribe and not symbols:
         raise ConfigError(f"{where}.symbol: {kind} subscribes by symbol, so it must be named")
-    if symbols:
-        try:
-            EXCHANGES[kind].check_symbols(url, symbols)
-        except ValueError as error:
-            raise ConfigError(f"{where}.{'symbols' if 'symbols' in entry else 'symbol'}: {error}") from error
+    try:
+        if symbols:
+            exchange.check_symbols(url, symbols)
+    except ValueError as error:
+        raise ConfigError(f"{where}.{'symbols' if 'symbols' in entry else 'symbol'}: {error}") from error
     ca_file = entry.get("ca_file", "") or default_ca_file
     if ca_file and not is_file(ca_file):
         raise ConfigError(f'{where}.ca_file = "{ca_file}": there is no such file')

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hybrid_engine.config.load import Config
-from hybrid_engine.config.sources import Source, load_sources
+from hybrid_engine.config.load import Config, load_sources
+from hybrid_engine.config.sources import Source
 from hybrid_engine.exchanges import EXCHANGES, decode
 from hybrid_engine.ingest.connection import Connection
 from hybrid_engine.ingest.failure import SourceFailed
@@ -42,11 +42,11 @@ def find_source(config: Config, name: str) -> Source:
     if not config.sources and not file.exists():
         raise ConfigError(f"{file}: there is no such file; capture finds its sources there, in [[source]] tables")
     sources = config.sources or load_sources(file, config.settings.engine.ca_file)
-    for source in sources:
-        if source.name == name:
-            return source
-    names = ", ".join(source.name for source in sources)
-    raise ConfigError(f"command line: --source {json.dumps(name)}: there is no such source; there are: {names}")
+    by_name = {source.name: source for source in sources}
+    if name not in by_name:
+        names = ", ".join(by_name)
+        raise ConfigError(f"command line: --source {json.dumps(name)}: there is no such source; there are: {names}")
+    return by_name[name]
 
 
 class _Stopped(BaseException):
@@ -60,11 +60,10 @@ class Capture:
     complete line; a file without any line is removed.
     """
 
-    def __init__(self, source: Source, app_symbol: str, dead_after_s: float, seconds: float, out: Path) -> None:
+    def __init__(self, config: Config, source: Source, seconds: float, out: Path) -> None:
         self.frames = self.trades = self.rejected = self.size = 0
+        self._settings = config.settings
         self._source = source
-        self._app_symbol = app_symbol
-        self._dead_after_s = dead_after_s
         self._seconds = seconds
         self._out = out
         self._stopped = self._connected = False
@@ -83,15 +82,14 @@ class Capture:
 
     def _record(self, file: io.FileIO) -> None:
         self._print_progress()
-        connection = Connection(self._source, self._app_symbol, CONNECT_TIMEOUT_S)
+        connection = Connection(self._source, self._settings.app.symbol, CONNECT_TIMEOUT_S)
         self._connected = True
         try:
             started_at = printed_at = time.monotonic()
             while not self._stopped and time.monotonic() - started_at < self._seconds:
-                messages = connection.read()
-                if messages:
+                if messages := connection.read():
                     self._write(file, messages)
-                connection.check_alive(self._dead_after_s)
+                connection.check_alive(self._settings.engine.dead_after_s)
                 if time.monotonic() - printed_at >= PROGRESS_S:
                     printed_at = time.monotonic()
                     self._print_progress()
@@ -101,10 +99,8 @@ class Capture:
     def _write(self, file: io.FileIO, messages: list[bytes]) -> None:
         received_at = round(time.time(), 6)
         # Bytes that are not UTF-8 are kept as lone surrogates, which JSON can represent.
-        lines = [
-            json.dumps({"received_at": received_at, "frame": message.decode("utf-8", "surrogateescape")}) + "\n"
-            for message in messages
-        ]
+        frames = (message.decode("utf-8", "surrogateescape") for message in messages)
+        lines = (json.dumps({"received_at": received_at, "frame": frame}) + "\n" for frame in frames)
         block = "".join(lines).encode()
         unwritten = memoryview(block)
         try:

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from hybrid_engine.config.load import KEYS, Config, load_config
-from hybrid_engine.config.sources import KINDS, load_sources
+from hybrid_engine.config.load import KEYS, Config, load_config, load_sources
+from hybrid_engine.config.sources import KINDS
 from hybrid_engine.exchanges import EXCHANGES
 from hybrid_engine.runtime.errors import ConfigError
 

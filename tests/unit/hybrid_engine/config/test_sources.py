@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from websocket import WebSocketBadStatusException
 
-from hybrid_engine.config.sources import Source, load_sources
+from hybrid_engine.config.load import load_sources
+from hybrid_engine.config.sources import Source
 from hybrid_engine.exchanges import EXCHANGES
 from hybrid_engine.ingest.failure import _hold_s
 from hybrid_engine.ingest.symbol_names import SymbolNames
@@ -100,7 +101,7 @@ def test_missing_key_is_named(tmp_path: Path, name: str) -> None:
         ("source = [5]", "source[1]: must be a [[source]] table"),
         ("[engine]\nseed = 1", "engine: unknown key; the file holds [[source]] tables only"),
         ("[[source", "is not valid TOML"),
-        ("\udcff", "is not valid TOML"),
+        ("\udcff", "is not UTF-8 text (byte 0); TOML is"),
     ],
 )
 def test_invalid_sources_file(tmp_path: Path, text: str, message: str) -> None:
