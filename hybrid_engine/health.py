@@ -34,11 +34,7 @@ class Health(NamedTuple):
         return all(check.ok for check in self.checks)
 
     def as_json(self) -> dict[str, object]:
-        return {
-            "healthy": self.healthy,
-            "checks": [check._asdict() for check in self.checks],
-            "run": self.run,
-        }
+        return {"healthy": self.healthy, "checks": [check._asdict() for check in self.checks], "run": self.run}
 
 
 def check_health(config: Config, unit: str | None = None) -> Health:
@@ -79,28 +75,27 @@ def _read_newest_run(path: Path) -> tuple[dict[str, Any] | None, str]:
 
 
 def _check_run(config: Config, run: dict[str, Any]) -> list[Check]:
-    checks: list[Check] = []
-    engine = config.settings.engine
+    engine, now = config.settings.engine, now_ms()
     allowed_ms = int(engine.heartbeat_interval_secs * 1000) + GRACE_MS
     if run["ended_ms"] is not None:
-        checks.append(Check("running", False, f"run {run['id']} ended with exit code {run['exit_code']}"))
+        running = Check("running", False, f"run {run['id']} ended with exit code {run['exit_code']}")
     else:
-        age_ms = now_ms() - run["updated_ms"]
-        checks.append(Check("running", age_ms <= allowed_ms, f"run {run['id']}, counters {age_ms / 1000:.1f} s old"))
+        age_ms = now - run["updated_ms"]
+        running = Check("running", age_ms <= allowed_ms, f"run {run['id']}, counters {age_ms / 1000:.1f} s old")
     # In force is what the writer read back from its own connection; runs of earlier releases have not stored it.
     in_force = run.get("durability")
     detail = f"{in_force or 'unknown, an earlier release'}, configured {engine.durability}"
-    checks.append(Check("durability", in_force in (None, engine.durability), detail))
+    durability = Check("durability", in_force in (None, engine.durability), detail)
     terms = ("sampled_out", "rejected", "duplicate", "dropped", "waiting", "admitted")
     total = sum(run[term] for term in terms)
     # The check's name is part of the output of `health --json`, and stays.
-    checks.append(Check("books", run["received"] == total, f"received {run['received']}, accounted for {total}"))
+    accounting = Check("books", run["received"] == total, f"received {run['received']}, accounted for {total}")
     if run["last_frame_ms"] is None:
-        since_ms = now_ms() - run["started_ms"]
-        checks.append(Check("frames", since_ms <= allowed_ms, f"no frame yet, {since_ms / 1000:.1f} s after the start"))
+        since_ms = now - run["started_ms"]
+        frames = Check("frames", since_ms <= allowed_ms, f"no frame yet, {since_ms / 1000:.1f} s after the start")
     else:
         # A quiet market is healthy: heartbeats and pongs are frames too, and arrive within dead_after_s.
-        frame_ms = now_ms() - run["last_frame_ms"]
+        frame_ms = now - run["last_frame_ms"]
         limit_ms = allowed_ms + int(max(engine.dead_after_s * 1000, engine.tick_interval_ms))
-        checks.append(Check("frames", frame_ms <= limit_ms, f"newest frame {frame_ms / 1000:.1f} s old"))
-    return checks
+        frames = Check("frames", frame_ms <= limit_ms, f"newest frame {frame_ms / 1000:.1f} s old")
+    return [running, durability, accounting, frames]

@@ -6,10 +6,10 @@ recomputes the verdicts from the recorded events; a bundle that it would deny is
 
 import json
 import os
+import shutil
 import stat
 import subprocess
 import time
-from collections.abc import Callable
 from datetime import datetime
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -26,20 +26,8 @@ NAMESPACE = "hybrid-engine-proofs"  # the namespace of the signature (ssh-keygen
 ADAPTERS = "hybrid_engine.adapters"  # the entry point group of live adapters; none ships
 # Proofs that LIVE requires, whatever a statement lists as required.
 REQUIRED = (
-    "exit12",
-    "stall",
-    "sampling",
-    "failover",
-    "crash",
-    "overload",
-    "network",
-    "parse",
-    "storage",
-    "stop",
-    "shadow",
-    "gate",
-    "rollback",
-    "hardening",
+    *("exit12", "stall", "sampling", "failover", "crash", "overload", "network"),
+    *("parse", "storage", "stop", "shadow", "gate", "rollback", "hardening"),
 )
 CLOCK_SLACK_S = 300.0
 MAX_BYTES = 16 * 1024 * 1024
@@ -61,17 +49,13 @@ def check(config: Config) -> None:
 def load_adapter(config: Config) -> ExecutionAdapter:
     """The live adapter that is installed. Raises ConfigError when there is none, more than one, or it is unusable."""
     entry = _find_adapter(config)
+    where = f"{config.path}: mode = LIVE: the adapter {entry.name} ({entry.value})"
     try:
         adapter: ExecutionAdapter = entry.load()()
     except Exception as error:
-        raise ConfigError(
-            f"{config.path}: mode = LIVE: the adapter {entry.name} ({entry.value}) cannot be made: "
-            f"{type(error).__name__}: {error}"
-        ) from error
+        raise ConfigError(f"{where} cannot be made: {type(error).__name__}: {error}") from error
     if not callable(getattr(adapter, "execute", None)):
-        raise ConfigError(
-            f"{config.path}: mode = LIVE: the adapter {entry.name} ({entry.value}) has no execute(signal, price)"
-        )
+        raise ConfigError(f"{where} has no execute(signal, price)")
     return adapter
 
 
@@ -125,30 +109,28 @@ def _read_file(path: Path) -> bytes:
 
 
 def _check_signature(body: bytes, signature: Path, signers: Path) -> None:
-    import shutil  # imported here, because only LIVE needs it
-
-    _read_file(signature)
-    _read_file(signers)
+    for file in (signature, signers):
+        _read_file(file)
     if signers.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise _GateClosed(f"{signers} can be written by others than its owner, so it vouches for nobody")
     keygen = shutil.which("ssh-keygen")
     if keygen is None:
         raise _GateClosed("ssh-keygen, which checks the signature, is not installed")
 
-    def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
-        command = [keygen, "-Y", *arguments, "-s", str(signature)]
+    def run(action: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        command = [keygen, "-Y", action, "-f", str(signers), *arguments, "-s", str(signature)]
         text = body.decode("utf-8", "surrogateescape")
         return subprocess.run(
             command, input=text, capture_output=True, text=True, check=False, errors="surrogateescape", timeout=10
         )
 
     try:
-        principals = run("find-principals", "-f", str(signers)).stdout.splitlines()
-        principals = [name for name in principals if name and not name.startswith("!")]
+        names = run("find-principals").stdout.splitlines()
+        principals = [name for name in names if name and not name.startswith("!")]
         if not principals:
             raise _GateClosed(f"statement.sig was made by nobody that {signers} names")
         for name in principals:  # each may be allowed for other namespaces only
-            verified = run("verify", "-f", str(signers), "-I", name, "-n", NAMESPACE)
+            verified = run("verify", "-I", name, "-n", NAMESPACE)
             if verified.returncode == 0:
                 return
     except (OSError, subprocess.TimeoutExpired) as error:
@@ -176,11 +158,11 @@ def _check_statement(statement: Json, config: Config) -> None:
     _check_required(predicate)
 
 
-def _check_age(finished: str, max_age_h: float, now: Callable[[], float] = time.time) -> None:
+def _check_age(finished: str, max_age_h: float) -> None:
     ended = datetime.fromisoformat(finished)
     if ended.tzinfo is None:
         raise _GateClosed(f"the proof ended {finished}, of no time zone")
-    age_s = now() - ended.timestamp()
+    age_s = time.time() - ended.timestamp()
     if age_s < -CLOCK_SLACK_S:
         raise _GateClosed(f"the proof is from the future: it ended {finished}")
     if age_s > max_age_h * 3600:

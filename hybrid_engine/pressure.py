@@ -72,31 +72,27 @@ class ThrottleLadder:
         self._read_at = now
         self._over_since = (now if self._over_since is None else self._over_since) if over else None
         self._calm_since = (now if self._calm_since is None else self._calm_since) if calm else None
-        cooled_down = now - self._moved_at >= engine.psi_cooldown_s
+        if self._over_since is None:
+            self._reported.clear()
+        if now - self._moved_at < engine.psi_cooldown_s:
+            return None
         if self._over_since is not None:
-            reason = f"{', '.join(over)} for {now - self._over_since:.1f} s"
-            return self._decide_over_limit(now - self._over_since, cooled_down, reason, now, engine)
-        self._reported.clear()
-        if self._calm_since is not None and self.level > 0 and cooled_down:
+            lasted_s = now - self._over_since
+            reason = f"{', '.join(over)} for {lasted_s:.1f} s"
+            if self.level < TOP:
+                return self._move(+1, now, reason) if lasted_s >= engine.psi_trip_s else None
+            for action, after_s in (("THROTTLE_MAX", engine.psi_trip_s), ("ABORT", engine.psi_give_up_s)):
+                if lasted_s >= after_s and action not in self._reported:
+                    self._reported.add(action)
+                    return Decision(action, reason)
+        elif self._calm_since is not None and self.level > 0:
             lasted_s = now - self._calm_since
             if lasted_s >= engine.psi_calm_s:
                 return self._move(-1, now, f"every kind under half its limit for {lasted_s:.1f} s")
         return None
 
-    def _decide_over_limit(
-        self, lasted_s: float, cooled_down: bool, reason: str, now: float, engine: EngineSettings
-    ) -> Decision | None:
-        if self.level < TOP:
-            return self._move(+1, now, reason) if cooled_down and lasted_s >= engine.psi_trip_s else None
-        for action, after_s in (("THROTTLE_MAX", engine.psi_trip_s), ("ABORT", engine.psi_give_up_s)):
-            if cooled_down and lasted_s >= after_s and action not in self._reported:
-                self._reported.add(action)
-                return Decision(action, reason)
-        return None
-
     def _move(self, by: int, now: float, reason: str) -> Decision:
-        self.level += by
-        self._moved_at = now
+        self.level, self._moved_at = self.level + by, now
         # The next move needs evidence of its own.
         self._over_since = self._calm_since = None
         self._reported.clear()
@@ -159,14 +155,12 @@ class PressureMonitor:
         }
 
     def _log_unknown(self, unknown: list[str]) -> None:
-        if unknown == self._unknown:
-            return
-        self._unknown = unknown
         where = str(self._folder) if self._folder else "this process is in no cgroup of its own"
-        if unknown:
+        if unknown and unknown != self._unknown:
             log.warn("pressure is unknown", kinds=unknown, where=where)
-        else:
+        elif self._unknown and not unknown:
             log.info("pressure is known", where=where)
+        self._unknown = unknown
 
     def heartbeat_fields(self) -> dict[str, object]:
         """Log fields of HEARTBEAT and FINAL METRICS. The worst avg10 are those since the last call; None: unknown."""
@@ -207,11 +201,7 @@ def read_psi(folder: Path | None, name: str) -> dict[str, str | None]:
 
 
 def parse_some_avg10(text: str | None) -> float | None:
-    """Percent of the last 10 s in which at least one task was stalled; None when the text does not have it.
-
-    >>> parse_some_avg10("some avg10=12.50 avg60=3.00 avg300=1.00 total=99")
-    12.5
-    """
+    """Percent of the last 10 s in which at least one task was stalled; None when the text does not have it."""
     match = _SOME.search(text or "")
     value = float(match[1]) if match else None
     return value if value is not None and value <= 100 else None
