@@ -54,19 +54,12 @@ class Engine:
         faulthandler.enable()  # systemd's watchdog sends SIGABRT: every thread's stack is printed to the journal
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._on_signal)
-        settings = self._config.settings
-        set_level(settings.engine.log_level)
+        mode, engine, digest = self._config.settings.mode, self._config.settings.engine, self._config.digest
+        set_level(engine.log_level)
         release = read_release()
-        info = RunInfo(
-            release.version,
-            release.digest,
-            self._config.digest,
-            settings.mode,
-            settings.engine.ingest_mode,
-            settings.engine.sample_every,
-        )
+        info = RunInfo(release.version, release.digest, digest, mode, engine.ingest_mode, engine.sample_every)
         log.info("engine starting", **info._asdict(), release_name=release.name, config=str(self._config.path))
-        strategy = load_strategy(settings.engine)
+        strategy = load_strategy(engine)
         start = time.monotonic()
         store = self._open_store(info)
         if store is None:
@@ -118,29 +111,28 @@ class Engine:
         """
         engine = self._config.settings.engine
         path = Path(self._config.settings.app.db_path)
+        ends: dict[type[Exception], tuple[type[EngineError], float]] = {
+            DatabaseLocked: (OverloadError, engine.overload_after_s),
+            StorageError: (StorageError, engine.storage_deadline_s),
+        }
         start = time.monotonic()
         logged = False
         while not self._stop_requested:
             store: Store | None = None
-            error: Exception
             try:
                 store = Store(path, engine.durability)
                 store.begin_run(info, now_ms())
                 log.info("store verified", path=str(path), run_id=store.run_id, **store.pragmas)
                 return store
-            except DatabaseLocked as locked:
-                error, deadline_s = locked, engine.overload_after_s
-                final: EngineError = OverloadError(f"{locked}; since {deadline_s:g} s")
-            except StorageError as storage:
-                error, deadline_s = storage, engine.storage_deadline_s
-                final = StorageError(f"{storage}; since {deadline_s:g} s")
-            if store is not None:
-                store.close()
-            if not logged:
-                log.warn("cannot open the database, trying again", error=str(error), deadline_s=deadline_s)
-                logged = True
-            if time.monotonic() - start >= deadline_s:
-                raise final from error
+            except (DatabaseLocked, StorageError) as error:
+                end, deadline_s = ends[type(error)]
+                if store is not None:
+                    store.close()
+                if not logged:
+                    log.warn("cannot open the database, trying again", error=str(error), deadline_s=deadline_s)
+                    logged = True
+                if time.monotonic() - start >= deadline_s:
+                    raise end(f"{error}; since {deadline_s:g} s") from error
             self._sleep(HEARTBEAT_S)
         return None
 
@@ -244,15 +236,15 @@ class Engine:
             log.info("FINAL METRICS", **fields, exit_code=int(code))
             if pipeline.persist.is_alive():
                 return  # persist still uses the connection; the process ends without closing it
-        for attempts_left in (2, 1, 0):
+        for attempts_left in (2, 1, 0):  # each attempt waits for a lock
             try:
                 store.end_run(int(code), now_ms())
                 break
             except (DatabaseLocked, StorageError) as error:
-                if attempts_left and isinstance(error, DatabaseLocked):
-                    continue  # each attempt waits for the lock
-                log.warn("the run's end could not be written; the next start will call it a crash", error=str(error))
-                break
+                if not attempts_left or isinstance(error, StorageError):
+                    text = "the run's end could not be written; the next start will call it a crash"
+                    log.warn(text, error=str(error))
+                    break
         try:
             store.close()
         except (DatabaseLocked, StorageError) as error:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from hybrid_engine.config.load import Config
 from hybrid_engine.runtime.clock import now_ms
 from hybrid_engine.runtime.errors import StorageError
-from hybrid_engine.storage.database import DatabaseLocked, open_passive_reader
+from hybrid_engine.storage.database import DatabaseLocked, open_reader
 from hybrid_engine.storage.schema import APPLICATION_ID
 
 # Allowance for a late heartbeat and a slow commit.
@@ -64,7 +64,7 @@ def _read_newest_run(path: Path) -> tuple[dict[str, Any] | None, str]:
     try:
         if not path.exists():
             return None, f"{path} does not exist: has the engine ever run?"
-        with closing(open_passive_reader(path)) as con:
+        with closing(open_reader(path, passive=True)) as con:
             if con.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
                 return None, f"{path} is not a database of this engine"
             con.row_factory = sqlite3.Row

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from hybrid_engine.config.load import Config
 from hybrid_engine.config.settings import EngineSettings
@@ -17,7 +16,6 @@ from hybrid_engine.stages.admission import AdmissionQueue
 from hybrid_engine.stages.channel import HEARTBEAT_S, Channel
 from hybrid_engine.stages.execution import ExecutionStage
 from hybrid_engine.stages.persist import PersistStage
-from hybrid_engine.stages.risk import ExposureLimiter
 from hybrid_engine.stages.stage import Stage
 from hybrid_engine.stages.strategy import Strategy, StrategyStage
 from hybrid_engine.storage.store import Store
@@ -31,55 +29,46 @@ log = Logger("hybrid_engine")
 
 
 class Pipeline:
-    """Creates the stages and starts them; `wake` is called when a stage ends.
-
-    Raises ConfigError for a replay that cannot be done, and OverloadError when its database stays locked.
-    """
+    """Creates and starts the stages; `wake` is called when one ends. Raises as `check_target` of a replay."""
 
     def __init__(
         self, config: Config, store: Store, strategy: Strategy, adapter: ExecutionAdapter, wake: Callable[[], None]
     ) -> None:
-        settings, engine = config.settings, config.settings.engine
-        first_tick, first_gap = store.first_ids
+        settings, engine, sizes = config.settings, config.settings.engine, config.settings.channels
         self.counters = StageCounters()
         self.feed = FeedState()
         self.admission = AdmissionQueue(
-            settings.channels.tick,
-            sample_every=engine.sample_every,
-            admit_wait_ms=engine.admit_wait_ms,
-            first_tick_id=first_tick,
-            first_gap_id=first_gap,
+            sizes.tick, sample_every=engine.sample_every, admit_wait_ms=engine.admit_wait_ms, first_ids=store.first_ids
         )
-        signals, rows = Channel(settings.channels.signal, wake_when_empty=True), Channel(settings.channels.persist)
-        self.ingest = self._make_ingest(config, store, wake)
-        self.persist = PersistStage(store, self.admission, rows, self.counters, self.feed, engine, wake)
+        signals, rows = Channel(sizes.signal, wake_when_empty=True), Channel(sizes.persist)
+        self.ingest = self._make_ingest(config, store)
+        self.persist = PersistStage(store, self.admission, rows, self.counters, self.feed, engine)
         self.stages: tuple[Stage, ...] = (
             self.ingest,
-            StrategyStage(strategy, self.admission, signals, self.counters, wake),
-            ExecutionStage(
-                settings.mode, adapter, ExposureLimiter(settings.risk_caps), signals, rows, self.counters, wake
-            ),
+            StrategyStage(strategy, self.admission, signals, self.counters),
+            ExecutionStage(settings, adapter, signals, rows, self.counters),
             self.persist,
         )
         for stage in reversed(self.stages):
+            stage.on_end = wake
             stage.start()
         self.cpu_affinity = CpuAffinity(self.stages)
 
-    def _make_ingest(self, config: Config, store: Store, wake: Callable[[], None]) -> IngestStage:
+    def _make_ingest(self, config: Config, store: Store) -> IngestStage:
         # Each mode imports what it needs: SYNTHETIC and REPLAY load no network code.
-        settings, engine = config.settings, config.settings.engine
-        if engine.ingest_mode == "SYNTHETIC":
+        parts = config, self.admission, self.feed
+        if config.settings.engine.ingest_mode == "SYNTHETIC":
             from hybrid_engine.ingest.synthetic import SyntheticIngest
 
-            return SyntheticIngest(settings.app.symbol, self.admission, self.feed, engine, wake)
-        if engine.ingest_mode == "REPLAY":
+            return SyntheticIngest(*parts)
+        if config.settings.engine.ingest_mode == "REPLAY":
             from hybrid_engine.ingest.replay import ReplayIngest, check_target
 
-            check_target(engine, Path(settings.app.db_path), store)
-            return ReplayIngest(self.admission, self.feed, engine, wake)
+            check_target(config.settings, store)
+            return ReplayIngest(*parts)
         from hybrid_engine.ingest.feed import FeedIngest
 
-        return FeedIngest(config.sources, settings.app.symbol, self.admission, self.feed, engine, wake)
+        return FeedIngest(*parts)
 
     @property
     def failure(self) -> BaseException | None:
@@ -101,18 +90,12 @@ class Pipeline:
         return 0.0 if since is None else time.monotonic() - since
 
     def reload(self, engine: EngineSettings, sample_every: int) -> int:
-        """Apply the reloadable settings without losing a tick; `sample_every` is the sampling under pressure.
-
-        Returns `received` at the moment when the sampling count restarts.
-        """
+        """Apply the reloadable settings and the sampling. Returns `received` when the sampling count restarts."""
         self.ingest.settings = self.persist.settings = engine
         return self.admission.set_sampling(sample_every, engine.admit_wait_ms, now_ms())
 
     def drain(self, heartbeat: Callable[[], None]) -> StorageError | None:
-        """Stop ingest and let the stages finish within DRAIN_S + STORE_S, calling `heartbeat` meanwhile.
-
-        Returns a StorageError when admitted ticks could not be stored, else None.
-        """
+        """Let the stages end within DRAIN_S + STORE_S. Returns a StorageError when admitted ticks are not stored."""
         start = time.monotonic()
         self.ingest.stop()
         if not self._wait_for_end(start + DRAIN_S, heartbeat):

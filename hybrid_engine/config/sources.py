@@ -95,9 +95,8 @@ def _parse_source(where: str, entry: Any, default_ca_file: str) -> Source:
     where = f'{where} "{entry["name"]}"'
     priority, url, kind = entry["priority"], entry["url"], entry["kind"].lower()
     if isinstance(priority, bool) or not isinstance(priority, int) or not 0 <= priority <= 1000:
-        raise ConfigError(
-            f"{where}.priority = {priority!r}: must be a whole number from 0 to 1000; the least is tried first"
-        )
+        allowed = "a whole number from 0 to 1000; the least is tried first"
+        raise ConfigError(f"{where}.priority = {priority!r}: must be {allowed}")
     if not is_ws_url(url):
         raise ConfigError(f'{where}.url = "{url}": must be a ws:// or wss:// URL')
     if kind not in KINDS:
@@ -108,9 +107,8 @@ def _parse_source(where: str, entry: Any, default_ca_file: str) -> Source:
     exchange = EXCHANGES[kind]
     count, limit = len(exchange.symbols_in_url(url)), MAX_SYMBOLS - MAX_UNKNOWN_SYMBOLS
     if count > limit:
-        raise ConfigError(
-            f"{where}.url: names {count} symbols; one source has at most {limit}: give some a [[source]] of their own"
-        )
+        excess = f"names {count} symbols; one source has at most {limit}"
+        raise ConfigError(f"{where}.url: {excess}: give some a [[source]] of their own")
     symbols = _parse_symbols(where, entry)
     if exchange.must_subscribe and not symbols:
         raise ConfigError(f"{where}.symbol: {kind} subscribes by symbol, so it must be named")
@@ -134,9 +132,8 @@ def _parse_symbols(where: str, entry: dict[str, Any]) -> tuple[str, ...]:
     names = entry["symbols"]
     valid = isinstance(names, list) and all(isinstance(name, str) and name for name in names)
     if not valid or not 1 <= len(names) <= _MAX_SYMBOLS:
-        raise ConfigError(
-            f'{where}.symbols = {names!r}: must be a list of 1 to {_MAX_SYMBOLS} texts, such as ["BTC/USD", "ETH/USD"]'
-        )
+        allowed = f'a list of 1 to {_MAX_SYMBOLS} texts, such as ["BTC/USD", "ETH/USD"]'
+        raise ConfigError(f"{where}.symbols = {names!r}: must be {allowed}")
     if len({normalize_symbol(name) for name in names}) < len(names):
         raise ConfigError(f"{where}.symbols = {names!r}: two of them are the same symbol")
     return tuple(names)

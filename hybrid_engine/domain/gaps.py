@@ -1,5 +1,6 @@
 """Gaps: the intervals in which trades are missing, each a row of the table `gaps`."""
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 SILENCES = frozenset({"down", "stale", "crash"})
@@ -20,22 +21,18 @@ class Gap(NamedTuple):
 Key = tuple[str, str, str]
 
 
+@dataclass(slots=True)
 class _OpenGap:
     """A gap that may still grow. Mutable, because every lost trade is added to it."""
 
-    __slots__ = ("count", "from_ms", "id", "last_ms")
-
-    def __init__(self, gap_id: int, from_ms: int, count: int | None) -> None:
-        self.id = gap_id
-        self.from_ms = self.last_ms = from_ms
-        self.count = count
+    id: int
+    from_ms: int
+    last_ms: int
+    count: int | None
 
 
 class GapRecorder:
-    """Records losses and silences as intervals: at most one open gap for a (kind, source, symbol).
-
-    Not thread-safe: the admission queue's lock guards it.
-    """
+    """Records intervals, at most one open gap for a (kind, source, symbol). The admission queue's lock guards it."""
 
     def __init__(self, first_id: int = 1) -> None:
         self._next_id = first_id
@@ -82,7 +79,7 @@ class GapRecorder:
         return gaps
 
     def _begin(self, key: Key, from_ms: int, count: int | None) -> _OpenGap:
-        gap = self._open[key] = _OpenGap(self._next_id, from_ms, count)
+        gap = self._open[key] = _OpenGap(self._next_id, from_ms, from_ms, count)
         self._next_id += 1
         self._changed.add(key)
         return gap

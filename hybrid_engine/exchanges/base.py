@@ -61,6 +61,8 @@ class Exchange:
     kind = ""  # its name in `ws_sources.toml`
     lifetime_s = 0.0  # after so many seconds the exchange closes a connection; 0: never
     must_subscribe = False  # it sends no trades before it gets a subscription
+    hosts: tuple[str, ...] = ()  # in the URLs of no other exchange
+    paths = ""  # a regular expression for the beginning of a path that only it has; some are the mock exchange's
 
     def recognizes(self, frame: Frame) -> bool:
         """Whether a frame of unknown origin has the shape of this protocol (kind "auto", MOCK_WS only)."""
@@ -79,10 +81,7 @@ class Exchange:
         return url
 
     def subscribe_messages(self, symbols: Sequence[str]) -> list[str]:
-        """The messages to send after connecting, to subscribe to trades of `symbols`.
-
-        Raises ValueError, with what to write instead, for a symbol that cannot be spelled as the exchange needs it.
-        """
+        """The messages to send after connecting, to subscribe to trades of `symbols`. Raises as `check_symbols`."""
         return []
 
     def check_symbols(self, url: str, symbols: Sequence[str]) -> None:
@@ -95,7 +94,7 @@ class Exchange:
 
     def serves(self, host: str, path: str) -> bool:
         """Whether a URL with this host and path is known to be this exchange's."""
-        return False
+        return host in self.hosts or bool(self.paths and re.match(self.paths, path))
 
 
 class UndecodableError(ValueError):
@@ -180,25 +179,20 @@ def read_unix_ms(frame: Frame, key: str) -> int:
 
 def read_rfc3339_ms(frame: Frame, key: str) -> int:
     """The time in integer milliseconds, rounded down. Computed in integers: a float would lose some milliseconds."""
-    value = frame.get(key)
+    text, leap = frame.get(key), 0
     try:
-        time_ms = _parse_rfc3339_ms(value)
+        # fromisoformat accepts more than RFC 3339: dates alone, weeks, no separators.
+        if not isinstance(text, str) or text[4:5] + text[7:8] + text[13:14] + text[16:17] != "--::":
+            raise ValueError
+        if text[17:19] == "60":  # a leap second, which datetime does not know
+            text, leap = f"{text[:17]}59{text[19:]}", 1000
+        since = datetime.fromisoformat(text.upper()) - _EPOCH
+        time_ms = since.days * 86_400_000 + since.seconds * 1000 + since.microseconds // 1000 + leap
         if time_ms <= 0:
             raise ValueError
     except (TypeError, ValueError, OverflowError):
         raise UndecodableError(f"{key}: not a time") from None
     return time_ms
-
-
-def _parse_rfc3339_ms(text: Any) -> int:
-    # fromisoformat accepts more than RFC 3339: dates alone, weeks, no separators.
-    if not isinstance(text, str) or text[4:5] + text[7:8] + text[13:14] + text[16:17] != "--::":
-        raise ValueError
-    leap = 0
-    if text[17:19] == "60":  # a leap second, which datetime does not know
-        text, leap = f"{text[:17]}59{text[19:]}", 1000
-    since = datetime.fromisoformat(text.upper()) - _EPOCH
-    return since.days * 86_400_000 + since.seconds * 1000 + since.microseconds // 1000 + leap
 
 
 class TradeFormat(NamedTuple):

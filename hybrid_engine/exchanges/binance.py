@@ -79,6 +79,7 @@ _decode_combined = msgspec.json.Decoder(_Combined).decode
 class Binance(Exchange):
     kind = "binance"
     lifetime_s = 24 * 3600.0
+    paths = "/ws/|/stream"
 
     def recognizes(self, frame: Frame) -> bool:
         return "e" in frame or "stream" in frame
@@ -156,9 +157,6 @@ class Binance(Exchange):
         streams = "/".join(parse_qs(parts.query).get("streams", [])) or parts.path.rpartition("/ws/")[2]
         symbols = (normalize_symbol(stream.partition("@")[0]) for stream in streams.split("/") if "@" in stream)
         return list(dict.fromkeys(symbols))
-
-    def serves(self, host: str, path: str) -> bool:
-        return path.startswith(("/ws/", "/stream"))
 
 
 def _decode_trade(frame: Frame, id_key: str) -> Decoded:

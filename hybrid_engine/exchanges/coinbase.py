@@ -27,6 +27,7 @@ _MATCH = TradeFormat("product_id", "price", "size", "trade_id", "time", read_rfc
 class Coinbase(Exchange):
     kind = "coinbase"
     must_subscribe = True
+    hosts, paths = ("ws-feed.exchange.coinbase.com",), "/coinbase$"
 
     def recognizes(self, frame: Frame) -> bool:
         return "type" in frame
@@ -46,6 +47,3 @@ class Coinbase(Exchange):
     def subscribe_messages(self, symbols: Sequence[str]) -> list[str]:
         products = [split_pair(symbol, "-") for symbol in symbols]
         return [json.dumps({"type": "subscribe", "product_ids": products, "channels": ["matches", "heartbeat"]})]
-
-    def serves(self, host: str, path: str) -> bool:
-        return host == "ws-feed.exchange.coinbase.com" or path == "/coinbase"  # the path is that of the mock exchange

@@ -33,6 +33,7 @@ class Gemini(Exchange):
 
     kind = "gemini"
     must_subscribe = True
+    hosts, paths = ("ws.gemini.com",), "/gemini$"
 
     def recognizes(self, frame: Frame) -> bool:
         return "type" not in frame
@@ -48,9 +49,6 @@ class Gemini(Exchange):
         streams = [f"{normalize_symbol(symbol).lower()}@trade" for symbol in symbols]
         return [json.dumps({"id": _REQUEST_ID, "method": "subscribe", "params": streams})]
 
-    def serves(self, host: str, path: str) -> bool:
-        return host == "ws.gemini.com" or path == "/gemini"  # the path is that of the mock exchange
-
 
 class GeminiV1(Exchange):
     """An `update` message contains events, some of them trades. The symbol is in the URL only.
@@ -59,6 +57,7 @@ class GeminiV1(Exchange):
     """
 
     kind = "gemini_v1"
+    paths = "/v1/marketdata"
 
     def recognizes(self, frame: Frame) -> bool:
         return "socket_sequence" in frame or frame.get("type") == "update"
@@ -89,9 +88,6 @@ class GeminiV1(Exchange):
         symbol = normalize_symbol(urlsplit(url).path.rpartition("/v1/marketdata/")[2])
         return [symbol] if symbol else []
 
-    def serves(self, host: str, path: str) -> bool:
-        return path.startswith("/v1/marketdata")
-
 
 class GeminiV2(Exchange):
     """`trade` messages; the `trades` inside `l2_updates` are history.
@@ -101,6 +97,7 @@ class GeminiV2(Exchange):
 
     kind = "gemini_v2"
     must_subscribe = True
+    paths = "/v2/marketdata"
 
     def recognizes(self, frame: Frame) -> bool:
         return frame.get("type") == "trade"
@@ -111,6 +108,3 @@ class GeminiV2(Exchange):
     def subscribe_messages(self, symbols: Sequence[str]) -> list[str]:
         subscription = {"name": "l2", "symbols": [normalize_symbol(symbol) for symbol in symbols]}
         return [json.dumps({"type": "subscribe", "subscriptions": [subscription]})]
-
-    def serves(self, host: str, path: str) -> bool:
-        return path.startswith("/v2/marketdata")

@@ -26,6 +26,7 @@ _TRADE = TradeFormat("symbol", "price", "qty", "trade_id", "timestamp", read_rfc
 class Kraken(Exchange):
     kind = "kraken"
     must_subscribe = True
+    paths = "/v2/*$"
 
     def recognizes(self, frame: Frame) -> bool:
         return "channel" in frame or "success" in frame
@@ -43,9 +44,6 @@ class Kraken(Exchange):
     def subscribe_messages(self, symbols: Sequence[str]) -> list[str]:
         params = {"channel": "trade", "symbol": [split_pair(symbol, "/") for symbol in symbols], "snapshot": True}
         return [json.dumps({"method": "subscribe", "params": params})]
-
-    def serves(self, host: str, path: str) -> bool:
-        return path.rstrip("/") == "/v2"
 
 
 def _decode_snapshot(items: Any) -> Decoded:

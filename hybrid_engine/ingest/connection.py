@@ -6,31 +6,68 @@ Opening blocks; reading an open connection does not, so that one thread can read
 """
 
 import select
+import socket
 import ssl
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from typing import cast
 
 from websocket import (
     ABNF,
     WebSocket,
+    WebSocketBadStatusException,
     WebSocketConnectionClosedException,
     WebSocketException,
     WebSocketTimeoutException,
 )
+from websocket import _handshake as handshake
 from websocket._abnf import frame_buffer
+from websocket._http import read_headers
 
 from hybrid_engine.config.sources import Source
 from hybrid_engine.ingest.failure import SourceDead, SourceFailed, failure_of
-from hybrid_engine.ingest.handshake import limit_handshakes
 from hybrid_engine.stages.channel import HEARTBEAT_S
 
 # A hundred times the largest message seen from an exchange. Decoding JSON of the worst kind needs 40 times its size
 # (measured: 150 MB, 2 s); the unit's memory limit and the watchdog allow for that.
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 READ_BYTES = 64 * 1024
+MAX_HEAD_BYTES = 64 * 1024  # of the answer to a handshake
 _SINGLE_FRAME = (0x81, 0x82)  # first byte of a message in one frame: text, binary
 
-limit_handshakes()
+
+class _LimitedSocket:
+    """Reads the header byte by byte, as the library does; the socket's time-out applies to all of it."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._remaining = MAX_HEAD_BYTES
+        self._deadline = time.monotonic() + (sock.gettimeout() or 0.0)
+        self.fileno, self.gettimeout = sock.fileno, sock.gettimeout
+
+    def recv(self, size: int) -> bytes:
+        self._remaining -= size
+        if self._remaining < 0 or time.monotonic() >= self._deadline:
+            raise SourceFailed("answers the request without an end")
+        return self._sock.recv(size)
+
+
+def _read_headers(
+    sock: socket.socket, success_statuses: tuple[int, ...] = handshake.SUCCESS_STATUSES
+) -> tuple[int, dict[str, str]]:
+    """Limit the size and the time of an exchange's answer to the handshake.
+
+    The library reads the body of an HTTP error before it reports the error, and accepts a header of any length in any
+    time. A slow body would delay the next source, and an endless header would occupy its thread for good.
+    """
+    status, headers, message = read_headers(cast(socket.socket, _LimitedSocket(sock)))
+    if status not in success_statuses:
+        raise WebSocketBadStatusException(f"{status} {message}", status, message, headers, None)
+    return status, headers
+
+
+handshake._get_resp_headers = _read_headers  # for every connection of this process
 
 
 class _ReadAheadBuffer(frame_buffer):
@@ -81,17 +118,12 @@ class _ReadAheadBuffer(frame_buffer):
         return messages
 
 
-class _Socket(WebSocket):
-    def __init__(self, sslopt: dict[str, object]) -> None:
-        super().__init__(sslopt=sslopt, skip_utf8_validation=True)
-        self.frame_buffer: _ReadAheadBuffer = _ReadAheadBuffer(self._recv, True)
-
-
 class Connection:
     """An open connection. Every method raises SourceFailed once it cannot be used any more."""
 
     def __init__(self, source: Source, app_symbol: str, timeout_s: float) -> None:
-        self._socket = _Socket(_tls_options(source))
+        self._socket = WebSocket(sslopt=_tls_options(source), skip_utf8_validation=True)
+        self._buffer = self._socket.frame_buffer = _ReadAheadBuffer(self._socket._recv, True)
         self._socket.settimeout(timeout_s)
         try:
             # No extension is offered, so a frame with a reserved bit is a protocol error and fails the source.
@@ -118,10 +150,7 @@ class Connection:
         return self._failure is not None or (isinstance(sock, ssl.SSLSocket) and sock.pending() > 0)
 
     def receive(self) -> list[bytes]:
-        """The messages that are there, oldest first, without waiting; pings are answered.
-
-        A failure is raised by the call after the one that returned the last messages.
-        """
+        """The messages that are there, oldest first; pings are answered. A failure is raised once it returned all."""
         if self._failure is not None:
             raise self._failure
         messages: list[bytes] = []
@@ -144,13 +173,10 @@ class Connection:
         return self.receive()
 
     def _receive_into(self, messages: list[bytes]) -> None:
-        ws = self._socket
-        if ws.sock is None:
-            raise WebSocketConnectionClosedException
-        chunk = ws.sock.recv(READ_BYTES)
+        ws, buffer = self._socket, self._buffer
+        chunk = b"" if ws.sock is None else ws.sock.recv(READ_BYTES)
         if not chunk:
             raise WebSocketConnectionClosedException
-        buffer = ws.frame_buffer
         buffer.feed(chunk)
         while True:
             if self._partial is None:
@@ -171,13 +197,10 @@ class Connection:
 
     def close(self) -> None:
         """Close without waiting for the exchange to answer the close frame."""
-        try:
+        with suppress(WebSocketException, OSError, ValueError):
             if self._socket.connected:
                 self._socket.send_close()
-        except (WebSocketException, OSError, ValueError):
-            pass
-        finally:
-            self._socket.shutdown()
+        self._socket.shutdown()
 
     def _handle_frame(self, frame: ABNF) -> bytes | None:
         if frame.opcode in (ABNF.OPCODE_TEXT, ABNF.OPCODE_BINARY, ABNF.OPCODE_CONT):

@@ -9,19 +9,11 @@ import selectors
 import socket
 import time
 from contextlib import suppress
-from typing import NamedTuple
 
 from hybrid_engine.ingest.session import Session
 from hybrid_engine.ingest.source_state import SourceState
 
 READ_EVERY_S = 0.0003
-
-
-class PollResult(NamedTuple):
-    """The sessions to read, and whether another thread called `wake`."""
-
-    sessions: list[tuple[Session, SourceState]]
-    woken: bool
 
 
 class ConnectionPoller:
@@ -40,8 +32,8 @@ class ConnectionPoller:
         with suppress(OSError):  # a late connection attempt may call this after `close`
             self._wakeup_sender.send(b".", socket.MSG_DONTWAIT)
 
-    def poll(self, wait_s: float) -> PollResult:
-        """Wait up to `wait_s` seconds for a connection to read, or for `wake`.
+    def poll(self, wait_s: float) -> tuple[list[tuple[Session, SourceState]], bool]:
+        """Wait up to `wait_s` seconds. Returns the sessions to read, and whether another thread called `wake`.
 
         Sleeps up to READ_EVERY_S longer where the last read was more recent than that.
         """
@@ -59,7 +51,7 @@ class ConnectionPoller:
             if early_s > 0:
                 time.sleep(early_s)
             self._read_at = time.monotonic()
-        return PollResult(list(sessions.items()), woken)
+        return list(sessions.items()), woken
 
     def add_pending(self, session: Session, source: SourceState) -> None:
         """Let the next `poll` return this session, whatever its socket shows."""

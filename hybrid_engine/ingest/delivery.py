@@ -17,8 +17,6 @@ from hybrid_engine.stages.admission import AdmissionQueue
 
 log = Logger("hybrid_engine.ingest")
 
-_NO_SYMBOLS: frozenset[str] = frozenset()
-
 
 class Delivery:
     """`usable_at`: when a source was last usable (monotonic seconds)."""
@@ -35,17 +33,18 @@ class Delivery:
         self._accepted_at: dict[str, float] = {}  # when the newest trade of each symbol was accepted
         self._silent: set[str] = set()  # symbols with an open gap
         self._gaps = SequenceGaps()
-        self._rejection_limiter, self._gap_limiter = LogRateLimiter(), LogRateLimiter()
+        self._rejection_limiter, self._gap_limiter = LogRateLimiter(log), LogRateLimiter(log)
 
     def deliver(self, source: SourceState, session: Session, messages: Sequence[bytes], limit: int) -> None:
         """Decode the messages of one read and offer their trades. Raises SourceFailed when the source must be left."""
         now, received_ms = time.monotonic(), now_ms()
-        active_symbols = source.active_symbols if session is source.session else _NO_SYMBOLS
+        active_symbols = source.active_symbols if session is source.session else frozenset()
         batch = session.parse(messages, active_symbols, now, received_ms, limit)
         for reason, message in batch.rejections:
             if active_symbols:
-                self._admission.count_rejected(source.name, source.names.default, received_ms)
-            self._log_rejection(source.name, reason, message)
+                self._admission.count_loss("rejected", source.name, source.names.default, received_ms)
+            excerpt = message[:200].decode("utf-8", "replace")
+            self._rejection_limiter.warn("frame rejected", source=source.name, reason=reason, frame=excerpt)
         if batch.closing_reason and not session.closing_reason:
             session.closing_reason = batch.closing_reason
             log.info("the exchange will close this connection", source=source.name, reason=batch.closing_reason)
@@ -80,7 +79,7 @@ class Delivery:
         if source.failover_trades.trades:
             trades, duplicates = source.failover_trades.split(trades, now)
             for trade in duplicates:
-                self._admission.count_duplicate(source.name, trade.symbol, received_ms)
+                self._admission.count_loss("duplicate", source.name, trade.symbol, received_ms)
         self._recent_trades.add(source.name, trades)
         self._admission.offer_trades(source.name, trades, received_ms, self._heartbeat)
 
@@ -99,10 +98,8 @@ class Delivery:
     def observe_marks(
         self, source: SourceState, session: Session, marks: Iterable[Sequence[Mark]], received_ms: int
     ) -> None:
-        """Compare sequence numbers, message by message; missing ones count for active and for unknown symbols.
-
-        A gap begins at the last frame before, so this comes before `mark_seen`.
-        """
+        """Compare sequence numbers, message by message; missing ones count for active and for unknown symbols."""
+        # A gap begins at the last frame before, so this comes before `mark_seen`.
         own, active_symbols, from_ms = source.symbols, source.active_symbols, source.last_seen_ms or received_ms
         for marks_of_message in marks:
             for exchange_symbol, first, last, lasting, missing in source.sequence.observe(marks_of_message):
@@ -118,20 +115,15 @@ class Delivery:
     def flush_expired(self, now: float) -> None:
         """Record the gaps whose numbers did not arrive late either."""
         for gap in self._gaps.pop_expired(now):
-            missed = gap.count
-            if not missed:
-                continue
-            self._admission.count_missed(gap.source, gap.symbol, missed, gap.from_ms, gap.detected_ms)
-            held_back = self._gap_limiter.pass_line()
-            if held_back is not None:
-                fields = {"source": gap.source, "symbol": gap.symbol, "missed": missed, "held_back": held_back}
-                log.warn("sequence numbers are missing", **fields)
+            if missed := gap.count:
+                self._admission.count_missed(gap.source, gap.symbol, missed, gap.from_ms, gap.detected_ms)
+                fields = {"source": gap.source, "symbol": gap.symbol, "missed": missed}
+                self._gap_limiter.warn("sequence numbers are missing", **fields)
 
     def offer_standby_trades(self, source: SourceState, session: Session, symbol: str) -> None:
         """Offer the trades of `symbol` since the last accepted one, for `source` is active now."""
         now = time.monotonic()
-        accepted = self._recent_trades.from_others(source.name, symbol)
-        if accepted:
+        if accepted := self._recent_trades.from_others(source.name, symbol):
             source.failover_trades.extend(accepted, now)
         for received_ms, trades in session.pop_standby_trades(symbol, self._accepted_at.get(symbol, 0.0), accepted):
             self._end_silence(symbol, received_ms)
@@ -159,9 +151,3 @@ class Delivery:
         if symbol in self._silent:
             self._silent.remove(symbol)
             self._admission.end_silence(to_ms, symbol)
-
-    def _log_rejection(self, source: str, reason: str, message: bytes) -> None:
-        held_back = self._rejection_limiter.pass_line()
-        if held_back is not None:
-            excerpt = message[:200].decode("utf-8", "replace")
-            log.warn("frame rejected", source=source, reason=reason, frame=excerpt, held_back=held_back)

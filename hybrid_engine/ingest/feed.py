@@ -5,19 +5,16 @@
 """
 
 import time
-from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from hybrid_engine.config.settings import EngineSettings
-from hybrid_engine.config.sources import Source
+from hybrid_engine.config.load import Config
 from hybrid_engine.domain.counters import FeedState
 from hybrid_engine.ingest.connection_attempt import ConnectionAttempt
 from hybrid_engine.ingest.connection_poller import ConnectionPoller
 from hybrid_engine.ingest.delivery import Delivery
 from hybrid_engine.ingest.failure import SourceDead, SourceFailed
 from hybrid_engine.ingest.session import Session
-from hybrid_engine.ingest.source_report import SourceReport
-from hybrid_engine.ingest.source_selector import SelectionRules, SourceChange, SourceSelector
+from hybrid_engine.ingest.source_selector import SourceChange, SourceSelector
 from hybrid_engine.ingest.source_state import SourceState
 from hybrid_engine.ingest.stage import IngestStage
 from hybrid_engine.runtime.clock import now_ms
@@ -33,22 +30,13 @@ log = Logger("hybrid_engine.ingest")
 
 
 class FeedIngest(IngestStage):
-    """The feed of `sources`, best first. Raises NetworkError and ParseError from `work` after `network_deadline_s`."""
+    """The feed of the configured sources. Raises NetworkError and ParseError from `work` after `network_deadline_s`."""
 
-    def __init__(
-        self,
-        sources: Sequence[Source],
-        app_symbol: str,
-        admission: AdmissionQueue,
-        feed: FeedState,
-        settings: EngineSettings,
-        on_end: Callable[[], None],
-    ) -> None:
-        super().__init__(admission, feed, settings, on_end)
-        self._app_symbol = app_symbol
-        self._sources = tuple(SourceState(source, app_symbol) for source in sources)
+    def __init__(self, config: Config, admission: AdmissionQueue, feed: FeedState) -> None:
+        super().__init__(config, admission, feed)
+        self._sources = tuple(SourceState(source, self.app_symbol) for source in config.sources)
         self._selector = SourceSelector(self._sources)
-        self._report = SourceReport(feed, self._sources, self._selector)
+        self._quiet: set[str] = set()  # symbols whose market is quiet
         self._delivery = Delivery(admission, feed, self._selector, self.heartbeat)
         self._poller = ConnectionPoller()
         self._housekeeping_at = 0.0
@@ -95,7 +83,7 @@ class FeedIngest(IngestStage):
             self._check_source(source)
         self._apply_decisions()
         self._delivery.flush_expired(time.monotonic())
-        self._report.update()
+        self._report_sources()
         self._check_deadline()
 
     def _check_source(self, source: SourceState) -> None:
@@ -133,7 +121,7 @@ class FeedIngest(IngestStage):
             self._connect(source, reason)
 
     def _connect(self, source: SourceState, purpose: str) -> None:
-        attempt = ConnectionAttempt(source.config, self._app_symbol, self._poller.wake)
+        attempt = ConnectionAttempt(source.config, self.app_symbol, self._poller.wake)
         source.begin_connecting(time.monotonic(), purpose, attempt)
 
     def _fail_session(self, source: SourceState, session: Session, error: SourceFailed) -> None:
@@ -167,12 +155,31 @@ class FeedIngest(IngestStage):
         for session in source.release(time.monotonic(), self.settings.failback_after_s):
             self._poller.close_session(session)
 
+    def _report_sources(self) -> None:
+        """Write the fields of `feed`, which the heartbeat reads: each is replaced as a whole."""
+        active, feed = self._selector.active.values(), self.feed
+        quiet = {symbol.symbol for symbol in active if symbol.quiet}
+        for name in sorted(quiet - self._quiet):
+            feed.quiet_count += 1
+            log.info("quiet market: no source trades", symbol=name)
+        self._quiet = quiet
+        stale = {source for symbol in active for source in symbol.stale_at}
+        feed.sources = {
+            source.name: source.describe(quiet=source.active_symbols <= quiet, stale=source in stale)
+            for source in self._sources
+        }
+        feed.sources_connected = sum(source.session is not None for source in self._sources)
+        self._report_active()
+
+    def _report_active(self) -> None:
+        """Name the active sources at once: HEARTBEAT does not wait for the next housekeeping."""
+        self.feed.source = ", ".join(source.name for source in self._sources if source.active_symbols)
+
     # Decisions --------------------------------------------------------------------------------------------------
 
     def _apply_decisions(self) -> None:
-        now, settings = time.monotonic(), self.settings
-        rules = SelectionRules(settings.stale_after_s, settings.failback_after_s, settings.standby == "hot")
-        for change in self._selector.decide(now, rules):
+        now = time.monotonic()
+        for change in self._selector.decide(now, self.settings):
             self._activate(change)
         for source in self._sources:
             purpose = self._selector.wanted.get(source)
@@ -200,7 +207,7 @@ class FeedIngest(IngestStage):
         if source.useful_since is not None:
             self._selector.note_useful(source)
             self._delivery.end_silences(source, now_ms())
-        self._report.update_active()
+        self._report_active()
 
     def _deactivate(self, source: SourceState, change: SourceChange) -> None:
         """Stop accepting the trades of a symbol from a source that is still connected."""

@@ -5,7 +5,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-from hybrid_engine.config.settings import EngineSettings, ReplayFrom
+from hybrid_engine.config.settings import ReplayFrom, Settings
 from hybrid_engine.ingest.stage import IngestStage
 from hybrid_engine.runtime.clock import now_ms
 from hybrid_engine.runtime.errors import ConfigError, OverloadError, StorageError
@@ -15,28 +15,28 @@ from hybrid_engine.storage.store import Store, read_ticks
 CHUNK = 256
 
 
-def check_target(settings: EngineSettings, target: Path, store: Store) -> None:
-    """Check that the run can be replayed into the database `target`.
+def check_target(settings: Settings, store: Store) -> None:
+    """Check that the run can be replayed into the database `app.db_path`.
 
-    Raises ConfigError when the run does not exist or is incomplete, or `target` already holds ticks with its ids.
+    Raises ConfigError when the run does not exist or is incomplete, or the database already holds ticks with its ids.
     Waits for a lock on the earlier run's database; raises OverloadError when it lasts for `overload_after_s`.
     """
-    source = settings.replay_from
-    deadline = time.monotonic() + settings.overload_after_s
+    source, limit_s = settings.engine.replay_from, settings.engine.overload_after_s
+    deadline = time.monotonic() + limit_s
     while True:
         try:
             first, last = _read_id_range(source)
             break
         except (sqlite3.Error, StorageError, DatabaseLocked) as error:
             if not is_lock(error):
-                where = f"engine.replay_from.database = {source.database}"
-                raise ConfigError(f"{where}: cannot be replayed: {error}") from error
+                raise ConfigError(
+                    f"engine.replay_from.database = {source.database}: cannot be replayed: {error}"
+                ) from error
             if time.monotonic() >= deadline:
-                raise OverloadError(f"{source.database}: {error}; for {settings.overload_after_s:g} s") from error
+                raise OverloadError(f"{source.database}: {error}; for {limit_s:g} s") from error
     if first is not None and last is not None and store.has_ticks_between(first, last):
-        raise ConfigError(
-            f"app.db_path = {target}: holds ticks with ids {first} to {last}, which REPLAY keeps; name an empty file"
-        )
+        where = f"app.db_path = {settings.app.db_path}"
+        raise ConfigError(f"{where}: holds ticks with ids {first} to {last}, which REPLAY keeps; name an empty file")
 
 
 def _read_id_range(source: ReplayFrom) -> tuple[int | None, int | None]:

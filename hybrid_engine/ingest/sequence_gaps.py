@@ -29,8 +29,7 @@ class SequenceEvent(NamedTuple):
 
 
 class SequenceTracker:
-    """The next expected number of each symbol of one source: numbers that last across connections, and those that do
-    not."""
+    """The next expected number of each symbol of one source, apart for numbers that last across connections."""
 
     def __init__(self) -> None:
         self._due: dict[bool, dict[str, int]] = {True: {}, False: {}}

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from hybrid_engine.config.settings import EngineSettings
 from hybrid_engine.ingest.source_state import SourceState
 
 # Another source's trade counts against the active one only after this time, for that may be a little later.
@@ -26,14 +27,6 @@ SLOW_CONNECT_S = 1.0
 RECENT_FAILURE_S = 30.0
 # Why a source is to be connected, the strongest reason first.
 PURPOSES = ("active", "needed", "better", "standby", "probe")
-
-
-class SelectionRules(NamedTuple):
-    """The settings `stale_after_s`, `failback_after_s`, and whether `standby` is "hot"."""
-
-    stale_after_s: float
-    failback_after_s: float
-    hot_standby: bool
 
 
 class SourceChange(NamedTuple):
@@ -77,7 +70,7 @@ class ActiveSource:
     probe_pause_s: float = 0.0
     next_probe: int = 0
 
-    def update(self, now: float, rules: SelectionRules) -> SourceChange | None:
+    def update(self, now: float, rules: EngineSettings) -> SourceChange | None:
         """Change the active source where that is due."""
         for source in self.sources:
             traded_at = source.traded_at.get(self.symbol, 0.0)
@@ -112,7 +105,7 @@ class ActiveSource:
                 return None
         return min(connected, key=lambda s: (s in self.stale_at, s.useful_since is None), default=None)
 
-    def _replacement(self, old: SourceState, now: float, rules: SelectionRules) -> tuple[SourceState | None, str]:
+    def _replacement(self, old: SourceState, now: float, rules: EngineSettings) -> tuple[SourceState | None, str]:
         """The source that is to replace `old`, and why."""
         silent_since = max(self.since, old.traded_at.get(self.symbol, 0.0))
         self.quiet = False
@@ -137,7 +130,7 @@ class ActiveSource:
                 return source, "better"
         return None, ""
 
-    def _update_probe(self, current: SourceState, comparable: bool, now: float, rules: SelectionRules) -> None:
+    def _update_probe(self, current: SourceState, comparable: bool, now: float, rules: EngineSettings) -> None:
         """End a probe that is over; begin one where no other source is connected: the others in turn, ever later."""
         if self.probe is not None and now >= self.probe_until:
             self.probe = None
@@ -153,7 +146,7 @@ class ActiveSource:
         self.probe_pause_s = min(LONGEST_PROBE_PAUSE_S, max(2 * self.probe_pause_s, rules.stale_after_s))
         self.next_probe_at = self.probe_until + self.probe_pause_s
 
-    def _is_proven(self, source: SourceState, current: SourceState, rules: SelectionRules) -> bool:
+    def _is_proven(self, source: SourceState, current: SourceState, rules: EngineSettings) -> bool:
         """Whether `source` has been useful for failback_after_s and keeps up with the trades of `current`."""
         if source.connected_at is None or source.useful_since is None:
             return False
@@ -165,7 +158,7 @@ class ActiveSource:
             return source.traded_at[self.symbol] >= newest - rules.stale_after_s
         return newest <= source.connected_at
 
-    def requests(self, now: float, rules: SelectionRules) -> list[tuple[SourceState, str]]:
+    def requests(self, now: float, rules: EngineSettings) -> list[tuple[SourceState, str]]:
         """The sources to connect for the symbol, and why."""
         current = self.source
         if current is None:
@@ -184,7 +177,7 @@ class ActiveSource:
                 wanted = source.retry.trial_at <= now and current.useful_since is not None
             if wanted:
                 requests.append((source, "better"))
-        if rules.hot_standby and current.useful_since is not None:
+        if rules.standby == "hot" and current.useful_since is not None:
             requests += [(source, "standby") for source in self._standbys(current, now)]
         if self.probe is not None:
             requests.append((self.probe, "probe"))
@@ -237,7 +230,7 @@ class SourceSelector:
         for symbol in source.active_symbols:
             self.active[symbol].last_useful = source
 
-    def decide(self, now: float, rules: SelectionRules) -> list[SourceChange]:
+    def decide(self, now: float, rules: EngineSettings) -> list[SourceChange]:
         """Change the active sources where that is due, and renew `wanted`. Returns the changes."""
         changes = [c for active in self.active.values() if (c := active.update(now, rules)) is not None]
         requests = [request for active in self.active.values() for request in active.requests(now, rules)]

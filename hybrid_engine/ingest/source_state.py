@@ -13,8 +13,7 @@ from hybrid_engine.ingest.failure import SourceDead, SourceFailed, SourceUndecod
 from hybrid_engine.ingest.recent_trades import DuplicateWindow
 from hybrid_engine.ingest.retry_policy import MINUTE_S, RetryPolicy
 from hybrid_engine.ingest.sequence_gaps import SequenceTracker
-from hybrid_engine.ingest.session import Session
-from hybrid_engine.ingest.symbol_names import SymbolNames
+from hybrid_engine.ingest.session import Session, SymbolNames
 from hybrid_engine.runtime.clock import now_ms
 from hybrid_engine.runtime.log import Logger
 
@@ -85,16 +84,11 @@ class SourceState:
 
     def finish_connecting(self, now: float) -> Session | None:
         """The new session or successor once the attempt succeeded, else None. Raises SourceFailed."""
-        if self._attempt is None:
-            return None
-        try:
-            connection = self._attempt.result()
-        except SourceFailed:
-            self._attempt = None
-            raise
+        attempt, self._attempt = self._attempt, None
+        connection = attempt.result() if attempt is not None else None
         if connection is None:
+            self._attempt = attempt
             return None
-        self._attempt = None
         log.info("connected", source=self.name)
         session = Session(self.config, self.names, connection)
         if self.session is not None:
@@ -106,14 +100,11 @@ class SourceState:
         return session
 
     def mark_seen(self, now: float, received_ms: int, traded: bool) -> bool:
-        """The connection in use delivered a valid frame (`traded`: with trades) or a pong.
-
-        Returns whether the source is usable: one whose trades did not decode is so again with its next trade only.
-        """
+        """The connection in use sent a valid frame (`traded`: with trades) or a pong. Returns whether it is usable."""
         self.last_seen_at, self.last_seen_ms = now, received_ms
         if self.useful_since is None:
             self.useful_since = now
-        usable = traded or not self.undecodable
+        usable = traded or not self.undecodable  # it may go on sending trades that do not decode
         if usable:
             self._failure = ""
         return usable

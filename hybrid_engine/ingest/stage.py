@@ -2,9 +2,8 @@
 
 import threading
 import time
-from collections.abc import Callable
 
-from hybrid_engine.config.settings import EngineSettings
+from hybrid_engine.config.load import Config
 from hybrid_engine.domain.counters import FeedState
 from hybrid_engine.runtime.clock import now_ms
 from hybrid_engine.stages.admission import AdmissionQueue
@@ -18,13 +17,12 @@ class IngestStage(Stage):
     A reload replaces `settings` as a whole, from another thread; the object itself is never changed.
     """
 
-    def __init__(
-        self, admission: AdmissionQueue, feed: FeedState, settings: EngineSettings, on_end: Callable[[], None]
-    ) -> None:
-        super().__init__("ingest", admission, on_end)
+    def __init__(self, config: Config, admission: AdmissionQueue, feed: FeedState) -> None:
+        super().__init__("ingest", admission)
         self.admission = admission
         self.feed = feed
-        self.settings = settings
+        self.app_symbol = config.settings.app.symbol
+        self.settings = config.settings.engine
         # not `_stop`: threading.Thread has an attribute of that name
         self._stop_event = threading.Event()
 

@@ -2,14 +2,11 @@
 
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
-from hybrid_engine.config.settings import EngineSettings
-from hybrid_engine.domain.counters import FeedState
 from hybrid_engine.domain.events import MarketTrade
 from hybrid_engine.ingest.stage import IngestStage
 from hybrid_engine.runtime.clock import now_ms
-from hybrid_engine.stages.admission import AdmissionQueue
 
 SOURCE = "synthetic"
 
@@ -26,17 +23,6 @@ def random_walk(seed: int, start_price: float, step: float) -> Iterator[float]:
 class SyntheticIngest(IngestStage):
     """Makes trades at a fixed rate; a late trade does not delay those after it."""
 
-    def __init__(
-        self,
-        symbol: str,
-        admission: AdmissionQueue,
-        feed: FeedState,
-        settings: EngineSettings,
-        on_end: Callable[[], None],
-    ) -> None:
-        super().__init__(admission, feed, settings, on_end)
-        self._symbol = symbol
-
     def work(self) -> None:
         settings = self.settings
         self.feed.source = SOURCE
@@ -47,7 +33,7 @@ class SyntheticIngest(IngestStage):
                 return
             received_ms = now_ms()
             self.feed.last_frame_ms = received_ms
-            trade = MarketTrade(self._symbol, price, settings.volume, None, received_ms)
+            trade = MarketTrade(self.app_symbol, price, settings.volume, None, received_ms)
             self.admission.offer_trades(SOURCE, (trade,), received_ms, self.heartbeat)
             # After a pause (SIGSTOP, suspend) the schedule starts anew: synthetic trades need no catching up.
             due = max(due + interval_s, time.monotonic() - interval_s)

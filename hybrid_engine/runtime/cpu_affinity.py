@@ -1,17 +1,14 @@
 """Keeps the engine's threads on one CPU, because only one of them can run at a time.
 
 The interpreter's lock lets one thread work at a time. On one CPU a change of threads finds warm caches; on several CPUs
-the next thread is woken by an interrupt on another CPU and has to fetch the data from the first one's cache. Measured
-in a flood (docs/bench.md): 6.6 us a frame on two CPUs, 4.7 on one. In the hardened unit the system call is refused;
-there an operator sets CPUAffinity= (engine_cpus) for the same effect.
+the next thread is woken by an interrupt on another CPU and has to fetch the data from the first one's cache. In the
+hardened unit the system call is refused; there an operator sets CPUAffinity= (engine_cpus) for the same effect.
 
 The threads also get the scheduling policy SCHED_BATCH (sched(7)): a woken thread then does not preempt the one that
-woke it, which still holds the interpreter's lock. That saves 2 to 5 % of CPU time, and a third of the decisions that
-took more than 2 ms.
+woke it, which still holds the interpreter's lock. docs/bench.md has the figures of both.
 
 The kernel's scheduler moves other processes away. Where it cannot, the threads move, but not at every momentary
-difference: a move costs the caches, and for a while two busy programs share a CPU (p99 of decisions at 105,000 frames a
-second was 2.0 ms instead of 1.4 when the threads followed the main thread's CPU each second).
+difference: a move costs the caches, and for a while two busy programs share a CPU.
 """
 
 import os
@@ -46,10 +43,7 @@ def read_busy_s() -> dict[int, float]:
 
 
 class CpuAffinity:
-    """Keeps threads on one CPU: the one of the first `pin_threads` call, until another one is clearly less busy.
-
-    Threads with the default scheduling policy also get SCHED_BATCH.
-    """
+    """Keeps threads on one CPU: the one of the first `pin_threads` call, until another one is clearly less busy."""
 
     def __init__(self, threads: Iterable[Thread]) -> None:
         self._threads = tuple(threads)
@@ -74,8 +68,8 @@ class CpuAffinity:
                         if os.sched_getscheduler(thread.native_id) == os.SCHED_OTHER:
                             os.sched_setscheduler(thread.native_id, os.SCHED_BATCH, os.sched_param(0))
                 self._cpu = cpu
-        except ProcessLookupError:
-            pass  # a thread has just ended
+        except ProcessLookupError:  # a thread has just ended
+            pass
         except OSError:
             self._refused = True  # the threads run where the scheduler puts them
 

@@ -32,36 +32,29 @@ class EngineError(Exception):
 
     code = ExitCode.BUG
 
+    def __init_subclass__(cls, code: ExitCode) -> None:
+        cls.code = code
+
     def __init__(self, text: str) -> None:
         # A key or a file name may contain line breaks.
         super().__init__(" ".join(text.splitlines()))
 
 
-class ConfigError(EngineError):
+class ConfigError(EngineError, code=ExitCode.CONFIG):
     """The operator made a mistake: retrying cannot help."""
 
-    code = ExitCode.CONFIG
 
-
-class NetworkError(EngineError):
+class NetworkError(EngineError, code=ExitCode.NETWORK):
     """No source could be used for `network_deadline_s`."""
 
-    code = ExitCode.NETWORK
 
-
-class ParseError(EngineError):
+class ParseError(EngineError, code=ExitCode.PARSE):
     """Every source answered, and none sent frames that decode, for `network_deadline_s`."""
 
-    code = ExitCode.PARSE
 
-
-class OverloadError(EngineError):
+class OverloadError(EngineError, code=ExitCode.OVERLOAD):
     """For `overload_after_s` every second had a dropped tick, or commits were blocked by a lock."""
 
-    code = ExitCode.OVERLOAD
 
-
-class StorageError(EngineError):
+class StorageError(EngineError, code=ExitCode.STORAGE):
     """The database could not be opened, verified or written in time: `storage_deadline_s`, or the end of a stop."""
-
-    code = ExitCode.STORAGE

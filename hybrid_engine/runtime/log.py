@@ -7,7 +7,9 @@ import json
 import sys
 import threading
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partialmethod
 
 LEVELS = {"DEBUG": 10, "INFO": 20, "WARN": 30, "ERROR": 40}
 
@@ -27,54 +29,37 @@ class Logger:
     def __init__(self, target: str) -> None:
         self._target = target
 
-    def debug(self, message: str, **fields: object) -> None:
-        self._write("DEBUG", message, fields)
-
-    def info(self, message: str, **fields: object) -> None:
-        self._write("INFO", message, fields)
-
-    def warn(self, message: str, **fields: object) -> None:
-        self._write("WARN", message, fields)
-
-    def error(self, message: str, **fields: object) -> None:
-        self._write("ERROR", message, fields)
-
-    def _write(self, level: str, message: str, fields: dict[str, object]) -> None:
+    def _write(self, level: str, message: str, /, **fields: object) -> None:
         if LEVELS[level] < _threshold:
             return
-        line = json.dumps(
-            {
-                "timestamp": datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
-                "level": level,
-                "fields": {"message": message, **fields},
-                "target": self._target,
-            },
-            separators=(",", ":"),
-            default=str,
-        )
-        with _lock:
-            try:
-                sys.stdout.write(line + "\n")
-                sys.stdout.flush()
-            except OSError:
-                # Nobody reads the log any more. The engine's work is the store; it goes on.
-                pass
+        now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+        about = {"timestamp": now, "level": level, "fields": {"message": message, **fields}, "target": self._target}
+        line = json.dumps(about, separators=(",", ":"), default=str)
+        with _lock, suppress(OSError):  # nobody reads the log any more; the engine's work is the store, and goes on
+            sys.stdout.write(line + "\n")
+            sys.stdout.flush()
+
+    debug = partialmethod(_write, "DEBUG")
+    info = partialmethod(_write, "INFO")
+    warn = partialmethod(_write, "WARN")
+    error = partialmethod(_write, "ERROR")
 
 
 class LogRateLimiter:
-    """Lets one log line pass every `every_s` seconds and counts those it held back. For one thread."""
+    """Lets one warning pass every `every_s` seconds and counts those it held back. For one thread."""
 
-    def __init__(self, every_s: float = 5.0) -> None:
+    def __init__(self, log: Logger, every_s: float = 5.0) -> None:
+        self._log = log
         self._every_s = every_s
         self._next = 0.0
         self._held_back = 0
 
-    def pass_line(self) -> int | None:
-        """None: do not write this line. Otherwise write it; the result is how many were held back before it."""
+    def warn(self, message: str, **fields: object) -> None:
+        """Write the line, with the number of those held back before it, or hold it back."""
         now = time.monotonic()
         if now < self._next:
             self._held_back += 1
-            return None
+            return
         held_back, self._held_back = self._held_back, 0
         self._next = now + self._every_s
-        return held_back
+        self._log.warn(message, **fields, held_back=held_back)

@@ -6,6 +6,7 @@ Without $NOTIFY_SOCKET (a shell, a test) every call does nothing.
 import os
 import socket
 import time
+from contextlib import suppress
 
 
 class Notifier:
@@ -22,13 +23,11 @@ class Notifier:
     def _send(self, text: str, wait_s: float = 0.0) -> None:
         if self._socket is None:
             return
-        try:
+        # Fails while the service manager restarts itself (daemon-reexec). WatchdogSec= allows for a missed ping.
+        with suppress(OSError):
             # A service manager that does not read must not block the engine. A ping is not waited for: more follow.
             self._socket.settimeout(wait_s)
             self._socket.sendto(text.encode(), self._address)
-        except OSError:
-            # The service manager is restarting itself (daemon-reexec). WatchdogSec= allows for a missed ping.
-            pass
 
     def ready(self, status: str) -> None:
         self._send(f"READY=1\nSTATUS={status}", wait_s=1.0)

@@ -27,21 +27,21 @@ class AdmissionQueue(Channel):
     """The channel from ingest to strategy, which counts, samples and admits.
 
     `capacity` is in ticks. Ingest waits at most `admit_wait_ms` for room, then the oldest waiting tick is dropped for
-    the newest. `first_tick_id` and `first_gap_id` are the store's next free ids.
+    the newest. `first_ids`: the store's next free ids of a tick and of a gap.
     """
 
     def __init__(
-        self, capacity: int, *, sample_every: int, admit_wait_ms: float, first_tick_id: int = 1, first_gap_id: int = 1
+        self, capacity: int, *, sample_every: int, admit_wait_ms: float, first_ids: tuple[int, int] = (1, 1)
     ) -> None:
         super().__init__(capacity, wake_when_empty=True)
+        self._next_id, first_gap_id = first_ids
         self._counters = AdmissionCounters()
         self._gaps = GapRecorder(first_gap_id)
         self._sample_every = sample_every
         self._admit_wait_s = admit_wait_ms / 1000
         self._sample_positions: dict[str, int] = {}  # trades of each symbol since its sampling count began
         self._recent_ids: dict[str, dict[str, RecentIds]] = {}  # by source, then by symbol
-        self._rate_limiter = LogRateLimiter()
-        self._next_id = first_tick_id
+        self._rate_limiter = LogRateLimiter(log)
         self._deadline: float | None = None  # until when the present batch waits for room
         self._dropping_since = self._last_drop = float("-inf")
 
@@ -58,34 +58,24 @@ class AdmissionQueue(Channel):
         refused_symbol: str | None = None
         with self._lock:
             self._deadline = None
-            counters = self._counters
             recent_of = self._recent_ids.setdefault(source, {})
             for symbol, group in groupby(trades, _SYMBOL):
                 items = list(group)
                 recent = recent_of.get(symbol)
                 if recent is None:
                     if not symbol or len(recent_of) >= MAX_SYMBOLS:
-                        counters.received += len(items)
-                        counters.rejected += len(items)
-                        self._gaps.add_loss("rejected", source, "", received_ms, len(items))
+                        self._count("rejected", source, "", received_ms, len(items))
                         refused_symbol = symbol
                         continue
                     recent = recent_of[symbol] = RecentIds()
                 news = recent.filter_duplicates(items)
                 if duplicates := len(items) - len(news):
-                    counters.received += duplicates
-                    counters.duplicate += duplicates
-                    self._gaps.add_loss("duplicate", source, symbol, received_ms, duplicates)
+                    self._count("duplicate", source, symbol, received_ms, duplicates)
                 self._sample(source, symbol, news, received_ms, heartbeat)
             self._not_empty.notify()
-        if refused_symbol is not None and (held_back := self._rate_limiter.pass_line()) is not None:
-            log.warn(
-                "rejected: too many symbols",
-                source=source,
-                symbol=refused_symbol,
-                allowed=MAX_SYMBOLS,
-                held_back=held_back,
-            )
+        if refused_symbol is not None:
+            fields = {"source": source, "symbol": refused_symbol, "allowed": MAX_SYMBOLS}
+            self._rate_limiter.warn("rejected: too many symbols", **fields)
 
     def _sample(
         self, source: str, symbol: str, items: list[MarketTrade], received_ms: int, heartbeat: Callable[[], None]
@@ -99,18 +89,16 @@ class AdmissionQueue(Channel):
             fitting = items[done : done + skip + (self._capacity - len(waiting)) * every]
             kept = fitting[skip::every]
             # The named tuple's own constructor takes twice as long.
-            waiting.extend(
-                [
-                    tuple.__new__(Tick, (tick_id, source, symbol, price, size, number, at_ms, received_ms))
-                    for tick_id, (_, price, size, number, at_ms) in enumerate(kept, self._next_id)
-                ]
-            )
+            ticks = [
+                tuple.__new__(Tick, (tick_id, source, symbol, price, size, number, at_ms, received_ms))
+                for tick_id, (_, price, size, number, at_ms) in enumerate(kept, self._next_id)
+            ]
+            waiting.extend(ticks)
             self._next_id += len(kept)
             self._sample_positions[symbol] = position + len(fitting)
-            counters.received += len(fitting)
+            counters.received += len(kept)
             if sampled_out := len(fitting) - len(kept):
-                counters.sampled_out += sampled_out
-                self._gaps.add_loss("sampled_out", source, symbol, received_ms, sampled_out)
+                self._count("sampled_out", source, symbol, received_ms, sampled_out)
             done += len(fitting)
             if done < len(items):
                 self._make_room(1 + (len(items) - done - 1) // every, received_ms, heartbeat)
@@ -146,19 +134,10 @@ class AdmissionQueue(Channel):
                 self._not_empty.notify()
                 start += len(part)
 
-    def count_rejected(self, source: str, symbol: str, received_ms: int) -> None:
-        """Count one trade or frame that could not be decoded."""
+    def count_loss(self, term: str, source: str, symbol: str, received_ms: int) -> None:
+        """Count one trade or frame that is "rejected", or a trade that another source delivered before: "duplicate"."""
         with self._lock:
-            self._counters.received += 1
-            self._counters.rejected += 1
-            self._gaps.add_loss("rejected", source, symbol, received_ms)
-
-    def count_duplicate(self, source: str, symbol: str, received_ms: int) -> None:
-        """Count one trade that another source delivered before."""
-        with self._lock:
-            self._counters.received += 1
-            self._counters.duplicate += 1
-            self._gaps.add_loss("duplicate", source, symbol, received_ms)
+            self._count(term, source, symbol, received_ms, 1)
 
     def count_missed(self, source: str, symbol: str, count: int, from_ms: int, at_ms: int) -> None:
         """Count sequence numbers of the exchange that never arrived. They are not a term of the accounting."""
@@ -174,6 +153,12 @@ class AdmissionQueue(Channel):
     def end_silence(self, to_ms: int, symbol: str | None = None) -> None:
         with self._lock:
             self._gaps.end_silence(to_ms, symbol)
+
+    def _count(self, term: str, source: str, symbol: str, at_ms: int, count: int) -> None:
+        """Count trades that were received and lost at once, as `term` of the accounting and as a gap of this kind."""
+        self._counters.received += count
+        setattr(self._counters, term, getattr(self._counters, term) + count)
+        self._gaps.add_loss(term, source, symbol, at_ms, count)
 
     def _drop_oldest(self, at_ms: int, now: float) -> None:
         tick = self._events.popleft()

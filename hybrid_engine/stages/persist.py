@@ -44,9 +44,8 @@ class PersistStage(Stage):
         counters: StageCounters,
         feed: FeedState,
         settings: EngineSettings,
-        on_end: Callable[[], None],
     ) -> None:
-        super().__init__("persist", None, on_end)
+        super().__init__("persist", None)
         self._store = store
         self._admission = admission
         self._inbox = inbox
@@ -56,13 +55,13 @@ class PersistStage(Stage):
         self.give_up = threading.Event()
         self.blocked_since: float | None = None
         self.failing_since: float | None = None
-        self._batch = Batch.empty()
+        self._batch = Batch()
         self._gaps: dict[int, Gap] = {}
         self._first_row_at = 0.0
         self._max_flush_delay_s = float("inf")
         self._last_commit_at = time.monotonic()
         self._expire_at = self._last_commit_at
-        self._rate_limiter = LogRateLimiter()
+        self._rate_limiter = LogRateLimiter(log)
 
     def work(self) -> None:
         while True:
@@ -118,12 +117,12 @@ class PersistStage(Stage):
                 self._counters.lock_waits += 1
                 self.blocked_since = self.blocked_since or time.monotonic()
                 self.failing_since = None
-                self._warn("the database is locked, waiting for it", error)
+                self._rate_limiter.warn("the database is locked, waiting for it", error=str(error))
             except StorageError as error:
                 self._counters.persist_errors += 1
                 self.failing_since = self.failing_since or time.monotonic()
                 self.blocked_since = None
-                self._warn("cannot write to the database, trying again", error)
+                self._rate_limiter.warn("cannot write to the database, trying again", error=str(error))
                 if time.monotonic() - self.failing_since >= self.settings.storage_deadline_s:
                     raise StorageError(f"{error}; for {self.settings.storage_deadline_s:g} s") from error
                 self.give_up.wait(HEARTBEAT_S)
@@ -140,7 +139,7 @@ class PersistStage(Stage):
         counters.persist_count += len(batch)
         log.debug("batch flushed", persisted=len(batch))
         self._max_flush_delay_s = BURST_FLUSH_S if len(batch) >= self.settings.batch_rows else float("inf")
-        self._batch = Batch.empty()
+        self._batch = Batch()
         self._gaps.clear()
         self._last_commit_at = time.monotonic()
 
@@ -157,13 +156,8 @@ class PersistStage(Stage):
             self._counters.rows_expired += deleted.rows
             pause_s = SLICE_EVERY_S if deleted.more else pause_s
         except DatabaseLocked as error:
-            self._warn("the database is locked, nothing old is deleted for now", error)
+            self._rate_limiter.warn("the database is locked, nothing old is deleted for now", error=str(error))
         except StorageError as error:
             self._counters.persist_errors += 1
-            self._warn("cannot delete what is older than retention_days", error)
+            self._rate_limiter.warn("cannot delete what is older than retention_days", error=str(error))
         self._expire_at = time.monotonic() + pause_s
-
-    def _warn(self, message: str, error: Exception) -> None:
-        held_back = self._rate_limiter.pass_line()
-        if held_back is not None:
-            log.warn(message, error=str(error), held_back=held_back)

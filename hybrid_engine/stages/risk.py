@@ -29,10 +29,6 @@ class ExposureLimiter:
         """The exposure of `symbol`, in quote currency."""
         return abs(self._net.get(symbol, 0.0)) * self._price.get(symbol, 0.0)
 
-    def gross_exposure(self) -> float:
-        """The exposure of all symbols together, in quote currency."""
-        return sum(abs(net) * self._price[symbol] for symbol, net in self._net.items())
-
     def exceeded_cap(self, signal: Signal) -> str | None:
         """The cap that an order for `signal` would exceed, or None. An order that reduces exposure always passes."""
         old = self._net.get(signal.symbol, 0.0)

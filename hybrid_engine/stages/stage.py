@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
+from hybrid_engine.domain.counters import StageCounters
 from hybrid_engine.domain.events import Event
 from hybrid_engine.stages.channel import Channel
 
@@ -18,10 +19,10 @@ class Stage(threading.Thread):
     `failure` is the exception that ended the stage early, or None. `on_end` is called last, to wake the main thread.
     """
 
-    def __init__(self, name: str, outbox: Channel | None, on_end: Callable[[], None]) -> None:
+    def __init__(self, name: str, outbox: Channel | None) -> None:
         super().__init__(name=name, daemon=True)
         self._outbox = outbox
-        self._on_end = on_end
+        self.on_end: Callable[[], None] = lambda: None
         self._last_heartbeat = time.monotonic()
         self.failure: BaseException | None = None
 
@@ -44,7 +45,7 @@ class Stage(threading.Thread):
             self.finish()
             if self._outbox is not None:
                 self._outbox.close()
-            self._on_end()
+            self.on_end()
 
     def finish(self) -> None:
         """Called once `work` has ended, however it ended, while the outbox is still open."""
@@ -57,10 +58,10 @@ class Stage(threading.Thread):
 class TransformStage(Stage):
     """A stage with an inbox and an outbox: it takes a batch of events, transforms it and hands it on."""
 
-    def __init__(self, name: str, inbox: Channel, outbox: Channel, on_end: Callable[[], None]) -> None:
-        super().__init__(name, outbox, on_end)
-        self._inbox = inbox
-        self._out = outbox
+    def __init__(self, name: str, inbox: Channel, outbox: Channel, counters: StageCounters) -> None:
+        super().__init__(name, outbox)
+        self._inbox, self._out = inbox, outbox
+        self._counters = counters
 
     def work(self) -> None:
         while True:

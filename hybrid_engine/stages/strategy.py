@@ -41,36 +41,33 @@ class Periodic:
 
 def load_strategy(settings: EngineSettings) -> Strategy:
     """The strategy that `engine.strategy` names. Raises ConfigError when it cannot be loaded."""
-    name = settings.strategy
-    if name == "periodic":
+    if settings.strategy == "periodic":
         return Periodic(settings.signal_every_n_ticks)
-    module_name, _, factory_name = name.partition(":")
+    where = f'engine.strategy = "{settings.strategy}"'
+    module_name, _, factory_name = settings.strategy.partition(":")
     if not module_name or module_name.startswith(".") or not factory_name:
-        raise ConfigError(f'engine.strategy = "{name}": must be "periodic" or "module:factory"')
+        raise ConfigError(f'{where}: must be "periodic" or "module:factory"')
     try:
         factory: Callable[[EngineSettings], Strategy] = getattr(importlib.import_module(module_name), factory_name)
     except (ImportError, AttributeError) as error:
-        raise ConfigError(f'engine.strategy = "{name}": cannot be loaded: {error}') from error
+        raise ConfigError(f"{where}: cannot be loaded: {error}") from error
     if not callable(factory):
-        raise ConfigError(f'engine.strategy = "{name}": {factory_name} is not a factory, it cannot be called')
+        raise ConfigError(f"{where}: {factory_name} is not a factory, it cannot be called")
     try:
         strategy = factory(settings)
     except TypeError as error:
-        raise ConfigError(f'engine.strategy = "{name}": the factory does not accept the settings: {error}') from error
+        raise ConfigError(f"{where}: the factory does not accept the settings: {error}") from error
     if not callable(getattr(strategy, "on_tick", None)):
-        raise ConfigError(f'engine.strategy = "{name}": the object that the factory returns has no on_tick(tick)')
+        raise ConfigError(f"{where}: the object that the factory returns has no on_tick(tick)")
     return strategy
 
 
 class StrategyStage(TransformStage):
     """Runs the strategy on every tick, and checks the signals that it returns."""
 
-    def __init__(
-        self, strategy: Strategy, inbox: Channel, outbox: Channel, counters: StageCounters, on_end: Callable[[], None]
-    ) -> None:
-        super().__init__("strategy", inbox, outbox, on_end)
+    def __init__(self, strategy: Strategy, inbox: Channel, outbox: Channel, counters: StageCounters) -> None:
+        super().__init__("strategy", inbox, outbox, counters)
         self._strategy = strategy
-        self._counters = counters
 
     def transform(self, events: Sequence[Event]) -> Sequence[Event]:
         out: list[Event] = []
@@ -95,7 +92,5 @@ def _check_signal(signal: Signal, tick: Tick, strategy: str) -> None:
     if (signal.id, signal.symbol, signal.created_ms) != (tick.id, tick.symbol, tick.received_ms):
         raise ValueError(f"strategy {strategy} returned {signal} for {tick}: id, symbol and time must be the tick's")
     if signal.side not in (BUY, SELL) or not 0 < signal.size < float("inf") or not 0 <= signal.confidence <= 1:
-        raise ValueError(
-            f"strategy {strategy} returned {signal}: the side must be BUY or SELL, the size positive and finite, the "
-            "confidence from 0 to 1"
-        )
+        rule = "the side must be BUY or SELL, the size positive and finite, the confidence from 0 to 1"
+        raise ValueError(f"strategy {strategy} returned {signal}: {rule}")

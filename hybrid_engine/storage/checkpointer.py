@@ -101,7 +101,11 @@ class Checkpointer(threading.Thread):
     def run(self) -> None:
         try:
             with self._connect() as con, Path(f"{self._database}-wal").open("rb") as log:
-                while self._wait_for_request():
+                while True:
+                    self._request.wait()
+                    self._request.clear()  # before the look at `_closed`, so that `close` is not overlooked
+                    if self._closed:
+                        break
                     self._run_step(self._step, con, log.fileno())
         except Exception as error:  # noqa: BLE001 - whatever ended it, the log is not moved any more
             self.failure = error
@@ -160,9 +164,3 @@ class Checkpointer(threading.Thread):
         with suppress(sqlite3.Error):  # another process may hold a lock
             con.execute("SELECT 1 FROM sqlite_schema").fetchone()  # opens the log as well
         return closing(con)
-
-    def _wait_for_request(self) -> bool:
-        """Wait until the writer requests a step; False when it has closed this thread."""
-        self._request.wait()
-        self._request.clear()
-        return not self._closed

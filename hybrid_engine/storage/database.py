@@ -69,20 +69,15 @@ def transaction(con: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
-def open_reader(path: Path) -> sqlite3.Connection:
-    """A connection that cannot write. Raises StorageError or DatabaseLocked."""
-    with translate_errors(str(path)):
-        return sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_MS / 1000)
+def open_reader(path: Path, *, passive: bool = False) -> sqlite3.Connection:
+    """A connection that cannot write. Raises StorageError or DatabaseLocked.
 
-
-def open_passive_reader(path: Path) -> sqlite3.Connection:
-    """A connection that cannot write, and that creates no files beside a database that nobody uses.
-
-    So it works for a user who may not write there. It may miss commits of an engine that starts meanwhile: good for a
-    status, not for a copy. Raises StorageError or DatabaseLocked.
+    A `passive` one creates no files beside a database that nobody uses, so it works for a user who may not write there.
+    It may miss commits of an engine that starts meanwhile: good for a status, not for a copy.
     """
     with translate_errors(str(path)):
-        return sqlite3.connect(_passive_uri(path), uri=True, timeout=BUSY_TIMEOUT_MS / 1000)
+        uri = _passive_uri(path) if passive else f"{path.resolve().as_uri()}?mode=ro"
+        return sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_MS / 1000)
 
 
 def lock_for_writing(path: Path) -> int:
@@ -92,9 +87,8 @@ def lock_for_writing(path: Path) -> int:
     """
     with translate_errors(str(path)):
         if not path.parent.is_dir():
-            raise StorageError(
-                f"{path}: the directory {path.parent} does not exist; create it, or name another app.db_path"
-            )
+            where = f"{path}: the directory {path.parent}"
+            raise StorageError(f"{where} does not exist; create it, or name another app.db_path")
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -105,7 +99,7 @@ def lock_for_writing(path: Path) -> int:
 
 
 def open_writer(path: Path, durability: str) -> tuple[sqlite3.Connection, dict[str, object]]:
-    """Check an existing database, create what is missing, and set the PRAGMAs. Returns them as they were read back.
+    """Check an existing database, create what is missing, and set the PRAGMAs, which are returned as read back.
 
     Raises StorageError or DatabaseLocked, with nothing changed.
     """

@@ -20,44 +20,30 @@ CREATE TABLE runs (
     started_ms INTEGER NOT NULL,
     ended_ms INTEGER,            -- NULL while it runs; a crash is closed by the next start
     exit_code INTEGER,           -- NULL while it runs, and after a crash
-    version TEXT NOT NULL,
-    release_digest TEXT NOT NULL,
-    config_digest TEXT NOT NULL,
-    mode TEXT NOT NULL,
-    ingest_mode TEXT NOT NULL,
-    sample_every INTEGER NOT NULL,
+    version TEXT NOT NULL, release_digest TEXT NOT NULL, config_digest TEXT NOT NULL,
+    mode TEXT NOT NULL, ingest_mode TEXT NOT NULL, sample_every INTEGER NOT NULL,
     updated_ms INTEGER NOT NULL, -- when the counters below were written
     last_frame_ms INTEGER,       -- newest frame of any source, trade or not
-    received INTEGER NOT NULL DEFAULT 0,
-    sampled_out INTEGER NOT NULL DEFAULT 0,
-    rejected INTEGER NOT NULL DEFAULT 0,
-    duplicate INTEGER NOT NULL DEFAULT 0,
-    dropped INTEGER NOT NULL DEFAULT 0,
-    waiting INTEGER NOT NULL DEFAULT 0,
-    admitted INTEGER NOT NULL DEFAULT 0,
-    ticks_stored INTEGER NOT NULL DEFAULT 0,
-    signals_stored INTEGER NOT NULL DEFAULT 0,
-    orders_stored INTEGER NOT NULL DEFAULT 0,
-    trades_stored INTEGER NOT NULL DEFAULT 0,
+    received INTEGER NOT NULL DEFAULT 0, sampled_out INTEGER NOT NULL DEFAULT 0,
+    rejected INTEGER NOT NULL DEFAULT 0, duplicate INTEGER NOT NULL DEFAULT 0,
+    dropped INTEGER NOT NULL DEFAULT 0, waiting INTEGER NOT NULL DEFAULT 0, admitted INTEGER NOT NULL DEFAULT 0,
+    ticks_stored INTEGER NOT NULL DEFAULT 0, signals_stored INTEGER NOT NULL DEFAULT 0,
+    orders_stored INTEGER NOT NULL DEFAULT 0, trades_stored INTEGER NOT NULL DEFAULT 0,
     risk_vetoes INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE TABLE ticks (
     id INTEGER PRIMARY KEY,
     run_id INTEGER NOT NULL REFERENCES runs (id),
-    source TEXT NOT NULL,
-    symbol TEXT NOT NULL,
+    source TEXT NOT NULL, symbol TEXT NOT NULL,
     price REAL NOT NULL,         -- quote currency per unit of base
     size REAL NOT NULL,          -- units of base
     exchange_id INTEGER,         -- the exchange's own number of this trade
-    exchange_ms INTEGER NOT NULL,
-    received_ms INTEGER NOT NULL
+    exchange_ms INTEGER NOT NULL, received_ms INTEGER NOT NULL
 ) STRICT;
 CREATE TABLE signals (
     id INTEGER PRIMARY KEY,
     tick_id INTEGER NOT NULL UNIQUE REFERENCES ticks (id),
-    symbol TEXT NOT NULL,
-    side TEXT NOT NULL,
-    reason TEXT NOT NULL,
+    symbol TEXT NOT NULL, side TEXT NOT NULL, reason TEXT NOT NULL,
     confidence REAL NOT NULL,    -- 0 to 1
     size REAL NOT NULL,          -- units of base
     created_ms INTEGER NOT NULL
@@ -65,20 +51,16 @@ CREATE TABLE signals (
 CREATE TABLE orders (
     id INTEGER PRIMARY KEY,
     signal_id INTEGER NOT NULL UNIQUE REFERENCES signals (id),
-    symbol TEXT NOT NULL,
-    side TEXT NOT NULL,
+    symbol TEXT NOT NULL, side TEXT NOT NULL,
     size REAL NOT NULL,          -- units of base
     price REAL NOT NULL,         -- quote currency per unit of base
     status TEXT NOT NULL,        -- FILLED or REJECTED
-    reason TEXT NOT NULL,
-    mode TEXT NOT NULL,
-    created_ms INTEGER NOT NULL
+    reason TEXT NOT NULL, mode TEXT NOT NULL, created_ms INTEGER NOT NULL
 ) STRICT;
 CREATE TABLE trades (
     id INTEGER PRIMARY KEY,
     order_id INTEGER NOT NULL UNIQUE REFERENCES orders (id),
-    symbol TEXT NOT NULL,
-    side TEXT NOT NULL,
+    symbol TEXT NOT NULL, side TEXT NOT NULL,
     size REAL NOT NULL,          -- units of base
     price REAL NOT NULL,         -- quote currency per unit of base
     fee REAL NOT NULL,           -- quote currency
@@ -88,8 +70,7 @@ CREATE TABLE gaps (
     id INTEGER PRIMARY KEY,
     run_id INTEGER NOT NULL REFERENCES runs (id),
     kind TEXT NOT NULL,          -- loss: sampled_out rejected duplicate dropped stop missed; silence: down stale crash
-    source TEXT NOT NULL,
-    symbol TEXT NOT NULL,
+    source TEXT NOT NULL, symbol TEXT NOT NULL,
     from_ms INTEGER NOT NULL,
     to_ms INTEGER,               -- NULL while it is open
     count INTEGER                -- trades of the market; NULL when it cannot be known

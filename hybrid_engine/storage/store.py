@@ -6,7 +6,7 @@ One writer, many readers. Raises `DatabaseLocked` when another connection holds 
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from itertools import chain
 from pathlib import Path
@@ -50,14 +50,10 @@ class RunInfo(NamedTuple):
 class Batch:
     """The rows of one transaction: whole chains, in the order of the pipeline."""
 
-    ticks: list[Tick]
-    signals: list[Signal]
-    orders: list[Order]
-    trades: list[Trade]
-
-    @classmethod
-    def empty(cls) -> "Batch":
-        return cls([], [], [], [])
+    ticks: list[Tick] = field(default_factory=list)
+    signals: list[Signal] = field(default_factory=list)
+    orders: list[Order] = field(default_factory=list)
+    trades: list[Trade] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.ticks) + len(self.signals) + len(self.orders) + len(self.trades)
@@ -67,10 +63,7 @@ class Store:
     """The writer's connection: opened once, used by one thread at a time."""
 
     def __init__(self, path: Path, durability: str = "normal") -> None:
-        """Open and check the database; create it where it is new.
-
-        Raises StorageError or DatabaseLocked, with nothing changed.
-        """
+        """Open and check the database; create it where it is new. Raises as `open_writer`, with nothing changed."""
         self._path = str(path)
         self.run_id = 0
         self.first_ids = (1, 1)
@@ -95,10 +88,7 @@ class Store:
             return tick, gap
 
     def begin_run(self, info: RunInfo, started_ms: int) -> int:
-        """Insert the run's row and return its id. Runs that a crash left open are closed, with a gap `crash` up to now.
-
-        Raises DatabaseLocked or StorageError.
-        """
+        """Insert the run's row and return its id. Runs that a crash left open are closed, with a gap `crash` to now."""
         with translate_errors(self._path), transaction(self._con):
             crashed_runs = self._con.execute("SELECT id, updated_ms FROM runs WHERE ended_ms IS NULL").fetchall()
             for run_id, updated_ms in crashed_runs:
@@ -121,12 +111,7 @@ class Store:
         return self.run_id
 
     def write(
-        self,
-        batch: Batch,
-        admission: AdmissionCounters,
-        stages: StageCounters,
-        feed: FeedState,
-        gaps: Iterable[Gap],
+        self, batch: Batch, admission: AdmissionCounters, stages: StageCounters, feed: FeedState, gaps: Iterable[Gap]
     ) -> None:
         """Commit the rows, the run's counters as of these rows, and the gaps that changed, in one transaction.
 
@@ -136,8 +121,7 @@ class Store:
         run = self.run_id
         try:
             with translate_errors(self._path), transaction(self._con):
-                self._check_file()
-                self._check_checkpointer()
+                self._check()
                 self._insert(batch)
                 self._con.executemany(
                     "INSERT INTO gaps (id, run_id, kind, source, symbol, from_ms, to_ms, count)"
@@ -168,13 +152,10 @@ class Store:
         if self._checkpointer is not None:
             self._checkpointer.add_pages(_PAGES_PER_COMMIT + rows // _ROWS_PER_PAGE)
 
-    def _check_file(self) -> None:
-        """Raises StorageError when the file was deleted or replaced: it could be written, but nobody would read it."""
+    def _check(self) -> None:
+        """Raises StorageError where nobody would read a commit, or where the log would grow for ever."""
         if os.stat(self._path).st_ino != os.fstat(self._lock_fd).st_ino:
             raise StorageError(f"{self._path}: is another file now than the one that was opened")
-
-    def _check_checkpointer(self) -> None:
-        """Raises StorageError when the checkpointer has failed, because the log would grow for ever."""
         if self._checkpointer is not None and self._checkpointer.failure is not None:
             raise StorageError(f"{self._path}: cannot move the log into it: {self._checkpointer.failure}")
 
@@ -190,11 +171,8 @@ class Store:
         self._insert_rows(trades, "({0}, {0}, {1}, {2}, {3}, {4}, {5}, {6})", batch.trades)
 
     def _insert_rows(self, into: str, row: str, rows: Sequence[tuple[object, ...]]) -> None:
-        """Insert rows, many with one statement.
-
-        `executemany` releases the interpreter's lock at each row and then waits for it, while every other stage wants
-        it too.
-        """
+        # Many rows with one statement: `executemany` releases the interpreter's lock at each row and then waits for it,
+        # while every other stage wants it too.
         start = 0
         while start < len(rows):
             size = next(size for size in _ROWS_PER_STATEMENT if size <= len(rows) - start)
@@ -203,13 +181,9 @@ class Store:
             start += size
 
     def delete_expired(self, days: float) -> Slice:
-        """Delete a slice of what is older than `days`, in a transaction of its own.
-
-        Raises DatabaseLocked or StorageError.
-        """
+        """Delete a slice of what is older than `days`, in a transaction. Raises DatabaseLocked or StorageError."""
         with translate_errors(self._path):
-            self._check_file()
-            self._check_checkpointer()
+            self._check()
             deleted = delete_slice(self._con, self.run_id, days, now_ms())
         if deleted.rows:
             self._count_pages(deleted.rows)
@@ -218,7 +192,7 @@ class Store:
     def end_run(self, exit_code: int, ended_ms: int) -> None:
         """Close the run and every gap that its last commit left open. Raises DatabaseLocked or StorageError."""
         with translate_errors(self._path), transaction(self._con):
-            self._check_checkpointer()
+            self._check()
             self._con.execute(
                 "UPDATE gaps SET to_ms = max(from_ms, ?1) WHERE run_id = ?2 AND to_ms IS NULL", (ended_ms, self.run_id)
             )

@@ -125,7 +125,7 @@ def play(script: list[tuple[object, ...]], pipeline: RunningStages, sample_every
             elif what == "reject":
                 expected.received += 1
                 expected.rejected += 1
-                admission.count_rejected(str(args[0]), str(args[1]), at)
+                admission.count_loss("rejected", str(args[0]), str(args[1]), at)
             elif what == "reload":
                 every, wait_ms = args
                 assert isinstance(every, int)

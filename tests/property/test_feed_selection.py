@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from hybrid_engine.ingest.failure import SourceFailed
 from hybrid_engine.ingest.retry_policy import ATTEMPTS_A_MINUTE, LONGEST_PAUSE_S, LONGEST_TRIAL_PAUSE_S, RetryPolicy
-from hybrid_engine.ingest.source_selector import GRACE_S, PROBE_S, SelectionRules, SourceSelector
-from tests.support.world import STEP_S, World, begin_connecting, connect, make_source
+from hybrid_engine.ingest.source_selector import GRACE_S, PROBE_S, SourceSelector
+from tests.support.world import STEP_S, World, begin_connecting, connect, make_source, selection_rules
 
 SYMBOLS = ("BTC/USD", "ETH/USD")
 
@@ -45,7 +45,7 @@ def test_selection_is_sound_for_any_events(
     sources: list[tuple[tuple[str, ...], int]], script: list[tuple[object, ...]], hot: bool, stale_after_s: float
 ) -> None:
     """`World.check` holds after each event; in the end the best source of each symbol is active again."""
-    rules = SelectionRules(stale_after_s, 4.0, hot)
+    rules = selection_rules(stale_after_s, 4.0, hot)
     world = World([own for own, _ in sources], [priority for _, priority in sources], rules)
     for what, *args in script:
         amount = args[0]
@@ -86,7 +86,7 @@ def test_selection_is_sound_for_any_events(
 @pytest.mark.holds("QUIET")
 @pytest.mark.parametrize("hot", [False, True])
 def test_quiet_market_changes_no_source_and_probes_rarely(hot: bool) -> None:
-    world = World([("BTC/USD",)] * 3, [1, 2, 3], SelectionRules(60.0, 60.0, hot))
+    world = World([("BTC/USD",)] * 3, [1, 2, 3], selection_rules(60.0, 60.0, hot))
     for _ in range(round(8 * 3600 / STEP_S)):
         world.step()
     assert world.active_source() == "s0"
@@ -99,7 +99,7 @@ def test_quiet_market_changes_no_source_and_probes_rarely(hot: bool) -> None:
 
 @pytest.mark.holds("STALE")
 def test_probe_replaces_stale_source_only_if_another_trades() -> None:
-    world = World([("BTC/USD",)] * 2, [1, 2], SelectionRules(10.0, 60.0, False))
+    world = World([("BTC/USD",)] * 2, [1, 2], selection_rules(10.0, 60.0, False))
     active, other = world.sources
     for _ in range(20):
         world.receive_trade(active, "BTC/USD")
@@ -114,7 +114,7 @@ def test_probe_replaces_stale_source_only_if_another_trades() -> None:
 
 
 def test_slow_market_causes_few_probes() -> None:
-    world = World([("BTC/USD",)] * 2, [1, 2], SelectionRules(10.0, 60.0, False))
+    world = World([("BTC/USD",)] * 2, [1, 2], selection_rules(10.0, 60.0, False))
     for n in range(round(3600 / STEP_S)):
         if n % round(11 / STEP_S) == 0:  # each trade a second after stale_after_s
             world.receive_trade(world.sources[0], "BTC/USD")
@@ -125,7 +125,7 @@ def test_slow_market_causes_few_probes() -> None:
 
 @pytest.mark.holds("FAILBACK")
 def test_flapping_source_is_tried_ever_more_rarely() -> None:
-    world = World([("BTC/USD",)] * 2, [1, 2], SelectionRules(60.0, 60.0, False))
+    world = World([("BTC/USD",)] * 2, [1, 2], selection_rules(60.0, 60.0, False))
     flapping, steady = world.sources
     for _ in range(round(4 * 3600 / STEP_S)):
         if flapping.connected_at is not None and world.now - flapping.connected_at >= 60:
@@ -177,7 +177,7 @@ def test_retry_pauses_grow_and_are_capped(
 
 
 def test_first_selection_alone_waits_for_better_source() -> None:
-    rules = SelectionRules(60.0, 60.0, False)
+    rules = selection_rules(60.0, 60.0, False)
     better, other = make_source("better", 1, ("X",)), make_source("other", 2, ("X",))
     selector = SourceSelector([better, other])
     begin_connecting(better, 100.0)
@@ -197,7 +197,7 @@ def test_first_selection_alone_waits_for_better_source() -> None:
 
 @pytest.mark.holds("STANDBY")
 def test_substitute_standby_is_released_once_the_next_source_is_useful() -> None:
-    world = World([("BTC/USD",)] * 3, [1, 2, 3], SelectionRules(60.0, 60.0, True))
+    world = World([("BTC/USD",)] * 3, [1, 2, 3], selection_rules(60.0, 60.0, True))
     world.down.add("s1")
     for _ in range(20):
         world.step()
@@ -214,7 +214,7 @@ def test_substitute_standby_is_released_once_the_next_source_is_useful() -> None
 
 @pytest.mark.holds("FAILOVER")
 def test_failover_prefers_fresh_and_useful_sources() -> None:
-    rules = SelectionRules(60.0, 60.0, True)
+    rules = selection_rules(60.0, 60.0, True)
     sources = first, stale, unproven, useful = [make_source(f"s{n}", n, ("X",)) for n in range(4)]
     selector = SourceSelector(sources)
     connect(first, 1.0)

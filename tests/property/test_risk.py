@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hybrid_engine.config.settings import RiskCaps
+from hybrid_engine.config.settings import RiskCaps, Settings
 from hybrid_engine.domain.counters import StageCounters
 from hybrid_engine.domain.events import BUY, FILLED, Event, Order, Signal, Tick, Trade
 from hybrid_engine.stages.adapter import WITHOUT_NETWORK
@@ -29,9 +29,8 @@ ALMOST = 1 + 1e-9  # floats are added in another order
 @given(moves, caps)
 def test_caps_hold(script: list[tuple[str, float, tuple[str, float] | None]], limits: RiskCaps) -> None:
     counters = StageCounters()
-    stage = ExecutionStage(
-        "PAPER", WITHOUT_NETWORK["PAPER"], ExposureLimiter(limits), Channel(4), Channel(4), counters, lambda: None
-    )
+    settings = Settings(mode="PAPER", risk_caps=limits)
+    stage = ExecutionStage(settings, WITHOUT_NETWORK["PAPER"], Channel(4), Channel(4), counters)
     net: dict[str, float] = dict.fromkeys(SYMBOLS, 0.0)
     last: dict[str, float] = dict.fromkeys(SYMBOLS, 0.0)
     vetoes = trades = 0

@@ -7,7 +7,6 @@ import shutil
 import sqlite3
 import threading
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -72,7 +71,7 @@ class Feeder(IngestStage):
                 continue
             if not items:
                 self.offered.log.append((source, "", None))
-                self.admission.count_rejected(source, "BTC/USD", now_ms())
+                self.admission.count_loss("rejected", source, "BTC/USD", now_ms())
                 continue
             self.offered.log += [(source, symbol, number) for symbol, number in items]
             trades = [MarketTrade(symbol, 1.0 + at, 1.0, number, now_ms()) for at, (symbol, number) in enumerate(items)]
@@ -116,8 +115,8 @@ class FaultyStore(CheckedStore):
 
 
 class DrivenPipeline(Pipeline):
-    def _make_ingest(self, config: Config, store: Store, wake: Callable[[], None]) -> IngestStage:
-        return Feeder(self.admission, self.feed, config.settings.engine, wake)
+    def _make_ingest(self, config: Config, store: Store) -> IngestStage:
+        return Feeder(config, self.admission, self.feed)
 
 
 class Driven:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from hybrid_engine.config.settings import EngineSettings
+from hybrid_engine.config.load import Config
+from hybrid_engine.config.settings import EngineSettings, Settings
 from hybrid_engine.config.sources import Source
 from hybrid_engine.domain.counters import FeedState
 from hybrid_engine.domain.events import Tick
@@ -34,9 +36,9 @@ class FeedHarness:
         defaults = {"dead_after_s": 30.0, "stale_after_s": 30.0, "failback_after_s": 30.0, "network_deadline_s": 60.0}
         self.admission = AdmissionQueue(100_000, sample_every=1, admit_wait_ms=0)
         self.feed = FeedState()
-        self.ingest = FeedIngest(
-            sources, "BTC/USD", self.admission, self.feed, EngineSettings(**{**defaults, **settings}), lambda: None
-        )
+        engine = EngineSettings(**{**defaults, **settings})
+        config = Config(Settings(engine=engine), {}, sources, Path())
+        self.ingest = FeedIngest(config, self.admission, self.feed)
         self._ticks: list[Tick] = []
         self._gaps: dict[int, Gap] = {}
         self._lock = threading.Lock()

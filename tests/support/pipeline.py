@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hybrid_engine.config.settings import EngineSettings, RiskCaps
+from hybrid_engine.config.settings import EngineSettings, RiskCaps, Settings
 from hybrid_engine.domain.counters import FeedState, StageCounters
 from hybrid_engine.domain.events import FILLED, Signal, Tick
 from hybrid_engine.runtime.clock import now_ms
@@ -18,7 +18,6 @@ from hybrid_engine.stages.admission import AdmissionQueue
 from hybrid_engine.stages.channel import Channel
 from hybrid_engine.stages.execution import ExecutionStage
 from hybrid_engine.stages.persist import PersistStage
-from hybrid_engine.stages.risk import ExposureLimiter
 from hybrid_engine.stages.strategy import Periodic, Strategy, StrategyStage
 from hybrid_engine.storage.store import Batch, RunInfo, Store
 
@@ -75,28 +74,25 @@ class RunningStages:
     def __post_init__(self) -> None:
         self.store = CheckedStore(self.db)
         self.store.begin_run(INFO, now_ms())
-        first_tick, first_gap = self.store.next_ids()
         self.counters = StageCounters()
         self.feed = FeedState()
         self.admission = AdmissionQueue(
             self.tick_capacity,
             sample_every=self.sample_every,
             admit_wait_ms=self.admit_wait_ms,
-            first_tick_id=first_tick,
-            first_gap_id=first_gap,
+            first_ids=self.store.next_ids(),
         )
         self.strategy = PausableStrategy(Periodic(self.signal_every))
-        limiter = ExposureLimiter(self.caps)
+        settings = Settings(mode="SHADOW", risk_caps=self.caps)
         signals, rows = Channel(self.signal_capacity), Channel(self.persist_capacity)
-        self.persist = PersistStage(
-            self.store, self.admission, rows, self.counters, self.feed, self.settings, self.on_end
-        )
+        self.persist = PersistStage(self.store, self.admission, rows, self.counters, self.feed, self.settings)
         self.stages = (
-            StrategyStage(self.strategy, self.admission, signals, self.counters, self.on_end),
-            ExecutionStage("SHADOW", self.adapter, limiter, signals, rows, self.counters, self.on_end),
+            StrategyStage(self.strategy, self.admission, signals, self.counters),
+            ExecutionStage(settings, self.adapter, signals, rows, self.counters),
             self.persist,
         )
         for stage in self.stages:
+            stage.on_end = self.on_end
             stage.start()
 
     def close(self) -> None:

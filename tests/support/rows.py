@@ -10,7 +10,7 @@ from hybrid_engine.storage.store import Batch, Store
 
 def chains(first: int, count: int, received_ms: int, exchange_ms: int, every: int = 1) -> Batch:
     """`count` ticks from id `first` on; each `every`-th caused a signal, an order and a trade."""
-    created = Batch.empty()
+    created = Batch()
     for number in range(first, first + count):
         tick = Tick(number, "s", "X", 1.5, 2.0, number, exchange_ms, received_ms)
         created.ticks.append(tick)

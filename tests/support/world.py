@@ -6,11 +6,12 @@ import random
 from dataclasses import dataclass, field
 from typing import cast
 
+from hybrid_engine.config.settings import EngineSettings
 from hybrid_engine.config.sources import Source
 from hybrid_engine.ingest.connection_attempt import ConnectionAttempt
 from hybrid_engine.ingest.failure import SourceFailed
 from hybrid_engine.ingest.retry_policy import RetryPolicy
-from hybrid_engine.ingest.source_selector import SelectionRules, SourceChange, SourceSelector
+from hybrid_engine.ingest.source_selector import SourceChange, SourceSelector
 from hybrid_engine.ingest.source_state import SourceState
 
 STEP_S = 0.25
@@ -51,13 +52,19 @@ def connect(source: SourceState, now: float) -> None:
     assert source.finish_connecting(now) is not None
 
 
+def selection_rules(stale_after_s: float, failback_after_s: float, hot_standby: bool) -> EngineSettings:
+    """The settings that the selector reads."""
+    standby = "hot" if hot_standby else "cold"
+    return EngineSettings(stale_after_s=stale_after_s, failback_after_s=failback_after_s, standby=standby)
+
+
 @dataclass
 class World:
     """Sources that are connected and released as the selector wants. `down`: the names of those that cannot connect."""
 
     symbols: list[tuple[str, ...]]
     priorities: list[int]
-    rules: SelectionRules
+    rules: EngineSettings
     now: float = 1000.0
     down: set[str] = field(default_factory=set)
     changes: list[tuple[float, SourceChange]] = field(default_factory=list)

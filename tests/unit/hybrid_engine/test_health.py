@@ -15,7 +15,7 @@ from hybrid_engine.config.load import Config, load_config
 from hybrid_engine.domain.counters import AdmissionCounters, FeedState, StageCounters
 from hybrid_engine.domain.gaps import Gap
 from hybrid_engine.runtime.clock import now_ms
-from hybrid_engine.storage.database import open_passive_reader
+from hybrid_engine.storage.database import open_reader
 from hybrid_engine.storage.store import Store
 from tests.support.pipeline import INFO
 from tests.support.rows import chains
@@ -53,13 +53,15 @@ def test_health_cost_is_constant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         used = None if at_rest else Store(db)  # with a -wal beside it
         steps, statements = list[None](), list[str]()
 
-        def opened(path: Path, steps: list[None] = steps, statements: list[str] = statements) -> sqlite3.Connection:
-            con = open_passive_reader(path)
+        def opened(
+            path: Path, *, passive: bool, steps: list[None] = steps, statements: list[str] = statements
+        ) -> sqlite3.Connection:
+            con = open_reader(path, passive=passive)
             con.set_progress_handler(lambda: steps.append(None), 1)
             con.set_trace_callback(statements.append)
             return con
 
-        monkeypatch.setattr(health, "open_passive_reader", opened)
+        monkeypatch.setattr(health, "open_reader", opened)
         result = health.check_health(of(db))
         assert result.healthy, result
         assert result.run is not None
@@ -81,7 +83,7 @@ def test_health_creates_no_files(tmp_path: Path) -> None:
     assert [path.name for path in folder.iterdir()] == ["hybrid.db"]
     folder.chmod(0o500)
     created = list[str]()
-    with closing(open_passive_reader(folder / "hybrid.db")) as con:
+    with closing(open_reader(folder / "hybrid.db", passive=True)) as con:
         con.execute("SELECT * FROM runs").fetchall()
         created += [path.name for path in folder.iterdir()]
     folder.chmod(0o700)

@@ -12,7 +12,7 @@ from hybrid_engine.config.load import load_sources
 from hybrid_engine.config.sources import Source
 from hybrid_engine.exchanges import EXCHANGES
 from hybrid_engine.ingest.failure import _hold_s
-from hybrid_engine.ingest.symbol_names import SymbolNames
+from hybrid_engine.ingest.session import SymbolNames
 from hybrid_engine.runtime.errors import ConfigError
 
 GOOD = {"name": '"a"', "url": '"ws://h/ws/btcusdt@trade"', "kind": '"binance"', "priority": "1"}

@@ -54,7 +54,7 @@ class PolledConnection:
 
     def read(self) -> bool:
         """Poll, and read the connection where it has something; whether it had."""
-        sessions = self.poller.poll(0.0).sessions
+        sessions = self.poller.poll(0.0)[0]
         assert sessions in ([], [(self.session, SOURCE)])
         return bool(sessions) and bool(self.local.recv(4096))
 
@@ -106,7 +106,7 @@ def test_pending_data_is_spaced(connection: PolledConnection, clock: Clock) -> N
     connection.send()
     assert connection.read()
     connection.poller.add_pending(connection.session, SOURCE)
-    assert connection.poller.poll(10.0).sessions == [(connection.session, SOURCE)]
+    assert connection.poller.poll(10.0)[0] == [(connection.session, SOURCE)]
     assert clock.sleeps == [pytest.approx(READ_EVERY_S, rel=1e-3)]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hybrid_engine.config.settings import EngineSettings, ReplayFrom
+from hybrid_engine.config.settings import AppSettings, EngineSettings, ReplayFrom, Settings
 from hybrid_engine.ingest import replay
 from hybrid_engine.runtime.errors import OverloadError
 from hybrid_engine.storage import database
@@ -54,9 +54,10 @@ def count_attempts(monkeypatch: pytest.MonkeyPatch, callback: Callable[[int], No
     return attempts
 
 
-def settings(tmp_path: Path, overload_after_s: float) -> EngineSettings:
+def settings(tmp_path: Path, overload_after_s: float) -> Settings:
     source = ReplayFrom(database=str(tmp_path / "earlier.db"), run=1)
-    return EngineSettings(ingest_mode="REPLAY", replay_from=source, overload_after_s=overload_after_s)
+    engine = EngineSettings(ingest_mode="REPLAY", replay_from=source, overload_after_s=overload_after_s)
+    return Settings(app=AppSettings(db_path=str(tmp_path / "target.db")), engine=engine)
 
 
 def test_short_lock_is_waited_for(
@@ -67,7 +68,7 @@ def test_short_lock_is_waited_for(
             lock.execute("ROLLBACK")
 
     attempts = count_attempts(monkeypatch, release_lock)
-    replay.check_target(settings(tmp_path, 60), tmp_path / "target.db", store)
+    replay.check_target(settings(tmp_path, 60), store)
     assert len(attempts) == ATTEMPTS
 
 
@@ -76,6 +77,6 @@ def test_lasting_lock_raises_after_overload_after_s(
 ) -> None:
     attempts, started_at = count_attempts(monkeypatch, lambda number: None), time.monotonic()
     with pytest.raises(OverloadError, match=r"locked.*for 0\.3 s"):
-        replay.check_target(settings(tmp_path, 0.3), tmp_path / "target.db", store)
+        replay.check_target(settings(tmp_path, 0.3), store)
     assert time.monotonic() - started_at >= 0.3
     assert len(attempts) > 1

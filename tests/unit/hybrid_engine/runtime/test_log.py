@@ -68,13 +68,23 @@ def test_log_without_reader_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None
     Logger("x").error("into the void")
 
 
-def test_rate_limiter_passes_one_and_counts_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rate_limiter_passes_one_and_counts_others(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     now = [100.0]
     monkeypatch.setattr("hybrid_engine.runtime.log.time.monotonic", lambda: now[0])
-    throttle = LogRateLimiter(5.0)
-    assert throttle.pass_line() == 0
-    assert [throttle.pass_line() for _ in range(3)] == [None, None, None]
+    limiter = LogRateLimiter(Logger("x"), 5.0)
+
+    def warn(times: int = 1) -> list[tuple[int, int]]:
+        """What the lines say that passed."""
+        for number in range(times):
+            limiter.warn("full", number=number)
+        fields = [json.loads(line)["fields"] for line in capsys.readouterr().out.splitlines()]
+        return [(line["number"], line["held_back"]) for line in fields]
+
+    assert warn() == [(0, 0)]
+    assert warn(3) == []
     now[0] += 5.0
-    assert throttle.pass_line() == 3
+    assert warn() == [(0, 3)]
     now[0] += 6.0
-    assert throttle.pass_line() == 0
+    assert warn(2) == [(0, 0)]

@@ -21,7 +21,7 @@ def market_trades(*ids: int | None, symbol: str = "X") -> list[MarketTrade]:
 
 
 def admission(capacity: int = 8, every: int = 1, wait_ms: float = 0.0) -> AdmissionQueue:
-    return AdmissionQueue(capacity, sample_every=every, admit_wait_ms=wait_ms, first_tick_id=100)
+    return AdmissionQueue(capacity, sample_every=every, admit_wait_ms=wait_ms, first_ids=(100, 1))
 
 
 def ids(events: Sequence[Event]) -> list[int | None]:
@@ -217,7 +217,7 @@ def test_stopped_replay_counts_no_more() -> None:
 @pytest.mark.parametrize("for_good", [False, True])
 def test_closing_gaps_continues_silences(for_good: bool) -> None:
     d = admission(every=2)
-    d.count_rejected("one", "X", 10)
+    d.count_loss("rejected", "one", "X", 10)
     d.offer_trades("one", market_trades(None), 11, nothing)
     d.begin_silence("one", "X", 5)
     d.begin_silence("one", "X", 6)  # still the same gap

@@ -102,7 +102,7 @@ def test_persist_loses_nothing_when_disk_recovers(tmp_path: Path, breaking: thre
     pipeline = RunningStages(tmp_path / "x.db", settings=EngineSettings(flush_interval_ms=1.0), tick_capacity=50)
     breaking.set()
     pipeline.admission.offer_trades("s", market_trades(9), 1, nothing)
-    pipeline.admission.count_rejected("s", "X", 1)
+    pipeline.admission.count_loss("rejected", "s", "X", 1)
     wait_until(lambda: pipeline.counters.persist_errors > 1, "two failures")
     breaking.clear()
     wait_until(lambda: pipeline.persist.failing_since is None, "success")

@@ -25,7 +25,7 @@ class Sleeper(Stage):
     """Shows one sign of life and waits for `go`."""
 
     def __init__(self) -> None:
-        super().__init__("sleeper", None, nothing)
+        super().__init__("sleeper", None)
         self.go = threading.Event()
 
     def work(self) -> None:

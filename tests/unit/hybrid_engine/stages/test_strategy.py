@@ -7,7 +7,6 @@ from hybrid_engine.domain.counters import StageCounters
 from hybrid_engine.domain.events import Signal, Tick
 from hybrid_engine.stages.channel import Channel
 from hybrid_engine.stages.strategy import Periodic, StrategyStage, load_strategy
-from tests.support.pipeline import nothing
 
 
 def tick(number: int) -> Tick:
@@ -33,7 +32,7 @@ def test_periodic_strategy_signals() -> None:
 
 
 def test_signal_follows_its_tick() -> None:
-    stage = StrategyStage(Periodic(2), Channel(9), Channel(9), StageCounters(), nothing)
+    stage = StrategyStage(Periodic(2), Channel(9), Channel(9), StageCounters())
     out = stage.transform([tick(1), tick(2), tick(3), tick(4)])
     assert [(type(event).__name__, event.id) for event in out] == [
         ("Tick", 1),

@@ -278,7 +278,7 @@ def aged(db: Path) -> Store:
 def writer(store: Store, inbox: Channel, ingest_mode: str) -> PersistStage:
     settings = EngineSettings(retention_days=1.0, heartbeat_interval_secs=0.05, ingest_mode=ingest_mode)
     admission = AdmissionQueue(1, sample_every=1, admit_wait_ms=0)
-    return PersistStage(store, admission, inbox, StageCounters(), FeedState(), settings, nothing)
+    return PersistStage(store, admission, inbox, StageCounters(), FeedState(), settings)
 
 
 def test_retention_runs_only_when_idle(aged: Store, db: Path, monkeypatch: pytest.MonkeyPatch) -> None:

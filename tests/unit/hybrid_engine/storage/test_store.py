@@ -43,7 +43,7 @@ def test_rows_and_counters_in_one_transaction(db: Path) -> None:
     store = Store(db)
     assert store.begin_run(INFO, 1000) == 1
     write(store, batch(1, 3), Gap(1, "dropped", "s", "X", 5, None, 4))
-    write(store, Batch.empty(), Gap(1, "dropped", "s", "X", 5, 9, 6), Gap(2, "down", "s", "X", 9, None, None))
+    write(store, Batch(), Gap(1, "dropped", "s", "X", 5, 9, 6), Gap(2, "down", "s", "X", 9, None, None))
     result = rows(db, "SELECT received, admitted, ticks_stored, signals_stored, trades_stored, last_frame_ms FROM runs")
     assert result == [(0, 0, 3, 3, 3, 5)]
     assert rows(db, "SELECT id, run_id, kind, from_ms, to_ms, count FROM gaps ORDER BY id") == [
@@ -56,7 +56,7 @@ def test_rows_and_counters_in_one_transaction(db: Path) -> None:
     spoiled.trades.append(spoiled.trades[0])
     with pytest.raises(sqlite3.IntegrityError):
         write(store, spoiled)
-    orphan = Batch.empty()
+    orphan = Batch()
     orphan.trades.append(batch(9).trades[0])
     with pytest.raises(sqlite3.IntegrityError, match="FOREIGN KEY"):
         write(store, orphan)
@@ -70,7 +70,7 @@ def test_any_number_of_rows_is_stored(db: Path, count: int) -> None:
     """One statement inserts many rows; every value is in its column, every float exact."""
     store = Store(db)
     store.begin_run(INFO, 1000)
-    created = Batch.empty()
+    created = Batch()
     for number in range(1, count + 1):
         price, size = 2500 / number, number / 7
         tick = Tick(number, f"source {number}", f"S{number}", price, size, None if number % 3 else number, 5, 6)

@@ -9,7 +9,7 @@ from hybrid_engine.domain.deduplication import MAX_SYMBOLS, MAX_UNKNOWN_SYMBOLS
 from hybrid_engine.domain.events import MarketTrade
 from hybrid_engine.exchanges import Mark
 from hybrid_engine.ingest.sequence_gaps import SequenceTracker
-from hybrid_engine.ingest.symbol_names import SymbolNames
+from hybrid_engine.ingest.session import SymbolNames
 from hybrid_engine.stages.admission import AdmissionQueue
 from tests.support.pipeline import nothing
 
