@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from hybrid_engine.config.load import Config
 from hybrid_engine.config.settings import EngineSettings
-from hybrid_engine.domain.counters import FeedState, StageCounters, heartbeat_fields
+from hybrid_engine.domain.accounting import FeedState, StageCounters, heartbeat_fields
 from hybrid_engine.ingest.stage import IngestStage
 from hybrid_engine.runtime.clock import now_ms
 from hybrid_engine.runtime.cpu_affinity import CpuAffinity

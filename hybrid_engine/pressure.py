@@ -60,13 +60,10 @@ class ThrottleLadder:
     def decide(self, now: float, avg10: Readings, engine: EngineSettings) -> Decision | None:
         """The decision that these readings and those before them lead to, or None."""
         limits = read_limits(engine)
-        over = [
-            f"{kind} {value:g} > {limits[kind]:g}"
-            for kind in KINDS
-            if (value := avg10[kind]) is not None and value > limits[kind]
-        ]
+        known = {kind: value for kind, value in avg10.items() if value is not None}
+        over = [f"{kind} {value:g} > {limits[kind]:g}" for kind, value in known.items() if value > limits[kind]]
         # With one kind unknown it is not known that everything is calm.
-        calm = all((value := avg10[kind]) is not None and value < limits[kind] / 2 for kind in KINDS)
+        calm = len(known) == len(KINDS) and all(value < limits[kind] / 2 for kind, value in known.items())
         if now - self._read_at > BLIND_AFTER_S:
             self._over_since = self._calm_since = None
         self._read_at = now
@@ -143,10 +140,9 @@ class PressureMonitor:
         decision = self._ladder.decide(now, avg10, self._engine)
         if decision is None:
             return None
-        logonly = {"action": "PSI_LOGONLY", "would": decision.action} if self._actions == "logonly" else {}
+        logonly = {"action": "PSI_LOGONLY", "would": decision.action}
         return {
-            "action": decision.action,
-            **logonly,
+            **(logonly if self._actions == "logonly" else {"action": decision.action}),
             "state": self._ladder.step.name,
             "psi_actions": self._actions,
             "reason": decision.reason,
@@ -203,8 +199,7 @@ def read_psi(folder: Path | None, name: str) -> dict[str, str | None]:
 def parse_some_avg10(text: str | None) -> float | None:
     """Percent of the last 10 s in which at least one task was stalled; None when the text does not have it."""
     match = _SOME.search(text or "")
-    value = float(match[1]) if match else None
-    return value if value is not None and value <= 100 else None
+    return float(match[1]) if match and float(match[1]) <= 100 else None
 
 
 def _split_lines(raw: Mapping[str, str | None]) -> dict[str, list[str] | None]:

@@ -136,15 +136,14 @@ def _flatten(table: dict[str, Any], where: str, prefix: str = "") -> dict[str, A
 
 
 def _refuse_unknown(name: str, where: str) -> None:
-    if name in KEYS:
-        return
     if name in REPLACED:
         raise ConfigError(f"{where}: this key is now called {REPLACED[name]}")
-    import difflib  # imported here, because only a mistake needs it
+    if name not in KEYS:
+        import difflib  # imported here, because only a mistake needs it
 
-    close = difflib.get_close_matches(name, KEYS, n=1)
-    hint = f"did you mean {close[0]}?" if close else "`hybrid-engine config show` lists every key"
-    raise ConfigError(f"{where}: unknown key; {hint}")
+        close = difflib.get_close_matches(name, KEYS, n=1)
+        hint = f"did you mean {close[0]}?" if close else "`hybrid-engine config show` lists every key"
+        raise ConfigError(f"{where}: unknown key; {hint}")
 
 
 def _parse_text(where: str, item: "Field[Any]", text: str) -> Any:
@@ -171,13 +170,11 @@ def _check_value(where: str, item: "Field[Any]", value: Any) -> Any:
             raise ConfigError(f"{setting}: must be a text in quotes")
         if "\x00" in value or any("\ud800" <= c <= "\udfff" for c in value):
             raise ConfigError(f"{setting}: must be UTF-8 text without a NUL character")
-        if meta["choices"]:
-            by_name = {choice.upper().replace("_", ""): choice for choice in meta["choices"]}
-            name = value.upper().replace("_", "")
-            if name not in by_name:
-                raise ConfigError(f"{setting}: must be one of {', '.join(meta['choices'])}")
-            return by_name[name]
-        return value
+        by_name = {choice.upper().replace("_", ""): choice for choice in meta["choices"]}
+        name = value.upper().replace("_", "")
+        if by_name and name not in by_name:
+            raise ConfigError(f"{setting}: must be one of {', '.join(meta['choices'])}")
+        return by_name.get(name, value)
     kind, low, high = "a whole number" if item.type is int else "a number", meta["low"], meta["high"]
     valid = isinstance(value, int if item.type is int else int | float) and not isinstance(value, bool)
     if not valid or not low <= value <= high or not math.isfinite(value):

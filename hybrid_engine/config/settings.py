@@ -29,7 +29,7 @@ def key(
     return field(default=default, metadata=meta)
 
 
-reloadable = partial(key, reloadable=True)  # a setting that changes on SIGHUP
+on_sighup = partial(key, reloadable=True)  # a setting that can be changed while the engine runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,85 +73,81 @@ class EngineSettings:
     ca_file: str = key(
         "", "file of CA certificates to trust instead of the system's, for every source that has no ca_file of its own"
     )
-    sample_every: int = reloadable(1, "sampling: keep every Nth trade of each symbol; 1 keeps all", (1, 1_000_000))
+    sample_every: int = on_sighup(1, "sampling: keep every Nth trade of each symbol; 1 keeps all", (1, 1_000_000))
     strategy: str = key("periodic", 'the strategy: "periodic", or "module:factory" for one of your own')
     signal_every_n_ticks: int = key(10, "strategy periodic: a signal every N ticks", (1, 1_000_000))
     run_seconds: float = key(0.0, "stop the run after so many seconds; 0: never", (0, 1e9))
     heartbeat_interval_secs: float = key(10.0, "seconds between two HEARTBEAT log lines", (0.1, 3600))
-    log_level: str = reloadable(
-        "INFO", "lowest level of log lines to print", choices=("DEBUG", "INFO", "WARN", "ERROR")
-    )
-    dead_after_s: float = reloadable(
+    log_level: str = on_sighup("INFO", "lowest level of log lines to print", choices=("DEBUG", "INFO", "WARN", "ERROR"))
+    dead_after_s: float = on_sighup(
         20.0,
         "a source has failed (is dead) when nothing at all, not even a pong, arrives from it for so many seconds",
         (0.5, 3600),
     )
-    stale_after_s: float = reloadable(
+    stale_after_s: float = on_sighup(
         60.0,
         "a source is left (is stale) when it delivers no trade of a symbol for so many seconds while another source "
         "does; when no source does, the market is quiet",
         (0.5, 86400),
     )
-    standby: str = reloadable(
+    standby: str = on_sighup(
         "cold",
         "hot: the next source is connected too, and its newest trades are used when it takes over; cold: it is not",
         choices=("cold", "hot"),
     )
-    failback_after_s: float = reloadable(
+    failback_after_s: float = on_sighup(
         60.0,
         "return to a source of higher priority after it has delivered for so many seconds beside the active one",
         (0.5, 86400),
     )
-    network_deadline_s: float = reloadable(
+    network_deadline_s: float = on_sighup(
         120.0,
         "exit 10 when no source was usable for so many seconds; 11 when all sent frames that do not decode",
         (0.5, 86400),
     )
-    parse_error_limit: int = reloadable(
+    parse_error_limit: int = on_sighup(
         20, "a source has failed after so many undecodable trade frames in a row", (1, 1_000_000)
     )
-    admit_wait_ms: float = reloadable(
+    admit_wait_ms: float = on_sighup(
         50.0, "milliseconds that ingest waits for room in the tick channel before it drops the oldest tick", (0, 1000)
     )
-    overload_after_s: float = reloadable(
+    overload_after_s: float = on_sighup(
         10.0,
         "exit 13 when ticks were dropped in every second, or commits blocked by a lock, for so many seconds",
         (0.5, 3600),
     )
-    storage_deadline_s: float = reloadable(
+    storage_deadline_s: float = on_sighup(
         30.0, "exit 14 when the database could not be opened or written for so many seconds", (0, 60)
     )
-    psi_actions: str = reloadable(
+    psi_actions: str = on_sighup(
         "on",
         "pressure (PSI): on throttles the sampling, logonly only logs what it would do, off reads no pressure",
         choices=("on", "logonly", "off"),
     )
-    psi_path: str = reloadable(
+    psi_path: str = on_sighup(
         "",
         "pressure: directory of the files cpu.pressure, memory.pressure and io.pressure; empty: the unit's own cgroup",
     )
-    psi_cpu_limit: float = reloadable(
-        20.0, "pressure: limit for CPU, in percent of time stalled (some avg10)", (1, 100)
-    )
-    psi_memory_limit: float = reloadable(
+    psi_cpu_limit: float = on_sighup(20.0, "pressure: limit for CPU, in percent of time stalled (some avg10)", (1, 100))
+    psi_memory_limit: float = on_sighup(
         10.0, "pressure: limit for memory, in percent of time stalled (some avg10)", (1, 100)
     )
-    psi_io_limit: float = reloadable(15.0, "pressure: limit for I/O, in percent of time stalled (some avg10)", (1, 100))
-    psi_trip_s: float = reloadable(
+    psi_io_limit: float = on_sighup(15.0, "pressure: limit for I/O, in percent of time stalled (some avg10)", (1, 100))
+    psi_trip_s: float = on_sighup(
         10.0, "pressure: one step up the throttle ladder when a limit is exceeded for so many seconds", (0, 3600)
     )
-    psi_calm_s: float = reloadable(
+    psi_calm_s: float = on_sighup(
         60.0, "pressure: one step down when every kind is under half its limit for so many seconds", (0, 86400)
     )
-    psi_cooldown_s: float = reloadable(30.0, "pressure: at least so many seconds between two steps", (0, 3600))
-    psi_give_up_s: float = reloadable(
+    psi_cooldown_s: float = on_sighup(30.0, "pressure: at least so many seconds between two steps", (0, 3600))
+    psi_give_up_s: float = on_sighup(
         300.0,
         "pressure: log the decision ABORT when a limit is exceeded for so many seconds on the top step; the engine "
         "continues",
         (0, 86400),
     )
-    batch_rows: int = reloadable(100, "commit when so many rows are waiting", (1, 100_000))
-    flush_interval_ms: float = reloadable(
+    batch_rows: int = on_sighup(100, "commit when so many rows are waiting", (1, 100_000))
+    flush_interval_ms: float = on_sighup(
         1000.0, "commit at the latest so many milliseconds after the first waiting row", (1, 60_000)
     )
     durability: str = key(
@@ -159,7 +155,7 @@ class EngineSettings:
         "normal: committed rows survive a crash of the process; power: they survive a power cut too",
         choices=("normal", "power"),
     )
-    retention_days: float = reloadable(
+    retention_days: float = on_sighup(
         0.0,
         "delete rows that are older than so many days, while the engine is idle; 0 keeps everything; not in REPLAY",
         (0, 36_500),
@@ -170,9 +166,7 @@ class EngineSettings:
 class RiskCaps:
     """The risk caps. An order that would exceed one is stored as REJECTED."""
 
-    max_exposure_usd: float = key(
-        10_000.0, "risk cap: gross exposure over all symbols, in quote currency", (1e-9, 1e15)
-    )
+    max_exposure_usd: float = key(10000.0, "risk cap: gross exposure over all symbols, in quote currency", (1e-9, 1e15))
     max_symbol_exposure_usd: float = key(5_000.0, "risk cap: exposure of one symbol, in quote currency", (1e-9, 1e15))
     max_open_orders: int = key(10, "risk cap: number of orders that rest at an exchange", (1, 1_000_000))
 

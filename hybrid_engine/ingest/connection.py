@@ -207,8 +207,7 @@ class Connection:
             return self._join_fragment(frame)
         if frame.opcode == ABNF.OPCODE_PING:
             self._send(lambda: self._socket.pong(frame.data))
-            self.control_at = time.monotonic()
-        elif frame.opcode == ABNF.OPCODE_PONG:
+        if frame.opcode in (ABNF.OPCODE_PING, ABNF.OPCODE_PONG):
             self.control_at = time.monotonic()
         elif frame.opcode == ABNF.OPCODE_CLOSE:
             data = frame.data if isinstance(frame.data, bytes) else b""

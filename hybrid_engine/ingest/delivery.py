@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Sequence
 
-from hybrid_engine.domain.counters import FeedState
+from hybrid_engine.domain.accounting import FeedState
 from hybrid_engine.exchanges import Mark
 from hybrid_engine.ingest.failure import SourceFailed, SourceUndecodable
 from hybrid_engine.ingest.recent_trades import RecentTrades

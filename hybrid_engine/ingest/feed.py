@@ -8,7 +8,7 @@ import time
 from contextlib import suppress
 
 from hybrid_engine.config.load import Config
-from hybrid_engine.domain.counters import FeedState
+from hybrid_engine.domain.accounting import FeedState
 from hybrid_engine.ingest.connection_attempt import ConnectionAttempt
 from hybrid_engine.ingest.connection_poller import ConnectionPoller
 from hybrid_engine.ingest.delivery import Delivery

@@ -152,11 +152,9 @@ class Session:
         return bool(active_symbols)
 
     def _keep(self, name: str, trades: Sequence[MarketTrade], now: float, received_ms: int) -> None:
-        kept = self._standby_trades.get(name)
-        if kept is None:
-            if len(self._standby_trades) >= MAX_KEPT_SYMBOLS:
-                return
-            kept = self._standby_trades[name] = deque(maxlen=self._max_kept)
+        if name not in self._standby_trades and len(self._standby_trades) >= MAX_KEPT_SYMBOLS:
+            return
+        kept = self._standby_trades.setdefault(name, deque(maxlen=self._max_kept))
         kept.extend((now, received_ms, trade) for trade in trades)
 
     def inherit_standby_trades(self, old: "Session") -> None:

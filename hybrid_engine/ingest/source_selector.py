@@ -83,11 +83,9 @@ class ActiveSource:
         new, reason = (self._first(now), "first") if old is None else self._replacement(old, now, rules)
         if new is None:
             return None
-        silent_since = self.since
-        if old is not None:
-            silent_since = max(silent_since, old.traded_at.get(self.symbol, 0.0))
-            if reason == "stale":
-                self.stale_at[old] = now
+        silent_since = self.since if old is None else max(self.since, old.traded_at.get(self.symbol, 0.0))
+        if old is not None and reason == "stale":
+            self.stale_at[old] = now
         self.source, self.since = new, now
         self.quiet, self.suspect_since, self.probe = False, None, None
         return SourceChange(self.symbol, old, new, reason, silent_since)
@@ -168,14 +166,10 @@ class ActiveSource:
         for source in self.sources:
             if source.priority >= current.priority:
                 break
-            if source.connected_at is not None:
-                on_trial = now - source.connected_at < trial_s
-                wanted = on_trial and source.connected_at > self.stale_at.get(source, 0.0)
-            elif source.connecting_at is not None:
-                wanted = True
-            else:
-                wanted = source.retry.trial_at <= now and current.useful_since is not None
-            if wanted:
+            wanted = source.retry.trial_at <= now and current.useful_since is not None
+            if source.connected_at is not None:  # on trial
+                wanted = now - source.connected_at < trial_s and source.connected_at > self.stale_at.get(source, 0.0)
+            if wanted or source.connecting_at is not None:
                 requests.append((source, "better"))
         if rules.standby == "hot" and current.useful_since is not None:
             requests += [(source, "standby") for source in self._standbys(current, now)]
@@ -195,18 +189,15 @@ class ActiveSource:
 
     def _standbys(self, current: SourceState, now: float) -> list[SourceState]:
         """The next source, and until that one is useful any that stands by already."""
-        stale = self.stale_at
         standbys: list[SourceState] = []
         coming = False
-        for source in self.sources:
-            if source is current:
-                continue
-            useful = source.useful_since is not None and source not in stale
+        for source in (source for source in self.sources if source is not current):
+            useful = source.useful_since is not None and source not in self.stale_at
             # A better source is tried at the pace of trials, not as a standby.
             may_connect = source.retry.retry_at <= now and source.priority >= current.priority and not coming
             if useful or may_connect or (not source.idle and not coming):
                 standbys.append(source)
-                coming = coming or source not in stale
+                coming = coming or source not in self.stale_at
             if useful:
                 break
         return standbys
@@ -234,9 +225,6 @@ class SourceSelector:
         """Change the active sources where that is due, and renew `wanted`. Returns the changes."""
         changes = [c for active in self.active.values() if (c := active.update(now, rules)) is not None]
         requests = [request for active in self.active.values() for request in active.requests(now, rules)]
-        self.wanted = {}
-        for purpose in PURPOSES:
-            for source, requested in requests:
-                if requested == purpose:
-                    self.wanted.setdefault(source, purpose)
+        # Of a source's purposes the strongest is the last one here, which stays.
+        self.wanted = dict(sorted(requests, key=lambda request: PURPOSES.index(request[1]), reverse=True))
         return changes

@@ -4,7 +4,7 @@ import threading
 import time
 
 from hybrid_engine.config.load import Config
-from hybrid_engine.domain.counters import FeedState
+from hybrid_engine.domain.accounting import FeedState
 from hybrid_engine.runtime.clock import now_ms
 from hybrid_engine.stages.admission import AdmissionQueue
 from hybrid_engine.stages.channel import HEARTBEAT_S

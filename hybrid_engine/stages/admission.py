@@ -11,10 +11,9 @@ from dataclasses import replace
 from itertools import groupby
 from operator import itemgetter
 
-from hybrid_engine.domain.counters import AdmissionCounters
+from hybrid_engine.domain.accounting import AdmissionCounters, Gap, GapRecorder
 from hybrid_engine.domain.deduplication import MAX_SYMBOLS, RecentIds
 from hybrid_engine.domain.events import MarketTrade, Tick
-from hybrid_engine.domain.gaps import Gap, GapRecorder
 from hybrid_engine.runtime.log import Logger, LogRateLimiter
 from hybrid_engine.stages.channel import HEARTBEAT_S, Channel
 

@@ -10,9 +10,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from hybrid_engine.config.settings import EngineSettings
-from hybrid_engine.domain.counters import FeedState, StageCounters
+from hybrid_engine.domain.accounting import FeedState, Gap, StageCounters
 from hybrid_engine.domain.events import Event, Order, Signal, Tick, Trade
-from hybrid_engine.domain.gaps import Gap
 from hybrid_engine.runtime.errors import StorageError
 from hybrid_engine.runtime.log import Logger, LogRateLimiter
 from hybrid_engine.stages.admission import AdmissionQueue
@@ -59,13 +58,12 @@ class PersistStage(Stage):
         self._gaps: dict[int, Gap] = {}
         self._first_row_at = 0.0
         self._max_flush_delay_s = float("inf")
-        self._last_commit_at = time.monotonic()
-        self._expire_at = self._last_commit_at
+        self._last_commit_at = self._expire_at = time.monotonic()
         self._rate_limiter = LogRateLimiter(log)
 
     def work(self) -> None:
         while True:
-            events = self._inbox.take(self._wait_s(), self._min_events)
+            events = self._take()
             self.heartbeat()
             if events:
                 self._add(events)
@@ -96,14 +94,11 @@ class PersistStage(Stage):
             return self._first_row_at + min(self._max_flush_delay_s, self.settings.flush_interval_ms / 1000)
         return self._last_commit_at + self.settings.heartbeat_interval_secs
 
-    @property
-    def _min_events(self) -> int:
-        # The first row starts the clock of its batch, so it is taken at once; then waiting for a full batch is enough.
-        return max(1, self.settings.batch_rows - len(self._batch)) if self._batch else 1
-
-    def _wait_s(self) -> float:
+    def _take(self) -> Sequence[Event]:
         next_at = min(self._due_at(), self._expire_at) if self._expires else self._due_at()
-        return min(HEARTBEAT_S, max(0.0, next_at - time.monotonic()))
+        # The first row starts the clock of its batch, so it is taken at once; then waiting for a full batch is enough.
+        min_events = max(1, self.settings.batch_rows - len(self._batch)) if self._batch else 1
+        return self._inbox.take(min(HEARTBEAT_S, max(0.0, next_at - time.monotonic())), min_events)
 
     def _flush(self) -> None:
         """Commit the batch. Tries until it succeeds, until the storage deadline, or until `give_up` is set."""

@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from hybrid_engine.domain.counters import StageCounters
+from hybrid_engine.domain.accounting import StageCounters
 from hybrid_engine.domain.events import Event
 from hybrid_engine.stages.channel import Channel
 

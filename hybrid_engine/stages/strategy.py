@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from hybrid_engine.config.settings import EngineSettings
-from hybrid_engine.domain.counters import StageCounters
+from hybrid_engine.domain.accounting import StageCounters
 from hybrid_engine.domain.events import BUY, SELL, Event, Signal, Tick
 from hybrid_engine.runtime.errors import ConfigError
 from hybrid_engine.stages.channel import Channel

@@ -47,25 +47,20 @@ def delete_slice(con: sqlite3.Connection, run_id: int, days: float, now_ms: int)
 
 
 def _delete_ticks(con: sqlite3.Connection, last_tick: int, cutoff_ms: int) -> Slice:
-    rows = con.execute(
-        "SELECT id, run_id, received_ms FROM ticks WHERE id < ? ORDER BY id LIMIT ?", (last_tick, SLICE)
-    ).fetchall()
-    old = list(takewhile(lambda row: row[2] < cutoff_ms, rows))
+    query = "SELECT id, run_id, received_ms FROM ticks WHERE id < ? ORDER BY id LIMIT ?"
+    old = list(takewhile(lambda row: row[2] < cutoff_ms, con.execute(query, (last_tick, SLICE)).fetchall()))
     if not old:
         return NOTHING
-    con.executemany(
-        "UPDATE runs SET ticks_expired = ticks_expired + ? WHERE id = ?",
-        [(count, run) for run, count in Counter(row[1] for row in old).items()],
-    )
+    counts = [(count, run) for run, count in Counter(row[1] for row in old).items()]
+    con.executemany("UPDATE runs SET ticks_expired = ticks_expired + ? WHERE id = ?", counts)
     ends = old[0][0], old[-1][0]
     deleted = [con.execute(f"DELETE FROM {name} WHERE id BETWEEN ? AND ?", ends).rowcount for name in _CHAIN]
     return Slice(sum(deleted), len(old) == SLICE)
 
 
 def _delete_gaps(con: sqlite3.Connection, cutoff_ms: int) -> Slice:
-    rows = con.execute(
-        "SELECT id, to_ms FROM gaps WHERE id < (SELECT max(id) FROM gaps) ORDER BY id LIMIT ?", (SLICE,)
-    ).fetchall()
+    query = "SELECT id, to_ms FROM gaps WHERE id < (SELECT max(id) FROM gaps) ORDER BY id LIMIT ?"
+    rows = con.execute(query, (SLICE,)).fetchall()
     old = list(takewhile(lambda row: row[1] is not None and row[1] < cutoff_ms, rows))
     if not old:
         return NOTHING
@@ -79,9 +74,8 @@ def _delete_runs(con: sqlite3.Connection, run_id: int, cutoff_ms: int) -> Slice:
     """
     first_gap = con.execute("SELECT run_id FROM gaps ORDER BY id LIMIT 1").fetchone()
     before = min(run_id, first_gap[0]) if first_gap else run_id
-    rows = con.execute(
-        "SELECT id, ended_ms, ticks_stored - ticks_expired FROM runs WHERE id < ? ORDER BY id LIMIT ?", (before, SLICE)
-    ).fetchall()
+    query = "SELECT id, ended_ms, ticks_stored - ticks_expired FROM runs WHERE id < ? ORDER BY id LIMIT ?"
+    rows = con.execute(query, (before, SLICE)).fetchall()
     old = list(takewhile(lambda row: row[1] is not None and row[1] < cutoff_ms and not row[2], rows))
     if not old:
         return NOTHING

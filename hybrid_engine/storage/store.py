@@ -12,9 +12,8 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
-from hybrid_engine.domain.counters import AdmissionCounters, FeedState, StageCounters
+from hybrid_engine.domain.accounting import AdmissionCounters, FeedState, Gap, StageCounters
 from hybrid_engine.domain.events import Order, Signal, Tick, Trade
-from hybrid_engine.domain.gaps import Gap
 from hybrid_engine.runtime.clock import now_ms
 from hybrid_engine.runtime.errors import StorageError
 from hybrid_engine.storage.checkpointer import Checkpointer
@@ -26,6 +25,7 @@ _ROWS_PER_STATEMENT = (128, 64, 32, 16, 8, 4, 2, 1)
 # An estimate of the pages that a commit adds to the write-ahead log: the last page of each table and index, and what
 # the rows fill.
 _PAGES_PER_COMMIT, _ROWS_PER_PAGE = 10, 60
+_END_GAPS = "UPDATE gaps SET to_ms = max(from_ms, ?1) WHERE run_id = ?2 AND to_ms IS NULL"
 
 
 @cache
@@ -93,9 +93,7 @@ class Store:
             crashed_runs = self._con.execute("SELECT id, updated_ms FROM runs WHERE ended_ms IS NULL").fetchall()
             for run_id, updated_ms in crashed_runs:
                 self._con.execute("UPDATE runs SET ended_ms = ?1 WHERE id = ?2", (updated_ms, run_id))
-                self._con.execute(
-                    "UPDATE gaps SET to_ms = max(from_ms, ?1) WHERE run_id = ?2 AND to_ms IS NULL", (updated_ms, run_id)
-                )
+                self._con.execute(_END_GAPS, (updated_ms, run_id))
                 self._con.execute(
                     "INSERT INTO gaps (run_id, kind, source, symbol, from_ms, to_ms) VALUES (?, 'crash', '', '', ?, ?)",
                     (run_id, updated_ms, max(updated_ms, started_ms)),
@@ -193,12 +191,9 @@ class Store:
         """Close the run and every gap that its last commit left open. Raises DatabaseLocked or StorageError."""
         with translate_errors(self._path), transaction(self._con):
             self._check()
-            self._con.execute(
-                "UPDATE gaps SET to_ms = max(from_ms, ?1) WHERE run_id = ?2 AND to_ms IS NULL", (ended_ms, self.run_id)
-            )
-            self._con.execute(
-                "UPDATE runs SET ended_ms = ?, exit_code = ? WHERE id = ?", (ended_ms, exit_code, self.run_id)
-            )
+            self._con.execute(_END_GAPS, (ended_ms, self.run_id))
+            values = (ended_ms, exit_code, self.run_id)
+            self._con.execute("UPDATE runs SET ended_ms = ?, exit_code = ? WHERE id = ?", values)
 
     def has_ticks_between(self, first_id: int, last_id: int) -> bool:
         """Whether any tick has an id in this range (both inclusive). Raises DatabaseLocked or StorageError."""
@@ -218,10 +213,7 @@ class Store:
 
 def read_ticks(con: sqlite3.Connection, run_id: int, chunk: int) -> Iterator[Sequence[Tick]]:
     """The ticks of a run in order, `chunk` at a time."""
-    cursor = con.execute(
-        "SELECT id, source, symbol, price, size, exchange_id, exchange_ms, received_ms FROM ticks"
-        " WHERE run_id = ? ORDER BY id",
-        (run_id,),
-    )
+    columns = ", ".join(Tick._fields)
+    cursor = con.execute(f"SELECT {columns} FROM ticks WHERE run_id = ? ORDER BY id", (run_id,))
     while rows := cursor.fetchmany(chunk):
         yield [Tick(*row) for row in rows]

@@ -16,8 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from hybrid_engine.domain.counters import AdmissionCounters, FeedState, StageCounters
-from hybrid_engine.domain.gaps import Gap
+from hybrid_engine.domain.accounting import AdmissionCounters, FeedState, Gap, StageCounters
 from hybrid_engine.runtime.clock import now_ms
 from hybrid_engine.storage.retention import DAY_MS
 from hybrid_engine.storage.store import Batch, Store

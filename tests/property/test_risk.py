@@ -7,12 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hybrid_engine.config.settings import RiskCaps, Settings
-from hybrid_engine.domain.counters import StageCounters
+from hybrid_engine.domain.accounting import StageCounters
 from hybrid_engine.domain.events import BUY, FILLED, Event, Order, Signal, Tick, Trade
 from hybrid_engine.stages.adapter import WITHOUT_NETWORK
 from hybrid_engine.stages.channel import Channel
-from hybrid_engine.stages.execution import ExecutionStage
-from hybrid_engine.stages.risk import ExposureLimiter
+from hybrid_engine.stages.execution import ExecutionStage, ExposureLimiter
 
 SYMBOLS = ("A", "B", "C")
 prices = st.floats(1e-6, 1e12) | st.sampled_from([1.0, 0.1, 99.99, 1e308])

@@ -12,9 +12,8 @@ from typing import Any
 from hybrid_engine.config.load import Config
 from hybrid_engine.config.settings import EngineSettings, Settings
 from hybrid_engine.config.sources import Source
-from hybrid_engine.domain.counters import FeedState
+from hybrid_engine.domain.accounting import FeedState, Gap
 from hybrid_engine.domain.events import Tick
-from hybrid_engine.domain.gaps import Gap
 from hybrid_engine.ingest.feed import FeedIngest
 from hybrid_engine.ingest.source_state import SourceState
 from hybrid_engine.runtime.clock import now_ms

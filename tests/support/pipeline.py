@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hybrid_engine.config.settings import EngineSettings, RiskCaps, Settings
-from hybrid_engine.domain.counters import FeedState, StageCounters
+from hybrid_engine.domain.accounting import FeedState, StageCounters
 from hybrid_engine.domain.events import FILLED, Signal, Tick
 from hybrid_engine.runtime.clock import now_ms
 from hybrid_engine.stages.adapter import WITHOUT_NETWORK, ExecutionAdapter

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from hybrid_engine.domain.counters import AdmissionCounters, FeedState, StageCounters
+from hybrid_engine.domain.accounting import AdmissionCounters, FeedState, Gap, StageCounters
 from hybrid_engine.domain.events import Order, Signal, Tick, Trade
-from hybrid_engine.domain.gaps import Gap
 from hybrid_engine.storage.store import Batch, Store
 
 

@@ -12,8 +12,7 @@ import pytest
 
 from hybrid_engine import cli, health
 from hybrid_engine.config.load import Config, load_config
-from hybrid_engine.domain.counters import AdmissionCounters, FeedState, StageCounters
-from hybrid_engine.domain.gaps import Gap
+from hybrid_engine.domain.accounting import AdmissionCounters, FeedState, Gap, StageCounters
 from hybrid_engine.runtime.clock import now_ms
 from hybrid_engine.storage.database import open_reader
 from hybrid_engine.storage.store import Store

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 import pytest
 
+from hybrid_engine.domain.accounting import Gap
 from hybrid_engine.domain.deduplication import MAX_SYMBOLS, REMEMBERED_IDS, SPARE_IDS
 from hybrid_engine.domain.events import Event, MarketTrade, Tick
-from hybrid_engine.domain.gaps import Gap
 from hybrid_engine.stages.admission import AdmissionQueue
 from tests.support.pipeline import nothing
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hybrid_engine.config.settings import EngineSettings
-from hybrid_engine.domain.counters import StageCounters
+from hybrid_engine.domain.accounting import StageCounters
 from hybrid_engine.domain.events import Signal, Tick
 from hybrid_engine.stages.channel import Channel
 from hybrid_engine.stages.strategy import Periodic, StrategyStage, load_strategy

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from hybrid_engine.domain.counters import AdmissionCounters, FeedState, StageCounters
+from hybrid_engine.domain.accounting import AdmissionCounters, FeedState, StageCounters
 from hybrid_engine.runtime.clock import now_ms
 from hybrid_engine.runtime.errors import StorageError
 from hybrid_engine.storage import checkpointer as module

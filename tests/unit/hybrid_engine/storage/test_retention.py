@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 
 from hybrid_engine.config.settings import EngineSettings
-from hybrid_engine.domain.counters import AdmissionCounters, FeedState, StageCounters
+from hybrid_engine.domain.accounting import AdmissionCounters, FeedState, Gap, StageCounters
 from hybrid_engine.domain.events import Event
-from hybrid_engine.domain.gaps import Gap
 from hybrid_engine.runtime.clock import now_ms
 from hybrid_engine.runtime.errors import StorageError
 from hybrid_engine.stages.admission import AdmissionQueue

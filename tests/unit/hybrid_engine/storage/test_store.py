@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from hybrid_engine.domain.accounting import Gap
 from hybrid_engine.domain.events import Order, Signal, Tick, Trade
-from hybrid_engine.domain.gaps import Gap
 from hybrid_engine.runtime.errors import StorageError
 from hybrid_engine.storage.database import DatabaseLocked, open_reader
 from hybrid_engine.storage.schema import APPLICATION_ID, MIGRATIONS

@@ -37,7 +37,7 @@ def refuse_to_sync() -> None:
 
 def commit_without_a_disk(path: str, durability: str) -> None:
     """Open a database, make its syncs fail, commit and print the result; end without closing it."""
-    from hybrid_engine.domain.counters import AdmissionCounters, FeedState, StageCounters
+    from hybrid_engine.domain.accounting import AdmissionCounters, FeedState, StageCounters
     from hybrid_engine.runtime.errors import StorageError
     from hybrid_engine.storage.store import Store
     from tests.support.pipeline import INFO

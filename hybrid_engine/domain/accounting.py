@@ -1,0 +1,161 @@
+"""Accounting: the counters of admission, of the later stages and of the feed; and gaps, the rows of the table `gaps`.
+
+At any moment: received == sampled_out + rejected + duplicate + dropped + waiting + admitted. No term is computed from
+the others. The field names are those of the heartbeat's log fields and of the columns of `runs`.
+"""
+
+from dataclasses import dataclass, field, fields
+from typing import NamedTuple
+
+SILENCES = frozenset({"down", "stale", "crash"})  # kinds of gaps; the others are losses
+
+
+@dataclass(slots=True)
+class AdmissionCounters:
+    """The terms of the accounting. The unit is one trade; `waiting` is the number of ticks in the tick channel.
+
+    Owned by the admission queue and read and written under its lock only, so that every snapshot balances.
+    """
+
+    received: int = 0
+    sampled_out: int = 0
+    rejected: int = 0
+    duplicate: int = 0
+    dropped: int = 0
+    waiting: int = 0
+    admitted: int = 0
+    missed: int = 0  # not a term: sequence numbers that the exchange used and that never arrived
+
+
+@dataclass(slots=True)
+class StageCounters:
+    """What the stages behind admission count. Each field is written by exactly one thread, named in its comment."""
+
+    signal_count: int = 0  # strategy
+    orders: int = 0  # execution: every order, vetoed ones included
+    shadow_orders: int = 0  # execution: orders recorded in SHADOW mode, without the vetoed ones
+    trade_count: int = 0  # execution
+    risk_vetoes: int = 0  # execution
+    persist_count: int = 0  # persist: rows committed
+    persist_errors: int = 0  # persist: failed attempts to commit, without locks
+    lock_waits: int = 0  # persist: attempts that met a lock
+    ticks_stored: int = 0  # persist: ticks committed
+    signals_stored: int = 0  # persist
+    orders_stored: int = 0  # persist
+    trades_stored: int = 0  # persist
+    rows_expired: int = 0  # persist: rows deleted because they were older than retention_days
+
+
+@dataclass(slots=True)
+class FeedState:
+    """The state of the sources; written by ingest, read by the heartbeat and by persist."""
+
+    source: str = ""  # the active source, several when symbols have different ones, "" when there is none
+    last_frame_ms: int | None = None
+    source_failures: int = 0
+    sources_connected: int = 0
+    dead_count: int = 0  # times a source was left because nothing at all arrived
+    stale_count: int = 0  # times a source was left because it did not trade while another one did
+    quiet_count: int = 0  # times the market of a symbol was found quiet: not a fault, the source stayed
+    moves: int = 0  # planned: to a new connection before the old one ends, or back to a better source
+    sources: dict[str, str] = field(default_factory=dict)  # the state of each source; replaced as a whole
+
+
+def heartbeat_fields(admission: AdmissionCounters, stages: StageCounters, feed: FeedState) -> dict[str, object]:
+    """The counters as log fields of HEARTBEAT and FINAL METRICS: first under their older names, then one by one."""
+    values: dict[str, object] = {
+        "tick_count": admission.admitted,
+        "ingest_received": admission.received,
+        "ingest_processed": admission.admitted,
+        "bp_drops_tick": admission.dropped,
+        # Behind admission every stage blocks and none drops, so nothing can raise these two.
+        "bp_drops_signal": 0,
+        "bp_drops_persist": 0,
+    }
+    for part in (stages, admission, feed):
+        values.update((item.name, getattr(part, item.name)) for item in fields(part))
+    return values
+
+
+class Gap(NamedTuple):
+    """An interval in which trades are missing: `to_ms` is None while it is open, `missed` None when unknown."""
+
+    id: int
+    kind: str
+    source: str
+    symbol: str
+    from_ms: int
+    to_ms: int | None
+    missed: int | None
+
+
+Key = tuple[str, str, str]
+
+
+@dataclass(slots=True)
+class _OpenGap:
+    """A gap that may still grow. Mutable, because every lost trade is added to it."""
+
+    id: int
+    from_ms: int
+    last_ms: int
+    count: int | None
+
+
+class GapRecorder:
+    """Records intervals, at most one open gap for a (kind, source, symbol). The admission queue's lock guards it."""
+
+    def __init__(self, first_id: int = 1) -> None:
+        self._next_id = first_id
+        self._open: dict[Key, _OpenGap] = {}
+        self._changed: set[Key] = set()  # keys of open gaps that changed since the last `take_changes`
+        self._closed: list[Gap] = []
+
+    def add_loss(
+        self, kind: str, source: str, symbol: str, at_ms: int, count: int = 1, from_ms: int | None = None
+    ) -> None:
+        """Add `count` lost trades to the open gap, or open one that begins at `from_ms` (default: `at_ms`)."""
+        key = (kind, source, symbol)
+        gap = self._open.get(key) or self._begin(key, at_ms if from_ms is None else from_ms, 0)
+        gap.count = (gap.count or 0) + count
+        gap.last_ms = at_ms
+        self._changed.add(key)
+
+    def begin_silence(self, kind: str, source: str, symbol: str, from_ms: int) -> None:
+        """Nothing has arrived since `from_ms`. The number of missed trades cannot be known."""
+        key = (kind, source, symbol)
+        if key not in self._open:
+            self._begin(key, from_ms, None)
+
+    def end_silence(self, to_ms: int, symbol: str | None = None) -> None:
+        """Trades arrive again: close every silence of `symbol` (None: of every symbol)."""
+        for key in [k for k in self._open if k[0] in SILENCES and symbol in (None, k[2])]:
+            self._close(key, to_ms)
+
+    def close_all(self, now_ms: int, *, for_good: bool = False) -> None:
+        """Close every open gap (heartbeat, reload, stop). A silence continues as a new gap unless `for_good`."""
+        for key, gap in list(self._open.items()):
+            silent = key[0] in SILENCES
+            self._close(key, now_ms if silent else gap.last_ms)
+            if silent and not for_good:
+                self._begin(key, now_ms, None)
+
+    def take_changes(self) -> list[Gap]:
+        """The gaps that are new or changed since the last call."""
+        gaps, self._closed = self._closed, []
+        for key in self._changed:
+            gap = self._open[key]
+            gaps.append(Gap(gap.id, *key, gap.from_ms, None, gap.count))
+        self._changed.clear()
+        return gaps
+
+    def _begin(self, key: Key, from_ms: int, count: int | None) -> _OpenGap:
+        gap = self._open[key] = _OpenGap(self._next_id, from_ms, from_ms, count)
+        self._next_id += 1
+        self._changed.add(key)
+        return gap
+
+    def _close(self, key: Key, to_ms: int) -> None:
+        gap = self._open.pop(key)
+        self._changed.discard(key)
+        self._closed.append(Gap(gap.id, *key, gap.from_ms, max(to_ms, gap.from_ms), gap.count))
