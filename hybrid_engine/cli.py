@@ -14,7 +14,7 @@ from hybrid_engine import __version__
 from hybrid_engine.config.load import DEFAULT_PATH, KEYS, Config, load_config
 from hybrid_engine.runtime.errors import ConfigError, EngineError, ExitCode, NetworkError, StorageError
 from hybrid_engine.runtime.log import Logger
-from hybrid_engine.stages.adapter import WITHOUT_NETWORK, ExecutionAdapter
+from hybrid_engine.stages.adapter import WITHOUT_NETWORK
 
 SYSTEMD = Path("/run/systemd/system")  # exists where systemd is the init system
 
@@ -137,21 +137,18 @@ def _load_runnable_config(args: argparse.Namespace) -> Config:
     return config
 
 
-def _load_adapter(config: Config) -> ExecutionAdapter:
-    if config.settings.mode == "LIVE":
-        from hybrid_engine import live_gate
-
-        return live_gate.load_adapter(config)
-    return WITHOUT_NETWORK[config.settings.mode]
-
-
 def _run(args: argparse.Namespace) -> int:
     log = Logger("hybrid_engine")
     try:
         from hybrid_engine.engine import Engine
 
         config = _load_runnable_config(args)
-        Engine(config, _load_adapter(config), reload=lambda: _load_runnable_config(args)).run()
+        adapter = WITHOUT_NETWORK.get(config.settings.mode)
+        if adapter is None:
+            from hybrid_engine import live_gate
+
+            adapter = live_gate.load_adapter(config)
+        Engine(config, adapter, reload=lambda: _load_runnable_config(args)).run()
     except EngineError as error:
         log.error(str(error), exit_code=int(error.code), exit_name=error.code.name)
         return int(error.code)

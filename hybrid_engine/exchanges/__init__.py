@@ -6,7 +6,7 @@ exchange (proofs/mock_exchange/protocols/) and a table of its frames to tests/ex
 
 from collections.abc import Sequence
 
-from hybrid_engine.exchanges.base import NOTHING, Decoded, Exchange, Frame, Mark, decode, normalize_symbol
+from hybrid_engine.exchanges.base import Decoded, Exchange, Frame, Mark, decode, normalize_symbol
 from hybrid_engine.exchanges.binance import Binance
 from hybrid_engine.exchanges.coinbase import Coinbase
 from hybrid_engine.exchanges.gemini import Gemini, GeminiV1, GeminiV2
@@ -24,7 +24,7 @@ class Auto(Exchange):
     kind = "auto"
 
     def decode(self, frame: Frame) -> Decoded:
-        return next((exchange.decode(frame) for exchange in _REGISTRY if exchange.recognizes(frame)), NOTHING)
+        return next((exchange.decode(frame) for exchange in _REGISTRY if exchange.recognizes(frame)), Decoded())
 
     def decode_run(self, messages: Sequence[bytes]) -> Sequence[Decoded] | None:
         runs = (exchange.decode_run(messages) for exchange in _REGISTRY)

@@ -6,7 +6,7 @@ frame that claims to be a trade and cannot be decoded is rejected.
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -45,14 +45,11 @@ class Decoded(NamedTuple):
     connection soon, `refusal`: why it will not send what was subscribed to; both are "" in all other frames.
     """
 
-    trades: Sequence[MarketTrade]
-    rejections: Sequence[str]
+    trades: Sequence[MarketTrade] = ()
+    rejections: Sequence[str] = ()
     marks: Sequence[Mark] = ()
     close_notice: str = ""
     refusal: str = ""
-
-
-NOTHING = Decoded([], [])
 
 
 class Exchange:
@@ -111,7 +108,7 @@ def decode(exchange: Exchange, payload: bytes) -> Decoded:
             frame = _JSON.decode(payload.decode())
         except (ValueError, RecursionError) as error:
             return Decoded([], [f"not JSON: {type(error).__name__}"])
-    return exchange.decode(frame) if type(frame) is dict else NOTHING
+    return exchange.decode(frame) if type(frame) is dict else Decoded()
 
 
 def normalize_symbol(symbol: str) -> str:
@@ -196,9 +193,10 @@ def read_rfc3339_ms(frame: Frame, key: str) -> int:
 
 
 class TradeFormat(NamedTuple):
-    """The names that an exchange gives the fields of a trade, and what reads its time; symbol "": frames name none.
+    """The names that an exchange gives the fields of a trade; symbol "": frames name none.
 
-    `counted`: the ids count the trades of a symbol, so each trade has a mark, also where its other fields are invalid.
+    `rfc3339`: the time is such a text, and else a Unix time. `counted`: the ids count the trades of a symbol, so each
+    trade has a mark, also where its other fields are invalid.
     """
 
     symbol: str
@@ -206,13 +204,14 @@ class TradeFormat(NamedTuple):
     size: str
     id: str
     time: str
-    read_ms: Callable[[Frame, str], int]
+    rfc3339: bool = False
     counted: bool = False
 
     def decode(self, items: Any, where: str = "") -> Decoded:
         """The trades in the list `items`, the value of a frame's field `where`."""
         if not isinstance(items, list):
             return Decoded([], [f"{where}: not a list"])
+        read_ms = read_rfc3339_ms if self.rfc3339 else read_unix_ms
         trades: list[MarketTrade] = []
         rejections: list[str] = []
         marks: list[Mark] = []
@@ -225,7 +224,7 @@ class TradeFormat(NamedTuple):
                 if self.counted and symbol and number is not None:
                     marks.append(Mark(symbol, number, number, True))
                 price, size = read_amount(item, self.price), read_amount(item, self.size)
-                trades.append(MarketTrade(symbol, price, size, number, self.read_ms(item, self.time)))
+                trades.append(MarketTrade(symbol, price, size, number, read_ms(item, self.time)))
             except UndecodableError as error:
                 rejections.append(str(error))
         # No exchange promises that the trades of a message are in order: sorted, they fill each other's gaps.

@@ -20,7 +20,6 @@ from hybrid_engine.exchanges.base import (
     INFINITE,
     MAX_INT,
     MICROSECONDS,
-    NOTHING,
     Decoded,
     Exchange,
     Frame,
@@ -89,7 +88,7 @@ class Binance(Exchange):
             data, stream = frame["data"], frame["stream"]
             if not isinstance(data, dict):
                 claims = isinstance(stream, str) and stream.endswith(("@trade", "@aggTrade"))
-                return Decoded([], ["data: not an object"]) if claims else NOTHING
+                return Decoded([], ["data: not an object"]) if claims else Decoded()
             frame = data
         match frame.get("e"):
             case "trade":
@@ -97,8 +96,8 @@ class Binance(Exchange):
             case "aggTrade":
                 return _decode_trade(frame, "a")
             case "serverShutdown":
-                return Decoded([], [], close_notice="the exchange announced that it shuts this server down")
-        return NOTHING
+                return Decoded(close_notice="the exchange announced that it shuts this server down")
+        return Decoded()
 
     def decode_run(self, messages: Sequence[bytes]) -> list[Decoded] | None:
         """The trades of all frames, one Decoded for each run of consecutive numbers; None unless every frame fits."""

@@ -9,19 +9,9 @@ channel of their own and may overtake the trades they name, which are then late 
 import json
 from collections.abc import Sequence
 
-from hybrid_engine.exchanges.base import (
-    NOTHING,
-    Decoded,
-    Exchange,
-    Frame,
-    TradeFormat,
-    history_mark,
-    read_rfc3339_ms,
-    refusal_text,
-    split_pair,
-)
+from hybrid_engine.exchanges.base import Decoded, Exchange, Frame, TradeFormat, history_mark, refusal_text, split_pair
 
-_MATCH = TradeFormat("product_id", "price", "size", "trade_id", "time", read_rfc3339_ms, counted=True)
+_MATCH = TradeFormat("product_id", "price", "size", "trade_id", "time", rfc3339=True, counted=True)
 
 
 class Coinbase(Exchange):
@@ -37,12 +27,12 @@ class Coinbase(Exchange):
             case "match":
                 return _MATCH.decode([frame])
             case "last_match":
-                return Decoded([], [], history_mark(frame, "product_id", "trade_id"))
+                return Decoded(marks=history_mark(frame, "product_id", "trade_id"))
             case "heartbeat":
-                return Decoded([], [], history_mark(frame, "product_id", "last_trade_id"))
+                return Decoded(marks=history_mark(frame, "product_id", "last_trade_id"))
             case "error":
-                return Decoded([], [], refusal=refusal_text(frame.get("message"), frame.get("reason")))
-        return NOTHING
+                return Decoded(refusal=refusal_text(frame.get("message"), frame.get("reason")))
+        return Decoded()
 
     def subscribe_messages(self, symbols: Sequence[str]) -> list[str]:
         products = [split_pair(symbol, "-") for symbol in symbols]

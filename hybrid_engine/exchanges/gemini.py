@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from hybrid_engine.exchanges.base import (
-    NOTHING,
     Decoded,
     Exchange,
     Frame,
@@ -13,13 +12,12 @@ from hybrid_engine.exchanges.base import (
     TradeFormat,
     normalize_symbol,
     read_number,
-    read_unix_ms,
     refusal_text,
 )
 
-_STREAM = TradeFormat("s", "p", "q", "t", "E", read_unix_ms)
-_V1 = TradeFormat("", "price", "amount", "tid", "timestampms", read_unix_ms)
-_V2 = TradeFormat("symbol", "price", "quantity", "event_id", "timestamp", read_unix_ms)
+_STREAM = TradeFormat("s", "p", "q", "t", "E")
+_V1 = TradeFormat("", "price", "amount", "tid", "timestampms")
+_V2 = TradeFormat("symbol", "price", "quantity", "event_id", "timestamp")
 _REQUEST_ID = "trades"  # of the subscription, the only request that is sent
 # The query parameters of v1 that select trades and heartbeats.
 _QUERY = {"heartbeat": "true", "trades": "true", "bids": "false", "offers": "false"}
@@ -40,10 +38,10 @@ class Gemini(Exchange):
 
     def decode(self, frame: Frame) -> Decoded:
         if "e" in frame:
-            return NOTHING
+            return Decoded()
         if frame.get("id") == _REQUEST_ID and frame.get("status") != 200:
-            return Decoded([], [], refusal=refusal_text(frame.get("status"), frame.get("error")))
-        return _STREAM.decode([frame]) if "t" in frame or "p" in frame else NOTHING
+            return Decoded(refusal=refusal_text(frame.get("status"), frame.get("error")))
+        return _STREAM.decode([frame]) if "t" in frame or "p" in frame else Decoded()
 
     def subscribe_messages(self, symbols: Sequence[str]) -> list[str]:
         streams = [f"{normalize_symbol(symbol).lower()}@trade" for symbol in symbols]
@@ -66,7 +64,7 @@ class GeminiV1(Exchange):
         number = read_number(frame, "socket_sequence")
         marks = () if number is None else (Mark("", number, number, False),)
         if frame.get("type") != "update":
-            return Decoded([], [], marks)
+            return Decoded(marks=marks)
         events = frame.get("events")
         if isinstance(events, list):
             time = {"timestampms": frame.get("timestampms")}  # that of the message is the time of each trade
@@ -103,7 +101,7 @@ class GeminiV2(Exchange):
         return frame.get("type") == "trade"
 
     def decode(self, frame: Frame) -> Decoded:
-        return _V2.decode([frame]) if frame.get("type") == "trade" else NOTHING
+        return _V2.decode([frame]) if frame.get("type") == "trade" else Decoded()
 
     def subscribe_messages(self, symbols: Sequence[str]) -> list[str]:
         subscription = {"name": "l2", "symbols": [normalize_symbol(symbol) for symbol in symbols]}

@@ -7,20 +7,9 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from hybrid_engine.exchanges.base import (
-    NOTHING,
-    Decoded,
-    Exchange,
-    Frame,
-    Mark,
-    TradeFormat,
-    history_mark,
-    read_rfc3339_ms,
-    refusal_text,
-    split_pair,
-)
+from hybrid_engine.exchanges.base import Decoded, Exchange, Frame, TradeFormat, history_mark, refusal_text, split_pair
 
-_TRADE = TradeFormat("symbol", "price", "qty", "trade_id", "timestamp", read_rfc3339_ms, counted=True)
+_TRADE = TradeFormat("symbol", "price", "qty", "trade_id", "timestamp", rfc3339=True, counted=True)
 
 
 class Kraken(Exchange):
@@ -38,8 +27,8 @@ class Kraken(Exchange):
             case {"channel": "trade", "type": "snapshot"}:
                 return _decode_snapshot(frame.get("data"))
             case {"method": "subscribe", "success": False}:
-                return Decoded([], [], refusal=refusal_text(frame.get("symbol"), frame.get("error")))
-        return NOTHING
+                return Decoded(refusal=refusal_text(frame.get("symbol"), frame.get("error")))
+        return Decoded()
 
     def subscribe_messages(self, symbols: Sequence[str]) -> list[str]:
         params = {"channel": "trade", "symbol": [split_pair(symbol, "/") for symbol in symbols], "snapshot": True}
@@ -48,8 +37,6 @@ class Kraken(Exchange):
 
 def _decode_snapshot(items: Any) -> Decoded:
     """The marks of a snapshot: for each symbol, that trades up to the newest one exist."""
-    newest: dict[str, Mark] = {}
-    for item in items if isinstance(items, list) else []:
-        for mark in history_mark(item, "symbol", "trade_id") if isinstance(item, dict) else ():
-            newest[mark.symbol] = max(mark, newest.get(mark.symbol, mark))
-    return Decoded([], [], list(newest.values()))
+    trades = [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
+    marks = sorted(mark for trade in trades for mark in history_mark(trade, "symbol", "trade_id"))
+    return Decoded(marks=list({mark.symbol: mark for mark in marks}.values()))

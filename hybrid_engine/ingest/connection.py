@@ -13,14 +13,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import cast
 
-from websocket import (
-    ABNF,
-    WebSocket,
-    WebSocketBadStatusException,
-    WebSocketConnectionClosedException,
-    WebSocketException,
-    WebSocketTimeoutException,
-)
+import websocket
+from websocket import ABNF, WebSocketException
 from websocket import _handshake as handshake
 from websocket._abnf import frame_buffer
 from websocket._http import read_headers
@@ -63,7 +57,7 @@ def _read_headers(
     """
     status, headers, message = read_headers(cast(socket.socket, _LimitedSocket(sock)))
     if status not in success_statuses:
-        raise WebSocketBadStatusException(f"{status} {message}", status, message, headers, None)
+        raise websocket.WebSocketBadStatusException(f"{status} {message}", status, message, headers, None)
     return status, headers
 
 
@@ -86,7 +80,7 @@ class _ReadAheadBuffer(frame_buffer):
             raise SourceFailed(f"sent a frame of {bufsize} bytes; the limit is {MAX_MESSAGE_BYTES}")
         data = self._data
         if len(data) < bufsize:
-            raise WebSocketTimeoutException("the rest of the frame is on its way")
+            raise websocket.WebSocketTimeoutException("the rest of the frame is on its way")
         content = bytes(data[:bufsize])
         del data[:bufsize]
         return content
@@ -122,7 +116,7 @@ class Connection:
     """An open connection. Every method raises SourceFailed once it cannot be used any more."""
 
     def __init__(self, source: Source, app_symbol: str, timeout_s: float) -> None:
-        self._socket = WebSocket(sslopt=_tls_options(source), skip_utf8_validation=True)
+        self._socket = websocket.WebSocket(sslopt=_tls_options(source), skip_utf8_validation=True)
         self._buffer = self._socket.frame_buffer = _ReadAheadBuffer(self._socket._recv, True)
         self._socket.settimeout(timeout_s)
         try:
@@ -156,7 +150,7 @@ class Connection:
         messages: list[bytes] = []
         try:
             self._receive_into(messages)
-        except (WebSocketTimeoutException, BlockingIOError, ssl.SSLWantReadError):
+        except (websocket.WebSocketTimeoutException, BlockingIOError, ssl.SSLWantReadError):
             pass
         except (SourceFailed, WebSocketException, OSError, ValueError) as error:
             self._failure = failure_of(error)
@@ -176,7 +170,7 @@ class Connection:
         ws, buffer = self._socket, self._buffer
         chunk = b"" if ws.sock is None else ws.sock.recv(READ_BYTES)
         if not chunk:
-            raise WebSocketConnectionClosedException
+            raise websocket.WebSocketConnectionClosedException
         buffer.feed(chunk)
         while True:
             if self._partial is None:

@@ -7,6 +7,7 @@ import os
 import socket
 import time
 from contextlib import suppress
+from functools import partialmethod
 
 
 class Notifier:
@@ -35,11 +36,8 @@ class Notifier:
     def status(self, status: str) -> None:
         self._send(f"STATUS={status}")
 
-    def watchdog(self) -> None:
-        self._send("WATCHDOG=1")
-
     def reloading(self) -> None:
         self._send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}", wait_s=1.0)
 
-    def stopping(self) -> None:
-        self._send("STOPPING=1")
+    watchdog = partialmethod(_send, "WATCHDOG=1")
+    stopping = partialmethod(_send, "STOPPING=1")

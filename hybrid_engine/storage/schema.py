@@ -32,8 +32,7 @@ CREATE TABLE runs (
     risk_vetoes INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE TABLE ticks (
-    id INTEGER PRIMARY KEY,
-    run_id INTEGER NOT NULL REFERENCES runs (id),
+    id INTEGER PRIMARY KEY, run_id INTEGER NOT NULL REFERENCES runs (id),
     source TEXT NOT NULL, symbol TEXT NOT NULL,
     price REAL NOT NULL,         -- quote currency per unit of base
     size REAL NOT NULL,          -- units of base
@@ -41,16 +40,14 @@ CREATE TABLE ticks (
     exchange_ms INTEGER NOT NULL, received_ms INTEGER NOT NULL
 ) STRICT;
 CREATE TABLE signals (
-    id INTEGER PRIMARY KEY,
-    tick_id INTEGER NOT NULL UNIQUE REFERENCES ticks (id),
+    id INTEGER PRIMARY KEY, tick_id INTEGER NOT NULL UNIQUE REFERENCES ticks (id),
     symbol TEXT NOT NULL, side TEXT NOT NULL, reason TEXT NOT NULL,
     confidence REAL NOT NULL,    -- 0 to 1
     size REAL NOT NULL,          -- units of base
     created_ms INTEGER NOT NULL
 ) STRICT;
 CREATE TABLE orders (
-    id INTEGER PRIMARY KEY,
-    signal_id INTEGER NOT NULL UNIQUE REFERENCES signals (id),
+    id INTEGER PRIMARY KEY, signal_id INTEGER NOT NULL UNIQUE REFERENCES signals (id),
     symbol TEXT NOT NULL, side TEXT NOT NULL,
     size REAL NOT NULL,          -- units of base
     price REAL NOT NULL,         -- quote currency per unit of base
@@ -58,8 +55,7 @@ CREATE TABLE orders (
     reason TEXT NOT NULL, mode TEXT NOT NULL, created_ms INTEGER NOT NULL
 ) STRICT;
 CREATE TABLE trades (
-    id INTEGER PRIMARY KEY,
-    order_id INTEGER NOT NULL UNIQUE REFERENCES orders (id),
+    id INTEGER PRIMARY KEY, order_id INTEGER NOT NULL UNIQUE REFERENCES orders (id),
     symbol TEXT NOT NULL, side TEXT NOT NULL,
     size REAL NOT NULL,          -- units of base
     price REAL NOT NULL,         -- quote currency per unit of base
@@ -67,8 +63,7 @@ CREATE TABLE trades (
     created_ms INTEGER NOT NULL
 ) STRICT;
 CREATE TABLE gaps (
-    id INTEGER PRIMARY KEY,
-    run_id INTEGER NOT NULL REFERENCES runs (id),
+    id INTEGER PRIMARY KEY, run_id INTEGER NOT NULL REFERENCES runs (id),
     kind TEXT NOT NULL,          -- loss: sampled_out rejected duplicate dropped stop missed; silence: down stale crash
     source TEXT NOT NULL, symbol TEXT NOT NULL,
     from_ms INTEGER NOT NULL,
