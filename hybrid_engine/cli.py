@@ -14,7 +14,7 @@ from hybrid_engine import __version__
 from hybrid_engine.config.load import DEFAULT_PATH, KEYS, Config, load_config
 from hybrid_engine.runtime.errors import ConfigError, EngineError, ExitCode, NetworkError, StorageError
 from hybrid_engine.runtime.log import Logger
-from hybrid_engine.stages.adapter import WITHOUT_NETWORK
+from hybrid_engine.stages.adapter import WITHOUT_NETWORK, ExecutionAdapter
 
 SYSTEMD = Path("/run/systemd/system")  # exists where systemd is the init system
 
@@ -36,7 +36,6 @@ examples:
   hybrid-engine config check --config /etc/hybrid-engine/config.toml
   HYBRID_ENGINE__ENGINE__SAMPLE_EVERY=5 hybrid-engine run
 """
-
 
 _CAPTURE_EPILOG = """Each line of FILE is {"received_at": seconds UTC, "frame": the text as it arrived}. NAME is a
 [[source]] of ws_sources.toml beside the configuration file, or "mock" for engine.ws_url in MOCK_WS. Every frame is
@@ -143,7 +142,7 @@ def _run(args: argparse.Namespace) -> int:
         from hybrid_engine.engine import Engine
 
         config = _load_runnable_config(args)
-        adapter = WITHOUT_NETWORK.get(config.settings.mode)
+        adapter: ExecutionAdapter | None = WITHOUT_NETWORK.get(config.settings.mode)
         if adapter is None:
             from hybrid_engine import live_gate
 

@@ -194,7 +194,8 @@ class Engine:
 
     def _check_overload(self, pipeline: Pipeline) -> None:
         limit_s = self._config.settings.engine.overload_after_s
-        if pipeline.blocked_s() >= limit_s:
+        blocked_since = pipeline.persist.blocked_since
+        if blocked_since is not None and time.monotonic() - blocked_since >= limit_s:
             raise OverloadError(f"commits were blocked by a lock on the database for {limit_s:g} s")
         if pipeline.persist.failing_since is not None:
             return  # a full or broken disk fills the tick buffer too, but has its own deadline and exit code

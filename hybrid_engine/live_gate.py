@@ -32,8 +32,6 @@ REQUIRED = (
 CLOCK_SLACK_S = 300.0
 MAX_BYTES = 16 * 1024 * 1024
 
-Json = Any
-
 
 def check(config: Config) -> None:
     """Raises ConfigError with the first reason why the gate stays shut. Checks nothing in the other modes."""
@@ -82,13 +80,13 @@ def _check(config: Config) -> None:
     body = _read_file(bundle / "statement.json")
     _check_signature(body, bundle / "statement.sig", config.path.parent / "allowed_signers")
     try:
-        statement: Json = json.loads(body, object_pairs_hook=_refuse_repeated_keys)
+        statement: Any = json.loads(body, object_pairs_hook=_refuse_repeated_keys)
         _check_statement(statement, config)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _GateClosed(f"statement.json is not a statement of proofs: {type(error).__name__}: {error}") from None
 
 
-def _refuse_repeated_keys(pairs: list[tuple[str, Json]]) -> Json:
+def _refuse_repeated_keys(pairs: list[tuple[str, Any]]) -> Any:
     """Of a key that occurs twice, one reader takes the first value and another one the last."""
     values = dict(pairs)
     if len(values) != len(pairs):
@@ -117,15 +115,12 @@ def _check_signature(body: bytes, signature: Path, signers: Path) -> None:
     if keygen is None:
         raise _GateClosed("ssh-keygen, which checks the signature, is not installed")
 
-    def run(action: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    def run(action: str, *arguments: str) -> "subprocess.CompletedProcess[bytes]":
         command = [keygen, "-Y", action, "-f", str(signers), *arguments, "-s", str(signature)]
-        text = body.decode("utf-8", "surrogateescape")
-        return subprocess.run(
-            command, input=text, capture_output=True, text=True, check=False, errors="surrogateescape", timeout=10
-        )
+        return subprocess.run(command, input=body, capture_output=True, check=False, timeout=10)
 
     try:
-        names = run("find-principals").stdout.splitlines()
+        names = run("find-principals").stdout.decode("utf-8", "surrogateescape").splitlines()
         principals = [name for name in names if name and not name.startswith("!")]
         if not principals:
             raise _GateClosed(f"statement.sig was made by nobody that {signers} names")
@@ -135,11 +130,11 @@ def _check_signature(body: bytes, signature: Path, signers: Path) -> None:
                 return
     except (OSError, subprocess.TimeoutExpired) as error:
         raise _GateClosed(f"the signature could not be checked: {error}") from None
-    output = (verified.stderr or verified.stdout).strip().splitlines()
+    output = (verified.stderr or verified.stdout).decode("utf-8", "replace").strip().splitlines()
     raise _GateClosed(f"the signature does not hold: {output[-1] if output else 'ssh-keygen gives no reason'}")
 
 
-def _check_statement(statement: Json, config: Config) -> None:
+def _check_statement(statement: Any, config: Config) -> None:
     if statement["_type"] != STATEMENT_TYPE or statement["predicateType"] != PREDICATE_TYPE:
         raise _GateClosed(f"the statement is of another type: {statement['_type']}, {statement['predicateType']}")
     predicate = statement["predicate"]
@@ -169,7 +164,7 @@ def _check_age(finished: str, max_age_h: float) -> None:
         raise _GateClosed(f"the proof is {age_s / 3600:.1f} h old; proof_max_age_h is {max_age_h:g}")
 
 
-def _check_required(predicate: Json) -> None:
+def _check_required(predicate: Any) -> None:
     proofs = {proof["name"]: proof for proof in predicate["proofs"]}
     if len(proofs) != len(predicate["proofs"]):
         raise _GateClosed("a proof is there twice")

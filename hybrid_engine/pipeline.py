@@ -84,11 +84,6 @@ class Pipeline:
         """The log fields of HEARTBEAT and FINAL METRICS; the terms of the accounting are of one moment."""
         return heartbeat_fields(self.admission.snapshot(), self.counters, self.feed)
 
-    def blocked_s(self) -> float:
-        """For how many seconds every commit has met a lock; 0 while commits succeed."""
-        since = self.persist.blocked_since
-        return 0.0 if since is None else time.monotonic() - since
-
     def reload(self, engine: EngineSettings, sample_every: int) -> int:
         """Apply the reloadable settings and the sampling. Returns `received` when the sampling count restarts."""
         self.ingest.settings = self.persist.settings = engine

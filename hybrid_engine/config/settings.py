@@ -4,6 +4,7 @@
 descriptions are printed by `hybrid-engine config show` and in docs/config.md.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -19,9 +20,8 @@ REPLACED = {
 def key(
     default: Any,
     doc: str,
-    bounds: tuple[float, float] | tuple[None, None] = (None, None),
-    *,
-    choices: tuple[str, ...] = (),
+    bounds: tuple[Any, Any] = (None, None),
+    choices: Sequence[str] = (),
     reloadable: bool = False,
 ) -> Any:
     """A setting: `bounds`, the lowest and the highest value, are inclusive; `choices` are not case-sensitive."""

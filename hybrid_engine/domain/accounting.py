@@ -7,6 +7,7 @@ the others. The field names are those of the heartbeat's log fields and of the c
 from dataclasses import dataclass, field, fields
 from typing import NamedTuple
 
+Key = tuple[str, str, str]  # kind, source and symbol of a gap
 SILENCES = frozenset({"down", "stale", "crash"})  # kinds of gaps; the others are losses
 
 
@@ -87,9 +88,6 @@ class Gap(NamedTuple):
     from_ms: int
     to_ms: int | None
     missed: int | None
-
-
-Key = tuple[str, str, str]
 
 
 @dataclass(slots=True)

@@ -6,10 +6,8 @@ Times are integer milliseconds UTC; prices are in quote currency per unit of bas
 
 from typing import NamedTuple
 
-BUY = "BUY"
-SELL = "SELL"
-FILLED = "FILLED"
-REJECTED = "REJECTED"
+BUY, SELL = "BUY", "SELL"
+FILLED, REJECTED = "FILLED", "REJECTED"
 
 
 class MarketTrade(NamedTuple):

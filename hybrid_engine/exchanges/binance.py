@@ -10,6 +10,7 @@ unknown or odd is left to that decoder, so the fast path need not say what is wr
 
 import json
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Annotated
 from urllib.parse import parse_qs, urlsplit
 
@@ -50,14 +51,7 @@ class _Fields(msgspec.Struct, tag_field="e", forbid_unknown_fields=True, gc=Fals
 
 class _Trade(_Fields, tag="trade"):
     number: _Number = msgspec.field(name="t")
-
-    @property
-    def first(self) -> int:
-        return self.number
-
-    @property
-    def last(self) -> int:
-        return self.number
+    first = last = property(attrgetter("number"))
 
 
 class _AggTrade(_Fields, tag="aggTrade"):

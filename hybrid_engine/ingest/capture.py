@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from hybrid_engine.config.load import Config, load_sources
@@ -27,10 +27,9 @@ MAX_SECONDS = 30 * 86_400.0
 
 def parse_seconds(text: str) -> float:
     """Parse the value of --seconds. Raises ConfigError."""
-    try:
+    seconds = math.nan
+    with suppress(ValueError):
         seconds = float(text)
-    except ValueError:
-        seconds = math.nan
     if not 0 < seconds <= MAX_SECONDS:
         raise ConfigError(f"command line: --seconds {text}: must be a number above 0, at most {MAX_SECONDS:.0f}")
     return seconds
@@ -69,11 +68,11 @@ class Capture:
         self._stopped = self._connected = False
 
     def run(self) -> None:
-        with self._create_file() as file, self._handle_signals():
+        with self._create_file() as file:
             try:
-                self._record(file)
-            except _Stopped:
-                pass
+                with suppress(_Stopped):
+                    self._handle_signals()
+                    self._record(file)
             except SourceFailed as error:
                 recorded = f"; the {self.frames} frames before are in {self._out}" if self.frames else ""
                 raise NetworkError(f"source {self._source.name}: {error}{recorded}") from error
@@ -82,9 +81,8 @@ class Capture:
 
     def _record(self, file: io.FileIO) -> None:
         self._print_progress()
-        connection = Connection(self._source, self._settings.app.symbol, CONNECT_TIMEOUT_S)
-        self._connected = True
-        try:
+        with closing(Connection(self._source, self._settings.app.symbol, CONNECT_TIMEOUT_S)) as connection:
+            self._connected = True
             started_at = printed_at = time.monotonic()
             while not self._stopped and time.monotonic() - started_at < self._seconds:
                 if messages := connection.read():
@@ -93,8 +91,6 @@ class Capture:
                 if time.monotonic() - printed_at >= PROGRESS_S:
                     printed_at = time.monotonic()
                     self._print_progress()
-        finally:
-            connection.close()
 
     def _write(self, file: io.FileIO, messages: list[bytes]) -> None:
         received_at = round(time.time(), 6)
@@ -146,16 +142,11 @@ class Capture:
             if not self.size:
                 self._out.unlink(missing_ok=True)
 
-    @contextmanager
-    def _handle_signals(self) -> Iterator[None]:
+    def _handle_signals(self) -> None:
         def stop(number: int, frame: object) -> None:
-            self._stopped = True
-            if not self._connected:
+            connecting, self._stopped = not (self._connected or self._stopped), True
+            if connecting:
                 raise _Stopped
 
-        previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, stop)

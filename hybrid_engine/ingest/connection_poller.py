@@ -33,10 +33,7 @@ class ConnectionPoller:
             self._wakeup_sender.send(b".", socket.MSG_DONTWAIT)
 
     def poll(self, wait_s: float) -> tuple[list[tuple[Session, SourceState]], bool]:
-        """Wait up to `wait_s` seconds. Returns the sessions to read, and whether another thread called `wake`.
-
-        Sleeps up to READ_EVERY_S longer where the last read was more recent than that.
-        """
+        """Wait up to `wait_s` seconds. Returns the sessions to read, and whether another thread called `wake`."""
         sessions, self._pending = self._pending, {}
         woken = False
         for key, _ in self._selector.select(0.0 if sessions else wait_s):

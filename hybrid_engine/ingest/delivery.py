@@ -29,7 +29,8 @@ class Delivery:
         self._feed = feed
         self._selector = selector
         self._heartbeat = heartbeat
-        self._recent_trades = RecentTrades(selector.shared_symbols)
+        shared_symbols = [symbol for symbol, active in selector.active.items() if len(active.sources) > 1]
+        self._recent_trades = RecentTrades(shared_symbols)
         self._accepted_at: dict[str, float] = {}  # when the newest trade of each symbol was accepted
         self._silent: set[str] = set()  # symbols with an open gap
         self._gaps = SequenceGaps()

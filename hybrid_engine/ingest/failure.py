@@ -1,10 +1,7 @@
 """The errors of a source that cannot be used now: the reason for the operator, and how long to wait before a retry."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from websocket import WebSocketBadStatusException
 
 # Seconds to wait after an exchange refused this client, or limited its rate.
 REFUSED_HOLD_S = 900.0
@@ -37,7 +34,7 @@ def failure_of(error: Exception) -> SourceFailed:
     if isinstance(error, SourceFailed):
         return error
     if isinstance(error, WebSocketBadStatusException):
-        return SourceFailed(f"answered HTTP {error.status_code}", _hold_s(error))
+        return SourceFailed(f"answered HTTP {error.status_code}", _hold_s(error.status_code, error.resp_headers or {}))
     if isinstance(error, ssl.SSLCertVerificationError):
         return SourceFailed(f"bad certificate: {error.verify_message}")
     if isinstance(error, WebSocketConnectionClosedException):
@@ -47,15 +44,14 @@ def failure_of(error: Exception) -> SourceFailed:
     return SourceFailed(f"{type(error).__name__}: {error}")
 
 
-def _hold_s(error: "WebSocketBadStatusException") -> float:
+def _hold_s(status: int, headers: Mapping[str, str]) -> float:
     """Seconds to wait after this HTTP answer: what Retry-After asks for, or what the status implies."""
-    headers = {name.lower(): value for name, value in (error.resp_headers or {}).items()}
-    retry_s = retry_after_s(headers.get("retry-after", ""))
-    if error.status_code in (403, 451):
+    retry_s = retry_after_s({name.lower(): value for name, value in headers.items()}.get("retry-after", ""))
+    if status in (403, 451):
         return max(REFUSED_HOLD_S, retry_s or 0.0)
-    if error.status_code in (418, 429):
+    if status in (418, 429):
         return LIMITED_HOLD_S if retry_s is None else retry_s
-    return retry_s or 0.0 if error.status_code == 503 else 0.0
+    return retry_s or 0.0 if status == 503 else 0.0
 
 
 def retry_after_s(text: str) -> float | None:

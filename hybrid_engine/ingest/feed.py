@@ -75,8 +75,6 @@ class FeedIngest(IngestStage):
         except SourceFailed as error:
             self._fail_session(source, session, error)
 
-    # Housekeeping -----------------------------------------------------------------------------------------------
-
     def _do_housekeeping(self) -> None:
         self._housekeeping_at = time.monotonic() + HOUSEKEEPING_S
         for source in self._sources:
@@ -174,8 +172,6 @@ class FeedIngest(IngestStage):
     def _report_active(self) -> None:
         """Name the active sources at once: HEARTBEAT does not wait for the next housekeeping."""
         self.feed.source = ", ".join(source.name for source in self._sources if source.active_symbols)
-
-    # Decisions --------------------------------------------------------------------------------------------------
 
     def _apply_decisions(self) -> None:
         now = time.monotonic()

@@ -29,9 +29,8 @@ def check_target(settings: Settings, store: Store) -> None:
             break
         except (sqlite3.Error, StorageError, DatabaseLocked) as error:
             if not is_lock(error):
-                raise ConfigError(
-                    f"engine.replay_from.database = {source.database}: cannot be replayed: {error}"
-                ) from error
+                where = f"engine.replay_from.database = {source.database}"
+                raise ConfigError(f"{where}: cannot be replayed: {error}") from error
             if time.monotonic() >= deadline:
                 raise OverloadError(f"{source.database}: {error}; for {limit_s:g} s") from error
     if first is not None and last is not None and store.has_ticks_between(first, last):

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 log = Logger("hybrid_engine.ingest")
 
 _SYMBOL = itemgetter(0)
-
 # How many standby trades are kept, the newest: of each symbol, in total, and of how many symbols.
 MAX_KEPT_PER_SYMBOL = 4096
 MAX_KEPT = 16384

@@ -91,14 +91,12 @@ class ActiveSource:
         return SourceChange(self.symbol, old, new, reason, silent_since)
 
     def _first(self, now: float) -> SourceState | None:
-        """The best connected source; those that are not stale come first, and then those that are useful already.
-
-        At the very first, a better source that is just being connected is waited for.
-        """
+        """The best connected source; those that are not stale come first, and then those that are useful already."""
         connected: list[SourceState] = []
         for source in self.sources:
             if source.connected_at is not None:
                 connected.append(source)
+            # At the very first, a better source that is just being connected is waited for.
             elif not (self.since or connected) and now - (source.connecting_at or -1e9) < SLOW_CONNECT_S:
                 return None
         return min(connected, key=lambda s: (s in self.stale_at, s.useful_since is None), default=None)
@@ -210,11 +208,6 @@ class SourceSelector:
         symbols = dict.fromkeys(symbol for source in sources for symbol in source.symbols)
         self.active = {name: ActiveSource(name, [s for s in sources if name in s.symbols]) for name in symbols}
         self.wanted: dict[SourceState, str] = {}
-
-    @property
-    def shared_symbols(self) -> list[str]:
-        """The symbols that several sources carry."""
-        return [symbol for symbol, active in self.active.items() if len(active.sources) > 1]
 
     def note_useful(self, source: SourceState) -> None:
         """An active source became useful, or a useful one active."""

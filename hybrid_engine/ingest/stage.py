@@ -12,17 +12,14 @@ from hybrid_engine.stages.stage import Stage
 
 
 class IngestStage(Stage):
-    """The first stage of the pipeline: `work` offers trades to admission until a stop, or until there are none left.
-
-    A reload replaces `settings` as a whole, from another thread; the object itself is never changed.
-    """
+    """The first stage of the pipeline: `work` offers trades to admission until a stop, or until there are none left."""
 
     def __init__(self, config: Config, admission: AdmissionQueue, feed: FeedState) -> None:
         super().__init__("ingest", admission)
         self.admission = admission
         self.feed = feed
         self.app_symbol = config.settings.app.symbol
-        self.settings = config.settings.engine
+        self.settings = config.settings.engine  # a reload replaces it, from another thread; it is never changed itself
         # not `_stop`: threading.Thread has an attribute of that name
         self._stop_event = threading.Event()
 

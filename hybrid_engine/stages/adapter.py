@@ -53,7 +53,4 @@ class FillAtLast:
         return Execution(FILLED, self._reason, price, signal.size * price * FEE_RATE)
 
 
-WITHOUT_NETWORK: dict[str, ExecutionAdapter] = {
-    "SHADOW": FillAtLast("SHADOW_RECORDED"),
-    "PAPER": FillAtLast("PAPER_FILLED"),
-}
+WITHOUT_NETWORK = {"SHADOW": FillAtLast("SHADOW_RECORDED"), "PAPER": FillAtLast("PAPER_FILLED")}

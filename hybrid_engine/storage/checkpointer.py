@@ -59,8 +59,8 @@ class Checkpointer(threading.Thread):
         self._request = threading.Event()
         self._rest_done = threading.Event()
         self._closed = False
-        self._ended = threading.Event()  # the thread has ended, or waits until the process ends
         self._never = threading.Event()  # is never set
+        self._ended = threading.Event()  # the thread has ended, or waits until the process ends
 
     def add_pages(self, pages: int) -> None:
         """Called by the writer: `pages` were added to the log. Waits for the disk, rarely, and at most REST_S.

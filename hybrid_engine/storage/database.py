@@ -20,9 +20,7 @@ BUSY_TIMEOUT_MS = 5000
 TRY_MS = 250
 # Rows are appended, so only the ends of the tables and indexes are worth caching. (SQLite's default is 2000 KiB.)
 CACHE_KIB = 512
-
 MIN_DATABASE_BYTES = 512  # the smallest page; SQLite would overwrite a smaller file that is not empty
-
 # The value of PRAGMA synchronous, by durability.
 SYNCHRONOUS = {"normal": 1, "power": 2}
 # Pages in the write-ahead log at which SQLite checkpoints by itself. With "normal" checkpointer.py does it instead.
@@ -81,16 +79,13 @@ def open_reader(path: Path, *, passive: bool = False) -> sqlite3.Connection:
 
 
 def lock_for_writing(path: Path) -> int:
-    """Create the file where it is missing, and lock it. Returns the descriptor that holds the lock.
-
-    flock does not conflict with SQLite's own locks, and ends with the process. Raises StorageError.
-    """
+    """Create the file where it is missing, and lock it. Returns the lock's descriptor. Raises StorageError."""
     with translate_errors(str(path)):
         if not path.parent.is_dir():
             where = f"{path}: the directory {path.parent}"
             raise StorageError(f"{where} does not exist; create it, or name another app.db_path")
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-        try:
+        try:  # does not conflict with SQLite's own locks, and ends with the process
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             os.close(fd)

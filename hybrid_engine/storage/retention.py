@@ -68,10 +68,8 @@ def _delete_gaps(con: sqlite3.Connection, cutoff_ms: int) -> Slice:
 
 
 def _delete_runs(con: sqlite3.Connection, run_id: int, cutoff_ms: int) -> Slice:
-    """Delete runs that ended before the cutoff and have neither ticks nor gaps left.
-
-    Gaps are in the order of their runs; whether a run has ticks, its own counters say, which are committed with them.
-    """
+    """Delete runs that ended before the cutoff and have neither ticks nor gaps left."""
+    # Gaps are in the order of their runs; a run's own counters, committed with its ticks, say whether it has some.
     first_gap = con.execute("SELECT run_id FROM gaps ORDER BY id LIMIT 1").fetchone()
     before = min(run_id, first_gap[0]) if first_gap else run_id
     query = "SELECT id, ended_ms, ticks_stored - ticks_expired FROM runs WHERE id < ? ORDER BY id LIMIT ?"

@@ -111,11 +111,7 @@ class Store:
     def write(
         self, batch: Batch, admission: AdmissionCounters, stages: StageCounters, feed: FeedState, gaps: Iterable[Gap]
     ) -> None:
-        """Commit the rows, the run's counters as of these rows, and the gaps that changed, in one transaction.
-
-        Raises DatabaseLocked or StorageError, with nothing written. A row that breaks a constraint is a bug and raises
-        sqlite3.IntegrityError.
-        """
+        """Commit the rows, the counters as of these rows, and the changed gaps; or raise, with nothing written."""
         run = self.run_id
         try:
             with translate_errors(self._path), transaction(self._con):
@@ -140,7 +136,7 @@ class Store:
                     ),
                 )
         except StorageError as error:
-            if isinstance(error.__cause__, sqlite3.IntegrityError):
+            if isinstance(error.__cause__, sqlite3.IntegrityError):  # a row that breaks a constraint is a bug
                 raise error.__cause__ from None
             raise
         self._count_pages(len(batch))

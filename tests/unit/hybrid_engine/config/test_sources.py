@@ -11,7 +11,7 @@ from websocket import WebSocketBadStatusException
 from hybrid_engine.config.load import load_sources
 from hybrid_engine.config.sources import Source
 from hybrid_engine.exchanges import EXCHANGES
-from hybrid_engine.ingest.failure import _hold_s
+from hybrid_engine.ingest.failure import failure_of
 from hybrid_engine.ingest.session import SymbolNames
 from hybrid_engine.runtime.errors import ConfigError
 
@@ -184,5 +184,4 @@ def test_gemini_v1_url_query() -> None:
     ],
 )
 def test_retry_after_header_values(status: int, headers: dict[str, str], hold: float) -> None:
-
-    assert _hold_s(WebSocketBadStatusException("%s %s", status, "no", headers)) == hold
+    assert failure_of(WebSocketBadStatusException("%s %s", status, "no", headers)).hold_s == hold
