@@ -102,8 +102,7 @@ class Pipeline:
         unstored = self.admission.snapshot().admitted - self.counters.ticks_stored
         if not unstored:
             return None
-        cause = self.persist.failure
-        why = f": {cause}" if cause else ""
+        why = f": {self.persist.failure}" if self.persist.failure else ""
         return StorageError(f"{unstored} admitted ticks could not be stored before the stop had to end{why}")
 
     def _wait_for_end(self, deadline: float, heartbeat: Callable[[], None]) -> bool:

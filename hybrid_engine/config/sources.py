@@ -42,8 +42,7 @@ class Source:
 def guess_kind(url: str) -> str:
     """The protocol of the exchange that serves `url`, "" when it is unknown."""
     parts = urlsplit(url)
-    host, path = parts.hostname or "", parts.path
-    return next((kind for kind, exchange in EXCHANGES.items() if exchange.serves(host, path)), "")
+    return next((kind for kind, exchange in EXCHANGES.items() if exchange.serves(parts.hostname or "", parts.path)), "")
 
 
 def is_ws_url(url: str) -> bool:
@@ -81,12 +80,10 @@ def parse_sources(file: str, table: dict[str, Any], default_ca_file: str) -> tup
 def _parse_source(where: str, entry: Any, default_ca_file: str) -> Source:
     if not isinstance(entry, dict):
         raise ConfigError(f"{where}: must be a [[source]] table")
-    for name in entry:
-        if name not in _ALLOWED:
-            raise ConfigError(f"{where}.{name}: unknown key; allowed are {', '.join(_ALLOWED)}")
-    for name in _REQUIRED:
-        if name not in entry:
-            raise ConfigError(f"{where}.{name}: is missing")
+    if unknown := [name for name in entry if name not in _ALLOWED]:
+        raise ConfigError(f"{where}.{unknown[0]}: unknown key; allowed are {', '.join(_ALLOWED)}")
+    if missing := [name for name in _REQUIRED if name not in entry]:
+        raise ConfigError(f"{where}.{missing[0]}: is missing")
     for name in _TEXTS:
         if not isinstance(entry.get(name, ""), str):
             raise ConfigError(f"{where}.{name} = {entry[name]!r}: must be a text in quotes")

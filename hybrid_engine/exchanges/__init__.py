@@ -24,11 +24,17 @@ class Auto(Exchange):
     kind = "auto"
 
     def decode(self, frame: Frame) -> Decoded:
-        return next((exchange.decode(frame) for exchange in _REGISTRY if exchange.recognizes(frame)), Decoded())
+        for exchange in _REGISTRY:
+            if exchange.recognizes(frame):
+                return exchange.decode(frame)
+        return Decoded()
 
     def decode_run(self, messages: Sequence[bytes]) -> Sequence[Decoded] | None:
-        runs = (exchange.decode_run(messages) for exchange in _REGISTRY)
-        return next((run for run in runs if run is not None), None)
+        for exchange in _REGISTRY:
+            run = exchange.decode_run(messages)
+            if run is not None:
+                return run
+        return None
 
 
 EXCHANGES: dict[str, Exchange] = {exchange.kind: exchange for exchange in (Auto(), *_REGISTRY)}

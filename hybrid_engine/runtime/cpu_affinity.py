@@ -68,10 +68,8 @@ class CpuAffinity:
                         if os.sched_getscheduler(thread.native_id) == os.SCHED_OTHER:
                             os.sched_setscheduler(thread.native_id, os.SCHED_BATCH, os.sched_param(0))
                 self._cpu = cpu
-        except ProcessLookupError:  # a thread has just ended
-            pass
-        except OSError:
-            self._refused = True  # the threads run where the scheduler puts them
+        except OSError as error:  # refused: the threads run where the scheduler puts them
+            self._refused = not isinstance(error, ProcessLookupError)  # a thread that has just ended
 
     def _choose_cpu(self, since_s: float) -> int:
         """The CPU to run on, by what other processes used of each one in the last `since_s` seconds."""

@@ -95,9 +95,10 @@ class AdmissionQueue(Channel):
             waiting.extend(ticks)
             self._next_id += len(kept)
             self._sample_positions[symbol] = position + len(fitting)
-            counters.received += len(kept)
+            counters.received += len(fitting)
             if sampled_out := len(fitting) - len(kept):
-                self._count("sampled_out", source, symbol, received_ms, sampled_out)
+                counters.sampled_out += sampled_out
+                self._gaps.add_loss("sampled_out", source, symbol, received_ms, sampled_out)
             done += len(fitting)
             if done < len(items):
                 self._make_room(1 + (len(items) - done - 1) // every, received_ms, heartbeat)

@@ -23,8 +23,7 @@ class ExposureLimiter:
         self._caps = caps
         self._net: dict[str, float] = {}
         self._price: dict[str, float] = {}
-        # Orders that rest at an exchange. SHADOW and PAPER fill at once, so theirs stay 0.
-        self.open_orders = 0
+        self.open_orders = 0  # those that rest at an exchange: none in SHADOW and PAPER, which fill at once
 
     def set_price(self, symbol: str, price: float) -> None:
         """Set the last price of `symbol`, in quote currency per unit of base."""

@@ -77,11 +77,10 @@ class StrategyStage(TransformStage):
                 continue
             signal = self._strategy.on_tick(event)
             self.heartbeat()
-            if signal is None:
-                continue
-            _check_signal(signal, event, type(self._strategy).__name__)
-            self._counters.signal_count += 1
-            out.append(signal)
+            if signal is not None:
+                _check_signal(signal, event, type(self._strategy).__name__)
+                self._counters.signal_count += 1
+                out.append(signal)
         return out
 
 

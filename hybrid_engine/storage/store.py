@@ -90,8 +90,8 @@ class Store:
     def begin_run(self, info: RunInfo, started_ms: int) -> int:
         """Insert the run's row and return its id. Runs that a crash left open are closed, with a gap `crash` to now."""
         with translate_errors(self._path), transaction(self._con):
-            crashed_runs = self._con.execute("SELECT id, updated_ms FROM runs WHERE ended_ms IS NULL").fetchall()
-            for run_id, updated_ms in crashed_runs:
+            query = "SELECT id, updated_ms FROM runs WHERE ended_ms IS NULL"  # those that a crash left open
+            for run_id, updated_ms in self._con.execute(query).fetchall():
                 self._con.execute("UPDATE runs SET ended_ms = ?1 WHERE id = ?2", (updated_ms, run_id))
                 self._con.execute(_END_GAPS, (updated_ms, run_id))
                 self._con.execute(
@@ -194,8 +194,8 @@ class Store:
     def has_ticks_between(self, first_id: int, last_id: int) -> bool:
         """Whether any tick has an id in this range (both inclusive). Raises DatabaseLocked or StorageError."""
         with translate_errors(self._path):
-            query = "SELECT EXISTS (SELECT 1 FROM ticks WHERE id BETWEEN ? AND ?)"
-            return bool(self._con.execute(query, (first_id, last_id)).fetchone()[0])
+            query = "SELECT 1 FROM ticks WHERE id BETWEEN ? AND ? LIMIT 1"
+            return self._con.execute(query, (first_id, last_id)).fetchone() is not None
 
     def close(self) -> None:
         """Close the connection. The last connection to close moves the write-ahead log into the database."""
