@@ -207,8 +207,8 @@ class TradeFormat(NamedTuple):
     rfc3339: bool = False
     counted: bool = False
 
-    def decode(self, items: Any, where: str = "") -> Decoded:
-        """The trades in the list `items`, the value of a frame's field `where`."""
+    def decode(self, items: Any, where: str = "", timed: Frame | None = None) -> Decoded:
+        """The trades in the list `items`, the field `where` of a frame; `timed`: what has their time, if not they."""
         if not isinstance(items, list):
             return Decoded([], [f"{where}: not a list"])
         read_ms = read_rfc3339_ms if self.rfc3339 else read_unix_ms
@@ -224,7 +224,7 @@ class TradeFormat(NamedTuple):
                 if self.counted and symbol and number is not None:
                     marks.append(Mark(symbol, number, number, True))
                 price, size = read_amount(item, self.price), read_amount(item, self.size)
-                trades.append(MarketTrade(symbol, price, size, number, read_ms(item, self.time)))
+                trades.append(MarketTrade(symbol, price, size, number, read_ms(timed or item, self.time)))
             except UndecodableError as error:
                 rejections.append(str(error))
         # No exchange promises that the trades of a message are in order: sorted, they fill each other's gaps.

@@ -67,10 +67,8 @@ class GeminiV1(Exchange):
             return Decoded(marks=marks)
         events = frame.get("events")
         if isinstance(events, list):
-            time = {"timestampms": frame.get("timestampms")}  # that of the message is the time of each trade
-            trades = (event for event in events if not isinstance(event, dict) or event.get("type") == "trade")
-            events = [trade | time if isinstance(trade, dict) else trade for trade in trades]
-        decoded = _V1.decode(events, "events")
+            events = [event for event in events if not isinstance(event, dict) or event.get("type") == "trade"]
+        decoded = _V1.decode(events, "events", frame)
         return Decoded(decoded.trades, decoded.rejections, marks)
 
     def connection_url(self, url: str) -> str:
