@@ -11,7 +11,8 @@ from hybrid_engine.domain.accounting import StageCounters
 from hybrid_engine.domain.events import BUY, FILLED, Event, Order, Signal, Tick, Trade
 from hybrid_engine.stages.adapter import WITHOUT_NETWORK
 from hybrid_engine.stages.channel import Channel
-from hybrid_engine.stages.execution import ExecutionStage, ExposureLimiter
+from hybrid_engine.stages.execution import ExecutionStage
+from hybrid_engine.stages.risk import ExposureLimiter
 
 SYMBOLS = ("A", "B", "C")
 prices = st.floats(1e-6, 1e12) | st.sampled_from([1.0, 0.1, 99.99, 1e308])
@@ -70,35 +71,35 @@ def test_caps_hold(script: list[tuple[str, float, tuple[str, float] | None]], li
 @pytest.mark.holds("I2")
 @given(st.floats(1e-3, 1e6), st.floats(1e-9, 1e6), st.floats(0.01, 100))
 def test_position_over_cap_can_only_be_reduced(cap: float, part: float, growth: float) -> None:
-    book = ExposureLimiter(RiskCaps(cap, cap, 1))
+    limiter = ExposureLimiter(RiskCaps(cap, cap, 1))
     size = cap
-    book.set_price("A", 1.0)
+    limiter.set_price("A", 1.0)
     tick = Tick(1, "s", "A", 1.0, 1.0, None, 1, 1)
-    assert book.exceeded_cap(Signal.of(tick, "BUY", size, "R", 1.0)) is None
-    book.apply_fill("A", "BUY", size)
-    book.set_price("A", 1.0 + growth)
-    assert book.exceeded_cap(Signal.of(tick, "BUY", part, "R", 1.0)) is not None
+    assert limiter.exceeded_cap(Signal.of(tick, "BUY", size, "R", 1.0)) is None
+    limiter.apply_fill("A", "BUY", size)
+    limiter.set_price("A", 1.0 + growth)
+    assert limiter.exceeded_cap(Signal.of(tick, "BUY", part, "R", 1.0)) is not None
     less = min(part, size)
     if size - less < size:
-        assert book.exceeded_cap(Signal.of(tick, "SELL", less, "R", 1.0)) is None
-    assert book.symbol_exposure("A") == size * (1.0 + growth)
+        assert limiter.exceeded_cap(Signal.of(tick, "SELL", less, "R", 1.0)) is None
+    assert limiter.symbol_exposure("A") == size * (1.0 + growth)
 
 
 def test_nan_is_vetoed() -> None:
-    book = ExposureLimiter(RiskCaps())
-    book.set_price("A", 1.0)
+    limiter = ExposureLimiter(RiskCaps())
+    limiter.set_price("A", 1.0)
     tick = Tick(1, "s", "A", 1.0, 1.0, None, 1, 1)
     for size in (float("nan"), float("inf"), 1e300):
-        assert book.exceeded_cap(Signal.of(tick, "BUY", size, "R", 1.0)) is not None
+        assert limiter.exceeded_cap(Signal.of(tick, "BUY", size, "R", 1.0)) is not None
 
 
 def test_open_orders_cap_spares_reducing_orders() -> None:
-    book = ExposureLimiter(RiskCaps(1e6, 1e6, 2))
-    book.set_price("A", 1.0)
+    limiter = ExposureLimiter(RiskCaps(1e6, 1e6, 2))
+    limiter.set_price("A", 1.0)
     tick = Tick(1, "s", "A", 1.0, 1.0, None, 1, 1)
-    book.apply_fill("A", "BUY", 5.0)
-    book.open_orders = 2
-    assert book.exceeded_cap(Signal.of(tick, "BUY", 1.0, "R", 1.0)) == "max_open_orders"
-    assert book.exceeded_cap(Signal.of(tick, "SELL", 1.0, "R", 1.0)) is None
-    book.open_orders = 1
-    assert book.exceeded_cap(Signal.of(tick, "BUY", 1.0, "R", 1.0)) is None
+    limiter.apply_fill("A", "BUY", 5.0)
+    limiter.open_orders = 2
+    assert limiter.exceeded_cap(Signal.of(tick, "BUY", 1.0, "R", 1.0)) == "max_open_orders"
+    assert limiter.exceeded_cap(Signal.of(tick, "SELL", 1.0, "R", 1.0)) is None
+    limiter.open_orders = 1
+    assert limiter.exceeded_cap(Signal.of(tick, "BUY", 1.0, "R", 1.0)) is None
