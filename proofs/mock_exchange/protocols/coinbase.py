@@ -7,8 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, ClassVar
 from uuid import UUID
 
-from proofs.mock_exchange.protocols.base import Frame, RecordedTrade, Trade, dump
-from proofs.mock_exchange.protocols.subscription import SubscriptionProtocol, strings_of
+from proofs.mock_exchange.protocols.base import Frame, RecordedTrade, SubscriptionProtocol, Trade, dump, list_of
 
 CHANNELS = ("matches", "heartbeat", "ticker", "level2", "level2_batch")
 #: `sequence` counts every event of a book; of so many, one is a trade.
@@ -31,7 +30,7 @@ class Coinbase(SubscriptionProtocol):
         return [] if frame.get("type") in ("ticker", "l2update") else None
 
     def __init__(self, target: str, trades_per_frame: int = 1) -> None:
-        super().__init__(target)
+        super().__init__(target, trades_per_frame)
         self._channels: dict[str, list[str]] = {}
         self._last_trade_ids: dict[str, int] = {}
         self._heartbeats = 0
@@ -48,14 +47,13 @@ class Coinbase(SubscriptionProtocol):
         kind, channels = request.get("type"), request.get("channels")
         if kind not in ("subscribe", "unsubscribe"):
             return
-        default_products = strings_of(request.get("product_ids"))
+        default_products = list_of(request.get("product_ids"), str)
         requested: dict[str, list[str]] = {}
         for one in channels if isinstance(channels, list) else []:
             name = str(one.get("name") if isinstance(one, dict) else one)
-            own_products = strings_of(one.get("product_ids")) if isinstance(one, dict) else []
+            own_products = list_of(one.get("product_ids"), str) if isinstance(one, dict) else []
             requested[name] = own_products or default_products
-        reason = _refusal_reason(requested)
-        if reason:
+        if reason := _refusal_reason(requested):
             self.reply({"type": "error", "message": f"Failed to {kind}", "reason": reason})
             return
         for name, products in requested.items():
@@ -67,13 +65,13 @@ class Coinbase(SubscriptionProtocol):
         subscriptions = [{"name": name, "product_ids": products} for name, products in self._channels.items()]
         self.reply({"type": "subscriptions", "channels": [one for one in subscriptions if one["product_ids"]]})
 
-    def history_frames(self, name: str, history: Sequence[Trade]) -> list[Frame]:
+    def snapshot(self, name: str, history: Sequence[Trade]) -> Frame | None:
         if not history or name not in self._channels.get("matches", []):
-            return []
-        return [{**self._match(history[-1], name), "type": "last_match"}]
+            return None
+        return {**self.trade_frame(history[-1], name), "type": "last_match"}
 
-    def _match(self, trade: Trade, product: str) -> Frame:
-        self._last_trade_ids[product] = trade.trade_id
+    def trade_frame(self, trade: Trade, name: str) -> Frame:
+        self._last_trade_ids[name] = trade.trade_id
         return {
             "type": "match",
             "trade_id": trade.trade_id,
@@ -82,19 +80,13 @@ class Coinbase(SubscriptionProtocol):
             "side": OTHER_SIDE[trade.taker],  # the maker's
             "size": trade.size,
             "price": trade.price,
-            "product_id": product,
+            "product_id": name,
             "sequence": trade.trade_id * EVENTS_PER_TRADE,
             "time": rfc3339(trade.time_ms),
         }
 
-    def message(self, trades: Sequence[Trade]) -> tuple[Frame, Frame]:
-        (trade,) = trades
-        message = self._match(trade, self.spelling(trade))
-        return message, message
-
-    def noise(self, recorded: Mapping[str, Any], now_ms: int) -> str | None:
-        products = list(self.spellings.values())
-        return dump({**recorded, "product_id": products[0], "time": rfc3339(now_ms)}) if products else None
+    def noise_frame(self, recorded: Mapping[str, Any], name: str, now_ms: int) -> Frame:
+        return {**recorded, "product_id": name, "time": rfc3339(now_ms)}
 
     def heartbeat(self, now_ms: int) -> str | None:
         products = self._channels.get("heartbeat")
@@ -119,5 +111,4 @@ def _refusal_reason(requested: Mapping[str, list[str]]) -> str:
 
 
 def rfc3339(time_ms: int) -> str:
-    whole = datetime.fromtimestamp(time_ms // 1000, UTC)
-    return f"{whole:%Y-%m-%dT%H:%M:%S}.{time_ms % 1000:03}000Z"
+    return f"{datetime.fromtimestamp(time_ms // 1000, UTC):%Y-%m-%dT%H:%M:%S}.{time_ms % 1000:03}000Z"

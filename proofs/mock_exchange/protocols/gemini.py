@@ -1,9 +1,13 @@
-"""Gemini: v1 `/v1/marketdata/{symbol}?...` and v2 `/v2/marketdata` with its subscribe message."""
+"""Gemini: v1 `/v1/marketdata/{symbol}?...`, and v2 `/v2/marketdata` and the current streams `/gemini`.
+
+The last two begin with a subscribe message; that of the streams is {"id", "method": "subscribe", "params":
+["btcusd@trade"]}.
+"""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
+from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
 
@@ -11,15 +15,17 @@ from proofs.mock_exchange.protocols.base import (
     ExchangeProtocol,
     Frame,
     RecordedTrade,
+    SubscriptionProtocol,
     Trade,
     UnknownPathError,
-    book_around,
     dump,
+    list_of,
 )
 
 V1_PATH = "/v1/marketdata/"
 MAKER = {"buy": "ask", "sell": "bid"}
 TAKER = {"ask": "buy", "bid": "sell"}
+NS_PER_MS = 1_000_000
 
 
 class GeminiV1(ExchangeProtocol):
@@ -32,6 +38,7 @@ class GeminiV1(ExchangeProtocol):
     family = "gemini_v1"
     paths: ClassVar = {"gemini_v1": V1_PATH + "{s}?heartbeat=true&bids=true&offers=true&trades=true"}
     noise_family = "gemini_v2"  # book changes are made of v2's
+    batches = True
 
     @classmethod
     def serves(cls, path: str) -> bool:
@@ -45,18 +52,16 @@ class GeminiV1(ExchangeProtocol):
         return [(t["price"], t["amount"], TAKER.get(t["makerSide"], "buy"), "") for t in trades]
 
     def __init__(self, target: str, trades_per_frame: int = 1) -> None:
-        super().__init__(target)
+        super().__init__(target, trades_per_frame)
         url = urlsplit(target)
         symbol = url.path.removeprefix(V1_PATH).strip("/")
         if not symbol or "/" in symbol:
             raise UnknownPathError(f"no symbol in {target!r}")
-        self.trades_per_frame = trades_per_frame
         options = {key: values[-1].lower() == "true" for key, values in parse_qs(url.query).items()}
         rest = not any(options.get(key, False) for key in ("bids", "offers", "trades"))
         self._bids, self._offers = options.get("bids", rest), options.get("offers", rest)
         self._heartbeats = options.get("heartbeat", False)
-        self.symbol = symbol.upper()
-        self.symbols = [self.symbol] if options.get("trades", rest) else []
+        self.symbols = [symbol.upper()] if options.get("trades", rest) else []
         self.sequence = 0
         self._event_id = 0
 
@@ -78,7 +83,7 @@ class GeminiV1(ExchangeProtocol):
     def opening(self, history: Sequence[Trade], now_ms: int) -> list[str]:
         if not (self._bids or self._offers) or not history:
             return []
-        bids, offers = book_around(history[-1].price)
+        bids, offers = _book_around(history[-1].price)
         events = [
             {"type": "change", "side": side, "price": price, "remaining": left, "delta": left, "reason": "initial"}
             for side, levels in (("bid", bids), ("ask", offers))
@@ -122,7 +127,7 @@ class GeminiV1(ExchangeProtocol):
         self.sequence += 1
 
 
-class GeminiV2(ExchangeProtocol):
+class GeminiV2(SubscriptionProtocol):
     """Sends nothing before the subscribe message; then a snapshot with history per symbol, then trades."""
 
     family = "gemini_v2"
@@ -134,56 +139,28 @@ class GeminiV2(ExchangeProtocol):
             return [(frame["price"], frame["quantity"], frame["side"], frame["symbol"])]
         return [] if frame.get("type") == "l2_updates" and "trades" not in frame else None
 
-    def __init__(self, target: str, trades_per_frame: int = 1) -> None:
-        super().__init__(target)
-        self.subscribed = False
-        self._new_symbols: list[str] = []
+    def handle_request(self, request: dict[str, Any]) -> None:
+        channels = [one for one in list_of(request.get("subscriptions"), dict) if one.get("name") == "l2"]
+        symbols = [symbol.upper() for one in channels for symbol in list_of(one.get("symbols"), str)]
+        if request.get("type") == "unsubscribe":
+            self.unsubscribe(symbols)
+        elif request.get("type") == "subscribe" and symbols:
+            self.subscribe(symbols)
 
-    def receive(self, text: str) -> bool:
-        try:
-            message = json.loads(text)
-            kind = message.get("type")
-            requested = [
-                str(symbol).upper()
-                for one in message.get("subscriptions", [])
-                if one.get("name") == "l2"
-                for symbol in one.get("symbols", [])
-            ]
-        except (ValueError, AttributeError, TypeError):
-            return False
-        if kind == "unsubscribe":
-            self.symbols = [symbol for symbol in self.symbols if symbol not in requested]
-        if kind != "subscribe":
-            return False
-        new = [symbol for symbol in dict.fromkeys(requested) if symbol not in self.symbols]
-        self._new_symbols += new
-        self.symbols += new
-        self.subscribed = self.subscribed or bool(new)
-        return bool(new)
+    def snapshot(self, name: str, history: Sequence[Trade]) -> Frame | None:
+        bids, offers = _book_around(history[-1].price) if history else ([], [])
+        return {
+            "type": "l2_updates",
+            "symbol": name,
+            "changes": [["buy", *level] for level in bids] + [["sell", *level] for level in offers],
+            "trades": [self.trade_frame(trade, name) for trade in reversed(history)],  # as in the recorded snapshots
+            "auction_events": [],
+        }
 
-    def opening(self, history: Sequence[Trade], now_ms: int) -> list[str]:
-        symbols, self._new_symbols = self._new_symbols, []
-        bids, offers = book_around(history[-1].price) if history else ([], [])
-        changes = [["buy", *level] for level in bids] + [["sell", *level] for level in offers]
-        # The newest trade comes first, as in the recorded snapshots.
-        return [
-            dump(
-                {
-                    "type": "l2_updates",
-                    "symbol": symbol,
-                    "changes": changes,
-                    "trades": [self._trade(trade, symbol) for trade in reversed(history)],
-                    "auction_events": [],
-                }
-            )
-            for symbol in symbols
-        ]
-
-    @staticmethod
-    def _trade(trade: Trade, symbol: str) -> Frame:
+    def trade_frame(self, trade: Trade, name: str) -> Frame:
         return {
             "type": "trade",
-            "symbol": symbol,
+            "symbol": name,
             "event_id": trade.trade_id,
             "timestamp": trade.time_ms,
             "price": trade.price,
@@ -191,15 +168,56 @@ class GeminiV2(ExchangeProtocol):
             "side": trade.taker,
         }
 
-    def message(self, trades: Sequence[Trade]) -> tuple[Frame, Frame]:
-        (trade,) = trades
-        message = self._trade(trade, self.symbol_for(trade))
-        return message, message
-
-    def noise(self, recorded: Mapping[str, Any], now_ms: int) -> str | None:
-        if not self.symbols:
-            return None
-        return dump({**recorded, "symbol": self.symbols[0]})
+    def noise_frame(self, recorded: Mapping[str, Any], name: str, now_ms: int) -> Frame:
+        return {**recorded, "symbol": name}
 
     def heartbeat(self, now_ms: int) -> str | None:
         return dump({"type": "heartbeat", "timestamp": now_ms}) if self.subscribed else None
+
+
+class GeminiStreams(SubscriptionProtocol):
+    """Trades {E, s, t, p, q, m}, times in nanoseconds; no history, and no heartbeat but the WebSocket's pings."""
+
+    family = "gemini"
+    paths: ClassVar = {"gemini": "/gemini"}
+    noise_family = "binance"
+    price_key = "p"
+
+    @staticmethod
+    def parse_recorded(frame: Mapping[str, Any]) -> list[RecordedTrade] | None:
+        if "e" in frame or not {"E", "s", "t", "p", "q"} <= frame.keys():
+            return None
+        return [(frame["p"], frame["q"], "sell" if frame["m"] else "buy", frame["s"].upper())]
+
+    def handle_request(self, request: dict[str, Any]) -> None:
+        method, streams = request.get("method"), list_of(request.get("params"), str)
+        if method not in ("subscribe", "unsubscribe"):
+            return
+        symbols = [symbol for symbol, _, kind in (stream.partition("@") for stream in streams) if kind == "trade"]
+        if not streams or len(symbols) < len(streams):
+            error = {"code": -1102, "msg": "Parameter 'params' was malformed."}
+            self.reply({"id": request.get("id"), "status": 400, "error": error})
+            return
+        if method == "subscribe":
+            self.subscribe(symbols)
+        else:
+            self.unsubscribe(symbols)
+        self.reply({"id": request.get("id"), "status": 200})
+
+    def trade_frame(self, trade: Trade, name: str) -> Frame:
+        frame: Frame = {"E": trade.time_ms * NS_PER_MS, "s": name, "t": trade.trade_id}
+        return {**frame, "p": trade.price, "q": trade.size, "m": trade.taker == "sell"}
+
+    def noise_frame(self, recorded: Mapping[str, Any], name: str, now_ms: int) -> Frame:
+        """Binance's book tickers and depths: Gemini's have the same shape."""
+        return {**recorded.get("data", recorded), "s": name, "E": now_ms * NS_PER_MS}
+
+
+def _book_around(price: str, levels: int = 5) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """A small made-up order book (bids, offers) of (price, quantity) around a price, best first."""
+    middle = Decimal(price)
+    step = middle / 2000
+    unit = Decimal(1).scaleb(min(int(middle.as_tuple().exponent), -2))
+    bids = [(str((middle - step * k).quantize(unit, ROUND_HALF_EVEN)), f"{k}.25") for k in range(1, levels + 1)]
+    offers = [(str((middle + step * k).quantize(unit, ROUND_HALF_EVEN)), f"{k}.75") for k in range(1, levels + 1)]
+    return bids, offers

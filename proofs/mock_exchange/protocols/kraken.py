@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any, ClassVar
 
-from proofs.mock_exchange.protocols.base import Frame, RecordedTrade, Trade, dump
+from proofs.mock_exchange.protocols.base import Frame, RecordedTrade, SubscriptionProtocol, Trade, dump, list_of
 from proofs.mock_exchange.protocols.coinbase import rfc3339
-from proofs.mock_exchange.protocols.subscription import SubscriptionProtocol, strings_of
 
 STATUS = {"api_version": "v2", "connection_id": 1, "system": "online", "version": "2.0.10"}
 
@@ -19,6 +18,8 @@ class Kraken(SubscriptionProtocol):
     family = "kraken"
     paths: ClassVar = {"kraken": "/v2"}
     noise_family = "coinbase"
+    batches = True
+    _snapshots = True
 
     @staticmethod
     def parse_recorded(frame: Mapping[str, Any]) -> list[RecordedTrade] | None:
@@ -29,18 +30,13 @@ class Kraken(SubscriptionProtocol):
             for one in frame["data"]
         ]
 
-    def __init__(self, target: str, trades_per_frame: int = 1) -> None:
-        super().__init__(target)
-        self.trades_per_frame = trades_per_frame
-        self._snapshots = True
-
     def handle_request(self, request: dict[str, Any]) -> None:
         method, params = request.get("method"), request.get("params")
         if method == "ping":
             self.reply({"method": "pong"})
         if method not in ("subscribe", "unsubscribe") or not isinstance(params, dict):
             return
-        symbols = strings_of(params.get("symbol"))
+        symbols = list_of(params.get("symbol"), str)
         if params.get("channel") != "trade" or not symbols:
             self.reply({"error": "Channel field missing", "method": method, "success": False})
             return
@@ -60,15 +56,14 @@ class Kraken(SubscriptionProtocol):
         elif supported:
             self.subscribe(supported)
 
-    def history_frames(self, name: str, history: Sequence[Trade]) -> list[Frame]:
-        if not self._snapshots or not history:
-            return []
-        return [{"channel": "trade", "type": "snapshot", "data": [self._trade(trade, name) for trade in history]}]
+    def snapshot(self, name: str, history: Sequence[Trade]) -> Frame | None:
+        if not history or not self._snapshots:
+            return None
+        return {"channel": "trade", "type": "snapshot", "data": [self.trade_frame(trade, name) for trade in history]}
 
-    @staticmethod
-    def _trade(trade: Trade, symbol: str) -> Frame:
+    def trade_frame(self, trade: Trade, name: str) -> Frame:
         return {
-            "symbol": symbol,
+            "symbol": name,
             "side": trade.taker,
             "price": float(trade.price),
             "qty": float(trade.size),
@@ -78,22 +73,19 @@ class Kraken(SubscriptionProtocol):
         }
 
     def message(self, trades: Sequence[Trade]) -> tuple[Frame, Frame]:
-        data = [self._trade(trade, self.spelling(trade)) for trade in trades]
+        data = [self.trade_frame(trade, self.spelling(trade)) for trade in trades]
         return {"channel": "trade", "type": "update", "data": data}, data[0]
 
-    def noise(self, recorded: Mapping[str, Any], now_ms: int) -> str | None:
+    def noise_frame(self, recorded: Mapping[str, Any], name: str, now_ms: int) -> Frame:
         """Coinbase's book changes and tickers, as Kraken would put them."""
-        if not self.spellings:
-            return None
-        symbol = next(iter(self.spellings.values()))
         if "changes" not in recorded:
-            ticker = {"symbol": symbol, "last": float(recorded["price"])}
-            return dump({"channel": "ticker", "type": "update", "data": [ticker]})
+            ticker = {"symbol": name, "last": float(recorded["price"])}
+            return {"channel": "ticker", "type": "update", "data": [ticker]}
         sides: dict[str, list[Frame]] = {"buy": [], "sell": []}
         for side, price, left in recorded["changes"]:
             sides[side].append({"price": float(price), "qty": float(left)})
-        book = {"symbol": symbol, "bids": sides["buy"], "asks": sides["sell"], "checksum": 0}
-        return dump({"channel": "book", "type": "update", "data": [{**book, "timestamp": rfc3339(now_ms)}]})
+        book = {"symbol": name, "bids": sides["buy"], "asks": sides["sell"], "checksum": 0}
+        return {"channel": "book", "type": "update", "data": [{**book, "timestamp": rfc3339(now_ms)}]}
 
     def heartbeat(self, now_ms: int) -> str | None:
         return dump({"channel": "heartbeat"}) if self.subscribed else None

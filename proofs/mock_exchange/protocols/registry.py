@@ -9,8 +9,7 @@ from urllib.parse import urlsplit
 from proofs.mock_exchange.protocols.base import ExchangeProtocol, RecordedTrade, UnknownPathError
 from proofs.mock_exchange.protocols.binance import Binance
 from proofs.mock_exchange.protocols.coinbase import Coinbase
-from proofs.mock_exchange.protocols.gemini import GeminiV1, GeminiV2
-from proofs.mock_exchange.protocols.gemini_streams import GeminiStreams
+from proofs.mock_exchange.protocols.gemini import GeminiStreams, GeminiV1, GeminiV2
 from proofs.mock_exchange.protocols.kraken import Kraken
 
 PROTOCOLS: tuple[type[ExchangeProtocol], ...] = (Binance, GeminiV1, GeminiV2, GeminiStreams, Coinbase, Kraken)

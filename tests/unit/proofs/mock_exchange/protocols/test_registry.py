@@ -12,9 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proofs.mock_exchange.protocols import registry
-from proofs.mock_exchange.protocols.base import GARBAGE_KINDS, ExchangeProtocol, Trade, UnknownPathError
+from proofs.mock_exchange.protocols.base import (
+    GARBAGE_KINDS,
+    ExchangeProtocol,
+    SubscriptionProtocol,
+    Trade,
+    UnknownPathError,
+    plain_symbol,
+)
 from proofs.mock_exchange.protocols.registry import NOISE_OF, PATHS, PROTOCOLS, open_protocol
-from proofs.mock_exchange.protocols.subscription import SubscriptionProtocol, plain_symbol
 from proofs.mock_exchange.tape import builtin_tape
 from tests.support.exchange_client import trades_in
 
