@@ -1,111 +1,224 @@
-"""The commands of a running exchange: one table, for standard input, scripts and the help."""
+"""The commands of a running exchange, from standard input and from a script; the help is made of the same table."""
 
 from __future__ import annotations
 
 import asyncio
-import math
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass
+import contextlib
+import inspect
+import time
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import Annotated, Any, get_args
 
 from websockets.exceptions import ProtocolError
 from websockets.frames import Close
 
 from proofs.mock_exchange.errors import MockExchangeError
-from proofs.mock_exchange.market import Market
+from proofs.mock_exchange.ledger import now_ms
 from proofs.mock_exchange.protocols.base import GARBAGE_KINDS
+from proofs.mock_exchange.server import Exchange
+from proofs.mock_exchange.settings import SettingsError, checked
 
-
-class CommandTarget(Protocol):
-    """What a command needs of the exchange that it is carried out on."""
-
-    market: Market
-    port: int
-    behave_count: int
-
-    async def listen(self) -> None: ...
-    async def stop_listening(self) -> None: ...
-    def spawn(self, job: Coroutine[Any, Any, Any]) -> None: ...
-    def load_certificate(self, cert: str, key: str) -> None: ...
-    def stats(self, brief: bool = False) -> dict[str, Any]: ...
-
-
-Run = Callable[[CommandTarget, dict[str, Any]], Awaitable[Any]]
-SCOPES = ("all", "open", "next")
+WHEN = ("after_sent", "after_s")
 
 
 class CommandError(MockExchangeError):
     """A command that is unknown or has a wrong argument; the message says what is allowed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Arg:
-    """An argument: type, default (`...` for none: it must be given), allowed values, what it means."""
-
-    kind: type
-    default: Any
-    help: str
-    allowed: tuple[Any, ...] = ()
+# An argument's annotation has its type, what it means, and the allowed values, if they are few.
+Times = Annotated[int, "how many connections; 0 undoes it, -1 until `behave`"]
+Scope = Annotated[
+    str, "open connections and all later ones, open ones only, or the next `times`", ("all", "open", "next")
+]
+Code = Annotated[int, "close code"]
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
-    """A command: what it does, its arguments, and how."""
+class Commands:
+    """Each public method is a command: its docstring is the help, its arguments are those of the command."""
 
-    help: str
-    args: Mapping[str, Arg]
-    run: Run
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        self._market = exchange.market
+
+    async def stats(self, brief: Annotated[bool, "without the list of connections"] = False) -> Any:
+        """everything counted since the start"""
+        return {"stats": self._exchange.stats(brief)}
+
+    async def close(self, code: Code = 1001, reason: Annotated[str, "close reason"] = "") -> Any:
+        """close every open connection properly; what was sent before is still read"""
+        _check_close(code, reason)
+        open_now = list(self._exchange.sessions)
+        for session in open_now:
+            self._exchange.spawn(session.close(code, reason))
+        await asyncio.sleep(0)
+        return {"closed": len(open_now)}
+
+    async def abort(self) -> Any:
+        """reset every open connection (RST); what was not yet read may be lost to the client"""
+        open_now = list(self._exchange.sessions)
+        for session in open_now:
+            session.abort()
+        return {"aborted": len(open_now)}
+
+    async def refuse(self, drop: Annotated[bool, "also close the open connections"] = True) -> Any:
+        """stop listening: connections are refused until `reopen`"""
+        await self._exchange.stop_listening()
+        return await self.close() if drop else {}
+
+    async def reopen(self) -> Any:
+        """listen again on the same port"""
+        await self._exchange.listen()
+        return {"port": self._exchange.port}
+
+    async def http(
+        self,
+        status: Annotated[int, "status answered to the upgrade request, e.g. 451, 429, 403"],
+        retry_after: Annotated[int | None, "seconds, for a Retry-After header"] = None,
+        times: Times = 1,
+    ) -> Any:
+        """answer the next upgrade requests with an HTTP status"""
+        if status not in set(HTTPStatus):
+            raise CommandError(f"http: status = {status}: not a known HTTP status")
+        self._market.rules.set("http", {"status": status, "retry_after": retry_after}, times)
+
+    async def hang(self, times: Times = 1) -> Any:
+        """accept the next TCP connections and never answer the upgrade (until `behave`)"""
+        self._market.rules.set("hang", {}, times)
+
+    async def accept_close(self, code: Code = 1001, times: Times = 1) -> Any:
+        """accept the next upgrades and close them at once"""
+        _check_close(code)
+        self._market.rules.set("accept_close", {"code": code}, times)
+
+    async def silent(
+        self,
+        what: Annotated[str, "trades: they alone stop; all: pongs too", ("all", "trades")] = "all",
+        scope: Scope = "all",
+        times: Times = 1,
+    ) -> Any:
+        """send nothing any more, on connections that stay open"""
+        if scope != "next":
+            for session in list(self._exchange.sessions):
+                await session.silence(what)
+        if scope != "open":
+            self._market.rules.set("silent", {"what": what}, -1 if scope == "all" else times)
+
+    async def garbage(
+        self,
+        what: Annotated[str, "which kind; mixed: each in turn", ("mixed", *GARBAGE_KINDS)] = "mixed",
+        n: Annotated[
+            int, "frames on each connection, at once; -1: endless, in place of the trades, at their pace"
+        ] = 20,
+        scope: Scope = "all",
+        times: Times = 1,
+    ) -> Any:
+        """send frames that claim to be trades and cannot be decoded (they use up no trade number)"""
+        count = None if n < 0 else n
+        if count is not None and scope == "all":
+            scope = "open"
+        if scope != "next":
+            for session in self._exchange.sessions:
+                session.garbage_kind, session.garbage = what, count
+        if scope != "open":
+            self._market.rules.set("garbage", {"what": what, "n": count}, -1 if scope == "all" else times)
+
+    async def behave(self) -> Any:
+        """end every fault (silent, garbage, http, hang, accept_close); listening and pace stay"""
+        self._market.rules.clear()
+        self._exchange.behave_count += 1
+        for session in list(self._exchange.sessions):
+            session.garbage = 0
+            await session.silence(None)
+
+    async def pause(self) -> Any:
+        """a quiet market: no trades until `resume`; heartbeats go on"""
+        self._market.paused = True
+
+    async def resume(self) -> Any:
+        """trades again, after `pause` or `--hold`"""
+        self._market.paused = False
+
+    async def rate(self, rate: Annotated[float, "trades a second; 0 as fast as the client reads"]) -> Any:
+        """another pace from now on"""
+        if rate < 0:
+            raise CommandError(f"rate: rate = {rate}: expected 0 or more")
+        self._market.pace.set_rate(rate)
+
+    async def burst(self, n: Annotated[int, "trades"]) -> Any:
+        """send the next n trades at once, paused or not (not beyond the count)"""
+        numbers = self._market.numbers
+        left = n if numbers.total is None else numbers.total - numbers.sent - numbers.lost
+        self._market.burst = max(0, min(n, left))
+
+    async def count(self, n: Annotated[int, "trades in all; -1 for no end"]) -> Any:
+        """another total: stop sending once so many trades were sent"""
+        self._market.numbers.total = None if n < 0 else n
+
+    async def close_after(
+        self, n: Annotated[int, "trades on one connection; 0 for never"], times: Annotated[int, "-1: always"] = -1
+    ) -> Any:
+        """close each connection after it was sent n trades"""
+        self._market.close_after = n or None
+        self._market.closes_left = None if times < 0 else times
+
+    async def repeat(self, n: Annotated[int, "trades"] = 1) -> Any:
+        """send the last n trades again, with the same ids: counted as repeats, not as sent"""
+        last = self._market.numbers.sent
+        self._market.repeats.extend(range(max(1, last - n + 1), last + 1))
+
+    async def lose(self, n: Annotated[int, "trades"] = 1) -> Any:
+        """never send the next n trades: their numbers, and Gemini v1's socket_sequence, move on"""
+        self._market.lose += n
+
+    async def tls(self, cert: Annotated[str, "PEM file"], key: Annotated[str, "PEM file"]) -> Any:
+        """another certificate for later connections"""
+        self._exchange.load_certificate(cert, key)
 
 
-COMMANDS: dict[str, Command] = {}
-TIMES = Arg(int, 1, "how many connections; 0 undoes it, -1 until `behave`")
-SCOPE = Arg(str, "all", "open connections and all later ones, open ones only, or the next `times`", SCOPES)
-CODE = Arg(int, 1001, "close code")
+#: Name -> the arguments, as `inspect` has them.
+COMMANDS = {
+    name: list(inspect.signature(method, eval_str=True).parameters.values())[1:]
+    for name, method in vars(Commands).items()
+    if not name.startswith("_")
+}
 
 
-def command(name: str, **args: Arg) -> Callable[[Run], Run]:
-    """Add a function to the table; its docstring is the help."""
-
-    def add(run: Run) -> Run:
-        COMMANDS[name] = Command((run.__doc__ or "").strip(), args, run)
-        return run
-
-    return add
+def commands_help() -> str:
+    """The commands as `--help` shows them."""
+    lines = ["commands (on stdin, --do):"]
+    for name, arguments in sorted(COMMANDS.items()):
+        words = [one.name if one.default is one.empty else f"[{one.name}={one.default}]" for one in arguments]
+        lines += [f"  {' '.join([name, *words])}", f"      {getattr(Commands, name).__doc__}"]
+    return "\n".join(lines)
 
 
 def check(name: str, args: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of command `name` with its defaults. Raises CommandError, which names what is wrong."""
+    """The arguments given to command `name`. Raises CommandError, which names what is wrong."""
     if name not in COMMANDS:
         raise CommandError(f"unknown command {name!r}: expected one of {', '.join(sorted(COMMANDS))}")
-    known = COMMANDS[name].args
+    known = {one.name: one for one in COMMANDS[name]}
     if unknown := sorted(args.keys() - known.keys()):
         raise CommandError(f"{name}: unknown argument {unknown[0]!r}: expected {', '.join(known) or 'none'}")
     values: dict[str, Any] = {}
-    for key, arg in known.items():
-        value = args.get(key, arg.default)
-        if value is ...:
-            raise CommandError(f"{name}: needs {key} ({arg.help})")
-        if value is None and arg.default is None:
-            values[key] = None
-            continue
-        if arg.kind is float and isinstance(value, int) and not isinstance(value, bool):
+    for key, parameter in known.items():
+        kind, meaning, *allowed = get_args(parameter.annotation)
+        if key in args:
             try:
-                value = float(value)
-            except OverflowError:
-                value = math.inf
-        if key in args and (not isinstance(value, arg.kind) or (isinstance(value, bool) and arg.kind is not bool)):
-            raise CommandError(f"{name}: {key} = {value!r}: expected {arg.kind.__name__}, {arg.help}")
-        if isinstance(value, float) and not math.isfinite(value):
-            raise CommandError(f"{name}: {key} = {value}: expected a finite number")
-        if key in args and arg.allowed and value not in arg.allowed:
-            raise CommandError(f"{name}: {key} = {value!r}: expected one of {', '.join(map(str, arg.allowed))}")
-        values[key] = value
+                values[key] = checked(args[key], kind, *allowed)
+            except ValueError as error:
+                raise CommandError(f"{name}: {key} = {error}, {meaning}") from None
+        elif parameter.default is parameter.empty:
+            raise CommandError(f"{name}: needs {key} ({meaning})")
     return values
 
 
-def _times(args: dict[str, Any]) -> int | None:
-    return None if args["times"] < 0 else int(args["times"])
+async def carry_out(exchange: Exchange, name: str, args: Mapping[str, Any]) -> dict[str, Any]:
+    """Carry out a command; the answer says when it took effect (ms UTC, and CLOCK_MONOTONIC ns)."""
+    values = check(name, args)
+    result = await getattr(Commands(exchange), name)(**values)
+    exchange.market.notify()
+    return {"ok": True, "command": name, "at_ms": now_ms(), "mono_ns": time.monotonic_ns(), **(result or {})}
 
 
 def _check_close(code: int, reason: str = "") -> None:
@@ -117,175 +230,52 @@ def _check_close(code: int, reason: str = "") -> None:
         raise CommandError(f"close reason {reason!r}: expected at most 123 bytes")
 
 
-@command("stats", brief=Arg(bool, False, "without the list of connections"))
-async def _stats(exchange: CommandTarget, args: dict[str, Any]) -> Any:
-    """everything counted since the start"""
-    return {"stats": exchange.stats(args["brief"])}
+class Steps:
+    """The steps of a script: tables of a command with its arguments, and `after_sent` (trades in all) or `after_s`.
+
+    Raises SettingsError for what could never be carried out. A step after n trades comes before trade n + 1 is sent on
+    that connection; one that fails when it is due (another process has the port) is skipped.
+    """
+
+    def __init__(self, exchange: Exchange, do: Sequence[Mapping[str, Any]]) -> None:
+        self._exchange = exchange
+        for step in do:
+            try:
+                check(str(step.get("command")), _arguments(step))
+            except CommandError as error:
+                raise SettingsError(f"do: {error}") from None
+            for key in WHEN:
+                value = step.get(key, 0)
+                if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
+                    raise SettingsError(f"do: {key} = {value!r}: expected 0 or more")
+        self._by_clock = [step for step in do if "after_s" in step]
+        self._by_count = sorted((step for step in do if "after_s" not in step), key=_count)
+
+    async def start(self) -> None:
+        """Carry out what is due now, and schedule the rest."""
+        self._exchange.market.after_sent = self._run_due
+        await self._run_due()
+        for step in self._by_clock:
+            self._exchange.spawn(self._later(step))
+
+    async def _run_due(self) -> None:
+        market = self._exchange.market
+        while self._by_count and market.ledger.totals["sent"] >= _count(self._by_count[0]):
+            await self._run(self._by_count.pop(0))
+        market.next_step = _count(self._by_count[0]) if self._by_count else None
+
+    async def _later(self, step: Mapping[str, Any]) -> None:
+        await asyncio.sleep(float(step["after_s"]))
+        await self._run(step)
+
+    async def _run(self, step: Mapping[str, Any]) -> None:
+        with contextlib.suppress(MockExchangeError):
+            await carry_out(self._exchange, str(step["command"]), _arguments(step))
 
 
-@command("close", code=CODE, reason=Arg(str, "", "close reason"))
-async def _close(exchange: CommandTarget, args: dict[str, Any]) -> Any:
-    """close every open connection properly; what was sent before is still read"""
-    _check_close(args["code"], args["reason"])
-    open_now = list(exchange.market.sessions)
-    for session in open_now:
-        exchange.spawn(session.close(args["code"], args["reason"]))
-    await asyncio.sleep(0)
-    return {"closed": len(open_now)}
+def _count(step: Mapping[str, Any]) -> int:
+    return int(step.get("after_sent", 0))
 
 
-@command("abort")
-async def _abort(exchange: CommandTarget, args: dict[str, Any]) -> Any:
-    """reset every open connection (RST); what was not yet read may be lost to the client"""
-    open_now = list(exchange.market.sessions)
-    for session in open_now:
-        session.abort()
-    return {"aborted": len(open_now)}
-
-
-@command("refuse", drop=Arg(bool, True, "also close the open connections"))
-async def _refuse(exchange: CommandTarget, args: dict[str, Any]) -> Any:
-    """stop listening: connections are refused until `reopen`"""
-    await exchange.stop_listening()
-    return await _close(exchange, {"code": 1001, "reason": ""}) if args["drop"] else {}
-
-
-@command("reopen")
-async def _reopen(exchange: CommandTarget, args: dict[str, Any]) -> Any:
-    """listen again on the same port"""
-    await exchange.listen()
-    return {"port": exchange.port}
-
-
-@command(
-    "http",
-    status=Arg(int, ..., "status answered to the upgrade request, e.g. 451, 429, 403"),
-    retry_after=Arg(int, None, "seconds, for a Retry-After header"),
-    times=TIMES,
-)
-async def _http(exchange: CommandTarget, args: dict[str, Any]) -> Any:
-    """answer the next upgrade requests with an HTTP status"""
-    try:
-        HTTPStatus(args["status"])
-    except ValueError:
-        raise CommandError(f"http: status = {args['status']}: not a known HTTP status") from None
-    rule = {"status": args["status"], "retry_after": args["retry_after"]}
-    exchange.market.rules.set("http", rule, _times(args))
-
-
-@command("hang", times=TIMES)
-async def _hang(exchange: CommandTarget, args: dict[str, Any]) -> Any:
-    """accept the next TCP connections and never answer the upgrade (until `behave`)"""
-    exchange.market.rules.set("hang", {}, _times(args))
-
-
-@command("accept_close", code=CODE, times=TIMES)
-async def _accept_close(exchange: CommandTarget, args: dict[str, Any]) -> Any:
-    """accept the next upgrades and close them at once"""
-    _check_close(args["code"])
-    exchange.market.rules.set("accept_close", {"code": args["code"]}, _times(args))
-
-
-@command(
-    "silent",
-    what=Arg(str, "all", "trades: they alone stop; all: pongs too", ("all", "trades")),
-    scope=SCOPE,
-    times=TIMES,
-)
-async def _silent(exchange: CommandTarget, args: dict[str, Any]) -> Any:
-    """send nothing any more, on connections that stay open"""
-    if args["scope"] != "next":
-        for session in list(exchange.market.sessions):
-            await session.silence(args["what"])
-    if args["scope"] != "open":
-        times = None if args["scope"] == "all" else _times(args)
-        exchange.market.rules.set("silent", {"what": args["what"]}, times)
-
-
-@command(
-    "garbage",
-    what=Arg(str, "mixed", "which kind; mixed: each in turn", ("mixed", *GARBAGE_KINDS)),
-    n=Arg(int, 20, "frames on each connection, at once; -1: endless, in place of the trades, at their pace"),
-    scope=SCOPE,
-    times=TIMES,
-)
-async def _garbage(exchange: CommandTarget, args: dict[str, Any]) -> Any:
-    """send frames that claim to be trades and cannot be decoded (they use up no trade number)"""
-    count = None if args["n"] < 0 else args["n"]
-    scope = args["scope"] if count is None or args["scope"] == "next" else "open"
-    if scope != "next":
-        for session in exchange.market.sessions:
-            session.garbage_kind, session.garbage = args["what"], count
-    if scope != "open":
-        rule = {"what": args["what"], "n": count}
-        exchange.market.rules.set("garbage", rule, None if scope == "all" else _times(args))
-
-
-@command("behave")
-async def _behave(exchange: CommandTarget, args: dict[str, Any]) -> Any:
-    """end every fault (silent, garbage, http, hang, accept_close); listening and pace stay"""
-    exchange.market.rules.clear()
-    exchange.behave_count += 1
-    for session in list(exchange.market.sessions):
-        session.garbage = 0
-        await session.silence(None)
-
-
-@command("pause")
-async def _pause(exchange: CommandTarget, args: dict[str, Any]) -> Any:
-    """a quiet market: no trades until `resume`; heartbeats go on"""
-    exchange.market.paused = True
-
-
-@command("resume")
-async def _resume(exchange: CommandTarget, args: dict[str, Any]) -> Any:
-    """trades again, after `pause` or `--hold`"""
-    exchange.market.paused = False
-
-
-@command("rate", rate=Arg(float, ..., "trades a second; 0 as fast as the client reads"))
-async def _rate(exchange: CommandTarget, args: dict[str, Any]) -> Any:
-    """another pace from now on"""
-    if args["rate"] < 0:
-        raise CommandError(f"rate: rate = {args['rate']}: expected 0 or more")
-    exchange.market.pace.set_rate(args["rate"])
-
-
-@command("burst", n=Arg(int, ..., "trades"))
-async def _burst(exchange: CommandTarget, args: dict[str, Any]) -> Any:
-    """send the next n trades at once, paused or not (not beyond the count)"""
-    numbers = exchange.market.numbers
-    left = args["n"] if numbers.total is None else numbers.total - numbers.sent - numbers.lost
-    exchange.market.burst = max(0, min(args["n"], left))
-
-
-@command("count", n=Arg(int, ..., "trades in all; -1 for no end"))
-async def _count(exchange: CommandTarget, args: dict[str, Any]) -> Any:
-    """another total: stop sending once so many trades were sent"""
-    exchange.market.numbers.total = None if args["n"] < 0 else args["n"]
-
-
-@command("close_after", n=Arg(int, ..., "trades on one connection; 0 for never"), times=Arg(int, -1, "-1: always"))
-async def _close_after(exchange: CommandTarget, args: dict[str, Any]) -> Any:
-    """close each connection after it was sent n trades"""
-    exchange.market.close_after = args["n"] or None
-    exchange.market.closes_left = _times(args)
-
-
-@command("repeat", n=Arg(int, 1, "trades"))
-async def _repeat(exchange: CommandTarget, args: dict[str, Any]) -> Any:
-    """send the last n trades again, with the same ids: counted as repeats, not as sent"""
-    last = exchange.market.numbers.sent
-    exchange.market.repeats.extend(range(max(1, last - args["n"] + 1), last + 1))
-
-
-@command("lose", n=Arg(int, 1, "trades"))
-async def _lose(exchange: CommandTarget, args: dict[str, Any]) -> Any:
-    """never send the next n trades: their numbers, and Gemini v1's socket_sequence, move on"""
-    exchange.market.lose += args["n"]
-
-
-@command("tls", cert=Arg(str, ..., "PEM file"), key=Arg(str, ..., "PEM file"))
-async def _tls(exchange: CommandTarget, args: dict[str, Any]) -> Any:
-    """another certificate for later connections"""
-    exchange.load_certificate(args["cert"], args["key"])
+def _arguments(step: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in step.items() if key != "command" and key not in WHEN}

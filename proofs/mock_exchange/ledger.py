@@ -52,17 +52,12 @@ class Ledger:
         self.by_symbol: Counter[str] = Counter()
         self.rejected: Counter[str] = Counter()
         self.accepted = 0
-        self.requests = 0
+        self.requests = 0  # to upgrade
         self.tls_hellos = 0
         self.accepts_ms: deque[int] = deque(maxlen=REMEMBERED)
         self.requests_ms: deque[int] = deque(maxlen=REMEMBERED)
         self.connections: deque[ConnectionCount] = deque(maxlen=REMEMBERED)
         self.open: dict[int, ConnectionCount] = {}
-
-    def record_request(self) -> None:
-        """An upgrade request arrived."""
-        self.requests += 1
-        self.requests_ms.append(now_ms())
 
     def record_accept(self, path: str, protocol: str) -> ConnectionCount:
         self.accepted += 1
@@ -73,9 +68,7 @@ class Ledger:
         return count
 
     def record_close(self, count: ConnectionCount, code: int | None) -> None:
-        count.open = False
-        count.closed_ms = now_ms()
-        count.close_code = code
+        count.open, count.closed_ms, count.close_code = False, now_ms(), code
         self.open.pop(count.id, None)
 
     def record_sent(self, count: ConnectionCount, number: int, symbol: str) -> None:
@@ -107,6 +100,6 @@ class Ledger:
             "rejected_by_status": dict(self.rejected),
             "tls_hellos": self.tls_hellos,
             "open": len(self.open),
-            "subscribed": sum(1 for one in self.open.values() if one.subscribed_ms is not None),
+            "subscribed": sum(one.subscribed_ms is not None for one in self.open.values()),
             "connections": [asdict(one) for one in self.connections],
         }

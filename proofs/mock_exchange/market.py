@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from proofs.mock_exchange.ledger import ConnectionCount, Ledger, now_ms
-from proofs.mock_exchange.numbers import Numbers
-from proofs.mock_exchange.pace import Pace
+from proofs.mock_exchange.ledger import Ledger, now_ms
 from proofs.mock_exchange.protocols.base import Trade
-from proofs.mock_exchange.rules import Rules
+from proofs.mock_exchange.schedule import Numbers, Pace
 from proofs.mock_exchange.settings import Settings
 from proofs.mock_exchange.tape import Tape, builtin_tape, random_walk, read_captures
 
@@ -23,19 +22,33 @@ HISTORY = 50
 GARBAGE_IDS = 9_000_000_000
 
 
-class Connection(Protocol):
-    """What the market and the commands need of a connection; `session` has the only implementation."""
+@dataclass(slots=True)
+class Rule:
+    """A fault for coming connections: its arguments, and for how many more; negative: until the command `behave`."""
 
-    count: ConnectionCount
-    numbers: Numbers
-    garbage: int | None
-    garbage_kind: str
+    args: dict[str, Any]
+    left: int
 
-    @property
-    def wants_trades(self) -> bool: ...
-    async def silence(self, what: str | None) -> None: ...
-    async def close(self, code: int = 1001, reason: str = "") -> None: ...
-    def abort(self) -> None: ...
+
+class Rules(dict[str, Rule]):
+    """Faults for the next connections, at most one of each kind: http, hang, accept_close, silent, garbage."""
+
+    def set(self, kind: str, args: dict[str, Any], times: int) -> None:
+        if times == 0:
+            self.pop(kind, None)
+        else:
+            self[kind] = Rule(args, times)
+
+    def take(self, kind: str) -> dict[str, Any] | None:
+        """Apply the rule of this kind to one connection: its arguments, or None without a rule."""
+        if (rule := self.get(kind)) is None:
+            return None
+        if rule.left > 0:
+            self.set(kind, rule.args, rule.left - 1)
+        return rule.args
+
+    def as_dict(self) -> dict[str, Any]:
+        return {kind: {**rule.args, "left": None if rule.left < 0 else rule.left} for kind, rule in self.items()}
 
 
 class Market:
@@ -57,17 +70,16 @@ class Market:
         self.pace = Pace(self.tape, settings.rate, settings.speed)
         self.ledger = Ledger()
         self.rules = Rules()
-        self.sessions: set[Connection] = set()
         self.paused = settings.hold
         self.burst = 0
         self.lose = 0
         self.repeats: deque[int] = deque()
         self.close_after = settings.close_after
         self.closes_left = settings.close_times
-        #: Awaited after each trade was confirmed, before the next is taken, while steps of a script wait.
+        #: Awaited after each trade was confirmed, before the next is taken: the steps of a script.
         self.after_sent: Callable[[], Awaitable[None]] | None = None
-        #: How many trades must have been sent for each of those steps, ascending.
-        self.step_numbers: list[int] = []
+        #: How many trades must have been sent for the first of those steps; None without one.
+        self.next_step: int | None = None
         self._turn = asyncio.Lock()
         self._changed = asyncio.Event()
 
@@ -84,74 +96,73 @@ class Market:
 
     async def wait_for_change(self, seconds: float) -> None:
         """Sleep until the next change, at most so long."""
-        changed = self._changed
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await changed.wait()
-        except TimeoutError:
-            pass
+                await self._changed.wait()
 
     # -- trades -------------------------------------------------------------------------------------------
 
     def trade(self, number: int, tape: Tape | None = None) -> Trade:
         tape = tape or self.tape
-        item = tape.item(number)
         at = now_ms() if self.settings.clock == "now" else tape.start_ms + int(tape.at(number) * 1000)
+        return self._trade(number, tape, number, at)
+
+    def _trade(self, number: int, tape: Tape, position: int, time_ms: int) -> Trade:
+        item = tape.item(position)
         trade_id = number + self.settings.first_id - 1
-        return Trade(number, trade_id, item.symbol, item.price, item.size, item.taker, at)
+        return Trade(number, trade_id, item.symbol, item.price, item.size, item.taker, time_ms)
 
     def history(self, numbers: Numbers, tape: Tape) -> list[Trade]:
         """The trades before now, oldest first: the tape's last ones, then those that were sent."""
         last = (numbers.next or (numbers.total or 0) + 1) - 1
         laps = -(-HISTORY // len(tape.items)) * len(tape.items)
-        trades = []
-        for number in range(last - HISTORY + 1, last + 1):
-            if number >= 1:
-                trades.append(self.trade(number, tape))
-            else:  # before the first trade: ids below it, prices of the tape's end
-                item = tape.item(number + laps)
-                trade_id = number + self.settings.first_id - 1
-                trades.append(Trade(number, trade_id, item.symbol, item.price, item.size, item.taker, now_ms()))
-        return trades
+        return [  # before the first trade: ids below it, prices of the tape's end
+            self.trade(number, tape) if number >= 1 else self._trade(number, tape, number + laps, now_ms())
+            for number in range(last - HISTORY + 1, last + 1)
+        ]
 
     def garbage_trade(self, number: int, tape: Tape) -> Trade:
         """A trade to make garbage of: it uses up no number, and no other trade has its id."""
         return replace(self.trade(number, tape), trade_id=GARBAGE_IDS + number)
 
-    async def next_trades(self, session: Connection, at_most: int) -> tuple[str, list[int]] | None:
+    async def next_trades(
+        self, numbers: Numbers, wanted: Callable[[], bool], at_most: int
+    ) -> tuple[str, list[int]] | None:
         """Wait for this session's turn and for the next trade to be due: ("new" or "repeat", numbers).
 
-        None when the session no longer wants trades. Sessions take turns in the order in which they call this, so that
+        None when the trades are no longer wanted. Sessions take turns in the order in which they call this, so that
         none starves another.
         """
 
         def ready() -> bool:
-            return bool(self.burst or not self.paused) and bool(self.repeats or session.numbers.next)
+            return bool(self.burst or not self.paused) and bool(self.repeats or numbers.next)
 
         loop = asyncio.get_running_loop()
         while True:
-            await self.wait_until(lambda: not session.wants_trades or ready())
-            if not session.wants_trades:
+            await self.wait_until(lambda: not wanted() or ready())
+            if not wanted():
                 return None
             async with self._turn:
-                while session.wants_trades and ready():
+                while wanted() and ready():
                     delay = 0.0 if self.burst else self.pace.delay(loop.time())
                     if delay > 0:
                         await self.wait_for_change(delay)
                         continue
                     if self.repeats:
-                        kind, numbers = "repeat", [self.repeats.popleft()]
+                        kind, batch = "repeat", [self.repeats.popleft()]
                     else:
-                        kind, numbers = "new", session.numbers.take(min(at_most, self.burst or at_most))
-                    self.burst = max(0, self.burst - len(numbers))
-                    self.pace.sent(loop.time(), session.numbers.next or numbers[-1] + 1, len(numbers))
-                    return kind, numbers
+                        kind, batch = "new", numbers.take(min(at_most, self.burst or at_most))
+                    self.burst = max(0, self.burst - len(batch))
+                    self.pace.sent(loop.time(), numbers.next or batch[-1] + 1, len(batch))
+                    return kind, batch
 
-    def headroom(self, session: Connection) -> int:
-        """How many trades may go out before a step or a close is due: a frame never holds more than these."""
-        limits = [HISTORY, *(step - self.ledger.totals["sent"] for step in self.step_numbers[:1])]
+    def headroom(self, sent: int) -> int:
+        """How many trades may follow `sent` of a connection before a step or a close is due; a frame has no more."""
+        limits = [HISTORY]
+        if self.next_step is not None:
+            limits.append(self.next_step - self.ledger.totals["sent"])
         if self.close_after is not None and self.closes_left != 0:
-            limits.append(self.close_after - session.count.sent)
+            limits.append(self.close_after - sent)
         return max(1, min(limits))
 
     def as_dict(self) -> dict[str, Any]:

@@ -18,7 +18,6 @@ import sys
 import threading
 import time
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 from urllib.parse import quote
 
@@ -100,9 +99,7 @@ class MockExchange:
     def __enter__(self) -> MockExchange:
         return self.start()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.stop()
 
     @property
@@ -126,8 +123,7 @@ class MockExchange:
 
     def stats(self, brief: bool = False) -> dict[str, Any]:
         """Everything counted since the start; `brief` without the connections one by one. Raises ControlError."""
-        stats: dict[str, Any] = self.command("stats", brief=brief)["stats"]
-        return stats
+        return dict(self.command("stats", brief=brief)["stats"])
 
     def command(self, name: str, **args: Any) -> dict[str, Any]:
         """Carry out a command; the answer has `at_ms` and `mono_ns`, when it took effect. Raises ControlError."""
@@ -136,21 +132,18 @@ class MockExchange:
             if process is None or process.stdin is None:
                 raise ControlError("the mock exchange is not running")
             if self._unanswered:  # the answer that an earlier caller did not wait for comes first
-                self._read_answer(process)
+                self._read_line(process, ANSWER_TIMEOUT)
+                self._unanswered = False
             try:
                 process.stdin.write(json.dumps({"command": name, **args}, default=str).encode() + b"\n")
                 process.stdin.flush()
             except OSError:
                 raise ControlError("the mock exchange has ended") from None
             self._unanswered = True
-            answer = self._read_answer(process)
+            answer = self._read_line(process, ANSWER_TIMEOUT)
+            self._unanswered = False
         if not answer["ok"]:
             raise ControlError(str(answer["error"]))
-        return answer
-
-    def _read_answer(self, process: subprocess.Popen[bytes]) -> dict[str, Any]:
-        answer = self._read_line(process, ANSWER_TIMEOUT)
-        self._unanswered = False
         return answer
 
     def _read_line(self, process: subprocess.Popen[bytes], timeout: float) -> dict[str, Any]:
@@ -165,8 +158,7 @@ class MockExchange:
                 raise ControlError("the mock exchange has ended")
             self._pending += chunk
         line, _, self._pending = self._pending.partition(b"\n")
-        message: dict[str, Any] = json.loads(line)
-        return message
+        return dict(json.loads(line))
 
     def wait(self, timeout: float = 20.0, **at_least: int) -> dict[str, Any]:
         """Wait until every named count (sent, accepted, rejected, subscribed, open, complete ...) is at least so high.
@@ -176,12 +168,12 @@ class MockExchange:
         deadline = time.monotonic() + timeout
         while True:
             stats = self.stats(brief=True)
+            now = {name: stats[name] for name in at_least}
             if all(
-                stats[name] == 0 if name == "open" and value == 0 else stats[name] >= value
+                now[name] == 0 if (name, value) == ("open", 0) else now[name] >= value
                 for name, value in at_least.items()
             ):
                 return stats
             if time.monotonic() > deadline:
-                now = {name: stats[name] for name in at_least}
                 raise TimeoutError(f"mock exchange: waited {timeout:g} s for {at_least}, it is {now}")
             time.sleep(0.02)

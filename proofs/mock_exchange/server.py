@@ -7,71 +7,61 @@ import logging
 import os
 import ssl
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine
 from typing import Any
 
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.http11 import Request, Response
 
-from proofs.mock_exchange.commands import COMMANDS, CommandError, check
 from proofs.mock_exchange.errors import MockExchangeError
 from proofs.mock_exchange.ledger import now_ms
 from proofs.mock_exchange.market import Market
 from proofs.mock_exchange.protocols.base import UnknownPathError
 from proofs.mock_exchange.protocols.registry import open_protocol
-from proofs.mock_exchange.session import Session
+from proofs.mock_exchange.session import Session, Socket
 from proofs.mock_exchange.settings import Settings, SettingsError
-from proofs.mock_exchange.steps import Steps
-from proofs.mock_exchange.transport import Socket
 
 #: A client that does not answer a close is dropped after so many seconds.
 CLOSE_TIMEOUT = 2.0
+_NO_LOG = logging.getLogger("proofs.mock_exchange")
+_NO_LOG.disabled = True
 
 
 class ListenError(MockExchangeError):
     """Cannot listen on the port; the message names it and why."""
 
 
-def _reason(error: OSError) -> str:
-    """The system's own message; asyncio wraps it in a sentence."""
-    return os.strerror(error.errno) if isinstance(error.errno, int) and error.errno > 0 else str(error)
-
-
 class Exchange:
-    """`async with Exchange(settings) as exchange:` listens; `.command(name, args)`, `.stats()`."""
+    """`async with Exchange(settings) as exchange:` listens."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.market = Market(settings)
         self.port = settings.port
         self.behave_count = 0
+        self.sessions: set[Session] = set()
         self._server: Server | None = None
         self._tasks: set[asyncio.Future[Any]] = set()
         self._tls: ssl.SSLContext | None = None
-        self.steps = Steps(self, settings.do)
         if settings.tls_cert and settings.tls_key:
             self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             self._tls.sni_callback = self._count_hello
-            try:
-                self.load_certificate(settings.tls_cert, settings.tls_key)
-            except CommandError as error:
-                raise SettingsError(f"tls_cert: {error}") from None
+            self.load_certificate(settings.tls_cert, settings.tls_key)
 
     # -- life ---------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Exchange:
         await self.listen()
-        await self.steps.start()
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         await self.stop_listening()
-        for session in list(self.market.sessions):
+        for session in list(self.sessions):
             self.spawn(session.close(1001, "exchange stops"))
         deadline = time.monotonic() + CLOSE_TIMEOUT
-        while self.market.sessions and time.monotonic() < deadline:
+        while self.sessions and time.monotonic() < deadline:
             await self.market.wait_for_change(0.1)
-        for session in list(self.market.sessions):
+        for session in list(self.sessions):
             session.abort()
         for task in list(self._tasks):
             task.cancel()
@@ -100,10 +90,12 @@ class Exchange:
                 ssl=self._tls,
                 ssl_handshake_timeout=10 if self._tls else None,
                 ssl_shutdown_timeout=CLOSE_TIMEOUT if self._tls else None,
-                logger=_quiet(),
+                logger=_NO_LOG,
             )
         except OSError as error:
-            raise ListenError(f"cannot listen on {settings.host}:{self.port}: {_reason(error)}") from None
+            # The system's own message: asyncio wraps it in a sentence.
+            why = os.strerror(error.errno) if error.errno and error.errno > 0 else error
+            raise ListenError(f"cannot listen on {settings.host}:{self.port}: {why}") from None
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop_listening(self) -> None:
@@ -125,23 +117,22 @@ class Exchange:
     async def _process_request(self, connection: ServerConnection, request: Request) -> Response | None:
         """Answer an upgrade request with a status, or not at all; None accepts it."""
         market = self.market
-        market.ledger.record_request()
+        market.ledger.requests += 1
+        market.ledger.requests_ms.append(now_ms())
         market.notify()
         if market.rules.take("hang") is not None:
             before = self.behave_count
             await market.wait_until(lambda: self.behave_count != before)
         if (rule := market.rules.take("http")) is not None:
-            return self._reject(connection, rule["status"], rule["retry_after"])
+            return self._reject(connection, rule["status"], "refused on command", rule["retry_after"])
         assert isinstance(connection, Socket)
         try:
             connection.exchange_protocol = open_protocol(request.path, self.settings.trades_per_frame)
         except UnknownPathError as error:
-            return self._reject(connection, 404, None, str(error))
+            return self._reject(connection, 404, str(error))
         return None
 
-    def _reject(
-        self, connection: ServerConnection, status: int, retry_after: int | None, text: str = "refused on command"
-    ) -> Response:
+    def _reject(self, connection: ServerConnection, status: int, text: str, retry_after: int | None = None) -> Response:
         self.market.ledger.rejected[str(status)] += 1
         self.market.notify()
         response = connection.respond(status, text + "\n")
@@ -155,24 +146,22 @@ class Exchange:
         assert connection.exchange_protocol is not None
         rules = self.market.rules
         session = Session(self.market, connection, connection.exchange_protocol, connection.request.path)
-        if (rule := rules.take("accept_close")) is not None:
-            await connection.close(rule["code"])
+        try:
+            if (rule := rules.take("accept_close")) is not None:
+                await connection.close(rule["code"])
+                return
+            if (rule := rules.take("silent")) is not None:
+                await session.silence(rule["what"])
+            if (rule := rules.take("garbage")) is not None:
+                session.garbage_kind, session.garbage = rule["what"], rule["n"]
+            self.sessions.add(session)
+            await session.run()
+        finally:
+            self.sessions.discard(session)
             self.market.ledger.record_close(session.count, connection.close_code)
-            return
-        if (rule := rules.take("silent")) is not None:
-            await session.silence(rule["what"])
-        if (rule := rules.take("garbage")) is not None:
-            session.garbage_kind, session.garbage = rule["what"], rule["n"]
-        await session.run()
+            self.market.notify()
 
-    # -- commands -----------------------------------------------------------------------------------------
-
-    async def command(self, name: str, args: Mapping[str, Any]) -> dict[str, Any]:
-        """Carry out a command; the answer says when it took effect (ms UTC, and CLOCK_MONOTONIC ns)."""
-        values = check(name, args)
-        result = await COMMANDS[name].run(self, values)
-        self.market.notify()
-        return {"ok": True, "command": name, "at_ms": now_ms(), "mono_ns": time.monotonic_ns(), **(result or {})}
+    # -- what the commands use ----------------------------------------------------------------------------
 
     def stats(self, brief: bool = False) -> dict[str, Any]:
         """Everything counted; brief leaves out what grows with the number of connections."""
@@ -182,23 +171,14 @@ class Exchange:
                 del stats[key]
         return stats
 
-    # -- TLS ----------------------------------------------------------------------------------------------
-
     def load_certificate(self, cert: str, key: str) -> None:
         if self._tls is None:
-            raise CommandError("tls: the exchange was started without a certificate")
+            raise SettingsError("tls: the exchange was started without a certificate")
         try:
             self._tls.load_cert_chain(cert, key)
         except (OSError, ValueError) as error:
             why = getattr(error, "strerror", None) or error
-            raise CommandError(f"cannot load {cert} with {key}: {why}") from None
+            raise SettingsError(f"tls: cannot load {cert} with {key}: {why}") from None
 
     def _count_hello(self, *_: object) -> None:
         self.market.ledger.tls_hellos += 1
-
-
-def _quiet() -> logging.Logger:
-    logger = logging.getLogger("proofs.mock_exchange")
-    logger.addHandler(logging.NullHandler())
-    logger.propagate = False
-    return logger

@@ -6,26 +6,43 @@ import asyncio
 import contextlib
 import socket
 import struct
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 from websockets.protocol import State
 
 from proofs.mock_exchange.ledger import now_ms
 from proofs.mock_exchange.market import Market
-from proofs.mock_exchange.numbers import Numbers, Ordinals
 from proofs.mock_exchange.protocols.base import GARBAGE_KINDS, ExchangeProtocol, Trade
+from proofs.mock_exchange.schedule import Numbers, Ordinals
 from proofs.mock_exchange.tape import NoisePlan
-from proofs.mock_exchange.transport import Socket
 
 #: After so many frames of a flood the event loop gets a turn, so that pings and commands are answered.
 YIELD_AFTER = 32
 #: Seconds between frames, at least, of endless garbage, and of noise while trades are silent.
 FLOOD_INTERVAL = 0.01
+
+
+class Socket(ServerConnection):
+    """Tells whether what was written has left for the kernel: with write_limit=0 it pauses until it has."""
+
+    stalled = False
+    resumes = 0
+    #: That of the upgrade request; the name `protocol` is taken by websockets.
+    exchange_protocol: ExchangeProtocol | None = None
+
+    def pause_writing(self) -> None:
+        self.stalled = True
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        self.stalled = False
+        self.resumes += 1
+        super().resume_writing()
 
 
 class Session:
@@ -58,7 +75,6 @@ class Session:
 
     async def run(self) -> None:
         """Serve until the socket is closed."""
-        self.market.sessions.add(self)
         beside = (self._receive(), self._send_heartbeats(), self._send_pings(), self._close_unsubscribed())
         helpers = [asyncio.ensure_future(one) for one in beside]
         try:
@@ -67,11 +83,8 @@ class Session:
             with contextlib.suppress(ConnectionClosed):
                 await self._run_trading()
         finally:
-            self.market.sessions.discard(self)
             for helper in helpers:
                 helper.cancel()
-            self.market.ledger.record_close(self.count, self.ws.close_code)
-            self.market.notify()
 
     # -- what is sent -------------------------------------------------------------------------------------
 
@@ -82,9 +95,7 @@ class Session:
             await self.ws.send(text)
         except ConnectionClosed:
             return False
-        if self.ws.stalled:
-            return False
-        return self.ws.resumes != resumes or self.open
+        return not self.ws.stalled and (self.ws.resumes != resumes or self.open)
 
     async def _send_other(self, kind: str, make_frame: Callable[[], str | None]) -> None:
         """Send a frame without new trades, and count it as `kind`; it is made only if it can be sent."""
@@ -100,8 +111,7 @@ class Session:
         market = self.market
         if market.settings.keep_symbols:
             self._tape = market.tape.only(self.protocol.symbols) or market.tape
-        by_run = market.settings.ids == "run"
-        history = market.history(self.numbers, self._tape) if by_run else []
+        history = market.history(self.numbers, self._tape) if market.settings.ids == "run" else []
         for text in self.protocol.opening(history, now_ms()):
             await self._send_other("history", partial(str, text))
         self.count.symbols = list(self.protocol.symbols)
@@ -111,58 +121,54 @@ class Session:
 
     async def _run_trading(self) -> None:
         market, sent = self.market, 0
+        most = self.protocol.trades_per_frame
         while self.open:
-            if self.garbage != 0 and self.mute is None:
+            if self._spoiled:
                 await self._send_garbage()
             elif self.mute == "trades":
                 self._noise_number += 1
                 await self._send_noise(self._noise_number)
                 await market.wait_for_change(max(FLOOD_INTERVAL, market.pace.interval(2)))
             elif not self.wants_trades:
-                await market.wait_until(lambda: not self.open or self.wants_trades or self._faulty)
-            elif (turn := await market.next_trades(self, self._at_most)) is not None:
-                await self._send_trades(*turn)
-                sent += 1
-                if sent % YIELD_AFTER == 0:
-                    await asyncio.sleep(0)
+                await market.wait_until(
+                    lambda: not self.open or self.wants_trades or self._spoiled or self.mute == "trades"
+                )
+            else:
+                at_most = 1 if most == 1 else min(most, market.headroom(self.count.sent))
+                if turn := await market.next_trades(self.numbers, lambda: self.wants_trades, at_most):
+                    await self._send_trades(*turn)
+                    sent += 1
+                    if sent % YIELD_AFTER == 0:
+                        await asyncio.sleep(0)
 
     @property
-    def _at_most(self) -> int:
-        most = self.protocol.trades_per_frame
-        return 1 if most == 1 else min(most, self.market.headroom(self))
-
-    @property
-    def _faulty(self) -> bool:
-        return self.mute == "trades" or (self.mute is None and self.garbage != 0)
+    def _spoiled(self) -> bool:
+        """Garbage is due in place of the trades."""
+        return self.mute is None and self.garbage != 0
 
     async def _send_trades(self, kind: str, numbers: list[int]) -> None:
         market = self.market
         for number in numbers:
             await self._send_noise(number)
-        if kind == "new" and (not self.wants_trades):
-            self.numbers.give_back(numbers)
-            market.notify()
-            return
-        if kind == "new" and market.lose > 0:
+        if kind == "new" and market.lose > 0 and self.wants_trades:
             market.lose -= 1
             self.protocol.skip_message()
             self.numbers.lose(len(numbers))
             market.ledger.totals["lost"] += len(numbers)
             return
         trades = [self._trade_of(number) for number in numbers]
-        delivered = await self._send(self.protocol.trades(trades))
+        delivered = (kind == "repeat" or self.wants_trades) and await self._send(self.protocol.trades(trades))
         if kind == "repeat":
             if delivered:
                 market.ledger.add(self.count, "repeats")
-            return
-        if not delivered:
+        elif delivered:
+            self.numbers.confirm(len(numbers))
+            for trade in trades:
+                market.ledger.record_sent(self.count, trade.number, self.protocol.symbol_for(trade))
+            await self._run_due()
+        else:
             self.numbers.give_back(numbers)
             market.notify()
-            return
-        self.numbers.confirm(len(numbers))
-        for trade in trades:
-            market.ledger.record_sent(self.count, trade.number, self.protocol.symbol_for(trade))
-        await self._run_due()
 
     def _trade_of(self, number: int) -> Trade:
         trade = self.market.trade(number, self._tape)
@@ -199,17 +205,14 @@ class Session:
     # -- beside it ----------------------------------------------------------------------------------------
 
     async def _receive(self) -> None:
-        try:
+        with contextlib.suppress(ConnectionClosed):
             async for message in self.ws:
                 self.market.ledger.add(self.count, "heard")
                 if isinstance(message, str) and self.protocol.receive(message):
                     await self._send_opening()
                 self.count.symbols = list(self.protocol.symbols)
                 self.market.notify()
-        except ConnectionClosed:
-            pass
-        finally:
-            self.market.notify()
+        self.market.notify()
 
     async def _send_heartbeats(self) -> None:
         while True:
@@ -225,13 +228,11 @@ class Session:
                 await self.ws.close(1008, "no subscription")
 
     async def _send_pings(self) -> None:
-        if not self.market.settings.ping:
-            return
-        while True:
+        while self.market.settings.ping:
             await asyncio.sleep(self.market.settings.ping)
             if self.mute != "all" and self.open:
                 with contextlib.suppress(ConnectionClosed):
-                    await self.ws.ping(str(time.time_ns() // 1_000_000))
+                    await self.ws.ping(str(now_ms()))
 
     async def silence(self, what: str | None) -> None:
         """Stop sending "trades", or "all" (no pongs either: the client is not read); None sends again."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 from proofs.mock_exchange.errors import MockExchangeError
 
@@ -46,7 +47,7 @@ class Settings:
     ping: float = _setting(20.0, "seconds between WebSocket pings; 0 for none", metavar="S")
     tls_cert: str | None = _setting(None, "PEM file: serve wss with this certificate chain ...", metavar="FILE")
     tls_key: str | None = _setting(None, "... and its key", metavar="FILE")
-    do: tuple[Mapping[str, Any], ...] = _setting((), "'name key=value ... [after_sent=N | after_s=S]'; repeatable")
+    do: tuple[dict[str, Any], ...] = _setting((), "'name key=value ... [after_sent=N | after_s=S]'; repeatable")
     until_stdin_closes: bool = _setting(False, "end when standard input does (so with the parent process)")
 
     def __post_init__(self) -> None:
@@ -68,7 +69,7 @@ class Settings:
 
 
 FIELDS = {one.name: one for one in fields(Settings)}
-_KINDS: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}
+TYPES = get_type_hints(Settings)
 
 
 def from_mapping(values: Mapping[str, Any]) -> Settings:
@@ -78,35 +79,40 @@ def from_mapping(values: Mapping[str, Any]) -> Settings:
         name = key.replace("-", "_")
         if name not in FIELDS:
             raise SettingsError(f"unknown setting {key!r}: expected one of {', '.join(sorted(FIELDS))}")
-        settings[name] = _convert(name, value)
+        kind = TYPES[name]
+        try:
+            if get_origin(kind) is tuple:
+                item = get_args(kind)[0]
+                settings[name] = tuple(checked(one, get_origin(item) or item) for one in checked(value, list))
+            else:
+                settings[name] = checked(value, kind, FIELDS[name].metadata.get("choices", ()))
+        except ValueError as error:
+            raise SettingsError(f"{name} = {error}") from None
     return Settings(**settings)
 
 
-def _convert(name: str, value: Any) -> Any:
-    kind = str(FIELDS[name].type)
-    if value is None and kind.endswith("None"):
-        return None
-    if kind.startswith("tuple"):
-        element: type | tuple[type, ...] = str if name == "captures" else dict
-        if not isinstance(value, (list, tuple)) or not all(isinstance(one, element) for one in value):
-            raise SettingsError(f"{name} = {value!r}: expected a list of {'paths' if name == 'captures' else 'tables'}")
-        return tuple(value)
-    allowed = _KINDS[kind.partition(" ")[0]]
-    if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
-        raise SettingsError(f"{name} = {value!r}: expected {kind}")
-    if value not in FIELDS[name].metadata.get("choices", (value,)):
-        raise SettingsError(f"{name} = {value!r}: expected {' or '.join(FIELDS[name].metadata['choices'])}")
+def checked(value: Any, kind: Any, allowed: Sequence[Any] = ()) -> Any:
+    """The value as that type; an integer will do for a float. Raises ValueError, which says what is allowed."""
+    if isinstance(0.0, kind) and type(value) is int:
+        try:
+            value = float(value)
+        except OverflowError:
+            value = math.inf
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise ValueError(f"{value!r}: expected {getattr(kind, '__name__', kind)}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{value!r}: expected a finite number")
+    if allowed and value not in allowed:
+        raise ValueError(f"{value!r}: expected one of {', '.join(allowed)}")
     return value
 
 
 def read_script(source: str) -> dict[str, Any]:
     """The table of a script: a path to TOML or JSON, or a JSON object written out."""
+    written_out = source.lstrip().startswith("{")
     try:
-        if source.lstrip().startswith("{"):
-            table = json.loads(source)
-        else:
-            text = Path(source).read_text(encoding="utf-8")
-            table = json.loads(text) if source.endswith(".json") else tomllib.loads(text)
+        text = source if written_out else Path(source).read_text(encoding="utf-8")
+        table = json.loads(text) if written_out or source.endswith(".json") else tomllib.loads(text)
     except OSError as error:
         raise SettingsError(f"script {source}: {error.strerror}") from None
     except ValueError as error:

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -56,20 +55,16 @@ class Tape:
         lap, index = divmod(number - 1, len(self.items))
         return lap * self.period + self.items[index].at
 
-    def only(self, symbols: Iterable[str]) -> Tape | None:
+    def only(self, symbols: Collection[str]) -> Tape | None:
         """The tape of these symbols' trades, with all the noise; None if it holds none of their trades."""
-        names = set(symbols)
         items: list[Item] = []
         noise: list[Noise] = []
         for item in self.items:
             noise += item.noise
-            if item.symbol in names:
+            if item.symbol in symbols:
                 items.append(replace(item, noise=tuple(noise)))
                 noise = []
-        if not items:
-            return None
-        items[0] = replace(items[0], noise=(*noise, *items[0].noise))
-        return Tape(tuple(items), self.period, self.start_ms)
+        return _lap(items, noise, self.period, self.start_ms) if items else None
 
     def noise_of(self, family: str) -> list[Mapping[str, Any]]:
         return [frame for item in self.items for kind, frame in item.noise if kind == family]
@@ -105,9 +100,13 @@ def read_captures(paths: Sequence[Path]) -> Tape:
         offset = last
     if not items:
         raise TapeError(f"no trade in {', '.join(str(path) for path in paths)}")
-    if noise:  # what came after the last trade goes before the first one of the next lap
-        items[0] = replace(items[0], noise=(*items[0].noise, *noise))
-    return Tape(tuple(items), last + max(0.001, last / len(items)), start_ms)
+    return _lap(items, noise, last + max(0.001, last / len(items)), start_ms)
+
+
+def _lap(items: list[Item], noise: list[Noise], period: float, start_ms: int) -> Tape:
+    """A tape of these trades; the noise after the last of them goes before the first one of the next lap."""
+    items[0] = replace(items[0], noise=(*noise, *items[0].noise))
+    return Tape(tuple(items), period, start_ms)
 
 
 def _lines(path: Path) -> list[str]:
@@ -121,10 +120,8 @@ def _lines(path: Path) -> list[str]:
 def builtin_tape() -> Tape:
     """The excerpt in the package: forty recorded trades of one symbol, and noise of each family."""
     tape = read_captures(BUILTIN)
-    one = tape.only({tape.items[0].symbol})
-    assert one is not None
-    last = one.items[-1].at
-    return replace(one, period=last + last / len(one.items))
+    last = tape.items[-1].at
+    return replace(tape, period=last + last / len(tape.items))
 
 
 def random_walk(seed: int, length: int = 997) -> Tape:
@@ -135,8 +132,7 @@ def random_walk(seed: int, length: int = 997) -> Tape:
         price = max(1.0, price + rng.uniform(-0.05, 0.05))
         size = f"{rng.uniform(0.001, 2.0):.6f}"
         items.append(Item(f"{price:.2f}", size, rng.choice(["buy", "sell"]), "MADEUP", index / 10))
-    start = datetime.fromisoformat("2026-01-01T00:00:00+00:00")
-    return Tape(tuple(items), length / 10, int(start.timestamp() * 1000))
+    return Tape(tuple(items), length / 10, start_ms=1_767_225_600_000)  # 2026-01-01
 
 
 class NoisePlan:

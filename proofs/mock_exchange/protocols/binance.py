@@ -37,23 +37,23 @@ class Binance(ExchangeProtocol):
         return [] if "e" in data or {"u", "s", "b", "a"} <= data.keys() else None
 
     def __init__(self, target: str, trades_per_frame: int = 1) -> None:
-        super().__init__(target)
+        super().__init__(target, trades_per_frame)
         url = urlsplit(target)
         query = parse_qs(url.query)
         self.combined = url.path.rstrip("/") == "/stream"
         named = ",".join(query.get("streams", [])) if self.combined else url.path.removeprefix("/ws/")
-        self.streams = [part for part in named.split("/") if part]
-        if not self.streams or any("@" not in stream for stream in self.streams):
+        streams = [part for part in named.split("/") if part]
+        if not streams or any("@" not in stream for stream in streams):
             raise UnknownPathError(f"no stream like btcusdt@trade in {target!r}")
         self._scale = 1000 if query.get("timeUnit", [""])[0].lower() == "microsecond" else 1
         #: (symbol in capitals, kind, stream) of each stream of trades
         self._trading = [
             (symbol.upper(), kind, f"{symbol}@{kind}")
-            for symbol, _, kind in (stream.partition("@") for stream in self.streams)
+            for symbol, _, kind in (stream.partition("@") for stream in streams)
             if kind in TRADE_KINDS
         ]
         self.symbols = list(dict.fromkeys(symbol for symbol, _, _ in self._trading))
-        self._noise_symbol = (self.symbols or [self.streams[0].partition("@")[0].upper()])[0]
+        self._noise_symbol = self.symbols[0] if self.symbols else streams[0].partition("@")[0].upper()
 
     def _stream_for(self, trade: Trade) -> tuple[str, str, str]:
         own = [one for one in self._trading if one[0] == trade.symbol] or self._trading
@@ -65,24 +65,18 @@ class Binance(ExchangeProtocol):
     def message(self, trades: Sequence[Trade]) -> tuple[Frame, Frame]:
         (trade,) = trades
         symbol, kind, stream = self._stream_for(trade)
-        time = trade.time_ms * self._scale
-        number = trade.trade_id
-        head: Frame = {"e": kind, "E": time, "s": symbol}
-        body: Frame = {"p": trade.price, "q": trade.size}
+        time, number = trade.time_ms * self._scale, trade.trade_id
+        data: Frame = {"e": kind, "E": time, "s": symbol, "a" if kind == "aggTrade" else "t": number}
+        data |= {"p": trade.price, "q": trade.size}
         if kind == "aggTrade":
-            data = {**head, "a": number, **body, "f": number, "l": number}
-        else:
-            data = {**head, "t": number, **body}
+            data |= {"f": number, "l": number}
         data |= {"T": time, "m": trade.taker == "sell", "M": True}
         return ({"stream": stream, "data": data} if self.combined else data), data
 
     def noise(self, recorded: Mapping[str, Any], now_ms: int) -> str | None:
-        data = dict(recorded.get("data", recorded))
         symbol = self._noise_symbol
-        data["s"] = symbol
-        for key in ("E", "T"):
-            if key in data:
-                data[key] = now_ms * self._scale
+        data = {**recorded.get("data", recorded), "s": symbol}
+        data |= {key: now_ms * self._scale for key in ("E", "T") if key in data}
         if isinstance(data.get("k"), dict):
             data["k"] = {**data["k"], "s": symbol}
         if not self.combined:

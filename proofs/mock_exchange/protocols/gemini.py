@@ -7,7 +7,7 @@ The last two begin with a subscribe message; that of the streams is {"id", "meth
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from decimal import ROUND_HALF_EVEN, Decimal
+from decimal import Decimal
 from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
 
@@ -85,7 +85,7 @@ class GeminiV1(ExchangeProtocol):
             return []
         bids, offers = _book_around(history[-1].price)
         events = [
-            {"type": "change", "side": side, "price": price, "remaining": left, "delta": left, "reason": "initial"}
+            _change(side, price, left, left, "initial")
             for side, levels in (("bid", bids), ("ask", offers))
             for price, left in levels
             if self._wants(side)
@@ -99,18 +99,17 @@ class GeminiV1(ExchangeProtocol):
             event = {"type": "trade", "tid": trade.trade_id, "price": trade.price, "amount": trade.size}
             events.append({**event, "makerSide": side})
             if self._wants(side):
-                change = {"type": "change", "side": side, "price": trade.price, "remaining": "0.5"}
-                events.append({**change, "delta": f"-{trade.size}", "reason": "trade"})
+                events.append(_change(side, trade.price, "0.5", f"-{trade.size}", "trade"))
         last = trades[-1]
         return self._update(events, last.time_ms, last.trade_id), events[0]
 
     def noise(self, recorded: Mapping[str, Any], now_ms: int) -> str | None:
-        events: list[Frame] = []
-        for side, price, left in recorded.get("changes", []):
-            maker = "bid" if side == "buy" else "ask"
-            if self._wants(maker):
-                change = {"type": "change", "side": maker, "price": price, "remaining": left}
-                events.append({**change, "delta": left, "reason": "cancel" if left == "0" else "place"})
+        sides = {"buy": "bid", "sell": "ask"}
+        events = [
+            _change(sides[side], price, left, left, "cancel" if left == "0" else "place")
+            for side, price, left in recorded.get("changes", [])
+            if self._wants(sides[side])
+        ]
         if not events:
             return None
         self._event_id += 1
@@ -213,11 +212,15 @@ class GeminiStreams(SubscriptionProtocol):
         return {**recorded.get("data", recorded), "s": name, "E": now_ms * NS_PER_MS}
 
 
+def _change(side: str, price: str, remaining: str, delta: str, reason: str) -> Frame:
+    return {"type": "change", "side": side, "price": price, "remaining": remaining, "delta": delta, "reason": reason}
+
+
 def _book_around(price: str, levels: int = 5) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     """A small made-up order book (bids, offers) of (price, quantity) around a price, best first."""
     middle = Decimal(price)
     step = middle / 2000
     unit = Decimal(1).scaleb(min(int(middle.as_tuple().exponent), -2))
-    bids = [(str((middle - step * k).quantize(unit, ROUND_HALF_EVEN)), f"{k}.25") for k in range(1, levels + 1)]
-    offers = [(str((middle + step * k).quantize(unit, ROUND_HALF_EVEN)), f"{k}.75") for k in range(1, levels + 1)]
+    bids = [(str((middle - step * k).quantize(unit)), f"{k}.25") for k in range(1, levels + 1)]
+    offers = [(str((middle + step * k).quantize(unit)), f"{k}.75") for k in range(1, levels + 1)]
     return bids, offers

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from proofs.mock_exchange import MockExchange
-from proofs.mock_exchange.control import LONGEST_LINE
+from proofs.mock_exchange.__main__ import LONGEST_LINE
 from tests.support.exchange_client import Client
 
 ROOT = Path(__file__).resolve().parents[4]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proofs.mock_exchange.numbers import Numbers
+from proofs.mock_exchange.schedule import Numbers
 
 
 @given(st.lists(st.tuples(st.sampled_from(["send", "fail", "lose", "total"]), st.integers(1, 5)), max_size=80))

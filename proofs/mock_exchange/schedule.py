@@ -1,4 +1,4 @@
-"""Which trade is next: numbers 1..n, each sent exactly once, whatever happens to the connections.
+"""Which trade is next, and when: numbers 1..n, each sent exactly once, whatever happens to the connections.
 
 A session takes a number when its turn comes, and then confirms it (an open socket took the frame) or gives it back
 (the socket was closed): then any connection takes it next.
@@ -9,6 +9,11 @@ from __future__ import annotations
 import heapq
 from collections import Counter
 from collections.abc import Callable
+
+from proofs.mock_exchange.tape import Tape
+
+#: Seconds of the schedule that are caught up on, at most, after a stall (no client, a busy machine).
+CATCH_UP = 0.1
 
 
 class Numbers:
@@ -74,3 +79,32 @@ class Ordinals:
             self._so_far[symbol] += 1
             self._known.append(self._so_far[symbol])
         return self._known[number - 1]
+
+
+class Pace:
+    """rate: trades a second, 0 for as fast as the client reads. speed: recorded gaps divided by it."""
+
+    def __init__(self, tape: Tape, rate: float, speed: float | None) -> None:
+        self._tape = tape
+        self.rate = rate
+        self.speed = speed
+        self._due: float | None = None
+
+    def set_rate(self, rate: float) -> None:
+        self.rate, self.speed, self._due = rate, None, None
+
+    def interval(self, number: int) -> float:
+        """Seconds from the trade before `number` to it."""
+        if self.speed is not None:
+            return (self._tape.at(number) - self._tape.at(number - 1)) / self.speed if number > 1 else 0.0
+        return 1.0 / self.rate if self.rate else 0.0
+
+    def delay(self, now: float) -> float:
+        """Seconds until the next trade is due; zero or less when it is."""
+        flood = self.speed is None and self.rate == 0
+        return 0.0 if flood or self._due is None else self._due - now
+
+    def sent(self, now: float, next_number: int, count: int = 1) -> None:
+        """`count` trades went out at `now` (monotonic seconds); `next_number` follows."""
+        due = now if self._due is None else max(self._due, now - CATCH_UP)
+        self._due = due + self.interval(next_number) * (count if self.speed is None else 1)
