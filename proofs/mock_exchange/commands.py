@@ -32,6 +32,11 @@ Scope = Annotated[
     str, "open connections and all later ones, open ones only, or the next `times`", ("all", "open", "next")
 ]
 Code = Annotated[int, "close code"]
+Status = Annotated[int, "status answered to the upgrade request, e.g. 451, 429, 403"]
+RetryAfter = Annotated[int | None, "seconds, for a Retry-After header"]
+Silence = Annotated[str, "trades: they alone stop; all: pongs too", ("all", "trades")]
+Garbage = Annotated[str, "which kind; mixed: each in turn", ("mixed", *GARBAGE_KINDS)]
+Frames = Annotated[int, "frames on each connection, at once; -1: endless, in place of the trades, at their pace"]
 
 
 class Commands:
@@ -71,12 +76,7 @@ class Commands:
         await self._exchange.listen()
         return {"port": self._exchange.port}
 
-    async def http(
-        self,
-        status: Annotated[int, "status answered to the upgrade request, e.g. 451, 429, 403"],
-        retry_after: Annotated[int | None, "seconds, for a Retry-After header"] = None,
-        times: Times = 1,
-    ) -> Any:
+    async def http(self, status: Status, retry_after: RetryAfter = None, times: Times = 1) -> Any:
         """answer the next upgrade requests with an HTTP status"""
         if status not in set(HTTPStatus):
             raise CommandError(f"http: status = {status}: not a known HTTP status")
@@ -91,12 +91,7 @@ class Commands:
         _check_close(code)
         self._market.rules.set("accept_close", {"code": code}, times)
 
-    async def silent(
-        self,
-        what: Annotated[str, "trades: they alone stop; all: pongs too", ("all", "trades")] = "all",
-        scope: Scope = "all",
-        times: Times = 1,
-    ) -> Any:
+    async def silent(self, what: Silence = "all", scope: Scope = "all", times: Times = 1) -> Any:
         """send nothing any more, on connections that stay open"""
         if scope != "next":
             for session in list(self._exchange.sessions):
@@ -104,15 +99,7 @@ class Commands:
         if scope != "open":
             self._market.rules.set("silent", {"what": what}, -1 if scope == "all" else times)
 
-    async def garbage(
-        self,
-        what: Annotated[str, "which kind; mixed: each in turn", ("mixed", *GARBAGE_KINDS)] = "mixed",
-        n: Annotated[
-            int, "frames on each connection, at once; -1: endless, in place of the trades, at their pace"
-        ] = 20,
-        scope: Scope = "all",
-        times: Times = 1,
-    ) -> Any:
+    async def garbage(self, what: Garbage = "mixed", n: Frames = 20, scope: Scope = "all", times: Times = 1) -> Any:
         """send frames that claim to be trades and cannot be decoded (they use up no trade number)"""
         count = None if n < 0 else n
         if count is not None and scope == "all":

@@ -73,12 +73,11 @@ class Ledger:
 
     def record_sent(self, count: ConnectionCount, number: int, symbol: str) -> None:
         """An open socket took trade `number`."""
-        at = now_ms()
         count.sent += 1
         count.sent_by_symbol[symbol] = count.sent_by_symbol.get(symbol, 0) + 1
+        count.last_number, count.last_sent_ms = number, now_ms()
         if count.first_number is None:
-            count.first_number, count.first_sent_ms = number, at
-        count.last_number, count.last_sent_ms = number, at
+            count.first_number, count.first_sent_ms = number, count.last_sent_ms
         self.totals["sent"] += 1
         self.by_symbol[symbol] += 1
 

@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,6 @@ from proofs.mock_exchange.tape import Tape, builtin_tape, random_walk, read_capt
 
 #: Trades of the first lap's end shown as history, as many as the recorded snapshots hold.
 HISTORY = 50
-#: Garbage that claims to be a trade has ids from here on.
-GARBAGE_IDS = 9_000_000_000
 
 
 @dataclass(slots=True)
@@ -104,26 +102,15 @@ class Market:
 
     def trade(self, number: int, tape: Tape | None = None) -> Trade:
         tape = tape or self.tape
+        item = tape.item(number)
         at = now_ms() if self.settings.clock == "now" else tape.start_ms + int(tape.at(number) * 1000)
-        return self._trade(number, tape, number, at)
-
-    def _trade(self, number: int, tape: Tape, position: int, time_ms: int) -> Trade:
-        item = tape.item(position)
         trade_id = number + self.settings.first_id - 1
-        return Trade(number, trade_id, item.symbol, item.price, item.size, item.taker, time_ms)
+        return Trade(number, trade_id, item.symbol, item.price, item.size, item.taker, at)
 
     def history(self, numbers: Numbers, tape: Tape) -> list[Trade]:
-        """The trades before now, oldest first: the tape's last ones, then those that were sent."""
+        """The trades before now, oldest first: those of the lap before the first one, then those that were sent."""
         last = (numbers.next or (numbers.total or 0) + 1) - 1
-        laps = -(-HISTORY // len(tape.items)) * len(tape.items)
-        return [  # before the first trade: ids below it, prices of the tape's end
-            self.trade(number, tape) if number >= 1 else self._trade(number, tape, number + laps, now_ms())
-            for number in range(last - HISTORY + 1, last + 1)
-        ]
-
-    def garbage_trade(self, number: int, tape: Tape) -> Trade:
-        """A trade to make garbage of: it uses up no number, and no other trade has its id."""
-        return replace(self.trade(number, tape), trade_id=GARBAGE_IDS + number)
+        return [self.trade(number, tape) for number in range(last - HISTORY + 1, last + 1)]
 
     async def next_trades(
         self, numbers: Numbers, wanted: Callable[[], bool], at_most: int

@@ -17,7 +17,7 @@ CATCH_UP = 0.1
 
 
 class Numbers:
-    """`sent` confirmed numbers; `total` None means endless."""
+    """`sent`: how many were confirmed; `lost`: were taken and will not be sent; `total`: None means endless."""
 
     def __init__(self, total: int | None) -> None:
         self.total = total
@@ -52,13 +52,6 @@ class Numbers:
                 self._next += 1
             numbers.append(number)
         return numbers
-
-    def confirm(self, count: int = 1) -> None:
-        self.sent += count
-
-    def lose(self, count: int = 1) -> None:
-        """Numbers that were taken and will not be sent, by the command `lose`."""
-        self.lost += count
 
     def give_back(self, numbers: list[int]) -> None:
         for number in numbers:

@@ -23,6 +23,8 @@ from proofs.mock_exchange.tape import NoisePlan
 
 #: After so many frames of a flood the event loop gets a turn, so that pings and commands are answered.
 YIELD_AFTER = 32
+#: Garbage that claims to be a trade has ids from here on.
+GARBAGE_IDS = 9_000_000_000
 #: Seconds between frames, at least, of endless garbage, and of noise while trades are silent.
 FLOOD_INTERVAL = 0.01
 
@@ -153,7 +155,7 @@ class Session:
         if kind == "new" and market.lose > 0 and self.wants_trades:
             market.lose -= 1
             self.protocol.skip_message()
-            self.numbers.lose(len(numbers))
+            self.numbers.lost += len(numbers)
             market.ledger.totals["lost"] += len(numbers)
             return
         trades = [self._trade_of(number) for number in numbers]
@@ -162,7 +164,7 @@ class Session:
             if delivered:
                 market.ledger.add(self.count, "repeats")
         elif delivered:
-            self.numbers.confirm(len(numbers))
+            self.numbers.sent += len(numbers)
             for trade in trades:
                 market.ledger.record_sent(self.count, trade.number, self.protocol.symbol_for(trade))
             await self._run_due()
@@ -195,7 +197,9 @@ class Session:
             return
         kind = kinds[self._garbage_number % len(kinds)]
         self._garbage_number += 1
-        trade = self.market.garbage_trade(self._garbage_number, self._tape)
+        # It uses up no number, and no other trade has its id.
+        trade = self.market.trade(self._garbage_number, self._tape)
+        trade = replace(trade, trade_id=GARBAGE_IDS + self._garbage_number)
         await self._send_other("garbage", lambda: self.protocol.garbage_frame(trade, kind))
         if self.garbage is not None:
             self.garbage -= 1

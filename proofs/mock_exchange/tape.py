@@ -41,7 +41,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Tape:
-    """An endless tape: item(n) for n >= 1; `period` is one lap in seconds."""
+    """An endless tape: trade 1 is its first, those before it are of the lap before; `period`: one lap in seconds."""
 
     items: tuple[Item, ...]
     period: float

@@ -6,7 +6,7 @@ The last two begin with a subscribe message; that of the streams is {"id", "meth
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
@@ -25,6 +25,7 @@ from proofs.mock_exchange.protocols.base import (
 V1_PATH = "/v1/marketdata/"
 MAKER = {"buy": "ask", "sell": "bid"}
 TAKER = {"ask": "buy", "bid": "sell"}
+BOOK_SIDE = {"buy": "bid", "sell": "ask"}
 NS_PER_MS = 1_000_000
 
 
@@ -80,17 +81,17 @@ class GeminiV1(ExchangeProtocol):
     def _wants(self, side: str) -> bool:
         return self._bids if side == "bid" else self._offers
 
-    def opening(self, history: Sequence[Trade], now_ms: int) -> list[str]:
-        if not (self._bids or self._offers) or not history:
-            return []
-        bids, offers = _book_around(history[-1].price)
-        events = [
-            _change(side, price, left, left, "initial")
-            for side, levels in (("bid", bids), ("ask", offers))
-            for price, left in levels
-            if self._wants(side)
+    def _book_changes(self, levels: Iterable[Sequence[str]], reason: str = "") -> list[Frame]:
+        """Those of the sides that are subscribed to; without a reason, each sets a level or ends one."""
+        return [
+            _change(BOOK_SIDE[side], price, left, left, reason or ("cancel" if left == "0" else "place"))
+            for side, price, left in levels
+            if self._wants(BOOK_SIDE[side])
         ]
-        return [dump(self._update(events, now_ms, history[-1].trade_id))]
+
+    def opening(self, history: Sequence[Trade], now_ms: int) -> list[str]:
+        events = self._book_changes(_book_around(history[-1].price), "initial") if history else []
+        return [dump(self._update(events, now_ms, history[-1].trade_id))] if events else []
 
     def message(self, trades: Sequence[Trade]) -> tuple[Frame, Frame]:
         events: list[Frame] = []
@@ -104,12 +105,7 @@ class GeminiV1(ExchangeProtocol):
         return self._update(events, last.time_ms, last.trade_id), events[0]
 
     def noise(self, recorded: Mapping[str, Any], now_ms: int) -> str | None:
-        sides = {"buy": "bid", "sell": "ask"}
-        events = [
-            _change(sides[side], price, left, left, "cancel" if left == "0" else "place")
-            for side, price, left in recorded.get("changes", [])
-            if self._wants(sides[side])
-        ]
+        events = self._book_changes(recorded.get("changes", []))
         if not events:
             return None
         self._event_id += 1
@@ -147,11 +143,10 @@ class GeminiV2(SubscriptionProtocol):
             self.subscribe(symbols)
 
     def snapshot(self, name: str, history: Sequence[Trade]) -> Frame | None:
-        bids, offers = _book_around(history[-1].price) if history else ([], [])
         return {
             "type": "l2_updates",
             "symbol": name,
-            "changes": [["buy", *level] for level in bids] + [["sell", *level] for level in offers],
+            "changes": _book_around(history[-1].price) if history else [],
             "trades": [self.trade_frame(trade, name) for trade in reversed(history)],  # as in the recorded snapshots
             "auction_events": [],
         }
@@ -216,11 +211,10 @@ def _change(side: str, price: str, remaining: str, delta: str, reason: str) -> F
     return {"type": "change", "side": side, "price": price, "remaining": remaining, "delta": delta, "reason": reason}
 
 
-def _book_around(price: str, levels: int = 5) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
-    """A small made-up order book (bids, offers) of (price, quantity) around a price, best first."""
+def _book_around(price: str) -> list[tuple[str, str, str]]:
+    """A small made-up order book of (side, price, quantity) around a price, the best of each side first."""
     middle = Decimal(price)
     step = middle / 2000
     unit = Decimal(1).scaleb(min(int(middle.as_tuple().exponent), -2))
-    bids = [(str((middle - step * k).quantize(unit)), f"{k}.25") for k in range(1, levels + 1)]
-    offers = [(str((middle + step * k).quantize(unit)), f"{k}.75") for k in range(1, levels + 1)]
-    return bids, offers
+    bids = [("buy", str((middle - step * k).quantize(unit)), f"{k}.25") for k in range(1, 6)]
+    return bids + [("sell", str((middle + step * k).quantize(unit)), f"{k}.75") for k in range(1, 6)]
