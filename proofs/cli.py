@@ -33,11 +33,6 @@ anything was touched; 130 interrupted, and the host is restored
 """
 
 
-# What rendering may take, whatever the events are.
-_RENDER_S = 600.0
-_RENDER_BYTES = 1 << 32
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     try:
@@ -63,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
     def command(name: str, does: str, do: object) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=does, description=does)
@@ -71,65 +66,71 @@ def _parser() -> argparse.ArgumentParser:
         return sub
 
     command("list", "list the proofs: claim, bound, fault, mutants, duration", _list)
-    plan = command("plan", "show what `run` would do on this host; changes nothing", _plan)
-    plan.add_argument("names", nargs="*", metavar="NAME", help="proofs (default: those required of this kind of host)")
-    run = command("run", "run proofs on this host, as root", _run)
-    run.add_argument("names", nargs="*", metavar="NAME", help="proofs (default: those required of this kind of host)")
-    run.add_argument(
-        "--run", default="", metavar="ID", help="the run's id; the evidence of a run that exists is appended to"
-    )
-    run.add_argument("--git", default="", metavar="REV", help="revision of the checkout, for the record")
-    run.add_argument(
-        "--cap",
-        type=float,
-        default=0.0,
-        metavar="S",
-        help="undo a proof after S seconds, whatever its state (default: see plan)",
-    )
-    run.add_argument("--no-wait", action="store_true", help="start the run, print its id and return; see `follow`")
+    plan = command("plan", "show what `run` would do on this host; changes nothing", _call_runner)
+    run = command("run", "run proofs on this host, as root", _call_runner)
     for sub in (plan, run):
+        names = "proofs (default: those required of this kind of host)"
+        sub.add_argument("names", nargs="*", metavar="NAME", help=names)
         sub.add_argument("--unit", default="hybrid-engine.service", help="the unit under test (default: %(default)s)")
-    follow = command("follow", "print the progress of a run that was started with --no-wait, as JSON", _follow)
-    follow.add_argument("run", metavar="RUN", help="the run's id")
-    follow.add_argument(
-        "--from", dest="offset", type=int, default=0, help="byte to continue from: `next` of the last answer"
-    )
-    follow.add_argument(
-        "--answers",
-        action="store_true",
-        help="print the proof's requests to the controller too; whoever follows has to answer them",
-    )
-    follow.add_argument(
-        "--seconds", type=float, default=5.0, help="how long to wait for progress (default: %(default)s)"
-    )
-    answer = command("answer", "hand over the result of a proof's request, as JSON on stdin", _answer)
-    answer.add_argument("run", metavar="RUN", help="the run's id")
+    add = run.add_argument
+    add("--run", default="", metavar="ID", help="the run's id; the evidence of a run that exists is appended to")
+    add("--git", default="", metavar="REV", help="revision of the checkout, for the record")
+    cap = "undo a proof after S seconds, whatever its state (default: see plan)"
+    add("--cap", type=float, default=0.0, metavar="S", help=cap)
+    add("--no-wait", action="store_true", help="start the run, print its id and return; see `follow`")
+    follow = command("follow", "print the progress of a run that was started with --no-wait, as JSON", _call_runner)
+    answer = command("answer", "hand over the result of a proof's request, as JSON on stdin", _call_runner)
+    undo = command("undo", "undo what a run left on this host; harmless when nothing is left", _call_runner)
+    for sub in (follow, answer, undo):
+        sub.add_argument("run", metavar="RUN", help="the run's id")
+    add = follow.add_argument
+    add("--from", dest="offset", type=int, default=0, help="byte to continue from: `next` of the last answer")
+    answers = "print the proof's requests to the controller too; whoever follows has to answer them"
+    add("--answers", action="store_true", help=answers)
+    add("--seconds", type=float, default=5.0, help="how long to wait for progress (default: %(default)s)")
     answer.add_argument("number", metavar="ASK", type=int, help="the request's number")
+    undo.add_argument("--by", default="hand", help=argparse.SUPPRESS)
     show = command("show", "print the verdicts of a run; 0 when the run says PASS", _show)
     show.add_argument("dir", type=Path, help="directory with statement.json")
     render = command("render", "write BUGLOG.md, log/ and report.html from events.jsonl (needs Jinja2)", _render)
     render.add_argument("dir", type=Path, help="directory with events.jsonl")
-    undo = command("undo", "undo what a run left on this host; harmless when nothing is left", _undo)
-    undo.add_argument("run", metavar="RUN", help="the run's id")
-    undo.add_argument("--by", default="hand", help=argparse.SUPPRESS)
-    diagnose = command(
-        "diagnose", "print what to look at on this host when something is wrong; changes nothing", _diagnose
-    )
-    diagnose.add_argument(
-        "--out", type=Path, metavar="FILE", help="write it to this file, with mode 0600 (default: print it)"
-    )
+    does = "print what to look at on this host when something is wrong; changes nothing"
+    out = "write it to this file, with mode 0600 (default: print it)"
+    command("diagnose", does, _diagnose).add_argument("--out", type=Path, metavar="FILE", help=out)
     snapshot = command("snapshot", "print the state of this host and its engine as one JSON record", _snapshot)
     snapshot.add_argument("words", nargs=argparse.REMAINDER, metavar="...", help=f"options of {FLIGHT_RECORDER}")
-    command("after-boot", "undo the runs that a reboot ended; called by a unit at boot", _after_boot)
+    command("after-boot", "undo the runs that a reboot ended; called by a unit at boot", _call_runner)
     bundles.add(command)
     soak.add(command)
     inside = commands.add_parser("inside")  # what the transient unit calls; hidden from the help
-    inside.set_defaults(do=_inside)
+    inside.set_defaults(do=_call_runner)
     inside.add_argument("names", nargs="+")
     for flag in ("--run", "--git", "--unit"):
         inside.add_argument(flag, default="")
     inside.add_argument("--cap", type=float, default=0.0)
     return parser
+
+
+def _call_runner(args: argparse.Namespace) -> int:
+    """The commands that run proofs. They are imported when one is called, as most commands need none of it."""
+    from proofs.catalog import PROOFS
+    from proofs.runner import follow, plan, run
+
+    match args.command:
+        case "plan":
+            return plan.plan(args.names, args.unit)
+        case "run":
+            return run.start(args.names, args.unit, args.run, args.git, args.cap, not args.no_wait)
+        case "inside":
+            return run.inside([PROOFS[name] for name in args.names], args.unit, args.run, args.git, args.cap)
+        case "follow":
+            return follow.follow(args.run, args.offset, args.seconds, args.answers)
+        case "answer":
+            return follow.answer(args.run, args.number)
+        case "undo":
+            return run.undo(args.run, args.by)
+        case _:  # after-boot
+            return run.after_boot()
 
 
 def _snapshot(args: argparse.Namespace) -> int:
@@ -152,37 +153,6 @@ def _list(_: argparse.Namespace) -> int:
         for mutant in proof.mutants:
             print(f"  mutant  {mutant.name}: {mutant.what}; must FAIL")
     return 0
-
-
-def _plan(args: argparse.Namespace) -> int:
-    from proofs.runner import plan
-
-    return plan.plan(args.names, args.unit)
-
-
-def _run(args: argparse.Namespace) -> int:
-    from proofs.runner import run as runner
-
-    return runner.start(args.names, args.unit, args.run, args.git, args.cap, not args.no_wait)
-
-
-def _follow(args: argparse.Namespace) -> int:
-    from proofs.runner import follow
-
-    return follow.follow(args.run, args.offset, args.seconds, args.answers)
-
-
-def _answer(args: argparse.Namespace) -> int:
-    from proofs.runner import follow
-
-    return follow.answer(args.run, args.number)
-
-
-def _inside(args: argparse.Namespace) -> int:
-    from proofs.catalog import PROOFS
-    from proofs.runner import run as runner
-
-    return runner.inside([PROOFS[name] for name in args.names], args.unit, args.run, args.git, args.cap)
 
 
 def _show(args: argparse.Namespace) -> int:
@@ -215,7 +185,7 @@ def _render(args: argparse.Namespace) -> int:
     from proofs.soak import log
 
     try:
-        with host_input.receiving(_RENDER_S, _RENDER_BYTES):
+        with host_input.receiving(600.0, 1 << 32):  # seconds and bytes that rendering may take, whatever the events
             for path in buglog.write(args.dir):
                 print(path)
             print(html.write(args.dir))
@@ -226,22 +196,10 @@ def _render(args: argparse.Namespace) -> int:
     return 0
 
 
-def _undo(args: argparse.Namespace) -> int:
-    from proofs.runner import run as runner
-
-    return runner.undo(args.run, args.by)
-
-
 def _diagnose(args: argparse.Namespace) -> int:
     from proofs.host import diagnose
 
     return diagnose.main(args)
-
-
-def _after_boot(args: argparse.Namespace) -> int:
-    from proofs.runner import run as runner
-
-    return runner.after_boot()
 
 
 if __name__ == "__main__":

@@ -50,18 +50,16 @@ class Demo:
         """Show the engine's log until it ends. Returns its exit code; 0 when a stop was requested before it started."""
         if self._stop_requested:
             return 0
-        self._engine = subprocess.Popen(
-            _engine(), env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True
-        )
+        argv, pipe = _engine(), subprocess.PIPE
+        self._engine = engine = subprocess.Popen(argv, env=environment, stdout=pipe, text=True, start_new_session=True)
         if self._stop_requested:  # between the check and the assignment
-            self._engine.terminate()
+            engine.terminate()
         try:
-            assert self._engine.stdout is not None
-            for line in self._engine.stdout:
+            for line in engine.stdout or ():
                 _show(line, live=sys.stdout.isatty())
         except OSError:  # the terminal is gone
-            self._engine.terminate()
-        code = self._engine.wait()
+            engine.terminate()
+        code = engine.wait()
         return 0 if self._stop_requested and -code in _STOP_SIGNALS else code  # stopped before it had its handler
 
 

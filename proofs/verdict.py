@@ -80,13 +80,9 @@ class Result:
 
 
 def of_checks(case: str, checks: Iterable[Check], witness: Json, n: int, n_min: int) -> Result:
-    """Judge one case. Without a witness, or with too few samples, it cannot PASS.
+    """Judge the case of that name. Without checks, without a witness or with fewer samples than n_min it cannot PASS.
 
-    Args:
-        case: its name.
-        checks: the comparisons; none at all is INCONCLUSIVE.
-        witness: the evidence that the fault took place; falsy when there is none.
-        n: the number of samples measured. n_min: the number that was required beforehand.
+    witness: the evidence that the fault took place; falsy when there is none. n_min: as required beforehand.
     """
     checks = tuple(checks)
     if not witness:
@@ -108,23 +104,17 @@ def of_mutant(results: Iterable[Result]) -> tuple[Verdict, str]:
     results = list(results)
     verdict = merge(result.verdict for result in results)
     if verdict is not Verdict.FAIL:
-        return verdict, "; ".join(
-            f"{r.case}: {r.reason}" for r in results if r.reason
-        ) or "the guard's absence went unseen"
+        reasons = [f"{r.case}: {r.reason}" for r in results if r.reason]
+        return verdict, "; ".join(reasons) or "the guard's absence went unseen"
     failed = [r for r in results if r.verdict is Verdict.FAIL]
-    elsewhere = [r for r in failed if not r.failed_at_guard]
-    if elsewhere:
+    if elsewhere := [r for r in failed if not r.failed_at_guard]:
         return Verdict.ERROR, f"failed elsewhere than at the guard: {elsewhere[0].case}: {elsewhere[0].reason}"
     return verdict, f"caught in {len(failed)} of {len(results)}: {failed[0].case}: {failed[0].reason}"
 
 
 def with_mutants(verdict: Verdict, mutants: Mapping[str, Verdict]) -> tuple[Verdict, str]:
     """A proof's verdict with its mutants taken into account: a mutant that did not FAIL voids a PASS."""
-    void = [
-        f"{name} said {mutants_verdict}"
-        for name, mutants_verdict in mutants.items()
-        if mutants_verdict is not Verdict.FAIL
-    ]
+    void = [f"{name} said {own}" for name, own in mutants.items() if own is not Verdict.FAIL]
     if void and verdict is Verdict.PASS:
         return Verdict.INCONCLUSIVE, "void, a mutant was not caught: " + ", ".join(void)
     return verdict, ""
