@@ -163,9 +163,9 @@ class Commands:
         self._exchange.load_certificate(cert, key)
 
 
-#: Name -> the arguments, as `inspect` has them.
+#: Name -> the arguments by name, as `inspect` has them.
 COMMANDS = {
-    name: list(inspect.signature(method, eval_str=True).parameters.values())[1:]
+    name: dict(list(inspect.signature(method, eval_str=True).parameters.items())[1:])
     for name, method in vars(Commands).items()
     if not name.startswith("_")
 }
@@ -174,8 +174,8 @@ COMMANDS = {
 def commands_help() -> str:
     """The commands as `--help` shows them."""
     lines = ["commands (on stdin, --do):"]
-    for name, arguments in sorted(COMMANDS.items()):
-        words = [one.name if one.default is one.empty else f"[{one.name}={one.default}]" for one in arguments]
+    for name, args in sorted(COMMANDS.items()):
+        words = [key if one.default is one.empty else f"[{key}={one.default}]" for key, one in args.items()]
         lines += [f"  {' '.join([name, *words])}", f"      {getattr(Commands, name).__doc__}"]
     return "\n".join(lines)
 
@@ -184,7 +184,7 @@ def check(name: str, args: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments given to command `name`. Raises CommandError, which names what is wrong."""
     if name not in COMMANDS:
         raise CommandError(f"unknown command {name!r}: expected one of {', '.join(sorted(COMMANDS))}")
-    known = {one.name: one for one in COMMANDS[name]}
+    known = COMMANDS[name]
     if unknown := sorted(args.keys() - known.keys()):
         raise CommandError(f"{name}: unknown argument {unknown[0]!r}: expected {', '.join(known) or 'none'}")
     values: dict[str, Any] = {}

@@ -77,7 +77,12 @@ def read_captures(paths: Sequence[Path]) -> Tape:
     offset, last, start_ms = 0.0, 0.0, 0
     for path in paths:
         first: float | None = None
-        for number, line in enumerate(_lines(path), 1):
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+            raise TapeError(f"{path}: {reason}") from None
+        for number, line in enumerate(lines, 1):
             try:
                 record = json.loads(line)
                 received = float(record["received_at"])
@@ -107,14 +112,6 @@ def _lap(items: list[Item], noise: list[Noise], period: float, start_ms: int) ->
     """A tape of these trades; the noise after the last of them goes before the first one of the next lap."""
     items[0] = replace(items[0], noise=(*noise, *items[0].noise))
     return Tape(tuple(items), period, start_ms)
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise TapeError(f"{path}: {reason}") from None
 
 
 def builtin_tape() -> Tape:
