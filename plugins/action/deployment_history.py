@@ -15,20 +15,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
+sys.path.append(str(Path(__file__).parents[2]))
 
-CHECKOUT = Path(__file__).parents[2]
-if str(CHECKOUT) not in sys.path:
-    sys.path.append(str(CHECKOUT))
-
-from proofs.evidence import host_input  # noqa: E402
+from plugins.module_utils.host_action import HostAction
+from proofs.evidence import host_input
 
 Entry = dict[str, Any]  # a line of the history, with "line": its number
 COLUMNS = ("line", "when", "what", "outcome", "by", "release", "config", "changed")
 MAX_REASON = 400  # characters
 MAX_CELL = 160
-READ_S = 600.0  # over a bad line
 
 
 def requesting_user() -> str:
@@ -84,25 +79,20 @@ def _cells(entry: Entry) -> tuple[str, ...]:
     return tuple(host_input.printable(cell, MAX_CELL) for cell in cells)
 
 
-class ActionModule(ActionBase):  # type: ignore[misc]
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        result: dict[str, Any] = super().run(tmp, task_vars)
-        args = dict(self._task.args)
-        if args.get("state", "appended") == "read":
-            return result | self._read(str(args["path"]), str((task_vars or {}).get("inventory_hostname", "")))
-        if self._task.check_mode:
-            return result | {"changed": False}
-        checkout = Path((task_vars or {}).get("playbook_dir", ".")).parent
-        args |= {"by": requesting_user(), "origin": socket.gethostname(), "revision": revision(checkout)}
-        result |= self._execute_module(module_args=args, task_vars=task_vars)
-        return result
+class ActionModule(HostAction):
+    consequence = "its history is not shown"
 
-    def _read(self, path: str, host: str) -> dict[str, Any]:
+    def act(self) -> dict[str, Any]:
+        if self.args.get("state") == "read":
+            return self._history(str(self.args["path"]))
+        if self._task.check_mode:
+            return {}
+        checkout = Path(self.task_vars.get("playbook_dir", ".")).parent
+        more = {"by": requesting_user(), "origin": socket.gethostname(), "revision": revision(checkout)}
+        return dict(self._execute_module(module_args={**self.args, **more}, task_vars=self.task_vars))
+
+    def _history(self, path: str) -> dict[str, Any]:
         most = host_input.HISTORY_BYTES + 1
-        text = host_input.marked(f"[ ! -f {shlex.quote(path)} ] || head -c {most} {shlex.quote(path)} | base64")
-        try:
-            answer = host_input.ask(lambda: self._low_level_execute_command(text), READ_S, 2 * most)
-            entries, unreadable = host_input.parse_history(host_input.decode_base64(host_input.unmark(answer.stdout)))
-        except host_input.HostInputError as error:
-            raise AnsibleActionFail(f"{host}: {error}; its history is not shown") from None
-        return {"changed": False, "entries": entries, "unreadable": unreadable, "table": table(entries, unreadable)}
+        text = self.read(f"[ ! -f {shlex.quote(path)} ] || head -c {most} {shlex.quote(path)} | base64", 2 * most)
+        entries, unreadable = host_input.parse_history(host_input.decode_base64(text))
+        return {"entries": entries, "unreadable": unreadable, "table": table(entries, unreadable)}

@@ -1,4 +1,9 @@
-"""Have a host say what `hybrid-proofs diagnose` asks: see the module of the same name."""
+"""Fetch everything about a host that is looked at when something is wrong, as one file.
+
+Runs shell commands there, and names each part as it begins. What is missing is no failure; credentials are left out.
+dest: the file to write on the controller, in a directory of the host's name.
+Returns dest; missing: what the host did not show.
+"""
 
 from __future__ import annotations
 
@@ -7,44 +12,33 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-CHECKOUT = Path(__file__).parents[2]
-if str(CHECKOUT) not in sys.path:
-    sys.path.append(str(CHECKOUT))
+sys.path.append(str(Path(__file__).parents[2]))
 
-from proofs.evidence import folder, host_input  # noqa: E402
-from proofs.host import diagnose  # noqa: E402
+from plugins.module_utils.host_action import HostAction
+from proofs.evidence import folder
+from proofs.host import diagnose
 
 LATE_S = 30  # that a look may take longer than the host was asked to let it
 
 
-class ActionModule(ActionBase):  # type: ignore[misc]
-    """The report is made here, of what shell commands say there; nothing is brought to the host."""
+class ActionModule(HostAction):
+    """The report is made here, from the output of commands there."""
 
-    _supports_check_mode = True
+    _VALID_ARGS = frozenset({"dest"})
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        result: dict[str, Any] = super().run(tmp, task_vars)
-        host, dest = str((task_vars or {})["inventory_hostname"]), Path(self._task.args["dest"])
+    def act(self) -> dict[str, Any]:
+        dest = Path(self.args["dest"])
+        text, missing = diagnose.report(
+            self._output, lambda part: Display().display(f"  [{self.host}] {part}"), self.host
+        )
+        if dest.parent.name != self.host:
+            raise folder.FolderError(f"{dest} is not in a directory of {self.host}")
+        folder.write_new_file(dest.parents[1], self.host, dest.name, text.encode(errors="backslashreplace"))
+        return {"dest": str(dest), "missing": missing}
 
-        def run(shell: str, seconds: float) -> diagnose.Output:
-            words = shlex.join(["timeout", f"{seconds:g}", "sh", "-c", diagnose.words(shell)])
-            answer = host_input.ask(
-                lambda: self._low_level_execute_command(words), seconds + LATE_S, diagnose.MOST_CHARACTERS
-            )
-            return diagnose.Output(answer.rc, answer.stdout)
-
-        try:
-            text, missing = diagnose.report(run, lambda part: Display().display(f"  [{host}] {part}"), host)
-            if dest.parent.name != host:
-                raise folder.FolderError(f"{dest} is not in a directory of {host}")
-            content = text.encode(errors="backslashreplace")
-            folder.write_new_file(dest.parents[1], host, dest.name, content)
-        except host_input.HostInputError as error:
-            raise AnsibleActionFail(f"{host}: {error}; nothing was written") from None
-        except folder.FolderError as error:
-            raise AnsibleActionFail(str(error)) from None
-        return result | {"changed": False, "dest": str(dest), "missing": missing}
+    def _output(self, shell: str, seconds: float) -> diagnose.Output:
+        words = shlex.join(["timeout", f"{seconds:g}", "sh", "-c", diagnose.words(shell)])
+        answer = self.ask(words, seconds + LATE_S, diagnose.MOST_CHARACTERS)
+        return diagnose.Output(answer.rc, answer.stdout)

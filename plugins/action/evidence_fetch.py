@@ -1,4 +1,11 @@
-"""Bring a run's evidence home: see the module of the same name."""
+"""Fetch the evidence of a run into a fresh directory on the controller.
+
+Fetches events.jsonl, statement.json and blobs/SHA256 of one run, and nothing else. Names, kinds, sizes, counts, the
+chain of the events and the digests of the blobs are checked first; then all of it is written at once. What exists is
+never overwritten, and no link is followed.
+run: the run's id; host_evidence: the directory on the host that holds the runs; evidence: the directory on the
+controller that gets it, as HOST/RUN. Returns dest, the directory that was made.
+"""
 
 from __future__ import annotations
 
@@ -11,56 +18,48 @@ from pathlib import Path
 from typing import IO, Any
 
 from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
 
-CHECKOUT = Path(__file__).parents[2]
-if str(CHECKOUT) not in sys.path:
-    sys.path.append(str(CHECKOUT))
+sys.path.append(str(Path(__file__).parents[2]))
 
-from proofs.evidence import host_input, recorder  # noqa: E402
-from proofs.evidence.folder import FolderError, fresh_folder, refuse_existing  # noqa: E402
-from proofs.evidence.host_input import EvidenceFile, HostInputError, Segment  # noqa: E402
+from plugins.module_utils.host_action import HostAction
+from proofs.evidence import host_input, recorder
+from proofs.evidence.folder import fresh_folder, refuse_existing
+from proofs.evidence.host_input import EvidenceFile, HostInputError, Segment
 
 READ_BYTES = 1 << 20
-READ_S = 600.0  # for a chunk, over a bad line
 CHECK_S = 600.0
 
 
-class ActionModule(ActionBase):  # type: ignore[misc]
+class ActionModule(HostAction):
     """Nothing is written into the evidence before all of it is there and checked; meanwhile it is a nameless file."""
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        result: dict[str, Any] = super().run(tmp, task_vars)
-        args, host = self._task.args, str((task_vars or {}).get("inventory_hostname", ""))
+    _VALID_ARGS = frozenset({"run", "host_evidence", "evidence"})
+
+    def act(self) -> dict[str, Any]:
         if self._task.check_mode:
-            return result | {"skipped": True, "msg": "no run was begun: not in check mode"}
-        root = Path(args["evidence"])
+            return {"skipped": True, "msg": "no run was begun: not in check mode"}
+        root, host = Path(self.args["evidence"]), self.host
         try:
-            run = host_input.check_run(str(args["run"]))
+            run = host_input.check_run(str(self.args["run"]))
             refuse_existing(root, host, run)
-            folder = f"{args['host_evidence']}/{run}"
-            listing = self._ask(f"cd {shlex.quote(folder)} && {_LIST}", host_input.LISTING_BYTES)
-            files = host_input.parse_listing(listing)
+            folder = f"{self.args['host_evidence']}/{run}"
+            files = host_input.parse_listing(
+                self.read(f"cd {shlex.quote(folder)} && {_LIST}", host_input.LISTING_BYTES)
+            )
             with tempfile.TemporaryFile() as spool:
                 for chunk in host_input.plan_chunks(files):
-                    spool.write(self._read(folder, chunk))
+                    spool.write(self._fetch(folder, chunk))
                 with host_input.receiving(CHECK_S):
                     _check(spool, files)
-                self._write(root, host, run, spool, files)
-        except HostInputError as error:
-            raise AnsibleActionFail(f"{host}: {error}; nothing was written") from None
-        except FolderError as error:
-            raise AnsibleActionFail(f"{error}; nothing was written") from None
+                spool.seek(0)
+                with fresh_folder(root, host, run) as fresh:
+                    for file in files:
+                        fresh.write(file.name, _parts(spool, file.size))
         except OSError as error:
             raise AnsibleActionFail(f"{root}: cannot write the evidence of {host}: {error.strerror}") from None
-        return result | {"changed": True, "dest": str(root / host / run)}
+        return {"changed": True, "dest": str(root / host / run)}
 
-    def _ask(self, shell: str, largest: int) -> str:
-        text = host_input.marked(shell)
-        answer = host_input.ask(lambda: self._low_level_execute_command(text), READ_S, largest)
-        return host_input.unmark(answer.stdout)
-
-    def _read(self, folder: str, chunk: Sequence[Segment]) -> bytes:
+    def _fetch(self, folder: str, chunk: Sequence[Segment]) -> bytes:
         """These bytes, one file's after the other's. Raises HostInputError when there are fewer or more."""
         size = sum(segment.size for segment in chunk)
         reads = "; ".join(
@@ -68,14 +67,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             f" skip={segment.offset} count={segment.size} status=none"
             for segment in chunk
         )
-        text = self._ask(f"cd {shlex.quote(folder)} && {{ {reads}; }} | base64", largest=2 * size + (1 << 16))
+        text = self.read(f"cd {shlex.quote(folder)} && {{ {reads}; }} | base64", 2 * size + (1 << 16))
         return host_input.decode_base64(text, size)
-
-    def _write(self, root: Path, host: str, run: str, spool: IO[bytes], files: Sequence[EvidenceFile]) -> None:
-        spool.seek(0)
-        with fresh_folder(root, host, run) as fresh:
-            for file in files:
-                fresh.write(file.name, _parts(spool, file.size))
 
 
 # Hidden ones are drafts, which a recorder that was killed leaves behind.

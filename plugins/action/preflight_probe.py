@@ -1,4 +1,9 @@
-"""Have a host say what it is: see the module of the same name."""
+"""Run a shell script on a host that prints KEY=value lines, and check each of them.
+
+A value that its key cannot have makes all of it refused. Changes nothing there.
+script: the script.
+Returns lines; summary: all that it printed, in one line; refused: why, where the answer is refused.
+"""
 
 from __future__ import annotations
 
@@ -6,25 +11,20 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ansible.plugins.action import ActionBase
+sys.path.append(str(Path(__file__).parents[2]))
 
-CHECKOUT = Path(__file__).parents[2]
-if str(CHECKOUT) not in sys.path:
-    sys.path.append(str(CHECKOUT))
-
-from proofs.evidence import host_input  # noqa: E402
+from plugins.module_utils.host_action import HostAction
+from proofs.evidence import host_input
 
 
-class ActionModule(ActionBase):  # type: ignore[misc]
-    """Needs a shell there and nothing else. A host that answers something else has given no answer, and why."""
+class ActionModule(HostAction):
+    """A host that answers something else has given no answer, and why."""
 
-    _supports_check_mode = True
+    _VALID_ARGS = frozenset({"script"})
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        result: dict[str, Any] = super().run(tmp, task_vars)
-        result |= {"changed": False, "lines": [], "summary": ""}
+    def act(self) -> dict[str, Any]:
         try:
-            answer = host_input.ask(lambda: self._low_level_execute_command(self._task.args["script"]))
-            return result | {"lines": host_input.parse_probe(answer.stdout), "summary": answer.summary}
+            answer = self.ask(self.args["script"])
+            return {"lines": host_input.parse_probe(answer.stdout), "summary": answer.summary}
         except host_input.HostInputError as error:
-            return result | {"refused": str(error)}
+            return {"lines": [], "summary": "", "refused": str(error)}

@@ -1,4 +1,10 @@
-"""Begin a run of the proofs and follow it: see the module of the same name."""
+"""Begin a run of the proofs, or a soak, and show its progress.
+
+The run is a unit of its own, which ends and restores the host whatever becomes of the connection. Does not judge; the
+statement does.
+program: the command hybrid-proofs on the host; begin: its words that begin a run and print the run's id; runs_in: the
+unit that the run is in, where RUN stands for the id. Returns run, the id.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +21,13 @@ from typing import Any
 
 from ansible import context
 from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-CHECKOUT = Path(__file__).parents[2]
-if str(CHECKOUT) not in sys.path:
-    sys.path.append(str(CHECKOUT))
+sys.path.append(str(Path(__file__).parents[2]))
 
-from proofs.evidence import host_input  # noqa: E402
-from proofs.evidence.host_input import Answer, HostInputError  # noqa: E402
+from plugins.module_utils.host_action import HostAction
+from proofs.evidence import host_input
+from proofs.evidence.host_input import Answer, HostInputError
 
 # How often a connection that broke is tried again until the run is given up on; the run itself goes on regardless.
 LOST_S = 60
@@ -40,50 +44,47 @@ def playbook_words(ask: host_input.Ask) -> list[str]:
     return ["--check"] * ask.check + [f"{play}.yml" for play in ask.plays]
 
 
-class ActionModule(ActionBase):  # type: ignore[misc]
+class ActionModule(HostAction):
     """The proofs run apart from the connection; this only listens, so a hiccup of ssh breaks nothing.
 
     What a proof asks of its controller is played here: the same playbooks, inventory and variables as by hand.
     """
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        result: dict[str, Any] = super().run(tmp, task_vars)
-        self._vars = task_vars or {}
-        args = self._task.args
-        if self._task.check_mode:
-            return result | {"skipped": True, "msg": "proofs break things on purpose: not in check mode"}
-        program, host = args["program"], self._vars.get("inventory_hostname", "")
-        try:
-            return result | {"changed": True, "run": self._run(program, args, host)}
-        except HostInputError as error:
-            raise AnsibleActionFail(f"{host}: {error}") from None
+    consequence = "the run is not followed any further"
+    _VALID_ARGS = frozenset({"program", "begin", "runs_in"})
 
-    def _run(self, program: str, args: dict[str, Any], host: str) -> str:
-        answer = self._ask([program, *args["begin"]])
+    def act(self) -> dict[str, Any]:
+        if self._task.check_mode:
+            return {"skipped": True, "msg": "proofs break things on purpose: not in check mode"}
+        answer = self._proofs(*self.args["begin"])
         if answer.rc != 0:
-            raise AnsibleActionFail(f"{host}: {answer.summary}")
+            raise AnsibleActionFail(f"{self.host}: {answer.summary}")
         lines = answer.stdout.strip().splitlines()
         run_id = host_input.check_run(lines[-1] if lines else "")
         # Ctrl-C reaches this worker as a signal, which would end it at once: there is one thing more to tell the host.
         before = {number: signal.signal(number, _interrupted) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
-            self._follow(program, run_id)
+            self._follow(run_id)
         except BaseException:
             for number in before:
                 signal.signal(number, signal.SIG_IGN)
-            self._ask(["systemctl", "stop", "--no-block", args["runs_in"].replace("RUN", run_id)])
+            unit = self.args["runs_in"].replace("RUN", run_id)
+            self.ask(shlex.join(["systemctl", "stop", "--no-block", unit]), ANSWER_S)
             raise
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-        return run_id
+        return {"changed": True, "run": run_id}
 
-    def _follow(self, program: str, run_id: str) -> None:
+    def _proofs(self, *words: str, stdin: bytes | None = None) -> Answer:
+        return self.ask(shlex.join([self.args["program"], *words]), ANSWER_S, stdin=stdin)
+
+    def _follow(self, run_id: str) -> None:
         display, offset, lost_at, answers = Display(), 0, 0.0, dict[int, bytes]()
         budget = host_input.ProgressBudget()
         while True:
             began = time.monotonic()
-            answer = self._ask([program, "follow", run_id, f"--from={offset}", "--seconds=10", "--answers"])
+            answer = self._proofs("follow", run_id, f"--from={offset}", "--seconds=10", "--answers")
             if answer.rc != 0:
                 lost_at = lost_at or time.monotonic()
                 if time.monotonic() - lost_at > LOST_S:
@@ -101,19 +102,19 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                     if len(answers) >= host_input.MOST_ASKS:
                         raise HostInputError(f"run {run_id} asks more than {host_input.MOST_ASKS} times")
                     answers[ask.number] = self._play(ask, run_id)
-                self._ask([program, "answer", run_id, str(ask.number)], answers[ask.number])
+                self._proofs("answer", run_id, str(ask.number), stdin=answers[ask.number])
             if progress.ended and progress.empty:
                 return
 
     def _play(self, ask: host_input.Ask, run_id: str) -> bytes:
         """Play what a proof asks for; how it went, as `hybrid-proofs answer` takes it."""
         words = playbook_words(ask)
-        shown = ["ansible-playbook", f"--limit={self._vars['inventory_hostname']}", *words]
+        shown = ["ansible-playbook", f"--limit={self.host}", *words]
         shown += [f"--deselect={name}" for name in ask.without]
         Display().display(f"  asked by the proof: {shlex.join(shown)}")
-        playbooks = Path(self._vars["playbook_dir"])
+        playbooks = Path(self.task_vars["playbook_dir"])
         argv = [sys.executable, "-m", "ansible", "playbook", shown[1]]
-        argv += [word for source in self._vars["ansible_inventory_sources"] for word in ("-i", str(source))]
+        argv += [word for source in self.task_vars["ansible_inventory_sources"] for word in ("-i", str(source))]
         argv += [word for extra in context.CLIARGS["extra_vars"] for word in ("-e", extra)]
         argv += ["-e", json.dumps({"preflight_proof": run_id})]
         argv += [word if word.startswith("-") else str(playbooks / word) for word in words]
@@ -122,9 +123,6 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         env["PYTEST_ADDOPTS"] = shlex.join(f"--deselect={name}" for name in ask.without)
         stdout, stderr, rc = _finished(argv, env, patient="deploy" in ask.plays and not ask.check)
         return json.dumps({"argv": shown, "rc": rc, "stdout": stdout, "stderr": stderr}).encode()
-
-    def _ask(self, argv: list[str], stdin: bytes | None = None) -> Answer:
-        return host_input.ask(lambda: self._low_level_execute_command(shlex.join(argv), in_data=stdin), ANSWER_S)
 
 
 def _finished(argv: Sequence[str], env: dict[str, str], patient: bool) -> tuple[str, str, int]:

@@ -1,4 +1,4 @@
-"""What the modules share: running systemctl, waiting for a healthy unit, writing files, masking secrets."""
+"""What the modules share: their options, systemctl, waiting for a healthy unit, writing files, masking secrets."""
 
 from __future__ import annotations
 
@@ -25,6 +25,16 @@ SECRETS = (
     re.compile(r"(?i)(?<=[?&])((?:token|api_?key|key|secret|signature|password)=)[^&\s\"']+"),
     re.compile(r"(?im)^(\s*\w*(?:password|secret|token|api_?key)\w*\s*=\s*).+$"),
 )
+
+
+def options_of(documentation: str) -> dict[str, Any]:
+    """A module's argument_spec, from the options of its DOCUMENTATION, so that there is one list of them.
+
+    That is written as JSON, which is YAML to ansible-doc, for a host's Python reads JSON and may lack a reader of YAML.
+    Not strict: a description may go on in the next line.
+    """
+    options: dict[str, dict[str, Any]] = json.loads(documentation, strict=False)["options"]
+    return {name: {key: option[key] for key in option if key != "description"} for name, option in options.items()}
 
 
 def run(*argv: str, timeout: float = 60, **options: Any) -> subprocess.CompletedProcess[str]:

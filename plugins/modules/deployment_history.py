@@ -11,39 +11,33 @@ import subprocess
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.service_unit import redacted, run
+from ansible.module_utils.service_unit import options_of, redacted, run
 
 DOCUMENTATION = r"""
-module: deployment_history
-short_description: Append what was done to a host to its history, one JSON object a line, or read it
-description:
-  - An entry is written in one piece, at the end, and is on the disk when this returns. A power cut costs at most the
-    entry that was being written; readers skip it.
-  - The controller's side (the action plugin of the same name) adds who asked for it, and from which checkout. It also
-    reads the history, checks every line of it, and makes the table.
-  - Never reports a change, because it is the record of one. In check mode nothing is written.
-options:
-  path: {type: path, required: true, description: "The history, as /var/log/hybrid-engine/deployments.jsonl."}
-  state: {type: str, choices: [appended, read], default: appended, description: Write a line, or read all.}
-  what: {type: str, default: deploy, description: "deploy, rollback, restore, uninstall"}
-  of: {type: str, default: "", description: "What it was done to, where that is not everything: a drop-in, a release."}
-  outcome: {type: str, default: done, description: "done, refused, taken back, failed"}
-  changed: {type: list, elements: str, default: [], description: "What was changed, each as 'path (how)'."}
-  tried: {type: str, default: "", description: The release that did not stay.}
-  why: {type: str, default: "", description: Why it did not.}
-  root: {type: path, default: "", description: "Holds current, which says what is in force now."}
-  digest: {type: list, elements: str, default: [], description: "Command whose last word is the config's digest."}
-  by: {type: str, default: "", description: Added by the controller.}
-  origin: {type: str, default: "", description: "Added by the controller: its name."}
-  revision: {type: str, default: "", description: "Added by the controller: of its checkout."}
-author: The hybrid-engine authors
-"""
-
-EXAMPLES = r"""
-- name: Write it into the history
-  deployment_history:
-    path: /var/log/example/deployments.jsonl
-    changed: ["/etc/example/config.toml (content)"]
+{"module": "deployment_history",
+ "short_description": "Append what was done to a host to its history, one JSON object a line, or read it",
+ "description": "An entry is written in one piece, at the end, and is on the disk when this returns. A power cut costs
+  at most the entry that was being written; readers skip it. The controller's side (the action plugin of the same name)
+  adds who asked for it, and from which checkout. It also reads the history, checks every line of it, and makes the
+  table. Never reports a change, because it is the record of one. In check mode nothing is written.",
+ "options": {
+  "path": {"type": "path", "required": true,
+   "description": "The history, as /var/log/hybrid-engine/deployments.jsonl."},
+  "state": {"choices": ["appended", "read"], "default": "appended", "description": "Write a line, or read all."},
+  "what": {"default": "deploy", "description": "deploy, rollback, restore, uninstall"},
+  "of": {"default": "", "description": "What it was done to, where that is not everything: a drop-in, a release."},
+  "outcome": {"default": "done", "description": "done, refused, taken back, failed"},
+  "changed": {"type": "list", "elements": "str", "default": [],
+   "description": "What was changed, each as 'path (how)'."},
+  "tried": {"default": "", "description": "The release that did not stay."},
+  "why": {"default": "", "description": "Why it did not."},
+  "root": {"type": "path", "default": "", "description": "Holds current, which says what is in force now."},
+  "digest": {"type": "list", "elements": "str", "default": [],
+   "description": "Command whose last word is the config's digest."},
+  "by": {"default": "", "description": "Added by the controller."},
+  "origin": {"default": "", "description": "Added by the controller: its name."},
+  "revision": {"default": "", "description": "Added by the controller: of its checkout."}
+ }}
 """
 
 RETURN = r"""
@@ -121,20 +115,7 @@ def in_force(options: dict[str, Any]) -> tuple[str | None, str | None]:
 
 
 def main() -> None:
-    text: dict[str, Any] = {"type": "str", "default": ""}
-    texts: dict[str, Any] = {"type": "list", "elements": "str", "default": []}
-    module = AnsibleModule(
-        argument_spec={
-            "path": {"type": "path", "required": True},
-            "state": {"type": "str", "choices": ["appended"], "default": "appended"},
-            "what": {"type": "str", "default": "deploy"},
-            "outcome": {"type": "str", "default": "done"},
-            "root": {"type": "path", "default": ""},
-            **dict.fromkeys(("changed", "digest"), texts),
-            **dict.fromkeys(("of", "tried", "why", "by", "origin", "revision"), text),
-        },
-        supports_check_mode=True,
-    )
+    module = AnsibleModule(options_of(DOCUMENTATION), supports_check_mode=True)
     options = module.params
     path = options["path"]
     try:

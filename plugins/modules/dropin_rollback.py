@@ -18,28 +18,19 @@ from ansible.module_utils.service_changes import (
     report,
     snapshot,
 )
-from ansible.module_utils.service_unit import UNITS, load_json, rolled_back_folder
+from ansible.module_utils.service_unit import UNITS, load_json, options_of, rolled_back_folder
 
 DOCUMENTATION = r"""
-module: dropin_rollback
-short_description: Roll back a drop-in and remember it, or restore it byte for byte
-description:
-  - The marker below /var/lib/hybrid-deploy/rolled-back is what deployments honour. It holds the drop-in.
-  - Restarting the service is the next task's business, which O(restart) of the result is for.
-options:
-  unit: {type: str, required: true, description: "The unit, as hybrid-engine.service."}
-  name: {type: str, required: true, description: "The drop-in, as 40-hardening, with or without .conf."}
-  state: {type: str, choices: [rolled_back, restored], required: true, description: Out, or back.}
-  who: {type: str, default: "", description: The user who requested it.}
-author: The hybrid-engine authors
-"""
-
-EXAMPLES = r"""
-- name: Roll the hardening back
-  dropin_rollback:
-    unit: hybrid-engine.service
-    name: 40-hardening
-    state: rolled_back
+{"module": "dropin_rollback",
+ "short_description": "Roll back a drop-in and remember it, or restore it byte for byte",
+ "description": "The marker below /var/lib/hybrid-deploy/rolled-back is what deployments honour. It holds the drop-in.
+  Restarting the service is the next task's business, which O(restart) of the result is for.",
+ "options": {
+  "unit": {"required": true, "description": "The unit, as hybrid-engine.service."},
+  "name": {"required": true, "description": "The drop-in, as 40-hardening, with or without .conf."},
+  "state": {"choices": ["rolled_back", "restored"], "required": true, "description": "Out, or back."},
+  "who": {"default": "", "description": "The user who requested it."}
+ }}
 """
 
 RETURN = r"""
@@ -76,15 +67,7 @@ def restored(path: str, marker: str, present: bool) -> list[State]:
 
 
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            "unit": {"type": "str", "required": True},
-            "name": {"type": "str", "required": True},
-            "state": {"type": "str", "choices": ["rolled_back", "restored"], "required": True},
-            "who": {"type": "str", "default": ""},
-        },
-        supports_check_mode=True,
-    )
+    module = AnsibleModule(options_of(DOCUMENTATION), supports_check_mode=True)
     options = module.params
     unit, name = options["unit"], options["name"].removesuffix(".conf")
     path = f"{UNITS}/{unit}.d/{name}.conf"

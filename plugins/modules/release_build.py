@@ -21,43 +21,27 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.drift import MANIFEST, content_digest
 from ansible.module_utils.release_layout import canonical
+from ansible.module_utils.service_unit import options_of
 
 DOCUMENTATION = r"""
-module: release_build
-short_description: Build a relocatable release tree, named by its content
-description:
-  - Takes top-level packages from a checkout and their dependencies as wheels chosen for the target's Python
-    and platform, and packs them with a launcher into a reproducible archive.
-  - Runs on the controller. Writes only below O(build_dir), which is a cache, so it never reports a change.
-options:
-  checkout: {type: path, required: true, description: Directory that holds pyproject.toml and the packages.}
-  build_dir: {type: path, required: true, description: Where wheels and archives are cached.}
-  packages: {type: list, elements: str, required: true, description: Top-level packages to take.}
-  requirements:
-    type: list
-    elements: str
-    default: []
-    description: Names of pyproject's lists of requirements, C(dependencies) or an extra.
-  launcher: {type: str, required: true, description: Name of the command in bin/.}
-  entry: {type: str, required: true, description: "What it calls, as module:function."}
-  interpreter: {type: str, default: /usr/bin/python3, description: Python on the target.}
-  python_version: {type: str, required: true, description: "Its version, as 3.11."}
-  machine: {type: str, required: true, description: "The target's uname -m."}
-author: The hybrid-engine authors
-"""
-
-EXAMPLES = r"""
-- name: Build the engine
-  release_build:
-    checkout: "{{ playbook_dir | dirname }}"
-    build_dir: "{{ playbook_dir | dirname }}/build"
-    packages: [hybrid_engine]
-    requirements: [dependencies]
-    launcher: hybrid-engine
-    entry: hybrid_engine.cli:main
-    python_version: "3.11"
-    machine: x86_64
-  delegate_to: localhost
+{"module": "release_build",
+ "short_description": "Build a relocatable release tree, named by its content",
+ "description": "Takes top-level packages from a checkout and their dependencies as wheels chosen for the target's
+  Python and platform, and packs them with a launcher into a reproducible archive. Runs on the controller. Writes only
+  below O(build_dir), which is a cache, so it never reports a change.",
+ "options": {
+  "checkout": {"type": "path", "required": true,
+   "description": "Directory that holds pyproject.toml and the packages."},
+  "build_dir": {"type": "path", "required": true, "description": "Where wheels and archives are cached."},
+  "packages": {"type": "list", "elements": "str", "required": true, "description": "Top-level packages to take."},
+  "requirements": {"type": "list", "elements": "str", "default": [],
+   "description": "Names of pyproject's lists of requirements, C(dependencies) or an extra."},
+  "launcher": {"required": true, "description": "Name of the command in bin/."},
+  "entry": {"required": true, "description": "What it calls, as module:function."},
+  "interpreter": {"default": "/usr/bin/python3", "description": "Python on the target."},
+  "python_version": {"required": true, "description": "Its version, as 3.11."},
+  "machine": {"required": true, "description": "The target's uname -m."}
+ }}
 """
 
 RETURN = r"""
@@ -216,20 +200,7 @@ def build(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            "checkout": {"type": "path", "required": True},
-            "build_dir": {"type": "path", "required": True},
-            "packages": {"type": "list", "elements": "str", "required": True},
-            "requirements": {"type": "list", "elements": "str", "default": []},
-            "launcher": {"type": "str", "required": True},
-            "entry": {"type": "str", "required": True},
-            "interpreter": {"type": "str", "default": "/usr/bin/python3"},
-            "python_version": {"type": "str", "required": True},
-            "machine": {"type": "str", "required": True},
-        },
-        supports_check_mode=True,
-    )
+    module = AnsibleModule(options_of(DOCUMENTATION), supports_check_mode=True)
     try:
         result = build(module.params)
     except (BuildError, OSError, KeyError, ValueError, zipfile.BadZipFile) as problem:

@@ -12,38 +12,25 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.drift import compare_release
 from ansible.module_utils.release_layout import NAME, canonical, current_name
-from ansible.module_utils.service_unit import write
+from ansible.module_utils.service_unit import options_of, write
 
 DOCUMENTATION = r"""
-module: release_record
-short_description: Point current to a release, remember it, and prune old ones; or mark one void; or find one
-description:
-  - The history is a list of names in the order in which they became live, the newest last, so that a release's
-    predecessor is known without dates.
-options:
-  root: {type: path, required: true, description: "Holds releases/ and current."}
-  history: {type: path, required: true, description: "JSON file {history: [names], void: [names]}."}
-  name: {type: str, required: true, description: "A release, or C(previous) with O(state=found)."}
-  state:
-    type: str
-    choices: [current, void, found]
-    default: current
-    description:
-      - C(current) makes it the live one (atomically) and prunes; C(void) marks it as failed and removes it;
-        C(found) only looks whether it is on the host, unaltered; if not, it fails and lists the releases that are.
-  keep: {type: int, default: 3, description: How many releases stay.}
-  replaces: {type: str, default: "", description: What was live before; empty when going back to one.}
-  in_use: {type: list, elements: str, default: [], description: Names that must stay whatever the history says.}
-author: The hybrid-engine authors
-"""
-
-EXAMPLES = r"""
-- name: What ran before
-  release_record:
-    root: /opt/hybrid-engine
-    history: /var/lib/hybrid-deploy/releases.json
-    name: previous
-    state: found
+{"module": "release_record",
+ "short_description": "Point current to a release, remember it, and prune old ones; or mark one void; or find one",
+ "description": "The history is a list of names in the order in which they became live, the newest last, so that a
+  release's predecessor is known without dates.",
+ "options": {
+  "root": {"type": "path", "required": true, "description": "Holds releases/ and current."},
+  "history": {"type": "path", "required": true, "description": "JSON file {history: [names], void: [names]}."},
+  "name": {"required": true, "description": "A release, or C(previous) with O(state=found)."},
+  "state": {"choices": ["current", "void", "found"], "default": "current",
+   "description": "C(current) makes it the live one (atomically) and prunes; C(void) marks it as failed and removes it;
+    C(found) only looks whether it is on the host, unaltered; if not, it fails and lists the releases that are."},
+  "keep": {"type": "int", "default": 3, "description": "How many releases stay."},
+  "replaces": {"default": "", "description": "What was live before; empty when going back to one."},
+  "in_use": {"type": "list", "elements": "str", "default": [],
+   "description": "Names that must stay whatever the history says."}
+ }}
 """
 
 RETURN = r"""
@@ -141,18 +128,7 @@ def flip(root: str, name: str) -> None:
 
 
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            "root": {"type": "path", "required": True},
-            "history": {"type": "path", "required": True},
-            "name": {"type": "str", "required": True},
-            "state": {"type": "str", "choices": ["current", "void", "found"], "default": "current"},
-            "keep": {"type": "int", "default": 3},
-            "replaces": {"type": "str", "default": ""},
-            "in_use": {"type": "list", "elements": "str", "default": []},
-        },
-        supports_check_mode=True,
-    )
+    module = AnsibleModule(options_of(DOCUMENTATION), supports_check_mode=True)
     options = module.params
     root, name, state = options["root"], options["name"], options["state"]
     live = current_name(root)

@@ -15,37 +15,26 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.drift import BYTECODE, MANIFEST, file_sha256, ownership, release_mode
 from ansible.module_utils.release_layout import current_name
 from ansible.module_utils.release_on_host import Tree, sync_tree
-from ansible.module_utils.service_unit import write
+from ansible.module_utils.service_unit import options_of, write
 
 DOCUMENTATION = r"""
-module: release_tree
-short_description: Install a release on the host, or heal exactly what differs from it
-description:
-  - Compares every file below the release (contents, mode, owner, kind; bytecode and stray files too) with the
-    manifest made on the controller. A missing release is unpacked beside its place, compiled with the
-    host's Python, synced and renamed into place. In an existing one only what differs is put right.
-  - The action plugin of the same name sends the archive only when contents are needed.
-options:
-  root: {type: path, required: true, description: "Holds releases/ and current."}
-  name: {type: str, required: true, description: "<version>-<digest12>"}
-  files: {type: dict, required: true, description: "{path: sha256} of every file"}
-  manifest: {type: str, required: true, description: The text of release.json}
-  interpreter: {type: str, default: /usr/bin/python3, description: Compiles the bytecode.}
-  archive: {type: path, description: "The tar; on the host when the module runs, on the controller in a playbook."}
-  history: {type: path, required: true, description: The file that lists void releases.}
-  force: {type: bool, default: false, description: Install a release that is marked void all the same.}
-author: The hybrid-engine authors
-"""
-
-EXAMPLES = r"""
-- name: Install the release
-  release_tree:
-    root: /opt/hybrid-engine
-    name: "{{ built.name }}"
-    files: "{{ built.files }}"
-    manifest: "{{ built.manifest }}"
-    archive: "{{ built.archive }}"
-    history: /var/lib/hybrid-deploy/releases.json
+{"module": "release_tree",
+ "short_description": "Install a release on the host, or heal exactly what differs from it",
+ "description": "Compares every file below the release (contents, mode, owner, kind; bytecode and stray files too) with
+  the manifest made on the controller. A missing release is unpacked beside its place, compiled with the host's Python,
+  synced and renamed into place. In an existing one only what differs is put right. The action plugin of the same name
+  sends the archive only when contents are needed.",
+ "options": {
+  "root": {"type": "path", "required": true, "description": "Holds releases/ and current."},
+  "name": {"required": true, "description": "<version>-<digest12>"},
+  "files": {"type": "dict", "required": true, "description": "{path: sha256} of every file"},
+  "manifest": {"required": true, "description": "The text of release.json"},
+  "interpreter": {"default": "/usr/bin/python3", "description": "Compiles the bytecode."},
+  "archive": {"type": "path",
+   "description": "The tar; on the host when the module runs, on the controller in a playbook."},
+  "history": {"type": "path", "required": true, "description": "The file that lists void releases."},
+  "force": {"type": "bool", "default": false, "description": "Install a release that is marked void all the same."}
+ }}
 """
 
 RETURN = r"""
@@ -141,19 +130,7 @@ def refuse_void(options: dict[str, Any], module: AnsibleModule) -> None:
 
 
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            "root": {"type": "path", "required": True},
-            "name": {"type": "str", "required": True},
-            "files": {"type": "dict", "required": True},
-            "manifest": {"type": "str", "required": True},
-            "interpreter": {"type": "str", "default": "/usr/bin/python3"},
-            "archive": {"type": "path"},
-            "history": {"type": "path", "required": True},
-            "force": {"type": "bool", "default": False},
-        },
-        supports_check_mode=True,
-    )
+    module = AnsibleModule(options_of(DOCUMENTATION), supports_check_mode=True)
     options = module.params
     os.umask(0o022)
     refuse_void(options, module)

@@ -25,37 +25,30 @@ from ansible.module_utils.service_unit import (
     UNITS,
     deployed_file,
     load_json,
+    options_of,
     rolled_back_folder,
     show,
     transaction_file,
 )
 
 DOCUMENTATION = r"""
-module: service_files
-short_description: Install a unit, its drop-ins, its files and links as one change that can be taken back
-description:
-  - Compares and replaces contents, owner and mode of every file named. In check mode it only says what it would do,
-    which is the same list.
-  - What it replaces is kept under /run/hybrid-deploy until the service is healthy (see M(service_run));
-    O(state=reverted) puts all of it back, also what was not there before.
-  - A drop-in that was rolled back by name stays out, and is reported.
-options:
-  unit: {type: str, required: true, description: "The unit, as hybrid-engine.service."}
-  state: {type: str, choices: [present, reverted], default: present, description: Install, or take back.}
-  content: {type: str, description: The unit file's text. Without it the unit and its drop-ins are left as they are.}
-  dropins: {type: list, elements: dict, default: [], description: "{name, content, state: present|absent} each"}
-  files: {type: list, elements: dict, default: [], description: "{path, content, owner, group, mode} each"}
-  directories: {type: list, elements: dict, default: [], description: "{path, owner, group, mode} each"}
-  links: {type: list, elements: dict, default: [], description: "{path, target} each"}
-author: The hybrid-engine authors
-"""
-
-EXAMPLES = r"""
-- name: Install the service
-  service_files:
-    unit: example.service
-    content: "{{ lookup('ansible.builtin.template', 'example.service.j2') }}"
-    dropins: [{name: 40-hardening, content: "...", state: present}]
+{"module": "service_files",
+ "short_description": "Install a unit, its drop-ins, its files and links as one change that can be taken back",
+ "description": "Compares and replaces contents, owner and mode of every file named. In check mode it only says what it
+  would do, which is the same list. What it replaces is kept under /run/hybrid-deploy until the service is healthy (see
+  M(service_run)); O(state=reverted) puts all of it back, also what was not there before. A drop-in that was rolled back
+  by name stays out, and is reported.",
+ "options": {
+  "unit": {"required": true, "description": "The unit, as hybrid-engine.service."},
+  "state": {"choices": ["present", "reverted"], "default": "present", "description": "Install, or take back."},
+  "content": {"description": "The unit file's text. Without it the unit and its drop-ins are left as they are."},
+  "dropins": {"type": "list", "elements": "dict", "default": [],
+   "description": "{name, content, state: present|absent} each"},
+  "files": {"type": "list", "elements": "dict", "default": [],
+   "description": "{path, content, owner, group, mode} each"},
+  "directories": {"type": "list", "elements": "dict", "default": [], "description": "{path, owner, group, mode} each"},
+  "links": {"type": "list", "elements": "dict", "default": [], "description": "{path, target} each"}
+ }}
 """
 
 RETURN = r"""
@@ -103,19 +96,7 @@ def revert(unit: str, module: AnsibleModule) -> None:
 
 
 def main() -> None:
-    entries = {"type": "list", "elements": "dict", "default": []}
-    module = AnsibleModule(
-        argument_spec={
-            "unit": {"type": "str", "required": True},
-            "state": {"type": "str", "choices": ["present", "reverted"], "default": "present"},
-            "content": {"type": "str"},
-            "dropins": entries,
-            "files": entries,
-            "directories": entries,
-            "links": entries,
-        },
-        supports_check_mode=True,
-    )
+    module = AnsibleModule(options_of(DOCUMENTATION), supports_check_mode=True)
     options, unit = module.params, module.params["unit"]
     os.umask(0o022)
     if options["state"] == "reverted":

@@ -7,34 +7,33 @@ import os
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.service_unit import journal, load_json, run, show, transaction_file, wait_until_healthy
+from ansible.module_utils.service_unit import (
+    journal,
+    load_json,
+    options_of,
+    run,
+    show,
+    transaction_file,
+    wait_until_healthy,
+)
 
 DOCUMENTATION = r"""
-module: service_run
-short_description: Enable and start a service, restart it where asked, and wait until it is healthy
-description:
-  - Reloads systemd once where needed. Changes nothing where the service runs already and no restart is due.
-  - The service is healthy once it is active, C(health) has exited 0, and the same process has stayed for C(settle_s).
-  - An unfinished change (see M(service_files)) means a restart too, and is complete once the service is healthy.
-options:
-  unit: {type: str, required: true, description: "The unit, as hybrid-engine.service."}
-  restart: {type: bool, default: false, description: The running process does not know what is installed.}
-  state:
-    type: str
-    choices: [started, restored]
-    default: started
-    description: C(restored) follows a reverted change. It starts the former service, if there was one.
-  health: {type: list, elements: str, default: [], description: A command that exits 0 when the service is healthy.}
-  deadline_s: {type: float, default: 45, description: Seconds until it must be healthy.}
-  settle_s: {type: float, default: 2, description: Seconds for which it must stay so.}
-author: The hybrid-engine authors
-"""
-
-EXAMPLES = r"""
-- name: Start the service
-  service_run:
-    unit: example.service
-    restart: "{{ applied.restart }}"
+{"module": "service_run",
+ "short_description": "Enable and start a service, restart it where asked, and wait until it is healthy",
+ "description": "Reloads systemd once where needed. Changes nothing where the service runs already and no restart is
+  due. The service is healthy once it is active, C(health) has exited 0, and the same process has stayed for
+  C(settle_s). An unfinished change (see M(service_files)) means a restart too, and is complete once the service is
+  healthy.",
+ "options": {
+  "unit": {"required": true, "description": "The unit, as hybrid-engine.service."},
+  "restart": {"type": "bool", "default": false, "description": "The running process does not know what is installed."},
+  "state": {"choices": ["started", "restored"], "default": "started",
+   "description": "C(restored) follows a reverted change. It starts the former service, if there was one."},
+  "health": {"type": "list", "elements": "str", "default": [],
+   "description": "A command that exits 0 when the service is healthy."},
+  "deadline_s": {"type": "float", "default": 45, "description": "Seconds until it must be healthy."},
+  "settle_s": {"type": "float", "default": 2, "description": "Seconds for which it must stay so."}
+ }}
 """
 
 RETURN = r"""
@@ -82,17 +81,7 @@ def restore(module: AnsibleModule, unit: str, options: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            "unit": {"type": "str", "required": True},
-            "restart": {"type": "bool", "default": False},
-            "state": {"type": "str", "choices": ["started", "restored"], "default": "started"},
-            "health": {"type": "list", "elements": "str", "default": []},
-            "deadline_s": {"type": "float", "default": 45},
-            "settle_s": {"type": "float", "default": 2},
-        },
-        supports_check_mode=True,
-    )
+    module = AnsibleModule(options_of(DOCUMENTATION), supports_check_mode=True)
     options, unit = module.params, module.params["unit"]
     if options["state"] == "restored":
         restore(module, unit, options)

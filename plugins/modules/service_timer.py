@@ -20,39 +20,29 @@ from ansible.module_utils.service_changes import (
     report,
     unit_states,
 )
-from ansible.module_utils.service_unit import UNITS, deployed_file, journal, load_json, run, show
+from ansible.module_utils.service_unit import UNITS, deployed_file, journal, load_json, options_of, run, show
 from ansible.module_utils.unit_judge import Refused, judge
 
 DOCUMENTATION = r"""
-module: service_timer
-short_description: Install a timer, the service it starts and what that runs, enabled and tried once
-description:
-  - Compares and replaces contents, owner and mode of every file; touches nothing where all is as described.
-  - Before anything is replaced the service has to pass C(systemd-analyze verify) and stay below O(exposure). What was
-    changed is tried at once. Where it fails, everything is put back as it was.
-  - O(state=absent) takes out the timer, the service and every file of an earlier call; what the service wrote stays.
-options:
-  name: {type: str, required: true, description: "What NAME.timer and NAME.service are called."}
-  state: {type: str, choices: [present, absent], default: present, description: Whether they should be there.}
-  timer: {type: str, required: true, description: The timer's text.}
-  service: {type: str, required: true, description: The service's text.}
-  dropins: {type: list, elements: dict, default: [], description: "{name, content, state} each, of the service"}
-  files:
-    type: list
-    elements: dict
-    default: []
-    description: "{path, content, owner, group, mode, state, restart: a unit that reads it only at its start} each"
-  exposure: {type: float, description: "Highest exposure allowed, from 0.0 to 10.0."}
-  attempt: {type: bool, default: true, description: Start the service once after a change. Where it fails it stays out.}
-author: The hybrid-engine authors
-"""
-
-EXAMPLES = r"""
-- name: Run it every day
-  service_timer:
-    name: example
-    timer: "{{ lookup('ansible.builtin.template', 'example.timer.j2') }}"
-    service: "{{ lookup('ansible.builtin.template', 'example.service.j2') }}"
+{"module": "service_timer",
+ "short_description": "Install a timer, the service it starts and what that runs, enabled and tried once",
+ "description": "Compares and replaces contents, owner and mode of every file; touches nothing where all is as
+  described. Before anything is replaced the service has to pass C(systemd-analyze verify) and stay below O(exposure).
+  What was changed is tried at once. Where it fails, everything is put back as it was. O(state=absent) takes out the
+  timer, the service and every file of an earlier call; what the service wrote stays.",
+ "options": {
+  "name": {"required": true, "description": "What NAME.timer and NAME.service are called."},
+  "state": {"choices": ["present", "absent"], "default": "present", "description": "Whether they should be there."},
+  "timer": {"required": true, "description": "The timer's text."},
+  "service": {"required": true, "description": "The service's text."},
+  "dropins": {"type": "list", "elements": "dict", "default": [],
+   "description": "{name, content, state} each, of the service"},
+  "files": {"type": "list", "elements": "dict", "default": [],
+   "description": "{path, content, owner, group, mode, state, restart: a unit that reads it only at its start} each"},
+  "exposure": {"type": "float", "description": "Highest exposure allowed, from 0.0 to 10.0."},
+  "attempt": {"type": "bool", "default": true,
+   "description": "Start the service once after a change. Where it fails it stays out."}
+ }}
 """
 
 RETURN = r"""
@@ -116,19 +106,7 @@ def forget(name: str, links: Sequence[str] = ()) -> None:
 
 
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            "name": {"type": "str", "required": True},
-            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-            "timer": {"type": "str", "required": True},
-            "service": {"type": "str", "required": True},
-            "dropins": {"type": "list", "elements": "dict", "default": []},
-            "files": {"type": "list", "elements": "dict", "default": []},
-            "exposure": {"type": "float"},
-            "attempt": {"type": "bool", "default": True},
-        },
-        supports_check_mode=True,
-    )
+    module = AnsibleModule(options_of(DOCUMENTATION), supports_check_mode=True)
     options, name = module.params, module.params["name"]
     timer, service = f"{name}.timer", f"{name}.service"
     os.umask(0o022)

@@ -14,41 +14,28 @@ import subprocess
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.service_unit import UNITS, load_json, run
+from ansible.module_utils.service_unit import UNITS, load_json, options_of, run
 
 DOCUMENTATION = r"""
-module: uninstalled
-short_description: Stop and remove units, programs, configuration, user and group; leave the data, or not
-description:
-  - One module and not several builtin ones, because it holds the lock of the proofs from the first look to the last
-    removal, so that none can begin meanwhile. Refuses while a proof or a soak holds the host.
-  - Lists in check mode what would be removed.
-  - Data that stay belong to root afterwards, so that no user created later gets hold of them by number. A deployment
-    gives them back, as systemd does for a state directory.
-options:
-  units: {type: list, elements: str, required: true, description: "Units, as example.service, example.timer."}
-  paths: {type: list, elements: str, required: true, description: Files and directories that are this project's alone.}
-  shared:
-    type: list
-    elements: dict
-    default: []
-    description: "{path, names}: directories that may hold files of others, which stay, and the names in them that go"
-  data: {type: list, elements: str, required: true, description: Directories of data.}
-  keep_data: {type: bool, required: true, description: Whether they stay.}
-  user: {type: str, required: true, description: The service's user.}
-  group: {type: str, required: true, description: The service's group.}
-author: The hybrid-engine authors
-"""
-
-EXAMPLES = r"""
-- name: Uninstall the service
-  uninstalled:
-    units: [example.service]
-    paths: [/opt/example]
-    data: [/var/lib/example]
-    keep_data: true
-    user: example
-    group: example
+{"module": "uninstalled",
+ "short_description": "Stop and remove units, programs, configuration, user and group; leave the data, or not",
+ "description": "One module and not several builtin ones, because it holds the lock of the proofs from the first look to
+  the last removal, so that none can begin meanwhile. Refuses while a proof or a soak holds the host. Lists in check
+  mode what would be removed. Data that stay belong to root afterwards, so that no user created later gets hold of them
+  by number. A deployment gives them back, as systemd does for a state directory.",
+ "options": {
+  "units": {"type": "list", "elements": "str", "required": true,
+   "description": "Units, as example.service, example.timer."},
+  "paths": {"type": "list", "elements": "str", "required": true,
+   "description": "Files and directories that are this project's alone."},
+  "shared": {"type": "list", "elements": "dict", "default": [],
+   "description": "{path, names}: directories that may hold files of others, which stay, and the names in them that
+    go"},
+  "data": {"type": "list", "elements": "str", "required": true, "description": "Directories of data."},
+  "keep_data": {"type": "bool", "required": true, "description": "Whether they stay."},
+  "user": {"required": true, "description": "The service's user."},
+  "group": {"required": true, "description": "The service's group."}
+ }}
 """
 
 RETURN = r"""
@@ -147,16 +134,7 @@ def accounts(options: dict[str, Any]) -> tuple[pwd.struct_passwd | None, str]:
 
 
 def main() -> None:
-    texts: dict[str, Any] = {"type": "list", "elements": "str", "required": True}
-    module = AnsibleModule(
-        argument_spec={
-            **dict.fromkeys(("units", "paths", "data"), texts),
-            "shared": {"type": "list", "elements": "dict", "default": []},
-            "keep_data": {"type": "bool", "required": True},
-            **{key: {"type": "str", "required": True} for key in ("user", "group")},
-        },
-        supports_check_mode=True,
-    )
+    module = AnsibleModule(options_of(DOCUMENTATION), supports_check_mode=True)
     options = module.params
     remaining: list[str] = []
     try:

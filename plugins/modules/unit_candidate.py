@@ -10,51 +10,51 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.service_changes import present_dropins
-from ansible.module_utils.service_unit import RUN_UNITS, group_id, journal, run, show, user_id, wait_until_healthy
+from ansible.module_utils.service_unit import (
+    RUN_UNITS,
+    group_id,
+    journal,
+    options_of,
+    run,
+    show,
+    user_id,
+    wait_until_healthy,
+)
 from ansible.module_utils.unit_judge import Refused, judge, write_unit
 
 DOCUMENTATION = r"""
-module: unit_candidate
-short_description: Put a rendered unit through systemd's own checks, and run it under another name with scratch state
-description:
-  - "C(systemd-analyze verify) exits 0 on unknown keys and only prints, so anything it prints fails this task. So does
-    an exposure in C(systemd-analyze security) above O(exposure), measured with all drop-ins, also those rolled back:
-    the threshold binds what is deployed; a rollback is somebody's decision on this host."
-  - The candidate exists below /run only, and whatever happens nothing of it is left.
-  - "In O(exec), O(check) and O(health), C({files}) is the directory with its files and C({state}) the one it may
-    write to."
-  - A change is never reported, because none stays. In check mode nothing is started.
-options:
-  unit: {type: str, required: true, description: "The unit it stands for, as hybrid-engine.service."}
-  content: {type: str, required: true, description: The unit file's text.}
-  dropins: {type: list, elements: dict, default: [], description: "{name, content, state} each"}
-  rolled_back: {type: list, elements: str, default: [], description: Names of drop-ins that the candidate runs without.}
-  exposure: {type: float, description: "Highest exposure allowed, from 0.0 to 10.0. Without it any is."}
-  programs:
-    type: list
-    elements: str
-    default: []
-    description: Programs that this deployment is about to install, so that they may be missing now.
-  files: {type: dict, default: {}, description: "{name: text} of what goes into {files}"}
-  user: {type: str, default: root, description: The service's user.}
-  group: {type: str, default: root, description: The service's group.}
-  exec: {type: list, elements: str, default: [], description: What it runs instead of ExecStart=. Without it none runs.}
-  check: {type: list, elements: str, default: [], description: A command that must exit 0 before it is started.}
-  health: {type: list, elements: str, default: [], description: A command that exits 0 when it is healthy.}
-  deadline_s: {type: float, default: 45, description: Seconds until it must be healthy.}
-  settle_s: {type: float, default: 2, description: Seconds for which it must stay so.}
-  watchdog_s: {type: float, default: 0, description: "Where the unit has WatchdogSec=, what it is here; 0 leaves it."}
-author: The hybrid-engine authors
-"""
-
-EXAMPLES = r"""
-- name: Run the candidate
-  unit_candidate:
-    unit: example.service
-    content: "{{ unit_text }}"
-    user: example
-    group: example
-    exec: [/opt/example/releases/1.0/bin/example, run, --config, "{files}/config.toml"]
+{"module": "unit_candidate",
+ "short_description": "Put a rendered unit through systemd's own checks, and run it under another name with scratch
+  state",
+ "description": "C(systemd-analyze verify) exits 0 on unknown keys and only prints, so anything it prints fails this
+  task. So does an exposure in C(systemd-analyze security) above O(exposure), measured with all drop-ins, also those
+  rolled back: the threshold binds what is deployed; a rollback is somebody's decision on this host. The candidate
+  exists below /run only, and whatever happens nothing of it is left. In O(exec), O(check) and O(health), C({files}) is
+  the directory with its files and C({state}) the one it may write to. A change is never reported, because none stays.
+  In check mode nothing is started.",
+ "options": {
+  "unit": {"required": true, "description": "The unit it stands for, as hybrid-engine.service."},
+  "content": {"required": true, "description": "The unit file's text."},
+  "dropins": {"type": "list", "elements": "dict", "default": [], "description": "{name, content, state} each"},
+  "rolled_back": {"type": "list", "elements": "str", "default": [],
+   "description": "Names of drop-ins that the candidate runs without."},
+  "exposure": {"type": "float", "description": "Highest exposure allowed, from 0.0 to 10.0. Without it any is."},
+  "programs": {"type": "list", "elements": "str", "default": [],
+   "description": "Programs that this deployment is about to install, so that they may be missing now."},
+  "files": {"type": "dict", "default": {}, "description": "{name: text} of what goes into {files}"},
+  "user": {"default": "root", "description": "The service's user."},
+  "group": {"default": "root", "description": "The service's group."},
+  "exec": {"type": "list", "elements": "str", "default": [],
+   "description": "What it runs instead of ExecStart=. Without it none runs."},
+  "check": {"type": "list", "elements": "str", "default": [],
+   "description": "A command that must exit 0 before it is started."},
+  "health": {"type": "list", "elements": "str", "default": [],
+   "description": "A command that exits 0 when it is healthy."},
+  "deadline_s": {"type": "float", "default": 45, "description": "Seconds until it must be healthy."},
+  "settle_s": {"type": "float", "default": 2, "description": "Seconds for which it must stay so."},
+  "watchdog_s": {"type": "float", "default": 0,
+   "description": "Where the unit has WatchdogSec=, what it is here; 0 leaves it."}
+ }}
 """
 
 RETURN = r"""
@@ -130,23 +130,7 @@ class Candidate:
 
 
 def main() -> None:
-    words: dict[str, Any] = {"type": "list", "elements": "str", "default": []}
-    module = AnsibleModule(
-        argument_spec={
-            "unit": {"type": "str", "required": True},
-            "content": {"type": "str", "required": True},
-            "dropins": {"type": "list", "elements": "dict", "default": []},
-            "exposure": {"type": "float"},
-            "files": {"type": "dict", "default": {}},
-            "user": {"type": "str", "default": "root"},
-            "group": {"type": "str", "default": "root"},
-            **dict.fromkeys(("rolled_back", "programs", "exec", "check", "health"), words),
-            "deadline_s": {"type": "float", "default": 45},
-            "settle_s": {"type": "float", "default": 2},
-            "watchdog_s": {"type": "float", "default": 0},
-        },
-        supports_check_mode=True,
-    )
+    module = AnsibleModule(options_of(DOCUMENTATION), supports_check_mode=True)
     options = module.params
     os.umask(0o022)
     dropins = present_dropins(options["dropins"])

@@ -13,18 +13,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NoReturn
 
-from lab_common import (
-    STATE,
-    LabError,
-    deferred,
-    locked,
-    private_dir,
-    require_room,
-    run,
-    say,
-    uninterrupted,
-    wait_until,
-)
+from lab_common import STATE, LabError, deferred, locked, private_dir, require_room, run, say, uninterrupted, wait_until
 from lab_find import adopted_argv, command_line, cut, end_connections, enter_argv, find_leader, find_machine
 from lab_machine import cgroups, machine_argv
 from lab_rootfs import USER, ensure_rootfs

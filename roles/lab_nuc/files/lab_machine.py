@@ -23,16 +23,7 @@ CGROUP_PREFIX = "hybrid-engine-lab"
 def machine_argv(name: str) -> list[str]:
     """The command that becomes the machine. Its first process is recognised by this command line."""
     here = Path(__file__).with_name("lab.py")
-    argv = [
-        "unshare",
-        "--mount",
-        "--propagation",
-        "private",
-        "--pid",
-        "--fork",
-        "--kill-child",
-        "--mount-proc",
-    ]
+    argv = ["unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc"]
     argv += [sys.executable, "-sE", str(here), "_machine", str(STATE / name)]
     if Path("/run/systemd/system").is_dir():
         # Where systemd owns the cgroup tree, ask it for a branch.
