@@ -105,7 +105,7 @@ def _deployed(history: Sequence[Entry], unit: str) -> Iterator[Difference]:
     """Compare units, drop-ins, programs, configuration and links with the records of the deployments."""
     if not os.path.exists(f"{DEPLOYED}/{unit}.json"):
         yield Difference("deployed files", f"{unit} was never deployed here: {DEPLOYED} has no record of it")
-    records = {os.path.basename(path): _json(path) for path in sorted(glob.glob(f"{DEPLOYED}/*.json"))}
+    records = {os.path.basename(path): read_json(path) for path in sorted(glob.glob(f"{DEPLOYED}/*.json"))}
     deployed = {path for record in records.values() for path in record.get("files", {})}
     rolled_back = {os.path.basename(path) for path in glob.glob(f"{ROLLED_BACK}/{unit}/*.conf")}
     for name, record in records.items():
@@ -120,7 +120,7 @@ def _deployed(history: Sequence[Entry], unit: str) -> Iterator[Difference]:
                 text = f"{path}: {wrong} ({describe(origin(history, path))})"
                 yield Difference(recorder or "deployed files", text)
         for path, target in record.get("links", {}).items():
-            if (actual := _link(path) or "nothing") != target:
+            if (actual := read_link(path) or "nothing") != target:
                 text = f"{path} leads to {actual} where {target} was deployed ({describe(origin(history, path))})"
                 yield Difference("deployed links", text)
         for path in record.get("files", {}):
@@ -191,10 +191,10 @@ def _release(history: Sequence[Entry]) -> Iterator[Difference]:
 
 def compare_release(home: str) -> dict[str, str] | None:
     """As release_differences, by the release's own records; None where its manifest does not belong to its name."""
-    files: dict[str, str] = _json(f"{home}/{MANIFEST}").get("files", {})
+    files: dict[str, str] = read_json(f"{home}/{MANIFEST}").get("files", {})
     if not home.endswith(f"-{content_digest(files)[:12]}"):
         return None
-    compiled = {path: sha for path, sha in _json(f"{home}/{BYTECODE}").get("files", {}).items() if sha}
+    compiled = {path: sha for path, sha in read_json(f"{home}/{BYTECODE}").get("files", {}).items() if sha}
     return release_differences(home, {MANIFEST: None, BYTECODE: None, **files, **compiled})
 
 
@@ -285,18 +285,18 @@ def _process(history: Sequence[Entry], unit: str) -> Iterator[Difference]:
     if pid == "0":
         yield Difference("running", f"{unit} does not run: see journalctl -u {unit} ({source})")
         return
-    status = dict(line.split(":", 1) for line in _text(f"/proc/{pid}/status").splitlines() if ":" in line)
+    status = dict(line.split(":", 1) for line in read_text(f"/proc/{pid}/status").splitlines() if ":" in line)
     for rule, key in (("user", "Uid"), ("group", "Gid")):
         actual, number = status.get(key, "").split(), _id(name, rule)
         if actual != [number] * 4 or number == "0":
             text = f"the process runs as {rule} {' '.join(actual)} where {name} ({number}) belongs ({source})"
             yield Difference(rule, text)
-    home, cwd, configured = f"/var/lib/{name}", _link(f"/proc/{pid}/cwd"), shown.get("WorkingDirectory")
+    home, cwd, configured = f"/var/lib/{name}", read_link(f"/proc/{pid}/cwd"), shown.get("WorkingDirectory")
     if cwd != home or configured != home:
         text = f"in {cwd}, with WorkingDirectory={configured}, where {home} belongs ({source})"
         yield Difference("directory", f"the process works elsewhere than in its state directory: {text}")
     running = running_values(shown.get("InvocationID", ""))
-    release = _json(f"{CURRENT}/{MANIFEST}")
+    release = read_json(f"{CURRENT}/{MANIFEST}")
     for key, expected in (("release_name", release.get("name")), ("release_digest", release.get("digest"))):
         if expected and running.get(key, expected) != expected:
             text = f"the process runs with {key} {running[key]} where {expected} was deployed: restart {unit}"
@@ -327,10 +327,10 @@ def second_copies(unit: str) -> list[str]:
         pid = _parent(pid)
     copies = []
     for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdigit()):
-        cgroup = _text(f"/proc/{pid}/cgroup")
+        cgroup = read_text(f"/proc/{pid}/cgroup")
         if pid not in ancestors and f"/{unit}" not in cgroup and not OTHER_UNITS.search(cgroup):
-            argv = _text(f"/proc/{pid}/cmdline").split("\0")
-            program, cwd = _link(f"/proc/{pid}/exe"), _link(f"/proc/{pid}/cwd")
+            argv = read_text(f"/proc/{pid}/cmdline").split("\0")
+            program, cwd = read_link(f"/proc/{pid}/exe"), read_link(f"/proc/{pid}/cwd")
             if word := runs_engine(program, argv, cwd):
                 owner = cgroup.strip().rpartition("\n")[2].rpartition("/")[2] or "no unit"
                 copies.append(f"process {pid} of {owner} runs the engine beside {unit}: {word}, in {cwd}")
@@ -353,7 +353,7 @@ def runs_engine(program: str, argv: Sequence[str], cwd: str) -> str:
 
 
 def _parent(pid: int) -> int:
-    fields = _text(f"/proc/{pid}/stat").rpartition(")")[2].split()
+    fields = read_text(f"/proc/{pid}/stat").rpartition(")")[2].split()
     return int(fields[1]) if len(fields) > 1 else 0
 
 
@@ -365,7 +365,8 @@ def _id(name: str, kind: str) -> str:
         return "missing"
 
 
-def _text(path: str) -> str:
+def read_text(path: str) -> str:
+    """A file's text; empty where it cannot be read."""
     try:
         with open(path, encoding="utf-8", errors="replace") as stream:
             return stream.read()
@@ -373,16 +374,17 @@ def _text(path: str) -> str:
         return ""
 
 
-def _link(path: str) -> str:
+def read_link(path: str) -> str:
     try:
         return os.readlink(path)
     except OSError:
         return ""
 
 
-def _json(path: str) -> dict[str, Any]:
+def read_json(path: str) -> dict[str, Any]:
+    """The JSON object in a file; empty where there is none."""
     try:
-        value = json.loads(_text(path))
+        value = json.loads(read_text(path))
     except ValueError:
         return {}
     return value if isinstance(value, dict) else {}
@@ -404,8 +406,8 @@ def _proof() -> str:
     except OSError:
         return ""
     inode = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino} "
-    locked = any("FLOCK" in line and inode in line for line in _text("/proc/locks").splitlines())
-    return _text(PROOF_LOCK).partition("\n")[0] if locked else ""
+    locked = any("FLOCK" in line and inode in line for line in read_text("/proc/locks").splitlines())
+    return read_text(PROOF_LOCK).partition("\n")[0] if locked else ""
 
 
 def main() -> int:

@@ -14,12 +14,12 @@ import stat
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+from ansible.module_utils.drift import read_json
 from ansible.module_utils.service_unit import (
     UNITS,
     deployed_file,
     group_id,
     link,
-    load_json,
     redacted,
     transaction_file,
     user_id,
@@ -76,7 +76,7 @@ def deployed_record(unit: str, wanted: Sequence[State], rolled_back: Sequence[st
 
     whole: everything of the service is in `wanted`; else the rest of the former record stays.
     """
-    former: dict[str, dict[str, Any]] = load_json(deployed_file(unit)) or {}
+    former: dict[str, dict[str, Any]] = read_json(deployed_file(unit))
     before = {kind: former.get(kind, {}) for kind in ("files", "directories", "links")}
     after: dict[str, Any] = {kind: {} if whole else before[kind] for kind in before}
     for each in wanted:
@@ -97,27 +97,26 @@ def deployed_record(unit: str, wanted: Sequence[State], rolled_back: Sequence[st
     return {"path": deployed_file(unit), "kind": "file", "content": text, "record": True}
 
 
-def remember_transaction(unit: str, changes: Iterable[Change], restart: bool) -> None:
-    """Record a change before its first write, so that the next run can finish or revert one that was cut off."""
-    pending = load_json(transaction_file(unit)) or {"before": {}, "restart": False}
-    before = {**{change.path: change.now for change in changes}, **pending["before"]}
+def make_all(unit: str, changes: Sequence[Change], restart: bool, reverts: bool = True) -> None:
+    """Make the changes, recorded before the first write, so that the next run can finish or revert them when cut off.
+
+    reverts: whether service_files(state=reverted) puts them back.
+    """
+    pending = {"before": {}, "restart": False} | read_json(transaction_file(unit))
+    before = {**{change.path: change.now for change in changes if reverts}, **pending["before"]}
     record = {"before": before, "restart": pending["restart"] or restart}
     os.makedirs(os.path.dirname(transaction_file(unit)), mode=0o700, exist_ok=True)
     write(transaction_file(unit), json.dumps(record).encode(), 0o600)
+    for change in changes:
+        make(change)
 
 
 def report(changes: Sequence[Change]) -> dict[str, Any]:
     """What a module returns of its changes: `paths` and `diff`."""
-    diff = [
-        {
-            "before_header": f"{change.path} ({change.how})",
-            "after_header": change.path,
-            "before": text_of(change.now),
-            "after": text_of(change.wanted),
-        }
-        for change in changes
-    ]
-    return {"paths": [f"{change.path} ({change.how})" for change in changes], "diff": diff}
+    paths = [f"{change.path} ({change.how})" for change in changes]
+    texts = [{"before": text_of(change.now), "after": text_of(change.wanted)} for change in changes]
+    heads = [{"before_header": how, "after_header": change.path} for how, change in zip(paths, changes, strict=True)]
+    return {"paths": paths, "diff": [head | text for head, text in zip(heads, texts, strict=True)]}
 
 
 def snapshot(path: str) -> State:
@@ -142,16 +141,17 @@ def contents(state: State) -> bytes:
     return base64.b64decode(state["data"]) if "data" in state else state["content"].encode()
 
 
-def put_back(path: str, before: State) -> None:
-    """Restore what snapshot() returned."""
-    if before["kind"] == "file":
-        write(path, contents(before), before["mode"], before["uid"], before["gid"])
-    elif before["kind"] == "link":
-        link(path, before["target"])
-    elif before["kind"] == "directory":
+def put(path: str, state: State) -> None:
+    """Bring a path to a state of snapshot() or resolved()."""
+    kind = state["kind"]
+    if kind == "file":
+        write(path, contents(state), state["mode"], state["uid"], state["gid"])
+    elif kind == "link":
+        link(path, state["target"])
+    elif kind == "directory":
         os.makedirs(path, exist_ok=True)
-        os.chown(path, before["uid"], before["gid"])
-        os.chmod(path, before["mode"])
+        os.chown(path, state["uid"], state["gid"])
+        os.chmod(path, state["mode"])
     elif os.path.isdir(path) and not os.path.islink(path):
         with contextlib.suppress(OSError):  # not empty: it holds files of others
             os.rmdir(path)
@@ -159,50 +159,41 @@ def put_back(path: str, before: State) -> None:
         os.unlink(path)
 
 
+def resolved(wanted: State) -> State:
+    """A wanted state with mode, uid and gid as numbers; None for an id where the host has no such user or group yet."""
+    if wanted["kind"] in ("absent", "link"):
+        return wanted
+    ids = {"uid": user_id(wanted.get("owner", "root")), "gid": group_id(wanted.get("group", "root"))}
+    return {**wanted, **ids, "mode": int(wanted.get("mode", "0644"), 8)}
+
+
 def difference(wanted: State, now: State) -> str:
     """How what is there differs from what should be; empty where it does not."""
-    kind = wanted["kind"]
+    kind, want = wanted["kind"], resolved(wanted)
     if now["kind"] != kind:
         return "missing" if now["kind"] == "absent" else "to go" if kind == "absent" else f"a {now['kind']}"
     if kind == "absent":
         return ""
     if kind == "link":
-        return "" if now["target"] == wanted["target"] else f"points to {now['target']}"
-    wrong = []
-    if kind == "file" and contents(now) != contents(wanted):
-        wrong.append("content")
-    owner, group = user_id(wanted.get("owner", "root")), group_id(wanted.get("group", "root"))
-    if (now["uid"], now["gid"]) != (owner, group):
+        return "" if now["target"] == want["target"] else f"points to {now['target']}"
+    wrong = ["content"] if kind == "file" and contents(now) != contents(want) else []
+    if (now["uid"], now["gid"]) != (want["uid"], want["gid"]):
         wrong.append(f"owner {now['uid']}:{now['gid']}")
-    if now["mode"] != int(wanted.get("mode", "0644"), 8):
+    if now["mode"] != want["mode"]:
         wrong.append(f"mode {now['mode']:04o}")
     return ", ".join(wrong)
 
 
 def make(change: Change) -> None:
     """Bring one path to what it should be."""
-    wanted, now, _ = change
-    path, kind = change.path, wanted["kind"]
-    if kind != now["kind"] and "directory" in (kind, now["kind"]) and now["kind"] != "absent":
-        raise Problem(f"{path} is a {now['kind']} where a {kind} belongs: move it away")
-    if kind == "absent":
-        os.unlink(path)
-        return
-    if kind == "link":
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        link(path, wanted["target"])
-        return
-    owner, group = user_id(wanted.get("owner", "root")), group_id(wanted.get("group", "root"))
-    if owner is None or group is None:
-        names = f"{wanted.get('owner', 'root')}:{wanted.get('group', 'root')}"
+    path, kind, now = change.path, change.wanted["kind"], change.now["kind"]
+    if kind != now and "directory" in (kind, now) and now != "absent":
+        raise Problem(f"{path} is a {now} where a {kind} belongs: move it away")
+    state = resolved(change.wanted)
+    if None in (state.get("uid", 0), state.get("gid", 0)):
+        names = f"{state.get('owner', 'root')}:{state.get('group', 'root')}"
         raise Problem(f"{path} should belong to {names}, and this host has no such user or group")
-    mode = int(wanted.get("mode", "0644"), 8)
-    if kind == "directory":
-        os.makedirs(path, exist_ok=True)
-        os.chown(path, owner, group)
-        os.chmod(path, mode)
-        return
-    write(path, contents(wanted), mode, owner, group)
+    put(path, state)
 
 
 def text_of(state: State) -> str:

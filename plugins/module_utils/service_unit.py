@@ -7,11 +7,14 @@ import json
 import os
 import pwd
 import re
+import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from ansible.module_utils.drift import DEPLOYED, ROLLED_BACK
 
 UNITS = "/etc/systemd/system"
 RUN_UNITS = "/run/systemd/system"
@@ -140,19 +143,11 @@ def write(path: str, data: bytes, mode: int, owner: int = 0, group: int = 0) -> 
 def link(path: str, target: str) -> None:
     """Make a symbolic link, or point it elsewhere, in one step."""
     draft = f"{path}.new"
+    os.makedirs(os.path.dirname(path), exist_ok=True)
     if os.path.lexists(draft):
         os.unlink(draft)
     os.symlink(target, draft)
     os.replace(draft, path)
-
-
-def load_json(path: str) -> Any:
-    """A JSON file's value; None where there is no such file or it is not JSON."""
-    try:
-        with open(path, encoding="utf-8") as stream:
-            return json.load(stream)
-    except (OSError, ValueError):
-        return None
 
 
 def transaction_file(unit: str) -> str:
@@ -162,9 +157,61 @@ def transaction_file(unit: str) -> str:
 
 def deployed_file(unit: str) -> str:
     """The record of what a deployment installed, with which the drift program compares the host."""
-    return f"/var/lib/hybrid-deploy/deployed/{unit}.json"
+    return f"{DEPLOYED}/{unit}.json"
 
 
 def rolled_back_folder(unit: str) -> str:
     """The markers of drop-ins that were rolled back by name, one each, under the drop-in's name."""
-    return f"/var/lib/hybrid-deploy/rolled-back/{unit}"
+    return f"{ROLLED_BACK}/{unit}"
+
+
+def write_unit(folder: str, unit: str, content: str, dropins: Mapping[str, str]) -> None:
+    """Write a unit and its drop-ins ({name: text}) into a directory."""
+    os.makedirs(f"{folder}/{unit}.d", exist_ok=True)
+    texts = {unit: content} | {f"{unit}.d/{name}.conf": text for name, text in dropins.items()}
+    for name, text in texts.items():
+        with open(f"{folder}/{name}", "w", encoding="utf-8") as stream:
+            stream.write(text)
+
+
+class Refused(Exception):
+    """systemd refuses the unit, or it is more exposed than allowed; the message says what and why."""
+
+
+def judge(unit: str, content: str, dropins: Mapping[str, str], exposure: float | None, programs: Sequence[str]) -> None:
+    """Check a unit with its drop-ins ({name: text}). Raises Refused.
+
+    Staged under another name, since one of the real name would inherit the drop-ins that are installed. programs: those
+    that may be missing now, for this deployment is about to install them.
+    """
+    staged = f"{unit.removesuffix('.service')}-staged.service"
+    # Below /run, which no boot keeps; in check mode too, because it is removed before the module ends.
+    place = tempfile.mkdtemp(prefix="hybrid-stage-", dir="/run")
+    try:
+        path = os.path.join(place, staged)
+        write_unit(place, staged, content, dropins)
+        # It exits 0 on unknown keys and only prints, so anything it prints is a refusal.
+        done = run("systemd-analyze", "verify", "--man=no", "--recursive-errors=no", path)
+        lines = [
+            line.replace(f"{place}/", "").replace(staged, unit)
+            for line in (done.stdout + done.stderr).splitlines()
+            if line.strip()
+        ]
+        missing = tuple(f"Command {name} is not executable: No such file or directory" for name in programs)
+        bad = [line for line in lines if not (missing and line.endswith(missing))]
+        if bad or (done.returncode != 0 and not lines):
+            raise Refused(f"systemd-analyze verify refuses {unit}, nothing was replaced: {bad}")
+        done = run("systemd-analyze", "security", "--no-pager", "--offline=true", path)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+    overall = re.search(r"Overall exposure level[^:]*: ([0-9.]+)", done.stdout)
+    if not overall:
+        raise Refused(f"systemd-analyze security gave no figure: {(done.stderr or done.stdout)[-300:]}")
+    measured = float(overall.group(1))
+    if exposure is not None and measured > exposure:
+        weights = re.findall(r"^✗ (\S+).*?([0-9.]+)\s*$", done.stdout, re.M)
+        worst = ", ".join(f"{name} {cost}" for name, cost in sorted(weights, key=lambda w: -float(w[1]))[:8])
+        raise Refused(
+            f"{unit} scores {measured} in systemd-analyze security where {exposure} is allowed, "
+            f"nothing was replaced. What weighs most: {worst}"
+        )

@@ -8,17 +8,9 @@ import json
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.service_changes import (
-    Change,
-    Problem,
-    State,
-    compare,
-    make,
-    remember_transaction,
-    report,
-    snapshot,
-)
-from ansible.module_utils.service_unit import UNITS, load_json, options_of, rolled_back_folder
+from ansible.module_utils.drift import read_json
+from ansible.module_utils.service_changes import Change, Problem, State, compare, make_all, report, snapshot
+from ansible.module_utils.service_unit import UNITS, options_of, rolled_back_folder
 
 DOCUMENTATION = r"""
 {"module": "dropin_rollback",
@@ -57,7 +49,7 @@ def rolled_back(path: str, marker: str, who: str) -> list[State]:
 
 def restored(path: str, marker: str, present: bool) -> list[State]:
     """The drop-in as the marker holds it, unless another one was installed since, and no marker."""
-    record = load_json(marker) or {}
+    record = read_json(marker)
     if present:
         return [{"path": marker, "kind": "absent"}]
     if "data" not in record:
@@ -86,9 +78,7 @@ def main() -> None:
             states = rolled_back(path, marker, options["who"]) if away else restored(path, marker, name in present)
             changes = compare(states)
         if due and not module.check_mode:
-            remember_transaction(unit, [], restart=True)
-            for change in changes:
-                make(change)
+            make_all(unit, changes, restart=True, reverts=False)
     except (OSError, ValueError, Problem) as problem:
         module.fail_json(msg=f"{unit}, drop-in {name}: {problem}")
     left = sorted({*out, name}) if away else [each for each in out if each != name]

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import glob
-import json
 import os
 import shutil
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.drift import compare_release
-from ansible.module_utils.release_layout import NAME, canonical, current_name
-from ansible.module_utils.service_unit import options_of, write
+from ansible.module_utils.drift import compare_release, read_text
+from ansible.module_utils.release_layout import NAME, canonical, current_name, read_releases
+from ansible.module_utils.service_unit import link, options_of, write
 
 DOCUMENTATION = r"""
 {"module": "release_record",
@@ -27,9 +26,7 @@ DOCUMENTATION = r"""
    "description": "C(current) makes it the live one (atomically) and prunes; C(void) marks it as failed and removes it;
     C(found) only looks whether it is on the host, unaltered; if not, it fails and lists the releases that are."},
   "keep": {"type": "int", "default": 3, "description": "How many releases stay."},
-  "replaces": {"default": "", "description": "What was live before; empty when going back to one."},
-  "in_use": {"type": "list", "elements": "str", "default": [],
-   "description": "Names that must stay whatever the history says."}
+  "replaces": {"default": "", "description": "What was live before; empty when going back to one."}
  }}
 """
 
@@ -40,25 +37,6 @@ pruned: {type: list, elements: str, returned: always, description: Releases remo
 """
 
 MAX_VOID = 50  # names kept as failed; a name is its content, so an old one hardly returns
-
-
-def read(path: str) -> dict[str, list[str]]:
-    """The history file; empty lists where there is none yet, or where it is not what it should be: it is written
-    anew then, and what lies on the disk says which releases there are.
-    """
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        with open(path, encoding="utf-8") as stream:
-            record = json.load(stream)
-        return {key: [str(name) for name in record.get(key) or []] for key in ("history", "void")}
-    return {"history": [], "void": []}
-
-
-def text_of(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as stream:
-            return stream.read()
-    except OSError:
-        return ""
 
 
 def on_disk(root: str) -> list[str]:
@@ -118,22 +96,13 @@ def reorder(history: list[str], name: str, replaces: str) -> list[str]:
     return history if name in history else [*history, name]
 
 
-def flip(root: str, name: str) -> None:
-    """Point current to the release in one step: there is no moment without a link."""
-    draft = os.path.join(root, ".current-new")
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(draft)
-    os.symlink(os.path.join("releases", name), draft)
-    os.replace(draft, os.path.join(root, "current"))
-
-
 def main() -> None:
     module = AnsibleModule(options_of(DOCUMENTATION), supports_check_mode=True)
     options = module.params
     root, name, state = options["root"], options["name"], options["state"]
     live = current_name(root)
     try:
-        record = read(options["history"])
+        record = read_releases(options["history"])
         if state == "found":
             module.exit_json(changed=False, name=resolve(options, record, live), before=live, pruned=[])
         after = {key: [entry for entry in names if entry != name] for key, names in record.items()}
@@ -147,14 +116,14 @@ def main() -> None:
             known = [entry for entry in present if entry not in (*record["history"], *after["void"], name)]
             known += [entry for entry in record["history"] if entry in present]
             after["history"] = reorder(known, name, options["replaces"])
-            to_keep = {name, *options["in_use"], *after["history"][-options["keep"] :]}
+            to_keep = {name, *after["history"][-options["keep"] :]}
             pruned = [entry for entry in on_disk(root) if entry not in to_keep and not is_in_use(root, entry)]
             after["history"] = [entry for entry in after["history"] if entry in to_keep]
         moved = state == "current" and live != name
-        rewrite = text_of(options["history"]) != canonical(after)
+        rewrite = read_text(options["history"]) != canonical(after)
         if not module.check_mode:
             if moved:
-                flip(root, name)
+                link(os.path.join(root, "current"), os.path.join("releases", name))
             if rewrite:
                 write(options["history"], canonical(after).encode(), 0o644)
             for entry in pruned:
@@ -172,8 +141,7 @@ def main() -> None:
         before=live,
         pruned=pruned,
         diff={
-            "before_header": options["history"],
-            "after_header": options["history"],
+            **dict.fromkeys(("before_header", "after_header"), options["history"]),
             "before": canonical({**record, "current": live}),
             "after": canonical({**after, "current": name if moved else live}),
         },

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import subprocess
@@ -13,8 +12,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.drift import BYTECODE, MANIFEST, file_sha256, ownership, release_mode
-from ansible.module_utils.release_layout import current_name
-from ansible.module_utils.release_on_host import Tree, sync_tree
+from ansible.module_utils.release_layout import Tree, current_name, read_releases, sync_tree
 from ansible.module_utils.service_unit import options_of, write
 
 DOCUMENTATION = r"""
@@ -75,6 +73,11 @@ def install(tree: Tree, archive: tarfile.TarFile) -> None:
         raise
 
 
+def own(path: str, mode: int) -> None:
+    os.chown(path, 0, 0)
+    os.chmod(path, mode)
+
+
 def heal(tree: Tree, differences: dict[str, str], archive: tarfile.TarFile | None) -> None:
     """Repair what differs, and nothing else."""
     for path, wrong in differences.items():
@@ -85,8 +88,7 @@ def heal(tree: Tree, differences: dict[str, str], archive: tarfile.TarFile | Non
             else:
                 os.unlink(where)
         elif wrong.startswith(("owner", "mode")):
-            os.chown(where, 0, 0)
-            os.chmod(where, 0o755 if path.endswith("/") else release_mode(path))
+            own(where, 0o755 if path.endswith("/") else release_mode(path))
     # A wrong kind or owner may have hidden that the contents differ: compare once more.
     again = tree.differences()
     for path in again:
@@ -107,8 +109,7 @@ def heal(tree: Tree, differences: dict[str, str], archive: tarfile.TarFile | Non
             path = os.path.join(folder, name)
             mode = 0o755 if name in names else release_mode(os.path.relpath(path, tree.home))
             if ownership(os.lstat(path), mode):
-                os.chown(path, 0, 0)
-                os.chmod(path, mode)
+                own(path, mode)
     rest = tree.differences()
     if rest:
         raise OSError(f"still different: {', '.join(f'{path} ({wrong})' for path, wrong in rest.items())}")
@@ -116,12 +117,7 @@ def heal(tree: Tree, differences: dict[str, str], archive: tarfile.TarFile | Non
 
 def refuse_void(options: dict[str, Any], module: AnsibleModule) -> None:
     """Refuse a release that failed its gate before, unless it is forced."""
-    try:
-        with open(options["history"], encoding="utf-8") as stream:
-            void = options["name"] in json.load(stream).get("void", [])
-    except (OSError, ValueError, AttributeError, TypeError):
-        return  # none yet, or damaged: it is written anew once the release is live
-    if void and not options["force"]:
+    if options["name"] in read_releases(options["history"])["void"] and not options["force"]:
         module.fail_json(
             msg=f"Release {options['name']} failed its gate on this host before, and is marked void in "
             f"{options['history']}. Deploy a changed one (it gets a new name), or try this one again "
@@ -140,35 +136,32 @@ def main() -> None:
         differences = {"": "to be installed"} if fresh else tree.differences()
         above = tree.differences_above()
         contents = fresh or any(
-            path in tree.files and wrong not in ("not part of the release",) and not wrong.startswith("mode")
+            path in tree.files and wrong != "not part of the release" and not wrong.startswith("mode")
             for path, wrong in differences.items()
         )
         need = bool(differences) and contents and not options["archive"] and not module.check_mode
-        if above and not module.check_mode and not need:
+        if not module.check_mode and not need:
             for path in above:
-                os.chown(path, 0, 0)
-                os.chmod(path, 0o755)
-        if differences and not module.check_mode and not need:
-            os.makedirs(os.path.dirname(tree.home), mode=0o755, exist_ok=True)
-            with contextlib.ExitStack() as stack:
-                archive = stack.enter_context(tarfile.open(options["archive"])) if options["archive"] else None
-                if fresh and archive:
-                    install(tree, archive)
-                else:
-                    heal(tree, differences, archive)
+                own(path, 0o755)
+            if differences:
+                os.makedirs(os.path.dirname(tree.home), mode=0o755, exist_ok=True)
+                with tarfile.open(options["archive"]) if options["archive"] else contextlib.nullcontext() as archive:
+                    if fresh and archive:
+                        install(tree, archive)
+                    else:
+                        heal(tree, differences, archive)
     except (OSError, subprocess.CalledProcessError, tarfile.TarError, KeyError) as problem:
         module.fail_json(msg=f"Release {options['name']} could not be installed or repaired on this host: {problem}")
     changes = above | {f"{tree.home}/{path}".rstrip("/"): how for path, how in differences.items()}
-    shown = [f"{path} ({wrong})" for path, wrong in above.items()]
-    shown += [f"{path} ({wrong})" if path else f"{options['name']} ({wrong})" for path, wrong in differences.items()]
+    paths = [f"{path} ({how})" for path, how in changes.items()]
     module.exit_json(
         changed=bool(differences or above) and not need,
-        paths=[f"{path} ({how})" for path, how in changes.items()],
+        paths=paths,
         live=current_name(options["root"]) == options["name"],
         before=current_name(options["root"]) or "",
         code_changed=any(not wrong.startswith(("owner", "mode")) for wrong in differences.values()),
         need_archive=need,
-        diff={"prepared": "".join(f"{tree.home}: {line}\n" for line in shown)},
+        diff={"prepared": "".join(f"{line}\n" for line in paths)},
     )
 
 

@@ -10,26 +10,18 @@ from collections.abc import Sequence
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.drift import DEPLOYED, read_json
 from ansible.module_utils.service_changes import (
     Problem,
     State,
     compare,
     deployed_record,
-    make,
-    put_back,
-    remember_transaction,
+    make_all,
+    put,
     report,
     unit_states,
 )
-from ansible.module_utils.service_unit import (
-    UNITS,
-    deployed_file,
-    load_json,
-    options_of,
-    rolled_back_folder,
-    show,
-    transaction_file,
-)
+from ansible.module_utils.service_unit import UNITS, options_of, rolled_back_folder, show, transaction_file
 
 DOCUMENTATION = r"""
 {"module": "service_files",
@@ -84,10 +76,10 @@ def unmanaged(unit: str, states: Sequence[State]) -> list[str]:
 
 def revert(unit: str, module: AnsibleModule) -> None:
     """Put everything back that the unfinished change replaced."""
-    before = (load_json(transaction_file(unit)) or {"before": {}})["before"]
+    before = read_json(transaction_file(unit)).get("before", {})
     if not module.check_mode:
         for path, state in reversed(list(before.items())):
-            put_back(path, state)
+            put(path, state)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(transaction_file(unit))
         if before.get(f"{UNITS}/{unit}", {}).get("kind") == "absent":
@@ -102,10 +94,10 @@ def main() -> None:
     if options["state"] == "reverted":
         revert(unit, module)
     markers = sorted(glob.glob(f"{rolled_back_folder(unit)}/*.conf"))
-    rolled_back = {os.path.basename(path)[: -len(".conf")]: load_json(path) or {} for path in markers}
+    rolled_back = {os.path.basename(path)[: -len(".conf")]: read_json(path) for path in markers}
     try:
         states = wanted(options, list(rolled_back))
-        pending = load_json(transaction_file(unit))
+        pending = read_json(transaction_file(unit))
         changes = compare(states)
         # Owner and mode concern the next start; contents, links and kinds concern the process that runs.
         restart = any(
@@ -115,20 +107,17 @@ def main() -> None:
             for change in changes
         )
         if changes and not module.check_mode:
-            remember_transaction(unit, changes, restart)
-            for change in changes:
-                make(change)
+            make_all(unit, changes, restart)
     except (OSError, Problem) as problem:
         module.fail_json(msg=f"{unit}: {problem}")
-    records = os.path.dirname(deployed_file(unit))
     module.exit_json(
         changed=bool(changes),
         # What a candidate would have to show: owners, modes and the record cannot break a service that runs.
         matters=restart,
-        restart=restart or bool(pending and pending["restart"]),
+        restart=restart or pending.get("restart", False),
         pending=bool(pending),
         rolled_back=[{"name": name, **marker} for name, marker in rolled_back.items()],
-        beside=sorted(name.removesuffix(".json") for name in glob.glob("*.json", root_dir=records)),
+        beside=sorted(name.removesuffix(".json") for name in glob.glob("*.json", root_dir=DEPLOYED)),
         unmanaged=unmanaged(unit, states) if options["content"] is not None else [],
         **report(changes),
     )

@@ -7,15 +7,8 @@ import os
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.service_unit import (
-    journal,
-    load_json,
-    options_of,
-    run,
-    show,
-    transaction_file,
-    wait_until_healthy,
-)
+from ansible.module_utils.drift import read_json
+from ansible.module_utils.service_unit import journal, options_of, run, show, transaction_file, wait_until_healthy
 
 DOCUMENTATION = r"""
 {"module": "service_run",
@@ -37,16 +30,11 @@ DOCUMENTATION = r"""
 """
 
 RETURN = r"""
-pid: {type: int, returned: always, description: The main process}
-invocation: {type: str, returned: always, description: This start's id in the journal}
-journal: {type: list, elements: str, returned: failure, description: Its last lines}
+due: {type: list, elements: str, returned: state is started, description: What was to be done with the unit}
+healthy: {type: bool, returned: state is restored, description: Whether the former service runs and is healthy}
+was_there: {type: bool, returned: state is restored, description: Whether there was one}
+why: {type: str, returned: state is restored, description: Why it is not healthy}
 """
-
-
-def failure_message(unit: str, state: dict[str, Any]) -> str:
-    """Why it failed, and its last lines."""
-    lines = journal(unit, state.get("InvocationID", ""), 15)
-    return f"{unit} did not get healthy: {state['why']}. Its last lines:\n" + "\n".join(lines)
 
 
 def systemctl(module: AnsibleModule, *argv: str) -> None:
@@ -55,38 +43,35 @@ def systemctl(module: AnsibleModule, *argv: str) -> None:
         module.fail_json(msg=f"systemctl {' '.join(argv)}: {done.stderr.strip()}")
 
 
-def restore(module: AnsibleModule, unit: str, options: dict[str, Any]) -> None:
+def restart(module: AnsibleModule, unit: str) -> dict[str, Any]:
+    """Restart the unit and wait. The result is that of wait_until_healthy."""
+    options = module.params
+    run("systemctl", "reset-failed", unit)
+    systemctl(module, "restart", "--no-block", unit)
+    state: dict[str, Any] = wait_until_healthy(unit, options["health"], options["deadline_s"], options["settle_s"])
+    return state
+
+
+def restore(module: AnsibleModule, unit: str) -> None:
     """After a reverted change: start the former service, or stop and disable the unit where there was none."""
-    if not module.check_mode:
-        systemctl(module, "daemon-reload")
-        run("systemctl", "reset-failed", unit)
-        state = show(unit)
-        if state.get("LoadState") != "loaded":
-            run("systemctl", "stop", unit)
-            run("systemctl", "disable", unit)
-            module.exit_json(changed=True, healthy=False, was_there=False, pid=0, invocation="")
-        systemctl(module, "restart", "--no-block", unit)
-        state = wait_until_healthy(unit, options["health"], options["deadline_s"], options["settle_s"])
-        lines = [] if state["healthy"] else journal(unit, state.get("InvocationID", ""), 15)
-        module.exit_json(
-            changed=True,
-            healthy=state["healthy"],
-            was_there=True,
-            why=state["why"],
-            pid=int(state.get("MainPID", 0)),
-            invocation=state.get("InvocationID", ""),
-            journal=lines,
-        )
-    module.exit_json(changed=True)
+    if module.check_mode:
+        module.exit_json(changed=True)
+    systemctl(module, "daemon-reload")
+    if show(unit).get("LoadState") != "loaded":
+        for verb in ("reset-failed", "stop", "disable"):
+            run("systemctl", verb, unit)
+        module.exit_json(changed=True, healthy=False, was_there=False)
+    state = restart(module, unit)
+    module.exit_json(changed=True, healthy=state["healthy"], was_there=True, why=state["why"])
 
 
 def main() -> None:
     module = AnsibleModule(options_of(DOCUMENTATION), supports_check_mode=True)
     options, unit = module.params, module.params["unit"]
     if options["state"] == "restored":
-        restore(module, unit, options)
+        restore(module, unit)
     before = show(unit)
-    pending = load_json(transaction_file(unit))
+    pending = read_json(transaction_file(unit))
     due = []
     if before.get("UnitFileState") != "enabled":
         due.append("enable")
@@ -94,33 +79,27 @@ def main() -> None:
         due.append("reload systemd")
     if before.get("ActiveState") != "active":
         due.append("start")
-    elif options["restart"] or (pending and pending["restart"]):
+    elif options["restart"] or pending.get("restart"):
         due.append("restart")
-    after = before
     if due and not module.check_mode:
         systemctl(module, "daemon-reload")
-        if due != ["reload systemd"]:
-            if "start" in due or "restart" in due:
-                run("systemctl", "reset-failed", unit)
-                systemctl(module, "restart", "--no-block", unit)
-                after = wait_until_healthy(unit, options["health"], options["deadline_s"], options["settle_s"])
-                if not after["healthy"]:
-                    module.fail_json(msg=failure_message(unit, after))
-            if "enable" in due:
-                systemctl(module, "enable", unit)
+        if "start" in due or "restart" in due:
+            state = restart(module, unit)
+            if not state["healthy"]:
+                lines = "\n".join(journal(unit, state.get("InvocationID", ""), 15))
+                module.fail_json(msg=f"{unit} did not get healthy: {state['why']}. Its last lines:\n{lines}")
+        if "enable" in due:
+            systemctl(module, "enable", unit)
     if pending and not module.check_mode:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(transaction_file(unit))
     module.exit_json(
         changed=bool(due),
         due=due,
-        pid=int(after.get("MainPID", 0)),
-        invocation=after.get("InvocationID", ""),
         diff={
             "before": "".join(f"{key}={before.get(key)}\n" for key in ("ActiveState", "UnitFileState")),
             "after": "ActiveState=active\nUnitFileState=enabled\n" + (f"due: {', '.join(due)}\n" if due else ""),
-            "before_header": unit,
-            "after_header": unit,
+            **dict.fromkeys(("before_header", "after_header"), unit),
         },
     )
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.drift import read_json
 from ansible.module_utils.service_changes import (
     Change,
     Problem,
@@ -16,12 +17,11 @@ from ansible.module_utils.service_changes import (
     deployed_record,
     make,
     present_dropins,
-    put_back,
+    put,
     report,
     unit_states,
 )
-from ansible.module_utils.service_unit import UNITS, deployed_file, journal, load_json, options_of, run, show
-from ansible.module_utils.unit_judge import Refused, judge
+from ansible.module_utils.service_unit import UNITS, Refused, deployed_file, journal, judge, options_of, run, show
 
 DOCUMENTATION = r"""
 {"module": "service_timer",
@@ -59,7 +59,7 @@ def wanted(options: dict[str, Any]) -> list[State]:
     if options["state"] == "absent":
         states = [{**each, "kind": "absent"} for each in states if each["kind"] != "directory"]
     # What an earlier call installed, and this one does not name.
-    former = set((load_json(deployed_file(timer)) or {}).get("files", {})) - {each["path"] for each in states}
+    former = set(read_json(deployed_file(timer)).get("files", {})) - {each["path"] for each in states}
     states += [{"path": path, "kind": "absent"} for path in sorted(former)]
     return [*states, deployed_record(timer, states, whole=True)]
 
@@ -84,7 +84,7 @@ def apply(name: str, changes: Sequence[Change], due: Sequence[str]) -> list[str]
 def undo(name: str, changes: Sequence[Change]) -> None:
     """Put everything back as it was."""
     for change in reversed(changes):
-        put_back(change.path, change.now)
+        put(change.path, change.now)
     run("systemctl", "daemon-reload")
     for unit in [change.wanted["restart"] for change in changes if "restart" in change.wanted]:
         run("systemctl", "restart", unit)

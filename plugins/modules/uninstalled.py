@@ -14,7 +14,8 @@ import subprocess
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.service_unit import UNITS, load_json, options_of, run
+from ansible.module_utils.drift import DEPLOYED, PROOF_LOCK, read_json, read_text
+from ansible.module_utils.service_unit import UNITS, options_of, run
 
 DOCUMENTATION = r"""
 {"module": "uninstalled",
@@ -43,9 +44,7 @@ paths: {type: list, elements: str, returned: always, description: "What was remo
 remaining: {type: list, elements: str, returned: always, description: "What stays, each with why"}
 """
 RUN_UNITS = ("/run/systemd/system", "/run/systemd/system.control", "/run/systemd/transient")
-LOCK = "/run/hybrid-proofs/lock"
 STAMPS = "/var/lib/systemd/timers"
-DEPLOYED = "/var/lib/hybrid-deploy/deployed"
 
 
 class HostHeld(Exception):
@@ -55,14 +54,13 @@ class HostHeld(Exception):
 def lock_host() -> None:
     """Hold the proofs' lock until this process ends. Raises HostHeld."""
     try:
-        handle = os.open(LOCK, os.O_RDONLY | os.O_CLOEXEC)
+        handle = os.open(PROOF_LOCK, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        with open(LOCK, encoding="utf-8") as stream:
-            holder = stream.readline().strip()
+        holder = read_text(PROOF_LOCK).partition("\n")[0]
         raise HostHeld(f"A proof holds this host: {holder}. Let it finish, or end it. Nothing was touched.") from None
 
 
@@ -80,8 +78,7 @@ def existing(units: list[str]) -> list[str]:
 
 def deployed_files() -> set[str]:
     """Every file that a deployment recorded as its own."""
-    records = [load_json(path) for path in glob.glob(f"{DEPLOYED}/*.json")]
-    return {path for record in records if isinstance(record, dict) for path in record.get("files", {})}
+    return {path for name in glob.glob(f"{DEPLOYED}/*.json") for path in read_json(name).get("files", {})}
 
 
 def paths_to_remove(options: dict[str, Any], remaining: list[str]) -> list[str]:

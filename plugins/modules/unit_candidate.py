@@ -12,15 +12,17 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.service_changes import present_dropins
 from ansible.module_utils.service_unit import (
     RUN_UNITS,
+    Refused,
     group_id,
     journal,
+    judge,
     options_of,
     run,
     show,
     user_id,
     wait_until_healthy,
+    write_unit,
 )
-from ansible.module_utils.unit_judge import Refused, judge, write_unit
 
 DOCUMENTATION = r"""
 {"module": "unit_candidate",

@@ -28,7 +28,7 @@ def shared(name: str) -> ModuleType:
 
 def module(name: str) -> ModuleType:
     """A module of plugins/modules."""
-    for needed in ("drift", "release_layout", "service_unit"):
+    for needed in ("drift", "service_unit", "release_layout"):
         shared(needed)
     return load(PLUGINS / f"modules/{name}.py", name)
 

@@ -27,6 +27,7 @@ dependencies = ["dep==1.0"]
 
 @pytest.fixture(scope="module")
 def layout() -> ModuleType:
+    module("release_build")
     return shared("release_layout")
 
 

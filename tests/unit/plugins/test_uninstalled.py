@@ -53,7 +53,7 @@ def test_every_unit_with_a_template_is_removed() -> None:
 
 def test_host_held_by_a_proof_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lock = tmp_path / "lock"
-    monkeypatch.setattr(uninstalled, "LOCK", str(lock))
+    monkeypatch.setattr(uninstalled, "PROOF_LOCK", str(lock))
     uninstalled.lock_host()  # nobody ever held it
     lock.write_text("run soak-1, pid 7\n")
     with lock.open() as held:
