@@ -17,16 +17,7 @@ import os
 import sys
 from pathlib import Path
 
-from lab_common import (
-    STATE,
-    Interrupted,
-    LabError,
-    interruptible,
-    missing_packages,
-    require_linux_root,
-    require_machine,
-    say,
-)
+from lab_common import Interrupted, LabError, interruptible, missing_packages, require_linux_root, require_machine, say
 from lab_host import Lab
 from lab_machine import be_machine
 from lab_rootfs import SUITES, USER, ensure_rootfs
@@ -60,11 +51,9 @@ def main(argv: list[str] | None = None) -> int:
             return 0
         require_machine()
         return _run_command(options)
-    except LabError as error:
-        say(f"error: {error}")
-        return 1
-    except OSError as error:
-        say(f"error: {error.filename or options.command}: {error.strerror}")
+    except (LabError, OSError) as error:
+        text = f"{error.filename or options.command}: {error.strerror}" if isinstance(error, OSError) else error
+        say(f"error: {text}")
         return 1
     except (KeyboardInterrupt, Interrupted):
         say("interrupted")
@@ -90,7 +79,6 @@ def _parser() -> argparse.ArgumentParser:
     for each in (up, build):
         each.add_argument("--suite", default=DEFAULT_SUITE, help=f"{' or '.join(SUITES)} (LAB_SUITE)")
     command("down", "remove it with its processes, mounts and files, if it exists")
-    command("status", "print whether it runs; without a name, of every lab").set_defaults(name="")
     command("pid", "print the PID of its init process, as seen from here")
     command("reboot", "restart it from inside; its disk stays")
     command("poweroff", "shut it down cleanly; its disk stays")
@@ -111,10 +99,6 @@ def _run_command(options: argparse.Namespace) -> int:
     if options.command == "build":
         print(ensure_rootfs(options.suite))
         return 0
-    if options.command == "status" and not options.name:
-        for path in sorted(STATE.glob("*/lab.json")):
-            _status(Lab(path.parent.name))
-        return 0
     lab = Lab(options.name)
     match options.command:
         case "up":
@@ -122,45 +106,23 @@ def _run_command(options: argparse.Namespace) -> int:
             print(f"{lab.name}: {'booted' if booted else 'was running'} ({lab.suite()})")
         case "down":
             print(f"{lab.name}: {'removed' if lab.down() else 'was not there'}")
-        case "status":
-            return _status(lab)
         case "pid":
-            leader = lab.leader()
-            if leader is None:
-                raise LabError(f"{lab.name} is off")
-            print(leader)
+            print(lab.require_leader())
         case "inventory":
             print(inventory(lab), end="")
-        case "connect":
-            lab.connect()
         case "shell":
             os.execvp("ssh", lab.ssh_argv())
         case "ssh":
             os.execvp("ssh", [*lab.ssh_argv(), *_without_dashes(options.argv)])
         case "exec":
             lab.exec_inside(_without_dashes(options.argv) or ["bash", "-l"])
-        case "reboot":
-            lab.reboot()
-        case "poweroff":
-            lab.poweroff()
-        case "kill":
-            lab.kill()
-        case "boot":
-            lab.boot()
+        case "connect" | "reboot" | "poweroff" | "kill" | "boot":
+            getattr(lab, options.command)()
     return 0
 
 
 def _without_dashes(argv: list[str]) -> list[str]:
     return argv[1:] if argv[:1] == ["--"] else argv
-
-
-def _status(lab: Lab) -> int:
-    if not lab.exists:
-        print(f"{lab.name}: none")
-        return 1
-    leader = lab.leader()
-    print(f"{lab.name}: {f'running, init is {leader}' if leader else 'off'} ({lab.suite()})")
-    return 0 if leader else 1
 
 
 def inventory(lab: Lab) -> str:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -20,16 +20,14 @@ STATE = Path(os.environ.get("HYBRID_LAB_STATE", "/var/lib/hybrid-engine-lab"))
 INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 DEADLINE_S = float(os.environ.get("HYBRID_LAB_DEADLINE_S", "90"))
 
-# Each command the lab needs, with the Debian package that brings it.
+# The Debian packages that the lab needs, each with its commands.
 TOOLS = {
-    "systemd-nspawn": "systemd-container",
-    "debootstrap": "debootstrap",
-    "ssh": "openssh-client",
-    "ssh-keygen": "openssh-client",
-    "ip": "iproute2",
-    "unshare": "util-linux",
-    "nsenter": "util-linux",
-    "mount": "mount",
+    "systemd-container": ("systemd-nspawn",),
+    "debootstrap": ("debootstrap",),
+    "openssh-client": ("ssh", "ssh-keygen"),
+    "iproute2": ("ip",),
+    "util-linux": ("unshare", "nsenter"),
+    "mount": ("mount",),
 }
 
 
@@ -56,7 +54,7 @@ def say(text: str) -> None:
 def missing_packages() -> list[str]:
     """Debian packages of the commands that are missing on this machine."""
     path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
-    return sorted({package for tool, package in TOOLS.items() if not shutil.which(tool, path=path)})
+    return sorted(name for name, tools in TOOLS.items() if not all(shutil.which(tool, path=path) for tool in tools))
 
 
 def require_linux_root() -> None:
@@ -165,20 +163,28 @@ def _interrupt(number: int, _frame: FrameType | None) -> None:
 
 def interruptible() -> None:
     """Make SIGTERM and SIGHUP unwind the stack, as SIGINT does."""
-    signal.signal(signal.SIGTERM, _interrupt)
-    signal.signal(signal.SIGHUP, _interrupt)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+
+
+@contextmanager
+def _handled(handler: Callable[[int, FrameType | None], object] | signal.Handlers) -> Iterator[None]:
+    before = [signal.signal(number, handler) for number in INTERRUPTIONS]
+    try:
+        yield
+    finally:
+        for number, former in zip(INTERRUPTIONS, before, strict=True):
+            signal.signal(number, former)
 
 
 @contextmanager
 def interrupted_after() -> Iterator[None]:
     """Delay a signal until the end of the block, then deliver it."""
     arrived: list[int] = []
-    before = [signal.signal(number, lambda number, _frame: arrived.append(number)) for number in INTERRUPTIONS]
     try:
-        yield
+        with _handled(lambda number, _frame: arrived.append(number)):
+            yield
     finally:
-        for number, handler in zip(INTERRUPTIONS, before, strict=True):
-            signal.signal(number, handler)
         if arrived:
             signal.raise_signal(arrived[0])
 
@@ -186,23 +192,13 @@ def interrupted_after() -> Iterator[None]:
 @contextmanager
 def deferred() -> Iterator[None]:
     """Delay a signal until the end of the block, then raise Interrupted: by then what was started can be found."""
-    signals: list[int] = []
-    before = [signal.signal(number, lambda which, _: signals.append(which)) for number in INTERRUPTIONS]
-    try:
+    arrived: list[int] = []
+    with _handled(lambda number, _frame: arrived.append(number)):
         yield
-    finally:
-        for number, handler in zip(INTERRUPTIONS, before, strict=True):
-            signal.signal(number, handler)
-    if signals:
-        raise Interrupted(signal.Signals(signals[0]).name)
+    if arrived:
+        raise Interrupted(signal.Signals(arrived[0]).name)
 
 
-@contextmanager
-def uninterrupted() -> Iterator[None]:
+def uninterrupted() -> AbstractContextManager[None]:
     """Ignore signals, so that a cleanup finishes although Ctrl-C is pressed again."""
-    before = [signal.signal(number, signal.SIG_IGN) for number in INTERRUPTIONS]
-    try:
-        yield
-    finally:
-        for number, handler in zip(INTERRUPTIONS, before, strict=True):
-            signal.signal(number, handler)
+    return _handled(signal.SIG_IGN)

@@ -95,7 +95,7 @@ class Lab:
 
     def reboot(self) -> None:
         """Restart it from inside and wait until it runs again."""
-        before = self._require_leader()
+        before = self.require_leader()
         self.inside(["systemctl", "reboot", "--no-block"])
         wait_until(f"{self.name} restarting", lambda: self.leader() not in (None, before))
         self._wait_running()
@@ -120,9 +120,9 @@ class Lab:
     def connect(self, deadline_s: float = 20) -> NoReturn:
         """Replace this process by an sshd on stdin and stdout, for ssh's ProxyCommand. Waits while the lab restarts."""
         if find_machine(self.name) is None:
-            self._require_leader()
+            self.require_leader()
         wait_until(f"{self.name} taking logins", self._takes_logins, deadline_s)
-        os.execvp("nsenter", adopted_argv(self._require_leader(), ["/usr/sbin/sshd", "-i"]))
+        os.execvp("nsenter", adopted_argv(self.require_leader(), ["/usr/sbin/sshd", "-i"]))
 
     def ssh_argv(self) -> list[str]:
         """An ssh command line that logs in as the operator."""
@@ -151,7 +151,8 @@ class Lab:
         if not self.exists:
             raise LabError(f"{self.name} does not exist: `make lab-up LAB={self.name}` makes it")
 
-    def _require_leader(self) -> int:
+    def require_leader(self) -> int:
+        """PID of its init process; LabError when it is off."""
         self._require_disk()
         leader = self.leader()
         if leader is None:
@@ -159,7 +160,7 @@ class Lab:
         return leader
 
     def _enter(self) -> list[str]:
-        return enter_argv(self._require_leader())
+        return enter_argv(self.require_leader())
 
     def _make(self, suite: str, rootfs: Path) -> None:
         require_room(self.state, NEEDED_MB, "HYBRID_LAB_STATE")
