@@ -27,19 +27,8 @@ HEALTH = (f"{LIVE}/bin/{ENGINE}", "health", "--json", "--unit", UNIT)
 TIMEOUT_S = 20.0  # no command may take longer
 MAX_TEXT = 200  # characters of any text in a record
 KINDS = ("cpu", "memory", "io")
-PROPERTIES = (
-    "ActiveState",
-    "SubState",
-    "Result",
-    "MainPID",
-    "NRestarts",
-    "ExecMainStatus",
-    "ExecMainStartTimestamp",
-    "InvocationID",
-    "ControlGroup",
-    "MemoryCurrent",
-    "CPUUsageNSec",
-)
+NUMBERS = ("MainPID", "NRestarts", "ExecMainStatus", "CPUUsageNSec")
+WORDS = ("ActiveState", "SubState", "Result", "ExecMainStartTimestamp", "InvocationID", "ControlGroup", "MemoryCurrent")
 _DAY = re.compile(r"\d{4}-\d\d-\d\d\.jsonl")
 _PSI = re.compile(r"(some|full) avg10=([\d.]+) avg60=([\d.]+) avg300=([\d.]+) total=(\d+)")
 Record = dict[str, Any]
@@ -49,8 +38,7 @@ class Snapshot:
     """One reading of the host. `missing`: what could not be read, and why."""
 
     def __init__(self, proc: Path = Path("/proc"), health: Sequence[str] = HEALTH) -> None:
-        self.proc = proc
-        self.health = health
+        self.proc, self.health = proc, health
         self.missing: list[str] = []
 
     def record(self, now: datetime) -> Record:
@@ -100,13 +88,10 @@ class Snapshot:
 
     def _unit(self) -> Record:
         """What systemd shows of the unit, numbers as numbers."""
-        output = self._run("engine", ["systemctl", "show", f"--property={','.join(PROPERTIES)}", "--", UNIT])
+        output = self._run("engine", ["systemctl", "show", f"--property={','.join(WORDS + NUMBERS)}", "--", UNIT])
         pairs = dict(line.split("=", 1) for line in output.splitlines() if "=" in line)
-        values: Record = {name: pairs[name][:MAX_TEXT] for name in PROPERTIES if pairs.get(name)}
-        for name in ("MainPID", "NRestarts", "ExecMainStatus", "CPUUsageNSec"):
-            if name in values:
-                values[name] = _number(values[name])
-        return values
+        values: Record = {name: pairs[name][:MAX_TEXT] for name in WORDS if pairs.get(name)}
+        return values | {name: _number(pairs[name]) for name in NUMBERS if pairs.get(name)}
 
     def _cgroup(self, group: str) -> Path | None:
         """The unit's directory in the hierarchy of cgroup v2, wherever that is mounted."""
@@ -247,22 +232,14 @@ def read_records(folder: Path) -> Iterator[Record | None]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    args = options(argparse.ArgumentParser(description="Record how this host and its engine are.")).parse_args(argv)
-    return run(args)
-
-
-def options(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """Record or show. Exit status 1 when that was not possible."""
+    parser = argparse.ArgumentParser(description="Record how this host and its engine are.")
     parser.add_argument("--keep", action="store_true", help="append the record to the folder; else it is only printed")
     parser.add_argument("--show", type=int, metavar="N", help="print the last N records, one a line, and end")
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where the records are (default: %(default)s)")
     parser.add_argument("--days", type=float, default=14, help="how many days to keep (default: %(default)s)")
     parser.add_argument("--mb", type=float, default=16, help="how many MB to keep at most (default: %(default)s)")
-    return parser
-
-
-def run(args: argparse.Namespace) -> int:
-    """Record or show. Exit status 1 when that was not possible."""
-    now = datetime.now(UTC)
+    args, now = parser.parse_args(argv), datetime.now(UTC)
     try:
         if args.show is not None:
             return show(args.folder, args.show)
