@@ -421,9 +421,9 @@ HISTORY_LINES = 20_000
 HISTORY_CHANGES = 100
 HISTORY_TEXT = 4096
 _HISTORY_TEXTS = (
-    "when", "what", "of", "outcome", "by", "ssh_user", "from", "address", "revision", "release", "config_digest",
-    "tried", "why",
-)  # fmt: skip
+    *("when", "what", "of", "outcome", "by", "ssh_user", "from", "address"),
+    *("revision", "release", "config_digest", "tried", "why"),
+)
 
 
 def parse_history(content: bytes) -> tuple[list[dict[str, Any]], list[int]]:

@@ -14,10 +14,8 @@ from proofs.experiment.case import Deployed, Proof
 _DEPLOYED = Deployed(watchdog_s=10.0, restart_s=2.0, owner=(0, 0))
 _CASE = ("steady", "inject", "witnessed", "release")
 LEASE, ARMED, UNDO, UNDONE, VERDICT = "lease", "armed", "undo", "undone", "verdict"
-_BY_KIND = {
-    "deployed": ARMED, "undone": UNDONE, "verdict": VERDICT, "mutant": "made", "in force": "in force",
-    "witness": "witnessed", "timeline": "release",
-}  # fmt: skip
+_BY_KIND = {"deployed": ARMED, "undone": UNDONE, "verdict": VERDICT}
+_BY_KIND |= {"mutant": "made", "in force": "in force", "witness": "witnessed", "timeline": "release"}
 
 
 def steps(proof: Proof) -> list[str]:

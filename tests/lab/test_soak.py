@@ -31,10 +31,9 @@ def soaked(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> tuple[Lab, Pat
     """A host that was deployed to and soaked by the playbook; where its evidence went; what was told."""
     lab.ansible("deploy.yml", "-e", "engine_heartbeat_interval_secs=0.5", "-e", "engine_tick_interval_ms=100")
     evidence = tmp_path_factory.mktemp("soak")
-    words = {
-        "soak_seconds": 10, "soak_stall_threshold_s": 4, "soak_psi_actions": "logonly", "soak_mode": "MOCK_WS",
-        "proof_evidence": str(evidence), "prove_signing_key": f"{evidence}/key", "prove_signing_key_make": True,
-    }  # fmt: skip
+    soak = {"seconds": 10, "stall_threshold_s": 4, "psi_actions": "logonly", "mode": "MOCK_WS"}
+    key = {"prove_signing_key": f"{evidence}/key", "prove_signing_key_make": True}
+    words = {f"soak_{name}": value for name, value in soak.items()} | {"proof_evidence": str(evidence), **key}
     outcome = lab.ansible("soak.yml", "-e", json.dumps(words))
     return lab, evidence, outcome.stdout
 

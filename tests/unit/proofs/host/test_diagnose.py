@@ -23,20 +23,19 @@ def looked(up: float, cpu: str, tasks: list[str], disks: list[str]) -> str:
 
 def between(pidstat: str = "") -> str:
     """Two looks, ten seconds and a hundred ticks a second apart."""
-    first = looked(
-        100.0, "1000 0 500 8000 100 0 0 0",
-        [TASK.format(pid=1, name="init", user=5, system=5, began=1),
-         TASK.format(pid=7, name="a (b) c", user=100, system=0, began=2),
-         TASK.format(pid=9, name="gone", user=100, system=0, began=2)],
-        [DISK.format(reads=10, read=100, writes=10, written=100, ms=0), "7 0 loop0 1 0 8 0 0 0 0 0 0 0 0"],
-    )  # fmt: skip
-    last = looked(
-        110.0, "1500 0 600 9300 200 0 0 0",
-        [TASK.format(pid=1, name="init", user=5, system=5, began=1),
-         TASK.format(pid=7, name="a (b) c", user=600, system=50, began=2),
-         TASK.format(pid=9, name="another", user=30, system=0, began=10_500)],
-        [DISK.format(reads=30, read=300, writes=60, written=2148, ms=5000), "7 0 loop0 1 0 8 0 0 0 0 0 0 0 0"],
-    )  # fmt: skip
+    init, loop = TASK.format(pid=1, name="init", user=5, system=5, began=1), "7 0 loop0 1 0 8 0 0 0 0 0 0 0 0"
+    tasks = [
+        TASK.format(pid=7, name="a (b) c", user=100, system=0, began=2),
+        TASK.format(pid=9, name="gone", user=100, system=0, began=2),
+    ]
+    disk = DISK.format(reads=10, read=100, writes=10, written=100, ms=0)
+    first = looked(100.0, "1000 0 500 8000 100 0 0 0", [init, *tasks], [disk, loop])
+    tasks = [
+        TASK.format(pid=7, name="a (b) c", user=600, system=50, began=2),
+        TASK.format(pid=9, name="another", user=30, system=0, began=10_500),
+    ]
+    disk = DISK.format(reads=30, read=300, writes=60, written=2148, ms=5000)
+    last = looked(110.0, "1500 0 600 9300 200 0 0 0", [init, *tasks], [disk, loop])
     return f"@ticks\n100\n{first}@pidstat\n{pidstat}\n{last}@end\n"
 
 

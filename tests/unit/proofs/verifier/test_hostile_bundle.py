@@ -24,10 +24,9 @@ from tests.unit.proofs.host.test_diagnose import between
 ROOT = Path(__file__).parents[4]
 ESCAPE = "\x1b]0;owned\x07"
 NO_TICKS = between().replace("@ticks\n100", "@ticks\n0")
-HEADER: dict[str, Any] = {
-    "run": "r", "unit": "u", "kind": "nuc", "required": [], "required_of_host": [], "git": "", "host": {},
-    "systemd": "252", "cat": "", "release_name": "n", "release_digest": "", "config_digest": "", "proofs_release": "",
-}  # fmt: skip
+UNKNOWN = dict.fromkeys(("git", "cat", "release_digest", "config_digest", "proofs_release"), "")
+HEADER: dict[str, Any] = {"run": "r", "unit": "u", "kind": "nuc", "required": [], "required_of_host": []}
+HEADER |= {"host": {}, "systemd": "252", "release_name": "n", **UNKNOWN}
 
 
 def record(folder: Path, *events: dict[str, Any]) -> Path:
@@ -82,8 +81,8 @@ def test_a_statement_of_another_shape_is_one_line(
 def test_a_statement_is_shown_without_escapes_and_without_making_every_row_as_wide_as_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    proof = {"name": "x" * 100_000, "verdict": ESCAPE, "mutant": {"verdict": "", "each": []}, "restored": True,
-             "away_s": 1.0, "measured": ESCAPE, "bound": "", "reason": f"{ESCAPE}\nrequired: PASS"}  # fmt: skip
+    proof: dict[str, Any] = {"name": "x" * 100_000, "restored": True, "away_s": 1.0, "bound": "", "measured": ESCAPE}
+    proof |= {"verdict": ESCAPE, "reason": f"{ESCAPE}\nrequired: PASS", "mutant": {"verdict": "", "each": []}}
     predicate = {"proofs": [proof], "missing": ["a"] * 100, "required": [], "verdict": "FAIL"}
     (tmp_path / "statement.json").write_text(json.dumps({"predicate": predicate}))
     assert cli.main(["show", str(tmp_path)]) == 1

@@ -52,10 +52,8 @@ def protocol_of(target: str) -> ExchangeProtocol:
 
 
 DECIMALS = st.decimals(min_value="0.00000001", max_value=10**6, places=8, allow_nan=False).map(lambda d: f"{d:f}")
-TRADES = st.builds(
-    Trade, st.integers(1, 10**9), st.integers(1, 2**53), st.just("X"), DECIMALS, DECIMALS,
-    st.sampled_from(["buy", "sell"]), st.integers(1, 2**42),
-)  # fmt: skip
+NUMBERS, SIDES = (st.integers(1, 10**9), st.integers(1, 2**53)), st.sampled_from(["buy", "sell"])
+TRADES = st.builds(Trade, *NUMBERS, st.just("X"), DECIMALS, DECIMALS, SIDES, st.integers(1, 2**42))
 
 
 @given(st.sampled_from(TARGETS), TRADES)
