@@ -22,6 +22,7 @@ from ansible.module_utils.drift import (
     directory_difference,
     file_sha256,
     read_json,
+    read_link,
     read_text,
     release_differences,
 )
@@ -50,10 +51,7 @@ def canonical(value: Any) -> str:
 
 def current_name(root: str) -> str | None:
     """The release that <root>/current points to; None where there is no such link, or it leads elsewhere."""
-    try:
-        folder, name = os.path.split(os.readlink(os.path.join(root, "current")))
-    except OSError:
-        return None
+    folder, name = os.path.split(read_link(os.path.join(root, "current")))
     ours = folder in ("releases", os.path.join(root, "releases"))
     return name if ours and NAME.fullmatch(name) else None
 

@@ -11,6 +11,7 @@ import subprocess
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.drift import read_link
 from ansible.module_utils.service_unit import options_of, redacted, run
 
 DOCUMENTATION = r"""
@@ -102,9 +103,8 @@ def reason(message: str) -> str:
 
 def in_force(options: dict[str, Any]) -> tuple[str | None, str | None]:
     """The live release and the digest of its configuration; None for what is unknown."""
-    try:
-        release = os.path.basename(os.readlink(os.path.join(options["root"], "current")))
-    except OSError:
+    release = os.path.basename(read_link(os.path.join(options["root"], "current")))
+    if not release:
         return None, None
     try:
         done = run(*options["digest"]) if options["digest"] else None

@@ -65,12 +65,17 @@ def all_pids() -> list[int]:
     return [int(entry.name) for entry in os.scandir("/proc") if entry.name.isdigit()]
 
 
-def command_line(pid: int) -> bytes:
-    """A process's arguments, each ended by a zero byte; empty when it has ended."""
+def _read(pid: int, name: str) -> bytes:
+    """A file of a process in /proc; empty when it has ended."""
     try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
+        return Path(f"/proc/{pid}", name).read_bytes()
     except OSError:
         return b""
+
+
+def command_line(pid: int) -> bytes:
+    """A process's arguments, each ended by a zero byte; empty when it has ended."""
+    return _read(pid, "cmdline")
 
 
 def mounts_of(pid: int) -> str:
@@ -83,25 +88,16 @@ def mounts_of(pid: int) -> str:
 
 def is_alive(pid: int) -> bool:
     """Whether a process still runs; a zombie does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] not in "ZX"
-    except OSError:
-        return False
+    return _read(pid, "stat").rpartition(b") ")[2][:1] not in (b"", b"Z", b"X")
 
 
 def _children(pid: int) -> list[int]:
-    try:
-        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except OSError:
-        return []
+    return [int(word) for word in _read(pid, f"task/{pid}/children").split()]
 
 
 def _depth(pid: int) -> int:
     """How many PID namespaces deep a process is; 0 when it has ended."""
-    try:
-        pids = re.search(r"^NSpid:\s+(.+)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
-    except OSError:
-        return 0
+    pids = re.search(rb"^NSpid:\s+(.+)$", _read(pid, "status"), re.MULTILINE)
     return len(pids[1].split()) if pids else 0
 
 
