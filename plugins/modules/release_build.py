@@ -105,10 +105,8 @@ def wheel_files(wheel: Path) -> dict[str, bytes]:
 
 def platforms(machine: str) -> list[str]:
     """Wheel platforms that every supported target can load, the newest first."""
-    return [f"manylinux_2_{minor}_{machine}" for minor in range(GLIBC_MINOR, 16, -1)] + [
-        f"manylinux2014_{machine}",
-        f"linux_{machine}",
-    ]
+    newer = [f"manylinux_2_{minor}_{machine}" for minor in range(GLIBC_MINOR, 16, -1)]
+    return [*newer, f"manylinux2014_{machine}", f"linux_{machine}"]
 
 
 def wheels(requirements: list[str], cache: Path, python: str, machine: str) -> list[Path]:
@@ -181,9 +179,8 @@ def build(options: dict[str, Any]) -> dict[str, Any]:
     module, function = options["entry"].split(":")
     if f"lib/{module.replace('.', '/')}.py" not in contents:
         raise BuildError(f"the launcher calls {options['entry']}, but no package has that module")
-    contents[f"bin/{options['launcher']}"] = LAUNCHER.format(
-        interpreter=options["interpreter"], module=module, function=function
-    ).encode()
+    launcher = LAUNCHER.format(interpreter=options["interpreter"], module=module, function=function)
+    contents[f"bin/{options['launcher']}"] = launcher.encode()
     files = {path: hashlib.sha256(data).hexdigest() for path, data in contents.items()}
     digest = content_digest(files)
     facts = {"version": project["version"], "digest": digest, "name": f"{project['version']}-{digest[:12]}"}

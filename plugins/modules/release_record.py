@@ -9,7 +9,7 @@ import shutil
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.drift import compare_release, read_text
+from ansible.module_utils.drift import compare_release, read_link, read_text
 from ansible.module_utils.release_layout import NAME, canonical, current_name, read_releases
 from ansible.module_utils.service_unit import link, options_of, write
 
@@ -40,9 +40,7 @@ MAX_VOID = 50  # names kept as failed; a name is its content, so an old one hard
 
 
 def on_disk(root: str) -> list[str]:
-    with contextlib.suppress(OSError):
-        return sorted(name for name in os.listdir(os.path.join(root, "releases")) if NAME.fullmatch(name))
-    return []
+    return sorted(name for name in glob.glob("*", root_dir=os.path.join(root, "releases")) if NAME.fullmatch(name))
 
 
 def is_unaltered(root: str, name: str) -> bool:
@@ -53,15 +51,14 @@ def is_unaltered(root: str, name: str) -> bool:
 
 def is_in_use(root: str, name: str) -> bool:
     """Whether any process runs from this release, by its command line, directory or mapped files."""
-    home = os.path.realpath(os.path.join(root, "releases", name)).encode()
+    home = os.path.realpath(os.path.join(root, "releases", name))
     for process in glob.glob("/proc/[0-9]*"):
         for source in ("cmdline", "maps"):
             with contextlib.suppress(OSError), open(f"{process}/{source}", "rb") as stream:
-                if home + b"/" in stream.read() and int(process[6:]) != os.getpid():
+                if f"{home}/".encode() in stream.read() and int(process[6:]) != os.getpid():
                     return True
-        with contextlib.suppress(OSError):
-            if os.readlink(f"{process}/cwd").encode().startswith(home):
-                return True
+        if read_link(f"{process}/cwd").startswith(home):
+            return True
     return False
 
 
@@ -69,14 +66,10 @@ def resolve(options: dict[str, Any], record: dict[str, list[str]], live: str | N
     """The release's name; ValueError says what there is instead."""
     name: str = options["name"]
     present = on_disk(options["root"])
-    known_releases = [entry for entry in record["history"] if entry in present and entry not in record["void"]]
-    choice = f"on this host: {', '.join(known_releases) or 'none'}; live: {live or 'none'}"
+    known = [entry for entry in record["history"] if entry in present and entry not in record["void"]]
+    choice = f"on this host: {', '.join(known) or 'none'}; live: {live or 'none'}"
     if name == "previous":
-        before = (
-            known_releases[: known_releases.index(live)]
-            if live in known_releases
-            else [entry for entry in known_releases if entry != live]
-        )
+        before = known[: known.index(live)] if live in known else known
         if not before:
             raise ValueError(f"no release was live before {live or 'this'} ({choice})")
         name = before[-1]
