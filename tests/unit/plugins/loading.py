@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from itertools import takewhile
 from pathlib import Path
 from types import ModuleType
 
@@ -21,14 +22,17 @@ def load(path: Path, name: str) -> ModuleType:
 
 
 def shared(name: str) -> ModuleType:
-    """A module of plugins/module_utils, loaded once."""
-    full = f"ansible.module_utils.{name}"
-    return sys.modules.get(full) or load(PLUGINS / f"module_utils/{name}.py", full)
+    """A module of plugins/module_utils, loaded once, after those that it imports."""
+    for each in (*takewhile(name.__ne__, ("drift", "service_unit")), name):
+        full = f"ansible.module_utils.{each}"
+        if full not in sys.modules:
+            load(PLUGINS / f"module_utils/{each}.py", full)
+    return sys.modules[full]
 
 
 def module(name: str) -> ModuleType:
     """A module of plugins/modules."""
-    for needed in ("drift", "service_unit", "release_layout"):
+    for needed in ("service_changes", "release_layout"):
         shared(needed)
     return load(PLUGINS / f"modules/{name}.py", name)
 

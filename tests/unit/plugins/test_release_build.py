@@ -27,7 +27,6 @@ dependencies = ["dep==1.0"]
 
 @pytest.fixture(scope="module")
 def layout() -> ModuleType:
-    module("release_build")
     return shared("release_layout")
 
 

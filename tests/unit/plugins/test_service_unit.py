@@ -1,12 +1,14 @@
-"""Diffs show everything but secrets."""
+"""Diffs show everything but secrets, and a module's options are those of its documentation."""
 
 from __future__ import annotations
 
 import pytest
+import yaml
 
-from tests.unit.plugins.loading import shared
+from tests.unit.plugins.loading import PLUGINS, module, shared
 
 service_unit = shared("service_unit")
+MODULES = sorted(path.stem for path in (PLUGINS / "modules").glob("*.py"))
 
 
 @pytest.mark.parametrize(
@@ -23,3 +25,15 @@ service_unit = shared("service_unit")
 )
 def test_only_secrets_are_masked(text: str, shown: str) -> None:
     assert service_unit.redacted(text) == shown
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_options_are_the_documented_ones(name: str) -> None:
+    """ansible-doc reads them as YAML, and the module on the host as JSON."""
+    documentation: str = module(name).DOCUMENTATION
+    documented = yaml.safe_load(documentation)["options"]
+    options = service_unit.options_of(documentation)
+    assert {key: dict(value, description="") for key, value in options.items()} == {
+        key: dict(value, description="") for key, value in documented.items()
+    }
+    assert all(value["description"] for value in documented.values())
