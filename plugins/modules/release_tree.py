@@ -161,7 +161,7 @@ def main() -> None:
         before=current_name(options["root"]) or "",
         code_changed=any(not wrong.startswith(("owner", "mode")) for wrong in differences.values()),
         need_archive=need,
-        diff={"prepared": "".join(f"{line}\n" for line in paths)},
+        diff={"prepared": "".join(f"{tree.home}: {path.removeprefix(f'{tree.home}/')}\n" for path in paths)},
     )
 
 
