@@ -8,11 +8,7 @@ from pathlib import Path
 
 
 def write_atomically(
-    path: Path,
-    content: bytes,
-    mode: int | None = None,
-    owner: tuple[int, int] | None = None,
-    concurrent: bool = False,
+    path: Path, content: bytes, mode: int | None = None, owner: tuple[int, int] | None = None, concurrent: bool = False
 ) -> None:
     """Write a draft beside the file, fsync it, rename it over the file and fsync the folder.
 

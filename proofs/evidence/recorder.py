@@ -28,21 +28,7 @@ from proofs.verdict import Json
 
 GENESIS = "0" * 64
 EVENTS = "events.jsonl"
-_KEYS = (
-    "seq",
-    "prev",
-    "mono_ns",
-    "utc",
-    "kind",
-    "scope",
-    "argv",
-    "rc",
-    "stdout",
-    "stderr",
-    "data",
-    "blobs",
-    "sha256",
-)
+_KEYS = ("seq", "prev", "mono_ns", "utc", "kind", "scope", "argv", "rc", "stdout", "stderr", "data", "blobs", "sha256")
 
 
 class ChainBroken(ProofError):
