@@ -83,20 +83,18 @@ def problems(folder: Path, events: Iterable[dict[str, Json]]) -> list[str]:
     for event in events:
         for stream, reference in event["blobs"].items():
             line = f"line {event['seq'] + 1}"
-            try:
-                digest, size = str(reference["sha256"]), reference["bytes"]
-                if stream not in ("stdout", "stderr") or not _DIGEST.fullmatch(digest):
-                    raise KeyError(stream)
-            except (KeyError, TypeError):
-                complaints.append(f"{line}: a reference to a blob that is none")
-                continue
-            try:
-                if digest not in known:
+            match stream, reference:
+                case "stdout" | "stderr", {"sha256": str(digest), "bytes": size} if _DIGEST.fullmatch(digest):
+                    pass
+                case _:
+                    complaints.append(f"{line}: a reference to a blob that is none")
+                    continue
+            if digest not in known:
+                try:
                     known[digest] = _content(folder, digest)
-            except Unreadable as error:
-                known[digest] = None
-                complaints.append(f"{line}: {FOLDER}/{error}")
-                continue
+                except Unreadable as error:
+                    known[digest] = None
+                    complaints.append(f"{line}: {FOLDER}/{error}")
             text = known[digest]
             if text is not None and event[stream] != shown(text, digest, size):
                 complaints.append(f"{line}: what it shows of {FOLDER}/{digest} is not how that begins")

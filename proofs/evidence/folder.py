@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -38,14 +39,8 @@ class EvidenceFolder:
         if folder:
             with suppress(FileExistsError):
                 os.mkdir(BLOBS, 0o755, dir_fd=self._fd)
-        at = os.open(folder or ".", _DIRECTORY, dir_fd=self._fd)
-        try:
-            fd = os.open(base, _NEW, 0o644, dir_fd=at)
-        finally:
-            os.close(at)
-        with os.fdopen(fd, "wb") as file:
-            for part in content:
-                file.write(part)
+        with _opened(folder or ".", self._fd) as at, os.fdopen(os.open(base, _NEW, 0o644, dir_fd=at), "wb") as file:
+            file.writelines(content)
 
 
 @contextmanager
@@ -58,19 +53,16 @@ def fresh_folder(root: Path, host: str, run: str) -> Iterator[EvidenceFolder]:
     """
     path = root / check_host(host) / check_run(run)
     with _host_folder(root, host) as parent:
-        _refuse_existing(path, parent, run)
         draft = f".{run}.{secrets.token_hex(8)}"
         os.mkdir(draft, 0o755, dir_fd=parent)
         try:
-            fd = os.open(draft, _DIRECTORY, dir_fd=parent)
-            try:
+            with _opened(draft, parent) as fd:
                 yield EvidenceFolder(path, fd)
-            finally:
-                os.close(fd)
-            _refuse_existing(path, parent, run)
+            if run in os.listdir(parent):
+                raise FolderError(f"{path} exists already, and evidence is never overwritten")
             os.rename(draft, run, src_dir_fd=parent, dst_dir_fd=parent)  # over nothing but an empty directory
         except BaseException:
-            _remove(draft, parent)
+            shutil.rmtree(draft, ignore_errors=True, dir_fd=parent)
             raise
 
 
@@ -106,40 +98,25 @@ def write_new_file(root: Path, host: str, name: str, content: bytes) -> Path:
 
 
 @contextmanager
-def _host_folder(root: Path, host: str) -> Iterator[int]:
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        top = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        raise FolderError(f"{root}: {error.strerror}") from None
-    try:
-        with suppress(FileExistsError):
-            os.mkdir(host, 0o755, dir_fd=top)
-        fd = os.open(host, _DIRECTORY, dir_fd=top)
-    except OSError as error:
-        raise FolderError(f"{root / host} is no directory, or a link: {error.strerror}") from None
-    finally:
-        os.close(top)
+def _opened(folder: str | Path, parent: int | None = None, flags: int = _DIRECTORY) -> Iterator[int]:
+    fd = os.open(folder, flags, dir_fd=parent)
     try:
         yield fd
     finally:
         os.close(fd)
 
 
-def _refuse_existing(path: Path, parent: int, run: str) -> None:
+@contextmanager
+def _host_folder(root: Path, host: str) -> Iterator[int]:
     try:
-        os.lstat(run, dir_fd=parent)
-    except FileNotFoundError:
-        return
-    raise FolderError(f"{path} exists already, and evidence is never overwritten")
-
-
-def _remove(draft: str, parent: int) -> None:
-    """A draft with what was written into it, and nothing behind a link."""
-    with suppress(OSError):
-        for _, folders, files, fd in os.fwalk(draft, topdown=False, dir_fd=parent, follow_symlinks=False):
-            for name in files:
-                os.unlink(name, dir_fd=fd)
-            for name in folders:
-                os.rmdir(name, dir_fd=fd)
-        os.rmdir(draft, dir_fd=parent)
+        root.mkdir(parents=True, exist_ok=True)
+        with _opened(root, flags=_DIRECTORY & ~os.O_NOFOLLOW) as top:
+            with suppress(FileExistsError):
+                os.mkdir(host, 0o755, dir_fd=top)
+            fd = os.open(host, _DIRECTORY, dir_fd=top)
+    except OSError as error:
+        raise FolderError(f"{root / host} is no directory that can be used, or a link: {error.strerror}") from None
+    try:
+        yield fd
+    finally:
+        os.close(fd)

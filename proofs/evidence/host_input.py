@@ -15,16 +15,16 @@ import re
 import resource
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 from proofs.errors import ProofError
 
-ANSWER_BYTES = 1 << 20  # of one answer, where nothing else is said
-ANSWER_S = 60.0
+ANSWER_BYTES, ANSWER_S = 1 << 20, 60.0  # of one answer, where nothing else is said
 MEMORY_BYTES = 1 << 30  # that an answer may make the controller's process grow by, while it is received
 DEPTH = 64  # of nested JSON
 LINE = 500  # characters of a line that is shown
@@ -33,13 +33,8 @@ PROGRESS_ANSWERS = 100_000  # about eleven days of them
 EMPTY_ANSWERS = 50  # at once and without news, where a host should have waited for some
 MOST_ASKS = 20
 ASK_PLAYS = ("deploy", "verify")
-ASK_NUMBER = 1000
-ASK_WITHOUT = 20
 
 _RUN = re.compile(r"(?:[0-9]{8}T[0-9]{6}Z-[0-9a-f]{4}|soak-[0-9a-f]{32})", re.ASCII)
-_ASSERTION = re.compile(r"tests/verify/test_[a-z0-9_]{1,60}\.py::test_[a-z0-9_]{1,120}", re.ASCII)
-_DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
-_MACHINE = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _HOST = re.compile(r"[\w][\w.:@-]{0,252}")
 _MARKED = re.compile(r"(?:^|\n)begin-of-answer\n(.*)end-of-answer(?:\n|$)", re.DOTALL)
 
@@ -56,11 +51,8 @@ def printable(text: str, longest: int = LINE, keep: str = "") -> str:
     shown = text if len(text) <= longest else f"{text[:longest]}... ({len(text)} characters)"
     if shown.isprintable():
         return shown
-    return "".join(c if c.isprintable() or c in keep else _escape(c) for c in shown)
-
-
-def _escape(character: str) -> str:
-    return character.encode("unicode_escape", "surrogatepass").decode()
+    escaped = {c: c.encode("unicode_escape", "surrogatepass").decode() for c in shown if not c.isprintable()}
+    return "".join(c if c in keep else escaped.get(c, c) for c in shown)
 
 
 def printable_data(value: Any) -> Any:
@@ -181,46 +173,69 @@ def parse_json(text: str | bytes, what: str, largest: int = ANSWER_BYTES) -> Any
     if len(text) > largest:
         raise HostInputError(f"{what} has {len(text)} bytes where {largest} are the most")
     try:
-        value = json.loads(text if isinstance(text, str) else text.decode(), parse_constant=_refuse_constant)
+        value = json.loads(text if isinstance(text, str) else text.decode())
         _check_values(value)
     except (ValueError, RecursionError) as error:
         raise HostInputError(f"{what} is no JSON of ours: {str(error) or type(error).__name__}") from None
     return value
 
 
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number")
+def _check_values(value: Any, depth: int = 0) -> None:
+    if depth > DEPTH:
+        raise ValueError(f"nested deeper than {DEPTH}")
+    if isinstance(value, str):
+        value.encode()  # a lone surrogate raises
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("a number that is not finite")
+    elif isinstance(value, int) and abs(value) >= 1 << 64:
+        raise ValueError("a number beyond 64 bits")
+    elif isinstance(value, list | dict):
+        for item in chain.from_iterable(value.items()) if isinstance(value, dict) else value:
+            _check_values(item, depth + 1)
 
 
-def _check_values(value: Any) -> None:
-    open_values = [(value, 0)]
-    while open_values:
-        item, depth = open_values.pop()
-        if depth > DEPTH:
-            raise ValueError(f"nested deeper than {DEPTH}")
-        if isinstance(item, str):
-            item.encode()  # a lone surrogate raises
-        elif isinstance(item, float) and not math.isfinite(item):
-            raise ValueError("a number that is not finite")
-        elif isinstance(item, int) and abs(item) >= 1 << 64:
-            raise ValueError("a number beyond 64 bits")
-        elif isinstance(item, list):
-            open_values += [(each, depth + 1) for each in item]
-        elif isinstance(item, dict):
-            open_values += [(each, depth + 1) for pair in item.items() for each in pair]
+# What a field of an object holds: a flag, a number in this range, a text of this pattern, a list of (shape, how many).
+Shape: TypeAlias = "type[bool] | range | str | tuple[Shape, range]"
+_SHA256, _TEXT = "[0-9a-f]{64}", ".{0,4096}"
+_LIVE: dict[str, Shape] = {"release_digest": _SHA256, "config_digest": _SHA256, "machine_id": "[0-9a-f]{32}"}
+_PROGRESS: dict[str, Shape] = {"text": ".*", "next": range(PROGRESS_BYTES + 1), "ended": bool}
+_ASK: dict[str, Shape] = {
+    "number": range(1, 1001),
+    "plays": ("|".join(ASK_PLAYS), range(1, len(ASK_PLAYS) + 1)),
+    "check": bool,
+    "without": (r"tests/verify/test_[a-z0-9_]{1,60}\.py::test_[a-z0-9_]{1,120}", range(21)),
+}
+_NULLABLE = ["what", "of", "outcome", "by", "ssh_user", "from", "address", "revision", "release", "config_digest"]
+_NULLABLE += ["tried", "why"]
+_HISTORY: dict[str, Shape] = {"when": _TEXT, "changed": (_TEXT, range(101)), **dict.fromkeys(_NULLABLE, _TEXT)}
 
 
-def _fields(value: Any, what: str, required: Mapping[str, type], optional: Sequence[str] = ()) -> dict[str, Any]:
-    """An object with exactly these fields of these types. Raises HostInputError."""
+def _fits(value: Any, shape: Shape) -> bool:
+    match shape:
+        case str():
+            return isinstance(value, str) and bool(re.fullmatch(shape, value, re.ASCII | re.DOTALL))
+        case range():
+            return type(value) is int and value in shape  # a bool is no number
+        case (item_shape, lengths):
+            return isinstance(value, list) and len(value) in lengths and all(_fits(item, item_shape) for item in value)
+    return isinstance(value, bool)
+
+
+def _fields(value: Any, what: str, shapes: Mapping[str, Shape], required: Iterable[str] = ()) -> dict[str, Any]:
+    """An object with fields of these shapes and no others; required: those it has to have, else all of them.
+
+    Raises:
+        HostInputError: it is none. what: how the message calls it.
+    """
     if not isinstance(value, dict):
         raise HostInputError(f"{what} is no object: {value!r}")
-    if missing := [key for key in required if key not in value]:
+    if missing := [key for key in required or shapes if key not in value]:
         raise HostInputError(f"{what} has no {missing[0]}")
-    if unknown := [key for key in value if key not in required and key not in optional]:
-        raise HostInputError(f"{what} has an unknown {unknown[0]}")
-    for key, kind in required.items():
-        if type(value[key]) is not kind:  # a bool is no int
-            raise HostInputError(f"{what}: {key} is no {kind.__name__}: {value[key]!r}")
+    for key, item in value.items():
+        if key not in shapes:
+            raise HostInputError(f"{what} has an unknown {key}")
+        if not _fits(item, shapes[key]):
+            raise HostInputError(f"{what}: {key} is {item!r}, which none of ours says")
     return value
 
 
@@ -267,29 +282,22 @@ class Progress:
 
 def parse_progress(text: str, offset: int) -> Progress:
     """An answer of `hybrid-proofs follow`. Raises HostInputError."""
-    value = parse_json(text, "the progress of its run", largest=16 * ANSWER_BYTES)
-    fields = _fields(value, "the progress of its run", {"text": str, "next": int, "ended": bool}, ["ask"])
+    what = "the progress of its run"
+    value = parse_json(text, what, largest=16 * ANSWER_BYTES)
+    request = value.pop("ask", None) if isinstance(value, dict) else None
+    fields = _fields(value, what, _PROGRESS)
     content, end = fields["text"], fields["next"]
     # A byte that is no UTF-8 is one character here, which takes three: no text has more characters than bytes.
-    if not offset <= end <= PROGRESS_BYTES or len(content) > end - offset or (end > offset) != bool(content):
-        raise HostInputError(f"the progress of its run goes on at {end} after {offset} with {len(content)} characters")
-    ask_ = parse_ask(fields["ask"]) if fields.get("ask") is not None else None
-    lines = tuple(printable(line) for line in content.splitlines())
-    return Progress(lines, end, fields["ended"], not content, ask_)
+    if end < offset or len(content) > end - offset or (end > offset) != bool(content):
+        raise HostInputError(f"{what} goes on at {end} after {offset} with {len(content)} characters")
+    asked = None if request is None else parse_ask(request)
+    return Progress(tuple(map(printable, content.splitlines())), end, fields["ended"], not content, asked)
 
 
 def parse_ask(value: Any) -> Ask:
     """What a proof may ask of its controller. Raises HostInputError for anything else."""
-    kinds = {"number": int, "plays": list, "check": bool, "without": list}
-    fields = _fields(value, "what a proof asked", kinds)
-    number, plays, without = fields["number"], fields["plays"], fields["without"]
-    if not 1 <= number <= ASK_NUMBER:
-        raise HostInputError(f"a proof asked under the number {number}")
-    if not 1 <= len(plays) <= len(ASK_PLAYS) or any(play not in ASK_PLAYS for play in plays):
-        raise HostInputError(f"a proof asked for {plays}, and may ask for {', '.join(ASK_PLAYS)}")
-    if len(without) > ASK_WITHOUT or not all(isinstance(n, str) and _ASSERTION.fullmatch(n) for n in without):
-        raise HostInputError(f"a proof asked to leave out what are no assertions of verify: {without}")
-    return Ask(number, tuple(plays), fields["check"], tuple(without))
+    fields = _fields(value, "what a proof asked", _ASK)
+    return Ask(fields["number"], tuple(fields["plays"]), fields["check"], tuple(fields["without"]))
 
 
 class ProgressBudget:
@@ -311,30 +319,29 @@ class ProgressBudget:
 
 def parse_live(text: str) -> dict[str, str]:
     """What `hybrid-proofs live` prints: release_digest, config_digest, machine_id. Raises HostInputError."""
-    kinds = {"release_digest": str, "config_digest": str, "machine_id": str}
-    fields = _fields(parse_json(text, "what is live"), "what is live", kinds)
-    for key, value in fields.items():
-        if not (_MACHINE if key == "machine_id" else _DIGEST).fullmatch(value):
-            raise HostInputError(f"what is live: {key} is none: {value!r}")
-    return dict(fields)
+    return _fields(parse_json(text, "what is live"), "what is live", _LIVE)
 
 
 # Evidence -------------------------------------------------------------------------------------------------------------
 
 EVENTS, STATEMENT, BLOBS = "events.jsonl", "statement.json", "blobs"
-EVENTS_BYTES = 1 << 26
-STATEMENT_BYTES = 1 << 22
-BLOB_BYTES = 1 << 26
+EVENTS_BYTES, STATEMENT_BYTES, BLOB_BYTES = 1 << 26, 1 << 22, 1 << 26
 MOST_BLOBS = 4096
 EVIDENCE_BYTES = 1 << 28  # all files of a run
 LISTING_BYTES = 1 << 20
 CHUNK_BYTES = 1 << 22  # asked for at once
 CHUNK_FILES = 100
 _LISTED = re.compile(r"(\S) ([0-9]{1,15}) (.+)", re.ASCII)
+# What a run may leave: the name, the kind of file, and the bytes that it may have.
+_LEFT = (
+    (re.escape(EVENTS), "f", EVENTS_BYTES),
+    (re.escape(STATEMENT), "f", STATEMENT_BYTES),
+    (f"{BLOBS}/{_SHA256}", "f", BLOB_BYTES),
+    (BLOBS, "d", BLOB_BYTES),
+)
 
 
-@dataclass(frozen=True)
-class EvidenceFile:
+class EvidenceFile(NamedTuple):
     """A file of a run as the host lists it. name: relative to the run's directory."""
 
     name: str
@@ -343,43 +350,31 @@ class EvidenceFile:
 
 def parse_listing(text: str) -> list[EvidenceFile]:
     """Files of a run, as `KIND SIZE NAME` lines: the two that every run has, and blobs. Raises HostInputError."""
-    files: dict[str, EvidenceFile] = {}
-    folder = False
+    sizes: dict[str, int] = {}
     for line in filter(None, text.split("\n")):
         match = _LISTED.fullmatch(line)
         if match is None:
             raise HostInputError(f"its evidence is listed as {line!r}")
         kind, size, name = match[1], int(match[2]), match[3]
-        if kind != ("d" if name == BLOBS else "f"):
+        allowed = [row for row in _LEFT if re.fullmatch(row[0], name)]
+        if not allowed:
+            raise HostInputError(f"its evidence has {name!r}, and may have {EVENTS}, {STATEMENT} and {BLOBS}/SHA256")
+        if kind != allowed[0][1]:
             raise HostInputError(f"its evidence has {name!r}, which is no plain file (kind {kind})")
-        if name == BLOBS and not folder:
-            folder = True
-            continue
-        if name in files or size > _largest(name):
+        if name in sizes or size > allowed[0][2]:
             raise HostInputError(f"its evidence lists {name!r} twice, or with {size} bytes")
-        files[name] = EvidenceFile(name, size)
-    if missing := [name for name in (EVENTS, STATEMENT) if name not in files]:
+        sizes[name] = size
+    sizes.pop(BLOBS, None)
+    if missing := [name for name in (EVENTS, STATEMENT) if name not in sizes]:
         raise HostInputError(f"its run left no {missing[0]}")
-    if len(files) > MOST_BLOBS + 2:
-        raise HostInputError(f"its evidence has {len(files)} files, and may have {MOST_BLOBS + 2}")
-    total = sum(file.size for file in files.values())
-    if total > EVIDENCE_BYTES:
+    if len(sizes) > MOST_BLOBS + 2:
+        raise HostInputError(f"its evidence has {len(sizes)} files, and may have {MOST_BLOBS + 2}")
+    if (total := sum(sizes.values())) > EVIDENCE_BYTES:
         raise HostInputError(f"its evidence has {total} bytes, and may have {EVIDENCE_BYTES}")
-    return sorted(files.values(), key=lambda file: file.name)
+    return [EvidenceFile(name, size) for name, size in sorted(sizes.items())]
 
 
-def _largest(name: str) -> int:
-    """Bytes that this file may have. Raises HostInputError for one that no run has."""
-    if name in (EVENTS, STATEMENT):
-        return EVENTS_BYTES if name == EVENTS else STATEMENT_BYTES
-    folder, _, digest = name.partition("/")
-    if folder != BLOBS or not _DIGEST.fullmatch(digest):
-        raise HostInputError(f"its evidence has {name!r}, and may have {EVENTS}, {STATEMENT} and {BLOBS}/SHA256")
-    return BLOB_BYTES
-
-
-@dataclass(frozen=True)
-class Segment:
+class Segment(NamedTuple):
     """Bytes of a file."""
 
     name: str
@@ -389,27 +384,27 @@ class Segment:
 
 def plan_chunks(files: Sequence[EvidenceFile]) -> list[list[Segment]]:
     """All bytes of all files, in order, as chunks that are asked for at once."""
-    chunks: list[list[Segment]] = [[]]
-    room = CHUNK_BYTES
-    for file in files:
-        offset = 0
-        while offset < file.size:
-            if not room or len(chunks[-1]) >= CHUNK_FILES:
+    chunks: list[list[Segment]] = []
+    room = 0
+    for name, whole in files:
+        for offset in range(0, whole, CHUNK_BYTES):
+            size = min(CHUNK_BYTES, whole - offset)
+            if size > room or len(chunks[-1]) >= CHUNK_FILES:
                 chunks.append([])
                 room = CHUNK_BYTES
-            size = min(room, file.size - offset)
-            chunks[-1].append(Segment(file.name, offset, size))
-            offset, room = offset + size, room - size
-    return [chunk for chunk in chunks if chunk]
+            chunks[-1].append(Segment(name, offset, size))
+            room -= size
+    return chunks
 
 
 def check_evidence_json(name: str, content: bytes) -> None:
     """That a statement or the events are JSON objects of ours. Raises HostInputError."""
-    lines = content.split(b"\n")[:-1] if name == EVENTS else [content]
-    if name == EVENTS and content and not content.endswith(b"\n"):
-        raise HostInputError(f"{EVENTS} is cut off")
-    for number, line in enumerate(lines, 1):
-        what = f"{name}, line {number}" if name == EVENTS else name
+    lines = {name: content}
+    if name == EVENTS:
+        if content and not content.endswith(b"\n"):
+            raise HostInputError(f"{EVENTS} is cut off")
+        lines = {f"{name}, line {number}": line for number, line in enumerate(content.split(b"\n")[:-1], 1)}
+    for what, line in lines.items():
         if not isinstance(parse_json(line, what, largest=EVENTS_BYTES), dict):
             raise HostInputError(f"{what} is no object")
 
@@ -418,12 +413,6 @@ def check_evidence_json(name: str, content: bytes) -> None:
 
 HISTORY_BYTES = 1 << 23
 HISTORY_LINES = 20_000
-HISTORY_CHANGES = 100
-HISTORY_TEXT = 4096
-_HISTORY_TEXTS = (
-    *("when", "what", "of", "outcome", "by", "ssh_user", "from", "address"),
-    *("revision", "release", "config_digest", "tried", "why"),
-)
 
 
 def parse_history(content: bytes) -> tuple[list[dict[str, Any]], list[int]]:
@@ -440,29 +429,18 @@ def parse_history(content: bytes) -> tuple[list[dict[str, Any]], list[int]]:
     entries: list[dict[str, Any]] = []
     torn: list[int] = []
     for number, line in enumerate(lines, 1):
-        if not line:
-            continue
         try:
-            value = json.loads(line)
+            value = json.loads(line or "0")
         except (ValueError, RecursionError):
             value = None
         if isinstance(value, dict) and "when" in value:
-            entry = _history_entry(parse_json(line, f"line {number} of its history"), number)
+            entry = parse_json(line, what := f"line {number} of its history")
+            present = {key: text for key, text in entry.items() if text is not None or key not in _NULLABLE}
+            _fields(present, what, _HISTORY, required=["when"])
             entries.append({**entry, "line": number})
-        else:
+        elif line:
             torn.append(number)
     return entries, torn
-
-
-def _history_entry(value: dict[str, Any], number: int) -> dict[str, Any]:
-    for key, item in value.items():
-        texts = item if key == "changed" and isinstance(item, list) else [item]
-        known = key in (*_HISTORY_TEXTS, "changed") and len(texts) <= HISTORY_CHANGES
-        if item is None and key in _HISTORY_TEXTS and key != "when":
-            continue
-        if not known or any(not isinstance(text, str) or len(text) > HISTORY_TEXT for text in texts):
-            raise HostInputError(f"line {number} of its history: {key} is {item!r}")
-    return value
 
 
 # A host that is looked at before anything is done -------------------------------------------------------------------

@@ -29,6 +29,7 @@ from proofs.verdict import Json
 GENESIS = "0" * 64
 EVENTS = "events.jsonl"
 _KEYS = ("seq", "prev", "mono_ns", "utc", "kind", "scope", "argv", "rc", "stdout", "stderr", "data", "blobs", "sha256")
+_TEXTS = ("prev", "utc", "kind", "scope", "stdout", "stderr", "sha256")
 
 
 class ChainBroken(ProofError):
@@ -158,47 +159,34 @@ def checked(raw: bytes) -> Iterator[dict[str, Json]]:
     for number, line in enumerate(lines[:-1], 1):
         try:
             event = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise ChainBroken(number, f"not JSON: {error}") from None
-        if not isinstance(event, dict) or event.keys() != set(_KEYS):
-            raise ChainBroken(number, "not an event")
-        if event["seq"] != number - 1:
-            raise ChainBroken(number, f"seq {event['seq']} where {number - 1} was due")
-        if event["prev"] != prev:
-            raise ChainBroken(number, "does not follow the line before")
-        prev = _digest(number, event)
-        if event["sha256"] != prev:
-            raise ChainBroken(number, "its content is not what was hashed")
-        if not _typed(event) or not _written_so(event, line):
-            raise ChainBroken(number, "not written as an event is written")
+            problem = _problem(event, line, number - 1, prev)
+        except (ValueError, RecursionError) as error:  # a lone surrogate, for one, has no bytes
+            raise ChainBroken(number, f"not an event: {error}") from None
+        if problem:
+            raise ChainBroken(number, problem)
+        prev = event["sha256"]
         yield event
     if lines[-1]:
         raise ChainBroken(len(lines), "cut off")
 
 
-def _digest(number: int, event: dict[str, Json]) -> str:
-    try:
-        return hashlib.sha256(canonical(event)).hexdigest()
-    except (ValueError, RecursionError) as error:  # a lone surrogate has no bytes
-        raise ChainBroken(number, f"not an event: {error}") from None
-
-
-def _written_so(event: dict[str, Json], line: bytes) -> bool:
-    try:
-        return line_of(event) == line + b"\n"
-    except (ValueError, RecursionError):
-        return False
-
-
-def _typed(event: dict[str, Json]) -> bool:
-    """Whether every value has the type that readers of events rely on."""
-    texts = (event[key] for key in ("prev", "utc", "kind", "scope", "stdout", "stderr", "sha256"))
-    numbers = (event[key] for key in ("seq", "mono_ns"))
-    return (
-        all(isinstance(text, str) for text in texts)
-        and all(type(number) is int for number in numbers)
-        and isinstance(event["argv"], list)
-        and all(isinstance(word, str) for word in event["argv"])
+def _problem(event: Json, line: bytes, seq: int, prev: str) -> str:
+    """Why this line is not the event that was written with this number after that hash; empty when it is."""
+    if not isinstance(event, dict) or event.keys() != set(_KEYS):
+        return "not an event"
+    if event["seq"] != seq:
+        return f"seq {event['seq']} where {seq} was due"
+    if event["prev"] != prev:
+        return "does not follow the line before"
+    if event["sha256"] != hashlib.sha256(canonical(event)).hexdigest():
+        return "its content is not what was hashed"
+    argv, rc = event["argv"], event["rc"]
+    typed = (
+        all(isinstance(event[key], str) for key in _TEXTS)
+        and type(event["seq"]) is type(event["mono_ns"]) is int
+        and (rc is None or type(rc) is int)
+        and isinstance(argv, list)
+        and all(isinstance(word, str) for word in argv)
         and isinstance(event["blobs"], dict)
-        and (event["rc"] is None or type(event["rc"]) is int)
     )
+    return "" if typed and line_of(event) == line + b"\n" else "not written as an event is written"

@@ -76,8 +76,8 @@ class Redactor:
     """Replaces credentials in texts. environment: variables whose secret values are replaced wherever they occur."""
 
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
-        known = {value for name, value in environment.items() if is_secret(name) and len(value) >= _SHORTEST}
-        self._known = sorted(known, key=len, reverse=True)
+        self._known: list[str] = []
+        self.learn(value for name, value in environment.items() if is_secret(name))
 
     def learn(self, values: Iterable[str]) -> None:
         """Replace these values too, wherever they occur."""
@@ -116,10 +116,9 @@ class Redactor:
         if isinstance(data, list | tuple):
             return [self.data(item) for item in data]
         if isinstance(data, dict):
-            return {
-                self.text(str(key)): MARK if _holds_one(str(key), value) else self.data(value)
-                for key, value in data.items()
-            }
+            plain = (bool, type(None))  # which are no credential, whatever their key is called
+            secret = {key for key, value in data.items() if is_secret(str(key)) and not isinstance(value, plain)}
+            return {self.text(str(key)): MARK if key in secret else self.data(value) for key, value in data.items()}
         return data
 
 
@@ -137,11 +136,6 @@ def _unit_variables(match: re.Match[str]) -> str:
         return word[0] if shown else (word["before"] or word["bare"] or "") + MARK
 
     return match["key"] + _SET.sub(of, match["words"])
-
-
-def _holds_one(name: str, value: Json) -> bool:
-    """Whether a value is a credential by its key's name: anything but true, false and null."""
-    return is_secret(name) and value is not None and not isinstance(value, bool)
 
 
 def is_secret(name: str) -> bool:

@@ -46,10 +46,9 @@ def check(body: bytes, armored: bytes, allowed_signers: Path) -> str:
         names = [name for name in principals.stdout.decode(errors="replace").splitlines() if name and name[0] != "!"]
         if principals.returncode != 0 or not names:
             raise BadSignature(f"made by nobody whom {allowed_signers} names: {_why(principals)}")
+        flags = ("-f", str(allowed_signers), "-n", NAMESPACE, "-s", signature)
         for name in names:
-            flags = ("-f", str(allowed_signers), "-I", name, "-n", NAMESPACE, "-s", signature)
-            verified = _keygen(body, "verify", *flags)
-            if verified.returncode == 0:
+            if (verified := _keygen(body, "verify", *flags, "-I", name)).returncode == 0:
                 return name
     raise BadSignature(f"does not hold for these bytes and the namespace {NAMESPACE}: {_why(verified)}")
 
@@ -81,25 +80,17 @@ def sign(body: bytes, key: Path, directory: Path) -> Path:
     signed = _keygen(body, "sign", "-f", str(key), "-n", NAMESPACE)
     if signed.returncode != 0 or not signed.stdout.startswith(b"-----BEGIN SSH SIGNATURE-----"):
         raise CannotSign(f"{key}: {_why(signed)}")
-    target = directory / SIGNATURE
-    write_atomically(target, signed.stdout)
-    return target
+    write_atomically(directory / SIGNATURE, signed.stdout)
+    return directory / SIGNATURE
 
 
 def _keygen(stdin: bytes, *arguments: str) -> subprocess.CompletedProcess[bytes]:
     program = shutil.which("ssh-keygen")
     if program is None:
         raise NoTool("ssh-keygen is not installed (Debian: openssh-client)")
-    environment = {**os.environ, "LC_ALL": "C.UTF-8"}
+    argv, environment = [program, "-Y", *arguments], {**os.environ, "LC_ALL": "C.UTF-8"}
     try:
-        return subprocess.run(
-            [program, "-Y", *arguments],
-            input=stdin,
-            capture_output=True,
-            check=False,
-            timeout=_SECONDS,
-            env=environment,
-        )
+        return subprocess.run(argv, input=stdin, capture_output=True, timeout=_SECONDS, env=environment, check=False)
     except subprocess.TimeoutExpired:
         raise NoTool(f"ssh-keygen did not answer in {_SECONDS} s") from None
 

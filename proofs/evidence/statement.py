@@ -30,6 +30,7 @@ def build(events: Sequence[Event], proofs: Sequence[dict[str, Json]] | None = No
     proofs = [_finished(events, name) for name in begun(events)] if proofs is None else list(proofs)
     verdicts = {proof["name"]: Verdict(proof["verdict"]) for proof in proofs}
     verdict = merge(verdicts.get(name, Verdict.INCONCLUSIVE) for name in required)
+    whole = hashlib.sha256(b"".join(map(recorder.line_of, events)))  # events.jsonl as a file
     return {
         "_type": STATEMENT_TYPE,
         "subject": [
@@ -53,30 +54,19 @@ def build(events: Sequence[Event], proofs: Sequence[dict[str, Json]] | None = No
             "missing": [name for name in required if name not in verdicts],
             "proofs_release": header.get("proofs_release", ""),
             "last_event": events[-1]["sha256"] if events else "",
-            "events": {"count": len(events), "sha256": _digest(events)},
+            "events": {"count": len(events), "sha256": whole.hexdigest()},
             "proofs": proofs,
         },
     }
 
 
-def _digest(events: Sequence[Event]) -> str:
-    """The SHA-256 of events.jsonl as a file."""
-    whole = hashlib.sha256()
-    for event in events:
-        whole.update(recorder.line_of(event))
-    return whole.hexdigest()
-
-
 def begun(events: Sequence[Event]) -> list[str]:
-    names = [event["data"]["name"] for event in events if event["kind"] == "proof"]
-    return list(dict.fromkeys(names))
+    return list(dict.fromkeys(event["data"]["name"] for event in events if event["kind"] == "proof"))
 
 
 def _finished(events: Sequence[Event], name: str) -> dict[str, Json]:
     verdicts = [event["data"] for event in events if event["kind"] == "verdict" and event["data"]["name"] == name]
-    if verdicts:
-        return dict(verdicts[-1])
-    return unfinished(events, name)
+    return dict(verdicts[-1]) if verdicts else unfinished(events, name)
 
 
 def unfinished(events: Sequence[Event], name: str) -> dict[str, Json]:
@@ -113,30 +103,18 @@ def table(statement: dict[str, Json]) -> str:
     """The verdicts, one line a proof, for a terminal."""
     predicate = statement["predicate"]
     rows = [("proof", "verdict", "mutant", "restored", "away", "measured", "bound")]
-    rows += [
-        (
-            p["name"],
-            p["verdict"],
-            p["mutant"]["verdict"],
-            "yes" if p["restored"] else "no",
-            f"{p['away_s']:.1f} s",
-            p["measured"] or "-",
-            p["bound"] or "-",
-        )
-        for p in predicate["proofs"]
-    ]
+    for p in predicate["proofs"]:
+        outcome = (p["mutant"]["verdict"], "yes" if p["restored"] else "no", f"{p['away_s']:.1f} s")
+        rows.append((p["name"], p["verdict"], *outcome, p["measured"] or "-", p["bound"] or "-"))
     rows += [(name, str(Verdict.INCONCLUSIVE), "-", "-", "-", "did not run", "-") for name in predicate["missing"]]
     widths = [min(_CELL, max(len(str(row[column])) for row in rows)) for column in range(5)]
     lines = []
-    for row in rows:
-        head = "  ".join(str(cell).ljust(width) for cell, width in zip(row, widths, strict=False))
-        lines.append(f"{head}  {row[5]}  [{row[6]}]")
+    for *head, measured, bound in rows:
+        cells = (str(cell).ljust(width) for cell, width in zip(head, widths, strict=True))
+        lines.append(f"{'  '.join(cells)}  {measured}  [{bound}]")
     for p in predicate["proofs"]:
-        if p["reason"]:
-            lines.append(f"  {p['name']}: {p['reason']}")
-        lines += [
-            f"  {p['name']}: mutant {m['name']} ({m['what']}): {m['verdict']}: {m['reason']}"
-            for m in p["mutant"]["each"]
-        ]
+        reasons = [p["reason"]] if p["reason"] else []
+        reasons += [f"mutant {m['name']} ({m['what']}): {m['verdict']}: {m['reason']}" for m in p["mutant"]["each"]]
+        lines += [f"  {p['name']}: {reason}" for reason in reasons]
     lines.append(f"required {', '.join(predicate['required']) or 'none'}: {predicate['verdict']}")
     return "\n".join(lines)

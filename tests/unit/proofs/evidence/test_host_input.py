@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import secrets
-import time
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -75,8 +75,8 @@ def test_whatever_it_says_it_passes_or_is_one_printable_line(parse: Callable[[st
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("[NaN]", "NaN is no number"),
-        ("[-Infinity]", "-Infinity is no number"),
+        ("[NaN]", "not finite"),
+        ("[-Infinity]", "not finite"),
         ("[1e999]", "not finite"),
         ("[18446744073709551616]", "beyond 64 bits"),
         ("[" * 66 + "]" * 66, "nested deeper than 64"),
@@ -127,27 +127,28 @@ def test_a_name_of_the_inventory_that_is_a_path_is_refused(name: str) -> None:
 @pytest.mark.parametrize(
     ("wrong", "reason"),
     [
-        ({"next": True}, "next is no int"),
-        ({"next": -1}, "goes on at -1"),
-        ({"next": host_input.PROGRESS_BYTES + 1, "text": "x"}, "goes on at"),
+        ({"next": True}, "next is True"),
+        ({"next": -1}, "next is -1"),
+        ({"next": host_input.PROGRESS_BYTES + 1, "text": "x"}, "next is 67108865"),
         ({"next": 1}, "goes on at 1"),
         ({"next": 1, "text": "xx"}, "goes on at 1"),
-        ({"text": ["x"]}, "text is no str"),
-        ({"ended": 0}, "ended is no bool"),
+        ({"text": ["x"]}, "text is \\['x'\\]"),
+        ({"ended": 0}, "ended is 0"),
         ({"more": 1}, "unknown more"),
-        ({"ask": {**ASK, "plays": []}}, "a proof asked for"),
-        ({"ask": {**ASK, "plays": "deploy"}}, "plays is no list"),
-        ({"ask": {**ASK, "plays": [{"a": 1}]}}, "a proof asked for"),
-        ({"ask": {**ASK, "plays": ["verify"] * 3}}, "a proof asked for"),
-        ({"ask": {**ASK, "number": 0}}, "under the number 0"),
-        ({"ask": {**ASK, "number": 1 << 63}}, "under the number"),
-        ({"ask": {**ASK, "number": True}}, "number is no int"),
-        ({"ask": {**ASK, "check": "x"}}, "check is no bool"),
-        ({"ask": {**ASK, "without": ["tests/verify/test_a.py::test_b -x"]}}, "no assertions"),
-        ({"ask": {**ASK, "without": ["tests/verify/test_a.py::test_b"] * 21}}, "no assertions"),
-        ({"ask": {**ASK, "without": [5]}}, "no assertions"),
+        ({"ask": {**ASK, "plays": []}}, "a proof asked: plays is"),
+        ({"ask": {**ASK, "plays": "deploy"}}, "a proof asked: plays is"),
+        ({"ask": {**ASK, "plays": [{"a": 1}]}}, "a proof asked: plays is"),
+        ({"ask": {**ASK, "plays": ["verify"] * 3}}, "a proof asked: plays is"),
+        ({"ask": {**ASK, "number": 0}}, "number is 0"),
+        ({"ask": {**ASK, "number": 1 << 63}}, "number is 9223372036854775808"),
+        ({"ask": {**ASK, "number": True}}, "number is True"),
+        ({"ask": {**ASK, "check": "x"}}, "check is 'x'"),
+        ({"ask": {**ASK, "without": ["tests/verify/test_a.py::test_b -x"]}}, "a proof asked: without is"),
+        ({"ask": {**ASK, "without": ["tests/verify/test_a.py::test_b"] * 21}}, "a proof asked: without is"),
+        ({"ask": {**ASK, "without": [5]}}, "a proof asked: without is"),
         ({"ask": {"number": 1}}, "has no plays"),
         ({"ask": []}, "is no object"),
+        ({"ask": 0}, "is no object"),
     ],
 )
 def test_progress_of_another_shape_is_refused(wrong: dict[str, Any], reason: str) -> None:
@@ -206,13 +207,14 @@ def test_what_is_live_is_two_digests_and_a_machine() -> None:
         (f"{TWO}l 1 {BLOB}\n", "no plain file .kind l"),
         (f"{TWO}d 1 {BLOB}\n", "no plain file .kind d"),
         (f"{TWO}l 1 blobs\n", "no plain file .kind l"),
-        (f"{TWO}d 1 blobs\nd 1 blobs\n", "may have events.jsonl"),
+        (f"{TWO}d 1 blobs\nd 1 blobs\n", "lists 'blobs' twice"),
         (f"{TWO}{TWO}", "lists 'events.jsonl' twice"),
         (f"{TWO}f {host_input.BLOB_BYTES + 1} {BLOB}\n", "bytes"),
         (f"f {host_input.STATEMENT_BYTES + 1} statement.json\n{TWO}", "bytes"),
         (f"f {host_input.EVENTS_BYTES + 1} events.jsonl\n{TWO}", "bytes"),
         (f"{TWO}f -1 {BLOB}\n", "is listed as"),
         (f"{TWO}f 1  {BLOB}\n", "may have events.jsonl"),
+        (TWO.replace(".", "x"), "may have events.jsonl"),
         (TWO + "".join(f"f 0 blobs/{n:064x}\n" for n in range(host_input.MOST_BLOBS + 1)), "files, and may have"),
         (TWO + "".join(f"f {host_input.BLOB_BYTES} blobs/{n:064x}\n" for n in range(5)), "bytes, and may have"),
     ],
@@ -266,8 +268,10 @@ def test_base64_is_so_many_bytes_and_nothing_else() -> None:
         ({"changed": ["x"] * 101}, "changed is"),
         ({"changed": None}, "changed is"),
         ({"why": "x" * 4097}, "why is"),
-        ({"line": 7}, "line is 7"),
-        ({"ansible_facts": {}}, "ansible_facts is"),
+        ({"changed": "x"}, "changed is"),
+        ({"line": 7}, "unknown line"),
+        ({"line": None}, "unknown line"),
+        ({"ansible_facts": {}}, "unknown ansible_facts"),
         ({"by": "\ud800"}, "surrogates"),
     ],
 )
@@ -307,13 +311,11 @@ def test_a_host_says_only_so_much_of_itself() -> None:
 
 def test_an_answer_has_an_end() -> None:
     def endless() -> dict[str, Any]:
-        time.sleep(5)
+        threading.Event().wait(30)  # which nobody sets; the alarm ends it
         return {}
 
-    began = time.monotonic()
     with pytest.raises(HostInputError, match="does not end within"):
         host_input.ask(endless, seconds=0.05)
-    assert time.monotonic() - began < 2
     with pytest.raises(HostInputError, match="answers 11 characters where 10"):
         host_input.ask(lambda: {"rc": 0, "stdout": "x" * 11, "stderr": ""}, largest=10)
     with pytest.raises(HostInputError, match="answers 11 characters where 10"):
