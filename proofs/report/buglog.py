@@ -8,19 +8,19 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from proofs.evidence import blobs, recorder
 from proofs.evidence import statement as bundle
-from proofs.report import buglog_v1, event_text, page
+from proofs.report import event_text, page
 from proofs.report.page import Markdown
 from proofs.verdict import Json, Verdict
 
 BUGLOG = "BUGLOG.md"
 LOG = "log"
 _OF_RUN = f"{LOG}/run.md"  # what belongs to no proof
-_TEMPLATES = Path(__file__).with_name("templates")
 _NAME = re.compile(r"[a-z][a-z0-9_-]*")
 _LOOKS = ("command", "waited", "exchange said", "exchange stats", "answer", "decision")
 _MOST_INJECTIONS, _MOST_MEASUREMENTS = 2, 3  # events of a case that BUGLOG.md quotes
@@ -36,36 +36,46 @@ def render(run_dir: Path, events: list[Event]) -> dict[str, str]:
         Unreadable: a big output that BUGLOG.md quotes is missing, or not what was recorded.
         ImportError: Jinja2 is not installed here; render where the project's dev extras are.
     """
-    from jinja2 import Environment, StrictUndefined
-
     # Whatever a template prints is escaped as a Markdown text, unless it is Markdown already.
-    environment = Environment(trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined, finalize=page.inline)
+    environment = page.environment(finalize=page.inline)
     environment.filters.update(fenced=page.fenced, log=log_link, cut=page.cut, compact=event_text.compact)
-    statement = bundle.build(events)
-    whole = blobs.reader(run_dir / blobs.FOLDER)
-    shared: dict[str, Json] = {
-        "predicate": statement["predicate"],
-        "header": next((event["data"] for event in events if event["kind"] == "run"), {}),
-        "start": events[0] if events else None,
-    }
+    shared, whole = _shared(events), blobs.reader(run_dir / blobs.FOLDER)
     by_path: dict[str, list[Event]] = {_OF_RUN: []}
     for event in events:
         by_path.setdefault(log_path(event), []).append(event)
-    observed = [event["data"] for event in events if event["kind"] == "observed"]
-    template = environment.from_string((_TEMPLATES / "BUGLOG.md.j2").read_text())
-    pages = {
-        BUGLOG: template.render(
-            shared,
-            proofs=[_section(events, proof, whole) for proof in statement["predicate"]["proofs"]],
-            paths=list(by_path),
-            observed=[{**data, "health": health(data["health"])} for data in [*observed[:1], *observed[1:][-1:]]],
-        )
-    }
-    template = environment.from_string((_TEMPLATES / "log.md.j2").read_text())
+    sections = [_section(events, proof, whole) for proof in shared["proofs"]]
+    ends = [{**event["data"], "health": health(event["data"]["health"])} for event in shared["ends"]]
+    template = environment.get_template("BUGLOG.md.j2")
+    pages = {BUGLOG: template.render(shared | {"proofs": sections, "ends": ends}, paths=list(by_path))}
+    template = environment.get_template("log.md.j2")
     for path, own in by_path.items():
         name = "" if path == _OF_RUN else Path(path).stem
         pages[path] = template.render(shared, name=name, entries=[_entry(event, events[0]) for event in own])
     return pages
+
+
+def render_single_page(events: list[Event]) -> str:
+    """BUGLOG.md as releases before the folder log/ rendered it: one page with every command. Frozen.
+
+    The verifier alone uses this, to check the page of a bundle that such a release recorded.
+    """
+    environment = page.environment(finalize=page.cell)
+    environment.filters.update(fenced=lambda text: page.code_block(text.rstrip()), verbatim=Markdown, shell=shlex.join)
+    return environment.get_template("BUGLOG-v1.md.j2").render(_shared(events))
+
+
+def _shared(events: list[Event]) -> dict[str, Json]:
+    """What every page may show. ends: the first and the last look at the host."""
+    predicate = bundle.build(events)["predicate"]
+    observed = [event for event in events if event["kind"] == "observed"]
+    return {
+        "events": events,
+        "predicate": predicate,
+        "proofs": predicate["proofs"],
+        "header": next((event["data"] for event in events if event["kind"] == "run"), {}),
+        "observed": observed,
+        "ends": [*observed[:1], *observed[1:][-1:]],
+    }
 
 
 def write(run_dir: Path) -> list[Path]:
@@ -96,7 +106,7 @@ def problems(run_dir: Path, events: list[Event]) -> list[str]:
         Unreadable: a big output is missing, or not what was recorded.
     """
     folder = run_dir / LOG
-    if not os.path.lexists(folder) and _is_page(run_dir, BUGLOG, buglog_v1.render(events)) is None:
+    if not os.path.lexists(folder) and _is_page(run_dir, BUGLOG, render_single_page(events)) is None:
         return []  # of a release that wrote one page
     pages = render(run_dir, events)
     if folder.is_symlink() or not folder.is_dir():

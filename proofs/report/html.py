@@ -17,24 +17,16 @@ from proofs.report import chart, page
 from proofs.verdict import Json
 
 REPORT = "report.html"
-_TEMPLATE = Path(__file__).with_name("templates") / "report.html.j2"
 Event = dict[str, Json]
 
 
 def render(events: Sequence[Event]) -> str:
-    """The page for these events.
-
-    Raises:
-        ImportError: matplotlib or Jinja2 is not installed here; render where the project's dev extras are.
-    """
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined, autoescape=True)
+    """The page for these events. Raises ImportError: matplotlib or Jinja2 is not installed here."""
     statement = bundle.build(events)
-    charts = {proof["name"]: _charts(events, proof) for proof in statement["predicate"]["proofs"]}
-    return environment.from_string(_TEMPLATE.read_text()).render(
-        statement=statement, predicate=statement["predicate"], charts=charts
-    )
+    predicate = statement["predicate"]
+    charts = {proof["name"]: _charts(events, proof) for proof in predicate["proofs"]}
+    template = page.environment(autoescape=True).get_template("report.html.j2")
+    return template.render(statement=statement, predicate=predicate, charts=charts)
 
 
 def write(run_dir: Path) -> Path:
@@ -61,18 +53,12 @@ def _charts(events: Sequence[Event], proof: Json) -> list[dict[str, Json]]:
 
 def _fault_ms(events: Sequence[Event], scope: str, timeline: Json) -> int | None:
     """When the fault began (ms UTC), within this case's time: as measured, else as announced."""
-    announced = None
-    for event in events:
-        if event["scope"] != scope:
-            continue
-        if event["kind"] == "intent" and event["stdout"].startswith("fault: "):
-            at_ms = int(datetime.fromisoformat(event["utc"]).timestamp() * 1000)
-            announced = at_ms if timeline["began_ms"] <= at_ms <= timeline["ended_ms"] else announced
-        if event["kind"] == "measured" and isinstance(event["data"].get("fault_ms"), int):
-            at_ms = event["data"]["fault_ms"]
-            if timeline["began_ms"] <= at_ms <= timeline["ended_ms"]:
-                return int(at_ms)
-    return announced
+    own = [event for event in events if event["scope"] == scope]
+    measured = [event["data"].get("fault_ms") for event in own if event["kind"] == "measured"]
+    faults = [event["utc"] for event in own if event["kind"] == "intent" and event["stdout"].startswith("fault: ")]
+    announced = [int(datetime.fromisoformat(utc).timestamp() * 1000) for utc in reversed(faults)]
+    times = [ms for ms in (*measured, *announced) if isinstance(ms, int)]
+    return next((ms for ms in times if timeline["began_ms"] <= ms <= timeline["ended_ms"]), None)
 
 
 def _spans(checks: Sequence[Json]) -> list[dict[str, Json]]:

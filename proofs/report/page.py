@@ -7,8 +7,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from proofs.evidence.atomic_file import write_atomically
+from proofs.verdict import Json
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 _UNUSUAL = re.compile(r"[^ -~\n\t]")
 # What starts something inside a line of Markdown: code, emphasis, table cells, formulas, links, HTML, entities.
@@ -23,15 +28,12 @@ class Markdown(str):
 
 
 def printable(text: str) -> str:
-    """The text with control characters, terminal escapes and direction marks as visible escapes (`\\x1b`).
+    """The text with control characters, terminal escapes and direction marks as escapes (`\\x1b`); \\n and \\t stay."""
 
-    Newlines and tabs stay.
-    """
-    return _UNUSUAL.sub(lambda match: _visible(match[0]), text)
+    def visible(match: re.Match[str]) -> str:
+        return match[0] if match[0].isprintable() else match[0].encode("unicode_escape").decode()
 
-
-def _visible(character: str) -> str:
-    return character if character.isprintable() else character.encode("unicode_escape").decode()
+    return _UNUSUAL.sub(visible, text)
 
 
 def one_line(text: str) -> str:
@@ -46,18 +48,35 @@ def inline(value: object) -> Markdown:
     return Markdown(_HTML.sub(lambda match: {"&": "&amp;", "<": "&lt;"}[match[0]], text))
 
 
+def cell(value: object) -> Markdown:
+    """A value as the cell of a table in a page that a release before this one wrote."""
+    return value if isinstance(value, Markdown) else Markdown(str(value).replace("|", "\\|").replace("\n", " "))
+
+
 def fenced(text: str) -> Markdown:
     """Text as a code block that its own backticks cannot close."""
+    return code_block(printable(text).rstrip("\n"))
+
+
+def code_block(text: str) -> Markdown:
+    """The same for a text that is shown as it is."""
     fence = "```"
     while fence in text:
         fence += "`"
-    content = printable(text).rstrip("\n")
-    return Markdown(f"{fence}text\n{content}\n{fence}")
+    return Markdown(f"{fence}text\n{text}\n{fence}")
 
 
 def cut(text: str, longest: int) -> str:
     """The beginning of a text that is longer than that many characters."""
     return text if len(text) <= longest else f"{text[: longest - 3]}..."
+
+
+def environment(**options: Json) -> Environment:
+    """Jinja's, for the templates here. Raises ImportError: it is not installed; render where the dev extras are."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    loader = FileSystemLoader(Path(__file__).with_name("templates"))
+    return Environment(loader=loader, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined, **options)
 
 
 def write(path: Path, text: str) -> Path:

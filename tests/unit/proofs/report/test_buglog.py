@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from proofs.cli import main
-from proofs.report import buglog, buglog_v1
+from proofs.report import buglog
 from proofs.verifier import verify
 from proofs.verifier.policy import Requirements
 from tests.support import proof_run
@@ -131,7 +131,7 @@ def test_verify_denies_pages_of_other_events(rendered: Path, spoil: Callable[[Pa
 def test_verify_checks_the_single_page_of_earlier_releases(recorded: Path, tmp_path: Path) -> None:
     there = tmp_path / "r1"
     shutil.copytree(recorded, there)
-    page = buglog_v1.render(events_of(there))
+    page = buglog.render_single_page(events_of(there))
     (there / "BUGLOG.md").write_text(page)
     assert verify_buglog(there) == []
     (there / "BUGLOG.md").write_text(page.replace("PASS", "FAIL", 1))
