@@ -171,10 +171,9 @@ def _section(events: Sequence[Event], proof: Json, whole: Callable[[Event], str]
     announced: dict[str, Json] = next((event["data"] for event in own if event["kind"] == "proof"), {})
     groups = {cases[0]["data"]["case"]: cases for cases in _cases(own, name)}
     judged = {event["scope"]: event for event in own if event["kind"] == "mutant judged"}
-    name_in_short = next((case["case"] for case in proof["cases"] if case["verdict"] != Verdict.PASS), "")
-    if name_in_short not in groups:
-        name_in_short = next(iter(groups), "")
-    quotes = list(deciding(groups[name_in_short])) if name_in_short else []
+    failed = next((case["case"] for case in proof["cases"] if case["verdict"] != Verdict.PASS), "")
+    name_in_short = failed if failed in groups else next(iter(groups), "")
+    quotes = list(deciding(groups.get(name_in_short, [])))
     return {
         **announced,
         **proof,
@@ -204,7 +203,8 @@ def deciding(case: Sequence[Event]) -> Iterator[Event]:
     each kind before the measurement."""
     step = {event["kind"]: number for number, event in enumerate(case) if event["kind"] in ("witness", "measured")}
     witness, measured = step.get("witness", len(case)), step.get("measured", len(case))
-    faults = [number for number, event in enumerate(case) if _announces_fault(event)]
+    intents = [number for number, event in enumerate(case) if event["kind"] == "intent"]
+    faults = [number for number in intents if case[number]["stdout"].startswith("fault: ")]
     if faults:
         injection = case[faults[0] + 1 : witness]
         yield from [event for event in injection if event["kind"] == "intent"][:_MOST_INJECTIONS]
@@ -212,15 +212,8 @@ def deciding(case: Sequence[Event]) -> Iterator[Event]:
     last: dict[tuple[str, ...], Event] = {}
     for event in case[witness:measured]:
         if event["kind"] in _LOOKS and (event["kind"] != "command" or event["stdout"] + event["stderr"]):
-            key = tuple(event["argv"][:2]) or (event["kind"], _exchange(event))
+            exchange = event["data"].get("name", "") if isinstance(event["data"], dict) else ""
+            key = tuple(event["argv"][:2]) or (event["kind"], str(exchange))
             last.pop(key, None)  # its place is that of the last one
             last[key] = event
     yield from list(last.values())[-_MOST_MEASUREMENTS:]
-
-
-def _exchange(event: Event) -> str:
-    return str(event["data"].get("name", "")) if isinstance(event["data"], dict) else ""
-
-
-def _announces_fault(event: Event) -> bool:
-    return event["kind"] == "intent" and str(event["stdout"]).startswith("fault: ")

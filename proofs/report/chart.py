@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from proofs.verdict import Json
 
@@ -33,8 +33,10 @@ _DETECTIONS = (
     "pressure decision",
     "start f",
 )
-# Times that are measured from the restart; all others are measured from the fault.
-_FROM_RESTART = ("first new tick",)
+
+
+Bar = tuple[float, float]  # start, ticks a second
+Mark = tuple[float, str, str]  # time, source ("systemd" or "engine"), what happened
 
 
 @dataclass
@@ -45,11 +47,11 @@ class CaseChart:
     left: float
     right: float
     width: float  # of a bar
-    bars: list[tuple[float, float]]  # start, ticks a second
-    marks: list[tuple[float, str, str]]  # time, source ("systemd" or "engine"), what happened
+    bars: list[Bar]
+    marks: list[Mark]
     spans: list[Json]  # {name, measured, bound} in seconds
     fault: bool
-    roles: dict[str, float] = field(default_factory=dict)  # the times of "detection", "restart" and "recovery"
+    roles: dict[str, float]  # the times of "detection", "restart" and "recovery"
 
     @property
     def numbered(self) -> list[dict[str, Json]]:
@@ -77,27 +79,19 @@ def of_case(slug: str, timeline: Json, fault_ms: int | None, spans: Sequence[Jso
     left = at(timeline["began_ms"])
     right = max([at(timeline["ended_ms"]), left + 0.1, *(1.03 * span["bound"] for span in spans)])
     marks = [(at(mark["ms"]), mark["by"], mark["what"]) for mark in timeline["marks"]]
-    chart = CaseChart(slug, left, right, width, bars, marks, list(spans), fault_ms is not None)
-    if chart.fault:
-        chart.roles = _roles(chart)
-    return chart
+    roles = {} if fault_ms is None else _roles(marks, bars, width)
+    return CaseChart(slug, left, right, width, bars, marks, list(spans), fault_ms is not None, roles)
 
 
-def _roles(chart: CaseChart) -> dict[str, float]:
+def _roles(marks: Sequence[Mark], bars: Sequence[Bar], width: float) -> dict[str, float]:
     """Which marks are the detection and the restart, and when ticks came again after them."""
-    roles: dict[str, float] = {}
-    for at, by, what in chart.marks:
-        if at <= 0:
-            continue
-        if "detection" not in roles and what.startswith(_DETECTIONS):
-            roles["detection"] = at
-        if "restart" not in roles and by == "systemd" and what == "started":
-            roles["restart"] = at
-    since = roles.get("restart", roles.get("detection"))
-    if since is not None:
-        later = [start for start, _ in chart.bars if start + chart.width > since]
-        if later:
-            roles["recovery"] = max(later[0], since)
+    detected = [at for at, _, what in marks if at > 0 and what.startswith(_DETECTIONS)]
+    restarted = [at for at, by, what in marks if at > 0 and (by, what) == ("systemd", "started")]
+    firsts = sorted((times[0], name) for name, times in (("detection", detected), ("restart", restarted)) if times)
+    roles = {name: at for at, name in firsts}
+    if since := roles.get("restart", roles.get("detection")):
+        recovered = [max(start, since) for start, _ in bars if start + width > since]
+        roles |= {"recovery": recovered[0]} if recovered else {}
     return roles
 
 
@@ -154,14 +148,13 @@ def _draw_marks(axes: Json, chart: CaseChart, top: float) -> None:
 
 
 def _draw_span(axes: Json, chart: CaseChart, span: Json, row: int, y: float, top: float) -> None:
-    origin = chart.roles.get("restart", 0.0) if span["name"] in _FROM_RESTART else 0.0
+    # Times are measured from the fault, but that of the first new tick from the restart.
+    origin = chart.roles.get("restart", 0.0) if span["name"] == "first new tick" else 0.0
     bound, measured = span["bound"], span["measured"]
-    gid = f"{chart.slug}-bound-{row}"
-    axes.plot([origin, origin + bound], [y, y], color=_BOUND, linewidth=6, solid_capstyle="butt", gid=gid)
+    gids = [f"{chart.slug}-{what}-{row}" for what in ("bound", "measured")]
+    axes.plot([origin, origin + bound], [y, y], color=_BOUND, linewidth=6, solid_capstyle="butt", gid=gids[0])
     if measured is not None:
-        axes.plot(
-            [origin, origin + measured], [y, y], color=_MEASURED, linewidth=2.5, gid=f"{chart.slug}-measured-{row}"
-        )
+        axes.plot([origin, origin + measured], [y, y], color=_MEASURED, linewidth=2.5, gid=gids[1])
     time = "never" if measured is None else f"{measured:.2f} s"
     text = f"{span['name']}: {time}, bound {bound:g} s"
     late = (origin - chart.left) / (chart.right - chart.left) >= 0.5  # the label goes where there is room

@@ -9,6 +9,7 @@ from pathlib import Path
 from proofs.evidence import statement as bundle
 from proofs.verdict import Json
 
+Texts = dict[str, Json]
 _KEYS = ("run", "finished", "kind_of_host", "systemd", "git_revision", "proofs_release")
 
 
@@ -21,16 +22,10 @@ def runs(one: Path, other: Path) -> tuple[list[str], bool]:
     statements = [json.loads((directory / bundle.STATEMENT).read_bytes()) for directory in (one, other)]
     before, after = (statement["predicate"] for statement in statements)
     lines = [f"--- {one}", f"+++ {other}"]
-    for number, what in enumerate(("release", "config")):
-        lines += _line(what, *(_subject(statement["subject"][number]) for statement in statements))
-    for key in _KEYS:
-        lines += _line(key, before.get(key, ""), after.get(key, ""))
-    for key in sorted(before["host"].keys() | after["host"].keys()):
-        lines += _line(f"host {key}", before["host"].get(key, ""), after["host"].get(key, ""))
+    lines += _changes("", *(_subjects(statement) | _about(statement["predicate"]) for statement in statements))
     verdicts = [_verdicts(predicate) for predicate in (before, after)]
-    for name in dict.fromkeys([*verdicts[0], *verdicts[1]]):
-        lines += _line(name, verdicts[0].get(name, "was not run"), verdicts[1].get(name, "was not run"))
-    lines += _measured(before, after)
+    lines += _changes("was not run", *verdicts)
+    lines += _changes("not measured", _measured(before), _measured(after))
     lines += difflib.unified_diff(
         before["unit"].splitlines(), after["unit"].splitlines(), f"{one.name}/unit", f"{other.name}/unit", lineterm=""
     )
@@ -38,38 +33,32 @@ def runs(one: Path, other: Path) -> tuple[list[str], bool]:
     return [*lines, f"verdicts: {'the same' if same else 'different'}"], same
 
 
-def _line(what: str, before: Json, after: Json) -> list[str]:
-    return [] if before == after else [f"{what}: {before} -> {after}"]
+def _changes(missing: str, before: Texts, after: Texts) -> list[str]:
+    pairs = {key: (before.get(key, missing), after.get(key, missing)) for key in [*before, *after]}
+    return [f"{key}: {one} -> {other}" for key, (one, other) in pairs.items() if one != other]
 
 
-def _subject(subject: Json) -> str:
-    return f"{subject['name']} sha256 {subject['digest']['sha256']}"
+def _subjects(statement: Json) -> Texts:
+    names = zip(("release", "config"), statement["subject"], strict=True)
+    return {what: f"{subject['name']} sha256 {subject['digest']['sha256']}" for what, subject in names}
 
 
-def _verdicts(predicate: Json) -> dict[str, str]:
+def _about(predicate: Json) -> Texts:
+    host = {f"host {key}": value for key, value in sorted(predicate["host"].items())}
+    return {key: predicate.get(key, "") for key in _KEYS} | host
+
+
+def _verdicts(predicate: Json) -> Texts:
     """The verdicts by proof, case and mutant: that of the whole does not say which part differs."""
     verdicts = {"verdict": str(predicate["verdict"])}
     for proof in predicate["proofs"]:
         name = proof["name"]
         verdicts[name] = f"{proof['verdict']}{'' if proof['restored'] else ', not restored'}"
         verdicts |= {f"{name}/{case['case']}": case["verdict"] for case in proof["cases"]}
-        for mutant in proof["mutant"]["each"]:
-            verdicts[f"{name}/mutant {mutant['name']}"] = mutant["verdict"]
+        verdicts |= {f"{name}/mutant {mutant['name']}": mutant["verdict"] for mutant in proof["mutant"]["each"]}
     return verdicts
 
 
-def _measured(before: Json, after: Json) -> list[str]:
-    values = []
-    for predicate in (before, after):
-        values.append(
-            {
-                f"{proof['name']}/{case['case']}: {check['name']}": check["measured"]
-                for proof in predicate["proofs"]
-                for case in proof["cases"]
-                for check in case["checks"]
-            }
-        )
-    lines = []
-    for name in dict.fromkeys([*values[0], *values[1]]):
-        lines += _line(name, values[0].get(name, "not measured"), values[1].get(name, "not measured"))
-    return lines
+def _measured(predicate: Json) -> Texts:
+    cases = [(proof["name"], case) for proof in predicate["proofs"] for case in proof["cases"]]
+    return {f"{name}/{c['case']}: {check['name']}": check["measured"] for name, c in cases for check in c["checks"]}
