@@ -114,7 +114,7 @@ def _parser() -> argparse.ArgumentParser:
 def _call_runner(args: argparse.Namespace) -> int:
     """The commands that run proofs. They are imported when one is called, as most commands need none of it."""
     from proofs.catalog import PROOFS
-    from proofs.runner import follow, plan, run
+    from proofs.runner import plan, run
 
     match args.command:
         case "plan":
@@ -124,9 +124,9 @@ def _call_runner(args: argparse.Namespace) -> int:
         case "inside":
             return run.inside([PROOFS[name] for name in args.names], args.unit, args.run, args.git, args.cap)
         case "follow":
-            return follow.follow(args.run, args.offset, args.seconds, args.answers)
+            return run.follow(args.run, args.offset, args.seconds, args.answers)
         case "answer":
-            return follow.answer(args.run, args.number)
+            return run.answer(args.run, args.number)
         case "undo":
             return run.undo(args.run, args.by)
         case _:  # after-boot

@@ -12,11 +12,9 @@ def write_atomically(
 ) -> None:
     """Write a draft beside the file, fsync it, rename it over the file and fsync the folder.
 
-    Args:
-        mode: permission bits; None: what the umask leaves of 0666.
-        owner: uid and gid; None: those of this process.
-        concurrent: several threads or processes may write this file at once, so each writes a draft of its own. Else
-            the draft always has the same name, and what a writer left that was killed is overwritten by the next.
+    mode: permission bits; None: what the umask leaves of 0666. owner: uid and gid; None: those of this process.
+    concurrent: several threads or processes may write this file at once, so each writes a draft of its own. Else the
+    draft always has the same name, and what a writer left that was killed is overwritten by the next.
     """
     own = f"{os.getpid()}.{threading.get_ident()}." if concurrent else ""
     draft = path.with_name(f".{path.name}.{own}new")  # no name that systemd reads in a folder of drop-ins

@@ -30,8 +30,7 @@ class Unreadable(ProofError):
 def slurp(path: Path, largest: int = _LARGEST) -> bytes:
     """The bytes of a plain file. A bundle may be hostile, so links, pipes and devices are refused.
 
-    Raises:
-        Unreadable: it is no plain file, is too large, or cannot be read.
+    Raises Unreadable: it is no plain file, is too large, or cannot be read.
     """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)

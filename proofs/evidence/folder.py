@@ -47,9 +47,7 @@ class EvidenceFolder:
 def fresh_folder(root: Path, host: str, run: str) -> Iterator[EvidenceFolder]:
     """Make root/host/run, which must not exist: written beside it and renamed at the end, gone where that fails.
 
-    Raises:
-        FolderError: it exists, or root/host is a link.
-        HostInputError: a name that is none.
+    Raises FolderError: it exists, or root/host is a link; HostInputError: a name that is none.
     """
     path = root / check_host(host) / check_run(run)
     with _host_folder(root, host) as parent:
@@ -78,9 +76,7 @@ def refuse_existing(root: Path, host: str, run: str) -> None:
 def write_new_file(root: Path, host: str, name: str, content: bytes) -> Path:
     """Make the file root/host/name for its owner alone.
 
-    Raises:
-        FolderError: it exists, root/host is a link, or it cannot be written.
-        HostInputError: host cannot be a directory's name.
+    Raises FolderError: it exists, root/host is a link, or it cannot be written; HostInputError: no name of a host.
     """
     path = root / check_host(host) / name
     if name in ("", ".", "..") or "/" in name:

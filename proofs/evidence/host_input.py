@@ -7,7 +7,6 @@ Ansible or touches a file; what passes is written by `evidence.folder`.
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import math
 import os
@@ -17,7 +16,6 @@ import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -69,8 +67,7 @@ def printable_data(value: Any) -> Any:
 # An answer ----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """What a command on the host printed, both streams bounded."""
 
     rc: int
@@ -88,8 +85,7 @@ class Answer:
 def ask(run: Callable[[], Mapping[str, Any]], seconds: float = ANSWER_S, largest: int = ANSWER_BYTES) -> Answer:
     """Run a command on a host, as `_low_level_execute_command` does, and take what it prints.
 
-    Raises:
-        HostInputError: it took longer, or printed more.
+    Raises HostInputError: it took longer, or printed more.
     """
     with receiving(seconds):
         result = run()
@@ -103,8 +99,7 @@ def ask(run: Callable[[], Mapping[str, Any]], seconds: float = ANSWER_S, largest
 def receiving(seconds: float, memory: int = MEMORY_BYTES) -> Iterator[None]:
     """Bounds on whoever takes an answer that never ends: so long, and so much more memory. In a main thread only.
 
-    Raises:
-        HostInputError: either was not enough.
+    Raises HostInputError: either was not enough.
     """
 
     def expire(*_: object) -> None:
@@ -112,8 +107,8 @@ def receiving(seconds: float, memory: int = MEMORY_BYTES) -> Iterator[None]:
 
     timed = threading.current_thread() is threading.main_thread()
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    before = signal.signal(signal.SIGALRM, expire) if timed else None
     if timed:
+        before = signal.signal(signal.SIGALRM, expire)
         signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         now = _address_space()
@@ -154,7 +149,7 @@ def decode_base64(text: str, size: int | None = None) -> bytes:
     """The bytes of what `base64` printed. Raises HostInputError where it is none, or they are not so many."""
     try:
         content = base64.b64decode("".join(text.split()), validate=True)
-    except (binascii.Error, ValueError) as error:
+    except ValueError as error:
         raise HostInputError(f"it answers what is no base64: {error}") from None
     if size is not None and len(content) != size:
         raise HostInputError(f"it answers {len(content)} bytes where {size} were asked for")
@@ -167,8 +162,7 @@ def decode_base64(text: str, size: int | None = None) -> bytes:
 def parse_json(text: str | bytes, what: str, largest: int = ANSWER_BYTES) -> Any:
     """JSON of a host: no NaN, no lone surrogates, no numbers beyond 64 bits, not deeper than DEPTH.
 
-    Raises:
-        HostInputError: it is none, or larger. what: how the message calls it.
+    Raises HostInputError: it is none, or larger. what: how the message calls it.
     """
     if len(text) > largest:
         raise HostInputError(f"{what} has {len(text)} bytes where {largest} are the most")
@@ -224,8 +218,7 @@ def _fits(value: Any, shape: Shape) -> bool:
 def _fields(value: Any, what: str, shapes: Mapping[str, Shape], required: Iterable[str] = ()) -> dict[str, Any]:
     """An object with fields of these shapes and no others; required: those it has to have, else all of them.
 
-    Raises:
-        HostInputError: it is none. what: how the message calls it.
+    Raises HostInputError: it is none. what: how the message calls it.
     """
     if not isinstance(value, dict):
         raise HostInputError(f"{what} is no object: {value!r}")
@@ -259,8 +252,7 @@ def check_host(name: str) -> str:
 # A run that is followed -----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Ask:
+class Ask(NamedTuple):
     """What a proof asks its controller to play."""
 
     number: int
@@ -269,8 +261,7 @@ class Ask:
     without: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Progress:
+class Progress(NamedTuple):
     """What a run has told since the last answer. lines: fit to be shown. next: the byte to go on from."""
 
     lines: tuple[str, ...]
@@ -329,8 +320,7 @@ EVENTS_BYTES, STATEMENT_BYTES, BLOB_BYTES = 1 << 26, 1 << 22, 1 << 26
 MOST_BLOBS = 4096
 EVIDENCE_BYTES = 1 << 28  # all files of a run
 LISTING_BYTES = 1 << 20
-CHUNK_BYTES = 1 << 22  # asked for at once
-CHUNK_FILES = 100
+CHUNK_BYTES, CHUNK_FILES = 1 << 22, 100  # asked for at once
 _LISTED = re.compile(r"(\S) ([0-9]{1,15}) (.+)", re.ASCII)
 # What a run may leave: the name, the kind of file, and the bytes that it may have.
 _LEFT = (
@@ -411,8 +401,7 @@ def check_evidence_json(name: str, content: bytes) -> None:
 
 # A host's history -----------------------------------------------------------------------------------------------------
 
-HISTORY_BYTES = 1 << 23
-HISTORY_LINES = 20_000
+HISTORY_BYTES, HISTORY_LINES = 1 << 23, 20_000
 
 
 def parse_history(content: bytes) -> tuple[list[dict[str, Any]], list[int]]:
@@ -420,8 +409,7 @@ def parse_history(content: bytes) -> tuple[list[dict[str, Any]], list[int]]:
 
     A line that is no JSON object, or has no "when", is one that a power cut left half written.
 
-    Raises:
-        HostInputError: a line that is an object, and not one of a history; or there are too many.
+    Raises HostInputError: a line that is an object, and not one of a history; or there are too many.
     """
     lines = content.split(b"\n")
     if len(content) > HISTORY_BYTES or len(lines) > HISTORY_LINES:
@@ -460,11 +448,9 @@ _PROBE_VALUES = {
 def parse_probe(text: str) -> list[str]:
     """The KEY=value lines of preflight's probe; others, such as a terminal's greeting, are left out.
 
-    Raises:
-        HostInputError: a value that its key cannot have, or too many lines.
+    Raises HostInputError: a value that its key cannot have, or too many lines.
     """
-    lines = [line.strip() for line in text.split("\n")]
-    pairs = [line for line in lines if re.match(r"[a-z0-9_]+=", line)]
+    pairs = [line.strip() for line in text.split("\n") if re.match(r"\s*[a-z0-9_]+=", line)]
     if len(pairs) > PROBE_LINES:
         raise HostInputError(f"it says {len(pairs)} things about itself, and may say {PROBE_LINES}")
     for line in pairs:

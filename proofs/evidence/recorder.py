@@ -53,6 +53,11 @@ def line_of(event: dict[str, Json]) -> bytes:
     return (json.dumps(body, ensure_ascii=False) + "\n").encode()
 
 
+def line_number(event: dict[str, Json]) -> int:
+    """The event's line in events.jsonl, from 1."""
+    return int(event["seq"]) + 1
+
+
 def utc_now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
@@ -88,22 +93,14 @@ class Recorder:
         out, whole_out = blobs.keep(folder, self._redact.text(stdout))
         err, whole_err = blobs.keep(folder, self._redact.text(stderr))
         references = {name: whole for name, whole in (("stdout", whole_out), ("stderr", whole_err)) if whole}
-        content = {"argv": self._redact.argv(argv), "stdout": out, "stderr": err, "data": self.recorded(data)}
+        content = {"kind": kind, "scope": scope, "argv": self._redact.argv(argv), "rc": rc, "blobs": references}
+        content |= {"stdout": out, "stderr": err, "data": self.recorded(data)}
         with self._lock:
             fcntl.flock(self._fd, fcntl.LOCK_EX)
             try:
                 self._catch_up()
-                event: dict[str, Json] = {
-                    "seq": self._seq,
-                    "prev": self._prev,
-                    "mono_ns": time.monotonic_ns(),
-                    "utc": utc_now(),
-                    "kind": kind,
-                    "scope": scope,
-                    "rc": rc,
-                    **content,
-                    "blobs": references,
-                }
+                clocks = {"mono_ns": time.monotonic_ns(), "utc": utc_now()}
+                event: dict[str, Json] = {"seq": self._seq, "prev": self._prev, **clocks, **content}
                 event["sha256"] = hashlib.sha256(canonical(event)).hexdigest()
                 line = line_of(event)
                 os.write(self._fd, line)
@@ -143,12 +140,7 @@ class Recorder:
 
 
 def read(path: Path) -> list[dict[str, Json]]:
-    """All events of a recording, with the chain checked.
-
-    Raises:
-        ChainBroken: a line is missing, changed, out of order or not JSON.
-        OSError: the file cannot be read.
-    """
+    """All events of a recording. Raises ChainBroken as `checked` does; OSError: the file cannot be read."""
     return list(checked(path.read_bytes()))
 
 

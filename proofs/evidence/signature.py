@@ -34,10 +34,8 @@ class CannotSign(ProofError):
 def check(body: bytes, armored: bytes, allowed_signers: Path) -> str:
     """The name of the signer of these bytes, from the allowed signers.
 
-    Raises:
-        BadSignature: the signer is not among them, or signed other bytes or for another namespace, or the key is not
-            valid now.
-        NoTool: ssh-keygen is missing or hangs.
+    Raises BadSignature: the signer is not among them, or signed other bytes or for another namespace, or the key is not
+    valid now; NoTool: ssh-keygen is missing or hangs.
     """
     if len(armored) > _LARGEST:
         raise BadSignature(f"{SIGNATURE} is no signature: {len(armored)} bytes")
@@ -73,9 +71,7 @@ def _in_memory(content: bytes) -> Iterator[str]:
 def sign(body: bytes, key: Path, directory: Path) -> Path:
     """Sign these bytes with a private key, or the agent's key of a public one, and write the signature to `directory`.
 
-    Raises:
-        CannotSign: ssh-keygen did not.
-        NoTool: it is not installed.
+    Raises CannotSign: ssh-keygen did not; NoTool: it is not installed.
     """
     signed = _keygen(body, "sign", "-f", str(key), "-n", NAMESPACE)
     if signed.returncode != 0 or not signed.stdout.startswith(b"-----BEGIN SSH SIGNATURE-----"):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 from proofs.verdict import Json
@@ -20,18 +20,10 @@ class Store:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    @contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection]:
-        connection = sqlite3.connect(f"file:{self.path}?mode=ro", uri=True, timeout=2)
-        connection.row_factory = sqlite3.Row
-        try:
-            yield connection
-        finally:
-            connection.close()
-
     def rows(self, sql: str, arguments: Sequence[Json] | dict[str, Json] = ()) -> list[Row]:
         """Raises sqlite3.Error: no database yet, no such table, locked for longer than 2 s."""
-        with self._open() as connection:
+        with closing(sqlite3.connect(f"file:{self.path}?mode=ro", uri=True, timeout=2)) as connection:
+            connection.row_factory = sqlite3.Row
             return [dict(row) for row in connection.execute(sql, arguments)]
 
     def last_tick(self) -> int:
@@ -56,8 +48,7 @@ class Store:
     def newest_ms(self, run: int | None = None) -> int:
         """When the newest stored tick (of that run) was received, 0 while there is none."""
         sql = "SELECT received_ms FROM ticks WHERE ?1 IS NULL OR run_id = ?1 ORDER BY id DESC LIMIT 1"
-        rows = self.rows(sql, (run,))
-        return int(rows[0]["received_ms"]) if rows else 0
+        return next((int(row["received_ms"]) for row in self.rows(sql, (run,))), 0)
 
     def ticks(self, up_to: int) -> list[Row]:
         return self.rows("SELECT * FROM ticks WHERE id <= ? ORDER BY id", (up_to,))
@@ -70,15 +61,13 @@ class Store:
         """The first tick of a source with an id above `after`."""
         sql = "SELECT * FROM ticks WHERE id > ? AND source = ? ORDER BY id LIMIT 1"
         try:
-            rows = self.rows(sql, (after, source))
+            return next(iter(self.rows(sql, (after, source))), None)
         except sqlite3.OperationalError:
             return None
-        return rows[0] if rows else None
 
     def last_of(self, source: str, before: int) -> Row | None:
         sql = "SELECT * FROM ticks WHERE id < ? AND source = ? ORDER BY id DESC LIMIT 1"
-        rows = self.rows(sql, (before, source))
-        return rows[0] if rows else None
+        return next(iter(self.rows(sql, (before, source))), None)
 
     def runs(self) -> list[Row]:
         return self.rows("SELECT * FROM runs ORDER BY id")

@@ -42,8 +42,7 @@ class Live:
 def read(engine: Path = ENGINE, machine_id: Path = MACHINE_ID) -> Live:
     """Read them off the installed engine and this host.
 
-    Raises:
-        NotLive: there is no engine here, it does not answer, or the host has no machine id.
+    Raises NotLive: there is no engine here, it does not answer, or the host has no machine id.
     """
     try:
         release = json.loads(_run(engine, "version", "--json"))["release_digest"]
@@ -72,29 +71,29 @@ def settings(shown: str) -> dict[str, str]:
 
     The mode is no part of the digest, and an engine that is armed would first ask the gate.
     """
-    pairs = (word.partition("=") for word in shlex.split(shown.removeprefix("Environment=")))
-    return {name: value for name, _, value in pairs if name.startswith("HYBRID_ENGINE__")} | {_MODE: "SHADOW"}
+    pairs = _variables(shown)
+    return {name: value for name, value in pairs if name.startswith("HYBRID_ENGINE__")} | {_MODE: "SHADOW"}
 
 
 def credentials(shown: str, directory: Path) -> list[str]:
     """Secret values that no recording may hold: those of the unit's environment, and its credentials in `directory`."""
-    pairs = (word.partition("=") for word in shlex.split(shown.removeprefix("Environment=")))
-    values = [value for name, _, value in pairs if is_secret(name)]
+    values = [value for name, value in _variables(shown) if is_secret(name)]
     for path in sorted(directory.glob("*")):
         text = path.read_bytes().decode(errors="replace")
         values += [text, *text.splitlines()]
     return [value for value in map(str.strip, values) if value]
 
 
+def _variables(shown: str) -> list[tuple[str, str]]:
+    pairs = (word.partition("=") for word in shlex.split(shown.removeprefix("Environment=")))
+    return [(name, value) for name, _, value in pairs]
+
+
 def _run(engine: Path, *arguments: str, **environment: str) -> str:
     try:
+        argv, variables = [str(engine), *arguments], os.environ | environment
         result = subprocess.run(
-            [str(engine), *arguments],
-            capture_output=True,
-            check=False,
-            timeout=_SECONDS,
-            errors="replace",
-            env={**os.environ, **environment},
+            argv, env=variables, capture_output=True, timeout=_SECONDS, errors="replace", check=False
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise NotLive(f"{engine}: {getattr(error, 'strerror', None) or 'no answer'}") from None

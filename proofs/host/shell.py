@@ -6,16 +6,18 @@ import os
 import platform
 import re
 import signal
+import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
 
 import sh
 
 from proofs.errors import ProofError
-from proofs.evidence.recorder import Recorder
+from proofs.evidence.recorder import EVENTS, Recorder
 from proofs.verdict import Json
 
 T = TypeVar("T")
@@ -37,7 +39,7 @@ class Interrupted(ProofError):
 
 
 class Stop:
-    """Whether the run was asked to stop.
+    """Whether the run was asked to stop, from a signal handler or any thread; whoever waits sees it at its next look.
 
     A plain flag, which any thread may read: a signal handler that set a threading.Event could meet its own lock.
     """
@@ -45,7 +47,6 @@ class Stop:
     asked = False
 
     def ask(self, *_signal: object) -> None:
-        """From a signal handler or any thread; whoever waits sees it at its next look."""
         self.asked = True
 
 
@@ -73,19 +74,16 @@ class Host:
         output = _run(argv)
         if quiet:
             self._polled = argv, output
-        else:
-            self._record("command", argv, output)
-        return output
+            return output
+        return self._record("command", argv, output)
 
     def do(self, *argv: str, check: bool = True) -> Output:
         """Run something that changes the host: its intent is on the disk first.
 
-        Raises:
-            HostError: it failed and check is set.
+        Raises HostError: it failed and check is set.
         """
         self.recorder.intent("", scope=self.scope, argv=argv)
-        output = _run(argv)
-        self._record("command", argv, output)
+        output = self._record("command", argv, _run(argv))
         if check and output.rc != 0:
             raise HostError(f"{' '.join(argv)}: exit {output.rc}: {(output.stderr or output.stdout).strip()[:300]}")
         return output
@@ -93,12 +91,12 @@ class Host:
     def send_signal(self, pid: int, number: signal.Signals) -> float:
         """Send a signal to a unit's main process, its intent first; returns when, in seconds on CLOCK_MONOTONIC.
 
-        Raises:
-            HostError: systemd named no process; 0 would be the whole process group of this program.
+        Raises HostError: systemd named no process; 0 would be the whole process group of this program.
         """
+        what = f"kill -{number.name.removeprefix('SIG')} {pid}"
         if pid <= 1:
-            raise HostError(f"kill -{number.name.removeprefix('SIG')} {pid}: the unit has no main process")
-        self.recorder.intent(f"kill -{number.name.removeprefix('SIG')} {pid}", scope=self.scope)
+            raise HostError(f"{what}: the unit has no main process")
+        self.recorder.intent(what, scope=self.scope)
         at_s = time.monotonic()
         os.kill(pid, number)
         return at_s
@@ -125,10 +123,7 @@ class Host:
         return self._watch("poll", what, seconds, probe, every) or None
 
     def assert_never(self, what: str, seconds: float, probe: Callable[[], object], every: float = 0.25) -> bool:
-        """Watch for so many seconds that something does not happen; its first sign ends the watch.
-
-        Returns whether it never happened. Raises Interrupted.
-        """
+        """Whether something does not happen for so many seconds; its first sign ends the watch. Raises Interrupted."""
         return not self._watch("assert_never", what, seconds, probe, every)
 
     def _watch(self, verb: str, what: str, seconds: float, probe: Callable[[], T], every: float) -> T:
@@ -148,10 +143,16 @@ class Host:
             if self.stop.asked:
                 raise Interrupted(f"stopped while waiting for {what}")
 
-    def _record(self, kind: str, argv: tuple[str, ...], output: Output, data: Json = None) -> None:
-        self.recorder.write(
-            kind, scope=self.scope, argv=argv, rc=output.rc, stdout=output.stdout, stderr=output.stderr, data=data
-        )
+    def _record(self, kind: str, argv: tuple[str, ...], output: Output, data: Json = None) -> Output:
+        self.recorder.write(kind, scope=self.scope, argv=argv, **asdict(output), data=data)
+        return output
+
+
+@contextmanager
+def unrecorded_host() -> Iterator[Host]:
+    """A host for looks that belong to no run: commands are always recorded, and this recording is discarded."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Host(Recorder(Path(folder) / EVENTS))
 
 
 def _run(argv: tuple[str, ...]) -> Output:
@@ -174,8 +175,7 @@ def read_text(path: Path | str, default: str = "") -> str:
 
 def process_state(pid: int) -> str:
     """The letter of /proc/PID/stat (R, S, T, Z ...), or "" when there is no such process."""
-    stat = read_text(f"/proc/{pid}/stat")
-    return stat.rpartition(") ")[2][:1]
+    return read_text(f"/proc/{pid}/stat").rpartition(") ")[2][:1]
 
 
 def cgroup2_mount() -> Path | None:
@@ -189,12 +189,11 @@ def cgroup2_mount() -> Path | None:
 
 def pressure(control_group: str = "") -> dict[str, str]:
     """Stall time (PSI, not CPU use) of the host, and of the unit's own cgroup where that can be read."""
-    texts = {kind: read_text(f"/proc/pressure/{kind}").strip() for kind in ("cpu", "io", "memory")}
-    mount = cgroup2_mount()
-    if control_group and mount:
-        for kind in ("cpu", "io", "memory"):
-            texts[f"unit {kind}"] = read_text(f"{mount}{control_group}/{kind}.pressure").strip()
-    return {kind: text for kind, text in texts.items() if text}
+    kinds = ("cpu", "io", "memory")
+    texts = {kind: read_text(f"/proc/pressure/{kind}") for kind in kinds}
+    if control_group and (mount := cgroup2_mount()):
+        texts |= {f"unit {kind}": read_text(f"{mount}{control_group}/{kind}.pressure") for kind in kinds}
+    return {kind: text.strip() for kind, text in texts.items() if text.strip()}
 
 
 def some_avg10(text: str) -> float | None:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from proofs.host.shell import Host, process_state, read_text
@@ -45,7 +45,6 @@ class State:
     invocation: str
     restarts: int
     exec_status: int
-    exec_code: int
     started_s: float
     watchdog_s: float
     restart_s: float
@@ -57,9 +56,6 @@ class State:
     @property
     def running(self) -> bool:
         return self.active == "active" and self.sub == "running" and self.pid > 0
-
-    def as_json(self) -> dict[str, Json]:
-        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -107,7 +103,6 @@ class Unit:
             invocation=shown.get("InvocationID", ""),
             restarts=number("NRestarts"),
             exec_status=number("ExecMainStatus"),
-            exec_code=number("ExecMainCode"),
             started_s=number("ExecMainStartTimestampMonotonic") / 1e6,
             watchdog_s=seconds(shown.get("WatchdogUSec", "0")),
             restart_s=seconds(shown.get("RestartUSec", "0")),
@@ -118,9 +113,8 @@ class Unit:
         )
 
     def properties(self, *names: str) -> dict[str, str]:
-        return _values(
-            self.host.look("systemctl", "show", self.name, f"--property={','.join(names)}", quiet=True).stdout
-        )
+        argv = ("systemctl", "show", self.name, f"--property={','.join(names)}")
+        return _values(self.host.look(*argv, quiet=True).stdout)
 
     def files(self) -> list[Path]:
         """The unit's fragment and its drop-ins, in the order systemd reads them."""
@@ -192,12 +186,9 @@ def starts(entries: Iterable[Entry]) -> list[str]:
 
 def exits(entries: Iterable[Entry]) -> list[tuple[float, int]]:
     """When (monotonic seconds) and with which status each main process ended that systemd saw end; signals negative."""
-    ends = []
-    for entry in entries:
-        match = re.search(r"Main process exited, code=(\w+), status=(\d+)", entry.message)
-        if match:
-            ends.append((entry.mono_s, int(match[2]) if match[1] == "exited" else -int(match[2])))
-    return ends
+    ended = re.compile(r"Main process exited, code=(\w+), status=(\d+)")
+    matches = [(entry.mono_s, match) for entry in entries if (match := ended.search(entry.message))]
+    return [(at_s, int(match[2]) * (1 if match[1] == "exited" else -1)) for at_s, match in matches]
 
 
 def engine_lines(entries: Iterable[Entry], message: str, invocation: str = "") -> list[tuple[Entry, dict[str, Json]]]:

@@ -30,11 +30,8 @@ Event = dict[str, Json]
 def render(run_dir: Path, events: list[Event]) -> dict[str, str]:
     """Every page of a run by its path in the bundle: BUGLOG.md, log/run.md, and log/NAME.md of each proof.
 
-    run_dir: where the events' big outputs are.
-
-    Raises:
-        Unreadable: a big output that BUGLOG.md quotes is missing, or not what was recorded.
-        ImportError: Jinja2 is not installed here; render where the project's dev extras are.
+    run_dir: where the events' big outputs are. Raises Unreadable: one that BUGLOG.md quotes is missing, or not what was
+    recorded; ImportError: Jinja2 is not installed here.
     """
     # Whatever a template prints is escaped as a Markdown text, unless it is Markdown already.
     environment = page.environment(finalize=page.inline)
@@ -81,10 +78,7 @@ def _shared(events: list[Event]) -> dict[str, Json]:
 def write(run_dir: Path) -> list[Path]:
     """Render the pages beside events.jsonl.
 
-    Raises:
-        ChainBroken: the recording is not whole.
-        Unreadable: a big output is missing, or not what was recorded.
-        FileExistsError: the bundle's log/ is a link, or no folder.
+    Raises ChainBroken, Unreadable: the recording is not whole; FileExistsError: the bundle's log/ is a link, no folder.
     """
     pages = render(run_dir, recorder.read(run_dir / recorder.EVENTS))
     folder = run_dir / LOG
@@ -99,12 +93,7 @@ def exists(run_dir: Path) -> bool:
 
 
 def problems(run_dir: Path, events: list[Event]) -> list[str]:
-    """Which pages of a bundle are missing, too many, or not what these events render to.
-
-    Raises:
-        ImportError: Jinja2 is not installed here.
-        Unreadable: a big output is missing, or not what was recorded.
-    """
+    """Which pages of a bundle are missing, too many, or not what these events render to. Raises as `render` does."""
     folder = run_dir / LOG
     if not os.path.lexists(folder) and _is_page(run_dir, BUGLOG, render_single_page(events)) is None:
         return []  # of a release that wrote one page
@@ -136,7 +125,7 @@ def log_path(event: Event) -> str:
 
 def log_link(event: Event, text: str = "") -> Markdown:
     """A link to an event in the log."""
-    number = event_text.line(event)
+    number = recorder.line_number(event)
     return Markdown(f"[{page.inline(text or f'line {number}')}]({log_path(event)}#line-{number})")
 
 
@@ -157,7 +146,7 @@ def _entry(event: Event, first: Event) -> dict[str, Json]:
     """An event as the log shows it."""
     return {
         "event": event,
-        "line": event_text.line(event),
+        "line": recorder.line_number(event),
         "at_s": f"{(event['mono_ns'] - first['mono_ns']) / 1e9:.3f}",
         "heading": event_text.heading(event),
         "blocks": list(event_text.blocks(event)),

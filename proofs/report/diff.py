@@ -16,8 +16,7 @@ _KEYS = ("run", "finished", "kind_of_host", "systemd", "git_revision", "proofs_r
 def runs(one: Path, other: Path) -> tuple[list[str], bool]:
     """What differs, line by line, and whether the verdicts are the same.
 
-    Raises:
-        OSError, ValueError, KeyError, TypeError, AttributeError: one of them has no statement that can be read.
+    Raises OSError, ValueError, KeyError, TypeError, AttributeError: one of them has no statement that can be read.
     """
     statements = [json.loads((directory / bundle.STATEMENT).read_bytes()) for directory in (one, other)]
     before, after = (statement["predicate"] for statement in statements)

@@ -9,6 +9,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from itertools import chain
 
+from proofs.evidence.recorder import line_number
 from proofs.report.page import cut, one_line
 from proofs.verdict import Json
 
@@ -16,11 +17,6 @@ Event = dict[str, Json]
 _WIDE = 120  # characters of a value, or of a line in the brief form
 _FIRST, _LAST = 2, 3  # lines of an output that the brief form shows
 _PROPERTY = re.compile(r"\w+=.*")
-
-
-def line(event: Event) -> int:
-    """The event's line in events.jsonl, as the verifier counts them: from 1."""
-    return int(event["seq"]) + 1
 
 
 def heading(event: Event) -> str:
@@ -83,7 +79,7 @@ def brief(event: Event, output: str) -> list[str]:
         body += _few(_readable(event["argv"], output + event["stderr"]))
     if event["data"] and event["kind"] != "waited":
         body += _brief_data(event["data"])
-    first = cut(one_line(f"line {line(event)}: {heading(event)}"), _WIDE)
+    first = cut(one_line(f"line {line_number(event)}: {heading(event)}"), _WIDE)
     return [first, *(f"  {cut(one_line(text), _WIDE)}" for text in body)]
 
 

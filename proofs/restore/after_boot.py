@@ -12,9 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from proofs.evidence.recorder import EVENTS, Recorder
-from proofs.evidence.statement import STATEMENT
 from proofs.host.shell import Host
-from proofs.restore import lease
 from proofs.restore.lease import Lease
 from proofs.verdict import Json
 
@@ -23,14 +21,13 @@ def unfinished_leases(evidence_root: Path) -> list[Lease]:
     """The leases that were armed and never undone, oldest run first. A recording that cannot be read has none."""
     leases = []
     for folder in sorted(path for path in evidence_root.glob("*") if (path / EVENTS).is_file()):
-        armed: Lease | None = None
+        armed: list[Lease] = []
         for event in _events(folder / EVENTS):
             if event["kind"] == "intent" and isinstance(event["data"], dict) and "cap_s" in event["data"]:
-                armed = Lease(**event["data"])
+                armed = [Lease(**event["data"])]
             elif event["kind"] == "undone":
-                armed = None
-        if armed is not None:
-            leases.append(armed)
+                armed = []
+        leases += armed
     return leases
 
 
@@ -42,22 +39,7 @@ def prepare_undo(left: Lease) -> None:
         left.disturbed_mono = time.monotonic()
     left.save()
     if left.before["active"] == "inactive":  # an enabled unit, which its operator had stopped and the boot started
-        host = Host(Recorder(Path(left.evidence)), f"{left.proof}/undo")
-        host.do("systemctl", "stop", left.unit, check=False)
-
-
-def pending(evidence_root: Path) -> Iterator[str]:
-    """The ids of runs that are left to undo, each prepared. A run of this boot is none of them."""
-    for left in unfinished_leases(evidence_root):
-        if not (lease.RUN_ROOT / left.run / "lease.json").exists():
-            prepare_undo(left)
-            yield left.run
-
-
-def without_statement(evidence_root: Path) -> list[Path]:
-    """The folders of recordings that have no statement."""
-    recordings = sorted(path.parent for path in evidence_root.glob(f"*/{EVENTS}"))
-    return [folder for folder in recordings if not (folder / STATEMENT).exists()]
+        Host(Recorder(Path(left.evidence)), f"{left.proof}/undo").do("systemctl", "stop", left.unit, check=False)
 
 
 def _events(path: Path) -> Iterator[dict[str, Json]]:

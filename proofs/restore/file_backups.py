@@ -27,17 +27,9 @@ def back_up(paths: Iterable[Path], folder: Path) -> dict[str, Json]:
         if not os.path.lexists(path):
             originals[str(path)] = None
             continue
-        body, about = path.read_bytes(), path.lstat()
         copy = folder / hashlib.sha256(str(path).encode()).hexdigest()[:16]
-        write_atomically(copy, body, 0o600)
-        originals[str(path)] = {
-            "kept": str(copy),
-            "sha256": hashlib.sha256(body).hexdigest(),
-            "mode": about.st_mode & 0o7777,
-            "uid": about.st_uid,
-            "gid": about.st_gid,
-            "mtime_ns": about.st_mtime_ns,
-        }
+        write_atomically(copy, path.read_bytes(), 0o600)
+        originals[str(path)] = {"kept": str(copy), **_identity(path), "mtime_ns": path.lstat().st_mtime_ns}
     sync_folder(folder.parent)
     return originals
 
@@ -67,10 +59,14 @@ def remove_backups(originals: Originals) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def _identity(path: Path) -> dict[str, Json]:
+    """What makes a file the same as before. Raises OSError."""
+    about, digest = path.lstat(), hashlib.sha256(path.read_bytes()).hexdigest()
+    return {"sha256": digest, "mode": about.st_mode & 0o7777, "uid": about.st_uid, "gid": about.st_gid}
+
+
 def _differs(path: Path, original: Json) -> bool:
     try:
-        about, body = path.lstat(), path.read_bytes()
+        return original is None or not _identity(path).items() <= original.items()
     except FileNotFoundError:
-        return original is not None
-    now = (hashlib.sha256(body).hexdigest(), about.st_mode & 0o7777, about.st_uid, about.st_gid)
-    return original is None or now != tuple(original[key] for key in ("sha256", "mode", "uid", "gid"))
+        return True

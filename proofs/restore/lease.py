@@ -18,7 +18,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Self
 
 from proofs.evidence.atomic_file import write_atomically
 from proofs.evidence.recorder import Recorder
@@ -33,6 +32,7 @@ SYSTEMD_RUN = Path("/run/systemd/system")
 SYSTEMD_CONTROL = Path("/run/systemd/system.control")  # outranks /etc: where a drop-in of the same name masks one
 SOAK_UNIT = "hybrid-soak.service"
 _SOAK_RUN = re.compile(r"soak-[0-9a-f]{32}")
+_KILL = ("kill", "--kill-whom=all", "--signal=KILL")
 _saving = threading.Lock()  # a proof and its mutants add to one lease from several threads
 _RESTORED_S = 30.0  # how long the operator's unit may take to reach its former state
 _DEPLOYING = Path("/run/hybrid-deploy")
@@ -52,9 +52,7 @@ class Lease:
     files: list[str] = field(default_factory=list)
     copies: list[str] = field(default_factory=list)
     mounts: list[str] = field(default_factory=list)
-    originals: dict[str, Json] = field(
-        default_factory=dict
-    )  # the operator's files that are edited: see file_backups.py
+    originals: dict[str, Json] = field(default_factory=dict)  # the operator's files that are edited: file_backups.py
     disturbed_mono: float = 0.0  # CLOCK_MONOTONIC seconds at which the operator's process was first touched; 0: never
     at_work: bool = False  # the operator's engine continues its own work: it is not away, and has to drain
 
@@ -66,10 +64,6 @@ class Lease:
     def scratch(self) -> Path:
         return RUN_ROOT / self.run / self.proof
 
-    @property
-    def timer(self) -> str:
-        return timer_of(self.run)
-
     def save(self) -> None:
         with _saving:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
@@ -79,7 +73,7 @@ class Lease:
         """Save the lease, then set the timer that undoes it when nothing else does."""
         self.save()
         host.recorder.intent("what will be undone, and what it was before", scope=host.scope, data=asdict(self))
-        unit, accuracy = self.timer.removesuffix(".timer"), "--timer-property=AccuracySec=100ms"
+        unit, accuracy = timer_of(self.run).removesuffix(".timer"), "--timer-property=AccuracySec=100ms"
         undo = (*undo_command, "undo", self.run, "--by=timer")
         host.do("systemd-run", "--quiet", f"--unit={unit}", self._timer_flag(host), accuracy, *undo)
 
@@ -131,25 +125,6 @@ class Lease:
             self.save()
 
 
-class ArmedLease:
-    """Context manager: arms a lease, and undoes it at the end of the block, however that is left.
-
-    report: what the undo reported, set when the block was left; None when another undo (the timer's) took the lease.
-    """
-
-    report: dict[str, Json] | None = None
-
-    def __init__(self, lease: Lease, host: Host, undo_command: Sequence[str], config_dir: Path) -> None:
-        self._lease, self._host, self._undo_command, self._config_dir = lease, host, undo_command, config_dir
-
-    def __enter__(self) -> Self:
-        self._lease.arm(self._host, self._undo_command)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.report = undo(self._lease.run, "the proof itself", self._config_dir, self._host)
-
-
 def timer_of(run: str) -> str:
     """The timer that undoes a run when nothing else does."""
     return f"hybrid-proof-lease-{run}.timer"
@@ -185,14 +160,13 @@ def snapshot(unit: Unit, config_dir: Path) -> dict[str, Json]:
 
 
 def undo(run: str, by: str, config_dir: Path, host: Host | None = None) -> dict[str, Json] | None:
-    """Undo everything that the lease of this run names. Returns None when there is nothing to undo (any more).
+    """Undo everything that the lease of this run names.
 
-    Args:
-        by: who undoes it ("the proof itself", "ExecStopPost", "timer", "boot", "hand"), for the record.
-        host: records into the proof's own recorder; None: the recording is opened again.
+    Returns {by, restored, away_s, problems, after}, where restored is False when something is not as it was; None when
+    there is nothing to undo (any more).
 
-    Returns:
-        {by, restored, away_s, problems, after}; restored is False when something is not as it was.
+    by: who undoes it ("the proof itself", "ExecStopPost", "timer", "boot", "hand"), for the record.
+    host: records into the proof's own recorder; None: the recording is opened again.
     """
     lock = RUN_ROOT / "undo.lock"
     if by == "timer" and holder(lock):
@@ -200,8 +174,7 @@ def undo(run: str, by: str, config_dir: Path, host: Host | None = None) -> dict[
     with locked(lock, f"undo of {run} by {by}", wait=True):
         lease = load(run)
         if lease is None:
-            # A run that was killed before its lease was saved had touched nothing. One that was killed after its lease
-            # was removed may have left the timer.
+            # Killed before it saved its lease, it had touched nothing; after that was removed, it may leave the timer.
             if run in os.listdir(RUN_ROOT):
                 shutil.rmtree(RUN_ROOT / run, ignore_errors=True)
             _systemctl("stop", timer_of(run))
@@ -213,20 +186,20 @@ def undo(run: str, by: str, config_dir: Path, host: Host | None = None) -> dict[
         shell = Host(recorder, f"{lease.proof}/undo")
         recorder.intent(f"undo, by {by}", scope=shell.scope, data=asdict(lease))
         if by == "timer":
-            shell.do("systemctl", "kill", "--kill-whom=all", "--signal=KILL", unit_of(lease.run), check=False)
+            shell.do("systemctl", *_KILL, unit_of(run), check=False)
         report = _restore(lease, shell, by, config_dir)
         recorder.write("undone", scope=shell.scope, data=report, sync=True)
         if report["restored"]:
             file_backups.remove_backups(lease.originals)
         lease.path.unlink()
         shutil.rmtree(lease.path.parent)  # with the draft of a lease that was being saved when it was killed
-        shell.do("systemctl", "stop", lease.timer, check=False)
+        shell.do("systemctl", "stop", timer_of(run), check=False)
         return report
 
 
 def _kill(run: str) -> None:
     """Kill a run's processes, whatever state they are in. The record of it follows once the recording is free."""
-    _systemctl("kill", "--kill-whom=all", "--signal=KILL", unit_of(run))
+    _systemctl(*_KILL, unit_of(run))
 
 
 def _systemctl(*words: str) -> None:
@@ -241,7 +214,7 @@ def _restore(lease: Lease, shell: Host, by: str, config_dir: Path) -> dict[str, 
     # An engine on a scratch database is killed; one on its own database is stopped as its operator would stop it.
     running = [lease.unit] if lease.disturbed_mono and not (lease.originals or lease.at_work) else []
     for name in [*lease.copies, *running]:  # frozen or healthy: a scratch engine has nothing to drain
-        shell.do("systemctl", "kill", "--kill-whom=all", "--signal=KILL", name, check=False)
+        shell.do("systemctl", *_KILL, name, check=False)
     for name in lease.copies:
         shell.do("systemctl", "stop", name, check=False)
     for name in lease.mounts:  # lazily, in case a process still uses it
@@ -258,14 +231,13 @@ def _restore(lease: Lease, shell: Host, by: str, config_dir: Path) -> dict[str, 
     for name in lease.copies:
         shell.do("systemctl", "reset-failed", name, check=False)
     if lease.disturbed_mono:
-        shell.do("systemctl", "reset-failed", lease.unit, check=False)
-        verb = "restart" if lease.before["active"] == "active" else "stop"
-        shell.do("systemctl", verb, lease.unit, check=False)
-        if verb == "stop":  # it was killed above, and so is failed
-            shell.do("systemctl", "reset-failed", lease.unit, check=False)
+        # One that is stopped was killed above, and so is failed.
+        verbs = ["restart"] if lease.before["active"] == "active" else ["stop", "reset-failed"]
+        for verb in ("reset-failed", *verbs):
+            shell.do("systemctl", verb, lease.unit, check=False)
     problems = []
+    former = lease.before["active"]
     try:
-        former = lease.before["active"]
         shell.wait_for(f"{lease.unit} {former} again", _RESTORED_S, lambda: unit.state().active == former)
     except WaitTimeout as error:
         problems.append(str(error))
@@ -273,9 +245,8 @@ def _restore(lease: Lease, shell: Host, by: str, config_dir: Path) -> dict[str, 
     away_s = round(time.monotonic() - lease.disturbed_mono, 3) if away else 0.0
     shutil.rmtree(lease.scratch, ignore_errors=True)
     after = snapshot(unit, config_dir)
-    problems += [
-        f"{key} is not what it was" for key in ("active", "cat_sha256", "etc_sha256") if after[key] != lease.before[key]
-    ]
+    changed = [key for key in ("active", "cat_sha256", "etc_sha256") if after[key] != lease.before[key]]
+    problems += [f"{key} is not what it was" for key in changed]
     problems += [f"{name} is still there" for name in lease.files if os.path.lexists(name)]
     problems += [f"{name} is still mounted" for name in lease.mounts if os.path.ismount(name)]
     problems += [f"{name} is not what it was" for name in file_backups.changed(lease.originals)]

@@ -1,4 +1,4 @@
-"""Run proofs on this host: from the command line into a transient unit, inside it, and the undo from outside."""
+"""Run proofs on this host: from the command line into a transient unit, inside it; follow a run, and undo it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -21,12 +20,13 @@ from proofs.catalog import PROOFS, REQUIRED
 from proofs.evidence import recorder as evidence
 from proofs.evidence import statement as bundle
 from proofs.evidence.recorder import Recorder
+from proofs.experiment import controller_requests
 from proofs.experiment.case import Proof
 from proofs.experiment.subject import CONFIG_DIR, RELEASE
 from proofs.host import deployed, lock
 from proofs.host.kind import kind_of_host, systemd_version
 from proofs.host.lock import Busy
-from proofs.host.shell import Host, Interrupted, Stop, facts
+from proofs.host.shell import Host, Interrupted, Stop, facts, unrecorded_host
 from proofs.host.unit import Unit
 from proofs.restore import after_boot as boot
 from proofs.restore import lease
@@ -47,18 +47,16 @@ def self_command() -> list[str]:
     launcher = Path(sys.argv[0]).resolve()
     if launcher.name == "hybrid-proofs" and os.access(launcher, os.X_OK):
         return [str(launcher)]
-    return [sys.executable, "-m", "proofs.cli"]
+    return ["/usr/bin/env", f"PYTHONPATH={Path(__file__).resolve().parents[2]}", sys.executable, "-m", "proofs.cli"]
 
 
-def _complain(text: str) -> None:
-    print(f"hybrid-proofs: {text}", file=sys.stderr)
+def _complain(*texts: str) -> None:
+    print(*(f"hybrid-proofs: {text}" for text in texts), sep="\n", file=sys.stderr)
 
 
 def chosen_proofs(names: Sequence[str], host: Host) -> list[str] | None:
-    """The names without repetitions; the required set of this kind of host when there are none. None, and a line on
-    stderr, when a name is unknown."""
-    unknown = [name for name in names if name not in PROOFS]
-    if unknown:
+    """The names once each, or those required of this kind of host. None, and a line on stderr, for an unknown one."""
+    if unknown := [name for name in names if name not in PROOFS]:
         _complain(f"no proof is called {unknown[0]!r}: there are {', '.join(PROOFS)}")
         return None
     return list(dict.fromkeys(names)) or list(REQUIRED[kind_of_host(host)])
@@ -74,22 +72,19 @@ def start(names: Sequence[str], unit: str, run_id: str, git: str, cap_s: float =
 
     Without `wait`, start it and print its id: `follow` shows its progress, the statement its result.
     """
-    with tempfile.TemporaryDirectory() as scratch:
-        host = Host(Recorder(Path(scratch) / evidence.EVENTS))
+    with unrecorded_host() as host:
         chosen = chosen_proofs(names, host)
         if chosen is None:
             return 2
         failed = [item for item in prerequisites(host, unit) if not item.ok]
-    if run_id and not _RUN_ID.fullmatch(run_id):
-        _complain(f"--run {run_id!r}: use at most 64 letters, digits, dots and dashes")
-        return 2
     longest = max(PROOFS[name].cap_s for name in chosen)
-    if cap_s and not 1 <= cap_s <= longest:
-        _complain(f"--cap {cap_s:g}: use 1 to {longest:g} seconds; {longest:g} is the default of these proofs")
-        return 2
-    if failed:
-        for item in failed:
-            _complain(f"refused: {item.name}: {item.found}: {item.remedy}")
+    refusals = [f"refused: {item.name}: {item.found}: {item.remedy}" for item in failed]
+    if run_id and not _RUN_ID.fullmatch(run_id):
+        refusals = [f"--run {run_id!r}: use at most 64 letters, digits, dots and dashes"]
+    elif cap_s and not 1 <= cap_s <= longest:
+        refusals = [f"--cap {cap_s:g}: use 1 to {longest:g} seconds; {longest:g} is the default of these proofs"]
+    if refusals:
+        _complain(*refusals)
         return 2
     words = ["inside", *chosen, f"--git={git}", f"--unit={unit}", f"--cap={cap_s}"]
     return in_a_unit(run_id or new_run_id(), f"proofs {', '.join(chosen)}", words, wait)
@@ -103,16 +98,15 @@ def in_a_unit(run_id: str, description: str, words: Sequence[str], wait: bool) -
     """Call this program with these words and --run in a transient unit, which undoes the run however it ends."""
     name, command = unit_of(run_id), self_command()
     log = EVIDENCE_ROOT / run_id / PROGRESS
-    if not wait:
-        log.parent.mkdir(parents=True, exist_ok=True)
     output = ["--pipe", "--wait"] if wait else [f"--property={kind}=append:{log}" for kind in _STREAMS]
     argv = ["systemd-run", f"--unit={name}", "--quiet", *output, "--collect", "--service-type=exec"]
     argv += [f"--description={description}"]
     argv += [f"--property=ExecStopPost={' '.join(command)} undo {run_id} --by=ExecStopPost"]
     # mixed: when the proof is killed the undo runs at once, and what is left of its exchanges is killed after it.
     argv += ["--property=KillMode=mixed", "--property=TimeoutStopSec=90", "--property=Delegate=no"]
-    argv += ["--setenv=PYTHONUNBUFFERED=1", *_python_path(command), *command, *words, f"--run={run_id}"]
+    argv += ["--setenv=PYTHONUNBUFFERED=1", *command, *words, f"--run={run_id}"]
     if not wait:
+        log.parent.mkdir(parents=True, exist_ok=True)
         print(run_id)
         return subprocess.run(argv, stdin=subprocess.DEVNULL, check=False).returncode
     # In a session of its own: Ctrl-C reaches this process alone, which stops the unit.
@@ -124,15 +118,6 @@ def in_a_unit(run_id: str, description: str, words: Sequence[str], wait: bool) -
         subprocess.run(["systemctl", "stop", name], check=False)
         process.wait()
         return 130
-
-
-def _python_path(command: Sequence[str]) -> list[str]:
-    """From a checkout, which has no launcher, the unit has to be told where the package is."""
-    return [f"--setenv=PYTHONPATH={_checkout()}"] if len(command) > 1 else []
-
-
-def _checkout() -> Path:
-    return Path(__file__).resolve().parents[2]
 
 
 RunOne = Callable[[Proof, Run], Entry]
@@ -158,8 +143,8 @@ def inside(
 
 def _refusal_of_mode(unit_name: str) -> str:
     """Why not, when the operator's engine became LIVE after the prerequisites were looked at; else empty."""
-    with tempfile.TemporaryDirectory() as scratch:
-        mode = mode_allows(Unit(Host(Recorder(Path(scratch) / evidence.EVENTS)), unit_name))
+    with unrecorded_host() as host:
+        mode = mode_allows(Unit(host, unit_name))
     return "" if mode.ok else f"refused: {mode.name}: {mode.found}: {mode.remedy}"
 
 
@@ -190,9 +175,7 @@ def record_run(
     credentials = Path("/run/credentials", unit_name)  # LoadCredential=, of the unit that runs
     recorder.learn(deployed.credentials(deployed.environment(), credentials))
     recorder.write("run", data=_header(host, unit, proofs, run_id, git), sync=True)
-    command = self_command()
-    undo_command = ["env", f"PYTHONPATH={_checkout()}", *command] if len(command) > 1 else command
-    run = Run(run_id, unit_name, recorder.path, host, undo_command, say, cap_s)
+    run = Run(run_id, unit_name, recorder.path, host, self_command(), say, cap_s)
     interrupted = False
     for proof in proofs:
         say(f"{proof.name}: begins, about {proof.seconds:.0f} s; evidence in {folder}")
@@ -213,6 +196,44 @@ def record_run(
     return 0 if statement["predicate"]["verdict"] == "PASS" else 1
 
 
+def follow(run_id: str, offset: int, seconds: float, answers: bool = False) -> int:
+    """Print {"text", "next", "ended"} as JSON: the run's progress from byte `offset` on, and where to continue.
+
+    Returns at once when there is progress, after that many seconds at the latest. answers: the caller answers the
+    proofs' requests; "ask" is then the open one (see controller_requests.py).
+    """
+    log = EVIDENCE_ROOT / run_id / PROGRESS
+    deadline = time.monotonic() + seconds
+    while True:
+        # The state is read first: all progress before the end is then in the file.
+        ended = _ended(run_id)
+        progress = log.read_bytes()[offset:] if log.exists() else b""
+        progress = progress[: progress.rfind(b"\n") + 1]
+        request = controller_requests.open_ask(run_id) if answers and not ended else None
+        if progress or request or ended or time.monotonic() >= deadline:
+            news = {"text": progress.decode(errors="replace"), "next": offset + len(progress), "ended": ended}
+            print(json.dumps(news | ({"ask": request} if request else {})))
+            return 0
+        time.sleep(0.2)
+
+
+def _ended(run_id: str) -> bool:
+    """systemd says that the run's unit is over: not while its undo goes on, nor when systemd does not answer."""
+    argv = ["systemctl", "show", "--value", "--property=ActiveState", unit_of(run_id)]
+    shown = subprocess.run(argv, check=False, capture_output=True, text=True)
+    return shown.stdout.strip() in ("inactive", "failed")
+
+
+def answer(run_id: str, number: int) -> int:
+    """Take the result of a proof's request from stdin: {argv, rc, stdout, stderr} as JSON."""
+    try:
+        controller_requests.answer(run_id, number, sys.stdin.read())
+    except (OSError, ValueError) as error:
+        _complain(f"the answer to request {number} of run {run_id} was refused: {error}")
+        return 2
+    return 0
+
+
 def undo(run_id: str, by: str) -> int:
     """Undo what a run left on this host. Returns 0 when the host is as it was before the run."""
     report = lease.undo(run_id, by, CONFIG_DIR)
@@ -230,10 +251,15 @@ def undo(run_id: str, by: str) -> int:
 
 def after_boot() -> int:
     """Undo the runs that a reboot or a power cut ended. Returns 0 when the host is as it was before them."""
-    codes = [undo(run_id, "boot") for run_id in boot.pending(EVIDENCE_ROOT)]
+    codes = []
+    for left in boot.unfinished_leases(EVIDENCE_ROOT):
+        if lease.load(left.run) is None:  # else a run of this boot
+            boot.prepare_undo(left)
+            codes.append(undo(left.run, "boot"))
     with suppress(Busy), lock.locked(lease.RUN_ROOT / "lock", "the end of recordings", wait=False):
-        for folder in boot.without_statement(EVIDENCE_ROOT):  # runs that ended before or after their lease
-            _end_recording(folder, "boot")
+        for events in sorted(EVIDENCE_ROOT.glob(f"*/{evidence.EVENTS}")):
+            if not events.with_name(bundle.STATEMENT).exists():  # of runs that ended before or after their lease
+                _end_recording(events.parent, "boot")
     return max(codes, default=0)
 
 
@@ -288,9 +314,6 @@ def _header(host: Host, unit: Unit, proofs: Sequence[Proof], run_id: str, git: s
 
 def _forget_old_runs(keep: str) -> None:
     """Remove all but the newest runs from the host; the controller has fetched the others."""
-    runs = sorted(
-        (path for path in EVIDENCE_ROOT.iterdir() if path.is_dir() and path.name != keep),
-        key=lambda path: path.stat().st_mtime,
-    )
-    for path in runs[: max(0, len(runs) - KEPT_RUNS + 1)]:
+    runs = [path for path in EVIDENCE_ROOT.iterdir() if path.is_dir() and path.name != keep]
+    for path in sorted(runs, key=lambda path: path.stat().st_mtime, reverse=True)[KEPT_RUNS - 1 :]:
         shutil.rmtree(path, ignore_errors=True)

@@ -17,7 +17,7 @@ from proofs.experiment.subject import CONFIG_DIR, STATE_DIR, DeployedUnit, Mutan
 from proofs.host import deployed as live
 from proofs.host.shell import Host, Interrupted, WaitTimeout, facts, pressure
 from proofs.host.unit import Unit
-from proofs.restore.lease import ArmedLease, Lease, snapshot
+from proofs.restore.lease import Lease, snapshot, undo
 from proofs.verdict import Json, Result, Verdict
 
 _HEALTHY_S = 20.0  # the engine has to connect to its sources again
@@ -56,8 +56,7 @@ Work = Callable[[Session], list[Result]]
 def run_proof(proof: Proof, run: Run) -> Entry:
     """Run one proof with its mutants and restore the host. Returns its entry of the statement.
 
-    Raises:
-        Interrupted: the run was asked to stop; the host is restored.
+    Raises Interrupted: the run was asked to stop; the host is restored.
     """
     return run_leased(proof, run, _run_in_place if proof.in_place else _run_beside_mutants)
 
@@ -76,30 +75,27 @@ def run_leased(proof: Proof, run: Run, work: Work) -> Entry:
         return _record_entry(proof, host, Verdict.INCONCLUSIVE, reason)
     # A unit without a watchdog has an infinite WatchdogSec=. It is recorded as 0, and is for the proof to find.
     watchdog_s = state.watchdog_s if isfinite(state.watchdog_s) else 0.0
-    deployed = Deployed(watchdog_s, state.restart_s, _state_owner())
+    about = STATE_DIR.stat()  # whose owner the scratch directory must have too
+    deployed = Deployed(watchdog_s, state.restart_s, (about.st_uid, about.st_gid))
     lease = Lease(run.id, proof.name, run.unit, str(run.evidence), run.cap_s or proof.cap_s, snapshot(unit, CONFIG_DIR))
     session = Session(proof, run, host, unit, lease, deployed)
-    with ArmedLease(lease, host, run.undo_command, CONFIG_DIR) as armed:
+    lease.arm(host, run.undo_command)
+    reason = ""
+    try:
         host.note("deployed", {"watchdog_s": deployed.watchdog_s, "restart_s": deployed.restart_s})
-        try:
-            results = work(session)
-        except Interrupted:
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever broke, the host is restored and the verdict is ERROR
-            reason = f"{type(error).__name__}: {error}"
-            results = [Result("frame", Verdict.ERROR, reason)]
-            host.stop.ask()
-    report = armed.report or summary.taken()
+        results = work(session)
+    except Interrupted:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever broke, the host is restored and the verdict is ERROR
+        reason = f"{type(error).__name__}: {error}"
+        results = [Result("frame", Verdict.ERROR, reason)]
+        host.stop.ask()
+    finally:  # however that ended; None: another undo (the timer's) took the lease
+        report = undo(run.id, "the proof itself", CONFIG_DIR, host) or summary.taken()
     _await_health(host, was_healthy and lease.before["active"] == state.active, report)
     _observe(host, unit, "after")
     verdict = verdicts.merge(result.verdict for result in results)
     return _record_entry(proof, host, verdict, reason, results, session.mutants, report)
-
-
-def _state_owner() -> tuple[int, int]:
-    """uid and gid of the real state directory, which the scratch one must have too."""
-    about = STATE_DIR.stat()
-    return about.st_uid, about.st_gid
 
 
 def _run_cases(session: Session, subject: Subject) -> list[Result]:
@@ -136,15 +132,14 @@ def _run_in_place(session: Session) -> list[Result]:
 @contextmanager
 def _mutants_on_copies(session: Session) -> Iterator[None]:
     """Run every mutant on a copy of the unit, each in a thread of its own; all have ended when this is left."""
-    threads = []
+    threads: list[threading.Thread] = []
     try:
         for mutant in session.proof.mutants:
             host = _scope_of(mutant, session)
             name = f"{session.proof.name}-{mutant.name}"
             copy = MutantCopy(host, Unit(host, session.run.unit), name, session.lease, session.deployed.owner)
-            thread = threading.Thread(target=_run_mutant, args=(mutant, session, copy), name=host.scope)
-            thread.start()
-            threads.append(thread)
+            threads.append(threading.Thread(target=_run_mutant, args=(mutant, session, copy), name=host.scope))
+            threads[-1].start()
         yield
     except BaseException:
         session.host.stop.ask()  # or the mutants would go on to their ends first
@@ -199,10 +194,9 @@ def _await_health(host: Host, was_healthy: bool, report: Entry) -> None:
     """An engine that was healthy before has to become healthy again, else the host is not restored."""
     if not was_healthy:
         return
+    what = "the operator's engine healthy again"
     try:
-        host.wait_for(
-            "the operator's engine healthy again", _HEALTHY_S, lambda: host.look(*live.HEALTH, quiet=True).rc == 0
-        )
+        host.wait_for(what, _HEALTHY_S, lambda: host.look(*live.HEALTH, quiet=True).rc == 0)
     except (WaitTimeout, Interrupted) as error:
         report["restored"] = False
         report["problems"].append(str(error))

@@ -6,14 +6,11 @@ import io
 import os
 import subprocess
 import sys
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
-from proofs.evidence import recorder
-from proofs.evidence.recorder import Recorder
-from proofs.host.shell import Host
+from proofs.host.shell import unrecorded_host
 from proofs.restore import lease
 from proofs.runner import run
 from proofs.runner.prerequisites import prerequisites
@@ -65,8 +62,7 @@ def inside(options: Options, unit: str, run_id: str, git: str) -> int:
 
 def _refused(unit: str) -> bool:
     """Whether this host cannot be soaked now, with a line on stderr for each reason. Changes nothing."""
-    with tempfile.TemporaryDirectory() as scratch:
-        host = Host(Recorder(Path(scratch) / recorder.EVENTS))
+    with unrecorded_host() as host:
         failed = [item for item in prerequisites(host, unit) if not item.ok]
     reasons = [f"{item.name}: {item.found}: {item.remedy}" for item in failed]
     if ABORT_FILE.exists():

@@ -42,11 +42,8 @@ def add(command: Command) -> None:
 
 def _add_requirements(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--json", action="store_true", help="print the report as JSON")
-    live = sub.add_argument_group(
-        "what is live",
-        "read from this host where an engine is installed, else not compared, which the report says; to compare"
-        " elsewhere give all three digests",
-    )
+    text = "read from this host where an engine is installed, else not compared, which the report says; to compare"
+    live = sub.add_argument_group("what is live", f"{text} elsewhere give all three digests")
     live.add_argument("--live", action="store_true", help="read it from this host (the default)")
     live.add_argument("--release-digest", default="", metavar="D", help="sha256 of the live release")
     live.add_argument("--config-digest", default="", metavar="D", help="sha256 of the live config")
@@ -55,12 +52,8 @@ def _add_requirements(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--max-age-h", type=_hours, default=policy.MAX_AGE_H, metavar="H", help="greatest age of a bundle (%(default)g)"
     )
-    sub.add_argument(
-        "--required",
-        type=_names,
-        metavar="A,B,...",
-        help="proofs that have to PASS (default: all of that kind of host)",
-    )
+    text = "proofs that have to PASS (default: all of that kind of host)"
+    sub.add_argument("--required", type=_names, metavar="A,B,...", help=text)
 
 
 def _hours(text: str) -> float:
@@ -74,9 +67,8 @@ def _names(text: str) -> list[str]:
     from proofs.verifier.verify import JUDGED
 
     names = [name.strip() for name in text.split(",")]
-    for name in names:
-        if name not in JUDGED:
-            raise argparse.ArgumentTypeError(f"no proof is called {name!r}: there are {', '.join(JUDGED)}")
+    if unknown := [name for name in names if name not in JUDGED]:
+        raise argparse.ArgumentTypeError(f"no proof is called {unknown[0]!r}: there are {', '.join(JUDGED)}")
     return names
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from proofs.catalog import mutations
+from proofs.evidence.recorder import line_number
 from proofs.evidence.redaction import Redactor
 from proofs.experiment.case import Mutant, Proof
 from proofs.experiment.subject import CONFIG_DIR, STATE_DIR, Changes, Source
@@ -22,8 +23,7 @@ Event = dict[str, Json]
 Sections = dict[str, str]
 _REDACTOR = Redactor({})  # what is compared with the recording has to be redacted as that is
 _PROOF_CONF = "zz-proof.conf"
-_READS = ("show", "cat", "--version", "is-active")
-_JOURNAL = ("-u", "--sync", "-n0")
+_READS = {"systemctl": ("show", "cat", "--version", "is-active"), "journalctl": ("-u", "--sync", "-n0")}
 _ENGINE = (["health", "--json"], ["version", "--json"], ["config", "check"])
 _VERBS = ("daemon-reload", "kill", "reload", "reset-failed", "restart", "stop")
 _CHANGES = ("systemd-run", "mount", "umount", "/usr/bin/python3", "ssh-keygen")
@@ -98,7 +98,7 @@ def sections(cat: str) -> Sections:
 
 
 def _line(event: Event) -> str:
-    return f"line {event['seq'] + 1}: {event['scope']}"
+    return f"line {line_number(event)}: {event['scope']}"
 
 
 def _announced(events: Sequence[Event], unit: str) -> Iterator[str]:
@@ -114,16 +114,14 @@ def _announced(events: Sequence[Event], unit: str) -> Iterator[str]:
             elif not _is_ours(argv, unit):
                 yield f"{_line(event)}: no command of a proof: {' '.join(argv)[:120]}"
             intents = intents[1:]
-    if intents:
-        yield f"{_line(intents[0])}: announced, but its result is missing: {' '.join(intents[0]['argv'])[:120]}"
+    for event in intents[:1]:
+        yield f"{_line(event)}: announced, but its result is missing: {' '.join(event['argv'])[:120]}"
 
 
 def _only_reads(argv: Sequence[str]) -> bool:
     first, *rest = argv
-    if first == "systemctl":
-        return rest[:1] != [] and rest[0] in _READS
-    if first == "journalctl":
-        return rest[:1] != [] and rest[0] in _JOURNAL
+    if first in _READS:
+        return bool(rest) and rest[0] in _READS[first]
     if first.endswith("/bin/hybrid-engine"):
         return rest in _ENGINE
     return first in ("grep", "systemd-analyze", "systemd-detect-virt")
@@ -230,14 +228,11 @@ def _mutant(
 def _renamed(deployed: Sections, unit: str, copy: str, instead: Mapping[str, str]) -> Sections:
     """The deployed unit's files as its copy has them; drop-ins for every service apply to the copy as well."""
     files: Sections = {}
-    for name, text in deployed.items():
-        path = Path(name)
+    for path, text in ((Path(name), text) for name, text in deployed.items()):
         if path.parent.name == f"{unit}.d":
             files[str(SYSTEMD_RUN / f"{copy}.d" / path.name)] = instead.get(path.name, text).strip("\n")
-        elif path.parent.name.endswith(".d"):
-            files[name] = text
         else:
-            files[str(SYSTEMD_RUN / copy)] = text
+            files[str(path if path.parent.name.endswith(".d") else SYSTEMD_RUN / copy)] = text
     return files
 
 

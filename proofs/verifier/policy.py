@@ -37,9 +37,8 @@ class Requirements:
 
 @dataclass
 class Report:
-    """The result of a verification.
+    """The result of a verification: by step, the reasons to deny (none: the step holds), or why it was skipped.
 
-    steps: the reasons to deny, by step; an empty list is a step that holds. skipped: why a step was left out, by step.
     body, signature: the bytes of the statement and of its signature, as they were read and judged.
     """
 

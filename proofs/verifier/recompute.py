@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from proofs import verdict
 from proofs.evidence import statement
 from proofs.evidence.json_diff import differences
+from proofs.evidence.recorder import line_number
 from proofs.evidence.redaction import Redactor
 from proofs.experiment import summary
 from proofs.experiment.case import Case, Deployed, Mutant, Proof, judge
@@ -63,17 +64,13 @@ def _rebuild_entry(
     proof: Proof | None, name: str, unit: str, events: Sequence[Event], problems: list[str], whole: Whole | None
 ) -> dict[str, Json]:
     if proof is None:
-        problems.append(f"line {_line(events[0])}: the catalogue has no proof {name}")
+        problems.append(f"line {line_number(events[0])}: the catalogue has no proof {name}")
         return statement.unfinished(events, name)
     try:
         return _Attempt(proof, unit, events, problems, whole).rebuild()
     except Exception as error:  # noqa: BLE001 - whatever a forged event does to the rules, it is no PASS
         problems.append(f"{name}: its events cannot be judged: {type(error).__name__}: {error}")
         return statement.unfinished(events, name)
-
-
-def _line(event: Event) -> int:
-    return int(event["seq"]) + 1
 
 
 class _Attempt:
@@ -116,7 +113,7 @@ class _Attempt:
         return [event for event in self.events if event["kind"] == kind and event["scope"] == scope]
 
     def _report_problem(self, event: Event, text: str) -> None:
-        self.problems.append(f"line {_line(event)}: {event['scope']}: {text}")
+        self.problems.append(f"line {line_number(event)}: {event['scope']}: {text}")
 
     def _compare(self, event: Event, what: str, recorded: Json, rebuilt: Json) -> None:
         for difference in differences(recorded, _REDACTOR.data(rebuilt))[:5]:
@@ -128,11 +125,9 @@ class _Attempt:
         if not recorded:
             return None
         data = recorded[0]["data"]
-        outputs = [
-            e for e in self._of("command") if e["argv"][:2] == ["systemctl", "show"] and e["seq"] < recorded[0]["seq"]
-        ]
-        lines = outputs[-1]["stdout"].splitlines() if outputs else []
-        properties = dict(text.split("=", 1) for text in lines if "=" in text)
+        before = [event for event in self._of("command") if event["seq"] < recorded[0]["seq"]]
+        outputs = [event["stdout"] for event in before if event["argv"][:2] == ["systemctl", "show"]]
+        properties = dict(line.split("=", 1) for line in "".join(outputs[-1:]).splitlines() if "=" in line)
         for key, name in (("watchdog_s", "WatchdogUSec"), ("restart_s", "RestartUSec")):
             span = seconds(properties.get(name, "infinity"))
             if data[key] != (span if span != float("inf") else 0.0):
@@ -198,11 +193,12 @@ class _Attempt:
         copy = f"hybrid-proof-mutant-{self.proof.name}-{mutant.name}.service"
         results = self._results(scope, self.unit if self.proof.in_place else copy, cases)
         if recorded["verdict"] == Verdict.ERROR and not recorded["cases"]:  # it could not be made, or not be run
-            entry = summary.of_mutant(mutant.name, mutant.what, Verdict.ERROR, str(recorded["reason"]), [])
+            outcome, results = (Verdict.ERROR, str(recorded["reason"])), []
         elif len(results) < len(cases):
-            entry = summary.of_mutant(mutant.name, mutant.what, Verdict.ERROR, "cases are missing", results)
+            outcome = Verdict.ERROR, "cases are missing"
         else:
-            entry = summary.of_mutant(mutant.name, mutant.what, *verdict.of_mutant(results), results)
+            outcome = verdict.of_mutant(results)
+        entry = summary.of_mutant(mutant.name, mutant.what, *outcome, results)
         self._compare(verdicts[-1], f"the verdict of mutant {mutant.name}", recorded, entry)
         return entry
 
@@ -210,15 +206,13 @@ class _Attempt:
         """The undo's report. "restored" is checked: by the host before and after, and by the engine's health."""
         every = self._of("undone", f"{self.proof.name}/undo")
         undone = [e for e in every if e["data"]["by"] == "the proof itself"]
-        leases = [
-            e["data"]["before"] for e in self._of("intent") if isinstance(e["data"], dict) and "before" in e["data"]
-        ]
+        intents = [event["data"] for event in self._of("intent")]
+        leases = [data["before"] for data in intents if isinstance(data, dict) and "before" in data]
         if not undone or not leases:
             return summary.taken()
-        for other in every:  # a second undo means that the first left something behind
-            if other is not undone[-1]:
-                self._report_problem(other, f"undone by {other['data']['by']} beside the proof itself")
-                return summary.taken()
+        if others := [event for event in every if event is not undone[-1]]:  # the first left something behind
+            self._report_problem(others[0], f"undone by {others[0]['data']['by']} beside the proof itself")
+            return summary.taken()
         report = {**undone[-1]["data"], "problems": list(undone[-1]["data"]["problems"])}
         changed = [key for key in _UNCHANGED if report["after"][key] != leases[-1][key]]
         if report["restored"] is not True or report["problems"] or changed:

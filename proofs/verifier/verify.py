@@ -35,19 +35,16 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 def verify(directory: Path, requirements: Requirements) -> Report:
     """Check every step of a bundle and report what is wrong with it.
 
-    Raises:
-        VerificationError: no such directory, no allowed signers that can be read, no ssh-keygen.
+    Raises VerificationError: no such directory, no allowed signers that can be read, no ssh-keygen.
     """
     report = Report(directory)
     if not directory.is_dir():
         raise VerificationError(f"{directory}: no such directory")
-    body = _read(directory / bundle.STATEMENT, report.steps.setdefault("signature", []))
-    report.body = body
+    body = report.body = _read(directory / bundle.STATEMENT, report.steps.setdefault("signature", []))
     _signature(report, body, requirements)
-    statement = _statement(report, body)
+    statement = report.statement = _statement(report, body)
     events = _recording(report)
     if statement is not None:
-        report.statement = statement
         _live(report, statement, requirements)
         report.steps["freshness"] = _age(statement["predicate"]["finished"], requirements)
     if statement is not None and events is not None:
@@ -144,13 +141,10 @@ def _live(report: Report, statement: dict[str, Json], requirements: Requirements
     except deployed.NotLive as error:
         reasons.append(f"what is live cannot be read: {error}")
         return
-    release, config = (subject["digest"]["sha256"] for subject in statement["subject"])
-    machine = statement["predicate"]["host"]["machine_id"]
-    for what, proven, live in (
-        ("release", release, current.release_digest),
-        ("configuration", config, current.config_digest),
-        ("host", machine, current.machine_id),
-    ):
+    recorded = [subject["digest"]["sha256"] for subject in statement["subject"]]
+    recorded.append(statement["predicate"]["host"]["machine_id"])
+    lives = (current.release_digest, current.config_digest, current.machine_id)
+    for what, proven, live in zip(("release", "configuration", "host"), recorded, lives, strict=True):
         if not live or proven != live:
             reasons.append(f"the proof is of another {what}: {proven or 'none'}, and live is {live or 'none'}")
 
@@ -195,8 +189,7 @@ def _required(rebuilt: dict[str, Json], names: Sequence[str] | None, shown: str)
         else:
             if proof["restored"] is not True:
                 reasons.append(f"{name} did not put the host back")
-            guarded = name not in JUDGED or JUDGED[name].mutants
-            if guarded and proof["mutant"]["verdict"] != Verdict.FAIL:
+            if (name not in JUDGED or JUDGED[name].mutants) and proof["mutant"]["verdict"] != Verdict.FAIL:
                 reasons.append(f"{name} is void: its mutants say {proof['mutant']['verdict']}")
     return reasons
 
@@ -206,13 +199,8 @@ def _host_actions(events: Sequence[dict[str, Json]]) -> list[str]:
     header = next((event["data"] for event in events if event["kind"] == "run"), None)
     if header is None:
         return []  # the step `recording` reports that the run never began
-    return [
-        problem
-        for name, attempts in recompute.attempts(events).items()
-        for attempt in attempts
-        if name in JUDGED
-        for problem in host_actions.problems(attempt, JUDGED[name], header)
-    ]
+    started = [(JUDGED[name], each) for name, each in recompute.attempts(events).items() if name in JUDGED]
+    return [text for proof, each in started for one in each for text in host_actions.problems(one, proof, header)]
 
 
 def _compare(body: bytes, statement: dict[str, Json], rebuilt: dict[str, Json]) -> list[str]:

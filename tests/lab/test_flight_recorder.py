@@ -39,9 +39,9 @@ def deployed(lab: Lab, diagnosed: object) -> PlayResult:
 
 def test_undeployed_host_is_diagnosed(diagnosed: tuple[PlayResult, str]) -> None:
     result, text = diagnosed
-    for number, part in enumerate(PARTS, 1):
-        assert f"{number}/{len(PARTS)} {part.title}" in result.out, "its progress is told"
-        assert f"--- {number}. {part.title} ---" in text
+    for number, title in enumerate(PARTS, 1):
+        assert f"{number}/{len(PARTS)} {title}" in result.out, "its progress is told"
+        assert f"--- {number}. {title} ---" in text
     assert "changed=0" in result.out
     assert re.search(r"^cpu:some avg10=", text, re.M)
     assert re.search(r"^\d+ processes, \d+ of them used CPU", text, re.M), "an idle host may have used none at all"

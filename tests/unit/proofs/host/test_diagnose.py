@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from proofs import cli
-from proofs.host import activity, diagnose
+from proofs.host import diagnose
 from proofs.host.diagnose import PARTS, Output
 
 TASK = "{pid} ({name}) S 1 1 1 0 -1 4194560 100 0 0 0 {user} {system} 0 0 20 0 1 0 {began} 1000 100 1844 0"
@@ -40,7 +40,7 @@ def between(pidstat: str = "") -> str:
 
 
 def test_what_was_used_between_two_looks_is_counted() -> None:
-    found = activity.compare(between())
+    found = diagnose.compare_looks(between())
     assert found is not None
     rows = [re.split(r"\s+", line.strip(), maxsplit=5) for line in found.tasks[1:-1]]
     # 500 + 50 ticks of 100 in 10 s; and a number given to another process counts what that one used.
@@ -53,22 +53,24 @@ def test_what_was_used_between_two_looks_is_counted() -> None:
 @pytest.mark.parametrize("cut", ["@end", "@up", "@tasks", "@ticks"])
 def test_looks_that_did_not_come_to_their_end_are_not_compared(cut: str) -> None:
     output = between()
-    assert activity.compare(output[: output.rindex(cut)] if cut == "@end" else output.replace(cut, "@x", 1)) is None
-    assert activity.compare("") is None
+    assert (
+        diagnose.compare_looks(output[: output.rindex(cut)] if cut == "@end" else output.replace(cut, "@x", 1)) is None
+    )
+    assert diagnose.compare_looks("") is None
 
 
 def test_the_shell_text_works_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """The real one, without waiting: two looks at this machine at once."""
-    output = diagnose.local(activity.SHELL.replace(f"sleep {activity.SECONDS}", "sleep 0.1"), 20)
+    output = diagnose.local(diagnose.ACTIVITY_SHELL.replace(f"sleep {diagnose.ACTIVITY_S}", "sleep 0.1"), 20)
     assert output.rc == 0
-    found = activity.compare(output.text)
+    found = diagnose.compare_looks(output.text)
     assert found is not None
     assert "processes" in found.tasks[-1]
 
 
 def answered(shell: str) -> Output:
     """A host on which every look works; the engine's unit has a secret."""
-    if shell == activity.SHELL:
+    if shell == diagnose.ACTIVITY_SHELL:
         return Output(0, between("12:00:01 pidstat's own"))
     if shell.startswith("systemctl show hybrid-engine.service --property=Environment"):
         return Output(0, "Environment=HYBRID_ENGINE__MODE=SHADOW EXCHANGE_API_KEY=s3cr3t-of-the-unit\n")
@@ -91,11 +93,11 @@ def test_the_report_has_every_part_in_order_and_is_told_part_by_part() -> None:
     assert text.startswith("Diagnosis of nuc1, begun 20")
     assert missing == []
     heads = re.findall(r"^--- (\d+)\. (.*) ---$", text, re.M)
-    assert heads == [(str(n), part.title) for n, part in enumerate(PARTS, 1)]
+    assert heads == [(str(n), title) for n, title in enumerate(PARTS, 1)]
     # the field notes' ten come first, in their order
     ten = ("time", "host and kernel", "uptime", "pressure", "load", "memory", "disk", "top CPU", "cgroups", "I/O wait")
     assert all(title.startswith(word) for (_, title), word in zip(heads, ten, strict=False))
-    assert progress == [f"{n}/{len(PARTS)} {part.title}" for n, part in enumerate(PARTS, 1)]
+    assert progress == [f"{n}/{len(PARTS)} {title}" for n, title in enumerate(PARTS, 1)]
     assert all(seconds >= 30 for _, seconds in asked)
     assert "12:00:01 pidstat's own" in text
     assert "a (b) c" in text
@@ -121,7 +123,7 @@ def test_where_nothing_is_everything_is_named_and_nothing_fails() -> None:
         return Output(124, "") if shell == "df -h" else Output(127, "sh: 1: not found\n")
 
     text, missing = diagnose.report(run, lambda _: None, "nuc1")
-    looks = [look for part in PARTS for look in part.looks]
+    looks = [look for part in PARTS.values() for look in part]
     assert len(missing) == len(looks)
     assert "df -h: no answer within 30 s" in missing
     assert "iostat -x 1 2: not there (apt-get install sysstat)" in missing
@@ -132,7 +134,7 @@ def test_where_nothing_is_everything_is_named_and_nothing_fails() -> None:
 
 def test_a_host_without_pidstat_says_so_and_shows_who_used_the_cpu() -> None:
     def run(shell: str, _: float) -> Output:
-        return Output(0, between()) if shell == activity.SHELL else answered(shell)
+        return Output(0, between()) if shell == diagnose.ACTIVITY_SHELL else answered(shell)
 
     text, missing = diagnose.report(run, lambda _: None, "nuc1")
     assert missing == ["pidstat: not there (apt-get install sysstat)"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from proofs.runner import follow as module
+from proofs.runner import run as module
 
 PROGRESS = "[   1.5 s] exit12: begins\n"
 
