@@ -62,7 +62,7 @@ objects = st.fixed_dictionaries(
 @example(text="9" * 5000)
 @example(text='{"a": "\\ud800"}')
 @example(text="1e999")
-def test_whatever_it_says_it_passes_or_is_one_printable_line(parse: Callable[[str], object], text: str) -> None:
+def test_any_text_passes_or_is_one_printable_error(parse: Callable[[str], object], text: str) -> None:
     try:
         parse(text)
         said = "passed"
@@ -87,7 +87,7 @@ def test_whatever_it_says_it_passes_or_is_one_printable_line(parse: Callable[[st
         (b'"\xff"', "can't decode"),
     ],
 )
-def test_json_that_no_host_of_ours_writes_is_refused(text: str | bytes, reason: str) -> None:
+def test_foreign_json_is_refused(text: str | bytes, reason: str) -> None:
     with pytest.raises(HostInputError, match=reason):
         host_input.parse_json(text, "it", largest=100 if reason.startswith("101") else 1 << 20)
     assert host_input.parse_json("[18446744073709551615, 1.5]", "it") == [(1 << 64) - 1, 1.5]
@@ -102,23 +102,23 @@ def test_events_are_objects_and_not_cut_off() -> None:
         host_input.check_evidence_json("statement.json", b"[]")
 
 
-def test_ids_are_those_that_runs_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_ids_are_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
     assert host_input.check_run(runner.new_run_id())
     assert host_input.check_run(f"soak-{secrets.token_hex(16)}")
 
 
-PATHS = ["../../proofs", "/etc", ".", "..", "-rf", f"{RUN}/..", ""]
-ALMOST = [f"{RUN}\n", f" {RUN}", f"{RUN} -e a=b", f"soak-{RUN}", RUN.replace("0a1b", "0A1B"), f"{RUN}\x1b[2J"]
-
-
-@pytest.mark.parametrize("run", [*PATHS, *ALMOST, RUN.replace("2026", "\uff12026"), "x" * 9999])
-def test_an_id_that_is_none_is_refused(run: str) -> None:
+@pytest.mark.parametrize(
+    "run",
+    ["../../proofs", "/etc", ".", "..", "-rf", f"{RUN}\n", f" {RUN}", f"{RUN} -e a=b", f"{RUN}/..", "", f"soak-{RUN}",
+     RUN.replace("0a1b", "0A1B"), RUN.replace("2026", "\uff12026"), "x" * 9999, f"{RUN}\x1b[2J"],
+)  # fmt: skip
+def test_other_run_id_is_refused(run: str) -> None:
     with pytest.raises(HostInputError, match="is none of ours"):
         host_input.check_run(run)
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/etc", "-x", ".git", "a\nb", "a\0", "x" * 300])
-def test_a_name_of_the_inventory_that_is_a_path_is_refused(name: str) -> None:
+def test_inventory_name_with_a_path_is_refused(name: str) -> None:
     with pytest.raises(HostInputError, match="cannot be a directory's"):
         host_input.check_host(name)
     assert host_input.check_host("nuc-1.example.org:22")
@@ -156,7 +156,7 @@ def test_progress_of_another_shape_is_refused(wrong: dict[str, Any], reason: str
         host_input.parse_progress(json.dumps(DONE | wrong), 0)
 
 
-def test_progress_goes_on_from_where_it_was_and_is_shown_without_escapes() -> None:
+def test_progress_continues_and_is_shown_without_escapes() -> None:
     text = "[1 s] \x1b]0;owned\x07\n[2 s] ok\u202e\n"
     progress = host_input.parse_progress(json.dumps({"text": text, "next": 50, "ended": False}), 10)
     assert progress.lines == ("[1 s] \\x1b]0;owned\\x07", "[2 s] ok\\u202e")
@@ -166,7 +166,7 @@ def test_progress_goes_on_from_where_it_was_and_is_shown_without_escapes() -> No
     assert host_input.ASK_PLAYS == controller_requests.PLAYS
 
 
-def test_a_run_without_news_is_given_up_on() -> None:
+def test_run_without_news_is_given_up_on() -> None:
     empty = host_input.parse_progress(json.dumps(DONE | {"ended": False}), 0)
     budget = host_input.ProgressBudget()
     for _ in range(host_input.EMPTY_ANSWERS * 2):
@@ -177,7 +177,7 @@ def test_a_run_without_news_is_given_up_on() -> None:
         budget.count(empty, took_s=0.1)
 
 
-def test_a_run_that_does_not_end_is_given_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_endless_run_is_given_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(host_input, "PROGRESS_ANSWERS", 3)
     news = host_input.parse_progress(json.dumps({"text": "x", "next": 1, "ended": False}), 0)
     budget = host_input.ProgressBudget()
@@ -187,7 +187,7 @@ def test_a_run_that_does_not_end_is_given_up_on(monkeypatch: pytest.MonkeyPatch)
         budget.count(news, took_s=0.1)
 
 
-def test_what_is_live_is_two_digests_and_a_machine() -> None:
+def test_live_is_two_digests_and_a_machine() -> None:
     honest = deployed.Live("a" * 64, "b" * 64, "c" * 32).as_json()
     assert host_input.parse_live(json.dumps(honest)) == honest
     for wrong in ({"machine_id": "-c"}, {"release_digest": "A" * 64}, {"config_digest": "a" * 64 + "\n"}, {"x": "y"}):
@@ -219,7 +219,7 @@ def test_what_is_live_is_two_digests_and_a_machine() -> None:
         (TWO + "".join(f"f {host_input.BLOB_BYTES} blobs/{n:064x}\n" for n in range(5)), "bytes, and may have"),
     ],
 )
-def test_a_listing_with_anything_else_is_refused(listing: str, reason: str) -> None:
+def test_listing_of_another_shape_is_refused(listing: str, reason: str) -> None:
     with pytest.raises(HostInputError, match=reason):
         host_input.parse_listing(listing)
 
@@ -228,7 +228,7 @@ sizes = st.lists(st.integers(0, 3 * host_input.CHUNK_BYTES), min_size=1, max_siz
 
 
 @given(sizes=sizes | st.just([1] * (2 * host_input.CHUNK_FILES + 3)))
-def test_every_byte_is_asked_for_once_and_in_order(sizes: list[int]) -> None:
+def test_chunks_cover_every_byte_once(sizes: list[int]) -> None:
     files = [EvidenceFile(f"f{number:05}", size) for number, size in enumerate(sizes)]
     chunks = host_input.plan_chunks(files)
     assert all(sum(s.size for s in chunk) <= host_input.CHUNK_BYTES for chunk in chunks)
@@ -243,14 +243,14 @@ def test_every_byte_is_asked_for_once_and_in_order(sizes: list[int]) -> None:
     assert list(at.values()) == sizes
 
 
-def test_an_answer_is_what_stands_between_the_marks() -> None:
+def test_answer_stands_between_marks() -> None:
     assert host_input.unmark("lecture\nbegin-of-answer\nx\n\nend-of-answer\n") == "x\n\n"
     for text in ("", "x", "begin-of-answer\nx", "begin-of-answer x\nend-of-answer"):
         with pytest.raises(HostInputError, match="does not answer"):
             host_input.unmark(text)
 
 
-def test_base64_is_so_many_bytes_and_nothing_else() -> None:
+def test_base64_has_the_expected_size() -> None:
     text = base64.encodebytes(b"x" * 100).decode()
     assert host_input.decode_base64(text, 100) == b"x" * 100
     with pytest.raises(HostInputError, match="100 bytes where 99 were asked for"):
@@ -275,41 +275,42 @@ def test_base64_is_so_many_bytes_and_nothing_else() -> None:
         ({"by": "\ud800"}, "surrogates"),
     ],
 )
-def test_a_history_of_another_shape_is_refused(wrong: dict[str, Any], reason: str) -> None:
+def test_history_of_another_shape_is_refused(wrong: dict[str, Any], reason: str) -> None:
     with pytest.raises(HostInputError, match=reason):
         host_input.parse_history(json.dumps(LINE | wrong).encode())
 
 
-def test_a_history_is_read_past_a_torn_line() -> None:
+def test_history_is_read_past_a_torn_line() -> None:
     honest = json.dumps(LINE)
     entries, torn = host_input.parse_history(f"{honest}\n{honest[:20]}\n\n{honest}\n".encode())
     assert ([entry["line"] for entry in entries], torn) == ([1, 4], [2])
 
 
-def test_a_history_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_history_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(HostInputError, match="lines"):
         host_input.parse_history(b"\n" * (host_input.HISTORY_LINES + 1))
     with pytest.raises(HostInputError, match="bytes"):
         host_input.parse_history(b"x" * (host_input.HISTORY_BYTES + 1))
 
 
-ODD = ["python=../../x", "python=3.11", "uid=0 x", "machine=x y", "clock=1e9", "read_only=x", "uid=\u0663"]
-
-
-@pytest.mark.parametrize("line", [*ODD, "os=\x1b[2J", "os=" + "x" * 301])
-def test_a_host_that_says_what_none_says_is_refused(line: str) -> None:
+@pytest.mark.parametrize(
+    "line",
+    ["python=../../x", "python=3.11", "uid=0 x", "machine=x y", "clock=1e9", "os=\x1b[2J", "os=" + "x" * 301,
+     "read_only=x", "uid=\u0663"],
+)  # fmt: skip
+def test_probe_value_of_another_shape_is_refused(line: str) -> None:
     with pytest.raises(HostInputError, match="which no host of ours says"):
         host_input.parse_probe(f"uid=0\n{line}\n")
     honest = "Welcome!\nuid=0\npython=3.11.2\nsqlite=\nos=Debian GNU/Linux 12 (bookworm)\nmissing_tool=setpriv\n"
     assert len(host_input.parse_probe(honest)) == 5
 
 
-def test_a_host_says_only_so_much_of_itself() -> None:
+def test_probe_is_bounded() -> None:
     with pytest.raises(HostInputError, match="it says 101 things"):
         host_input.parse_probe("uid=0\n" * 101)
 
 
-def test_an_answer_has_an_end() -> None:
+def test_answer_is_bounded_in_time_and_size() -> None:
     def endless() -> dict[str, Any]:
         threading.Event().wait(30)  # which nobody sets; the alarm ends it
         return {}
@@ -325,7 +326,7 @@ def test_an_answer_has_an_end() -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="how much memory there is, only Linux tells")
-def test_an_answer_takes_only_so_much_memory() -> None:
+def test_answer_is_bounded_in_memory() -> None:
     with pytest.raises(HostInputError, match="takes more than 64 MB"), host_input.receiving(30, memory=1 << 26):
         bytearray(1 << 28)
     assert len(bytearray(1 << 28)) == 1 << 28, "afterwards it is as before"

@@ -58,7 +58,7 @@ def _rehash_nothing(lines: Lines) -> Lines:
     ],
     ids=["edited", "edited text", "removed", "reordered", "not json", "no event", "repeated"],
 )
-def test_what_was_changed_is_refused_by_its_line(tmp_path: Path, spoil: Callable[[Lines], Lines], line: int) -> None:
+def test_changed_line_is_named(tmp_path: Path, spoil: Callable[[Lines], Lines], line: int) -> None:
     path = recorded(tmp_path / "events.jsonl")
     path.write_text("\n".join(spoil(path.read_text().splitlines())) + "\n")
     with pytest.raises(ChainBroken) as caught:
@@ -66,7 +66,7 @@ def test_what_was_changed_is_refused_by_its_line(tmp_path: Path, spoil: Callable
     assert caught.value.line == line
 
 
-def test_a_torn_last_line_is_refused_and_a_later_writer_cuts_it_off(tmp_path: Path) -> None:
+def test_torn_last_line_is_refused_then_cut_off(tmp_path: Path) -> None:
     path = recorded(tmp_path / "events.jsonl")
     whole = path.read_bytes()
     path.write_bytes(whole[:-10])
@@ -76,7 +76,7 @@ def test_a_torn_last_line_is_refused_and_a_later_writer_cuts_it_off(tmp_path: Pa
     assert [event["kind"] for event in read(path)] == ["command", "command", "command", "undone"]
 
 
-def test_two_recorders_and_several_threads_share_one_chain(tmp_path: Path) -> None:
+def test_recorders_and_threads_share_one_chain(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     recorders = [Recorder(path), Recorder(path)]
 
@@ -92,7 +92,7 @@ def test_two_recorders_and_several_threads_share_one_chain(tmp_path: Path) -> No
     assert [event["seq"] for event in read(path)] == list(range(100))
 
 
-def test_a_big_output_is_a_blob_by_its_digest_and_the_event_shows_how_it_begins(tmp_path: Path) -> None:
+def test_big_output_is_a_blob_named_by_digest(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     text = "".join(f"line {number}\n" for number in range(5000))
     recorder = Recorder(path)
@@ -109,7 +109,7 @@ def test_a_big_output_is_a_blob_by_its_digest_and_the_event_shows_how_it_begins(
     assert blobs.problems(tmp_path / "blobs", [first, second]) == []
 
 
-def test_a_blob_that_is_not_what_was_recorded_is_named_with_the_line_that_needs_it(tmp_path: Path) -> None:
+def test_changed_blob_is_named_with_its_line(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path / "events.jsonl")
     recorder.write("run")
     recorder.write("command", stdout="y" * 20_000)
@@ -143,7 +143,7 @@ def test_every_byte_of_a_line_counts(tmp_path: Path) -> None:
         path.write_bytes(whole)
 
 
-def test_numbers_that_do_not_count_are_refused_though_every_hash_holds(tmp_path: Path) -> None:
+def test_wrong_seq_is_refused_though_hashes_hold(tmp_path: Path) -> None:
     events = read(recorded(tmp_path / "events.jsonl"))
     for event in events:
         event["seq"] += 1
@@ -171,7 +171,7 @@ SECRET = "hunter2-hunter2"
         f"whatever says {SECRET} plainly",
     ],
 )
-def test_no_credential_reaches_an_event_or_a_blob(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+def test_no_credential_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     if "plainly" in text:  # only its value can tell
         monkeypatch.setenv("EXCHANGE_TOKEN", SECRET)
     recorder = Recorder(tmp_path / "events.jsonl")
@@ -206,11 +206,11 @@ def test_no_credential_reaches_an_event_or_a_blob(tmp_path: Path, monkeypatch: p
         max_size=12,
     )
 )
-def test_what_was_left_out_once_stays_as_it_is(parts: list[str]) -> None:
+def test_redaction_is_idempotent(parts: list[str]) -> None:
     once = Redactor({}).text("".join(parts))
     assert Redactor({}).text(once) == once
 
 
-def test_what_is_no_credential_stays() -> None:
+def test_other_text_is_not_redacted() -> None:
     text = "LoadCredential=key:/etc/credstore/key\nKeyringMode=private\nUMask=0077\ntls_key=/a/b.pem\nn = 5"
     assert Redactor({"PATH": "/usr/bin", "A_TOKEN": "5"}).text(text) == text

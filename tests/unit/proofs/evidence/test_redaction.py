@@ -67,12 +67,12 @@ def test_what_is_none_stays(text: str) -> None:
 
 
 @given(st.lists(st.sampled_from([*LEFT_OUT, *STAYS, " ", "\n", '"', "\\", "=", "[redacted]"]), max_size=5))
-def test_what_was_left_out_once_stays_as_it_is(parts: list[str]) -> None:
+def test_redaction_is_idempotent(parts: list[str]) -> None:
     once = Redactor({}).text("".join(parts))
     assert Redactor({}).text(once) == once
 
 
-def test_whatever_a_credentials_name_holds_is_left_out() -> None:
+def test_value_under_a_secret_name_is_left_out() -> None:
     data = {"env": {"DB_PASS": S, "X_TOKEN": [S], "SECRET": {"v": S}, "password": 5, "token": None, "secret": True}}
     assert Redactor({}).data(data) == {
         "env": {
@@ -93,7 +93,7 @@ def test_a_command_line_shows_none(argv: list[str]) -> None:
     assert S not in " ".join(Redactor({}).argv(argv))
 
 
-def test_what_only_the_unit_was_given_is_known_by_its_value(tmp_path: Path) -> None:
+def test_value_of_the_unit_is_left_out_everywhere(tmp_path: Path) -> None:
     (tmp_path / "exchange").write_text(f"{S}-1\nuser\n")
     shown = f'Environment=LANG=C "BROKER_PASS={S} 2" HYBRID_ENGINE__APP__SYMBOL=BTC/USD\n'
     redactor = Redactor({})

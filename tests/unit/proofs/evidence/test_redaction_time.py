@@ -43,5 +43,5 @@ def test_a_long_word_takes_no_long_time(piece: str) -> None:
 
 @pytest.mark.parametrize("before", ["", "x" * 300 + "_", "y-" * 200, "long." * 50])
 @pytest.mark.parametrize("name", ["token", "api_key", "API-KEY_OF_MINE", "my_secret-1", "token__x"])
-def test_a_name_is_seen_however_long_what_stands_before_it(before: str, name: str) -> None:
+def test_name_after_a_long_word_is_seen(before: str, name: str) -> None:
     assert Redactor({}).text(f"{before}{name}=hunter22 more") == f"{before}{name}={MARK} more"

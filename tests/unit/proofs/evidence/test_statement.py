@@ -98,7 +98,7 @@ def record(folder: Path, verdicts: dict[str, Verdict | None]) -> Path:
         "none",
     ],
 )
-def test_only_a_pass_of_everything_required_is_a_pass(
+def test_run_passes_only_with_every_required_proof(
     tmp_path: Path, verdicts: dict[str, Verdict | None], whole: str
 ) -> None:
     statement = bundle.write(record(tmp_path, verdicts))
@@ -107,13 +107,13 @@ def test_only_a_pass_of_everything_required_is_a_pass(
     assert (main(["show", str(tmp_path)]) == 0) == (whole == "PASS")
 
 
-def test_a_proof_that_did_not_live_to_its_verdict_is_an_error_with_what_was_undone(tmp_path: Path) -> None:
+def test_proof_without_verdict_is_an_error(tmp_path: Path) -> None:
     statement = bundle.write(record(tmp_path, {"stall": None}))
     (proof,) = statement["predicate"]["proofs"]
     assert (proof["verdict"], proof["restored"], proof["away_s"]) == ("ERROR", True, 2.0)
 
 
-def test_render_writes_the_verdicts_and_every_command(tmp_path: Path) -> None:
+def test_render_writes_verdicts_and_commands(tmp_path: Path) -> None:
     record(tmp_path, {"exit12": Verdict.PASS, "stall": None})
     assert main(["render", str(tmp_path)]) == 0
     page = (tmp_path / buglog.BUGLOG).read_text()
@@ -127,7 +127,7 @@ def test_render_writes_the_verdicts_and_every_command(tmp_path: Path) -> None:
     assert "watched 6 s (25 tries) that a restart does not happen: it did not" in log
 
 
-def test_a_recording_that_is_not_whole_is_not_rendered(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_broken_recording_is_not_rendered(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = record(tmp_path, {"exit12": Verdict.FAIL}) / EVENTS
     path.write_text(path.read_text().replace('"FAIL"', '"PASS"', 1))
     assert main(["render", str(tmp_path)]) == 2
@@ -140,7 +140,7 @@ def test_show_says_what_it_cannot_read(tmp_path: Path, capsys: pytest.CaptureFix
     assert "the statement cannot be read" in capsys.readouterr().err
 
 
-def test_list_names_claim_bound_fault_duration_and_mutants(capsys: pytest.CaptureFixture[str]) -> None:
+def test_list_describes_each_proof(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list"]) == 0
     said = capsys.readouterr().out
     for word in ("exit12  (about", "stall  (about", "claim", "bound", "fault", "must FAIL"):
@@ -169,6 +169,6 @@ def test_a_proof_nobody_knows_is_refused(capsys: pytest.CaptureFixture[str]) -> 
     assert "no proof is called 'nonsense': there are exit12, stall, sampling, failover" in capsys.readouterr().err
 
 
-def test_reading_back_gives_the_same_statement(tmp_path: Path) -> None:
+def test_statement_is_rebuilt_from_the_recording(tmp_path: Path) -> None:
     record(tmp_path, {"exit12": Verdict.PASS, "stall": Verdict.PASS})
     assert bundle.build(read(tmp_path / EVENTS)) == bundle.write(tmp_path)

@@ -40,14 +40,14 @@ def armed(root: Path, tmp_path: Path) -> Lease:
     return Lease("r1", "stall", "hybrid-engine.service", str(tmp_path / "events.jsonl"), 60.0, {"active": "active"})
 
 
-def test_killed_while_the_first_lease_was_being_saved(root: Path, tmp_path: Path) -> None:
+def test_kill_during_first_save_leaves_nothing(root: Path, tmp_path: Path) -> None:
     (root / "r1").mkdir(parents=True)
     (root / "r1" / ".lease.json.new").write_text("{")
     assert lease.undo("r1", "ExecStopPost", tmp_path) is None
     assert not (root / "r1").exists()
 
 
-def test_killed_while_a_later_lease_was_being_saved(root: Path, tmp_path: Path) -> None:
+def test_kill_during_later_save_leaves_nothing(root: Path, tmp_path: Path) -> None:
     armed(root, tmp_path).save()
     (root / "r1" / ".lease.json.new").write_text("{")
     assert lease.undo("r1", "ExecStopPost", tmp_path) == {"restored": True}
@@ -55,7 +55,7 @@ def test_killed_while_a_later_lease_was_being_saved(root: Path, tmp_path: Path) 
 
 
 @pytest.mark.holds("RESTORED")
-def test_killed_between_the_end_of_its_lease_and_of_its_timer(
+def test_kill_between_lease_and_timer_is_undone(
     root: Path, tmp_path: Path, asked: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def killed(*_: object) -> Output:
@@ -72,14 +72,14 @@ def test_killed_between_the_end_of_its_lease_and_of_its_timer(
     assert asked == [("stop", "hybrid-proof-lease-r1.timer")]
 
 
-def test_nothing_but_a_run_is_removed(root: Path, tmp_path: Path) -> None:
+def test_undo_removes_only_runs(root: Path, tmp_path: Path) -> None:
     (tmp_path / "else").mkdir()
     assert lease.undo("../else", "hand", tmp_path) is None
     assert (tmp_path / "else").is_dir()
 
 
 @pytest.mark.parametrize("torn", [b"", b'{"seq": 1, "prev": "'])
-def test_a_recording_that_a_power_cut_ended_after_its_undo_gets_its_statement_at_the_boot(
+def test_boot_writes_missing_statement(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, torn: bytes
 ) -> None:
     monkeypatch.setattr(runner, "EVIDENCE_ROOT", tmp_path / "evidence")
@@ -113,7 +113,7 @@ os.kill(os.getpid(), signal.SIGSTOP)
 
 @pytest.mark.holds("RESTORED")
 @pytest.mark.parametrize("held", ["events.jsonl", "run/undo.lock"])
-def test_a_proof_that_is_frozen_over_a_lock_does_not_hold_up_its_lease(
+def test_frozen_lock_holder_does_not_block_undo(
     root: Path, tmp_path: Path, held: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Recorder(tmp_path / "events.jsonl").write("progress")

@@ -33,7 +33,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_live_is_seen_wherever_it_was_said(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_live_mode_is_found_everywhere(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     properties, text, mode = CASES[case]
     (tmp_path / "vars").write_text("# of the operator\nHYBRID_ENGINE__MODE='LIVE'\n")
     if text:
@@ -44,7 +44,7 @@ def test_live_is_seen_wherever_it_was_said(case: str, tmp_path: Path, monkeypatc
     assert operators_mode(unit, tmp_path) == mode
 
 
-def test_who_holds_the_host_is_told_with_its_age(tmp_path: Path) -> None:
+def test_lock_holder_is_named_with_its_age(tmp_path: Path) -> None:
     path = tmp_path / "run" / "lock"
     assert lock.holder(path) == ""
     with lock.locked(path, "run r1, pid 7", wait=False):
@@ -57,6 +57,6 @@ def test_who_holds_the_host_is_told_with_its_age(tmp_path: Path) -> None:
     assert lock.holder(path) == ""
 
 
-def test_the_units_own_settings_are_part_of_the_config_and_its_mode_is_not() -> None:
+def test_unit_settings_count_but_not_its_mode() -> None:
     shown = 'LANG=C "HYBRID_ENGINE__APP__SYMBOL=BTC / USD" HYBRID_ENGINE__MODE=LIVE HYBRID_ENGINE__APP__SYMBOL=X\n'
     assert deployed.settings(shown) == {"HYBRID_ENGINE__APP__SYMBOL": "X", "HYBRID_ENGINE__MODE": "SHADOW"}
