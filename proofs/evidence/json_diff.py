@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 from proofs.evidence.recorder import canonical
 from proofs.verdict import Json
 
 
-def differences(said: Json, found: Json, where: str = "") -> list[str]:
-    """Where two JSON values differ, as PATH: one, other. Elements that have a name or a case are called by it."""
-    if canonical({"": said}) == canonical({"": found}):
+def differences(left: Json, right: Json, where: str = "") -> list[str]:
+    """Where two JSON values differ, as PATH: left, but right. Elements that have a name or a case are called by it."""
+    if canonical({"": left}) == canonical({"": right}):
         return []
-    if isinstance(said, dict) and isinstance(found, dict):
-        keys = sorted(said.keys() | found.keys())
-        below = [differences(said.get(key), found.get(key), f"{where}.{key}" if where else key) for key in keys]
-    elif isinstance(said, list) and isinstance(found, list) and len(said) == len(found):
-        pairs = enumerate(zip(said, found, strict=True))
-        below = [differences(one, other, f"{where}[{_called(one, number)}]") for number, (one, other) in pairs]
-    else:
-        below = []
-    return [line for lines in below for line in lines] or [f"{where}: {_short(said)}, but {_short(found)}"]
+    below = []
+    if isinstance(left, dict) and isinstance(right, dict):
+        keys = sorted(left.keys() | right.keys())
+        below = [differences(left.get(key), right.get(key), f"{where}.{key}" if where else key) for key in keys]
+    elif isinstance(left, list) and isinstance(right, list) and len(left) == len(right):
+        pairs = enumerate(zip(left, right, strict=True))
+        below = [differences(one, other, f"{where}[{_name(one) or number}]") for number, (one, other) in pairs]
+    return list(chain.from_iterable(below)) or [f"{where}: {_short(left)}, but {_short(right)}"]
 
 
-def _called(element: Json, number: int) -> str:
-    if isinstance(element, dict):
-        return str(element.get("name") or element.get("case") or number)
-    return str(number)
+def _name(element: Json) -> str:
+    return str(element.get("name") or element.get("case") or "") if isinstance(element, dict) else ""
 
 
 def _short(value: Json) -> str:

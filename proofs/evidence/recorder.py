@@ -26,6 +26,7 @@ from proofs.evidence import blobs
 from proofs.evidence.redaction import Redactor
 from proofs.verdict import Json
 
+Event = dict[str, Json]
 GENESIS = "0" * 64
 EVENTS = "events.jsonl"
 _KEYS = ("seq", "prev", "mono_ns", "utc", "kind", "scope", "argv", "rc", "stdout", "stderr", "data", "blobs", "sha256")

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from proofs.evidence import recorder
 from proofs.evidence.atomic_file import write_atomically
+from proofs.evidence.recorder import Event
 from proofs.verdict import Json, Verdict, merge
 
 STATEMENT = "statement.json"
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "urn:hybrid-engine:proofs:v1"
 _CELL = 60  # characters of a cell that the others of its column are aligned with
-Event = dict[str, Json]
 
 
 def build(events: Sequence[Event], proofs: Sequence[dict[str, Json]] | None = None) -> dict[str, Json]:

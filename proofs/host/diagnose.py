@@ -163,17 +163,15 @@ def report(run: Run, tell: Callable[[str], None], name: str) -> tuple[str, list[
             lines += [f"$ {_ACTIVITY.name}: CPU time and disks", between.cpu, "", *between.disks, ""]
         for look in looks:
             output = run(look.shell, look.seconds)
-            failure = _explain_failure(look, output)
-            answer = _printable(output.text).rstrip().splitlines()
-            if len(output.text) > SHOWN_CHARACTERS:
-                cut = f"all but the first {SHOWN_CHARACTERS} of {len(output.text)} characters"
-                failure = [*failure, f"{look.name}: {cut}"]
+            failure, answer = _explain_failure(look, output), _printable(output.text).rstrip().splitlines()
+            if (size := len(output.text)) > SHOWN_CHARACTERS:
+                failure.append(f"{look.name}: all but the first {SHOWN_CHARACTERS} of {size} characters")
             if look is _ACTIVITY:
                 between = compare_looks(_printable(output.text))
                 failure = failure or ([] if between else [f"{look.name}: they cannot be compared"])
                 answer = [*between.tasks, "", *between.pidstat.splitlines()] if between else []
                 if between and not between.pidstat:
-                    failure = [*failure, "pidstat: not there (apt-get install sysstat)"]
+                    failure.append("pidstat: not there (apt-get install sysstat)")
             lines += [f"$ {look.name}", *answer, *(f"[{entry}]" for entry in failure), ""]
             missing += failure
     lines += ["--- what was missing ---", "", *(missing or ["nothing"]), ""]

@@ -73,10 +73,9 @@ class Entry:
     def fields(self) -> dict[str, Json]:
         """`fields` of an engine's JSON line; empty for anything else."""
         try:
-            line = json.loads(self.message)
-        except ValueError:
+            fields = json.loads(self.message)["fields"]
+        except (ValueError, LookupError, TypeError):
             return {}
-        fields = line.get("fields") if isinstance(line, dict) else None
         return fields if isinstance(fields, dict) else {}
 
 
@@ -119,8 +118,7 @@ class Unit:
     def files(self) -> list[Path]:
         """The unit's fragment and its drop-ins, in the order systemd reads them."""
         shown = self.properties("FragmentPath", "DropInPaths")
-        names = [shown.get("FragmentPath", ""), *shown.get("DropInPaths", "").split()]
-        return [Path(name) for name in names if name]
+        return [Path(name) for key in ("FragmentPath", "DropInPaths") for name in shown.get(key, "").split()]
 
     def cat(self) -> str:
         return self.host.look("systemctl", "cat", self.name).stdout
@@ -160,8 +158,7 @@ def _values(output: str) -> dict[str, str]:
 
 def entries_of(text: str, cursor: str) -> list[Entry]:
     """What `journalctl -o json` printed, without the entry that the cursor marks."""
-    raw = [json.loads(line) for line in text.splitlines()]
-    return [_entry(entry) for entry in raw if entry["__CURSOR"] != cursor]
+    return [_entry(raw) for line in text.splitlines() if (raw := json.loads(line))["__CURSOR"] != cursor]
 
 
 def _entry(raw: dict[str, Json]) -> Entry:

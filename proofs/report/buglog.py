@@ -14,6 +14,7 @@ from pathlib import Path
 
 from proofs.evidence import blobs, recorder
 from proofs.evidence import statement as bundle
+from proofs.evidence.recorder import Event
 from proofs.report import event_text, page
 from proofs.report.page import Markdown
 from proofs.verdict import Json, Verdict
@@ -24,7 +25,6 @@ _OF_RUN = f"{LOG}/run.md"  # what belongs to no proof
 _NAME = re.compile(r"[a-z][a-z0-9_-]*")
 _LOOKS = ("command", "waited", "exchange said", "exchange stats", "answer", "decision")
 _MOST_INJECTIONS, _MOST_MEASUREMENTS = 2, 3  # events of a case that BUGLOG.md quotes
-Event = dict[str, Json]
 
 
 def render(run_dir: Path, events: list[Event]) -> dict[str, str]:

@@ -9,11 +9,10 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from itertools import chain
 
-from proofs.evidence.recorder import line_number
+from proofs.evidence.recorder import Event, line_number
 from proofs.report.page import cut, one_line
 from proofs.verdict import Json
 
-Event = dict[str, Json]
 _WIDE = 120  # characters of a value, or of a line in the brief form
 _FIRST, _LAST = 2, 3  # lines of an output that the brief form shows
 _PROPERTY = re.compile(r"\w+=.*")
@@ -28,11 +27,10 @@ def heading(event: Event) -> str:
         return f"intent: {event['stdout']}" if event["stdout"] else "intent"
     if kind == "waited":
         tries = f"{data['tries']} tr{'y' if data['tries'] == 1 else 'ies'}"
+        took = f"{data['seconds']} s ({tries})"
         if data.get("verb") == "assert_never":
-            result = "it did" if data["came"] else "it did not"
-            return f"watched {data['seconds']} s ({tries}) that {data['for']} does not happen: {result}"
-        result = "it came" if data["came"] else "it did not come"
-        return f"waited {data['seconds']} s ({tries}) for {data['for']}: {result}"
+            return f"watched {took} that {data['for']} does not happen: it did{'' if data['came'] else ' not'}"
+        return f"waited {took} for {data['for']}: it {'came' if data['came'] else 'did not come'}"
     return str(kind)
 
 
@@ -88,12 +86,9 @@ def _brief_data(data: Json) -> list[str]:
     if not isinstance(data, dict):
         return [compact(data)]
     texts = [value for value in data.values() if isinstance(value, str) and "\n" in value]
-    plain = [
-        f"{key}={compact(value) if not isinstance(value, dict | list) else '...'}"
-        for key, value in data.items()
-        if value not in texts
-    ]
-    return [*_wrapped(plain), *(text for value in texts for text in _few(value.splitlines()))]
+    plain = {key: value for key, value in data.items() if value not in texts}
+    words = [f"{key}={'...' if isinstance(value, dict | list) else compact(value)}" for key, value in plain.items()]
+    return [*_wrapped(words), *(text for value in texts for text in _few(value.splitlines()))]
 
 
 def _wrapped(words: list[str]) -> list[str]:
@@ -102,9 +97,7 @@ def _wrapped(words: list[str]) -> list[str]:
 
 def _few(lines: list[str]) -> list[str]:
     left_out = len(lines) - _FIRST - _LAST
-    if left_out <= 1:
-        return lines
-    return [*lines[:_FIRST], f"[{left_out} lines]", *lines[-_LAST:]]
+    return lines if left_out <= 1 else [*lines[:_FIRST], f"[{left_out} lines]", *lines[-_LAST:]]
 
 
 def _readable(argv: Sequence[str], output: str) -> list[str]:

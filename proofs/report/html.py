@@ -13,11 +13,11 @@ from pathlib import Path
 
 from proofs.evidence import host_input, recorder
 from proofs.evidence import statement as bundle
+from proofs.evidence.recorder import Event
 from proofs.report import chart, page
 from proofs.verdict import Json
 
 REPORT = "report.html"
-Event = dict[str, Json]
 
 
 def render(events: Sequence[Event]) -> str:

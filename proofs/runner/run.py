@@ -120,7 +120,7 @@ def in_a_unit(run_id: str, description: str, words: Sequence[str], wait: bool) -
         return 130
 
 
-RunOne = Callable[[Proof, Run], Entry]
+RunOne = Callable[[Proof, Run], Entry]  # runs one of the proofs and returns its entry of the statement
 
 
 def inside(
@@ -132,20 +132,15 @@ def inside(
         signal.signal(number, stop.ask)
     try:
         with lock.locked(lease.RUN_ROOT / "lock", f"run {run_id}, pid {os.getpid()}", wait=False):
-            if refusal := _refusal_of_mode(unit_name):
-                _complain(refusal)
+            with unrecorded_host() as host:  # the engine may have become LIVE since the prerequisites were looked at
+                mode = mode_allows(Unit(host, unit_name))
+            if not mode.ok:
+                _complain(f"refused: {mode.name}: {mode.found}: {mode.remedy}")
                 return 2
             return record_run(proofs, unit_name, run_id, git, cap_s, stop, run_one)
     except Busy as error:
         _complain(f"refused: {error}")
         return 2
-
-
-def _refusal_of_mode(unit_name: str) -> str:
-    """Why not, when the operator's engine became LIVE after the prerequisites were looked at; else empty."""
-    with unrecorded_host() as host:
-        mode = mode_allows(Unit(host, unit_name))
-    return "" if mode.ok else f"refused: {mode.name}: {mode.found}: {mode.remedy}"
 
 
 def record_run(
@@ -159,11 +154,7 @@ def record_run(
 ) -> int:
     """Run the proofs, record everything and write the statement. Returns the exit status of `hybrid-proofs`.
 
-    Args:
-        git: revision of the checkout, for the record.
-        cap_s: seconds after which each lease ends its proof; 0: the proof's own.
-        stop: whether the run was asked to stop.
-        run_one: runs one of the proofs and returns its entry of the statement.
+    git: the checkout's revision, for the record. cap_s: seconds after which a lease ends its proof; 0: the proof's own.
     """
     folder = EVIDENCE_ROOT / run_id
     recorder = Recorder(folder / evidence.EVENTS)
@@ -191,9 +182,7 @@ def record_run(
     statement = bundle.write(folder)
     with suppress(OSError):  # nobody reads the output any more; the evidence is complete
         print(bundle.table(statement), flush=True)
-    if interrupted:
-        return 130
-    return 0 if statement["predicate"]["verdict"] == "PASS" else 1
+    return 130 if interrupted else int(statement["predicate"]["verdict"] != "PASS")
 
 
 def follow(run_id: str, offset: int, seconds: float, answers: bool = False) -> int:

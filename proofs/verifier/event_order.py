@@ -11,12 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 
-from proofs.evidence.recorder import canonical, line_number
+from proofs.evidence.recorder import Event, canonical, line_number
 from proofs.evidence.redaction import MARK
 from proofs.experiment.case import Proof
-from proofs.verdict import Json
 
-Event = dict[str, Json]
 Problem = tuple[Event, str]
 _UTC = "%Y-%m-%dT%H:%M:%S.%fZ"
 _STEP_S = 60.0  # how far a time server may set the wall clock during a run

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from proofs.catalog import mutations
-from proofs.evidence.recorder import line_number
+from proofs.evidence.recorder import Event, line_number
 from proofs.evidence.redaction import Redactor
 from proofs.experiment.case import Mutant, Proof
 from proofs.experiment.subject import CONFIG_DIR, STATE_DIR, Changes, Source
@@ -19,7 +19,6 @@ from proofs.host.unit import seconds
 from proofs.restore.lease import SYSTEMD_RUN
 from proofs.verdict import Json
 
-Event = dict[str, Json]
 Sections = dict[str, str]
 _REDACTOR = Redactor({})  # what is compared with the recording has to be redacted as that is
 _PROOF_CONF = "zz-proof.conf"

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from proofs import verdict
 from proofs.evidence import statement
 from proofs.evidence.json_diff import differences
-from proofs.evidence.recorder import line_number
+from proofs.evidence.recorder import Event, line_number
 from proofs.evidence.redaction import Redactor
 from proofs.experiment import summary
 from proofs.experiment.case import Case, Deployed, Mutant, Proof, judge
@@ -21,7 +21,6 @@ from proofs.experiment.trace import differences as trace_differences
 from proofs.host.unit import seconds
 from proofs.verdict import Json, Result, Verdict
 
-Event = dict[str, Json]
 Whole = Callable[[Event], str]
 _STEPS = ("case", "witness", "measured", "judged")
 _COULD_NOT_TELL = (Verdict.INCONCLUSIVE, Verdict.ERROR)

@@ -103,10 +103,9 @@ def _statement(report: Report, body: bytes) -> dict[str, Json] | None:
                 reasons.append(f"it is about no {name}: the digest is {subject['digest']['sha256']!r}")
         if config["name"] != "config" or release["name"] == "config":
             reasons.append(f"its subjects are {release['name']} and {config['name']}, not a release and its config")
-        if not all(isinstance(predicate[key], str) and predicate[key] for key in ("run", "finished")):
-            raise TypeError("run and finished have to be texts")
-        if not isinstance(predicate["host"]["machine_id"], str):
-            raise TypeError("host.machine_id has to be a text")
+        texts = (predicate["run"], predicate["finished"], predicate["host"]["machine_id"])
+        if not all(isinstance(text, str) for text in texts) or not all(texts[:2]):
+            raise TypeError("run, finished and host.machine_id have to be texts")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reasons.append(f"it is no statement of proofs: {type(error).__name__}: {error}")
         return None
