@@ -83,10 +83,7 @@ class Answer(NamedTuple):
 
 
 def ask(run: Callable[[], Mapping[str, Any]], seconds: float = ANSWER_S, largest: int = ANSWER_BYTES) -> Answer:
-    """Run a command on a host, as `_low_level_execute_command` does, and take what it prints.
-
-    Raises HostInputError: it took longer, or printed more.
-    """
+    """Run a command on a host, and take what it prints. Raises HostInputError: it took longer, or printed more."""
     with receiving(seconds):
         result = run()
     stdout, stderr = str(result["stdout"]).replace("\r\n", "\n"), str(result["stderr"])
@@ -97,10 +94,7 @@ def ask(run: Callable[[], Mapping[str, Any]], seconds: float = ANSWER_S, largest
 
 @contextmanager
 def receiving(seconds: float, memory: int = MEMORY_BYTES) -> Iterator[None]:
-    """Bounds on whoever takes an answer that never ends: so long, and so much more memory. In a main thread only.
-
-    Raises HostInputError: either was not enough.
-    """
+    """Bound the time and memory that an answer takes, time in a main thread only. Raises HostInputError."""
 
     def expire(*_: object) -> None:
         raise HostInputError(f"it does not end within {seconds:g} s")

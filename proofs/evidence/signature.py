@@ -6,8 +6,6 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from proofs.errors import ProofError
@@ -17,6 +15,7 @@ NAMESPACE = "hybrid-engine-proofs"  # live_gate requires it: a signature for ano
 SIGNATURE = "statement.sig"
 _SECONDS = 20
 _LARGEST = 1 << 16
+_MEMORY = "/dev/shm"
 
 
 class NoTool(ProofError):
@@ -39,33 +38,19 @@ def check(body: bytes, armored: bytes, allowed_signers: Path) -> str:
     """
     if len(armored) > _LARGEST:
         raise BadSignature(f"{SIGNATURE} is no signature: {len(armored)} bytes")
-    with _in_memory(armored) as signature:  # the bytes that were read, although the file may have changed since
-        principals = _keygen(b"", "find-principals", "-s", signature, "-f", str(allowed_signers))
+    # The bytes that were read, although the file may have changed since; in memory, for nothing is written to the disk.
+    with tempfile.NamedTemporaryFile(dir=_MEMORY if os.access(_MEMORY, os.W_OK) else None) as file:
+        file.write(armored)
+        file.flush()
+        principals = _keygen(b"", "find-principals", "-s", file.name, "-f", str(allowed_signers))
         names = [name for name in principals.stdout.decode(errors="replace").splitlines() if name and name[0] != "!"]
         if principals.returncode != 0 or not names:
             raise BadSignature(f"made by nobody whom {allowed_signers} names: {_why(principals)}")
-        flags = ("-f", str(allowed_signers), "-n", NAMESPACE, "-s", signature)
+        flags = ("-f", str(allowed_signers), "-n", NAMESPACE, "-s", file.name)
         for name in names:
             if (verified := _keygen(body, "verify", *flags, "-I", name)).returncode == 0:
                 return name
     raise BadSignature(f"does not hold for these bytes and the namespace {NAMESPACE}: {_why(verified)}")
-
-
-@contextmanager
-def _in_memory(content: bytes) -> Iterator[str]:
-    """A path at which other programs can read these bytes, without writing to the host's disk."""
-    if not hasattr(os, "memfd_create"):  # a controller that does not run Linux
-        with tempfile.NamedTemporaryFile() as file:
-            file.write(content)
-            file.flush()
-            yield file.name
-        return
-    fd = os.memfd_create(SIGNATURE, 0)
-    try:
-        os.write(fd, content)
-        yield f"/proc/{os.getpid()}/fd/{fd}"
-    finally:
-        os.close(fd)
 
 
 def sign(body: bytes, key: Path, directory: Path) -> Path:

@@ -40,10 +40,7 @@ class Live:
 
 
 def read(engine: Path = ENGINE, machine_id: Path = MACHINE_ID) -> Live:
-    """Read them off the installed engine and this host.
-
-    Raises NotLive: there is no engine here, it does not answer, or the host has no machine id.
-    """
+    """Read them off the engine and this host. Raises NotLive: no engine, no answer of it, or no machine id."""
     try:
         release = json.loads(_run(engine, "version", "--json"))["release_digest"]
     except (ValueError, KeyError, TypeError):

@@ -17,10 +17,7 @@ class Busy(ProofError):
 
 @contextmanager
 def locked(path: Path, owner: str, wait: bool) -> Iterator[None]:
-    """Hold a lock file. The kernel lets go of it with the process, so a dead owner never blocks.
-
-    Raises Busy: somebody else holds it, and `wait` is not set.
-    """
+    """Hold a lock file, which the kernel frees with the process. Raises Busy: another holds it; not if `wait`."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
     with path.open("a") as file:
         try:

@@ -78,10 +78,7 @@ class Host:
         return self._record("command", argv, output)
 
     def do(self, *argv: str, check: bool = True) -> Output:
-        """Run something that changes the host: its intent is on the disk first.
-
-        Raises HostError: it failed and check is set.
-        """
+        """Run something that changes the host, its intent first. Raises HostError: it failed and check is set."""
         self.recorder.intent("", scope=self.scope, argv=argv)
         output = self._record("command", argv, _run(argv))
         if check and output.rc != 0:

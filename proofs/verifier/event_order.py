@@ -30,10 +30,7 @@ _ONCE = ("verdict", "deployed", "mutant", "mutant judged", "in force")
 
 
 def problems(events: Sequence[Event], catalogue: Mapping[str, Proof]) -> list[str]:
-    """What is wrong with the order of these events, each with its line in events.jsonl.
-
-    Raises KeyError, TypeError: they have not even the shape of a run.
-    """
+    """What is wrong with this order, by line of events.jsonl. Raises KeyError, TypeError: it is no run at all."""
     about = [event for event in events if event["kind"] in ("run", "run ended")]
     if [event["kind"] for event in about] != ["run", "run ended"]:
         return [f"not one run from its beginning to its end: {', '.join(e['kind'] for e in about) or 'neither'}"]
