@@ -177,11 +177,8 @@ def process_state(pid: int) -> str:
 
 def cgroup2_mount() -> Path | None:
     """Where cgroup v2 is mounted, by /proc/self/mountinfo: not always /sys/fs/cgroup."""
-    for line in read_text("/proc/self/mountinfo").splitlines():
-        fields, _, rest = line.partition(" - ")
-        if rest.startswith("cgroup2 "):
-            return Path(fields.split()[4])
-    return None
+    match = re.search(r"^(?:\S+ ){4}(\S+) .*? - cgroup2 ", read_text("/proc/self/mountinfo"), re.M)
+    return Path(match[1]) if match else None
 
 
 def pressure(control_group: str = "") -> dict[str, str]:

@@ -63,9 +63,6 @@ def _fault_ms(events: Sequence[Event], scope: str, timeline: Json) -> int | None
 
 def _spans(checks: Sequence[Json]) -> list[dict[str, Json]]:
     """The checks that bound a time, in seconds: {name, measured, bound}; measured is None where it never happened."""
-    spans = []
-    for check in checks:
-        limit = re.fullmatch(r"<= ([\d.]+)", str(check["bound"]))
-        if check["name"].endswith("(s)") and limit:
-            spans.append({"name": check["name"][:-4], "measured": check["measured"], "bound": float(limit[1])})
-    return spans
+    limits = ((check, re.fullmatch(r"<= ([\d.]+)", str(check["bound"]))) for check in checks)
+    times = [(check, float(limit[1])) for check, limit in limits if limit and check["name"].endswith("(s)")]
+    return [{"name": check["name"][:-4], "measured": check["measured"], "bound": bound} for check, bound in times]

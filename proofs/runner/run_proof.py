@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import isfinite
@@ -64,15 +64,21 @@ def run_proof(proof: Proof, run: Run) -> Entry:
 def run_leased(proof: Proof, run: Run, work: Work) -> Entry:
     """Do this work under a lease, between two looks at the host. Returns and raises as `run_proof` does."""
     host = run.host.scoped(proof.name)
+    entry = _leased_entry(proof, run, host, work)
+    host.recorder.write("verdict", scope=host.scope, data=entry, sync=True)
+    return entry
+
+
+def _leased_entry(proof: Proof, run: Run, host: Host, work: Work) -> Entry:
     unit = Unit(host, run.unit)
     host.note("proof", {"name": proof.name, "claim": proof.claim, "bound": proof.bound, "fault": proof.fault})
     if reason := proof.not_applicable(host):
-        return _record_entry(proof, host, Verdict.NOT_APPLICABLE, reason)
+        return summary.of_proof(proof, Verdict.NOT_APPLICABLE, reason, [], {}, None)
     was_healthy = _observe(host, unit, "before")
     state = unit.state(quiet=False)
     if state.active not in ("active", "inactive"):
         reason = f"{run.unit} is {state.active}, so it has no steady state to return to"
-        return _record_entry(proof, host, Verdict.INCONCLUSIVE, reason)
+        return summary.of_proof(proof, Verdict.INCONCLUSIVE, reason, [], {}, None)
     # A unit without a watchdog has an infinite WatchdogSec=. It is recorded as 0, and is for the proof to find.
     watchdog_s = state.watchdog_s if isfinite(state.watchdog_s) else 0.0
     about = STATE_DIR.stat()  # whose owner the scratch directory must have too
@@ -92,10 +98,11 @@ def run_leased(proof: Proof, run: Run, work: Work) -> Entry:
         host.stop.ask()
     finally:  # however that ended; None: another undo (the timer's) took the lease
         report = undo(run.id, "the proof itself", CONFIG_DIR, host) or summary.taken()
-    _await_health(host, was_healthy and lease.before["active"] == state.active, report)
+    if was_healthy and lease.before["active"] == state.active:
+        _await_health(host, report)
     _observe(host, unit, "after")
     verdict = verdicts.merge(result.verdict for result in results)
-    return _record_entry(proof, host, verdict, reason, results, session.mutants, report)
+    return summary.of_proof(proof, verdict, reason, results, session.mutants, report)
 
 
 def _run_cases(session: Session, subject: Subject) -> list[Result]:
@@ -138,8 +145,9 @@ def _mutants_on_copies(session: Session) -> Iterator[None]:
             host = _scope_of(mutant, session)
             name = f"{session.proof.name}-{mutant.name}"
             copy = MutantCopy(host, Unit(host, session.run.unit), name, session.lease, session.deployed.owner)
-            threads.append(threading.Thread(target=_run_mutant, args=(mutant, session, copy), name=host.scope))
-            threads[-1].start()
+            thread = threading.Thread(target=_run_mutant, args=(mutant, session, copy), name=host.scope)
+            thread.start()
+            threads.append(thread)
         yield
     except BaseException:
         session.host.stop.ask()  # or the mutants would go on to their ends first
@@ -190,27 +198,11 @@ def _observe(host: Host, unit: Unit, when: str) -> bool:
     return rc == 0
 
 
-def _await_health(host: Host, was_healthy: bool, report: Entry) -> None:
+def _await_health(host: Host, report: Entry) -> None:
     """An engine that was healthy before has to become healthy again, else the host is not restored."""
-    if not was_healthy:
-        return
     what = "the operator's engine healthy again"
     try:
         host.wait_for(what, _HEALTHY_S, lambda: host.look(*live.HEALTH, quiet=True).rc == 0)
     except (WaitTimeout, Interrupted) as error:
         report["restored"] = False
         report["problems"].append(str(error))
-
-
-def _record_entry(
-    proof: Proof,
-    host: Host,
-    verdict: Verdict,
-    reason: str,
-    results: Sequence[Result] = (),
-    mutants: Mapping[str, Entry] | None = None,
-    report: Entry | None = None,
-) -> Entry:
-    entry = summary.of_proof(proof, verdict, reason, results, mutants or {}, report)
-    host.recorder.write("verdict", scope=host.scope, data=entry, sync=True)
-    return entry
