@@ -38,8 +38,8 @@ _SHOWN = re.compile(r"HYBRID_ENGINE__\w+|PATH|LANG|LC_\w+|TZ|HOME|USER|SHELL|PYT
 _ENVIRONMENT = re.compile(r"^(?P<key>[ \t]*Environment=)(?P<words>(?:\\\n|[^\n])*)", re.M)
 _VALUE = r"(?:\\[\s\S]|[^\s\"'\\])+"
 _SET = re.compile(
-    r"(?P<before>(?P<quote>[\"'])(?P<name>[A-Za-z_]\w*)=)(?:\\.|(?!(?P=quote))[^\\\n])*"
-    rf"|(?P<bare>(?P<other>[A-Za-z_]\w*)=)(?:\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'|{_VALUE})"
+    r"(?P<before>(?P<quote>[\"'])(?P<name>[A-Za-z_]\w*)=)(?:\\.|(?!(?P=quote))[^\\\n]|\\(?!.))*"
+    r"|(?P<bare>(?P<other>[A-Za-z_]\w*)=)(?:\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'|\\[\s\S]|[^\s\"'\\]|\\\Z)+"
     r"|(?![\"'])[^\s\"']+"  # a word that sets nothing is the rest of a value somebody forgot to quote
 )
 _VARIABLE_NAME = re.compile(_VARIABLE)

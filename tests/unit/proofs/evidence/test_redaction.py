@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from proofs.evidence.redaction import Redactor
@@ -67,6 +67,9 @@ def test_what_is_none_stays(text: str) -> None:
 
 
 @given(st.lists(st.sampled_from([*LEFT_OUT, *STAYS, " ", "\n", '"', "\\", "=", "[redacted]"]), max_size=5))
+@example(["Environment=A=b C=2", "\\"])
+@example(["Environment=A=b C='2'", "="])
+@example(['Environment="A=b', "\\"])
 def test_redaction_is_idempotent(parts: list[str]) -> None:
     once = Redactor({}).text("".join(parts))
     assert Redactor({}).text(once) == once
