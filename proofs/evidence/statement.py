@@ -27,7 +27,10 @@ def build(events: Sequence[Event], proofs: Sequence[dict[str, Json]] | None = No
     headers = [event["data"] for event in events if event["kind"] == "run"]
     header = headers[0] if headers else {}
     required = sorted({name for head in headers for name in head["required"]})
-    proofs = [_finished(events, name) for name in begun(events)] if proofs is None else list(proofs)
+    if proofs is None:
+        begun = dict.fromkeys(event["data"]["name"] for event in events if event["kind"] == "proof")
+        entries = {event["data"]["name"]: dict(event["data"]) for event in events if event["kind"] == "verdict"}
+        proofs = [entries.get(name) or unfinished(events, name) for name in begun]
     verdicts = {proof["name"]: Verdict(proof["verdict"]) for proof in proofs}
     verdict = merge(verdicts.get(name, Verdict.INCONCLUSIVE) for name in required)
     whole = hashlib.sha256(b"".join(map(recorder.line_of, events)))  # events.jsonl as a file
@@ -55,18 +58,9 @@ def build(events: Sequence[Event], proofs: Sequence[dict[str, Json]] | None = No
             "proofs_release": header.get("proofs_release", ""),
             "last_event": events[-1]["sha256"] if events else "",
             "events": {"count": len(events), "sha256": whole.hexdigest()},
-            "proofs": proofs,
+            "proofs": list(proofs),
         },
     }
-
-
-def begun(events: Sequence[Event]) -> list[str]:
-    return list(dict.fromkeys(event["data"]["name"] for event in events if event["kind"] == "proof"))
-
-
-def _finished(events: Sequence[Event], name: str) -> dict[str, Json]:
-    verdicts = [event["data"] for event in events if event["kind"] == "verdict" and event["data"]["name"] == name]
-    return dict(verdicts[-1]) if verdicts else unfinished(events, name)
 
 
 def unfinished(events: Sequence[Event], name: str) -> dict[str, Json]:

@@ -253,10 +253,9 @@ def _tasks(text: str) -> dict[str, Task]:
 def _top(before: Mapping[str, Task], after: Mapping[str, Task], ticks: int, seconds: float) -> list[str]:
     used: list[tuple[float, float, str, Task]] = []
     for pid, task in after.items():
-        then = before.get(pid)
         # A number may be given to another process meanwhile: what began later, used all that it has used since.
-        was = (then.user, then.system) if then and then.began == task.began else (0, 0)
-        user, system = (100 * ticked / ticks / seconds for ticked in (task.user - was[0], task.system - was[1]))
+        was = then if (then := before.get(pid)) and then.began == task.began else Task("", "", 0, 0, 0)
+        user, system = (100 * ticked / ticks / seconds for ticked in (task.user - was.user, task.system - was.system))
         if user + system > 0:
             used.append((user, system, pid, task))
     used.sort(key=lambda row: row[0] + row[1], reverse=True)
@@ -294,16 +293,11 @@ def main(args: argparse.Namespace) -> int:
         print(text)
         return 0
     try:
-        write(args.out, text)
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        args.out.touch(mode=0o600)  # for it tells much about a host
+        args.out.write_bytes(text.encode(errors="backslashreplace"))
     except OSError as error:
         print(f"hybrid-proofs: {args.out}: {error.strerror}", file=sys.stderr)
         return 1
     print("\n".join([str(args.out), *(f"missing: {entry}" for entry in missing)]), file=sys.stderr)
     return 0
-
-
-def write(path: Path, text: str) -> None:
-    """Write the report with mode 0600, for it tells much about a host. Raises OSError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch(mode=0o600)
-    path.write_bytes(text.encode(errors="backslashreplace"))

@@ -66,7 +66,9 @@ def _identity(path: Path) -> dict[str, Json]:
 
 
 def _differs(path: Path, original: Json) -> bool:
+    if original is None:
+        return os.path.lexists(path)
     try:
-        return original is None or not _identity(path).items() <= original.items()
+        return not _identity(path).items() <= original.items()
     except FileNotFoundError:
         return True
