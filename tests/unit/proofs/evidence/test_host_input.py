@@ -109,9 +109,24 @@ def test_run_ids_are_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     "run",
-    ["../../proofs", "/etc", ".", "..", "-rf", f"{RUN}\n", f" {RUN}", f"{RUN} -e a=b", f"{RUN}/..", "", f"soak-{RUN}",
-     RUN.replace("0a1b", "0A1B"), RUN.replace("2026", "\uff12026"), "x" * 9999, f"{RUN}\x1b[2J"],
-)  # fmt: skip
+    [
+        "../../proofs",
+        "/etc",
+        ".",
+        "..",
+        "-rf",
+        f"{RUN}\n",
+        f" {RUN}",
+        f"{RUN} -e a=b",
+        f"{RUN}/..",
+        "",
+        f"soak-{RUN}",
+        RUN.replace("0a1b", "0A1B"),
+        RUN.replace("2026", "\uff12026"),
+        "x" * 9999,
+        f"{RUN}\x1b[2J",
+    ],
+)
 def test_other_run_id_is_refused(run: str) -> None:
     with pytest.raises(HostInputError, match="is none of ours"):
         host_input.check_run(run)
@@ -295,9 +310,18 @@ def test_history_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["python=../../x", "python=3.11", "uid=0 x", "machine=x y", "clock=1e9", "os=\x1b[2J", "os=" + "x" * 301,
-     "read_only=x", "uid=\u0663"],
-)  # fmt: skip
+    [
+        "python=../../x",
+        "python=3.11",
+        "uid=0 x",
+        "machine=x y",
+        "clock=1e9",
+        "os=\x1b[2J",
+        "os=" + "x" * 301,
+        "read_only=x",
+        "uid=\u0663",
+    ],
+)
 def test_probe_value_of_another_shape_is_refused(line: str) -> None:
     with pytest.raises(HostInputError, match="which no host of ours says"):
         host_input.parse_probe(f"uid=0\n{line}\n")
