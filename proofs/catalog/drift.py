@@ -160,10 +160,7 @@ class Named(Changed):
             )
             for drift, named in ((drift, named_of.flag(drift)) for drift in DRIFTS)
         ]
-        return (
-            *each,
-            Check("verify", _exit(rc), "not 0", rc != 0 if answered else None, guard=True),
-        )
+        return (*each, Check("verify", _exit(rc), "not 0", rc != 0 if answered else None, guard=True))
 
 
 class Healed(Changed):
@@ -281,10 +278,7 @@ PROOF = Proof(
             lambda deployed: [Named(deployed, ASSERTIONS)],
         ),
         Mutant(
-            "idle",
-            "no deploy before the verify",
-            lambda copy: None,
-            lambda deployed: [Healed(deployed, ["verify"])],
+            "idle", "no deploy before the verify", lambda copy: None, lambda deployed: [Healed(deployed, ["verify"])]
         ),
     ],
     in_place=True,

@@ -320,11 +320,7 @@ def _freeze(exchange: Exchange) -> dict[str, Json]:
 HOWS = (
     How("closes", "the primary closes the connection", lambda exchange: exchange.tell("close"), ConnectionClosed),
     How(
-        "refuses",
-        "the primary's port refuses",
-        lambda exchange: exchange.tell("refuse"),
-        PortRefuses,
-        at_connect=True,
+        "refuses", "the primary's port refuses", lambda exchange: exchange.tell("refuse"), PortRefuses, at_connect=True
     ),
     How(
         "answers 451",
