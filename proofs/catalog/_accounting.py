@@ -1,12 +1,15 @@
-"""The engine's accounting as its log lines and its runs table have it, and whether it balances."""
+"""The engine's accounting as its log lines and its database have it, and whether it balances."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
 from proofs.experiment.measurements import Count, decode
+from proofs.host.database import Row, Store
+from proofs.host.unit import Entry, engine_lines
+from proofs.verdict import Json
 
 PARTS = ("sampled_out", "rejected", "duplicate", "dropped", "waiting", "admitted")  # what `received` is the sum of
 
@@ -42,3 +45,20 @@ def known(values: Mapping[str, Any], *names: str) -> dict[str, int]:
 def imbalance(counters: Mapping[str, Any]) -> int:
     """By how much `received` exceeds the sum of its parts: 0 in every snapshot, unless something went uncounted."""
     return int(counters["received"] - sum(counters[part] for part in PARTS))
+
+
+def last_fields(entries: Iterable[Entry], message: str, invocation: str = "") -> dict[str, Json]:
+    """The fields of the engine's last line with that message (of that run); empty where there is none."""
+    lines = engine_lines(entries, message, invocation)
+    return lines[-1][1] if lines else {}
+
+
+def last_run(store: Store) -> tuple[Row, list[int]]:
+    """The last run's row, and the exchange's numbers of the trades that it stored."""
+    run = store.runs()[-1]
+    return run, [number for number in store.exchange_ids(int(run["id"])) if number is not None]
+
+
+def numbers_sent(stats: Mapping[str, Json]) -> list[range]:
+    """Of each connection that an exchange sent anything over: the numbers of the trades, by its own count."""
+    return [range(one["first_number"], one["last_number"] + 1) for one in stats["connections"] if one["sent"]]

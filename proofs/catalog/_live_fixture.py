@@ -27,7 +27,7 @@ class LiveFixture:
         self.keys = subject.scratch / "keys"  # outside of what is bound into the unit
         self.armed, self.named, self.tick_ms = True, str(BUNDLE), "20"
         self.key, self.namespace = "operator", signature.NAMESPACE
-        self.after: Callable[[], object] = lambda: None
+        self.after: Callable[[LiveFixture], object] = lambda fixture: None
         self.statement: dict[str, Json] = {}
         self.sound: dict[str, Json] = {}
 
@@ -74,7 +74,7 @@ class LiveFixture:
         self.host.do("ssh-keygen", "-q", "-Y", "sign", "-f", str(self.keys / self.key), "-n", self.namespace, body)
         (self.bundle / "statement.json.sig").rename(self.bundle / "statement.sig")
         (self.bundle / "statement.sig").chmod(0o644)
-        self.after()
+        self.after(self)
         lines = [f"live_armed = {str(self.armed).lower()}", f'proof_bundle = "{self.named}"']
         text = self.shadow.replace("tick_interval_ms = 20", f"tick_interval_ms = {self.tick_ms}")
         self.subject.put("config.toml", "\n".join([*lines, text.replace('"SHADOW"', '"LIVE"')]))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, TypeVar
 
+from proofs.catalog._checks import at_least, at_most, equal, figures
 from proofs.experiment.case import Case
 from proofs.experiment.measurements import BadFigure, Count, Seconds
 from proofs.experiment.subject import Subject
@@ -61,7 +62,6 @@ class Recovery(Case):
     deadline_s = DEADLINE_S
     late_s = 3.0
     restarts = 2
-    n_min = 1
 
     t0: float  # CLOCK_MONOTONIC of the fault
     cursor: str  # of the journal, just before it
@@ -95,7 +95,7 @@ class Recovery(Case):
             each = self.deployed.restart_s + self.deadline_s + self.late_s
             host.poll("the restarts", self.restarts * each, lambda: self._restarted(subject, entries()), every=0.1)
         journal, state, lasted = unit.journal(self.cursor), unit.state(quiet=False), time.monotonic() - self.t0
-        figures: dict[str, Any] = {
+        during: dict[str, Any] = {
             "n": 1,
             "ends": [End(round(at - self.t0, 3), status) for at, status in exits(journal)],
             "starts": len(starts(journal)),
@@ -107,10 +107,10 @@ class Recovery(Case):
         lifted = time.monotonic()
         self.lift(subject)
         if not ended:
-            return lasting(**figures, back_s=None)
+            return lasting(**during, back_s=None)
         host.poll("a new tick", self.back_bound_s + 1, lambda: store.last_tick() > last, every=0.05)
         back_s = round(time.monotonic() - lifted, 3) if store.last_tick() > last else None
-        return recovered(**figures, back_s=back_s, integrity=store.integrity(), **self.figures_after(subject))
+        return recovered(**during, back_s=back_s, integrity=store.integrity(), **self.figures_after(subject))
 
     @property
     def back_bound_s(self) -> float:
@@ -126,9 +126,8 @@ class Recovery(Case):
 
     def traced(self, measured: Lasting, trace: Trace) -> Mapping[str, Json | Between]:
         """Its ends and restarts by the journal; of a list of ends each is compared here."""
-        least, most = self.began(trace)
-        journal = trace.journal(0)
-        ends = [(Between(at - most, at - least), status) for at, status in exits(journal)]
+        began, journal = self.began(trace), trace.journal(0)
+        ends = [(Between.since(began, at), status) for at, status in exits(journal)]
         if len(measured.ends) != len(ends) or any(
             end.status != status or not span.holds(end.after_s)
             for end, (span, status) in zip(measured.ends, ends, strict=True)
@@ -139,33 +138,31 @@ class Recovery(Case):
     def checks(self, measured: Lasting) -> list[Check]:
         first = f"{self.deadline_s:g} to {self.deadline_s + self.late_s:g}"
         if not measured.ends:
-            return [Check("ended with", None, self.code, False, guard=True)]
+            return [equal("ended with", None, self.code, guard=True)]
         if not isinstance(measured, Recovered):
             raise BadFigure("it ended, and its recovery was not measured")
-        after, codes = measured.ends[0].after_s, sorted({end.status for end in measured.ends})
+        after = measured.ends[0].after_s
         in_time = self.deadline_s - _EARLY_S <= after <= self.deadline_s + self.late_s
         apart = [round(later.after_s - earlier.after_s, 3) for earlier, later in pairwise(measured.ends)]
         pace = self.deployed.restart_s + self.deadline_s - _EARLY_S
-        back, bound, begun = measured.back_s, self.back_bound_s, measured.starts
-        state, integrity = measured.state, measured.integrity
         return [
-            Check("ended with", codes, [self.code], codes == [self.code]),
+            equal("ended with", sorted({end.status for end in measured.ends}), [self.code]),
             Check("ended after (s)", after, first, in_time, guard=True),
             Check("seconds between its ends", apart, f">= {pace:g}", all(one >= pace for one in apart)),
-            Check("restarted into the fault", begun, f">= {self.restarts}", begun >= self.restarts, guard=True),
-            Check("not left down", state, "anything but failed", state != "failed", guard=True),
-            Check("seconds to recover", back, f"<= {bound:g}", back is not None and back <= bound, guard=True),
-            Check("integrity_check", integrity, "ok", integrity == "ok"),
+            at_least("restarted into the fault", measured.starts, self.restarts, guard=True),
+            Check("not left down", measured.state, "anything but failed", measured.state != "failed", guard=True),
+            at_most("seconds to recover", measured.back_s, self.back_bound_s, guard=True),
+            equal("integrity_check", measured.integrity, "ok"),
         ]
 
 
 def headline(results: Sequence[Result]) -> str:
     parts = []
     for result in results:
-        figures = {check.name: check.measured for check in result.checks}
+        measured = figures([result])
         parts.append(
-            f"{result.case}: ended with {figures.get('ended with')} after {figures.get('ended after (s)')} s, restarted"
-            f" {figures.get('restarted into the fault')} times, back {figures.get('seconds to recover')} s after it was"
-            " over"
+            f"{result.case}: ended with {measured.get('ended with')} after {measured.get('ended after (s)')} s,"
+            f" restarted {measured.get('restarted into the fault')} times, back {measured.get('seconds to recover')} s"
+            " after it was over"
         )
     return "; ".join(parts)

@@ -6,13 +6,15 @@ import hashlib
 import os
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
+from proofs.catalog._checks import equal
 from proofs.experiment.case import Case, Deployed, Mutant, NotSteady, Proof
 from proofs.experiment.controller_requests import Answer, Unanswered
 from proofs.experiment.in_place import InPlace
-from proofs.experiment.measurements import Figures
+from proofs.experiment.measurements import Count, Invocation
 from proofs.experiment.subject import CONFIG_DIR, RELEASE, Subject
 from proofs.experiment.trace import Between, Trace
 from proofs.host.kind import not_a_lab
@@ -58,6 +60,37 @@ DRIFTS = {
 ASSERTIONS = sorted({f"tests/verify/{drift.assertion}" for drift in DRIFTS.values()})
 
 
+@dataclass(frozen=True)
+class ByHand:
+    """files: by name, the beginnings of their digests before and after. invocation: before and after."""
+
+    description: str = field(metadata={"key": "Description"})
+    oom_score_adj: str
+    cwd: str
+    files: dict[str, tuple[str, str]]
+    invocation: tuple[Invocation, Invocation]
+
+
+@dataclass(frozen=True)
+class Verified:
+    """verify: its exit status; None where no controller answered. red: assertions that failed. named: each drift."""
+
+    n: Count
+    verify: int | None
+    red: list[str]
+    named: dict[str, bool]
+
+
+@dataclass(frozen=True)
+class Repaired:
+    """rc: of deploy and verify; None where no controller answered. left: edited files that are not as before."""
+
+    n: Count
+    rc: int | None
+    red: list[str]
+    left: list[str]
+
+
 class Changed(Case):
     """Everything changed by hand at once, and in force."""
 
@@ -84,29 +117,21 @@ class Changed(Case):
         texts[module] += "# changed by hand\n"
         place.edit(texts)
 
-    def witness(self, subject: Subject) -> Json:
-        """The changes as systemd, the process and the files show them; None unless all are in force."""
-        state = subject.unit.state()
-        after = _digests(self._paths)
-        other = {path.name: [self._before[path][:12], after[path][:12]] for path in self._paths}
-        cwd = os.readlink(f"/proc/{state.pid}/cwd")
-        seen: dict[str, Json] = {
-            "Description": subject.unit.properties("Description").get("Description"),
-            "oom_score_adj": read_text(f"/proc/{state.pid}/oom_score_adj").strip(),
-            "cwd": cwd,
-            "files": other,
-            "invocation": [self._invocation, state.invocation],
-        }
-        same = [name for name, (before, now) in other.items() if before == now]
-        in_force = seen["Description"] == DESCRIPTION and seen["oom_score_adj"] == OOM and cwd == "/"
-        return seen if in_force and not same and self._invocation != state.invocation else None
+    def witness(self, subject: Subject) -> ByHand:
+        """The changes as systemd, the process and the files show them."""
+        state, after = subject.unit.state(), _digests(self._paths)
+        return ByHand(
+            description=subject.unit.properties("Description").get("Description", ""),
+            oom_score_adj=read_text(f"/proc/{state.pid}/oom_score_adj").strip(),
+            cwd=os.readlink(f"/proc/{state.pid}/cwd"),
+            files={path.name: (self._before[path][:12], after[path][:12]) for path in self._paths},
+            invocation=(self._invocation, state.invocation),
+        )
 
-    def witnessed(self, seen: Figures) -> bool:
-        files = seen.below("files")
-        changed = [before != now for before, now in (files.texts(name) for name in files)]
-        begun, then = seen.texts("invocation")
-        in_force = seen.text("Description") == DESCRIPTION and seen.text("oom_score_adj") == OOM
-        return in_force and seen.text("cwd") == "/" and all(changed) and len(changed) == 4 and begun != then
+    def witnessed(self, witness: ByHand) -> bool:
+        in_force = (witness.description, witness.oom_score_adj, witness.cwd) == (DESCRIPTION, OOM, "/")
+        changed = [before != after for before, after in [*witness.files.values(), witness.invocation]]
+        return in_force and all(changed) and len(witness.files) == 4
 
     def release(self, subject: Subject) -> None:
         _in_place(subject).put_back()
@@ -132,35 +157,29 @@ class Named(Changed):
         if changes or "changed=" not in look.stdout:
             raise NotSteady(f"a deployment from this checkout would change {changes} things here: deploy first")
 
-    def measure(self, subject: Subject) -> dict[str, Json]:
+    def measure(self, subject: Subject) -> Verified:
         answer = _ask(subject, "verify", without=self._without)
-        return {
-            "verify": answer.rc,
-            "red": sorted(_failed_assertions(answer)),
-            "named": _named_drifts(answer),
-            "n": len(DRIFTS),
-        }
+        return Verified(len(DRIFTS), answer.rc, sorted(_failed_assertions(answer)), _named_drifts(answer))
 
-    def traced(self, measured: Figures, trace: Trace) -> Mapping[str, Json | Between]:
-        if measured.status("verify") is None:
+    def traced(self, measured: Verified, trace: Trace) -> Mapping[str, Json | Between]:
+        if measured.verify is None:
             return {}
         answer = _last_answer(trace)
         return {"verify": answer.rc, "red": sorted(_failed_assertions(answer)), "named": _named_drifts(answer)}
 
-    def judge(self, measured: Figures) -> Sequence[Check]:
-        rc, named_of = measured.status("verify"), measured.below("named")
-        answered = rc is not None
-        each = [
+    def judge(self, measured: Verified) -> Sequence[Check]:
+        checks = [
             Check(
-                f"verify names {drift}",
-                "named" if named else "not named",
-                DRIFTS[drift].assertion.partition("::")[2],
-                bool(named) if answered else None,
+                f"verify names {name}",
+                "named" if measured.named[name] else "not named",
+                drift.assertion.partition("::")[2],
+                measured.named[name],
                 guard=True,
             )
-            for drift, named in ((drift, named_of.flag(drift)) for drift in DRIFTS)
+            for name, drift in DRIFTS.items()
         ]
-        return (*each, Check("verify", _exit(rc), "not 0", rc != 0 if answered else None, guard=True))
+        red = Check("verify", _exit(measured.verify), "not 0", measured.verify != 0, guard=True)
+        return _if_answered(measured.verify, *checks, red)
 
 
 class Healed(Changed):
@@ -181,27 +200,30 @@ class Healed(Changed):
         if changed:
             raise NotSteady(f"{', '.join(changed)} is not what it was")
 
-    def measure(self, subject: Subject) -> dict[str, Json]:
+    def measure(self, subject: Subject) -> Repaired:
         place = _in_place(subject)
         place.remove(self._paths[1])
         answer = _ask(subject, *self._plays)
-        return {"rc": answer.rc, "red": sorted(_failed_assertions(answer)), "left": place.changed(), "n": len(DRIFTS)}
+        return Repaired(len(DRIFTS), answer.rc, sorted(_failed_assertions(answer)), place.changed())
 
-    def traced(self, measured: Figures, trace: Trace) -> Mapping[str, Json | Between]:
-        if measured.status("rc") is None:
+    def traced(self, measured: Repaired, trace: Trace) -> Mapping[str, Json | Between]:
+        if measured.rc is None:
             return {}
         answer = _last_answer(trace)
         return {"rc": answer.rc, "red": sorted(_failed_assertions(answer))}
 
-    def judge(self, measured: Figures) -> Sequence[Check]:
-        rc = measured.status("rc")
-        answered = rc is not None
-        left, red = ", ".join(measured.texts("left")), ", ".join(measured.texts("red"))
-        return (
-            Check("left by the deploy", left or "nothing", "nothing", not left if answered else None, guard=True),
-            Check("red in the verify after it", red or "nothing", "nothing", not red if answered else None, guard=True),
-            Check("deploy, then verify", _exit(rc), "exit 0", rc == 0 if answered else None, guard=True),
+    def judge(self, measured: Repaired) -> Sequence[Check]:
+        return _if_answered(
+            measured.rc,
+            equal("left by the deploy", ", ".join(measured.left) or "nothing", "nothing", guard=True),
+            equal("red in the verify after it", ", ".join(measured.red) or "nothing", "nothing", guard=True),
+            equal("deploy, then verify", _exit(measured.rc), "exit 0", guard=True),
         )
+
+
+def _if_answered(rc: int | None, *checks: Check) -> Sequence[Check]:
+    """These checks; without a controller's answer they compare nothing."""
+    return [replace(check, ok=None) for check in checks] if rc is None else checks
 
 
 def _in_place(subject: Subject) -> InPlace:
@@ -239,21 +261,20 @@ def _failed_assertions(answer: Answer) -> set[str]:
     return set(re.findall(r"\b(?:FAILED|ERROR) tests/verify/(\w+\.py::\w+)", answer.stdout))
 
 
-def _named_drifts(answer: Answer) -> dict[str, Json]:
+def _named_drifts(answer: Answer) -> dict[str, bool]:
     """For each drift, whether its assertion failed with the expected message."""
     red, words = _failed_assertions(answer), re.sub(r"\s+", " ", answer.stdout)
     return {name: drift.assertion in red and bool(re.search(drift.names, words)) for name, drift in DRIFTS.items()}
 
 
-def _exit(rc: Json) -> str:
+def _exit(rc: int | None) -> str:
     return "no controller answered" if rc is None else f"exit {rc}"
 
 
 def _last_line(answer: Answer) -> str:
-    lines = [
-        line.strip() for line in (answer.stdout + answer.stderr).splitlines() if "fatal:" in line or "ERROR" in line
-    ]
-    return f"exit {answer.rc}: {lines[0][:300] if lines else 'see its output'}"
+    lines = [line.strip() for line in (answer.stdout + answer.stderr).splitlines()]
+    first = next((line[:300] for line in lines if "fatal:" in line or "ERROR" in line), "see its output")
+    return f"exit {answer.rc}: {first}"
 
 
 def headline(results: Sequence[Result]) -> str:

@@ -7,11 +7,14 @@ import os
 import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
+from proofs.catalog._checks import at_least, equal
 from proofs.catalog._steady import GOOD, UP_S, steady
+from proofs.catalog.mutations import with_directives
 from proofs.experiment.case import Case, Deployed, Mutant, Proof
-from proofs.experiment.measurements import Count, Invocation, Seconds, Sha256
-from proofs.experiment.subject import CONFIG_DIR, Changes, Subject
+from proofs.experiment.measurements import Count, Invocation, Pid, Seconds, Sha256
+from proofs.experiment.subject import CONFIG_DIR, Subject
 from proofs.experiment.trace import Between, Trace, Untraced
 from proofs.host.unit import starts
 from proofs.verdict import Check, Json, Result
@@ -48,8 +51,6 @@ class BadConfig(Case):
     def __init__(self, deployed: Deployed, name: str, text: str, fault: str) -> None:
         super().__init__(deployed)
         self.name, self._text, self.fault = name, text, fault
-        self._cursor = self._before = ""
-        self.n_min = 1
 
     def steady(self, subject: Subject) -> None:
         # The cases follow one another on a unit that the case before left failed: only a unit that never ran this
@@ -58,20 +59,18 @@ class BadConfig(Case):
             steady(subject)
 
     def inject(self, subject: Subject) -> None:
-        self._before = subject.unit.state().invocation
+        self._old = subject.unit.state().invocation
         self._cursor = subject.unit.cursor()
         subject.put("config.toml", self._text)
         subject.restart(check=False)
 
-    def witness(self, subject: Subject) -> ConfigInForce | None:
+    def witness(self, subject: Subject) -> ConfigInForce:
         """The process ran anew, with a directory bound over its config that holds the bad file."""
         unit = subject.unit
-        after = subject.host.wait_for("a new invocation", 5, lambda: _other(unit.state().invocation, self._before))
+        subject.host.wait_for("a new invocation", 5, lambda: unit.state().invocation not in (self._old, ""))
         bound = unit.properties("BindReadOnlyPaths").get("BindReadOnlyPaths", "")
-        if str(subject.etc) not in bound:
-            return None
         digest = hashlib.sha256((subject.etc / "config.toml").read_bytes()).hexdigest()
-        return ConfigInForce(after, bound, digest)
+        return ConfigInForce(unit.state().invocation, bound if str(subject.etc) in bound else "", digest)
 
     def witnessed(self, witness: ConfigInForce) -> bool:
         return f"/etc:{CONFIG_DIR}" in witness.bound
@@ -105,33 +104,32 @@ class BadConfig(Case):
         digest = hashlib.sha256(trace.written("config.toml").encode()).hexdigest()
         if digest != trace.witness(ConfigInForce).config_sha256:
             raise Untraced("the configuration that was witnessed is not the one that was written")
-        at_end, last, watch_s = trace.shown(0), trace.shown(-1), 3 * self.deployed.restart_s
+        watch_s = 3 * self.deployed.restart_s
         failed = measured.first_seen == "failed"
         waits = [wait for wait in trace.waits("a restart") if wait["data"]["came"] is False] if failed else []
         return {
-            "exec_main_status": int(at_end["ExecMainStatus"]),
-            "active": last["ActiveState"],
-            "restarts": int(last["NRestarts"]) - int(at_end["NRestarts"]),
+            "exec_main_status": int(trace.shown(0)["ExecMainStatus"]),
+            "active": trace.shown(-1)["ActiveState"],
+            "restarts": trace.restarts(),
             "starts": len(starts(trace.journal())),
             "watched_s": watch_s if any(wait["data"]["seconds"] >= watch_s for wait in waits) else 0.0,
         }
 
     def judge(self, measured: StayedDown) -> Sequence[Check]:
         watch_s = 3 * self.deployed.restart_s
-        status, active, watched_s = measured.exec_main_status, measured.active, measured.watched_s
         return (
-            Check("ExecMainStatus", status, 12, status == 12),
-            Check("state", active, "failed", active == "failed", guard=True),
-            Check(f"restarts in {watch_s:g} s", measured.restarts, 0, measured.restarts == 0, guard=True),
-            Check("starts", measured.starts, 1, measured.starts == 1, guard=True),
-            Check("seconds watched", watched_s, f">= {watch_s:g}", watched_s >= watch_s, guard=True),
+            equal("ExecMainStatus", measured.exec_main_status, 12),
+            equal("state", measured.active, "failed", guard=True),
+            equal(f"restarts in {watch_s:g} s", measured.restarts, 0, guard=True),
+            equal("starts", measured.starts, 1, guard=True),
+            at_least("seconds watched", measured.watched_s, watch_s, guard=True),
         )
 
 
 @dataclass(frozen=True)
 class Gone:
-    pid: Count
-    gone: bool
+    pid: Pid
+    gone: Literal[True]
     invocation: Invocation
 
 
@@ -153,7 +151,6 @@ class Control(Case):
 
     def inject(self, subject: Subject) -> None:
         self._state = subject.unit.state(quiet=False)
-        self._cursor = subject.unit.cursor()
         subject.host.send_signal(self._state.pid, signal.SIGKILL)
 
     def witness(self, subject: Subject) -> Gone:
@@ -161,34 +158,23 @@ class Control(Case):
         subject.host.wait_for("the end of the process", 5, lambda: not os.path.exists(f"/proc/{pid}"), every=0.02)
         return Gone(pid, True, self._state.invocation)
 
-    def witnessed(self, witness: Gone) -> bool:
-        return witness.pid > 1 and witness.gone
-
     def measure(self, subject: Subject) -> Restarted:
-        limit = self.deployed.restart_s + 5
-
         def back() -> bool:
             now = subject.unit.state()
             return now.running and now.invocation != self._state.invocation
 
-        subject.host.poll("a restart", limit, back)
+        subject.host.poll("a restart", self.deployed.restart_s + 5, back)
         now = subject.unit.state(quiet=False)
         return Restarted(1, now.restarts - self._state.restarts, now.active)
 
     def traced(self, measured: Restarted, trace: Trace) -> Mapping[str, Json | Between]:
-        before, now = trace.shown(0), trace.shown(-1)
-        return {"restarts": int(now["NRestarts"]) - int(before["NRestarts"]), "active": now["ActiveState"]}
+        return {"restarts": trace.restarts(), "active": trace.shown(-1)["ActiveState"]}
 
     def judge(self, measured: Restarted) -> Sequence[Check]:
-        restarts, active = measured.restarts, measured.active
         return (
-            Check("restarts after SIGKILL", restarts, 1, restarts == 1),
-            Check("state after SIGKILL", active, "active", active == "active"),
+            equal("restarts after SIGKILL", measured.restarts, 1),
+            equal("state after SIGKILL", measured.active, "active"),
         )
-
-
-def _other(now: str, before: str) -> str:
-    return now if now != before else ""
 
 
 def _ended(subject: Subject) -> str:
@@ -204,23 +190,16 @@ def _came_back(subject: Subject, restarts: int) -> bool:
     return now.active != "failed" or now.restarts != restarts
 
 
+_BAD = (
+    ("invalid TOML", "mode = SHADOW (\n", "config.toml is not TOML"),
+    ("unknown key", f"{GOOD}tick_intervall_ms = 5\n", "an unknown key, engine.tick_intervall_ms"),
+    ("unknown mode", GOOD.replace("SHADOW", "SHADOWY"), 'mode = "SHADOWY"'),
+    ("LIVE", GOOD.replace("SHADOW", "LIVE"), 'mode = "LIVE" without its gate'),
+)
+
+
 def bad_configs(deployed: Deployed) -> list[Case]:
-    return [
-        BadConfig(deployed, "invalid TOML", "mode = SHADOW (\n", "config.toml is not TOML"),
-        BadConfig(
-            deployed, "unknown key", GOOD + "tick_intervall_ms = 5\n", "an unknown key, engine.tick_intervall_ms"
-        ),
-        BadConfig(deployed, "unknown mode", GOOD.replace("SHADOW", "SHADOWY"), 'mode = "SHADOWY"'),
-        BadConfig(deployed, "LIVE", GOOD.replace("SHADOW", "LIVE"), 'mode = "LIVE" without its gate'),
-    ]
-
-
-def cases(deployed: Deployed) -> Sequence[Case]:
-    return [*bad_configs(deployed), Control(deployed)]
-
-
-def _no_prevent(unit: Changes) -> None:
-    unit.directives.append("RestartPreventExitStatus=")
+    return [BadConfig(deployed, *each) for each in _BAD]
 
 
 def headline(results: Sequence[Result]) -> str:
@@ -237,7 +216,14 @@ PROOF = Proof(
     bound="ExecMainStatus=12, failed, 0 restarts in 3 x RestartSec",
     fault="invalid TOML, an unknown key, an unknown mode, LIVE; control: SIGKILL",
     seconds=32,
-    cases=cases,
-    mutants=[Mutant("restarts-on-12", "RestartPreventExitStatus= emptied", _no_prevent, bad_configs)],
+    cases=lambda deployed: [*bad_configs(deployed), Control(deployed)],
+    mutants=[
+        Mutant(
+            "restarts-on-12",
+            "RestartPreventExitStatus= emptied",
+            with_directives("RestartPreventExitStatus="),
+            bad_configs,
+        )
+    ],
     headline=headline,
 )

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Literal
 
-from proofs.experiment.case import Case, Deployed, Mutant, Proof
+from proofs.catalog._checks import at_most, figures
+from proofs.catalog._steady import OnExchanges
+from proofs.experiment.case import Deployed, Mutant, Proof
 from proofs.experiment.exchange import Exchange, refuses
-from proofs.experiment.measurements import Count, Row, Seconds, decode
-from proofs.experiment.subject import Changes, Subject, config, sources_of
-from proofs.experiment.trace import Between, Trace
+from proofs.experiment.measurements import Count, Pid, Positive, Row, Seconds, count_from, decode, return_type
+from proofs.experiment.subject import Changes, Subject, config
+from proofs.experiment.trace import Between, Trace, mono_s
 from proofs.host.shell import process_state
 from proofs.host.unit import Entry, engine_lines
 from proofs.verdict import Check, Json, Result
@@ -35,113 +35,82 @@ _START_S = 4.0  # for the process to start, where the fault is met at its first 
 _SLACK_MS = 100  # clocks are one and the same; this is for the way from the exchange to the engine
 
 
-class Shown:
-    """That the primary failed, by a look at it from outside."""
-
-    @classmethod
-    def look(cls, exchange: Exchange) -> Self | None:
-        """None while it does not show."""
-        raise NotImplementedError
-
-    def holds(self) -> bool:
-        """Whether what was recorded shows it."""
-        raise NotImplementedError
+@dataclass(frozen=True)
+class ConnectionClosed:
+    connection: Positive
+    closed_ms: Positive
 
 
 @dataclass(frozen=True)
-class ConnectionClosed(Shown):
-    connection: Count
-    closed_ms: Count
-
-    @classmethod
-    def look(cls, exchange: Exchange) -> Self | None:
-        closed = [one for one in exchange.stats(quiet=True)["connections"] if not one["open"]]
-        return cls(closed[0]["id"], closed[0]["closed_ms"]) if closed else None
-
-    def holds(self) -> bool:
-        return self.connection > 0 and self.closed_ms > 0
+class PortRefuses:
+    port: Positive
+    probe: Literal["connection refused"]
 
 
 @dataclass(frozen=True)
-class PortRefuses(Shown):
-    port: Count
-    probe: str
-
-    @classmethod
-    def look(cls, exchange: Exchange) -> Self | None:
-        return cls(exchange.port, "connection refused") if refuses(exchange.port) else None
-
-    def holds(self) -> bool:
-        return self.port > 0 and self.probe == "connection refused"
-
-
-@dataclass(frozen=True)
-class Answered451(Shown):
+class Answered451:
     """answered: how many connections were answered, by HTTP status."""
 
     answered: dict[str, Count]
 
-    @classmethod
-    def look(cls, exchange: Exchange) -> Self | None:
-        seen = cls(exchange.stats(quiet=True)["rejected_by_status"])
-        return seen if seen.holds() else None
 
-    def holds(self) -> bool:
-        return self.answered.get("451", 0) > 0
+@dataclass(frozen=True)
+class ExchangeStopped:
+    pid: Pid
+    state: Literal["T"]
 
 
 @dataclass(frozen=True)
-class ExchangeStopped(Shown):
-    pid: Count
-    state: str
-
-    @classmethod
-    def look(cls, exchange: Exchange) -> Self | None:
-        state = process_state(exchange.pid)
-        return cls(exchange.pid, state) if state == "T" else None
-
-    def holds(self) -> bool:
-        return self.pid > 1 and self.state == "T"
+class GarbageSent:
+    garbage: Annotated[int, count_from(PARSE_LIMIT)]
 
 
 @dataclass(frozen=True)
-class GarbageSent(Shown):
-    garbage: Count
-
-    @classmethod
-    def look(cls, exchange: Exchange) -> Self | None:
-        sent = cls(exchange.stats(quiet=True)["garbage"])
-        return sent if sent.holds() else None
-
-    def holds(self) -> bool:
-        return self.garbage >= PARSE_LIMIT
-
-
-@dataclass(frozen=True)
-class TlsHello(Shown):
-    tls_hellos: Count
+class TlsHello:
+    tls_hellos: Positive
     accepted: Count
-
-    @classmethod
-    def look(cls, exchange: Exchange) -> Self | None:
-        stats = exchange.stats(quiet=True)
-        return cls(stats["tls_hellos"], stats["accepted"]) if stats["tls_hellos"] else None
-
-    def holds(self) -> bool:
-        return self.tls_hellos > 0
 
 
 Witness = ConnectionClosed | PortRefuses | Answered451 | ExchangeStopped | GarbageSent | TlsHello
+Answer = dict[str, Json]
+
+
+def _closed(exchange: Exchange) -> ConnectionClosed | None:
+    closed = [one for one in exchange.stats(quiet=True)["connections"] if not one["open"]]
+    return ConnectionClosed(closed[0]["id"], closed[0]["closed_ms"]) if closed else None
+
+
+def _refused(exchange: Exchange) -> PortRefuses | None:
+    return PortRefuses(exchange.port, "connection refused") if refuses(exchange.port) else None
+
+
+def _answered(exchange: Exchange) -> Answered451 | None:
+    answered = exchange.stats(quiet=True)["rejected_by_status"]
+    return Answered451(answered) if answered.get("451") else None
+
+
+def _stopped(exchange: Exchange) -> ExchangeStopped | None:
+    return ExchangeStopped(exchange.pid, "T") if process_state(exchange.pid) == "T" else None
+
+
+def _garbage(exchange: Exchange) -> GarbageSent | None:
+    garbage = exchange.stats(quiet=True)["garbage"]
+    return GarbageSent(garbage) if garbage >= PARSE_LIMIT else None
+
+
+def _hello(exchange: Exchange) -> TlsHello | None:
+    stats = exchange.stats(quiet=True)
+    return TlsHello(stats["tls_hellos"], stats["accepted"]) if stats["tls_hellos"] else None
 
 
 @dataclass(frozen=True)
 class How:
-    """A way to fail. at_connect: it is met when the engine connects, so the engine is started into it."""
+    """A way to fail. look: what shows it, None while nothing does. at_connect: the engine is started into it."""
 
     name: str
     fault: str
-    inject: Callable[[Exchange], dict[str, Json]]
-    witness: type[Shown]  # what shows that it took place
+    look: Callable[[Exchange], Witness | None]
+    inject: Callable[[Exchange], Answer] = lambda exchange: {}
     at_connect: bool = False
     bound_s: float = BOUND_S
     tls: bool = False
@@ -173,47 +142,35 @@ class TakenOver:
     said: list[dict[str, Any]]
 
 
-class Failover(Case):
+class Failover(OnExchanges):
     def __init__(self, deployed: Deployed, how: How) -> None:
         super().__init__(deployed)
         self.how = how
         self.name, self.fault = how.name, how.fault
-        self.exchanges: dict[str, Exchange] = {}
 
     def steady(self, subject: Subject) -> None:
         """Both exchanges trade; unless the fault is one of connecting, the engine stores the primary's trades."""
         tls = {"tls_cert": str(_CERTIFICATE), "tls_key": str(_CERTIFICATE)} if self.how.tls else {}
-        start = partial(Exchange, subject.host, rate=RATE, heartbeat=0.5)
-        with ThreadPoolExecutor() as pool:  # starting is most of what a case costs: all at once
-            starting = {
-                "primary": pool.submit(start, "primary", first_id=1, **tls),
-                "secondary": pool.submit(start, "secondary", first_id=1_000_000),
-            }
-            subject.fresh()
-            for name, one in starting.items():
-                self.exchanges[name] = one.result()
-        subject.put("config.toml", SCRATCH)
-        subject.put_sources(sources_of(self.exchanges))
+        self.start_exchanges(subject, SCRATCH, tls, rate=RATE, heartbeat=0.5)
         self.cursor = subject.unit.cursor()
-        if self.how.at_connect:
-            return
-        subject.restart()
-        subject.host.wait_for("the primary's trades", 15, lambda: subject.store.first_of("primary"), every=0.05)
+        if not self.how.at_connect:
+            self.await_primary(subject)
 
     def inject(self, subject: Subject) -> None:
-        self.answer = self.how.inject(self.exchanges["primary"])
+        answer = self.how.inject(self.exchanges["primary"])
         if self.how.at_connect:
             subject.restart()
             self.t0_s = subject.unit.state(quiet=False).started_s  # it meets the fault when it connects: see measure
         else:
-            self.t0_s = self.answer["mono_ns"] / 1e9
+            self.t0_s = mono_s(answer)
 
-    def witness(self, subject: Subject) -> Shown:
+    def witness(self, subject: Subject) -> Any:
         primary = self.exchanges["primary"]
-        return subject.host.wait_for("the fault to bite", 5, lambda: self.how.witness.look(primary), every=0.02)
+        return subject.host.wait_for("the fault to bite", 5, lambda: self.how.look(primary), every=0.02)
 
     def witnessed(self, witness: Witness) -> bool:
-        return isinstance(witness, self.how.witness) and witness.holds()
+        at_all = not isinstance(witness, Answered451) or witness.answered.get("451", 0) > 0
+        return at_all and isinstance(witness, return_type(self.how.look))
 
     def measure(self, subject: Subject) -> NotTakenOver | TakenOver:
         store, host, bound = subject.store, subject.host, self.how.bound_s
@@ -253,15 +210,14 @@ class Failover(Case):
         least, most = self._began(trace)
         if not stored["data"]["came"]:
             return {"stored_s": None}
-        now = stored["mono_ns"] / 1e9
-        figures: dict[str, Json | Between] = {
-            "stored_s": Between(now - most, trace.after(stored)["mono_ns"] / 1e9 - least),
+        again: dict[str, Json | Between] = {
+            "stored_s": Between.since((least, most), *trace.around(stored)),
             "fault_ms": Between(trace.wall_ms(stored, least) - _SLACK_MS, trace.wall_ms(stored, most) + _SLACK_MS),
             "secondary_sent": trace.stats("secondary")["sent"],
         }
         if self.how.gap_kind == "rejected":
-            figures["garbage_sent"] = trace.stats("primary")["garbage"]
-        return figures
+            again["garbage_sent"] = trace.stats("primary")["garbage"]
+        return again
 
     def _began(self, trace: Trace) -> tuple[float, float]:
         """When the fault was met, on CLOCK_MONOTONIC: by the exchange, by the engine's journal, or by two events."""
@@ -269,37 +225,25 @@ class Failover(Case):
             met = [entry.mono_s for entry in _connecting(trace.journal())]
             begun = min(met, default=int(trace.shown(-1)["ExecMainStartTimestampMonotonic"]) / 1e6)
             return begun, begun
-        answers = trace.notes("exchange said", "primary")
-        if answers:
-            at = answers[-1]["mono_ns"] / 1e9
-            return at, at
-        announced = trace.intent("kill -STOP ")
-        return trace.intent("fault: ")["mono_ns"] / 1e9, announced["mono_ns"] / 1e9
+        if answers := trace.notes("exchange said", "primary"):
+            return mono_s(answers[-1]), mono_s(answers[-1])
+        return mono_s(trace.intent("fault: ")), mono_s(trace.intent("kill -STOP "))
 
     def judge(self, measured: NotTakenOver | TakenOver) -> Sequence[Check]:
-        stored, bound = measured.stored_s, self.how.bound_s
-        in_time = stored is not None and stored <= bound
-        checks = [Check("secondary stored (s)", stored, f"<= {bound:g}", in_time, guard=True)]
-        if isinstance(measured, NotTakenOver) or stored is None:
-            return checks
+        in_time = at_most("secondary stored (s)", measured.stored_s, self.how.bound_s, guard=True)
+        if isinstance(measured, NotTakenOver) or measured.stored_s is None:
+            return [in_time]
         if self.how.gap_kind == "rejected":
             sent, rejected = measured.garbage_sent, measured.rejected
-            checks.append(
-                Check("rejected in gaps", rejected, f"{sent}, all garbage sent", rejected == sent >= PARSE_LIMIT)
-            )
-            return checks
+            all_sent = rejected == sent >= PARSE_LIMIT
+            return [in_time, Check("rejected in gaps", rejected, f"{sent}, all garbage sent", all_sent)]
         # The recorded silence has to span all from the last that was heard before the fault to the first after it.
         last_ms = measured.last_primary_ms
         begin, end = max(measured.fault_ms, last_ms or 0) + _SLACK_MS, measured.first_secondary_ms
         spans = [decode(tuple[Count, Count | None], [gap.get("from_ms"), gap.get("to_ms")]) for gap in measured.gaps]
         latest = end if last_ms is None else begin  # where it never spoke, the gap begins when it was first tried
         covered = any(start <= latest and (stop is None or stop >= end - _SLACK_MS) for start, stop in spans)
-        checks.append(Check("gap", spans, f"from <= {begin}, to >= {end} (ms)", covered))
-        return checks
-
-    def release(self, subject: Subject) -> None:
-        for exchange in self.exchanges.values():
-            exchange.end()
+        return [in_time, Check("gap", spans, f"from <= {begin}, to >= {end} (ms)", covered)]
 
 
 def _of(gaps: list[dict[str, Json]], kind: str) -> list[dict[str, Json]]:
@@ -311,50 +255,31 @@ def _connecting(entries: Sequence[Entry]) -> list[Entry]:
     return [entry for entry, fields in engine_lines(entries, "connecting") if fields.get("source") == "primary"]
 
 
-def _freeze(exchange: Exchange) -> dict[str, Json]:
+def _freeze(exchange: Exchange) -> Answer:
     at = time.monotonic_ns()
     exchange.freeze()
     return {"mono_ns": at}
 
 
+def _tell(command: str, **arguments: Json) -> Callable[[Exchange], Answer]:
+    return lambda exchange: exchange.tell(command, **arguments)
+
+
+_SENDS = f"the primary sends {PARSE_LIMIT} undecodable trade frames"
+_PRESENTS = "the primary presents a certificate nobody vouches for"
 HOWS = (
-    How("closes", "the primary closes the connection", lambda exchange: exchange.tell("close"), ConnectionClosed),
-    How(
-        "refuses", "the primary's port refuses", lambda exchange: exchange.tell("refuse"), PortRefuses, at_connect=True
-    ),
-    How(
-        "answers 451",
-        "the primary answers HTTP 451",
-        lambda exchange: exchange.tell("http", status=451, times=-1),
-        Answered451,
-        at_connect=True,
-    ),
-    How("goes silent", "SIGSTOP of the primary", _freeze, ExchangeStopped, bound_s=DEAD_AFTER_S + BOUND_S),
-    How(
-        "sends garbage",
-        f"the primary sends {PARSE_LIMIT} undecodable trade frames",
-        lambda exchange: exchange.tell("garbage", n=PARSE_LIMIT, scope="open"),
-        GarbageSent,
-        gap_kind="rejected",
-    ),
-    How(
-        "bad certificate",
-        "the primary presents a certificate nobody vouches for",
-        lambda exchange: {},
-        TlsHello,
-        at_connect=True,
-        tls=True,
-    ),
+    How("closes", "the primary closes the connection", _closed, _tell("close")),
+    How("refuses", "the primary's port refuses", _refused, _tell("refuse"), at_connect=True),
+    How("answers 451", "the primary answers HTTP 451", _answered, _tell("http", status=451, times=-1), at_connect=True),
+    How("goes silent", "SIGSTOP of the primary", _stopped, _freeze, bound_s=DEAD_AFTER_S + BOUND_S),
+    How("sends garbage", _SENDS, _garbage, _tell("garbage", n=PARSE_LIMIT, scope="open"), gap_kind="rejected"),
+    How("bad certificate", _PRESENTS, _hello, at_connect=True, tls=True),
 )
 
 
-def cases(deployed: Deployed) -> Sequence[Case]:
-    return [Failover(deployed, how) for how in HOWS]
-
-
-def mutant_cases(deployed: Deployed) -> Sequence[Case]:
-    """One of each kind: a connection that ends, one that is never made, one that talks nonsense."""
-    return [Failover(deployed, how) for how in HOWS if how.name in ("closes", "refuses", "sends garbage")]
+def failing(*names: str) -> Callable[[Deployed], Sequence[Failover]]:
+    """The cases of these ways to fail."""
+    return lambda deployed: [Failover(deployed, how) for how in HOWS if how.name in names]
 
 
 def _one_source(unit: Changes) -> None:
@@ -362,11 +287,7 @@ def _one_source(unit: Changes) -> None:
 
 
 def headline(results: Sequence[Result]) -> str:
-    times = []
-    for result in results:
-        stored = {check.name: check.measured for check in result.checks}.get("secondary stored (s)")
-        times.append(f"{result.case} {stored} s")
-    return ", ".join(times)
+    return ", ".join(f"{result.case} {figures([result]).get('secondary stored (s)')} s" for result in results)
 
 
 PROOF = Proof(
@@ -375,7 +296,10 @@ PROOF = Proof(
     bound=f"{BOUND_S:g} s (silence: dead_after_s {DEAD_AFTER_S:g} + {BOUND_S:g} s)",
     fault="the primary closes, refuses, answers 451, goes silent, sends garbage, has a bad certificate",
     seconds=14,
-    cases=cases,
-    mutants=[Mutant("one-source", "one source instead of two", _one_source, mutant_cases)],
+    cases=failing(*(how.name for how in HOWS)),
+    mutants=[
+        # One of each kind: a connection that ends, one that is never made, one that talks nonsense.
+        Mutant("one-source", "one source instead of two", _one_source, failing("closes", "refuses", "sends garbage"))
+    ],
     headline=headline,
 )

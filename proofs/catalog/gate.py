@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from proofs.catalog import mutations
+from proofs.catalog._checks import equal
 from proofs.catalog._live_fixture import LiveFixture
-from proofs.catalog._steady import GOOD, steady
+from proofs.catalog._steady import GOOD, UP_S, steady
+from proofs.catalog.mutations import patched
 from proofs.evidence.json_diff import differences
 from proofs.experiment.case import Case, Deployed, Mutant, NotSteady, Proof
 from proofs.experiment.measurements import Count, Invocation, Sha256
@@ -20,15 +21,15 @@ from proofs.host.unit import Entry, engine_lines, starts
 from proofs.verdict import Check, Json, Result
 
 OPEN = "the gate is open, but no live adapter installed"
-_UP_S = 15.0
-
-
 Spoil = Callable[[LiveFixture], object]
 
 
 @dataclass(frozen=True)
 class Way:
-    """One way to be refused. seen: what shows on the disk that it is so; holds: whether its signature is sound."""
+    """One way to be refused. seen: what shows on the disk that it is so; holds: whether its signature is sound.
+
+    spoil: changes the fixture or its statement before the signing; `after` of the fixture is called after it.
+    """
 
     name: str
     reason: str
@@ -48,8 +49,8 @@ def _config(*lines: str) -> Callable[[LiveFixture], Json]:
     ]
 
 
-def _lose(fixture: LiveFixture) -> None:
-    fixture.after = (fixture.bundle / "statement.sig").unlink
+def _set(**attributes: Json) -> Spoil:
+    return lambda fixture: vars(fixture).update(attributes)
 
 
 def _lost(fixture: LiveFixture) -> Json:
@@ -58,26 +59,19 @@ def _lost(fixture: LiveFixture) -> Json:
 
 def _edit(fixture: LiveFixture) -> None:
     path = fixture.bundle / "statement.json"
-    fixture.after = lambda: path.write_text(path.read_text().replace("this host", "that host"))
+    path.write_text(path.read_text().replace("this host", "that host"))
 
 
-def _too_old(fixture: LiveFixture) -> None:
+def _age(fixture: LiveFixture) -> None:
     fixture.predicate["finished"] = (datetime.now(UTC) - timedelta(hours=169)).isoformat()
 
 
-def _of_another_release(fixture: LiveFixture) -> None:
-    fixture.statement["subject"][0]["digest"]["sha256"] = "b" * 64
+def _leave_out_stall(fixture: LiveFixture) -> None:
+    fixture.predicate["proofs"].remove(fixture.proof("stall"))
+    fixture.predicate["required"].remove("stall")
 
 
-def _without(name: str) -> Spoil:
-    def spoil(fixture: LiveFixture) -> None:
-        fixture.predicate["proofs"] = [proof for proof in fixture.predicate["proofs"] if proof["name"] != name]
-        fixture.predicate["required"].remove(name)
-
-    return spoil
-
-
-def _sign_by(fixture: LiveFixture) -> Json:
+def _signer(fixture: LiveFixture) -> Json:
     return fixture.key != "operator" and f"signed by the {fixture.key}"
 
 
@@ -105,33 +99,32 @@ class Refusal:
 
 
 WAYS = (
+    Way("unarmed", "live_armed is false", _set(armed=False), _config("live_armed = false")),
+    Way("no bundle", "names no directory", _set(named=""), _config('proof_bundle = ""')),
     Way(
-        "unarmed",
-        "live_armed is false",
-        lambda fixture: setattr(fixture, "armed", False),
-        _config("live_armed = false"),
+        "no signature",
+        "statement.sig cannot be read",
+        _set(after=lambda fixture: (fixture.bundle / "statement.sig").unlink()),
+        _lost,
+        False,
     ),
-    Way("no bundle", "names no directory", lambda fixture: setattr(fixture, "named", ""), _config('proof_bundle = ""')),
-    Way("no signature", "statement.sig cannot be read", _lose, _lost, False),
+    Way("a stranger's signature", "made by nobody", _set(key="stranger"), _signer, False),
+    Way("edited after signing", "the signature does not hold", _set(after=_edit), _statement, False),
     Way(
-        "a stranger's signature", "made by nobody", lambda fixture: setattr(fixture, "key", "stranger"), _sign_by, False
+        "another release",
+        "of another release",
+        lambda fixture: fixture.statement["subject"][0]["digest"].update(sha256="b" * 64),
+        _statement,
     ),
-    Way("edited after signing", "the signature does not hold", _edit, _statement, False),
-    Way("another release", "of another release", _of_another_release, _statement),
-    Way(
-        "another configuration",
-        "of another configuration",
-        lambda fixture: setattr(fixture, "tick_ms", "21"),
-        _config("tick_interval_ms = 21"),
-    ),
+    Way("another configuration", "of another configuration", _set(tick_ms="21"), _config("tick_interval_ms = 21")),
     Way(
         "another host",
         "of another host",
         lambda fixture: fixture.predicate["host"].update(machine_id="0" * 32),
         _statement,
     ),
-    Way("too old", "h old", _too_old, _statement),
-    Way("a required proof not run", "stall is required and was not run", _without("stall"), _statement),
+    Way("too old", "h old", _age, _statement),
+    Way("a required proof not run", "stall is required and was not run", _leave_out_stall, _statement),
     Way(
         "a required proof not PASS",
         "stall is required and says INCONCLUSIVE",
@@ -139,15 +132,16 @@ WAYS = (
         _statement,
     ),
 )
+_SOUND = Way("nothing is wrong", OPEN, _set(), lambda fixture: "" if _statement(fixture) else "sound")
 
 
 class Live(Case):
     """One LIVE configuration: the engine must end with 12 for its own reason, without having begun a run."""
 
-    def __init__(self, deployed: Deployed, way: Way, reason: str, watch_s: float = 0.0) -> None:
+    def __init__(self, deployed: Deployed, way: Way, watch_s: float = 0.0) -> None:
         super().__init__(deployed)
         self.name, self.fault = way.name, f"LIVE, armed and proven, but: {way.name}"
-        self._way, self._reason, self._watch_s = way, reason, watch_s
+        self._way, self._watch_s = way, watch_s
 
     def steady(self, subject: Subject) -> None:
         if shutil.which("ssh-keygen") is None:
@@ -167,21 +161,18 @@ class Live(Case):
 
     def witness(self, subject: Subject) -> LiveConfig | None:
         """The process began anew on a configuration and a bundle that are what the case says of them."""
-        state = subject.unit.state()
-        seen, holds = self._way.seen(self._fixture), self._fixture.holds()
-        if state.invocation == self._before or not seen or holds != self._way.holds:
+        invocation, text = subject.unit.state().invocation, (subject.etc / "config.toml").read_bytes()
+        if invocation == self._before or b'mode = "LIVE"' not in text:
             return None
-        text = (subject.etc / "config.toml").read_bytes()
-        if b'mode = "LIVE"' not in text:
-            return None
-        return LiveConfig(state.invocation, seen, holds, hashlib.sha256(text).hexdigest())
+        digest = hashlib.sha256(text).hexdigest()
+        return LiveConfig(invocation, self._way.seen(self._fixture) or "", self._fixture.holds(), digest)
 
     def witnessed(self, witness: LiveConfig) -> bool:
         return witness.signature_holds is self._way.holds and bool(witness.seen)
 
     def measure(self, subject: Subject) -> Refusal:
         unit, host = subject.unit, subject.host
-        host.poll("its end", _UP_S, lambda: unit.state().active == "failed", every=0.05)
+        host.poll("its end", UP_S, lambda: unit.state().active == "failed", every=0.05)
         at_end = unit.state(quiet=False)
         if self._watch_s:
             host.note("measuring", {"watching for a restart for seconds": self._watch_s})
@@ -208,13 +199,13 @@ class Live(Case):
         }
 
     def judge(self, measured: Refusal) -> Sequence[Check]:
-        status, active, begun = measured.exec_main_status, measured.active, measured.runs + measured.ready
+        reason = self._way.reason
         return (
-            Check("ExecMainStatus", status, 12, status == 12),
-            Check("state", active, "failed", active == "failed"),
-            Check("starts", measured.starts, 1, measured.starts == 1),
-            Check("runs begun", begun, 0, begun == 0, guard=True),
-            Check("said", measured.said, f"... {self._reason}", self._reason in measured.said, guard=True),
+            equal("ExecMainStatus", measured.exec_main_status, 12),
+            equal("state", measured.active, "failed"),
+            equal("starts", measured.starts, 1),
+            equal("runs begun", measured.runs + measured.ready, 0, guard=True),
+            Check("said", measured.said, f"... {reason}", reason in measured.said, guard=True),
         )
 
 
@@ -225,16 +216,9 @@ def _reason(entries: Sequence[Entry]) -> str:
     return reasons[-1][:300] if reasons else ""
 
 
-def _refused(deployed: Deployed, *names: str) -> list[Case]:
-    ways = [way for way in WAYS if not names or way.name in names]
-    return [Live(deployed, way, way.reason) for way in ways]
-
-
-def cases(deployed: Deployed) -> Sequence[Case]:
-    sound = Way(
-        "nothing is wrong", "", lambda fixture: None, lambda fixture: "sound" if not _statement(fixture) else None
-    )
-    return [*_refused(deployed), Live(deployed, sound, OPEN, watch_s=3 * deployed.restart_s)]
+def refused(*names: str) -> Callable[[Deployed], Sequence[Live]]:
+    """The cases of these ways to be refused."""
+    return lambda deployed: [Live(deployed, way) for way in WAYS if way.name in names]
 
 
 def headline(results: Sequence[Result]) -> str:
@@ -253,19 +237,22 @@ PROOF = Proof(
     fault=", ".join(way.name for way in WAYS) + "; control: a bundle that holds",
     seconds=30,
     notes="keys, signers and bundle are scratch, signed on this host: they open nothing but the scratch configuration",
-    cases=cases,
+    cases=lambda deployed: [
+        *(Live(deployed, way) for way in WAYS),
+        Live(deployed, _SOUND, watch_s=3 * deployed.restart_s),
+    ],
     mutants=[
         Mutant(
             "signed-by-anyone",
             "the signature is not looked at",
-            lambda copy: mutations.apply(copy, "gate/signed-by-anyone"),
-            lambda deployed: _refused(deployed, "a stranger's signature"),
+            patched("gate/signed-by-anyone"),
+            refused("a stranger's signature"),
         ),
         Mutant(
             "of-any-verdict",
             "what a required proof says is not looked at",
-            lambda copy: mutations.apply(copy, "gate/of-any-verdict"),
-            lambda deployed: _refused(deployed, "a required proof not PASS"),
+            patched("gate/of-any-verdict"),
+            refused("a required proof not PASS"),
         ),
     ],
     headline=headline,

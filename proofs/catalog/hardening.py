@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from proofs.catalog._steady import steady
+from proofs.catalog.mutations import emptied, with_directives
 from proofs.catalog.shadow import probe_output
 from proofs.evidence.redaction import MARK
 from proofs.experiment import sandbox_probe
 from proofs.experiment.case import Case, Mutant, NotSteady, Proof
-from proofs.experiment.measurements import BadFigure, Count, Seconds
-from proofs.experiment.subject import CONFIG_DIR, RELEASE, Changes, Subject
+from proofs.experiment.measurements import BadFigure, Count, Pid, Seconds
+from proofs.experiment.subject import CONFIG_DIR, RELEASE, Subject
 from proofs.experiment.trace import Between, Trace, Untraced
 from proofs.host.kind import kind_of_host
 from proofs.host.shell import read_text
@@ -51,7 +52,7 @@ TRIED = {
 class InsideSandbox:
     """confined: the lines of /proc/PID/status by which the engine and the probe are confined, equal for both."""
 
-    pid: Count
+    pid: Pid
     confined: dict[str, str]
 
 
@@ -95,7 +96,7 @@ class Sandbox(Case):
         return InsideSandbox(pid, engine)
 
     def witnessed(self, witness: InsideSandbox) -> bool:
-        return witness.pid > 1 and set(witness.confined) == set(sandbox_probe.STATUS)
+        return set(witness.confined) == set(sandbox_probe.STATUS)
 
     def measure(self, subject: Subject) -> Attempts:
         host = subject.host
@@ -169,14 +170,6 @@ def _no_modules(kind: str) -> str:
     return f"the kernel is locked down: {locked[1]}" if locked else ""
 
 
-def _without(unit: Changes) -> None:
-    unit.instead[DROP_IN] = "# nothing\n"
-
-
-def _sees_all(unit: Changes) -> None:
-    unit.directives.append("ProtectProc=default")
-
-
 def headline(results: Sequence[Result]) -> str:
     checks = {check.name: check for result in results for check in result.checks}
     refused = [name for name in TRIED if name in checks and checks[name].ok]
@@ -194,10 +187,10 @@ PROOF = Proof(
     seconds=8,
     notes="the attempts run in the unit's sandbox before its start (ExecStartPre=); the config they try to write is "
     "the scratch one, which the proof itself binds read-only",
-    cases=lambda deployed: [Sandbox(deployed)],
+    cases=Sandbox.alone,
     mutants=[
-        Mutant("not-hardened", f"{DROP_IN} emptied", _without, lambda deployed: [Sandbox(deployed)]),
-        Mutant("sees-all", "ProtectProc=default", _sees_all, lambda deployed: [Sandbox(deployed)]),
+        Mutant("not-hardened", f"{DROP_IN} emptied", emptied(DROP_IN), Sandbox.alone),
+        Mutant("sees-all", "ProtectProc=default", with_directives("ProtectProc=default"), Sandbox.alone),
     ],
     headline=headline,
 )

@@ -1,4 +1,4 @@
-"""Every text of the engine that a mutant replaces, so that a rename in the engine is followed here and nowhere else.
+"""How mutants take a guard out, and every text of the engine that one replaces: a rename in it is followed here alone.
 
 A quick test says that each text occurs exactly once in its file. `former` keeps the texts of earlier releases: a bundle
 that was recorded with one of them still verifies.
@@ -6,9 +6,12 @@ that was recorded with one of them still verifies.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from proofs.experiment.subject import Changes
+
+Make = Callable[[Changes], None]  # takes the guard out of a copy of the unit
 
 
 class Mutation(NamedTuple):
@@ -90,10 +93,20 @@ MUTATIONS = {
 }  # by "proof/mutant"
 
 
-def apply(unit: Changes, name: str) -> None:
+def patched(name: str) -> Make:
     """Replace the text of that mutation in the copy's engine. Raises CannotMutate where it does not fit."""
     mutation = MUTATIONS[name]
-    unit.patch(mutation.old, mutation.new)
+    return lambda unit: unit.patch(mutation.old, mutation.new)
+
+
+def with_directives(*lines: str) -> Make:
+    """Set these directives of [Service] as well."""
+    return lambda unit: unit.directives.extend(lines)
+
+
+def emptied(drop_in: str) -> Make:
+    """Put nothing in the place of a deployed drop-in."""
+    return lambda unit: unit.instead.update({drop_in: "# nothing\n"})
 
 
 def latest(old: str, new: str) -> tuple[str, str]:

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from proofs.catalog import mutations
+from proofs.catalog._checks import at_least
 from proofs.catalog._recovery import DEADLINE_S, Lasting, Recovered, headline
+from proofs.catalog.mutations import patched
 from proofs.catalog.network import TwoSources
-from proofs.experiment.case import Case, Deployed, Mutant, Proof
+from proofs.experiment.case import Mutant, Proof
 from proofs.experiment.measurements import Count, Seconds
-from proofs.experiment.subject import Changes, Subject
-from proofs.experiment.trace import Trace
+from proofs.experiment.subject import Subject
+from proofs.experiment.trace import mono_s
 from proofs.verdict import Check
 
 PARSE_LIMIT = 20  # the engine's default: so many in a row make a source useless
@@ -50,10 +51,11 @@ class Spoiled(TwoSources):
     name = "every source sends garbage"
     fault = "both exchanges send undecodable trade frames instead of trades, to every connection"
     code = 11
+    command = "garbage"
 
     def inject(self, subject: Subject) -> None:
-        answers = [one.tell("garbage", n=-1, scope="all") for one in self.exchanges.values()]
-        self.t0 = answers[0]["mono_ns"] / 1e9  # the primary's: the engine reads that one
+        answers = [one.tell(self.command, n=-1, scope="all") for one in self.exchanges.values()]
+        self.t0 = mono_s(answers[0])  # the primary's: the engine reads that one
 
     def witness(self, subject: Subject) -> GarbageSent:
         """By the exchanges' own counts: the one in use at first sent enough of it, the other one soon after."""
@@ -70,10 +72,6 @@ class Spoiled(TwoSources):
     def measure(self, subject: Subject) -> WhileSpoiled | AfterGarbage:
         return self.run_fault(subject, WhileSpoiled, AfterGarbage)
 
-    def began(self, trace: Trace) -> tuple[float, float]:
-        at = [note["mono_ns"] for note in trace.notes("exchange said", "primary") if note["command"] == "garbage"]
-        return at[0] / 1e9, at[0] / 1e9
-
     def figures_during(self, subject: Subject, seconds: float) -> dict[str, Any]:
         stats = {name: one.stats() for name, one in self.exchanges.items()}
         accepted = sum(one["accepted"] for one in stats.values())
@@ -81,9 +79,6 @@ class Spoiled(TwoSources):
             "tries_a_s": round(accepted / seconds, 3),
             "garbage": OfEach(**{name: one["garbage"] for name, one in stats.items()}),
         }
-
-    def lift(self, subject: Subject) -> None:
-        self.exchanges["secondary"].tell("behave")
 
     def figures_after(self, subject: Subject) -> dict[str, Any]:
         runs = subject.store.runs()
@@ -94,28 +89,18 @@ class Spoiled(TwoSources):
 
     def judge(self, measured: WhileSpoiled | AfterGarbage) -> Sequence[Check]:
         checks = self.checks(measured)
-        ends = len(measured.ends)
-        if not ends:
+        if not (ends := len(measured.ends)):
             return checks
-        tries = measured.tries_a_s
-        checks.append(Check("connections tried a second", tries, f"0 < n <= {_TRIES_A_S:g}", 0 < tries <= _TRIES_A_S))
+        checks.append(self.tries(measured.tries_a_s, _TRIES_A_S))
         if isinstance(measured, AfterGarbage) and measured.back_s is not None:
-            rejected, stored, sent = measured.rejected, measured.stored_11, vars(measured.garbage)
-            least = PARSE_LIMIT * 2 * ends  # each run that ended so had to leave both sources for it
+            sent = vars(measured.garbage)
             checks += [
-                Check("rejected, booked", rejected, f">= {least}", rejected >= least),
+                # Each run that ended so had to leave both sources for it.
+                at_least("rejected, booked", measured.rejected, PARSE_LIMIT * 2 * ends),
                 Check("garbage of both", sent, f">= {PARSE_LIMIT} each", min(sent.values()) >= PARSE_LIMIT),
-                Check("runs stored as ended with 11", stored, f">= {ends}", stored >= ends),
+                at_least("runs stored as ended with 11", measured.stored_11, ends),
             ]
         return checks
-
-
-def cases(deployed: Deployed) -> Sequence[Case]:
-    return [Spoiled(deployed)]
-
-
-def _ignore_garbage(unit: Changes) -> None:
-    mutations.apply(unit, "parse/ignores-garbage")
 
 
 PROOF = Proof(
@@ -125,10 +110,13 @@ PROOF = Proof(
     " down for good, a tick in deadline + RestartSec + 5 s",
     fault=Spoiled.fault,
     seconds=14,
-    cases=cases,
+    cases=Spoiled.alone,
     mutants=[
         Mutant(
-            "ignores-garbage", "frames that do not decode are never held against their source", _ignore_garbage, cases
+            "ignores-garbage",
+            "frames that do not decode are never held against their source",
+            patched("parse/ignores-garbage"),
+            Spoiled.alone,
         )
     ],
     notes=f"network_deadline_s is {DEADLINE_S:g} s in the scratch config",

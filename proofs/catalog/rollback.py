@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from proofs.catalog._steady import steady
+from proofs.catalog.mutations import emptied
 from proofs.evidence.redaction import MARK
 from proofs.experiment import sandbox_probe
 from proofs.experiment.case import Case, Deployed, Mutant, NotSteady, Proof
 from proofs.experiment.measurements import BadFigure, Count, Invocation, Row, Sha256
-from proofs.experiment.subject import Changes, Subject
+from proofs.experiment.subject import Subject
 from proofs.experiment.trace import Between, Trace
 from proofs.host.shell import read_text
 from proofs.verdict import Check, Json, Result
@@ -75,7 +76,7 @@ class PutBack:
     before: Row
     masked: Row
     after: Row
-    cat_sha256: list[Sha256]
+    cat_sha256: tuple[Sha256, Sha256, Sha256]
 
 
 class OutOfForce(Case):
@@ -111,11 +112,8 @@ class OutOfForce(Case):
 
     def witness(self, subject: Subject) -> Masked | None:
         """systemd no longer reads it, and the process is another than before."""
-        in_force = self._in_force(subject)
         invocation = subject.unit.state().invocation
-        if self.name in in_force or invocation == self._invocation:
-            return None
-        return Masked(in_force, invocation)
+        return Masked(self._in_force(subject), invocation) if invocation != self._invocation else None
 
     def witnessed(self, witness: Masked) -> bool:
         return bool(witness.in_force) and self.name not in witness.in_force
@@ -125,7 +123,8 @@ class OutOfForce(Case):
         subject.unmask(self.name)
         cats = (self._cat, masked_cat, subject.unit.cat())
         after = self._behaviour(subject)
-        return PutBack(1, self._before, self._masked, after, [_sha256(text) for text in cats])
+        before, masked, now = (_sha256(text) for text in cats)
+        return PutBack(1, self._before, self._masked, after, (before, masked, now))
 
     def traced(self, measured: PutBack, trace: Trace) -> Mapping[str, Json | Between]:
         cats = trace.texts("systemctl", "cat")
@@ -136,15 +135,13 @@ class OutOfForce(Case):
     def judge(self, measured: PutBack) -> Sequence[Check]:
         names = CHANGES[self.name]
         before, masked, after = (_values(names, one) for one in (measured.before, measured.masked, measured.after))
-        changed = [name for name in names if before[name] != masked[name]]
-        cats = measured.cat_sha256
-        equal, other = cats[0] == cats[2], cats[0] != cats[1]
-        cat = f"{cats[0][:12]}, {cats[1][:12]}, {cats[2][:12]}"
-        changes = _changes(before, masked)
+        all_changed = all(before[name] != masked[name] for name in names)
+        first, second, last = measured.cat_sha256
+        cat = f"{first[:12]}, {second[:12]}, {last[:12]}"
         return (
-            Check("changed out of force", changes, ", ".join(names), changed == list(names), guard=True),
+            Check("changed out of force", _changes(before, masked), ", ".join(names), all_changed, guard=True),
             Check("put back, as before", _changes(before, after), "no difference", after == before),
-            Check("systemctl cat (SHA-256)", cat, "another, then equal to the byte", equal and other),
+            Check("systemctl cat (SHA-256)", cat, "another, then equal to the byte", first == last != second),
         )
 
 
@@ -166,11 +163,8 @@ def _changes(before: Row, after: Row) -> str:
 
 
 def _empty(drop_in: str) -> Mutant:
-    def make(unit: Changes) -> None:
-        unit.instead[drop_in] = "# nothing\n"
-
-    name = f"empty-{drop_in.partition('-')[0]}"
-    return Mutant(name, f"{drop_in} with nothing in it", make, lambda deployed: [OutOfForce(deployed, drop_in)])
+    name, what = f"empty-{drop_in.partition('-')[0]}", f"{drop_in} with nothing in it"
+    return Mutant(name, what, emptied(drop_in), lambda deployed: [OutOfForce(deployed, drop_in)])
 
 
 def headline(results: Sequence[Result]) -> str:

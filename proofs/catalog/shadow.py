@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from proofs.catalog import mutations
+from proofs.catalog._checks import equal, figures
 from proofs.catalog._steady import steady
+from proofs.catalog.mutations import patched
 from proofs.experiment import sandbox_probe
 from proofs.experiment.case import Case, Mutant, Proof
-from proofs.experiment.measurements import Count
-from proofs.experiment.subject import Changes, Subject, config
+from proofs.experiment.measurements import Count, Pid
+from proofs.experiment.subject import Subject, config
 from proofs.experiment.trace import Between, Trace, Untraced
 from proofs.host.unit import Entry
 from proofs.verdict import Check, Json, Result
@@ -34,7 +35,7 @@ LEFT JOIN trades t ON t.order_id = o.id WHERE k.run_id > ? ORDER BY o.id LIMIT ?
 class Network:
     """What a process has of the network. netns: its namespace; netns_of_host: that of process 1."""
 
-    pid: Count
+    pid: Pid
     interfaces: list[str]
     netns: str
     netns_of_host: str
@@ -87,14 +88,11 @@ class Sealed(Case):
         subject.install()
         subject.restart(check=False)
 
-    def witness(self, subject: Subject) -> SealedNetwork | None:
+    def witness(self, subject: Subject) -> SealedNetwork:
         """What the engine's own process sees of the network, and how an INET socket fares where it stands."""
         network = subject.host.wait_for("a look at the sealed process", 8, lambda: _network(subject), every=0.02)
-        refused = _inet_socket(subject.unit.journal(self.cursor))
-        if not refused:
-            return None
-        witness = SealedNetwork(**vars(network), inet_socket=refused, inet_socket_before=self.before)
-        return witness if self.witnessed(witness) else None
+        refused = _inet_socket(subject.unit.journal(self.cursor)) or ""
+        return SealedNetwork(**vars(network), inet_socket=refused, inet_socket_before=self.before)
 
     def witnessed(self, witness: SealedNetwork) -> bool:
         apart = witness.netns != witness.netns_of_host
@@ -132,13 +130,12 @@ class Sealed(Case):
 
     def judge(self, measured: ShadowWork) -> Sequence[Check]:
         orders, trades, modes, filled = measured.orders, measured.trades, measured.modes, measured.filled
-        restarts, active = measured.restarts, measured.active
         return (
             Check(f"orders stored in {WITHIN_S:g} s", orders, f">= {ORDERS}", orders >= ORDERS, guard=True),
             Check("trades", trades, f"{filled}, each filled order's", 0 < trades == filled, True),
             Check("modes of the orders", modes, "SHADOW alone", set(modes) <= {"SHADOW"}),
-            Check("restarts", restarts, 0, restarts == 0, guard=True),
-            Check("state", active, "active", active == "active", guard=True),
+            equal("restarts", measured.restarts, 0, guard=True),
+            equal("state", measured.active, "active", guard=True),
         )
 
 
@@ -161,13 +158,9 @@ def _network(subject: Subject) -> Network | None:
     return Network(state.pid, interfaces, netns, str(Path("/proc/1/ns/net").readlink()))
 
 
-def _socket_for_each_order(unit: Changes) -> None:
-    mutations.apply(unit, "shadow/socket-for-each-order")
-
-
 def headline(results: Sequence[Result]) -> str:
-    figures = {check.name: check.measured for result in results for check in result.checks}
-    orders, trades = figures.get(f"orders stored in {WITHIN_S:g} s", "?"), figures.get("trades", "?")
+    measured = figures(results)
+    orders, trades = measured.get(f"orders stored in {WITHIN_S:g} s", "?"), measured.get("trades", "?")
     return f"without a network: {orders} orders, {trades} trades"
 
 
@@ -178,13 +171,13 @@ PROOF = Proof(
     fault="PrivateNetwork=yes and RestrictAddressFamilies=AF_UNIX",
     seconds=14,
     notes="a probe that tries an INET socket runs in the unit's sandbox before each start (ExecStartPre=)",
-    cases=lambda deployed: [Sealed(deployed)],
+    cases=Sealed.alone,
     mutants=[
         Mutant(
             "socket-for-each-order",
             "an execution that opens an INET socket for each order",
-            _socket_for_each_order,
-            lambda deployed: [Sealed(deployed)],
+            patched("shadow/socket-for-each-order"),
+            Sealed.alone,
         )
     ],
     headline=headline,

@@ -6,12 +6,14 @@ import signal
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
-from proofs.catalog import mutations
+from proofs.catalog._checks import at_most, equal, figures
 from proofs.catalog._steady import STEADY_TICKS, steady
+from proofs.catalog.mutations import patched, with_directives
 from proofs.experiment.case import Case, Mutant, Proof
-from proofs.experiment.measurements import Count, Invocation, Seconds
-from proofs.experiment.subject import Changes, Subject, config
+from proofs.experiment.measurements import Count, Invocation, Pid, Positive, Seconds, count_from, text_like
+from proofs.experiment.subject import Subject, config
 from proofs.experiment.trace import Between, Trace, Untraced
 from proofs.host.shell import process_state
 from proofs.host.unit import Entry, State, engine_lines
@@ -58,18 +60,18 @@ BLOCKING = config(
 
 @dataclass(frozen=True)
 class ProcessStopped:
-    pid: Count
-    state: str
+    pid: Pid
+    state: Literal["T"]
     invocation: Invocation
 
 
 @dataclass(frozen=True)
 class StrategyBlocked:
-    heartbeats_after_fault: Count
-    last_tick: Count
-    ticks_stopped: bool
-    process_state: str
-    threads: Count
+    heartbeats_after_fault: Annotated[int, count_from(_BEATS)]
+    last_tick: Positive
+    ticks_stopped: Literal[True]
+    process_state: Annotated[str, text_like("R or S", "[RS]")]
+    threads: Annotated[int, count_from(2)]
     invocation: Invocation
 
 
@@ -170,24 +172,22 @@ class Stall(Case):
 
     def traced(self, measured: Unseen | NotReplaced | Replaced, trace: Trace) -> Mapping[str, Json | Between]:
         old, entries = trace.shown(0), trace.journal()
-        least, most = self.began(trace, entries)
-        timeouts = _timeouts(entries, old["InvocationID"])
-        at = timeouts[0].mono_s if timeouts else 0.0
-        figures: dict[str, Json | Between] = {
+        began, timeouts = self.began(trace, entries), _timeouts(entries, old["InvocationID"])
+        again: dict[str, Json | Between] = {
             "old_invocation": old["InvocationID"],
-            "seen_s": Between(at - most, at - least) if timeouts else None,
+            "seen_s": Between.since(began, timeouts[0].mono_s) if timeouts else None,
         }
         if not isinstance(measured, Replaced):
-            return figures
+            return again
         now, tick = trace.shown(-1), trace.waits("a new tick")[-1]
         begun = int(now["ExecMainStartTimestampMonotonic"]) / 1e6
         if tick["data"]["came"]:
-            figures["tick_after_s"] = Between(tick["mono_ns"] / 1e9 - begun, trace.after(tick)["mono_ns"] / 1e9 - begun)
+            again["tick_after_s"] = Between.since((begun, begun), *trace.around(tick))
         return {
-            **figures,
+            **again,
             "result": timeouts[0].unit_result if timeouts else measured.result,
             "new_invocation": now["InvocationID"],
-            "restarts": int(now["NRestarts"]) - int(old["NRestarts"]),
+            "restarts": trace.restarts(),
         }
 
     def began(self, trace: Trace, entries: Sequence[Entry]) -> tuple[float, float]:
@@ -195,23 +195,22 @@ class Stall(Case):
         raise NotImplementedError
 
     def checks(self, measured: Unseen | NotReplaced | Replaced) -> list[Check]:
-        seen_s, bound = measured.seen_s, self.deployed.watchdog_s + _SEEN_S
-        checks = [Check("seen (s)", seen_s, f"<= {bound:g}", seen_s is not None and seen_s <= bound, guard=True)]
+        checks = [at_most("seen (s)", measured.seen_s, self.deployed.watchdog_s + _SEEN_S, guard=True)]
         if isinstance(measured, Unseen):
             return checks
         new = measured.new_invocation
         checks += [
-            Check("Result", measured.result, "watchdog", measured.result == "watchdog"),
+            equal("Result", measured.result, "watchdog"),
             Check("new InvocationID", new, "another", bool(new) and new != measured.old_invocation),
         ]
         if isinstance(measured, NotReplaced):
             return checks
-        tick, before, kept = measured.tick_after_s, measured.ticks_before, measured.ticks_kept
+        before, kept = measured.ticks_before, measured.ticks_kept
         return [
             *checks,
-            Check("first new tick (s)", tick, f"<= {_TICK_S:g}", tick is not None and tick <= _TICK_S),
+            at_most("first new tick (s)", measured.tick_after_s, _TICK_S),
             Check("ticks kept", kept, before, measured.rows_equal and kept == before > 0),
-            Check("integrity_check", measured.integrity, "ok", measured.integrity == "ok"),
+            equal("integrity_check", measured.integrity, "ok"),
         ]
 
 
@@ -228,17 +227,13 @@ class Frozen(Stall):
     def witness(self, subject: Subject) -> ProcessStopped:
         pid = self.old.pid
         subject.host.wait_for("state T", 2, lambda: process_state(pid) == "T", every=0.02)
-        return ProcessStopped(pid, process_state(pid), self.old.invocation)
-
-    def witnessed(self, witness: ProcessStopped) -> bool:
-        return witness.pid > 1 and witness.state == "T"
+        return ProcessStopped(pid, "T", self.old.invocation)
 
     def judge(self, measured: Unseen | NotReplaced | Replaced) -> Sequence[Check]:
         return self.checks(measured)
 
     def began(self, trace: Trace, entries: Sequence[Entry]) -> tuple[float, float]:
-        announced = trace.intent("kill -STOP ")
-        return announced["mono_ns"] / 1e9, trace.after(announced)["mono_ns"] / 1e9
+        return trace.around(trace.intent("kill -STOP "))
 
 
 class Wedged(Stall):
@@ -277,14 +272,9 @@ class Wedged(Stall):
         stuck_at = subject.store.last_tick()
         beats = host.wait_for("heartbeats after the fault", 6, alive, every=0.2)
         state = process_state(self.old.pid)
-        still = subject.store.last_tick() == stuck_at
-        if not still or state not in ("R", "S"):
+        if subject.store.last_tick() != stuck_at or state not in ("R", "S"):
             return None
-        return StrategyBlocked(len(beats), stuck_at, still, state, self.threads, invocation)
-
-    def witnessed(self, witness: StrategyBlocked) -> bool:
-        alive = witness.heartbeats_after_fault >= _BEATS and witness.process_state in ("R", "S")
-        return alive and witness.ticks_stopped and witness.threads > 1 and witness.last_tick > 0
+        return StrategyBlocked(len(beats), stuck_at, True, state, self.threads, invocation)
 
     def measure(self, subject: Subject) -> Unseen | NotReplaced | Replaced:
         measured = super().measure(subject)
@@ -294,11 +284,11 @@ class Wedged(Stall):
         return ReplacedWithStacks(**vars(measured), threads=self.threads, stacks=stacks, wedge_named=named)
 
     def traced(self, measured: Unseen | NotReplaced | Replaced, trace: Trace) -> Mapping[str, Json | Between]:
-        figures = super().traced(measured, trace)
+        again = super().traced(measured, trace)
         if not isinstance(measured, ReplacedWithStacks):
-            return figures
+            return again
         stacks, named = _stacks(trace.journal(), measured.old_invocation)
-        return {**figures, "stacks": stacks, "wedge_named": named}
+        return {**again, "stacks": stacks, "wedge_named": named}
 
     def began(self, trace: Trace, entries: Sequence[Entry]) -> tuple[float, float]:
         blocked = [entry.mono_s for entry in entries if entry.message.startswith(_BLOCKS)]
@@ -309,9 +299,9 @@ class Wedged(Stall):
     def judge(self, measured: Unseen | NotReplaced | ReplacedWithStacks) -> Sequence[Check]:
         checks = self.checks(measured)
         if isinstance(measured, ReplacedWithStacks):
-            stacks, threads, named = measured.stacks, measured.threads, measured.wedge_named
+            stacks, threads = measured.stacks, measured.threads
             checks.append(Check("stacks in the journal", stacks, f"{threads}, all threads", stacks >= threads > 1))
-            checks.append(Check("the blocked line is named", named, True, named))
+            checks.append(equal("the blocked line is named", measured.wedge_named, True))
         return checks
 
 
@@ -337,21 +327,12 @@ def _replaced(subject: Subject, old: State) -> bool:
     return now.running and now.invocation != old.invocation
 
 
-def _no_watchdog(unit: Changes) -> None:
-    unit.directives.append("WatchdogSec=0")
-
-
-def _blind_pinger(unit: Changes) -> None:
-    mutations.apply(unit, "stall/blind-pinger")
-
-
 def headline(results: Sequence[Result]) -> str:
     parts = []
     for result in results:
-        checks = {check.name: check.measured for check in result.checks}
-        parts.append(
-            f"{result.case} seen in {checks.get('seen (s)')} s, tick after {checks.get('first new tick (s)')} s"
-        )
+        measured = figures([result])
+        seen, tick = measured.get("seen (s)"), measured.get("first new tick (s)")
+        parts.append(f"{result.case} seen in {seen} s, tick after {tick} s")
     return "; ".join(parts)
 
 
@@ -364,12 +345,9 @@ PROOF = Proof(
     seconds=32,
     cases=lambda deployed: [Frozen(deployed), Wedged(deployed)],
     mutants=[
-        Mutant("no-watchdog", "WatchdogSec=0", _no_watchdog, lambda deployed: [Frozen(deployed)]),
+        Mutant("no-watchdog", "WatchdogSec=0", with_directives("WatchdogSec=0"), Frozen.alone),
         Mutant(
-            "blind-pinger",
-            "a pinger that pings whatever the stages do",
-            _blind_pinger,
-            lambda deployed: [Wedged(deployed)],
+            "blind-pinger", "a pinger that pings whatever the stages do", patched("stall/blind-pinger"), Wedged.alone
         ),
     ],
     headline=headline,

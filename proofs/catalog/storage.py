@@ -7,14 +7,14 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
-from proofs.catalog import mutations
 from proofs.catalog._recovery import DEADLINE_S, Lasting, Recovered, Recovery, headline
-from proofs.catalog._steady import STEADY_TICKS
-from proofs.experiment.case import Case, Deployed, Mutant, Proof
-from proofs.experiment.measurements import Count
-from proofs.experiment.subject import Changes, Subject, config
+from proofs.catalog._steady import STEADY_TICKS, await_ticks
+from proofs.catalog.mutations import patched
+from proofs.experiment.case import Mutant, Proof
+from proofs.experiment.measurements import Count, Positive
+from proofs.experiment.subject import Subject, config
 from proofs.experiment.trace import Trace
 from proofs.verdict import Check
 
@@ -32,10 +32,10 @@ SCRATCH = config(
 class NoSpace:
     """errno: of our own write. last: the highest tick id that was committed by then."""
 
-    errno: str
-    free_kb: Count
+    errno: Literal["ENOSPC"]
+    free_kb: Literal[0]
     size_kb: Count
-    last: Count
+    last: Positive
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,7 @@ class Full(Recovery):
         subject.fresh()
         subject.put("config.toml", SCRATCH)
         subject.restart()
-        subject.host.wait_for("ticks being stored", 15, lambda: subject.store.last_tick() >= STEADY_TICKS, every=0.05)
+        await_ticks(subject, STEADY_TICKS)
         self.cursor = subject.unit.cursor()
 
     def inject(self, subject: Subject) -> None:
@@ -71,18 +71,14 @@ class Full(Recovery):
         about = os.statvfs(subject.state)
         self.last = subject.store.last_tick()
         self.rows = subject.store.ticks(self.last)
-        if self.refused != errno.ENOSPC or about.f_bavail:
-            return None
-        kb = about.f_frsize >> 10
-        return NoSpace("ENOSPC", about.f_bavail * kb, about.f_blocks * kb, self.last)
+        full = self.refused == errno.ENOSPC and about.f_bavail == 0
+        return NoSpace("ENOSPC", 0, about.f_blocks * (about.f_frsize >> 10), self.last) if full else None
 
     def witnessed(self, witness: NoSpace) -> bool:
-        full = witness.errno == "ENOSPC" and witness.free_kb == 0
-        return full and witness.size_kb == SIZE_KB and witness.last > 0
+        return witness.size_kb == SIZE_KB
 
     def began(self, trace: Trace) -> tuple[float, float]:
-        announced = trace.intent("fill ")
-        return announced["mono_ns"] / 1e9, trace.after(announced)["mono_ns"] / 1e9
+        return trace.around(trace.intent("fill "))
 
     def keep_up(self, subject: Subject) -> None:
         _fill(subject)
@@ -119,14 +115,6 @@ def _fill(subject: Subject) -> int:
         os.close(fd)
 
 
-def cases(deployed: Deployed) -> Sequence[Case]:
-    return [Full(deployed)]
-
-
-def _swallow(unit: Changes) -> None:
-    mutations.apply(unit, "storage/swallows-errors")
-
-
 PROOF = Proof(
     name="storage",
     claim="a full disk ends the engine with 14, loses nothing that was committed, and space alone brings it back",
@@ -134,8 +122,15 @@ PROOF = Proof(
     " deadline + RestartSec + 5 s",
     fault=Full.fault,
     seconds=14,
-    cases=cases,
-    mutants=[Mutant("swallows-errors", "a writer that goes on as if what failed had been written", _swallow, cases)],
+    cases=Full.alone,
+    mutants=[
+        Mutant(
+            "swallows-errors",
+            "a writer that goes on as if what failed had been written",
+            patched("storage/swallows-errors"),
+            Full.alone,
+        )
+    ],
     notes=f"storage_deadline_s is {DEADLINE_S:g} s in the scratch config; its state lies on a tmpfs of {SIZE_KB} KB",
     headline=headline,
 )

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from proofs import verdict as verdicts
 from proofs.errors import ProofError
-from proofs.experiment.measurements import Count, argument_type, decode, encode
+from proofs.experiment.measurements import Count, argument_type, decode, encode, return_type
 from proofs.experiment.subject import Changes, Subject
 from proofs.experiment.timeline import Timeline
 from proofs.experiment.trace import Between, Trace
@@ -47,22 +47,35 @@ class Case:
     def __init__(self, deployed: Deployed) -> None:
         self.deployed = deployed
 
+    @classmethod
+    def alone(cls, deployed: Deployed) -> Sequence[Self]:
+        """The cases of a proof, or of a mutant, that has only this one."""
+        return [cls(deployed)]
+
     def steady(self, subject: Subject) -> None:
         """Bring the unit to its steady state. Raises NotSteady or WaitTimeout when it does not get there."""
 
     def inject(self, subject: Subject) -> None:
         raise NotImplementedError
 
-    # Each case has dataclasses of its own for these four: what `witnessed` and `judge` declare as their argument is
-    # what the recorded JSON is decoded as.
+    # Each case has dataclasses of its own for these four. The recorded JSON is decoded as what `judge` declares as its
+    # argument; a witness as what `witnessed` does, or, where there is nothing more to it, as what `witness` returns.
 
     def witness(self, subject: Subject) -> Any:
         """What shows, independently of the engine's reaction, that the fault took place; None when nothing does."""
         raise NotImplementedError
 
     def witnessed(self, witness: Any) -> bool:
-        """Whether the recorded witness shows that the fault took place. One that cannot be decoded shows nothing."""
-        raise NotImplementedError
+        """Whether the witness, which is of its type, shows that the fault took place."""
+        return True
+
+    def shows_fault(self, witness: Json) -> bool:
+        """Whether what was recorded as the witness is one. What cannot be decoded shows nothing."""
+        kind = argument_type(self.witnessed)
+        try:
+            return self.witnessed(decode(return_type(self.witness) if kind is Any else kind, witness))
+        except ValueError:  # BadFigure, or an odd number of them
+            return False
 
     def measure(self, subject: Subject) -> Any:
         """The figures; "n" is the number of samples."""
@@ -137,7 +150,8 @@ def run_case(case: Case, subject: Subject) -> Result:
         host.recorder.intent(f"fault: {case.fault}", scope=host.scope)
         case.inject(subject)
         try:
-            witness = host.note("witness", encode(case.witness(subject)))
+            shown = encode(case.witness(subject))
+            witness = host.note("witness", shown if case.shows_fault(shown) else None)
         except WaitTimeout as error:
             reason = f"no witness that the fault took place: {error}"
             return _judged(host, Result(case.name, Verdict.INCONCLUSIVE, reason))
@@ -156,19 +170,12 @@ def run_case(case: Case, subject: Subject) -> Result:
 def judge(case: Case, witness: Json, measured: dict[str, Json]) -> Result:
     """A case's result by its own rules, from what was recorded and nothing else: on the host, and at the verifier's."""
     try:
-        if witness and not _shows(case, witness):
+        if witness and not case.shows_fault(witness):
             return Result(case.name, Verdict.INCONCLUSIVE, "what was witnessed does not show the fault", (), witness)
         checks = case.judge(case.decode(measured))
         return verdicts.of_checks(case.name, checks, witness, decode(Count, measured["n"], "n"), case.n_min)
     except Exception as error:  # noqa: BLE001 - a case that raises shows nothing: never a PASS
         return Result(case.name, Verdict.ERROR, f"{type(error).__name__}: {error}", witness=witness)
-
-
-def _shows(case: Case, witness: Json) -> bool:
-    try:
-        return case.witnessed(decode(argument_type(case.witnessed), witness))
-    except ValueError:  # BadFigure, or an odd number of them
-        return False
 
 
 def _judged(host: Host, result: Result) -> Result:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from math import isfinite
 from types import NoneType, UnionType
-from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from proofs.errors import ProofError
 from proofs.verdict import Json
@@ -35,14 +35,20 @@ def _is_number(value: Json) -> bool:
     return type(value) in (int, float) and isfinite(value)
 
 
-def _shaped(pattern: str) -> Callable[[Json], bool]:
-    return lambda value: isinstance(value, str) and re.fullmatch(pattern, value) is not None
+def count_from(least: int) -> Rule:
+    return Rule(f"a whole number from {least} on", lambda value: type(value) is int and value >= least)
 
 
-Count = Annotated[int, Rule("a count", lambda value: type(value) is int and value >= 0)]
+def text_like(what: str, pattern: str) -> Rule:
+    return Rule(what, lambda value: isinstance(value, str) and re.fullmatch(pattern, value) is not None)
+
+
+Count = Annotated[int, count_from(0)]
+Positive = Annotated[int, count_from(1)]
+Pid = Annotated[int, count_from(2)]
 Seconds = Annotated[float, Rule("a number from 0 on", lambda value: _is_number(value) and value >= 0)]
-Sha256 = Annotated[str, Rule("a SHA-256", _shaped("[0-9a-f]{64}"))]
-Invocation = Annotated[str, Rule("an InvocationID", _shaped("[0-9a-f]{32}"))]
+Sha256 = Annotated[str, text_like("a SHA-256", "[0-9a-f]{64}")]
+Invocation = Annotated[str, text_like("an InvocationID", "[0-9a-f]{32}")]
 Row = dict[str, int | float | str | None]  # of a table; its columns are the engine's
 
 _PLAIN = {
@@ -67,14 +73,16 @@ def decode(kind: Any, value: Json, name: str = "what was recorded") -> Any:
     """A value of that type, out of recorded JSON.
 
     Args:
-        kind: a dataclass, one of the types above, a type of JSON, or a list, tuple, dict or union of these.
+        kind: a dataclass, one of the types above, a type of JSON, a Literal of one value, or a list, tuple, dict or union of these.
 
     Raises:
         BadFigure: it is nothing of that type.
     """
-    if kind in (Any, Figures):
-        return value if kind is Any else Figures(value)
     origin, args = get_origin(kind), get_args(kind)
+    if kind is Any:
+        return value
+    if kind is Figures:
+        return Figures(value)
     if origin in (Union, UnionType):
         return _decode_union(args, value, name)
     if is_dataclass(kind):
@@ -85,7 +93,10 @@ def decode(kind: Any, value: Json, name: str = "what was recorded") -> Any:
         return tuple(decode(arg, one, name) for arg, one in zip(args, value, strict=True))
     if origin is dict and isinstance(value, dict):
         return {text: decode(args[1], one, text) for text, one in value.items()}
-    rule = args[1] if origin is Annotated else _PLAIN.get(kind, Rule(str(kind), lambda value: False))
+    if origin is Literal:
+        rule = Rule(f"{args[0]!r}", lambda value: type(value) is type(args[0]) and value == args[0])  # 1 is not True
+    else:
+        rule = args[1] if origin is Annotated else _PLAIN.get(kind, Rule(str(kind), lambda value: False))
     if not rule.holds(value):
         raise BadFigure(f"{name} is {value!r}, not {rule.what}")
     return value
@@ -127,56 +138,47 @@ def _keys(kind: Any) -> dict[str, str]:
 
 
 def argument_type(method: Callable[..., object]) -> Any:
-    """What a method's first argument is declared as: by that, a case says what its recorded figures are."""
+    """What a method's first argument is declared as."""
     return next(iter(get_type_hints(method, include_extras=True).values()))
 
 
+def return_type(method: Callable[..., object]) -> Any:
+    return get_type_hints(method, include_extras=True)["return"]
+
+
 class Figures:
-    """The figures of a case that has no dataclass for them yet, by name. Every reader raises BadFigure."""
+    """Figures by name where there is no dataclass for them. Every reader raises BadFigure."""
 
     def __init__(self, recorded: Json) -> None:
         if not isinstance(recorded, dict):
             raise BadFigure(f"figures by name were due, not {recorded!r}")
         self._recorded = recorded
 
-    def of(self, name: str) -> Json:
+    def of(self, name: str, kind: Any = Any) -> Any:
         if name not in self._recorded:
             raise BadFigure(f"{name} was not measured")
-        return self._recorded[name]
+        return decode(kind, self._recorded[name], name)
 
-    def number(self, name: str, least: float = 0.0) -> float:
-        """A finite number from `least` on; times are never negative."""
-        value: float = decode(float, self.of(name), name)
-        if value < least:
-            raise BadFigure(f"{name} is {value!r}, not a number from {least:g} on")
+    def number(self, name: str) -> float:
+        value: float = self.of(name, Seconds)
         return value
 
-    def maybe(self, name: str) -> float | None:
-        """A number, or None: what was waited for did not come."""
-        return None if self.of(name) is None else self.number(name)
-
-    def _as(self, kind: Any, name: str) -> Any:
-        return decode(kind, self.of(name), name)
-
     def count(self, name: str) -> int:
-        return int(self._as(Count, name))
+        return int(self.of(name, Count))
 
     def status(self, name: str) -> int | None:
         """An exit status: negative for a signal, None for none."""
-        value: int | None = self._as(int | None, name)
+        value: int | None = self.of(name, int | None)
         return value
 
     def text(self, name: str) -> str:
-        return str(self._as(str, name))
+        return str(self.of(name, str))
 
     def flag(self, name: str) -> bool:
-        return bool(self._as(bool, name))
+        return bool(self.of(name, bool))
 
     def all(self, name: str) -> list[Json]:
-        return list(self._as(list[Any], name))
-
-    def texts(self, name: str) -> list[str]:
-        return list(self._as(list[str], name))
+        return list(self.of(name, list[Any]))
 
     def below(self, name: str) -> Figures:
         return Figures(self.of(name))

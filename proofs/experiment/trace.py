@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from proofs.errors import ProofError
 from proofs.experiment.measurements import decode
@@ -35,9 +35,19 @@ class Between:
     least: float
     most: float
 
+    @classmethod
+    def since(cls, began: tuple[float, float], at: float, until: float | None = None) -> Self:
+        """From a beginning somewhere in that span to a moment (somewhere up to `until`), all on CLOCK_MONOTONIC."""
+        return cls(at - began[1], (at if until is None else until) - began[0])
+
     def holds(self, figure: Json) -> bool:
         number = isinstance(figure, int | float) and not isinstance(figure, bool)
         return number and self.least - _ROUNDED_S <= figure <= self.most + _ROUNDED_S
+
+
+def mono_s(event: Event) -> float:
+    """When that was, in seconds on CLOCK_MONOTONIC."""
+    return float(event["mono_ns"]) / 1e9
 
 
 class Trace:
@@ -78,6 +88,10 @@ class Trace:
         text = self.whole(_at(self._commands("systemctl", "show"), number, "systemctl show of the unit"))
         return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
 
+    def restarts(self) -> int:
+        """By how many systemd's count of restarts grew between the first look at the unit and the last."""
+        return int(self.shown(-1)["NRestarts"]) - int(self.shown(0)["NRestarts"])
+
     def journal(self, number: int = -1) -> list[Entry]:
         """The entries of the number-th recorded `journalctl`."""
         event = _at(self._commands("journalctl", "-u"), number, "journal of the unit")
@@ -94,6 +108,11 @@ class Trace:
         if not waits:
             raise Untraced(f"nobody waited for {what}")
         return waits
+
+    def around(self, event: Event) -> tuple[float, float]:
+        """From this event to the next one of the case, in seconds on CLOCK_MONOTONIC."""
+        after = next((e for e in self._events if e["seq"] > event["seq"]), event)
+        return mono_s(event), mono_s(after)
 
     def wall_ms(self, event: Event, mono_s: float) -> float:
         """What the wall clock showed then, in ms UTC, by an event's two clocks."""
@@ -112,10 +131,6 @@ class Trace:
     def event(self, kind: str) -> Event:
         """The last event of that kind."""
         return _at(self._of(kind), -1, kind)
-
-    def after(self, event: Event) -> Event:
-        """The next event of the case."""
-        return next((e for e in self._events if e["seq"] > event["seq"]), event)
 
     def notes(self, kind: str, name: str | None = None) -> list[dict[str, Json]]:
         """What was noted under that kind, of the exchange of that name."""

@@ -21,13 +21,12 @@ from proofs.experiment import controller_requests
 from proofs.experiment.case import Deployed, NotSteady
 from proofs.experiment.controller_requests import Answer, Unanswered
 from proofs.experiment.in_place import InPlace, NotALab
-from proofs.experiment.measurements import Figures
 from proofs.host.kind import kind_of_host
 from proofs.host.shell import Host, Output
 from proofs.restore import file_backups, lease
 from proofs.restore.lease import Lease
 from proofs.runner import run
-from proofs.verdict import of_checks
+from tests.support.judging import judge_with
 
 ROOT = Path(__file__).parents[4]
 DEPLOYED = Deployed(10.0, 2.0, (0, 0))
@@ -76,7 +75,7 @@ def test_assertions_exist() -> None:
 
 
 def judged(case: Any, **measured: object) -> tuple[str, bool]:
-    result = of_checks(case.name, case.judge(Figures({"n": 5, **measured})), {"w": 1}, 5, case.n_min)
+    result = judge_with(case, {"n": 5, **measured})
     return str(result.verdict), result.failed_at_guard
 
 

@@ -14,7 +14,6 @@ from proofs.catalog.hardening import Sandbox
 from proofs.catalog.sampling import Sampling
 from proofs.catalog.stall import Frozen
 from proofs.experiment.case import Case, judge
-from proofs.experiment.measurements import argument_type, decode
 from tests.support.judging import DEPLOYED, judge_with
 from tests.support.witnesses import genuine
 
@@ -150,7 +149,7 @@ def _sandbox(no_modules: str) -> dict[str, Any]:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{type(case).__name__}-{case.name}")
 def test_forged_witness_is_inconclusive(case: Case) -> None:
     seen = genuine(case)
-    assert case.witnessed(decode(argument_type(case.witnessed), seen))
+    assert case.shows_fault(seen)
     for forged in ("yes", True, {"seen": "it"}, [1], {"state": "R"}, {"sent": 5}):
         result = judge(case, forged, {"n": 1})
         assert (result.verdict, result.reason) == ("INCONCLUSIVE", "what was witnessed does not show the fault")

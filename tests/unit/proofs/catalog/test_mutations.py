@@ -47,7 +47,7 @@ def test_each_mutation_is_used_by_its_mutant() -> None:
     mutants = {f"{proof.name}/{mutant.name}" for proof in PROOFS.values() for mutant in proof.mutants}
     assert MUTATIONS.keys() <= mutants
     catalog = (ROOT / "proofs" / "catalog").glob("*.py")
-    used = {name for path in catalog for name in re.findall(r'mutations\.apply\(\w+, "([^"]+)"', path.read_text())}
+    used = {name for path in catalog for name in re.findall(r'patched\("([^"]+)"\)', path.read_text())}
     assert used == MUTATIONS.keys()
 
 
