@@ -8,7 +8,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import Any
 
 from proofs.catalog._checks import at_least, at_most, equal, figures
 from proofs.experiment.case import Case
@@ -33,7 +33,10 @@ class End:
 
 @dataclass(frozen=True, kw_only=True)
 class Lasting:
-    """What was seen of the engine while the fault lasted, and how long after that it stored a tick (None: never)."""
+    """What was seen of the engine while the fault lasted, and how long after that it stored a tick (None: never).
+
+    integrity: of its database afterwards. That, and what a case adds with a default, is measured only after an end.
+    """
 
     n: Count
     ends: list[End]
@@ -41,17 +44,7 @@ class Lasting:
     state: str
     lasted_s: Seconds
     back_s: Seconds | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recovered(Lasting):
-    """And of its database afterwards."""
-
-    integrity: str
-
-
-L = TypeVar("L", bound=Lasting)
-R = TypeVar("R", bound=Recovered)
+    integrity: str | None = None
 
 
 class Recovery(Case):
@@ -81,8 +74,8 @@ class Recovery(Case):
         """Further figures of this case, when it works again."""
         return {}
 
-    def run_fault(self, subject: Subject, lasting: type[L], recovered: type[R]) -> L | R:
-        """Watch the engine while the fault lasts, lift it, and watch its recovery. The types are the case's own."""
+    def run_fault(self, subject: Subject) -> dict[str, Any]:
+        """Watch the engine while the fault lasts, lift it, and watch its recovery. Returns the fields of a Lasting."""
         unit, host, store = subject.unit, subject.host, subject.store
 
         def entries() -> list[Entry]:
@@ -107,10 +100,10 @@ class Recovery(Case):
         lifted = time.monotonic()
         self.lift(subject)
         if not ended:
-            return lasting(**during, back_s=None)
+            return {**during, "back_s": None}
         host.poll("a new tick", self.back_bound_s + 1, lambda: store.last_tick() > last, every=0.05)
         back_s = round(time.monotonic() - lifted, 3) if store.last_tick() > last else None
-        return recovered(**during, back_s=back_s, integrity=store.integrity(), **self.figures_after(subject))
+        return {**during, "back_s": back_s, "integrity": store.integrity(), **self.figures_after(subject)}
 
     @property
     def back_bound_s(self) -> float:
@@ -139,7 +132,7 @@ class Recovery(Case):
         first = f"{self.deadline_s:g} to {self.deadline_s + self.late_s:g}"
         if not measured.ends:
             return [equal("ended with", None, self.code, guard=True)]
-        if not isinstance(measured, Recovered):
+        if measured.integrity is None:
             raise BadFigure("it ended, and its recovery was not measured")
         after = measured.ends[0].after_s
         in_time = self.deadline_s - _EARLY_S <= after <= self.deadline_s + self.late_s

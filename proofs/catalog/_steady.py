@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
 
-from proofs.catalog._accounting import last_fields
+from proofs.catalog._checks import last_fields
 from proofs.experiment.case import Case, Deployed
 from proofs.experiment.exchange import Exchange
 from proofs.experiment.subject import Subject, config, sources_of

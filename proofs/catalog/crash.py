@@ -12,11 +12,10 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from proofs.catalog._accounting import imbalance, numbers_sent
-from proofs.catalog._checks import at_least, at_most, equal, figures
+from proofs.catalog._checks import at_least, at_most, equal, figures, imbalance, numbers_sent
 from proofs.catalog._steady import OnExchanges, await_ticks
 from proofs.catalog.mutations import patched
-from proofs.experiment.case import Deployed, Mutant, Proof
+from proofs.experiment.case import Deployed, Proof
 from proofs.experiment.measurements import Count, Positive
 from proofs.experiment.subject import Subject
 from proofs.experiment.trace import Between, Trace, Untraced
@@ -186,13 +185,8 @@ PROOF = Proof(
     cases=lambda deployed: [Killed(deployed, KILLS)],
     mutants=[
         # A commit between the rows of a chain is met by a kill for certain only if it lasts: so it does.
-        Mutant(
-            "half-chains",
-            "a writer that commits ticks 0.1 s before what they caused",
-            patched("crash/half-chains"),
-            mutant_cases,
-        ),
-        Mutant("no-gap", "a start that says nothing of the crash before it", patched("crash/no-gap"), mutant_cases),
+        patched("crash/half-chains", mutant_cases),
+        patched("crash/no-gap", mutant_cases),
     ],
     notes=f"{_RESTART} for its many restarts",
     headline=headline,

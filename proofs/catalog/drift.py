@@ -98,9 +98,7 @@ class Changed(Case):
     n_min = len(DRIFTS)
 
     def inject(self, subject: Subject) -> None:
-        place = _in_place(subject)
-        self._paths = _paths(subject)
-        unit, added, module, config = self._paths
+        self._paths = unit, added, module, config = _paths(subject)
         texts = {path: read_text(path) for path in self._paths}
         self._before = _digests(self._paths)
         self._invocation = subject.unit.state().invocation
@@ -115,7 +113,7 @@ class Changed(Case):
                 raise ValueError(f"{path} has no line like {old}")
         texts[added] = f"[Service]\nOOMScoreAdjust={OOM}\n"
         texts[module] += "# changed by hand\n"
-        place.edit(texts)
+        _in_place(subject).edit(texts)
 
     def witness(self, subject: Subject) -> ByHand:
         """The changes as systemd, the process and the files show them."""
@@ -196,8 +194,7 @@ class Healed(Changed):
         place = _in_place(subject)
         if not place.edited:
             raise NotSteady("verify was not seen to be clean here, or a deploy to change nothing")
-        changed = place.changed()
-        if changed:
+        if changed := place.changed():
             raise NotSteady(f"{', '.join(changed)} is not what it was")
 
     def measure(self, subject: Subject) -> Repaired:
@@ -292,15 +289,8 @@ PROOF = Proof(
     seconds=60,
     cases=lambda deployed: [Named(deployed), Healed(deployed)],
     mutants=[
-        Mutant(
-            "blind",
-            "verify without the assertions that see them",
-            lambda copy: None,
-            lambda deployed: [Named(deployed, ASSERTIONS)],
-        ),
-        Mutant(
-            "idle", "no deploy before the verify", lambda copy: None, lambda deployed: [Healed(deployed, ["verify"])]
-        ),
+        Mutant("blind", "verify without the assertions that see them", lambda deployed: [Named(deployed, ASSERTIONS)]),
+        Mutant("idle", "no deploy before the verify", lambda deployed: [Healed(deployed, ["verify"])]),
     ],
     in_place=True,
     notes="the added drop-in is taken away by its owner, the proof: a deployment tells of what it did not install, and "

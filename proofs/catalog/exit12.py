@@ -12,7 +12,7 @@ from typing import Literal
 from proofs.catalog._checks import at_least, equal
 from proofs.catalog._steady import GOOD, UP_S, steady
 from proofs.catalog.mutations import with_directives
-from proofs.experiment.case import Case, Deployed, Mutant, Proof
+from proofs.experiment.case import Case, Deployed, Proof
 from proofs.experiment.measurements import Count, Invocation, Pid, Seconds, Sha256
 from proofs.experiment.subject import CONFIG_DIR, Subject
 from proofs.experiment.trace import Between, Trace, Untraced
@@ -218,12 +218,7 @@ PROOF = Proof(
     seconds=32,
     cases=lambda deployed: [*bad_configs(deployed), Control(deployed)],
     mutants=[
-        Mutant(
-            "restarts-on-12",
-            "RestartPreventExitStatus= emptied",
-            with_directives("RestartPreventExitStatus="),
-            bad_configs,
-        )
+        with_directives("restarts-on-12", "RestartPreventExitStatus= emptied", bad_configs, "RestartPreventExitStatus=")
     ],
     headline=headline,
 )

@@ -186,8 +186,7 @@ class Failover(OnExchanges):
             return NotTakenOver(1, None, fault_ms)
         last = store.last_of("primary", int(row["id"]))
         # The row may be committed a moment before the counters' heartbeat closes its gaps: ask until both are there.
-        run = subject.run_id()
-        kind = self.how.gap_kind
+        run, kind = int(store.runs()[-1]["id"]), self.how.gap_kind
         host.poll("its gap", 2, lambda: _of(store.gaps(run), kind), every=0.1)
         gaps = _of(store.gaps(run), kind)
         return TakenOver(
@@ -299,7 +298,7 @@ PROOF = Proof(
     cases=failing(*(how.name for how in HOWS)),
     mutants=[
         # One of each kind: a connection that ends, one that is never made, one that talks nonsense.
-        Mutant("one-source", "one source instead of two", _one_source, failing("closes", "refuses", "sends garbage"))
+        Mutant("one-source", "one source instead of two", failing("closes", "refuses", "sends garbage"), _one_source)
     ],
     headline=headline,
 )

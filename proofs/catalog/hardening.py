@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from proofs.catalog._checks import at_most
 from proofs.catalog._steady import steady
 from proofs.catalog.mutations import emptied, with_directives
 from proofs.catalog.shadow import probe_output
 from proofs.evidence.redaction import MARK
 from proofs.experiment import sandbox_probe
-from proofs.experiment.case import Case, Mutant, NotSteady, Proof
+from proofs.experiment.case import Case, NotSteady, Proof
 from proofs.experiment.measurements import BadFigure, Count, Pid, Seconds
 from proofs.experiment.subject import CONFIG_DIR, RELEASE, Subject
 from proofs.experiment.trace import Between, Trace, Untraced
@@ -32,7 +33,6 @@ NO_MODULES = (
     "the kernel is locked down: confidentiality",
 )
 MODULE = "load a module"
-_PROBE = Path(sandbox_probe.__file__).read_text()
 # What is tried, and what the probe calls it.
 TRIED = {
     "write its code": f"write={RELEASE}/bin/hybrid-engine",
@@ -79,7 +79,7 @@ class Sandbox(Case):
             raise NotSteady(f"{DROP_IN} is not in force")
 
     def inject(self, subject: Subject) -> None:
-        subject.probe("attempts.py", _PROBE, *TRIED.values())
+        subject.probe(*TRIED.values())
         subject.install()
         self.cursor = subject.unit.cursor()
         subject.restart()
@@ -102,8 +102,7 @@ class Sandbox(Case):
         host = subject.host
         control = host.do("/usr/bin/python3", "-ISB", sandbox_probe.__file__, *TRIED.values(), check=False)
         output = control.stdout.partition(sandbox_probe.MARK)[2]
-        outside = json.loads(output)["refused"] if output else {}
-        inside = self.inside["refused"]
+        outside, inside = json.loads(output or '{"refused": {}}')["refused"], self.inside["refused"]
         security = host.look("systemd-analyze", "security", "--no-pager", subject.unit.name).stdout
         return Attempts(
             n=len(inside),
@@ -115,7 +114,7 @@ class Sandbox(Case):
 
     def traced(self, measured: Attempts, trace: Trace) -> Mapping[str, Json | Between]:
         lines = [entry.message for entry in trace.journal() if entry.message.startswith(sandbox_probe.MARK)]
-        figures: dict[str, Json | Between] = {"exposure": _exposure(trace.text("systemd-analyze", "security"))}
+        again: dict[str, Json | Between] = {"exposure": _exposure(trace.text("systemd-analyze", "security"))}
         for figure, text, recorded in (
             ("refused_inside", lines[-1] if lines else "", measured.refused_inside),
             ("refused_outside", trace.text_of("/usr/bin/python3", "-ISB"), measured.refused_outside),
@@ -123,24 +122,22 @@ class Sandbox(Case):
             refused = _recorded(text)
             # What is named /etc/passwd is left out of a recording: of that the host's word stays.
             each = {name: refused.get(word, "not asked") for name, word in TRIED.items()}
-            figures[figure] = {name: recorded[name] if reason == MARK else reason for name, reason in each.items()}
-        return figures
+            again[figure] = {name: recorded[name] if reason == MARK else reason for name, reason in each.items()}
+        return again
 
     def judge(self, measured: Attempts) -> Sequence[Check]:
-        exposure = measured.exposure
-        within = None if exposure is None else exposure <= EXPOSURE
-        checks = [Check("exposure", exposure, f"<= {EXPOSURE:g}", within, guard=True)]
+        exposure = at_most("exposure", measured.exposure, EXPOSURE, guard=True)
+        checks = [exposure if measured.exposure is not None else replace(exposure, ok=None)]
         if not measured.refused_inside.keys() == measured.refused_outside.keys() == TRIED.keys():
             raise BadFigure("other things were tried than these")
         for name in TRIED:
             inside, outside = measured.refused_inside[name], measured.refused_outside[name]
-            if outside and not inside:  # whatever root could not do there, from inside it could be done
-                checks.append(Check(name, "done", "refused", False, guard=True))
-            elif outside:
-                if not (name == MODULE and measured.no_modules in NO_MODULES):  # then it is not applicable
-                    checks.append(Check(name, f"root outside cannot either: {outside}", "root outside can", None))
-            else:
+            if not outside:
                 checks.append(Check(name, inside or "done", "refused; root outside can", bool(inside), guard=True))
+            elif not inside:  # whatever root could not do there, from inside it could be done
+                checks.append(Check(name, "done", "refused", False, guard=True))
+            elif name != MODULE or measured.no_modules not in NO_MODULES:  # where root may not load one, it is left out
+                checks.append(Check(name, f"root outside cannot either: {outside}", "root outside can", None))
         return checks
 
 
@@ -189,8 +186,8 @@ PROOF = Proof(
     "the scratch one, which the proof itself binds read-only",
     cases=Sandbox.alone,
     mutants=[
-        Mutant("not-hardened", f"{DROP_IN} emptied", emptied(DROP_IN), Sandbox.alone),
-        Mutant("sees-all", "ProtectProc=default", with_directives("ProtectProc=default"), Sandbox.alone),
+        emptied("not-hardened", f"{DROP_IN} emptied", Sandbox.alone, DROP_IN),
+        with_directives("sees-all", "ProtectProc=default", Sandbox.alone),
     ],
     headline=headline,
 )

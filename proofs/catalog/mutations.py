@@ -1,26 +1,23 @@
 """How mutants take a guard out, and every text of the engine that one replaces: a rename in it is followed here alone.
 
-A quick test says that each text occurs exactly once in its file. `former` keeps the texts of earlier releases: a bundle
-that was recorded with one of them still verifies.
+A quick test says that each text occurs exactly once in its file. What earlier releases had instead is here as
+well: a bundle that was recorded with it still verifies.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
-from proofs.experiment.subject import Changes
-
-Make = Callable[[Changes], None]  # takes the guard out of a copy of the unit
+from proofs.experiment.case import Cases, Mutant
 
 
 class Mutation(NamedTuple):
-    """In `file` of the engine, `old` becomes `new`; `former`: the pairs (old, new) of earlier releases."""
+    """What a mutant is: in `file` of the engine, `old` becomes `new`."""
 
+    what: str
     file: str
     old: str
     new: str
-    former: tuple[tuple[str, str], ...] = ()
 
 
 _TIME = '__import__("time")'
@@ -29,89 +26,115 @@ _OPEN_INET_SOCKET = '__import__("socket").socket(2, 1).close()  # AF_INET, SOCK_
 
 MUTATIONS = {
     "sampling/off-by-one": Mutation(
+        "a sampler that starts counting at 0",
         "stages/admission.py",
         "skip = every - 1 - position % every",
         "skip = -position % every",
-        former=(("skipped = every - 1 - seen % every", "skipped = -seen % every"),),
     ),
-    "parse/ignores-garbage": Mutation("ingest/session.py", "self.errors_in_a_row += 1", "self.errors_in_a_row += 0"),
+    "parse/ignores-garbage": Mutation(
+        "frames that do not decode are never held against their source",
+        "ingest/session.py",
+        "self.errors_in_a_row += 1",
+        "self.errors_in_a_row += 0",
+    ),
     "storage/swallows-errors": Mutation(
+        "a writer that goes on as if what failed had been written",
         "stages/persist.py",
         "except StorageError as error:\n                self._counters.persist_errors += 1",
         "except StorageError as error:\n                break\n                self._counters.persist_errors += 1",
     ),
     "overload/uncounted": Mutation(
+        "a front door that drops without counting",
         "stages/admission.py",
         'self._counters.dropped += 1\n        self._gaps.add_loss("dropped"',
         'self._counters.dropped += 0\n        self._gaps.add_loss("dropped"',
-        former=(
-            (
-                'self._books.dropped += 1\n        self._gaps.lose("dropped"',
-                'self._books.dropped += 0\n        self._gaps.lose("dropped"',
-            ),
-        ),
     ),
     "overload/never-13": Mutation(
-        "engine.py", "limit_s = self._config.settings.engine.overload_after_s", 'limit_s = float("inf")'
+        "an engine that never calls itself overloaded",
+        "engine.py",
+        "limit_s = self._config.settings.engine.overload_after_s",
+        'limit_s = float("inf")',
     ),
+    # A commit between the rows of a chain is met by a kill for certain only if it lasts: so it does.
     "crash/half-chains": Mutation(
+        "a writer that commits ticks 0.1 s before what they caused",
         "storage/store.py",
         'signals = "signals (',
         f'{_COMMIT_BEFORE_SIGNALS}signals = "signals (',
-        former=(
-            (
-                'signals = "signals (',
-                f'{_COMMIT_BEFORE_SIGNALS.replace(_TIME, "time")}signals = "signals (',
-            ),
-        ),
     ),
     "crash/no-gap": Mutation(
-        "storage/store.py", "VALUES (?, 'crash', '', '', ?, ?)", "SELECT ?, 'crash', '', '', ?, ? WHERE 0"
+        "a start that says nothing of the crash before it",
+        "storage/store.py",
+        "VALUES (?, 'crash', '', '', ?, ?)",
+        "SELECT ?, 'crash', '', '', ?, ? WHERE 0",
     ),
     "gate/signed-by-anyone": Mutation(
+        "the signature is not looked at",
         "live_gate.py",
         '    _check_signature(body, bundle / "statement.sig", config.path.parent / "allowed_signers")\n',
         "",
     ),
-    "gate/of-any-verdict": Mutation("live_gate.py", 'if proof["verdict"] != "PASS":', "if False:"),
-    "shadow/socket-for-each-order": Mutation(
-        "stages/execution.py", "self._counters.orders += 1", f"{_OPEN_INET_SOCKET}self._counters.orders += 1"
+    "gate/of-any-verdict": Mutation(
+        "what a required proof says is not looked at", "live_gate.py", 'if proof["verdict"] != "PASS":', "if False:"
     ),
-    "pressure/latched": Mutation("pressure.py", "if lasted_s >= engine.psi_calm_s:", 'if lasted_s >= float("inf"):'),
+    "shadow/socket-for-each-order": Mutation(
+        "an execution that opens an INET socket for each order",
+        "stages/execution.py",
+        "self._counters.orders += 1",
+        f"{_OPEN_INET_SOCKET}self._counters.orders += 1",
+    ),
+    "pressure/latched": Mutation(
+        "a ladder that only goes up, as the first system's did",
+        "pressure.py",
+        "if lasted_s >= engine.psi_calm_s:",
+        'if lasted_s >= float("inf"):',
+    ),
     "stall/blind-pinger": Mutation(
+        "a pinger that pings whatever the stages do",
         "engine.py",
         "stuck_stages = pipeline.stuck_stages",
         "stuck_stages: list[str] = []",
-        former=(("stuck = street.stuck", "stuck: list[str] = []"),),
     ),
     "stop/no-drain": Mutation(
+        "an engine that does not drain the street before it ends",
         "engine.py",
         "unstored = pipeline.drain(lambda: self._ping(pipeline))",
         "unstored = None",
-        former=(("unstored = street.drain(lambda: self._ping(street))", "unstored = None"),),
     ),
 }  # by "proof/mutant"
+# What each pair (old, new) of earlier releases is today.
+FORMER = {
+    ("skipped = every - 1 - seen % every", "skipped = -seen % every"): "sampling/off-by-one",
+    (
+        'self._books.dropped += 1\n        self._gaps.lose("dropped"',
+        'self._books.dropped += 0\n        self._gaps.lose("dropped"',
+    ): "overload/uncounted",
+    (
+        'signals = "signals (',
+        f'{_COMMIT_BEFORE_SIGNALS.replace(_TIME, "time")}signals = "signals (',
+    ): "crash/half-chains",
+    ("stuck = street.stuck", "stuck: list[str] = []"): "stall/blind-pinger",
+    ("unstored = street.drain(lambda: self._ping(street))", "unstored = None"): "stop/no-drain",
+}
 
 
-def patched(name: str) -> Make:
-    """Replace the text of that mutation in the copy's engine. Raises CannotMutate where it does not fit."""
+def patched(name: str, cases: Cases) -> Mutant:
+    """The mutant of that mutation. Its `make` raises CannotMutate where the text is not in the release."""
     mutation = MUTATIONS[name]
-    return lambda unit: unit.patch(mutation.old, mutation.new)
+    return Mutant(name.partition("/")[2], mutation.what, cases, lambda unit: unit.patch(mutation.old, mutation.new))
 
 
-def with_directives(*lines: str) -> Make:
-    """Set these directives of [Service] as well."""
-    return lambda unit: unit.directives.extend(lines)
+def with_directives(name: str, what: str, cases: Cases, *lines: str) -> Mutant:
+    """A mutant that sets these directives of [Service] as well, or the one that `what` is."""
+    return Mutant(name, what, cases, lambda unit: unit.directives.extend(lines or (what,)))
 
 
-def emptied(drop_in: str) -> Make:
-    """Put nothing in the place of a deployed drop-in."""
-    return lambda unit: unit.instead.update({drop_in: "# nothing\n"})
+def emptied(name: str, what: str, cases: Cases, drop_in: str) -> Mutant:
+    """A mutant with nothing in the place of a deployed drop-in."""
+    return Mutant(name, what, cases, lambda unit: unit.instead.update({drop_in: "# nothing\n"}))
 
 
 def latest(old: str, new: str) -> tuple[str, str]:
     """The pair that a recorded one is today: itself, unless an earlier release had another text for it."""
-    for mutation in MUTATIONS.values():
-        if (old, new) in mutation.former:
-            return mutation.old, mutation.new
-    return old, new
+    mutation = MUTATIONS.get(FORMER.get((old, new), ""))
+    return (mutation.old, mutation.new) if mutation else (old, new)

@@ -1,4 +1,4 @@
-"""network: with every source refusing the engine ends with 10, comes back at a pace, and works again when one does."""
+"""network: with every source refusing the engine ends with 10, is restarted at a pace, and recovers with one source."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from proofs.catalog._checks import at_least, equal
-from proofs.catalog._recovery import DEADLINE_S, Lasting, Recovered, Recovery, headline
+from proofs.catalog._recovery import DEADLINE_S, Lasting, Recovery, headline
 from proofs.catalog._steady import OnExchanges
 from proofs.catalog.mutations import with_directives
-from proofs.experiment.case import Mutant, Proof
+from proofs.experiment.case import Proof
 from proofs.experiment.exchange import refuses
 from proofs.experiment.measurements import Count, Positive, Seconds
 from proofs.experiment.subject import Subject, config
@@ -54,20 +54,17 @@ class Refusals:
 
 
 @dataclass(frozen=True, kw_only=True)
-class WhileRefused(Lasting):
-    """tries: connections that the secondary refused."""
+class AfterRefusal(Lasting):
+    """tries: connections that the secondary refused.
+
+    down_of: sources with a gap `down`. stored_10: runs stored as ended with 10. back_by: whose ticks are new.
+    """
 
     tries: Count
     tries_a_s: Seconds
-
-
-@dataclass(frozen=True, kw_only=True)
-class AfterRefusal(WhileRefused, Recovered):
-    """down_of: sources with a gap `down`. stored_10: runs stored as ended with 10. back_by: whose ticks are new."""
-
-    down_of: list[str]
-    stored_10: Count
-    back_by: str | None
+    down_of: list[str] | None = None
+    stored_10: Count | None = None
+    back_by: str | None = ""
 
 
 class Refused(TwoSources):
@@ -90,8 +87,8 @@ class Refused(TwoSources):
         subject.host.wait_for("the secondary to be asked", 5, answered, every=0.05)
         return Refusals("connection refused", primary.port) if refuses(primary.port) else None
 
-    def measure(self, subject: Subject) -> WhileRefused | AfterRefusal:
-        return self.run_fault(subject, WhileRefused, AfterRefusal)
+    def measure(self, subject: Subject) -> AfterRefusal:
+        return AfterRefusal(**self.run_fault(subject))
 
     def figures_during(self, subject: Subject, seconds: float) -> dict[str, Any]:
         """What the secondary counted itself, and the span in which it did."""
@@ -107,9 +104,9 @@ class Refused(TwoSources):
             "back_by": "secondary" if subject.store.first_of("secondary") else None,
         }
 
-    def judge(self, measured: WhileRefused | AfterRefusal) -> Sequence[Check]:
+    def judge(self, measured: AfterRefusal) -> Sequence[Check]:
         checks = [*self.checks(measured), self.tries(measured.tries_a_s, _TRIES_A_S)]
-        if isinstance(measured, AfterRefusal) and measured.back_s is not None:
+        if measured.back_s is not None:
             checks += [
                 equal("gaps `down` of", measured.down_of, ["primary", "secondary"]),
                 at_least("runs stored as ended with 10", measured.stored_10, len(measured.ends)),
@@ -118,6 +115,7 @@ class Refused(TwoSources):
         return checks
 
 
+_START_LIMIT = ("[Unit]", "StartLimitIntervalSec=60", "StartLimitBurst=2", "[Service]")
 PROOF = Proof(
     name="network",
     claim="with every source refusing the engine ends with 10, is restarted at a pace, and recovers by itself",
@@ -127,12 +125,7 @@ PROOF = Proof(
     seconds=24,
     cases=Refused.alone,
     mutants=[
-        Mutant(
-            "start-limit",
-            "StartLimitIntervalSec=60, StartLimitBurst=2",
-            with_directives("[Unit]", "StartLimitIntervalSec=60", "StartLimitBurst=2", "[Service]"),
-            Refused.alone,
-        )
+        with_directives("start-limit", "StartLimitIntervalSec=60, StartLimitBurst=2", Refused.alone, *_START_LIMIT)
     ],
     notes=f"network_deadline_s is {DEADLINE_S:g} s in the scratch config",
     headline=headline,

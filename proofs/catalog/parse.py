@@ -1,4 +1,4 @@
-"""parse: with every source sending garbage the engine ends with 11, comes back at a pace, and works again after it."""
+"""parse: with every source sending garbage the engine ends with 11, is restarted at a pace, and recovers afterwards."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from proofs.catalog._checks import at_least
-from proofs.catalog._recovery import DEADLINE_S, Lasting, Recovered, headline
+from proofs.catalog._recovery import DEADLINE_S, Lasting, headline
 from proofs.catalog.mutations import patched
 from proofs.catalog.network import TwoSources
-from proofs.experiment.case import Mutant, Proof
+from proofs.experiment.case import Proof
 from proofs.experiment.measurements import Count, Seconds
 from proofs.experiment.subject import Subject
 from proofs.experiment.trace import mono_s
@@ -32,19 +32,16 @@ class GarbageSent:
 
 
 @dataclass(frozen=True, kw_only=True)
-class WhileSpoiled(Lasting):
-    """tries_a_s: connections to both. garbage: undecodable frames that each sent."""
+class AfterGarbage(Lasting):
+    """tries_a_s: connections to both. garbage: undecodable frames that each sent.
+
+    rejected: counted by all runs together. stored_11: runs stored as ended with 11.
+    """
 
     tries_a_s: Seconds
     garbage: OfEach
-
-
-@dataclass(frozen=True, kw_only=True)
-class AfterGarbage(WhileSpoiled, Recovered):
-    """rejected: counted by all runs together. stored_11: runs stored as ended with 11."""
-
-    rejected: Count
-    stored_11: Count
+    rejected: Count | None = None
+    stored_11: Count | None = None
 
 
 class Spoiled(TwoSources):
@@ -69,8 +66,8 @@ class Spoiled(TwoSources):
     def witnessed(self, witness: GarbageSent) -> bool:
         return witness.garbage.primary >= PARSE_LIMIT
 
-    def measure(self, subject: Subject) -> WhileSpoiled | AfterGarbage:
-        return self.run_fault(subject, WhileSpoiled, AfterGarbage)
+    def measure(self, subject: Subject) -> AfterGarbage:
+        return AfterGarbage(**self.run_fault(subject))
 
     def figures_during(self, subject: Subject, seconds: float) -> dict[str, Any]:
         stats = {name: one.stats() for name, one in self.exchanges.items()}
@@ -87,12 +84,12 @@ class Spoiled(TwoSources):
             "stored_11": [run["exit_code"] for run in runs].count(11),
         }
 
-    def judge(self, measured: WhileSpoiled | AfterGarbage) -> Sequence[Check]:
+    def judge(self, measured: AfterGarbage) -> Sequence[Check]:
         checks = self.checks(measured)
         if not (ends := len(measured.ends)):
             return checks
         checks.append(self.tries(measured.tries_a_s, _TRIES_A_S))
-        if isinstance(measured, AfterGarbage) and measured.back_s is not None:
+        if measured.back_s is not None:
             sent = vars(measured.garbage)
             checks += [
                 # Each run that ended so had to leave both sources for it.
@@ -111,14 +108,7 @@ PROOF = Proof(
     fault=Spoiled.fault,
     seconds=14,
     cases=Spoiled.alone,
-    mutants=[
-        Mutant(
-            "ignores-garbage",
-            "frames that do not decode are never held against their source",
-            patched("parse/ignores-garbage"),
-            Spoiled.alone,
-        )
-    ],
+    mutants=[patched("parse/ignores-garbage", Spoiled.alone)],
     notes=f"network_deadline_s is {DEADLINE_S:g} s in the scratch config",
     headline=headline,
 )

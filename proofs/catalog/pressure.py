@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby, pairwise
 from pathlib import Path
 
-from proofs.catalog._accounting import Counters, imbalance, last_run
-from proofs.catalog._checks import at_least, at_most, equal, figures
-from proofs.catalog._sampling_spans import due, spacings, spans
+from proofs.catalog._checks import Counters, at_least, at_most, equal, figures, imbalance, last_run
 from proofs.catalog._steady import OnExchanges, await_ticks
 from proofs.catalog.mutations import patched, with_directives
-from proofs.experiment.case import Deployed, Mutant, NotSteady, Proof
+from proofs.experiment.case import Deployed, NotSteady, Proof
 from proofs.experiment.cpu_load import Burners, cgroup, some_avg10
 from proofs.experiment.measurements import Count, Seconds
 from proofs.experiment.subject import Subject
@@ -31,6 +30,9 @@ STEPS_S = 12.0  # three steps
 _OVER_S, _CALM_S = 30.0, 60.0
 _KINDS = ("cpu", "memory", "io")
 _DECISION = "pressure decision"
+_LASTING = 3  # spacings that are equal; at a boundary between two samplings stands another, once
+# The engine's log lines that report a new sampling, with the `received` that it begins at; and their field for it.
+_FIELDS = {"reloaded": "sample_every", _DECISION: "current_sample_every"}
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ class Pressed(OnExchanges):
         await_ticks(subject)
         self.old = subject.unit.state(quiet=False)
         folder = cgroup(self.old.control_group)
-        if folder is None or some_avg10(folder, "cpu") is None:
+        if folder is None or some_avg10(folder) is None:
             raise NotSteady(f"the pressure of {self.old.control_group} cannot be read")
         self.folder: Path = folder
         subject.host.wait_for("calm", 30, self._calm, every=0.2)
@@ -128,17 +130,13 @@ class Pressed(OnExchanges):
         return Stalled(running, str(self.folder), read_text(self.folder / "cpu.pressure").splitlines())
 
     def witnessed(self, witness: Stalled) -> bool:
-        avg10 = avg10_of(witness.cpu_pressure)
-        return len(witness.burning) > 0 and bool(witness.cgroup) and avg10 is not None and avg10 > LIMIT
+        over = (avg10_of(witness.cpu_pressure) or 0.0) > LIMIT
+        return over and bool(witness.burning and witness.cgroup)
 
     def measure(self, subject: Subject) -> Throttled:
         host, unit = subject.host, subject.unit
         assert self.burners
-
-        def sample_every() -> int:
-            return self._spans(subject)[-1][1]
-
-        host.poll("the top step", STEPS_S, lambda: sample_every() == UP[-1], every=0.2)
+        host.poll("the top step", STEPS_S, lambda: self._spans(subject)[-1][1] == UP[-1], every=0.2)
         host.note("pressure", pressure(self.old.control_group))
         self.burners.end()
         # It takes seconds for an average to be calm again. A reload meanwhile does not undo the step.
@@ -150,7 +148,7 @@ class Pressed(OnExchanges):
 
         def all_kept() -> bool:
             pressed_again.append(self._avg10())
-            return sample_every() == DOWN[-1]
+            return self._spans(subject)[-1][1] == DOWN[-1]
 
         if calm is not None:
             host.poll("all trades kept", STEPS_S, all_kept, every=0.2)
@@ -182,8 +180,7 @@ class Pressed(OnExchanges):
     def judge(self, measured: Throttled) -> Sequence[Check]:
         store, decisions, stored, sent = measured.store.known(), measured.decisions, measured.stored, measured.n
         applied = [one for one in decisions if one.received is not None]
-        ups = [one for one in applied if one.action == "THROTTLE_UP"]
-        downs = [one for one in applied if one.action == "THROTTLE_DOWN"]
+        ups, downs = ([one for one in applied if one.action == f"THROTTLE_{way}"] for way in ("UP", "DOWN"))
         up, down = ([one.sample_every for one in steps] for steps in (ups, downs))
         first, last = _after(ups[:1], measured.over_s), _after(downs[-1:], measured.calm_s)
         losses = [store[name] for name in ("dropped", "rejected", "duplicate")]
@@ -217,10 +214,10 @@ class Pressed(OnExchanges):
         super().release(subject)
 
     def _avg10(self) -> float:
-        return some_avg10(self.folder, "cpu") or 0.0
+        return some_avg10(self.folder) or 0.0
 
     def _calm(self) -> bool:
-        value = some_avg10(self.folder, "cpu")
+        value = some_avg10(self.folder)
         return value is not None and value < LIMIT / 2
 
     def _lines(self, subject: Subject, message: str, quiet: bool = True) -> list[tuple[Entry, dict[str, Json]]]:
@@ -233,17 +230,45 @@ class Pressed(OnExchanges):
         return spans(subject.unit.journal(self.cursor, quiet=True), self.old.invocation, 1)
 
     def _decision(self, entry: Entry, fields: dict[str, Json]) -> Decision:
-        return Decision(
-            after_s=round(entry.mono_s - self.t0, 3),
-            sample_every=fields.get("current_sample_every"),
-            action=fields["action"],
-            would=fields.get("would"),
-            state=fields.get("state"),
-            received=fields.get("received"),
-            reason=fields.get("reason"),
-            psi=fields.get("psi"),
-            host_psi=fields.get("host_psi"),
-        )
+        logged = {key: fields.get(key) for key in ("would", "state", "received", "reason", "psi", "host_psi")}
+        every, after_s = fields.get("current_sample_every"), round(entry.mono_s - self.t0, 3)
+        return Decision(after_s=after_s, sample_every=every, action=fields["action"], **logged)
+
+
+def spans(entries: Iterable[Entry], invocation: str, at_first: int) -> list[tuple[int, int]]:
+    """(received at its beginning, each how many-th trade is kept from there), by the lines of that run."""
+    spans = [(0, at_first)]
+    for entry in entries:
+        fields = entry.fields() if entry.invocation == invocation else {}
+        key = _FIELDS.get(str(fields.get("message")))
+        if key and fields.get("received") is not None:
+            spans.append((int(fields["received"]), int(fields[key])))
+    return spans
+
+
+def due(spans: Sequence[tuple[int, int]], sent: int) -> list[int]:
+    """The trades, numbered from 1, that are kept when each span keeps each N-th from its beginning on.
+
+    >>> due([(0, 1), (3, 5), (15, 2)], 20)
+    [1, 2, 3, 8, 13, 17, 19]
+    """
+    ends = [start for start, _ in spans[1:]] + [sent]
+    return [
+        number
+        for (start, every), end in zip(spans, ends, strict=True)
+        for number in range(start + every, end + 1, every)
+    ]
+
+
+def spacings(ids: Sequence[int]) -> list[int]:
+    """How far apart stored trades are, in order of time; what only stands at a boundary is left out.
+
+    >>> spacings([1, 2, 3, 4, 5, 12, 17, 22, 27, 28, 29, 30, 31])
+    [1, 5, 1]
+    """
+    steps = [later - earlier for earlier, later in pairwise(ids)]
+    lasting = [step for step, run in groupby(steps) if len(list(run)) >= _LASTING]
+    return [step for step, _ in groupby(lasting)]
 
 
 def avg10_of(lines: Sequence[str]) -> float | None:
@@ -267,6 +292,7 @@ def headline(results: Sequence[Result]) -> str:
     return f"kept {kept}; first step {first} s after the limit, all kept {last} s after calm"
 
 
+_LOGONLY = "Environment=HYBRID_ENGINE__ENGINE__PSI_ACTIONS=logonly"
 PROOF = Proof(
     name="pressure",
     claim="pressure of the unit's own cgroup thins the trades out step by step, exactly, and lets go when it is over",
@@ -275,18 +301,8 @@ PROOF = Proof(
     seconds=55,
     cases=Pressed.alone,
     mutants=[
-        Mutant(
-            "logonly",
-            "psi_actions = logonly: it says what it would do",
-            with_directives("Environment=HYBRID_ENGINE__ENGINE__PSI_ACTIONS=logonly"),
-            Pressed.alone,
-        ),
-        Mutant(
-            "latched",
-            "a ladder that only goes up, as the first system's did",
-            patched("pressure/latched"),
-            Pressed.alone,
-        ),
+        with_directives("logonly", "psi_actions = logonly: it says what it would do", Pressed.alone, _LOGONLY),
+        patched("pressure/latched", Pressed.alone),
     ],
     notes=f"psi_cpu_limit is {LIMIT:g} and the ladder's times are a second each in the scratch config",
     not_applicable=_not_applicable,

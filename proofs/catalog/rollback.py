@@ -11,18 +11,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from proofs.catalog._steady import steady
+from proofs.catalog._steady import UP_S, steady
 from proofs.catalog.mutations import emptied
 from proofs.evidence.redaction import MARK
 from proofs.experiment import sandbox_probe
 from proofs.experiment.case import Case, Deployed, Mutant, NotSteady, Proof
-from proofs.experiment.measurements import BadFigure, Count, Invocation, Row, Sha256
+from proofs.experiment.measurements import Count, Invocation, Row, Sha256
 from proofs.experiment.subject import Subject
 from proofs.experiment.trace import Between, Trace
 from proofs.host.shell import read_text
 from proofs.verdict import Check, Json, Result
 
-_UP_S = 15.0
 _NOTHING = Path("/dev/null")
 # What each drop-in has to change in the running process, by name of what `behaviour` reads. A quick test compares this
 # and NOT_ROLLED_BACK with the role's drop-ins and with templates/systemd.
@@ -85,7 +84,6 @@ class OutOfForce(Case):
     def __init__(self, deployed: Deployed, drop_in: str) -> None:
         super().__init__(deployed)
         self.name, self.fault = drop_in, f"{drop_in} masked from /run, and the unit restarted"
-        self._before: Row = {}
 
     def steady(self, subject: Subject) -> None:
         if not subject.store.last_tick():
@@ -99,7 +97,7 @@ class OutOfForce(Case):
     def _behaviour(self, subject: Subject) -> Row:
         """On a process of its own: a drop-in binds those that are started after it."""
         subject.restart()
-        subject.host.wait_for("the engine running", _UP_S, lambda: subject.unit.state().running, every=0.05)
+        subject.host.wait_for("the engine running", UP_S, lambda: subject.unit.state().running, every=0.05)
         return behaviour(subject, self.name)
 
     def _in_force(self, subject: Subject) -> list[str]:
@@ -121,10 +119,8 @@ class OutOfForce(Case):
     def measure(self, subject: Subject) -> PutBack:
         masked_cat = subject.unit.cat()
         subject.unmask(self.name)
-        cats = (self._cat, masked_cat, subject.unit.cat())
-        after = self._behaviour(subject)
-        before, masked, now = (_sha256(text) for text in cats)
-        return PutBack(1, self._before, self._masked, after, (before, masked, now))
+        digests = _sha256(self._cat), _sha256(masked_cat), _sha256(subject.unit.cat())
+        return PutBack(1, self._before, self._masked, self._behaviour(subject), digests)
 
     def traced(self, measured: PutBack, trace: Trace) -> Mapping[str, Json | Between]:
         cats = trace.texts("systemctl", "cat")
@@ -134,7 +130,8 @@ class OutOfForce(Case):
 
     def judge(self, measured: PutBack) -> Sequence[Check]:
         names = CHANGES[self.name]
-        before, masked, after = (_values(names, one) for one in (measured.before, measured.masked, measured.after))
+        rows = (measured.before, measured.masked, measured.after)
+        before, masked, after = ({name: row[name] for name in names} for row in rows)
         all_changed = all(before[name] != masked[name] for name in names)
         first, second, last = measured.cat_sha256
         cat = f"{first[:12]}, {second[:12]}, {last[:12]}"
@@ -149,14 +146,6 @@ def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _values(names: Sequence[str], behaviour: Row) -> Row:
-    """These of it. Raises BadFigure where one is missing."""
-    for name in names:
-        if name not in behaviour:
-            raise BadFigure(f"{name} was not measured")
-    return {name: behaviour[name] for name in names}
-
-
 def _changes(before: Row, after: Row) -> str:
     changed = [f"{name}: {before[name]} -> {after[name]}" for name in before if before[name] != after[name]]
     return "; ".join(changed) or "nothing"
@@ -164,7 +153,7 @@ def _changes(before: Row, after: Row) -> str:
 
 def _empty(drop_in: str) -> Mutant:
     name, what = f"empty-{drop_in.partition('-')[0]}", f"{drop_in} with nothing in it"
-    return Mutant(name, what, emptied(drop_in), lambda deployed: [OutOfForce(deployed, drop_in)])
+    return emptied(name, what, lambda deployed: [OutOfForce(deployed, drop_in)], drop_in)
 
 
 def headline(results: Sequence[Result]) -> str:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from proofs.catalog._accounting import Counters, imbalance, last_fields, numbers_sent
-from proofs.catalog._checks import equal, figures
+from proofs.catalog._checks import Counters, equal, figures, imbalance, last_fields, numbers_sent
 from proofs.catalog._steady import OnExchanges
 from proofs.catalog.mutations import patched
-from proofs.experiment.case import Deployed, Mutant, Proof
+from proofs.experiment.case import Deployed, Proof
 from proofs.experiment.measurements import Count, encode
 from proofs.experiment.subject import Subject
 from proofs.experiment.trace import Between, Trace, Untraced
@@ -161,13 +160,6 @@ PROOF = Proof(
     fault=f"{TRADES} trades, the connection closed after {RECONNECT_AFTER}; sample_every {', '.join(map(str, EVERY))}",
     seconds=15,
     cases=lambda deployed: [Sampling(deployed, every) for every in EVERY],
-    mutants=[
-        Mutant(
-            "off-by-one",
-            "a sampler that starts counting at 0",
-            patched("sampling/off-by-one"),
-            lambda deployed: [Sampling(deployed, 5)],
-        )
-    ],
+    mutants=[patched("sampling/off-by-one", lambda deployed: [Sampling(deployed, 5)])],
     headline=headline,
 )

@@ -6,11 +6,10 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from proofs.catalog._accounting import Counters, imbalance, last_fields, last_run
-from proofs.catalog._checks import at_most, equal, figures
+from proofs.catalog._checks import Counters, at_most, equal, figures, imbalance, last_fields, last_run
 from proofs.catalog._steady import OnExchanges, await_ticks
 from proofs.catalog.mutations import patched, with_directives
-from proofs.experiment.case import Mutant, Proof
+from proofs.experiment.case import Proof
 from proofs.experiment.measurements import Count, Invocation, Pid, Seconds, encode
 from proofs.experiment.subject import Subject
 from proofs.experiment.trace import Between, Trace, mono_s
@@ -180,14 +179,6 @@ PROOF = Proof(
     fault=Stopped.fault,
     seconds=10,
     cases=Stopped.alone,
-    mutants=[
-        Mutant(
-            "no-drain",
-            "an engine that does not drain the street before it ends",
-            patched("stop/no-drain"),
-            Stopped.alone,
-        ),
-        Mutant("sigkill", "KillSignal=SIGKILL", with_directives("KillSignal=SIGKILL"), Stopped.alone),
-    ],
+    mutants=[patched("stop/no-drain", Stopped.alone), with_directives("sigkill", "KillSignal=SIGKILL", Stopped.alone)],
     headline=headline,
 )

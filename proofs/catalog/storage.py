@@ -6,13 +6,13 @@ import errno
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
-from proofs.catalog._recovery import DEADLINE_S, Lasting, Recovered, Recovery, headline
+from proofs.catalog._recovery import DEADLINE_S, Lasting, Recovery, headline
 from proofs.catalog._steady import STEADY_TICKS, await_ticks
 from proofs.catalog.mutations import patched
-from proofs.experiment.case import Mutant, Proof
+from proofs.experiment.case import Proof
 from proofs.experiment.measurements import Count, Positive
 from proofs.experiment.subject import Subject, config
 from proofs.experiment.trace import Trace
@@ -39,12 +39,12 @@ class NoSpace:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AfterFullDisk(Recovered):
+class AfterFullDisk(Lasting):
     """ticks_before: rows committed when the disk was full; ticks_kept: those of them that are there after it."""
 
-    ticks_before: Count
-    ticks_kept: Count
-    rows_equal: bool
+    ticks_before: Count | None = None
+    ticks_kept: Count | None = None
+    rows_equal: bool | None = None
 
 
 class Full(Recovery):
@@ -62,7 +62,7 @@ class Full(Recovery):
         self.cursor = subject.unit.cursor()
 
     def inject(self, subject: Subject) -> None:
-        subject.host.recorder.intent(f"fill {subject.state}", scope=subject.host.scope)
+        subject.announce(f"fill {subject.state}")
         self.t0 = time.monotonic()
         self.refused = _fill(subject)
 
@@ -84,22 +84,23 @@ class Full(Recovery):
         _fill(subject)
 
     def lift(self, subject: Subject) -> None:
-        subject.host.recorder.intent(f"remove the ballast of {subject.state}", scope=subject.host.scope)
+        subject.announce(f"remove the ballast of {subject.state}")
         (subject.state / "ballast").unlink()
 
-    def measure(self, subject: Subject) -> Lasting | AfterFullDisk:
+    def measure(self, subject: Subject) -> AfterFullDisk:
         # Some commit may still have found room between our last look and the last block: what was read is what counts.
-        return replace(self.run_fault(subject, Lasting, AfterFullDisk), n=len(self.rows))
+        return AfterFullDisk(**{**self.run_fault(subject), "n": len(self.rows)})
 
     def figures_after(self, subject: Subject) -> dict[str, Any]:
         rows = subject.store.ticks(self.last)
         return {"ticks_before": len(self.rows), "ticks_kept": len(rows), "rows_equal": rows == self.rows}
 
-    def judge(self, measured: Lasting | AfterFullDisk) -> Sequence[Check]:
+    def judge(self, measured: AfterFullDisk) -> Sequence[Check]:
         checks = self.checks(measured)
-        if isinstance(measured, AfterFullDisk) and measured.back_s is not None:
+        if measured.back_s is not None:
             kept, before = measured.ticks_kept, measured.ticks_before
-            checks.append(Check("committed ticks kept", kept, before, measured.rows_equal and kept == before > 0))
+            whole = measured.rows_equal is True and bool(before) and kept == before
+            checks.append(Check("committed ticks kept", kept, before, whole))
         return checks
 
 
@@ -123,14 +124,7 @@ PROOF = Proof(
     fault=Full.fault,
     seconds=14,
     cases=Full.alone,
-    mutants=[
-        Mutant(
-            "swallows-errors",
-            "a writer that goes on as if what failed had been written",
-            patched("storage/swallows-errors"),
-            Full.alone,
-        )
-    ],
+    mutants=[patched("storage/swallows-errors", Full.alone)],
     notes=f"storage_deadline_s is {DEADLINE_S:g} s in the scratch config; its state lies on a tmpfs of {SIZE_KB} KB",
     headline=headline,
 )

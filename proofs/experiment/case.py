@@ -101,6 +101,9 @@ class Case:
         """End what this case started (exchanges); called whatever happened."""
 
 
+Cases = Callable[[Deployed], Sequence[Case]]
+
+
 @dataclass(frozen=True)
 class Mutant:
     """How to take the guard out of a copy of the unit; `cases` are those that it has to fail.
@@ -110,8 +113,8 @@ class Mutant:
 
     name: str
     what: str
-    make: Callable[[Changes], None]
-    cases: Callable[[Deployed], Sequence[Case]]
+    cases: Cases
+    make: Callable[[Changes], None] = lambda copy: None
 
 
 @dataclass(frozen=True)
@@ -123,7 +126,7 @@ class Proof:
     bound: str
     fault: str
     seconds: float
-    cases: Callable[[Deployed], Sequence[Case]]
+    cases: Cases
     mutants: Sequence[Mutant]
     in_place: bool = False  # on the deployed unit itself; its mutants take their turn after it, on the same
     notes: str = ""  # what else of the unit under test is not as deployed, and why

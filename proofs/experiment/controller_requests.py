@@ -52,14 +52,10 @@ def ask(host: Host, run: str, plays: Sequence[str], *, check: bool = False, with
     request = {"number": number, "plays": list(plays), "check": check, "without": list(without)}
     host.recorder.intent("ask the controller", scope=host.scope, data=request)
     _put(folder / f"{number}.json", request)
-    try:
-        host.wait_for("a controller that takes the ask", _SEEN_S, (folder / f"{number}.seen").exists)
-    except WaitTimeout:
-        raise Unanswered(f"no controller answered in {_SEEN_S:g} s: begin this with playbooks/prove.yml") from None
-    try:
-        host.wait_for("the controller's answer", _ANSWER_S, (folder / f"{number}.answer").exists)
-    except WaitTimeout:
-        raise Unanswered(f"the controller did not tell in {_ANSWER_S:g} s what came of {', '.join(plays)}") from None
+    if not host.poll("a controller that takes the ask", _SEEN_S, (folder / f"{number}.seen").exists, every=0.1):
+        raise Unanswered(f"no controller answered in {_SEEN_S:g} s: begin this with playbooks/prove.yml")
+    if not host.poll("the controller's answer", _ANSWER_S, (folder / f"{number}.answer").exists, every=0.1):
+        raise Unanswered(f"the controller did not tell in {_ANSWER_S:g} s what came of {', '.join(plays)}")
     fields = json.loads((folder / f"{number}.answer").read_text())
     host.recorder.write("answer", scope=host.scope, data={"number": number}, **fields)
     return Answer(tuple(fields["argv"]), fields["rc"], fields["stdout"], fields["stderr"])

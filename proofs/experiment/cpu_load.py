@@ -30,9 +30,9 @@ def cgroup(control_group: str) -> Path | None:
     return folder if folder and (folder / "cgroup.procs").exists() else None
 
 
-def some_avg10(folder: Path, kind: str) -> float | None:
-    """Percent of the last 10 s in which some task of that cgroup was stalled (not CPU use); None: it does not say."""
-    return shell.some_avg10(read_text(folder / f"{kind}.pressure"))
+def some_avg10(folder: Path) -> float | None:
+    """Percent of the last 10 s in which some task of that cgroup waited for a CPU; None: it does not say."""
+    return shell.some_avg10(read_text(folder / "cpu.pressure"))
 
 
 class Burners:
@@ -44,8 +44,8 @@ class Burners:
         host.recorder.intent(f"burn CPU with {count} idle-class processes in {folder}", scope=host.scope)
         self._host, self._folder = host, folder
         self._processes: list[subprocess.Popen[bytes]] = []
+        argv = [sys.executable, "-ISBc", _BURNER]
         for _ in range(count):
-            argv = [sys.executable, "-ISBc", _BURNER]
             process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
             self._processes.append(process)
             assert process.stdout

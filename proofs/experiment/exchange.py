@@ -21,8 +21,8 @@ class Exchange:
         self.port, self.pid = self._mock.port, self._mock.pid
         host.note("exchange", {"name": name, "pid": self.pid, **self._mock.ready})
 
-    def url(self, kind: str = "binance") -> str:
-        return self._mock.url(kind, host="127.0.0.1")
+    def url(self) -> str:
+        return self._mock.url("binance", host="127.0.0.1")
 
     def tell(self, command: str, **arguments: Json) -> dict[str, Json]:
         """Carry out a command; the answer has at_ms and mono_ns of when it took effect. Raises ControlError."""
@@ -51,8 +51,6 @@ def refuses(port: int) -> bool:
     """Whether no process listens on that port of the loopback."""
     try:
         socket.create_connection(("127.0.0.1", port), timeout=1).close()
-    except ConnectionRefusedError:
-        return True
-    except OSError:
-        return False
+    except OSError as error:
+        return isinstance(error, ConnectionRefusedError)
     return False

@@ -51,19 +51,18 @@ class InPlace(Subject):
         Raises:
             NotALab: this is not a host whose files may be edited.
         """
-        why_not = not_a_lab(self.host, quiet=False)
-        if why_not:
+        if why_not := not_a_lab(self.host, quiet=False):
             raise NotALab(why_not)
         self._lease.will_edit(self.host, *texts)
         self._lease.will_disturb()
         for path, text in texts.items():
-            self.host.recorder.intent(f"write {path}", scope=self.host.scope, data={"text": text})
+            self.announce(f"write {path}", {"text": text})
             path.write_text(text)
         self.reload()
 
     def remove(self, path: Path) -> None:
         """Take an edited file away again that had not been there before."""
-        self.host.recorder.intent(f"remove {path}", scope=self.host.scope)
+        self.announce(f"remove {path}")
         path.unlink(missing_ok=True)
         self.reload()
 
@@ -79,7 +78,7 @@ class InPlace(Subject):
     def put_back(self) -> None:
         """What the lease would do in the end: every edited file as it was, and in force."""
         if self.changed():
-            self.host.recorder.intent("put back what was edited", scope=self.host.scope, data=self.changed())
+            self.announce("put back what was edited", self.changed())
             file_backups.put_back(self._lease.originals)
             self.reload()
 

@@ -3,14 +3,14 @@
 A field's type says what is accepted. JSON tells true from 1 and 1 from "1", and so does this: a figure that is missing,
 additional, or of another type raises BadFigure, and the case cannot be judged. A case that records different figures
 for different outcomes has a dataclass for each; they are told apart by their keys. A field with a default may be
-missing: earlier releases did not record it. One whose key is no Python name has that in its metadata, as "key".
+missing, and is left out while it has that. One whose key is no Python name has that in its metadata, as "key".
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from math import isfinite
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -63,7 +63,8 @@ _PLAIN = {
 def encode(figures: Any) -> Json:
     """A dataclass, or anything made of them, as the JSON that is recorded."""
     if is_dataclass(figures):
-        return {name: encode(getattr(figures, attribute)) for name, attribute in _keys(type(figures)).items()}
+        values = [(one, getattr(figures, one.name)) for one in fields(figures)]
+        return {_key(one): encode(value) for one, value in values if one.default is MISSING or value != one.default}
     if isinstance(figures, dict):
         return {name: encode(value) for name, value in figures.items()}
     return [encode(value) for value in figures] if isinstance(figures, list | tuple) else figures
@@ -73,7 +74,8 @@ def decode(kind: Any, value: Json, name: str = "what was recorded") -> Any:
     """A value of that type, out of recorded JSON.
 
     Args:
-        kind: a dataclass, one of the types above, a type of JSON, a Literal of one value, or a list, tuple, dict or union of these.
+        kind: a dataclass, one of the types above, a type of JSON, a Literal of one value, or a list, tuple, dict or
+            union of these.
 
     Raises:
         BadFigure: it is nothing of that type.
@@ -119,22 +121,19 @@ def _decode_fields(kind: Any, value: Json, name: str) -> Any:
         raise BadFigure(f"{name} is {value!r}, not figures by name")
     for problem in _key_problems(kind, value):
         raise BadFigure(problem)
-    keys, types = _keys(kind), get_type_hints(kind, include_extras=True)
-    return kind(**{keys[text]: decode(types[keys[text]], one, text) for text, one in value.items()})
+    names, types = {_key(one): one.name for one in fields(kind)}, get_type_hints(kind, include_extras=True)
+    return kind(**{names[key]: decode(types[names[key]], one, key) for key, one in value.items()})
 
 
 def _key_problems(kind: Any, value: dict[str, Json]) -> Iterator[str]:
-    keys, attributes = _keys(kind), {one.name: one for one in fields(kind)}
-    for name in sorted(keys.keys() ^ value.keys()):
-        if name not in keys:
-            yield f"{name} is not measured by this case"
-        elif attributes[keys[name]].default is MISSING:
-            yield f"{name} was not measured"
+    expected = {_key(one): one.default is MISSING for one in fields(kind)}
+    yield from (f"{key} is not measured by this case" for key in sorted(value.keys() - expected.keys()))
+    yield from (f"{key} was not measured" for key, required in expected.items() if required and key not in value)
 
 
-def _keys(kind: Any) -> dict[str, str]:
-    """The attribute of each key of the recorded JSON."""
-    return {one.metadata.get("key", one.name): one.name for one in fields(kind)}
+def _key(one: Field[Any]) -> str:
+    """The key of a field in the recorded JSON."""
+    return str(one.metadata.get("key", one.name))
 
 
 def argument_type(method: Callable[..., object]) -> Any:

@@ -94,21 +94,22 @@ def _libc() -> ctypes.CDLL:
     return ctypes.CDLL(None, use_errno=True)
 
 
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text()
+    except OSError:
+        return ""
+
+
 def status(pid: int | str = "self") -> dict[str, str]:
     """What /proc/PID/status says of how a process is confined; empty when there is none."""
-    try:
-        text = Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return {}
+    text = _read(f"/proc/{pid}/status")
     return {key: " ".join(value.split()) for key, value in re.findall(r"^(\w+):\s*(.*)$", text, re.M) if key in STATUS}
 
 
 def interfaces(pid: int | str = "self") -> list[str]:
     """Names of the network interfaces that a process has; empty when there is none (or no such process)."""
-    try:
-        lines = Path(f"/proc/{pid}/net/dev").read_text().splitlines()
-    except OSError:
-        return []
+    lines = _read(f"/proc/{pid}/net/dev").splitlines()
     return [line.partition(":")[0].strip() for line in lines if ":" in line]
 
 

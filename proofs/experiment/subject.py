@@ -15,11 +15,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from proofs.errors import ProofError
+from proofs.experiment import sandbox_probe
 from proofs.experiment.exchange import Exchange
 from proofs.host.database import Store
 from proofs.host.shell import Host
 from proofs.host.unit import Unit
 from proofs.restore.lease import SYSTEMD_CONTROL, SYSTEMD_RUN, Lease
+from proofs.verdict import Json
 
 CONFIG_DIR = Path("/etc/hybrid-engine")
 STATE_DIR = Path("/var/lib/hybrid-engine")
@@ -65,27 +67,38 @@ class Subject(Changes):
     def binds(self) -> list[str]:
         return [f"BindPaths={self.state}:{STATE_DIR}", f"BindReadOnlyPaths={self.etc}:{CONFIG_DIR}", *self.directives]
 
+    def announce(self, what: str, data: Json = None) -> None:
+        """Record what is about to be done to the host."""
+        self.host.recorder.intent(what, scope=self.host.scope, data=data)
+
     def write_scratch(self) -> None:
-        for path, mode in ((self.state, 0o750), (self.etc, 0o750)):
+        for path, uid in ((self.state, self._owner[0]), (self.etc, 0)):
             path.mkdir(parents=True, exist_ok=True)
-            path.chmod(mode)
-        os.chown(self.state, *self._owner)
-        os.chown(self.etc, 0, self._owner[1])
+            path.chmod(0o750)
+            os.chown(path, uid, self._owner[1])
+
+    def write_units(self, files: Mapping[Path, str]) -> None:
+        """Write the scratch directories and what puts them in force; the lease takes it back."""
+        self.write_scratch()
+        for path, text in files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        self.host.do("systemctl", "daemon-reload")
 
     def put(self, name: str, text: str) -> None:
         """A file of the scratch config directory, with the owner and mode that the deployed ones have."""
-        self.host.recorder.intent(f"write {self.etc / name}", scope=self.host.scope, data={"text": text})
         path = self.etc / name
+        self.announce(f"write {path}", {"text": text})
         path.write_text(text)
         os.chown(path, 0, self._owner[1])
         path.chmod(0o640)
 
     def put_sources(self, sources: Sequence[Source]) -> None:
-        tables = []
-        for source in self.pick_sources(sources):
-            values = [f"{key} = {value!r}".replace("'", '"') for key, value in source.items()]
-            tables.append("\n".join(["[[source]]", *values]))
-        self.put("ws_sources.toml", "\n\n".join(tables) + "\n")
+        tables = [
+            "\n".join(["[[source]]", *(f"{key} = {value!r}".replace("'", '"') for key, value in source.items()), ""])
+            for source in self.pick_sources(sources)
+        ]
+        self.put("ws_sources.toml", "\n".join(tables))
 
     def copied_lib(self) -> Path:
         """A copy of the installed release's lib/ that the unit sees in its place, from the next install on."""
@@ -99,16 +112,17 @@ class Subject(Changes):
 
     def add_module(self, name: str, text: str) -> None:
         """Put one more module beside the release's own: its launcher looks nowhere else."""
-        self.host.recorder.intent(f"write {self.copied_lib() / name}", scope=self.host.scope, data={"text": text})
-        (self.copied_lib() / name).write_text(text)
+        path = self.copied_lib() / name
+        self.announce(f"write {path}", {"text": text})
+        path.write_text(text)
 
-    def probe(self, name: str, text: str, *arguments: str) -> None:
-        """Run this Python program in the unit's own sandbox before each start, from the next install on.
+    def probe(self, *attempts: str) -> None:
+        """Make these attempts in the unit's own sandbox before each start, from the next install on.
 
-        What it prints is in the unit's journal; however it ends, the start goes on.
+        The results are in the unit's journal; however they end, the start goes on.
         """
-        self.put(name, text)
-        line = f"ExecStartPre=-/usr/bin/python3 -ISB {' '.join([str(CONFIG_DIR / name), *arguments])}"
+        self.put("attempts.py", Path(sandbox_probe.__file__).read_text())
+        line = f"ExecStartPre=-/usr/bin/python3 -ISB {' '.join([f'{CONFIG_DIR}/attempts.py', *attempts])}"
         if line not in self.directives:
             self.directives.append(line)
 
@@ -116,7 +130,7 @@ class Subject(Changes):
         """Take one of the unit's drop-ins out of force, wherever it lies: at its next start it runs without."""
         path = self._mask_of(drop_in)
         self._lease.will_write(path)
-        self.host.recorder.intent(f"link {path} to /dev/null", scope=self.host.scope)
+        self.announce(f"link {path} to /dev/null")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
         path.symlink_to("/dev/null")
@@ -124,7 +138,7 @@ class Subject(Changes):
 
     def unmask(self, drop_in: str) -> None:
         path = self._mask_of(drop_in)
-        self.host.recorder.intent(f"remove {path}", scope=self.host.scope)
+        self.announce(f"remove {path}")
         path.unlink(missing_ok=True)
         self.host.do("systemctl", "daemon-reload")
 
@@ -153,10 +167,6 @@ class Subject(Changes):
         for path in self.state.iterdir():
             path.unlink()
 
-    def run_id(self) -> int:
-        """The store's number of the run that goes on now (or the last one)."""
-        return int(self.store.runs()[-1]["id"])
-
 
 class DeployedUnit(Subject):
     """The operator's own unit, on scratch directories."""
@@ -168,11 +178,8 @@ class DeployedUnit(Subject):
     def install(self) -> None:
         drop_in = SYSTEMD_RUN / f"{self.unit.name}.d" / "zz-proof.conf"
         self._lease.will_write(drop_in)
-        self.host.recorder.intent(f"write {drop_in}", scope=self.host.scope, data={"text": self.drop_in()})
-        self.write_scratch()
-        drop_in.parent.mkdir(parents=True, exist_ok=True)
-        drop_in.write_text(self.drop_in())
-        self.host.do("systemctl", "daemon-reload")
+        self.announce(f"write {drop_in}", {"text": self.drop_in()})
+        self.write_units({drop_in: self.drop_in()})
         self._lease.will_disturb()
 
     def drop_in(self) -> str:
@@ -194,22 +201,15 @@ class MutantCopy(Subject):
         folder = SYSTEMD_RUN / f"{self.unit.name}.d"
         files: dict[Path, str] = {}
         for path in self._original.files():
-            if path.name == "zz-proof.conf":
-                continue
-            if path.parent.name.endswith(".d"):
-                if path.parent.name == f"{self._original.name}.d":  # service.d and the like apply to the copy anyway
-                    files[folder / path.name] = self.instead.get(path.name, path.read_text())
-            else:
+            if not path.parent.name.endswith(".d"):
                 files[SYSTEMD_RUN / self.unit.name] = path.read_text()
+            elif path.parent.name == f"{self._original.name}.d":  # service.d and the like apply to the copy anyway
+                files[folder / path.name] = self.instead.get(path.name, path.read_text())
         files[folder / "zz-proof.conf"] = "\n".join(["[Service]", *self.binds(), *_unset_overrides(self._original), ""])
         self._lease.will_write(*files)
         texts = {str(path): text for path, text in files.items()}
-        self.host.recorder.intent(f"copy {self._original.name} to {self.unit.name}", scope=self.host.scope, data=texts)
-        self.write_scratch()
-        folder.mkdir(parents=True, exist_ok=True)
-        for path, text in files.items():
-            path.write_text(text)
-        self.host.do("systemctl", "daemon-reload")
+        self.announce(f"copy {self._original.name} to {self.unit.name}", texts)
+        self.write_units(files)
 
     def patch(self, old: str, new: str) -> None:
         """Run a copy of the release in which one text of the engine's source is another.
@@ -253,8 +253,5 @@ def config(mode: str = "SHADOW", **engine: str | int | float) -> str:
     But pressure moves nothing unless a proof asks for it: a busy host would thin out what the others count.
     """
     engine.setdefault("psi_actions", "off")
-
-    def toml(value: str | int | float) -> str:
-        return f'"{value}"' if isinstance(value, str) else str(value)
-
-    return "\n".join([f'mode = "{mode}"', "", "[engine]", *(f"{k} = {toml(v)}" for k, v in engine.items()), ""])
+    lines = [f'{key} = "{value}"' if isinstance(value, str) else f"{key} = {value}" for key, value in engine.items()]
+    return "\n".join([f'mode = "{mode}"', "", "[engine]", *lines, ""])

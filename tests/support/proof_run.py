@@ -92,7 +92,7 @@ def _no_guard(unit: Changes) -> None:
 
 
 def toy(name: str) -> Proof:
-    mutant = Mutant("no-guard", "the guard is gone", _no_guard, _cases)
+    mutant = Mutant("no-guard", "the guard is gone", _cases, _no_guard)
     return Proof(name, "toys break as told", "value 1", "two of them", 1.0, _cases, [mutant])
 
 

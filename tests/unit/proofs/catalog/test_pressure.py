@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proofs.catalog import pressure
-from proofs.catalog._sampling_spans import due, spacings, spans
+from proofs.catalog.pressure import due, spacings, spans
 from proofs.evidence.recorder import Recorder
 from proofs.experiment import cpu_load
 from proofs.host.shell import Host, process_state
@@ -171,9 +171,9 @@ def test_burners_run_until_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_unknown_pressure_is_none(tmp_path: Path) -> None:
-    assert cpu_load.some_avg10(tmp_path, "cpu") is None
+    assert cpu_load.some_avg10(tmp_path) is None
     (tmp_path / "cpu.pressure").write_text("some avg10=12.50 avg60=1.00 avg300=0.00 total=7\nfull avg10=1.00\n")
-    assert cpu_load.some_avg10(tmp_path, "cpu") == 12.5
+    assert cpu_load.some_avg10(tmp_path) == 12.5
     assert cpu_load.cgroup("") is None
     assert cpu_load.cgroup("/no/such.service") is None
 
