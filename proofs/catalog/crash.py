@@ -154,7 +154,7 @@ class Killed(OnExchanges):
             at_least("connections looked at", len(lost), self.n_min),
             Check("stored", stored, f"0 < n <= {sent}, all sent", 0 < stored <= sent),
             Check("counters of each run", measured.booked, "its rows", measured.booked, guard=True),
-            equal("books balance", measured.balance, True),
+            equal("accounting balances", measured.balance, True),
         )
 
 
@@ -179,7 +179,7 @@ def mutant_cases(deployed: Deployed) -> Sequence[Killed]:
 
 PROOF = Proof(
     name="crash",
-    claim="killed at any moment the store holds whole chains only; what the house held is lost, and the gap says so",
+    claim="killed at any moment the store holds whole chains only; what was not stored yet is lost, and a gap says so",
     bound=f"{KILLS} kills: no broken chain, integrity_check ok, at most {LOST_BOUND} trades lost in each, all in gaps",
     fault=f"SIGKILL at random moments under {RATE} trades a second, {KILLS} times",
     seconds=30,

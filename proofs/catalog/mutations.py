@@ -1,7 +1,7 @@
 """How mutants take a guard out, and every text of the engine that one replaces: a rename in it is followed here alone.
 
-A quick test says that each text occurs exactly once in its file. What earlier releases had instead is here as
-well: a bundle that was recorded with it still verifies.
+A quick test says that each text occurs exactly once in its file. What earlier releases had instead is here as well, and
+how they worded claims, bounds, checks and mutants: a bundle that was recorded with these texts still verifies.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from proofs.experiment.case import Cases, Mutant
+from proofs.verdict import Json
 
 
 class Mutation(NamedTuple):
@@ -44,7 +45,7 @@ MUTATIONS = {
         "except StorageError as error:\n                break\n                self._counters.persist_errors += 1",
     ),
     "overload/uncounted": Mutation(
-        "a front door that drops without counting",
+        "an admission that drops without counting",
         "stages/admission.py",
         'self._counters.dropped += 1\n        self._gaps.add_loss("dropped"',
         'self._counters.dropped += 0\n        self._gaps.add_loss("dropped"',
@@ -96,7 +97,7 @@ MUTATIONS = {
         "stuck_stages: list[str] = []",
     ),
     "stop/no-drain": Mutation(
-        "an engine that does not drain the street before it ends",
+        "an engine that does not drain the pipeline before it ends",
         "engine.py",
         "unstored = pipeline.drain(lambda: self._ping(pipeline))",
         "unstored = None",
@@ -115,6 +116,18 @@ FORMER = {
     ): "crash/half-chains",
     ("stuck = street.stuck", "stuck: list[str] = []"): "stall/blind-pinger",
     ("unstored = street.drain(lambda: self._ping(street))", "unstored = None"): "stop/no-drain",
+}
+
+FORMER_WORDS = {
+    "books balance": "accounting balances",
+    "books out of balance by": "accounting out of balance by",
+    "by the books": "by the counters",
+    "rejected, booked": "rejected, counted",
+    "at the front door": "at admission",
+    "a front door that drops": "an admission that drops",
+    "drain the street": "drain the pipeline",
+    "what the house held is lost, and the gap says so": "what was not stored yet is lost, and a gap says so",
+    "and its books say so": "and its counters say so",
 }
 
 
@@ -138,3 +151,14 @@ def latest(old: str, new: str) -> tuple[str, str]:
     """The pair that a recorded one is today: itself, unless an earlier release had another text for it."""
     mutation = MUTATIONS.get(FORMER.get((old, new), ""))
     return (mutation.old, mutation.new) if mutation else (old, new)
+
+
+def reworded(recorded: Json) -> Json:
+    """A recorded claim, bound, check, mutant or anything made of them in the catalogue's words of today."""
+    if isinstance(recorded, dict):
+        return {key: reworded(value) for key, value in recorded.items()}
+    if isinstance(recorded, list):
+        return [reworded(value) for value in recorded]
+    for former, word in FORMER_WORDS.items() if isinstance(recorded, str) else ():
+        recorded = recorded.replace(former, word)
+    return recorded

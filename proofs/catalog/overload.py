@@ -183,7 +183,7 @@ class Short(Locked):
         code = decode(int | None, measured.books.get("exit_code"), "exit_code")
         dropped, admitted, stored = run["dropped"], run["admitted"], measured.stored
         return (
-            equal("books out of balance by", imbalance(run), 0, guard=True),
+            equal("accounting out of balance by", imbalance(run), 0, guard=True),
             Check("dropped, counted", dropped, f"{missing}, the trades missing", dropped == missing > 0, guard=True),
             equal("dropped, in gaps", measured.dropped_in_gaps, missing),
             equal("received", run["received"], measured.newest),
@@ -234,8 +234,8 @@ def headline(results: Sequence[Result]) -> str:
 
 PROOF = Proof(
     name="overload",
-    claim="a locked database costs counted drops at the front door, then 13 and a restart, and never an operator",
-    bound=f"books balance, dropped = missing, a tick in {RECOVER_S:g} s; 13 after overload_after_s"
+    claim="a locked database costs counted drops at admission, then 13 and a restart, and never an operator",
+    bound=f"accounting balances, dropped = missing, a tick in {RECOVER_S:g} s; 13 after overload_after_s"
     f" ({DEADLINE_S:g} s) and a drain of {_DRAIN_S:g} s, a tick in deadline + RestartSec + 5 s",
     fault="another process holds BEGIN EXCLUSIVE: through a burst; for longer than overload_after_s",
     seconds=25,

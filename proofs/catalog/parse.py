@@ -93,7 +93,7 @@ class Spoiled(TwoSources):
             sent = vars(measured.garbage)
             checks += [
                 # Each run that ended so had to leave both sources for it.
-                at_least("rejected, booked", measured.rejected, PARSE_LIMIT * 2 * ends),
+                at_least("rejected, counted", measured.rejected, PARSE_LIMIT * 2 * ends),
                 Check("garbage of both", sent, f">= {PARSE_LIMIT} each", min(sent.values()) >= PARSE_LIMIT),
                 at_least("runs stored as ended with 11", measured.stored_11, ends),
             ]

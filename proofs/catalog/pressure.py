@@ -203,7 +203,7 @@ class Pressed(OnExchanges):
             at_least("decisions", len(decisions), len(UP)),
             equal("received", store["received"], sent),
             equal("dropped, rejected, duplicate", losses, [0, 0, 0]),
-            equal("books balance", imbalance(store) == 0, True),
+            equal("accounting balances", imbalance(store) == 0, True),
             equal("restarted", measured.restarted, False),
             equal("exit code", measured.exit_code, 0),
         )

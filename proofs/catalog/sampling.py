@@ -133,10 +133,10 @@ class Sampling(OnExchanges):
             Check("which trades", ids, which, measured.ids_match, guard=True),
             Check("received", store["received"], sent, store["received"] == sent == TRADES),
             equal("dropped, rejected, duplicate", losses, [0, 0, 0]),
-            equal("ticks_stored by the books", store["ticks_stored"], stored),
+            equal("ticks_stored by the counters", store["ticks_stored"], stored),
             Check("FINAL METRICS", final, "as in the store", final == store),
             Check("heartbeat after the feed", heartbeat, "as in the store", heartbeat == store),
-            equal("books balance", imbalance(store) == 0, True),
+            equal("accounting balances", imbalance(store) == 0, True),
             equal("exit code", measured.exit_code, 0),
         )
 
@@ -156,7 +156,7 @@ def headline(results: Sequence[Result]) -> str:
 PROOF = Proof(
     name="sampling",
     claim="sample_every = k stores exactly trades k, 2k, 3k ... of what the exchange sent, across a reconnect",
-    bound=", ".join(f"1/{every}: {TRADES // every}" for every in EVERY) + "; dropped 0; books balance",
+    bound=", ".join(f"1/{every}: {TRADES // every}" for every in EVERY) + "; dropped 0; accounting balances",
     fault=f"{TRADES} trades, the connection closed after {RECONNECT_AFTER}; sample_every {', '.join(map(str, EVERY))}",
     seconds=15,
     cases=lambda deployed: [Sampling(deployed, every) for every in EVERY],

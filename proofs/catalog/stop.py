@@ -148,9 +148,9 @@ class Stopped(OnExchanges):
             equal("persist_count", measured.persist_count, rows, guard=True),
             equal("waiting", final.waiting, 0, guard=True),
             equal("state", measured.active, "inactive", guard=True),
-            equal("ticks by the books", store["ticks_stored"], stored),
+            equal("ticks by the counters", store["ticks_stored"], stored),
             equal("each trade once, in order", measured.once_and_in_order, True),
-            equal("books balance", imbalance(store) == 0, True),
+            equal("accounting balances", imbalance(store) == 0, True),
             equal("dropped, in gaps", sum(measured.lost.values()), store["dropped"]),
             equal("chains that are not whole", measured.torn, []),
             equal("integrity_check", measured.integrity, "ok"),
@@ -174,7 +174,7 @@ def headline(results: Sequence[Result]) -> str:
 
 PROOF = Proof(
     name="stop",
-    claim="told to stop under load the engine ends with 0, has stored everything it admitted, and its books say so",
+    claim="told to stop under load the engine ends with 0, has stored everything it admitted, and its counters say so",
     bound=f"exit 0 in {BOUND_S:g} s, ticks stored = admitted, FINAL METRICS as in the store",
     fault=Stopped.fault,
     seconds=10,

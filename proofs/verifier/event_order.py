@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 
+from proofs.catalog.mutations import reworded
 from proofs.evidence.recorder import Event, canonical, line_number
 from proofs.evidence.redaction import MARK
 from proofs.experiment.case import Proof
@@ -138,7 +139,8 @@ def _claims(events: Sequence[Event], catalogue: Mapping[str, Proof]) -> Iterator
     for event in events:
         if event["kind"] != "proof" or not (proof := catalogue.get(event["scope"])):
             continue
-        if event["data"] != {"name": proof.name, "claim": proof.claim, "bound": proof.bound, "fault": proof.fault}:
+        expected = {"name": proof.name, "claim": proof.claim, "bound": proof.bound, "fault": proof.fault}
+        if reworded(event["data"]) != expected:
             yield event, f"{proof.name} is not announced as the catalogue has it"
 
 

@@ -189,7 +189,7 @@ def _mutant(
     if event is None:
         yield f"{_line(events[0])}: what was in force is not what systemctl showed"
         return
-    announced = [one["data"] for one in events if one["kind"] == "mutant"]
+    announced = [mutations.reworded(one["data"]) for one in events if one["kind"] == "mutant"]
     if announced != [{"name": mutant.name, "what": mutant.what}]:
         yield f"{_line(events[0])}: not announced as the catalogue has it"
     if proof.in_place:

@@ -15,6 +15,7 @@ from datetime import datetime
 from pathlib import Path
 
 from proofs.catalog import PROOFS, REQUIRED
+from proofs.catalog.mutations import reworded
 from proofs.evidence import blobs, recorder, signature
 from proofs.evidence import statement as bundle
 from proofs.evidence.json_diff import differences
@@ -203,8 +204,8 @@ def _host_actions(events: Sequence[dict[str, Json]]) -> list[str]:
 
 
 def _compare(body: bytes, statement: dict[str, Json], rebuilt: dict[str, Json]) -> list[str]:
-    reasons = [f"the statement is not what the events come to: {d}" for d in differences(statement, rebuilt)]
-    if not reasons and body != bundle.encode(rebuilt):
+    reasons = [f"the statement is not what the events come to: {d}" for d in differences(reworded(statement), rebuilt)]
+    if not reasons and body != bundle.encode(statement):
         reasons.append("the statement is not written as the proofs write one")
     return reasons
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from proofs.catalog import PROOFS
-from proofs.catalog.mutations import FORMER, MUTATIONS, latest
+from proofs.catalog.mutations import FORMER, FORMER_WORDS, MUTATIONS, latest, reworded
 
 ROOT = Path(__file__).parents[4]
 
@@ -56,3 +56,16 @@ def test_former_text_is_read_as_todays() -> None:
     for (old, new), name in FORMER.items():
         assert latest(old, new) == (MUTATIONS[name].old, MUTATIONS[name].new)
     assert latest("a", "b") == ("a", "b")
+
+
+def test_former_words_are_read_as_todays() -> None:
+    """No text of the catalogue has a former word, and a recorded one is compared in the words of today."""
+    for proof in PROOFS.values():
+        texts = [proof.claim, proof.bound, proof.fault, proof.notes, *(mutant.what for mutant in proof.mutants)]
+        assert reworded(texts) == texts
+    for former, word in FORMER_WORDS.items():
+        assert reworded({"checks": [{"name": f"{former}:", "ok": True}]}) == {
+            "checks": [{"name": f"{word}:", "ok": True}]
+        }
+        assert reworded(word) == word
+    assert reworded(["x", 1, None]) == ["x", 1, None]
