@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+from proofs.catalog._steady import GOOD
 from proofs.catalog.names import NAMES
 from proofs.evidence import signature
 from proofs.experiment.subject import CONFIG_DIR, Subject
@@ -20,13 +21,12 @@ BUNDLE = CONFIG_DIR / "bundle"
 class LiveFixture:
     """A LIVE configuration, keys and a bundle, all scratch. A way to be refused spoils one thing of it."""
 
-    def __init__(self, subject: Subject, shadow: str) -> None:
-        """shadow: the text of the configuration that is to be made LIVE; tick_interval_ms is 20 there."""
-        self.subject, self.host, self.shadow = subject, subject.host, shadow
+    def __init__(self, subject: Subject) -> None:
+        self.subject, self.host = subject, subject.host
         self.bundle, self.signers = subject.etc / "bundle", subject.etc / "allowed_signers"
         self.keys = subject.scratch / "keys"  # outside of what is bound into the unit
         self.armed, self.named, self.tick_ms = True, str(BUNDLE), "20"
-        self.key, self.namespace = "operator", signature.NAMESPACE
+        self.key = "operator"
         self.after: Callable[[LiveFixture], object] = lambda fixture: None
         self.statement: dict[str, Json] = {}
         self.sound: dict[str, Json] = {}
@@ -71,12 +71,12 @@ class LiveFixture:
         self.subject.put("allowed_signers", f"operator {(self.keys / 'operator.pub').read_text()}")
         self.subject.put("bundle/statement.json", json.dumps(self.statement))
         body = str(self.bundle / "statement.json")
-        self.host.do("ssh-keygen", "-q", "-Y", "sign", "-f", str(self.keys / self.key), "-n", self.namespace, body)
+        self.host.do("ssh-keygen", "-q", "-Y", "sign", "-f", str(self.keys / self.key), "-n", signature.NAMESPACE, body)
         (self.bundle / "statement.json.sig").rename(self.bundle / "statement.sig")
         (self.bundle / "statement.sig").chmod(0o644)
         self.after(self)
         lines = [f"live_armed = {str(self.armed).lower()}", f'proof_bundle = "{self.named}"']
-        text = self.shadow.replace("tick_interval_ms = 20", f"tick_interval_ms = {self.tick_ms}")
+        text = GOOD.replace("tick_interval_ms = 20", f"tick_interval_ms = {self.tick_ms}")
         self.subject.put("config.toml", "\n".join([*lines, text.replace('"SHADOW"', '"LIVE"')]))
 
     def on_disk(self) -> Json:

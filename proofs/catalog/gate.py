@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 from proofs.catalog._checks import equal
 from proofs.catalog._live_fixture import LiveFixture
-from proofs.catalog._steady import GOOD, UP_S, steady
+from proofs.catalog._steady import UP_S, steady
 from proofs.catalog.mutations import patched
 from proofs.evidence.json_diff import differences
 from proofs.experiment.case import Case, Deployed, NotSteady, Proof
@@ -51,10 +51,6 @@ def _config(*lines: str) -> Callable[[LiveFixture], Json]:
 
 def _set(**attributes: Json) -> Spoil:
     return lambda fixture: vars(fixture).update(attributes)
-
-
-def _lost(fixture: LiveFixture) -> Json:
-    return not (fixture.bundle / "statement.sig").exists() and "no statement.sig"
 
 
 def _edit(fixture: LiveFixture) -> None:
@@ -105,7 +101,7 @@ WAYS = (
         "no signature",
         "statement.sig cannot be read",
         _set(after=lambda fixture: (fixture.bundle / "statement.sig").unlink()),
-        _lost,
+        lambda fixture: not (fixture.bundle / "statement.sig").exists() and "no statement.sig",
         False,
     ),
     Way("a stranger's signature", "made by nobody", _set(key="stranger"), _signer, False),
@@ -148,7 +144,7 @@ class Live(Case):
             raise NotSteady("ssh-keygen (Debian: openssh-client) is not installed; LIVE is refused without it")
         if not subject.store.last_tick():
             steady(subject)
-        self._fixture = LiveFixture(subject, GOOD)
+        self._fixture = LiveFixture(subject)
         self._fixture.make_keys()
         self._fixture.good(subject.store.runs()[-1])
 

@@ -112,7 +112,7 @@ class Pressed(OnExchanges):
             raise NotSteady(f"the pressure of {self.old.control_group} cannot be read")
         self.folder: Path = folder
         subject.host.wait_for("calm", 30, self._calm, every=0.2)
-        if self._decisions(subject):
+        if self._lines(subject, _DECISION):
             raise NotSteady("the host alone presses the unit: it throttled before there was a fault")
 
     def inject(self, subject: Subject) -> None:
@@ -160,7 +160,7 @@ class Pressed(OnExchanges):
         state = unit.state(quiet=False)
         host.do("systemctl", "stop", unit.name)
         run, ids = last_run(subject.store)
-        decisions = [self._decision(entry, fields) for entry, fields in self._decisions(subject, quiet=False)]
+        decisions = [self._decision(entry, fields) for entry, fields in self._lines(subject, _DECISION, quiet=False)]
         return Throttled(
             n=sent,
             stored=len(ids),
@@ -222,9 +222,6 @@ class Pressed(OnExchanges):
 
     def _lines(self, subject: Subject, message: str, quiet: bool = True) -> list[tuple[Entry, dict[str, Json]]]:
         return engine_lines(subject.unit.journal(self.cursor, quiet=quiet), message, self.old.invocation)
-
-    def _decisions(self, subject: Subject, quiet: bool = True) -> list[tuple[Entry, dict[str, Json]]]:
-        return self._lines(subject, _DECISION, quiet)
 
     def _spans(self, subject: Subject) -> list[tuple[int, int]]:
         return spans(subject.unit.journal(self.cursor, quiet=True), self.old.invocation, 1)

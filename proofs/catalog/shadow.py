@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from proofs.catalog._checks import equal, figures
 from proofs.catalog._steady import steady
@@ -30,20 +31,17 @@ LEFT JOIN trades t ON t.order_id = o.id WHERE k.run_id > ? ORDER BY o.id LIMIT ?
 """
 
 
-@dataclass(frozen=True)
-class Network:
-    """What a process has of the network. netns: its namespace; netns_of_host: that of process 1."""
+@dataclass(frozen=True, kw_only=True)
+class SealedNetwork:
+    """What the engine has of the network. netns: its namespace; netns_of_host: that of process 1.
+
+    inet_socket: what stood in the way of one in the sandbox, before the fault as well; "" for nothing.
+    """
 
     pid: Pid
     interfaces: list[str]
     netns: str
     netns_of_host: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class SealedNetwork(Network):
-    """inet_socket: what stood in the way of one in the sandbox, before the fault as well; "" for nothing."""
-
     inet_socket: str
     inet_socket_before: str | None
 
@@ -91,7 +89,7 @@ class Sealed(Case):
         """What the engine's own process sees of the network, and how an INET socket fares where it stands."""
         network = subject.host.wait_for("a look at the sealed process", 8, lambda: _network(subject), every=0.02)
         refused = _inet_socket(subject.unit.journal(self.cursor)) or ""
-        return SealedNetwork(**vars(network), inet_socket=refused, inet_socket_before=self.before)
+        return SealedNetwork(**network, inet_socket=refused, inet_socket_before=self.before)
 
     def witnessed(self, witness: SealedNetwork) -> bool:
         apart = witness.netns != witness.netns_of_host
@@ -144,7 +142,7 @@ def _inet_socket(entries: Sequence[Entry]) -> str | None:
     return refused
 
 
-def _network(subject: Subject) -> Network | None:
+def _network(subject: Subject) -> dict[str, Any] | None:
     """Of the running main process; None when it does not run, or went while it was looked at."""
     state = subject.unit.state()
     try:
@@ -154,7 +152,8 @@ def _network(subject: Subject) -> Network | None:
     interfaces = sandbox_probe.interfaces(state.pid)
     if not netns or not interfaces:
         return None
-    return Network(state.pid, interfaces, netns, str(Path("/proc/1/ns/net").readlink()))
+    of_host = str(Path("/proc/1/ns/net").readlink())
+    return {"pid": state.pid, "interfaces": interfaces, "netns": netns, "netns_of_host": of_host}
 
 
 def headline(results: Sequence[Result]) -> str:

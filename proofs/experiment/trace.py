@@ -75,13 +75,10 @@ class Trace:
         """The whole output of each command that begins with these words."""
         return [self.whole(event) for event in self._commands(*words)]
 
-    def text(self, *words: str) -> str:
-        """The whole output of the last of them."""
-        return self.whole(_at(self._commands(*words), -1, f"output of {' '.join(words)}"))
-
-    def text_of(self, *words: str) -> str:
-        """As `text`, of a command that need not have worked."""
-        return self.whole(_at(self._of("command", *words), -1, f"output of {' '.join(words)}"))
+    def text(self, *words: str, worked: bool = True) -> str:
+        """The whole output of the last of them. worked: it has to have worked."""
+        commands = self._commands(*words) if worked else self._of("command", *words)
+        return self.whole(_at(commands, -1, f"output of {' '.join(words)}"))
 
     def shown(self, number: int) -> dict[str, str]:
         """The output of the number-th recorded `systemctl show`, by property; from the end where it is negative."""

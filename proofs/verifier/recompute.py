@@ -116,7 +116,7 @@ class _Attempt:
         self.problems.append(f"line {line_number(event)}: {event['scope']}: {text}")
 
     def _compare(self, event: Event, what: str, recorded: Json, rebuilt: Json) -> None:
-        for difference in differences(reworded(recorded), _REDACTOR.data(rebuilt))[:5]:
+        for difference in differences(reworded(recorded), reworded(_REDACTOR.data(rebuilt)))[:5]:
             self._report_problem(event, f"{what} is not what the events come to: {difference}")
 
     def _deployed(self) -> Deployed | None:

@@ -204,7 +204,10 @@ def _host_actions(events: Sequence[dict[str, Json]]) -> list[str]:
 
 
 def _compare(body: bytes, statement: dict[str, Json], rebuilt: dict[str, Json]) -> list[str]:
-    reasons = [f"the statement is not what the events come to: {d}" for d in differences(reworded(statement), rebuilt)]
+    reasons = [
+        f"the statement is not what the events come to: {d}"
+        for d in differences(reworded(statement), reworded(rebuilt))
+    ]
     if not reasons and body != bundle.encode(statement):
         reasons.append("the statement is not written as the proofs write one")
     return reasons

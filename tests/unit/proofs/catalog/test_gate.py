@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from proofs.catalog._live_fixture import LiveFixture
-from proofs.catalog._steady import GOOD
 from proofs.catalog.gate import OPEN, PROOF, WAYS, Live
 from proofs.evidence.recorder import Recorder
 from proofs.experiment.case import Deployed, judge
@@ -60,7 +59,7 @@ def fixture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LiveFixture:
     monkeypatch.setattr("os.chown", lambda *_: None)  # who runs the tests need not be root
     subject = Subject(Host(Recorder(tmp_path / "events.jsonl"), "test"), "none.service", tmp_path / "scratch", (0, 0))
     subject.etc.mkdir(parents=True)
-    fixture = LiveFixture(subject, GOOD)
+    fixture = LiveFixture(subject)
     fixture.make_keys()
     fixture.good(STARTED)
     return fixture
