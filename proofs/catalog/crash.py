@@ -40,8 +40,7 @@ def _kill(subject: Subject, number: int, last: int, after_s: float) -> int:
     host.wait_for(f"run {number} to store ticks", 15, lambda: subject.store.last_tick() > last, every=0.02)
     due = time.monotonic() + after_s
     host.wait_for("its moment", _MOST_S + 1, lambda: time.monotonic() >= due, every=0.005)
-    # A mutant may end by itself on what it left behind: then it is the next run that is killed.
-    pid = host.wait_for(f"a process of run {number}", 15, lambda: subject.unit.state().pid, every=0.005)
+    pid = subject.unit.state().pid
     host.send_signal(pid, signal.SIGKILL)
     at_ms = time.time_ns() // 1_000_000
     host.wait_for("the end of the process", 5, lambda: not os.path.exists(f"/proc/{pid}"), every=0.005)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from proofs.catalog._accounting import imbalance
+from proofs.catalog._checks import imbalance
 from proofs.host.diagnose import PARTS
 from tests.lab.deployment import UNIT, PlayResult, fingerprint, play
 from tests.lab.labs import Lab, wait_for
