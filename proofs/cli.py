@@ -1,7 +1,5 @@
 """The command hybrid-proofs: list, plan, run, show, undo, render; soak; verify, sign, live, diff; diagnose."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import sys

@@ -4,8 +4,6 @@
 mistake in the code. `cli.main` prints one that nobody caught as one line. The mock exchange has a root of its own.
 """
 
-from __future__ import annotations
-
 
 class ProofError(Exception):
     """The message says what happened and where, in one line for the operator."""

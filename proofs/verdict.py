@@ -4,8 +4,6 @@ Only PASS opens anything, and nothing becomes PASS by accident. A part that rais
 a sample that is too small each prevent it; an empty list of parts is INCONCLUSIVE.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum

@@ -3,8 +3,6 @@
 The history is read here: what the host holds is checked before it is shown or written to a file.
 """
 
-from __future__ import annotations
-
 import getpass
 import os
 import shlex

@@ -5,8 +5,6 @@ dest: the file to write on the controller, in a directory of the host's name.
 Returns dest; missing: what the host did not show.
 """
 
-from __future__ import annotations
-
 import shlex
 import sys
 from pathlib import Path

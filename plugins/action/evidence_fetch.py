@@ -7,8 +7,6 @@ run: the run's id; host_evidence: the directory on the host that holds the runs;
 controller that gets it, as HOST/RUN. Returns dest, the directory that was made.
 """
 
-from __future__ import annotations
-
 import hashlib
 import shlex
 import sys

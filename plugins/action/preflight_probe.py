@@ -5,8 +5,6 @@ script: the script.
 Returns lines; summary: all that it printed, in one line; refused: why, where the answer is refused.
 """
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 from typing import Any

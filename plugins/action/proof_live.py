@@ -4,8 +4,6 @@ program: the command hybrid-proofs on the host.
 Returns release_digest, config_digest (64 hexadecimal digits each), machine_id (32), or "unknown".
 """
 
-from __future__ import annotations
-
 import shlex
 import sys
 from pathlib import Path

@@ -6,8 +6,6 @@ program: the command hybrid-proofs on the host; begin: its words that begin a ru
 unit that the run is in, where RUN stands for the id. Returns run, the id.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shlex

@@ -1,7 +1,5 @@
 """Run the module of the same name, and send the archive only where the module needs contents."""
 
-from __future__ import annotations
-
 import os
 from typing import Any
 

@@ -8,8 +8,6 @@ The history of deployments has one JSON object a line, appended by the module de
 outcome, by, ssh_user, from, address, revision, release, config_digest, changed, tried, why}.
 """
 
-from __future__ import annotations
-
 import glob
 import grp
 import hashlib

@@ -3,8 +3,6 @@
 They bring nothing to the host and need no Python there, only a shell. They have no module beside them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

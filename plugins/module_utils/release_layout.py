@@ -7,8 +7,6 @@
 <root>/current -> releases/<name>
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

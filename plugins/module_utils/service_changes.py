@@ -3,8 +3,6 @@
 Behind service_files, service_timer and dropin_rollback: one record, one comparison, one diff, one write.
 """
 
-from __future__ import annotations
-
 import base64
 import contextlib
 import hashlib

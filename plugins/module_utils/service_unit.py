@@ -1,7 +1,5 @@
 """What the modules share: their options, systemctl, waiting for a healthy unit, writing files, masking secrets."""
 
-from __future__ import annotations
-
 import grp
 import json
 import os

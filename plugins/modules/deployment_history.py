@@ -1,7 +1,5 @@
 """Append an entry to the host's history of deployments, or read the history: see DOCUMENTATION."""
 
-from __future__ import annotations
-
 import datetime
 import fcntl
 import json

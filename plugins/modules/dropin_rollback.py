@@ -1,7 +1,5 @@
 """Roll a drop-in back by name, or restore it: see DOCUMENTATION."""
 
-from __future__ import annotations
-
 import datetime
 import glob
 import json

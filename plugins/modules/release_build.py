@@ -1,7 +1,5 @@
 """Build a release on the controller: see DOCUMENTATION."""
 
-from __future__ import annotations
-
 import fcntl
 import gzip
 import hashlib

@@ -1,7 +1,5 @@
 """Record which releases a host has run, and switch between them: see DOCUMENTATION."""
 
-from __future__ import annotations
-
 import contextlib
 import glob
 import os

@@ -1,7 +1,5 @@
 """Install a release, or repair what differs from what was built: see DOCUMENTATION."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import shutil

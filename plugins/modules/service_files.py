@@ -1,7 +1,5 @@
 """Install all files of a service as one change that can be reverted: see DOCUMENTATION."""
 
-from __future__ import annotations
-
 import contextlib
 import glob
 import os

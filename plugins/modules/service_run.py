@@ -1,7 +1,5 @@
 """Start a service and wait until it is healthy: see DOCUMENTATION."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 from typing import Any

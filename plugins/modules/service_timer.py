@@ -1,7 +1,5 @@
 """Keep a timer and the service it starts as described: see DOCUMENTATION."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Remove from a host what this project put there: see DOCUMENTATION."""
 
-from __future__ import annotations
-
 import contextlib
 import fcntl
 import glob

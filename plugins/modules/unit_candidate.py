@@ -1,7 +1,5 @@
 """Check a unit, and run it beside the one that it is to replace: see DOCUMENTATION."""
 
-from __future__ import annotations
-
 import os
 import shlex
 import shutil

@@ -1,7 +1,5 @@
 """The catalogue: one file a proof, and what each kind of host has to show."""
 
-from __future__ import annotations
-
 from importlib import import_module
 
 from proofs.catalog.names import NAMES

@@ -1,7 +1,5 @@
 """What most cases are judged by: a few comparisons, and the engine's accounting by its log lines and its database."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Self

@@ -1,7 +1,5 @@
 """What LIVE needs on a host, all of it scratch: an armed configuration, keys, allowed signers, a valid bundle."""
 
-from __future__ import annotations
-
 import copy
 import json
 import shutil

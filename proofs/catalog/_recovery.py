@@ -1,8 +1,6 @@
 """Recovery from a fault that lasts: the engine ends with its own code at its deadline, is restarted into the fault for
 as long as that lasts, never stays down, and works again by itself when the fault is over."""
 
-from __future__ import annotations
-
 import time
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence

@@ -1,8 +1,6 @@
 """The steady states that proofs start from: the unit runs on a scratch config, on mock exchanges or without, and stores
 ticks."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType

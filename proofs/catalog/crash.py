@@ -3,8 +3,6 @@
 What was lost is what the exchange sent and the store does not have: everything in between was the engine's.
 """
 
-from __future__ import annotations
-
 import os
 import random
 import signal

@@ -1,7 +1,5 @@
 """drift: verify names every change that was made on a host by hand, and deploy repairs it."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import re

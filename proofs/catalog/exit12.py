@@ -1,7 +1,5 @@
 """exit12: an operator's mistake stops the unit and leaves it stopped; everything else is restarted."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import signal

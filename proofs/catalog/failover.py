@@ -1,7 +1,5 @@
 """failover: whatever way the best source fails, the next one's trades are stored in 2 s, the gap is recorded."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """gate: LIVE is refused for each reason that a host can show, stays down, and opens only for a bundle that holds."""
 
-from __future__ import annotations
-
 import hashlib
 import shutil
 from collections.abc import Callable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """hardening: what the sandbox is there to forbid is tried from inside it, and again by root outside as the control."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Mapping, Sequence

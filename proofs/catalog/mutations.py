@@ -4,8 +4,6 @@ A quick test says that each text occurs exactly once in its file. What earlier r
 how they worded claims, bounds, checks and mutants: a bundle that was recorded with these texts still verifies.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from proofs.experiment.case import Cases, Mutant

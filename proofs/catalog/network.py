@@ -1,7 +1,5 @@
 """network: with every source refusing the engine ends with 10, is restarted at a pace, and recovers with one source."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal

@@ -1,8 +1,6 @@
 """overload: while somebody else locks the database a burst is dropped at admission and counted, and the engine recovers
 when the lock goes; held for longer the engine ends with 13, is restarted, and recovers by itself as well."""
 
-from __future__ import annotations
-
 import sqlite3
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """parse: with every source sending garbage the engine ends with 11, is restarted at a pace, and recovers afterwards."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

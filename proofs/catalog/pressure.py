@@ -1,7 +1,5 @@
 """pressure: short of CPU in its own cgroup the engine keeps fewer trades, step by step, and all again when calm."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace

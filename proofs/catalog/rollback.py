@@ -1,7 +1,5 @@
 """rollback: each drop-in is what its behaviour hangs on: out of force it is gone, put back it is there, to the byte."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import re

@@ -1,7 +1,5 @@
 """sampling: sample_every = k stores exactly trades k, 2k, 3k ..., across a reconnect, and the accounting agrees."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """shadow: with no network at all, the engine makes its shadow orders and trades as before."""
 
-from __future__ import annotations
-
 import json
 import sqlite3
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """stall: a process or a single stage that hangs is seen, killed with its stacks in the journal, and replaced."""
 
-from __future__ import annotations
-
 import signal
 import time
 from collections.abc import Mapping, Sequence

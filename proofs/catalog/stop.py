@@ -1,7 +1,5 @@
 """stop: told to stop under load, the engine ends with 0 in time, has stored all it admitted, and says the same."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

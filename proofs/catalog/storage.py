@@ -1,7 +1,5 @@
 """storage: on a full disk the engine ends with 14, what was committed stays readable, and space brings it back."""
 
-from __future__ import annotations
-
 import errno
 import os
 import time

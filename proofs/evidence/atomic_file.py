@@ -1,7 +1,5 @@
 """Replace a file so that a reader, and the disk after a power cut, has the old content or the new one, never a part."""
 
-from __future__ import annotations
-
 import os
 import threading
 from pathlib import Path

@@ -3,8 +3,6 @@
 The event holds the beginning of such an output; its key `blobs` refers to the file that has the whole.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import re

@@ -4,8 +4,6 @@ evidence/HOST/RUN appears whole or not at all. The evidence's own directory is t
 it no link is followed.
 """
 
-from __future__ import annotations
-
 import os
 import secrets
 import shutil

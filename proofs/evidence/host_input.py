@@ -4,8 +4,6 @@ The host under test may be broken, or controlled by somebody else by now. Nothin
 Ansible or touches a file; what passes is written by `evidence.folder`.
 """
 
-from __future__ import annotations
-
 import base64
 import json
 import math

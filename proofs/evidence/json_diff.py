@@ -1,7 +1,5 @@
 """Where two JSON values differ, as paths that a person can follow."""
 
-from __future__ import annotations
-
 from itertools import chain
 
 from proofs.evidence.recorder import canonical

@@ -9,8 +9,6 @@ what may have happened. Several threads and processes may write to one recording
 starts): a lock on the file keeps the chain whole.
 """
 
-from __future__ import annotations
-
 import fcntl
 import hashlib
 import json

@@ -6,8 +6,6 @@ is not known to be harmless, and the values that the recorder has learned. They 
 or cut, so that they reach neither an event nor a blob.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence

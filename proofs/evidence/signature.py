@@ -1,7 +1,5 @@
 """Signs a statement and checks its signature with `ssh-keygen -Y`: the operator's key, in a namespace of its own."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """Builds statement.json, an in-toto Statement of a run's verdicts, from the events of its recording alone."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Sequence

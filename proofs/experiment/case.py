@@ -5,8 +5,6 @@ the guard (the mutants). What a case measures is recorded before it is judged, a
 recording: so the verdict can be computed again from that alone.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self

@@ -5,8 +5,6 @@ the run's directory. `hybrid-proofs follow --answers`, by which the controller f
 `hybrid-proofs answer` stores the result. A run that nobody follows this way gets no answer, and is INCONCLUSIVE.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass

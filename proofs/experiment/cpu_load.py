@@ -1,7 +1,5 @@
 """CPU load inside a unit's own cgroup: programs that burn CPU there, and the pressure that the kernel reports of it."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """The mock exchange of one case: starts it, sends it commands and ends it, and records all of that as evidence."""
 
-from __future__ import annotations
-
 import signal
 import socket
 

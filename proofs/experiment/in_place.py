@@ -5,8 +5,6 @@ recognised by a variable that systemd-nspawn was started with, not by anything o
 service is none.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 

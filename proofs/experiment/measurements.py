@@ -6,8 +6,6 @@ for different outcomes has a dataclass for each; they are told apart by their ke
 missing, and is left out while it has that. One whose key is no Python name has that in its metadata, as "key".
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
@@ -179,7 +177,7 @@ class Figures:
     def all(self, name: str) -> list[Json]:
         return list(self.of(name, list[Any]))
 
-    def below(self, name: str) -> Figures:
+    def below(self, name: str) -> "Figures":
         return Figures(self.of(name))
 
     def __iter__(self) -> Iterator[str]:

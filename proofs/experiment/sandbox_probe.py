@@ -7,8 +7,6 @@ opened for writing and closed again, the module to load is no module.
     python3 attempts.py NAME[=ARGUMENT] ...
 """
 
-from __future__ import annotations
-
 import ctypes
 import errno
 import json

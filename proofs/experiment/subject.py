@@ -6,8 +6,6 @@ stay in force. A mutant runs on a copy of the unit under another name, made of t
 that the deployed unit never runs without its guards.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

@@ -3,8 +3,6 @@
 Pure: the host's run of a proof and the verifier's recomputation both call this, so that there is one rule and not two.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 from proofs import verdict as verdicts

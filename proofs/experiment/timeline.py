@@ -1,7 +1,5 @@
 """A case over time, for the report: ticks stored, and lines of systemd and of the engine. No verdict rests on it."""
 
-from __future__ import annotations
-
 import sqlite3
 import time
 from collections import Counter

@@ -4,8 +4,6 @@ With this, a case says in `traced` which of its figures follow from recorded out
 the database and /proc are in no recorded output: of figures from there the host's word stands.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

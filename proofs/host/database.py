@@ -1,7 +1,5 @@
 """The engine's database, opened read-only: never a count over a table that grows, ids and rows instead."""
 
-from __future__ import annotations
-
 import sqlite3
 import time
 from collections.abc import Sequence

@@ -2,8 +2,6 @@
 
 A bundle of proofs counts only for these three."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

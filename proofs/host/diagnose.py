@@ -5,8 +5,6 @@ where there is no Python. A command that is missing is named and fails nothing. 
 is written or shown.
 """
 
-from __future__ import annotations
-
 import argparse
 import re
 import subprocess

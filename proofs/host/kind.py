@@ -1,7 +1,5 @@
 """What kind of host this is: a lab that may be edited or a NUC, and which systemd it runs."""
 
-from __future__ import annotations
-
 from proofs.host.shell import Host
 
 

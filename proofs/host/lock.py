@@ -1,7 +1,5 @@
 """Lock files of a host, each with its holder's name in it: one proof at a time, one undo at a time."""
 
-from __future__ import annotations
-
 import fcntl
 import time
 from collections.abc import Iterator

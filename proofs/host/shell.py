@@ -1,7 +1,5 @@
 """The host as root sees it from a shell: commands through `sh`, /proc, pressure. Everything is recorded."""
 
-from __future__ import annotations
-
 import os
 import platform
 import re
@@ -66,7 +64,7 @@ class Host:
         self.stop = stop or Stop()
         self._polled: tuple[tuple[str, ...], Output] | None = None
 
-    def scoped(self, scope: str) -> Host:
+    def scoped(self, scope: str) -> "Host":
         return Host(self.recorder, scope, self.stop)
 
     def look(self, *argv: str, quiet: bool = False) -> Output:

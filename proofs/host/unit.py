@@ -1,7 +1,5 @@
 """One systemd unit as its operator sees it: systemctl, the journal, /proc."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

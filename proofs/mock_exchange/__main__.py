@@ -1,7 +1,5 @@
 """`python -m proofs.mock_exchange`: settings as flags, commands on standard input, exit codes."""
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 import json

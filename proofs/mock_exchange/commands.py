@@ -1,7 +1,5 @@
 """The commands of a running exchange, from standard input and from a script; the help is made of the same table."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import inspect

@@ -1,7 +1,5 @@
 """Counts of what was sent, taken where it happened; none is computed from another."""
 
-from __future__ import annotations
-
 import time
 from collections import Counter, deque
 from dataclasses import asdict, dataclass, field

@@ -1,7 +1,5 @@
 """The one market behind all connections: whose turn it is, which trade is next, and which faults are in force."""
 
-from __future__ import annotations
-
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable

@@ -7,8 +7,6 @@ with MockExchange(count=2003, rate=0, close_after=1007) as exchange:
     print(exchange.stats()["connections"])
 """
 
-from __future__ import annotations
-
 import json
 import os
 import select
@@ -18,7 +16,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from urllib.parse import quote
 
 from proofs.mock_exchange.errors import MockExchangeError
@@ -57,7 +55,7 @@ class MockExchange:
         #: The last stats, printed at the end; None if it was killed.
         self.final: dict[str, Any] | None = None
 
-    def start(self) -> MockExchange:
+    def start(self) -> Self:
         """Start the process and wait until it listens. Raises StartError."""
         root = str(Path(__file__).resolve().parents[2])
         path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
@@ -96,7 +94,7 @@ class MockExchange:
                 self.final = event["stats"]
         return self.final
 
-    def __enter__(self) -> MockExchange:
+    def __enter__(self) -> Self:
         return self.start()
 
     def __exit__(self, *exc: object) -> None:

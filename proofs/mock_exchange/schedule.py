@@ -4,8 +4,6 @@ A session takes a number when its turn comes, and then confirms it (an open sock
 (the socket was closed): then any connection takes it next.
 """
 
-from __future__ import annotations
-
 import heapq
 from collections import Counter
 from collections.abc import Callable

@@ -1,14 +1,12 @@
 """The exchange: it listens, answers upgrade requests, and runs a session for each connection."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import os
 import ssl
 import time
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, Self
 
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.http11 import Request, Response
@@ -50,7 +48,7 @@ class Exchange:
 
     # -- life ---------------------------------------------------------------------------------------------
 
-    async def __aenter__(self) -> Exchange:
+    async def __aenter__(self) -> Self:
         await self.listen()
         return self
 

@@ -1,7 +1,5 @@
 """One connection: its opening frames, its trades among noise, its heartbeats, its faults."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import socket

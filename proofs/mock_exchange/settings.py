@@ -1,7 +1,5 @@
 """The settings of an exchange: by flags, by a TOML or JSON script, or from Python."""
 
-from __future__ import annotations
-
 import json
 import math
 import tomllib

@@ -5,8 +5,6 @@ sent to the next connection. A tape shorter than the count is played again: ids 
 every lap has new trades.
 """
 
-from __future__ import annotations
-
 import json
 import random
 from collections.abc import Collection, Mapping, Sequence
@@ -55,7 +53,7 @@ class Tape:
         lap, index = divmod(number - 1, len(self.items))
         return lap * self.period + self.items[index].at
 
-    def only(self, symbols: Collection[str]) -> Tape | None:
+    def only(self, symbols: Collection[str]) -> "Tape | None":
         """The tape of these symbols' trades, with all the noise; None if it holds none of their trades."""
         items: list[Item] = []
         noise: list[Noise] = []

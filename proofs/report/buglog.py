@@ -3,8 +3,6 @@
 Both are rendered from the recording and never written by hand. Rendering needs Jinja2, so the controller does it.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -4,8 +4,6 @@ The result is SVG in the page's own colours: it is drawn in placeholder colours,
 CSS variables.
 """
 
-from __future__ import annotations
-
 import io
 import re
 from collections.abc import Sequence

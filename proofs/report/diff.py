@@ -1,7 +1,5 @@
 """Compare two runs by their statements: verdicts, measured values, unit, release, config."""
 
-from __future__ import annotations
-
 import difflib
 import json
 from pathlib import Path

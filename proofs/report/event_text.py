@@ -1,7 +1,5 @@
 """One event of a recording as text for people: a heading, its whole content, and a brief form of a few lines."""
 
-from __future__ import annotations
-
 import json
 import re
 import shlex

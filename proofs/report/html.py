@@ -4,8 +4,6 @@ The page loads nothing: the charts are SVG inside it, in the page's own colours,
 events, like the buglog, on the controller, with matplotlib and Jinja2.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from datetime import datetime

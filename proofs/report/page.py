@@ -3,8 +3,6 @@
 A host's text may hold terminal escapes, Markdown and HTML. A page shows such text; it never interprets it.
 """
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -71,7 +69,7 @@ def cut(text: str, longest: int) -> str:
     return text if len(text) <= longest else f"{text[: longest - 3]}..."
 
 
-def environment(**options: Json) -> Environment:
+def environment(**options: Json) -> "Environment":
     """Jinja's, for the templates here. Raises ImportError: it is not installed; render where the dev extras are."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 

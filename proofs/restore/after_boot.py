@@ -4,8 +4,6 @@ Their faults lay under /run and are gone, except those in a lab's edited files. 
 into its former state, and to end the recording: a run without an end looks like one that still runs.
 """
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Iterator

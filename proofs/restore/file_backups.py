@@ -4,8 +4,6 @@ Only a fault that has to be in /etc needs this, and only a lab may have one. Eve
 under /run; these backups have to outlive a power cut, so they lie in the run's evidence until they are not needed.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import shutil

@@ -6,8 +6,6 @@ Everything it removes lies under /run, so a reboot removes it as well. The one e
 edited files: they lie in the run's evidence, and are restored after the boot.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

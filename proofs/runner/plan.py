@@ -1,7 +1,5 @@
 """Shows what `run` would do on this host, without doing it."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from proofs.catalog import PROOFS

@@ -1,7 +1,5 @@
 """Prerequisites: what has to hold before a run touches the host. Checking them changes nothing."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

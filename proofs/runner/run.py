@@ -1,7 +1,5 @@
 """Run proofs on this host: from the command line into a transient unit, inside it; follow a run, and undo it."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

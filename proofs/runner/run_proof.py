@@ -1,7 +1,5 @@
 """Run one proof: observe the host, arm the lease, run the cases and mutants, restore the host, record the verdict."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager

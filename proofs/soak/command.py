@@ -1,7 +1,5 @@
 """The command `hybrid-proofs soak`."""
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Callable
 

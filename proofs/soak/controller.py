@@ -5,8 +5,6 @@ when to give up because no run of the engine holds, what to do about an exit tha
 when the data stands still although the watchdog is satisfied.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field

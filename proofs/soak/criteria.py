@@ -4,8 +4,6 @@ The soak on the host and the verifier both judge by `PROOF`. Its case has no ste
 `run.py` does the watching.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 from proofs.experiment.case import Case, Proof

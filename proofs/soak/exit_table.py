@@ -1,7 +1,5 @@
 """The exit table: how the soak responds to each way in which the engine can end. Pure."""
 
-from __future__ import annotations
-
 import signal
 from dataclasses import dataclass
 from enum import StrEnum

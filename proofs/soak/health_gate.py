@@ -1,7 +1,5 @@
 """The health gate: what the engine is configured for, and whether it calls itself healthy, before a soak begins."""
 
-from __future__ import annotations
-
 import json
 
 from proofs.experiment.case import NotSteady

@@ -1,7 +1,5 @@
 """Reads a unit's journal: how each run ended, how long the unit was down, what the engine reported. Pure."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Sequence
 

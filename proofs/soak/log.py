@@ -1,7 +1,5 @@
 """The log of a soak's decisions: each is a line of decisions.jsonl and an event of the recording."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path

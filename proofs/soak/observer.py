@@ -1,7 +1,5 @@
 """Observes the engine: reads systemd, the journal since the last look, the database and /proc. Changes nothing."""
 
-from __future__ import annotations
-
 import re
 import sqlite3
 import time

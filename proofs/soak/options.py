@@ -1,7 +1,5 @@
 """The options of a soak, their limits, and what follows from them."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import re

@@ -4,8 +4,6 @@ The settings are put into the unit's environment, which outranks the config file
 scratch directory is bound over the state, so that no synthetic tick is stored beside a real one.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from pathlib import Path

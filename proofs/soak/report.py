@@ -1,7 +1,5 @@
 """The figures of a soak, those it is judged by and those that are only reported, and its report as lines of text."""
 
-from __future__ import annotations
-
 import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Runs a soak under its lease: pass the health gate, put the options in force, watch and act, judge, clean up."""
 
-from __future__ import annotations
-
 import time
 from pathlib import Path
 

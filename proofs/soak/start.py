@@ -1,7 +1,5 @@
 """Starts a soak: refuses it in one line, or runs it in a unit that undoes it however it ends."""
 
-from __future__ import annotations
-
 import io
 import os
 import subprocess

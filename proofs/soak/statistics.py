@@ -1,7 +1,5 @@
 """Statistics of a soak's samples: percentiles, slope, thinning. Pure."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 

@@ -1,7 +1,5 @@
 """The commands on a recorded bundle: verify, sign, diff; and live, which prints what a bundle is compared with."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import sys

@@ -4,8 +4,6 @@ One release on one host in one boot, each event of a kind that its scope has, th
 agree. A recording that breaks these rules was not written by a run of proofs, whatever its hash chain says.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime

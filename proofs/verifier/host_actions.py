@@ -4,8 +4,6 @@ Each change has to be announced by an intent before it is made, the unit under t
 scratch directories, and each mutant has to be what the catalogue makes of that unit: its `make` is replayed here.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What a bundle has to fulfil to be allowed, and the report of a verification."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field

@@ -5,8 +5,6 @@ proof's entry of the statement is made again by the code that made it on the hos
 could not tell; it can never say PASS where its own measurements do not.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 
 from proofs import verdict

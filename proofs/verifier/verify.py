@@ -5,8 +5,6 @@ age, required proofs, verdicts recomputed from the raw events, and the rendered 
 what was checked is what is judged. What no verifier can tell is in docs/evidence.md.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections import ChainMap

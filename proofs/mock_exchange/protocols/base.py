@@ -5,8 +5,6 @@ message), keeps what the protocol counts per socket (Gemini v1's `socket_sequenc
 something is sent: the session does that.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

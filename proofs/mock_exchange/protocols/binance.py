@@ -1,7 +1,5 @@
 """Binance spot: `/ws/{symbol}@trade`, `@aggTrade`, several joined by `/`, and combined `/stream?streams=`."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlsplit

@@ -1,7 +1,5 @@
 """Coinbase Exchange: `/coinbase`, then a subscribe message within five seconds."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, ClassVar

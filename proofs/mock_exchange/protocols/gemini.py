@@ -4,8 +4,6 @@ The last two begin with a subscribe message; that of the streams is {"id", "meth
 ["btcusd@trade"]}.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, ClassVar

@@ -1,7 +1,5 @@
 """Kraken v2: `/v2`, then a subscribe message. Prices and quantities are JSON numbers."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any, ClassVar

@@ -1,7 +1,5 @@
 """Every protocol of the mock exchange, in one table: they live on one port and are told apart by path."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit

@@ -5,8 +5,6 @@ One file of the standard library, installed on hosts as hybrid-health-snapshot, 
 works. It reads as an operator would. What cannot be read is named in `missing`, and is no failure.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

@@ -10,8 +10,6 @@ HYBRID_LAB_CACHE (/var/cache/hybrid-engine-lab) is where root file systems are k
 (/var/lib/hybrid-engine-lab) where the labs are, and HYBRID_LAB_DEADLINE_S (90) how long a boot may take.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import sys

@@ -1,7 +1,5 @@
 """What the lab's modules share: paths, the error class, running commands, waiting, locks and interruptions."""
 
-from __future__ import annotations
-
 import fcntl
 import os
 import re

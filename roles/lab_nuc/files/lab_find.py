@@ -1,7 +1,5 @@
 """Find the processes of a running lab in /proc, and end them. Nothing is stored, because PIDs are reused."""
 
-from __future__ import annotations
-
 import os
 import re
 import signal

@@ -1,7 +1,5 @@
 """A lab: boot, reboot, cut its power, log in, remove it."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

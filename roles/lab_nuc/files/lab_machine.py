@@ -4,8 +4,6 @@ It is PID 1 of its own PID namespace, with its own mount namespace. The kernel t
 of the machine when this process is killed, as a power cut would.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

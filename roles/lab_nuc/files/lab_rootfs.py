@@ -1,7 +1,5 @@
 """Build the labs' root file systems, once each, with debootstrap. They are kept outside the checkout."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import re
