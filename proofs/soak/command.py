@@ -2,8 +2,9 @@
 
 import argparse
 from collections.abc import Callable
+from dataclasses import asdict
 
-from proofs.soak.options import AS_CONFIGURED, MODES, PSI_ACTIONS, Options, mode_of, seconds_of, stall_of
+from proofs.soak.options import MODES, PSI_ACTIONS, Options, mode_of, seconds_of, stall_of
 
 Command = Callable[[str, str, object], argparse.ArgumentParser]
 DOES = "watch the engine at its ordinary work for hours, react to exits and stalls, and report a verdict"
@@ -37,30 +38,13 @@ def add(command: Command) -> None:
     soak = command("soak", DOES, _soak)
     soak.formatter_class = argparse.RawDescriptionHelpFormatter
     soak.epilog = EPILOG
-    default = Options()
     add_ = soak.add_argument
-    add_("--seconds", type=seconds_of, default=default.seconds, metavar="S", help="how long (default: %(default)g)")
-    add_(
-        "--psi-actions",
-        choices=[AS_CONFIGURED, *PSI_ACTIONS],
-        default=default.psi_actions,
-        help="what the engine does about pressure (default: %(default)s)",
-    )
-    add_(
-        "--stall-threshold-sec",
-        type=stall_of,
-        default=default.stall_s,
-        metavar="S",
-        dest="stall_s",
-        help="how long no tick may be stored; a run that lasts so long, and stores one, holds (default: %(default)g)",
-    )
-    add_(
-        "--mode",
-        type=mode_of,
-        default=default.mode,
-        metavar="MODE",
-        help=f"ingest mode: {', '.join(MODES)} (default: %(default)s)",
-    )
+    add_("--seconds", type=seconds_of, metavar="S", help="how long (default: %(default)g)")
+    add_("--psi-actions", choices=PSI_ACTIONS, help="what the engine does about pressure (default: %(default)s)")
+    stall = "how long no tick may be stored; a run that lasts so long, and stores one, holds (default: %(default)g)"
+    add_("--stall-threshold-sec", type=stall_of, metavar="S", dest="stall_s", help=stall)
+    add_("--mode", type=mode_of, metavar="MODE", help=f"ingest mode: {', '.join(MODES)} (default: %(default)s)")
+    soak.set_defaults(**asdict(Options()))
     add_("--unit", default="hybrid-engine.service", help="the unit that is watched (default: %(default)s)")
     add_("--git", default="", metavar="REV", help="revision of the checkout, for the record")
     add_("--as-installed", action="store_true", help="start hybrid-soak.service, print the run's id and return")
@@ -71,9 +55,9 @@ def add(command: Command) -> None:
 def _soak(args: argparse.Namespace) -> int:
     from proofs.soak import start
 
-    options = Options(args.seconds, args.stall_s, args.psi_actions, args.mode)
     if args.as_installed:
         return start.as_installed(args.unit)
+    options = Options(args.seconds, args.stall_s, args.psi_actions, args.mode)
     if args.inside:
         return start.inside(options, args.unit, args.run, args.git)
     return start.by_hand(options, args.unit, args.git)

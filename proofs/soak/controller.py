@@ -6,7 +6,7 @@ when the data stands still although the watchdog is satisfied.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -99,34 +99,24 @@ class Controller:
 
     def decide(self, observation: Observation) -> list[Decision]:
         """The decisions that follow from an observation; none once the soak has an outcome."""
+        of_unit = (self._check_exits, self._check_starts, self._check_pressure, self._check_unit, self._check_data)
         decisions: list[Decision] = []
-        for check in (
-            self._check_requests,
-            self._check_exits,
-            self._check_starts,
-            self._check_pressure,
-            self._check_unit,
-            self._check_data,
-            self._check_time,
-        ):
-            if self.outcome:
-                break
-            decisions += check(observation)
+        for check in (self._check_requests, *of_unit, self._check_time):
+            decisions += [] if self.outcome else check(observation)
         return decisions
 
     def _end(self, action: str, reason: str, pressure: Json = None) -> Decision:
         self.outcome, self.why = action, reason
         return Decision(action, reason, Effect.END, pressure)
 
-    def _check_requests(self, observation: Observation) -> list[Decision]:
+    def _check_requests(self, observation: Observation) -> Iterator[Decision]:
         if observation.stop:
-            return [self._end("STOP", f"asked to stop after {observation.at_s:.0f} of {self.seconds:g} s")]
-        return [self._end("ABORT", "the operator's ABORT file is there")] if observation.abort else []
+            yield self._end("STOP", f"asked to stop after {observation.at_s:.0f} of {self.seconds:g} s")
+        elif observation.abort:
+            yield self._end("ABORT", "the operator's ABORT file is there")
 
-    def _check_exits(self, observation: Observation) -> list[Decision]:
-        decisions: list[Decision] = []
-        lost = [Exit("", None)] * observation.lost
-        for one in [*observation.exits, *lost]:
+    def _check_exits(self, observation: Observation) -> Iterator[Decision]:
+        for one in [*observation.exits, *[Exit("", None)] * observation.lost]:
             if one.response is Response.STOP:
                 continue  # the starts and the unit's state show whether it was started again
             self._ended.add(one.invocation)
@@ -137,8 +127,8 @@ class Controller:
             count = f", {len(self._failures)} since a run held" if len(self._failures) > 1 else ""
             response = self._respond(one)
             action = response[-1].action if response else "systemd restarts it"
-            decisions += [Decision("ENGINE_EXIT", f"{one.label}{count}: {action}"), *response]
-        return decisions
+            yield Decision("ENGINE_EXIT", f"{one.label}{count}: {action}")
+            yield from response
 
     def _respond(self, one: Exit) -> list[Decision]:
         if one.response is Response.ABORT:
@@ -167,41 +157,40 @@ class Controller:
             return []
         return [self._end("ABORT", f"no run held for {self.stall_s:g} s: {', '.join(self._failures)}")]
 
-    def _check_starts(self, observation: Observation) -> list[Decision]:
+    def _check_starts(self, observation: Observation) -> Iterator[Decision]:
         """A start after a run without a recorded failure: it ended with exit 0, and was started by hand."""
-        decisions = []
         for invocation in observation.started:
             before, self._last = self._last, invocation
             if before and before != invocation and before not in self._ended | self._expected:
                 self.restarts["BY HAND"] += 1
-                decisions.append(Decision("ENGINE_EXIT", "0 COMPLETE: somebody restarted it"))
-        return decisions
+                yield Decision("ENGINE_EXIT", "0 COMPLETE: somebody restarted it")
 
-    def _check_pressure(self, observation: Observation) -> list[Decision]:
-        decisions: list[Decision] = []
+    def _check_pressure(self, observation: Observation) -> Iterator[Decision]:
         for one in observation.pressure:
             action, would = str(one["action"]), one.get("would")
             reason = f"the engine: {f'it would {would}: ' if would else ''}{one['reason']}"
             if action == "ABORT":
-                return [*decisions, self._end(action, reason, one)]
-            decisions.append(Decision(action, reason, pressure=one))
-        return decisions
+                yield self._end(action, reason, one)
+                return
+            yield Decision(action, reason, pressure=one)
 
-    def _check_unit(self, observation: Observation) -> list[Decision]:
+    def _check_unit(self, observation: Observation) -> Iterator[Decision]:
         down = observation.active in ("failed", "inactive") and not observation.busy
         self._down = self._down + 1 if down else 0
         if self._down < 2:  # between an exit and its restart a unit is inactive for a moment
-            return []
-        if observation.active == "inactive":
-            return [Decision("ENGINE_EXIT", "0 COMPLETE: STOP"), self._end("STOP", "the engine was stopped")]
-        return [self._end("ABORT", "the engine failed, and systemd leaves it down")]
+            return
+        if observation.active == "failed":
+            yield self._end("ABORT", "the engine failed, and systemd leaves it down")
+            return
+        yield Decision("ENGINE_EXIT", "0 COMPLETE: STOP")
+        yield self._end("STOP", "the engine was stopped")
 
-    def _check_data(self, observation: Observation) -> list[Decision]:
+    def _check_data(self, observation: Observation) -> Iterator[Decision]:
         invocation, since, first = self._run
         if not observation.running or observation.invocation != invocation:
             self._run = (observation.invocation if observation.running else "", observation.at_s, observation.tick)
             self._tick, self._tick_at_s = observation.tick, observation.at_s
-            return []
+            return
         if observation.tick != self._tick:
             self._tick, self._tick_at_s = observation.tick, observation.at_s
         if observation.at_s - since >= self.stall_s and observation.tick > first:
@@ -209,13 +198,13 @@ class Controller:
         idle_s = observation.at_s - self._tick_at_s
         self.longest_idle_s = max(self.longest_idle_s, idle_s)
         if idle_s < self.stall_s or self._excused(observation):
-            return []
+            return
         self.stalls += 1
         self.restarts["STALL"] += 1
         self._failures.append("STALL")
         self._tick_at_s = observation.at_s
-        stall = Decision("STALL", f"no new tick for {idle_s:.1f} s, and not for want of a market")
-        return [stall, *(self._give_up() or [Decision("ENGINE_RESTART", "the data stood still", Effect.RESTART)])]
+        yield Decision("STALL", f"no new tick for {idle_s:.1f} s, and not for want of a market")
+        yield from self._give_up() or [Decision("ENGINE_RESTART", "the data stood still", Effect.RESTART)]
 
     def _excused(self, observation: Observation) -> bool:
         """A quiet market is no stall: frames arrive, and the counters are written. Nor is a feed that the engine knows
@@ -226,5 +215,6 @@ class Controller:
 
         return young(observation.counters_age_s) and (young(observation.frame_age_s) or observation.feed_down)
 
-    def _check_time(self, observation: Observation) -> list[Decision]:
-        return [self._end("COMPLETE", f"{self.seconds:g} s are over")] if observation.at_s >= self.seconds else []
+    def _check_time(self, observation: Observation) -> Iterator[Decision]:
+        if observation.at_s >= self.seconds:
+            yield self._end("COMPLETE", f"{self.seconds:g} s are over")

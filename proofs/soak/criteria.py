@@ -7,10 +7,9 @@ The soak on the host and the verifier both judge by `PROOF`. Its case has no ste
 from collections.abc import Mapping, Sequence
 
 from proofs.experiment.case import Case, Proof
-from proofs.experiment.measurements import Figures
+from proofs.experiment.measurements import Count, Figures, decode
 from proofs.experiment.trace import Between, Trace
-from proofs.soak import report
-from proofs.soak.statistics import slope
+from proofs.soak import statistics
 from proofs.verdict import Check, Json, Result
 
 NAME = "soak"
@@ -20,48 +19,6 @@ UP = 99.0  # percent of the time watched
 RSS_ONCE_KB, RSS_KB_H = 8192, 2048
 # Not the engine's fault: the exchange cannot be reached, or somebody restarted the engine.
 TOLERATED = ("NETWORK", "BY HAND")
-
-
-def checks(measured: Figures) -> Sequence[Check]:
-    asked, watched = measured.number("asked_s"), measured.number("watched_s")
-    ended, why = measured.text("ended"), measured.text("why")
-    restarts = {cause: measured.below("restarts").count(cause) for cause in measured.below("restarts")}
-    faults = {cause: n for cause, n in restarts.items() if cause not in TOLERATED}
-    lost, unread, unbalanced = measured.count("lost"), measured.count("unread"), measured.count("unbalanced")
-    looks, ticks, away_s = measured.count("n"), measured.count("ticks"), measured.number("away_s")
-    up = round(100 * (1 - away_s / watched), 3) if watched else 0.0
-    points = report.longest(measured.all("rss"))
-    grown, span_s = growth_kb(points), points[-1][0] - points[0][0] if points else 0.0
-    allowed = round(RSS_ONCE_KB + RSS_KB_H * span_s / 3600)
-    own = measured.flag("on_the_exchange_asked_for")
-    code = measured.status("exit_code")
-    exit_checks = [Check("exit code when it was stopped", code, 0, code == 0)] if measured.flag("stopped") else []
-    # A soak that its operator ended shows nothing against the engine, but not everything that was to be shown either.
-    stopped = ended == "STOP" or (ended == "ABORT" and measured.flag("by_operator"))
-
-    def whole(ok: bool) -> bool | None:
-        return ok or (None if stopped else False)
-
-    return (
-        Check("ended", f"{ended}: {why}", "COMPLETE", whole(ended == "COMPLETE")),
-        Check("watched (s)", watched, f">= {asked:g}", whole(watched >= asked)),
-        Check("looks", looks, f">= {LOOKS}", True if looks >= LOOKS else None),
-        Check("ended by a fault", faults, {}, not faults),
-        Check("restarts that the journal does not tell of", lost, 0, True if lost == 0 else None),
-        Check("up (%)", up, f">= {UP:g}", whole(up >= UP)),
-        Check("ticks stored", ticks, "> 0", whole(ticks > 0)),
-        Check("books that did not balance", unbalanced, 0, unbalanced == 0),
-        Check("looks without a database", unread, "<= 1 %", unread * 100 <= looks),
-        Check("of the exchange that was asked for", own, True, True if own else None),
-        Check("memory grown (kB)", grown, f"<= {allowed}", None if grown is None else grown <= allowed),
-        *exit_checks,
-    )
-
-
-def growth_kb(points: Sequence[Sequence[float]]) -> int | None:
-    """How much the line through these samples rises from the first to the last; None: too few samples."""
-    per_s = slope(points)
-    return None if per_s is None else round(per_s * (points[-1][0] - points[0][0]))
 
 
 def headline(results: Sequence[Result]) -> str:
@@ -86,10 +43,43 @@ class SoakRules(Case):
         return seen.count("to") > seen.count("from") and bool(seen.text("invocation"))
 
     def judge(self, measured: Figures) -> Sequence[Check]:
-        return checks(measured)
+        asked, watched = measured.number("asked_s"), measured.number("watched_s")
+        ended, why = measured.text("ended"), measured.text("why")
+        restarts = decode(dict[str, Count], measured.of("restarts"), "restarts")
+        faults = {cause: n for cause, n in restarts.items() if cause not in TOLERATED}
+        lost, unread, unbalanced = measured.count("lost"), measured.count("unread"), measured.count("unbalanced")
+        looks, ticks, away_s = measured.count("n"), measured.count("ticks"), measured.number("away_s")
+        up = statistics.up_percent(watched, away_s)
+        points = statistics.longest(decode(list[list[tuple[float, float]]], measured.of("rss"), "rss"))
+        per_s, span_s = statistics.slope(points), statistics.span_s(points)
+        grown = None if per_s is None else round(per_s * span_s)  # by the line through the samples
+        allowed = round(RSS_ONCE_KB + RSS_KB_H * span_s / 3600)
+        own = measured.flag("on_the_exchange_asked_for")
+        code = measured.status("exit_code")
+        exit_checks = [Check("exit code when it was stopped", code, 0, code == 0)] if measured.flag("stopped") else []
+        # What its operator ended shows nothing against the engine, but not everything that was to be shown either.
+        stopped = ended == "STOP" or (ended == "ABORT" and measured.flag("by_operator"))
+
+        def whole(ok: bool) -> bool | None:
+            return ok or (None if stopped else False)
+
+        return (
+            Check("ended", f"{ended}: {why}", "COMPLETE", whole(ended == "COMPLETE")),
+            Check("watched (s)", watched, f">= {asked:g}", whole(watched >= asked)),
+            Check("looks", looks, f">= {LOOKS}", True if looks >= LOOKS else None),
+            Check("ended by a fault", faults, {}, not faults),
+            Check("restarts that the journal does not tell of", lost, 0, True if lost == 0 else None),
+            Check("up (%)", up, f">= {UP:g}", whole(up >= UP)),
+            Check("ticks stored", ticks, "> 0", whole(ticks > 0)),
+            Check("books that did not balance", unbalanced, 0, unbalanced == 0),
+            Check("looks without a database", unread, "<= 1 %", unread * 100 <= looks),
+            Check("of the exchange that was asked for", own, True, True if own else None),
+            Check("memory grown (kB)", grown, f"<= {allowed}", None if grown is None else grown <= allowed),
+            *exit_checks,
+        )
 
     def traced(self, measured: Figures, trace: Trace) -> Mapping[str, Json | Between]:
-        return report.of_journal(trace.journal(), measured.number("began_s"), measured.number("watched_s"))
+        return statistics.of_journal(trace.journal(), measured.number("began_s"), measured.number("watched_s"))
 
 
 PROOF = Proof(

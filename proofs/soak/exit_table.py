@@ -1,8 +1,13 @@
-"""The exit table: how the soak responds to each way in which the engine can end. Pure."""
+"""How runs of the engine ended, by the unit's journal, and how the soak responds to each kind of end. Pure."""
 
+import re
 import signal
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+
+from proofs.host.unit import Entry
+from proofs.verdict import Json
 
 
 class Response(StrEnum):
@@ -25,6 +30,7 @@ EXITS: dict[int, tuple[str, Response]] = {
 }
 # sample_every and the name of that step: the engine's own ladder, with which a test compares it.
 LADDER = ((1, "NORMAL"), (5, "THROTTLE1"), (10, "THROTTLE2"), (20, "THROTTLE3"))
+_KILLED = {"watchdog": "WATCHDOG", "oom-kill": "OOM"}  # systemd's `Result=` of what has no status of its own
 REPEATED = 2  # exits with 11, without a run between them that held
 TRIES = 3  # exits and stalls without a run between them that held, after which the soak gives up
 
@@ -47,10 +53,8 @@ class Exit:
         >>> Exit("", 13).cause, Exit("", 77).cause, Exit("", -9).cause, Exit("", -6, "watchdog").cause
         ('OVERLOAD', 'BUG', 'SIGKILL', 'WATCHDOG')
         """
-        if self.result == "watchdog":
-            return "WATCHDOG"
-        if self.result == "oom-kill":
-            return "OOM"
+        if self.result in _KILLED:
+            return _KILLED[self.result]
         if self.status is None:
             return "UNKNOWN"
         if self.status < 0:
@@ -60,7 +64,7 @@ class Exit:
     @property
     def response(self) -> Response:
         """What the soak does about it. A process that was killed is restarted by systemd, as after 10."""
-        if self.status is None or self.status < 0 or self.result in ("watchdog", "oom-kill"):
+        if self.status is None or self.status < 0 or self.result in _KILLED:
             return Response.LET
         return EXITS.get(self.status, EXITS[1])[1]
 
@@ -86,3 +90,67 @@ def step_name(sample_every: int) -> str:
     ('NORMAL', 'THROTTLE1', 'THROTTLE3')
     """
     return [name for every, name in LADDER if every <= max(1, sample_every)][-1]
+
+
+# Message ids of systemd's catalogue (sd-messages.h): a unit has started; systemd begins to stop a unit.
+UNIT_STARTED = "39f53479d3a045ac8e11786248231fbf"
+UNIT_STOPPING = "de5b426a63be47a7b6ac3eaac82e2f6f"
+_EXITED = re.compile(r"Main process exited, code=(\w+), status=(\d+)")
+DECISION = "pressure decision"
+_REPORTS = ("HEARTBEAT", "FINAL METRICS", DECISION)
+
+
+def split(entries: Sequence[Entry]) -> tuple[list[Entry], list[Entry]]:
+    """Entries that are complete, and those that have to wait: systemd writes the result of an exit in a later line."""
+    with_result = {entry.invocation for entry in entries if entry.unit_result}
+    for number, entry in enumerate(entries):
+        if _EXITED.search(entry.message) and entry.invocation not in with_result:
+            return list(entries[:number]), list(entries[number:])
+    return list(entries), []
+
+
+def exits(entries: Iterable[Entry]) -> list[Exit]:
+    """How main processes ended, in order. systemd writes no line about a clean exit."""
+    entries = list(entries)
+    results = {entry.invocation: entry.unit_result for entry in entries if entry.unit_result}
+    ends = []
+    for entry in entries:
+        if match := _EXITED.search(entry.message):
+            status = int(match[2]) if match[1] == "exited" else -int(match[2])
+            ends.append(Exit(entry.invocation, status, results.get(entry.invocation, "")))
+    return ends
+
+
+def restarts(entries: Iterable[Entry]) -> int:
+    """How often systemd restarted the unit by itself."""
+    return sum("Scheduled restart job" in entry.message for entry in entries)
+
+
+def away_s(entries: Iterable[Entry], from_s: float, to_s: float) -> float:
+    """Seconds between two moments of CLOCK_MONOTONIC in which the unit was not up; at the first it was."""
+    away, since = 0.0, None
+    for entry in entries:
+        if entry.mono_s > to_s:
+            break
+        ends = bool(_EXITED.search(entry.message)) or entry.message_id == UNIT_STOPPING
+        if ends and since is None:
+            since = max(entry.mono_s, from_s)
+        elif entry.message_id == UNIT_STARTED and since is not None:
+            away, since = away + entry.mono_s - since, None
+    return round(away + (to_s - since if since is not None else 0.0), 3)
+
+
+def engine_fields(entries: Iterable[Entry]) -> list[dict[str, Json]]:
+    """The fields of the engine's heartbeats, final metrics and pressure decisions, in order."""
+    return [fields for entry in entries if (fields := entry.fields()).get("message") in _REPORTS]
+
+
+def worst(fields: Iterable[dict[str, Json]]) -> dict[str, float | None]:
+    """The worst avg10 of the unit's own pressure that the engine reported, by kind; None: unknown."""
+    maxima: dict[str, float | None] = {"cpu": None, "memory": None, "io": None}
+    for report in fields:
+        for kind, most in maxima.items():
+            value = report.get(f"psi_{kind}_worst")
+            if isinstance(value, int | float):
+                maxima[kind] = max(float(value), most or 0.0)
+    return maxima

@@ -4,13 +4,12 @@ import re
 import sqlite3
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from proofs.host.database import Store
 from proofs.host.shell import pressure, read_text, some_avg10
 from proofs.host.unit import Entry, Unit, starts
 from proofs.restore import lease
-from proofs.soak import journal
+from proofs.soak import exit_table
 from proofs.soak.controller import Observation
 from proofs.verdict import Json
 
@@ -24,25 +23,20 @@ SELECT id, started_ms, updated_ms, last_frame_ms, received, {" + ".join(_TERMS)}
 _NEWEST = "SELECT id, exchange_ms, received_ms FROM ticks ORDER BY id DESC LIMIT 1"
 
 
-@dataclass
-class Samples:
-    """What the looks have collected. Times in seconds since the watch began, memory in kB, latencies in ms."""
-
-    looks: int = 0
-    unread: int = 0  # looks at which the database could not be read
-    unbalanced: int = 0  # ... at which the counters did not balance
-    rss: dict[str, list[list[float]]] = field(default_factory=dict)  # by run: [when, VmRSS]
-    feed_ms: list[float] = field(default_factory=list)  # of the newest tick: receipt minus the exchange's time
-    age_ms: list[float] = field(default_factory=list)  # of the newest tick: its age at the look
-    host_worst: dict[str, float] = field(default_factory=dict)  # avg10 of the host, by kind
-
-
 class Observer:
-    """Watches a unit and its database from now on."""
+    """Watches a unit and its database from now on.
+
+    What the looks collect: times in seconds since the watch began, memory in kB, latencies in ms.
+    """
 
     def __init__(self, unit: Unit, store: Store) -> None:
         self.unit, self.store = unit, store
-        self.samples = Samples()
+        self.looks = 0
+        self.unread = self.unbalanced = 0  # looks at which the database could not be read, the counters did not balance
+        self.rss: dict[str, list[list[float]]] = {}  # by run: [when, VmRSS]
+        self.feed_ms: list[float] = []  # of the newest tick: receipt minus the exchange's time
+        self.age_ms: list[float] = []  # of the newest tick: its age at the look
+        self.host_worst: dict[str, float] = {}  # avg10 of the host, by kind
         self.cursor = self._read_to = unit.cursor()
         self.began_s = time.monotonic()
         self.state = unit.state()
@@ -62,10 +56,12 @@ class Observer:
         entries = self._new_entries()
         lost = self._count_lost(state.restarts, entries)
         self.lost += lost
-        fields = journal.engine_fields(entries)
-        self._read_sampling(fields)
+        fields = exit_table.engine_fields(entries)
+        for one in fields:
+            every = one.get("current_sample_every", one.get("sample_every"))
+            self.sample_every = every if isinstance(every, int) else self.sample_every
         self.psi = pressure(state.control_group)
-        self.samples.looks += 1
+        self.looks += 1
         self._sample(state.pid if state.running else 0, state.invocation)
         row = self._read_database() if state.running else {}
         now_ms = time.time() * 1000
@@ -76,10 +72,10 @@ class Observer:
             invocation=state.invocation,
             running=state.running,
             busy=state.job != 0,
-            exits=journal.exits(entries),
+            exits=exit_table.exits(entries),
             started=starts(entries),
             lost=lost,
-            pressure=[one for one in fields if one["message"] == journal.DECISION],
+            pressure=[one for one in fields if one["message"] == exit_table.DECISION],
             tick=self.tick,
             frame_age_s=(now_ms - frame_ms) / 1000 if frame_ms else None,
             counters_age_s=(now_ms - row["updated_ms"]) / 1000 if row else None,
@@ -93,7 +89,7 @@ class Observer:
         new = self.unit.journal(self._read_to, quiet=True)
         if new:
             self._read_to = new[-1].cursor
-        whole, rest = journal.split([*self._pending, *new])
+        whole, rest = exit_table.split([*self._pending, *new])
         if rest and rest == self._pending:  # the exit's result did not come since the last look either
             whole, rest = rest, []
         self._pending = rest
@@ -103,40 +99,35 @@ class Observer:
         """Restarts by systemd that the journal does not show. NRestarts is reset when the unit is started by hand."""
         self._counted += restarts - self._restarts if restarts >= self._restarts else restarts
         self._restarts = restarts
-        self._restarted += journal.restarts([*entries, *self._pending])
+        self._restarted += exit_table.restarts([*entries, *self._pending])
         lost = max(0, self._counted - self._restarted)
         self._counted -= lost  # each is reported once
         return lost
-
-    def _read_sampling(self, fields: list[dict[str, Json]]) -> None:
-        for one in fields:
-            every = one.get("current_sample_every", one.get("sample_every"))
-            self.sample_every = every if isinstance(every, int) else self.sample_every
 
     def _sample(self, pid: int, invocation: str) -> None:
         at_s = round(time.monotonic() - self.began_s, 1)
         rss = re.search(r"^VmRSS:\s+(\d+) kB", read_text(f"/proc/{pid}/status"), re.M) if pid else None
         if rss:
-            self.samples.rss.setdefault(invocation, []).append([at_s, int(rss[1])])
+            self.rss.setdefault(invocation, []).append([at_s, int(rss[1])])
         for kind in ("cpu", "memory", "io"):
             value = some_avg10(self.psi.get(kind, ""))
             if value is not None:
-                self.samples.host_worst[kind] = max(value, self.samples.host_worst.get(kind, 0.0))
+                self.host_worst[kind] = max(value, self.host_worst.get(kind, 0.0))
 
     def _read_database(self) -> Mapping[str, Json]:
         """The newest run's row; empty while it cannot be read. Samples its newest tick as well."""
         try:
             newest, runs = self.store.rows(_NEWEST), self.store.rows(_RUN)
         except sqlite3.Error:
-            self.samples.unread += 1
+            self.unread += 1
             return {}
         if newest:
             if newest[0]["id"] != self.tick:
-                self.samples.feed_ms.append(newest[0]["received_ms"] - newest[0]["exchange_ms"])
-            self.samples.age_ms.append(round(time.time() * 1000 - newest[0]["received_ms"]))
+                self.feed_ms.append(newest[0]["received_ms"] - newest[0]["exchange_ms"])
+            self.age_ms.append(round(time.time() * 1000 - newest[0]["received_ms"]))
             self.tick = int(newest[0]["id"])
         if runs and runs[0]["received"] != runs[0]["accounted"]:
-            self.samples.unbalanced += 1
+            self.unbalanced += 1
         return runs[0] if runs else {}
 
     def switch_store(self, store: Store) -> None:
@@ -151,17 +142,3 @@ class Observer:
             return {kind: None if text is None else text.splitlines() for kind, text in texts.items()}
 
         return lines("unit {}"), lines("{}")
-
-
-def runs_since(store: Store, first: int) -> list[dict[str, Json]]:
-    return store.rows("SELECT * FROM runs WHERE id >= ? ORDER BY id", (first,))
-
-
-def losses(store: Store, first: int) -> list[dict[str, Json]]:
-    """The gaps of the runs from that one on, by kind: {kind, count (None: unknown), intervals, seconds}."""
-    return store.rows(
-        "SELECT kind, sum(count) AS count, count(*) AS intervals,"
-        " sum(coalesce(to_ms, from_ms) - from_ms) / 1000.0 AS seconds"
-        " FROM gaps WHERE run_id >= ? GROUP BY kind ORDER BY kind",
-        (first,),
-    )

@@ -1,20 +1,15 @@
 """The options of a soak, their limits, and what follows from them."""
 
 import argparse
-import json
-import re
-from dataclasses import asdict, dataclass
-
-from proofs.verdict import Json
+from dataclasses import dataclass
+from functools import partial
 
 AS_CONFIGURED = "as-configured"
 MODES = ("SYNTHETIC", "MOCK_WS", "REAL_WS")
-PSI_ACTIONS = ("on", "logonly", "off")
-SHORTEST_S, LONGEST_S = 10.0, 2 * 86_400.0  # at the end the journal of the whole soak is recorded
+PSI_ACTIONS = (AS_CONFIGURED, "on", "logonly", "off")
 _LOOK_S = (0.25, 5.0)
 _LOOKS_A_STALL = 9  # looks within the time that the data may stand still
 HEARTBEATS = 2  # that have to fit into that time: in a quiet market nothing else is written
-_SETTING = re.compile(r"^(\S+) += (.*)$", re.M)
 
 
 @dataclass(frozen=True)
@@ -36,23 +31,8 @@ class Options:
 
     def words(self) -> list[str]:
         """As on the command line."""
-        return [
-            f"--seconds={self.seconds:g}",
-            f"--stall-threshold-sec={self.stall_s:g}",
-            f"--psi-actions={self.psi_actions}",
-            f"--mode={self.mode}",
-        ]
-
-    def as_json(self) -> dict[str, Json]:
-        return asdict(self)
-
-
-def seconds_of(text: str) -> float:
-    return _between(text, SHORTEST_S, LONGEST_S)
-
-
-def stall_of(text: str) -> float:
-    return _between(text, 1.0, 3600.0)
+        times = [f"--seconds={self.seconds:g}", f"--stall-threshold-sec={self.stall_s:g}"]
+        return [*times, f"--psi-actions={self.psi_actions}", f"--mode={self.mode}"]
 
 
 def _between(text: str, least: float, most: float) -> float:
@@ -65,19 +45,13 @@ def _between(text: str, least: float, most: float) -> float:
     return value
 
 
+seconds_of = partial(_between, least=10.0, most=2 * 86_400.0)  # at the end the journal of the whole soak is recorded
+stall_of = partial(_between, least=1.0, most=3600.0)
+
+
 def mode_of(text: str) -> str:
     """A mode, in upper or lower case."""
-    word = text.upper()
-    if word in MODES or text == AS_CONFIGURED:
-        return text if text == AS_CONFIGURED else word
+    mode = text if text == AS_CONFIGURED else text.upper()
+    if mode in (AS_CONFIGURED, *MODES):
+        return mode
     raise argparse.ArgumentTypeError(f"{text}: {AS_CONFIGURED} or {', '.join(MODES)}")
-
-
-def parse_settings(output: str) -> dict[str, Json]:
-    """The settings in the output of `hybrid-engine config check`.
-
-    >>> parse_settings('engine.seed                = 1                                # default')
-    {'engine.seed': 1}
-    """
-    decoder = json.JSONDecoder()  # the value is followed by a comment on its origin
-    return {name: decoder.raw_decode(rest)[0] for name, rest in _SETTING.findall(output)}

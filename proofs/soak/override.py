@@ -69,18 +69,16 @@ class Override:
         self.set("engine.ingest_mode", "MOCK_WS")
         self.set("engine.ws_url", self.exchange.url())
 
-    def text(self) -> str:
-        lines = [f'Environment="{name}={value}"' for name, value in sorted(self.settings.items())]
-        binds = [f"BindPaths={self.scratch}:{STATE_DIR}"] if self.scratch else []
-        return "\n".join(["[Service]", *lines, *binds, ""])
-
     def install(self) -> None:
         """Write the drop-in; the next start runs with it."""
+        lines = [f'Environment="{name}={value}"' for name, value in sorted(self.settings.items())]
+        binds = [f"BindPaths={self.scratch}:{STATE_DIR}"] if self.scratch else []
+        text = "\n".join(["[Service]", *lines, *binds, ""])
         path = SYSTEMD_RUN / f"{self.unit.name}.d" / NAME
         self._lease.will_write(path)
-        self.host.recorder.intent(f"write {path}", scope=self.host.scope, data={"text": self.text()})
+        self.host.recorder.intent(f"write {path}", scope=self.host.scope, data={"text": text})
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(self.text())
+        path.write_text(text)
         self.host.do("systemctl", "daemon-reload")
         self._lease.will_disturb()
         if self.scratch and self._lease.at_work:

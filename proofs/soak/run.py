@@ -1,19 +1,23 @@
 """Runs a soak under its lease: pass the health gate, put the options in force, watch and act, judge, clean up."""
 
 import time
+from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 
+from proofs.evidence.recorder import utc_now
 from proofs.experiment.case import NotSteady, Proof, judge
 from proofs.experiment.in_place import InPlace
 from proofs.experiment.timeline import Timeline
 from proofs.host import deployed
 from proofs.host.database import Store
 from proofs.host.shell import Interrupted, WaitTimeout
+from proofs.restore.lease import Lease
 from proofs.runner.run_proof import Entry, Run, Session, run_leased
-from proofs.soak import health_gate, report
+from proofs.soak import health_gate, log, statistics
 from proofs.soak.controller import Controller, Decision, Effect, Observation
 from proofs.soak.criteria import SoakRules
-from proofs.soak.log import Log
+from proofs.soak.exit_table import step_name
 from proofs.soak.observer import Observer
 from proofs.soak.options import AS_CONFIGURED, HEARTBEATS, Options
 from proofs.soak.override import Override
@@ -22,7 +26,7 @@ from proofs.verdict import Json, Result, Verdict
 _HEALTHY_S = 60.0
 _PROGRESS_S = 60.0
 _SETTLED_S = 6.0
-_TRANSITIONAL = ("activating", "deactivating", "reloading")
+_CHANGING = ("activating", "deactivating", "reloading")
 
 
 class Soak:
@@ -30,15 +34,14 @@ class Soak:
 
     interrupted = False
     mock_requested = False  # by the configuration or the options
-    session: Session
+    lease: Lease
     override: Override
     controller: Controller
     observer: Observer
-    log: Log
 
     def __init__(self, options: Options) -> None:
         self.options = options
-        self.spans: list[report.Span] = []
+        self.spans: list[statistics.Span] = []
 
     def run(self, proof: Proof, run: Run) -> Entry:
         """Soak under a lease. Returns the entry of the statement, and raises Interrupted, as `run_proof` does."""
@@ -46,35 +49,37 @@ class Soak:
 
     def _work(self, session: Session) -> list[Result]:
         """Soak, and judge what was measured. Raises Interrupted before the watch has begun, not later."""
-        self.session, self.host, self.unit = session, session.host, session.unit
-        self.log = Log(self.host, session.run.say)
-        self.override = Override(self.host, self.unit, session.lease, session.deployed.owner)
-        host, rules = self.host, SoakRules(session.deployed)
-        host.note("in force", {"cat": self.unit.cat()})
-        self.log.say(f"{rules.name}: {rules.fault}")
-        host.note("case", {"case": rules.name, "fault": rules.fault, "unit": self.unit.name, "n_min": rules.n_min})
-        timeline = Timeline(InPlace(host, self.unit.name, session.lease, session.deployed.owner))
-        witness: Json = None
+        host, unit, owner, rules = session.host, session.unit, session.deployed.owner, SoakRules(session.deployed)
+        self.host, self.unit, self.lease, self._say = host, unit, session.lease, session.run.say
+        self.override = Override(host, unit, session.lease, owner)
+        host.note("in force", {"cat": unit.cat()})
+        self.say(f"{rules.name}: {rules.fault}")
+        host.note("case", {"case": rules.name, "fault": rules.fault, "unit": unit.name, "n_min": rules.n_min})
+        timeline = Timeline(InPlace(host, unit.name, session.lease, owner))
         try:
-            try:
-                self._begin()
-                host.recorder.intent(f"fault: {rules.fault}", scope=host.scope)
-                witness = host.note("witness", self._await_tick())
-                result = judge(rules, witness, host.note("measured", self._watch()))
-            except NotSteady as error:
-                result = Result(rules.name, Verdict.INCONCLUSIVE, f"no steady state: {error}")
-            except WaitTimeout as error:
-                result = Result(rules.name, Verdict.INCONCLUSIVE, f"no witness that the fault took place: {error}")
-            except Interrupted:
-                raise
-            except Exception as error:  # noqa: BLE001 - a checker that throws could not tell: never a PASS
-                result = Result(rules.name, Verdict.ERROR, f"{type(error).__name__}: {error}", witness=witness)
+            result = self._watch_and_judge(rules)
             host.note("judged", result.as_json())
         finally:
             timeline.note(rules.name)
             self.override.end()
-        self.log.say(f"{rules.name}: {result.verdict}{': ' if result.reason else ''}{result.reason}")
+        self.say(f"{rules.name}: {result.verdict}{': ' if result.reason else ''}{result.reason}")
         return [result]
+
+    def _watch_and_judge(self, rules: SoakRules) -> Result:
+        witness: Json = None
+        try:
+            self._begin()
+            self.host.recorder.intent(f"fault: {rules.fault}", scope=self.host.scope)
+            witness = self.host.note("witness", self._await_tick())
+            return judge(rules, witness, self.host.note("measured", self._watch()))
+        except NotSteady as error:
+            return Result(rules.name, Verdict.INCONCLUSIVE, f"no steady state: {error}")
+        except WaitTimeout as error:
+            return Result(rules.name, Verdict.INCONCLUSIVE, f"no witness that the fault took place: {error}")
+        except Interrupted:
+            raise
+        except Exception as error:  # noqa: BLE001 - a checker that throws could not tell: never a PASS
+            return Result(rules.name, Verdict.ERROR, f"{type(error).__name__}: {error}", witness=witness)
 
     def _begin(self) -> None:
         """The health gate: the engine is healthy as it is deployed, and again with the options in force.
@@ -83,8 +88,8 @@ class Soak:
             NotSteady: it is not, or cannot be watched with these options.
             Interrupted: the soak was asked to stop meanwhile.
         """
-        host, unit, options, session = self.host, self.unit, self.options, self.session
-        host.note("asked", options.as_json())
+        host, unit, options = self.host, self.unit, self.options
+        host.note("asked", asdict(options))
         settings = self.override.configured = health_gate.read_settings(host)
         self.controller = Controller(options.seconds, options.stall_s, False, int(settings["engine.sample_every"]))
         self.observer = Observer(unit, Store(Path(str(settings["app.db_path"]))))
@@ -99,14 +104,14 @@ class Soak:
             raise self._refuse(f"health gate: {unit.name} is {self.observer.state.active}")
         if failing := health_gate.failing_checks(host):
             raise self._refuse(f"health gate: {failing}")
-        session.lease.at_work = True
+        self.lease.at_work = True
         try:
             self._apply_options()
         except Interrupted:
             self._record(Decision("STOP", "asked to stop before it had begun"))
             raise
         self.observer = Observer(unit, self.observer.store)  # what the gate observed is no part of the watch
-        self.spans.append(report.span_from_now(self.observer.store))
+        self.spans.append(statistics.span_from_now(self.observer.store))
         self.controller.begin_with(self.observer.state.invocation)
 
     def _apply_options(self) -> None:
@@ -162,7 +167,8 @@ class Soak:
                 self._act_on(decision)
             if observation.at_s >= progress_s and not controller.outcome:
                 progress_s += _PROGRESS_S
-                self._report_progress(observation.at_s)
+                restarts = ", ".join(f"{cause} {n}" for cause, n in controller.restarts.items()) or "no restarts"
+                self.say(f"{observation.at_s:.0f} of {controller.seconds:g} s, newest tick {observer.tick}, {restarts}")
             while not (controller.outcome or stop.asked) and (left_s := due - time.monotonic()) > 0:
                 time.sleep(min(left_s, 0.2))
         watched_s = round(time.monotonic() - observer.began_s, 3)
@@ -170,16 +176,16 @@ class Soak:
         stop.asked = False  # it has stopped; a set flag would interrupt the clean-up
         self._accept_state()
         figures = self._figures(observation, watched_s)
-        for line in report.lines(figures):
-            self.log.say(line)
+        for line in statistics.lines(figures):
+            self.say(line)
         return figures
 
     def _figures(self, last: Observation, watched_s: float) -> dict[str, Json]:
         observer, override = self.observer, self.override
         entries = self.unit.journal(observer.cursor)  # the whole of it again, recorded: the verifier reads that
         return {
-            **report.figures(observer, self.controller, self.spans, watched_s),
-            **report.of_journal(entries, round(observer.began_s, 3), watched_s),
+            **statistics.figures(observer, self.controller, self.spans, watched_s),
+            **statistics.of_journal(entries, round(observer.began_s, 3), watched_s),
             "by_operator": self.controller.outcome == "STOP" or last.abort,
             "on_the_exchange_asked_for": self.mock_requested or override.exchange is None,
             "settings": override.description,
@@ -188,25 +194,43 @@ class Soak:
         }
 
     def _record(self, decision: Decision) -> None:
-        mode, psi_actions = (self.override.value(f"engine.{key}") for key in ("ingest_mode", "psi_actions"))
-        self.log.write(decision, self.controller.sample_every, mode, psi_actions, self.observer)
+        """Record a decision with what is in force; the pressure is the engine's own, or that of the last look."""
+        observer, folder = self.observer, self.host.recorder.path.parent
+        psi, host_psi = observer.pressure_lines()
+        if decision.pressure:
+            psi, host_psi = decision.pressure["psi"], decision.pressure["host_psi"]
+        every = max(self.controller.sample_every, observer.sample_every or 1)
+        line = {
+            "timestamp": utc_now(),
+            "run_id": folder.name,
+            "ingest_mode": self.override.value("engine.ingest_mode"),
+            "psi_actions": self.override.value("engine.psi_actions"),
+            "state": step_name(every),
+            "current_sample_every": every,
+            "action": decision.action,
+            "reason": decision.reason,
+            "psi": psi,
+            "host_psi": host_psi,
+        }
+        log.append(folder, self.host.note("decision", line))
+        self.say(f"{decision.action}: {decision.reason}")
 
-    def _report_progress(self, at_s: float) -> None:
-        restarts = ", ".join(f"{cause} {n}" for cause, n in self.controller.restarts.items()) or "no restarts"
-        self.log.say(f"{at_s:.0f} of {self.options.seconds:g} s, newest tick {self.observer.tick}, {restarts}")
+    def say(self, text: str) -> None:
+        """Print a line of progress."""
+        self._say(f"soak: {text}")
 
     def _act_on(self, decision: Decision) -> None:
         effect, override = decision.effect, self.override
+        if effect in (Effect.NOTHING, Effect.END):
+            return
         if effect is Effect.SAMPLE:
             override.set("engine.sample_every", self.controller.sample_every)
+            override.install()
         elif effect is Effect.MOCK:
             if override.scratch is None:
                 self.observer.switch_store(override.use_scratch_database())
-                self.spans.append(report.Span(self.observer.store, 0, 0))
+                self.spans.append(statistics.Span(self.observer.store, 0, 0))
             override.use_mock_exchange()
-        elif effect is not Effect.RESTART:
-            return
-        if effect is not Effect.RESTART:
             override.install()
         state = self.unit.state()
         if effect is Effect.SAMPLE:
@@ -218,17 +242,12 @@ class Soak:
 
     def _accept_state(self) -> None:
         """Have the undo leave an engine that the soak did not touch in the state that it reached by itself."""
-        lease = self.session.lease
-        if lease.disturbed_mono:
+        if self.lease.disturbed_mono:
             return
-        try:  # between two tries of systemd's it is neither up nor down
-            self.host.wait_for(
-                "an end of its starting", _SETTLED_S, lambda: self.unit.state().active not in _TRANSITIONAL
-            )
-        except WaitTimeout:
-            pass
-        if (active := self.unit.state().active) != lease.before["active"]:
-            lease.will_find(self.host, active)
+        with suppress(WaitTimeout):  # between two tries of systemd's it is neither up nor down
+            self.host.wait_for("an end of its starting", _SETTLED_S, lambda: self.unit.state().active not in _CHANGING)
+        if (active := self.unit.state().active) != self.lease.before["active"]:
+            self.lease.will_find(self.host, active)
 
     def _stop_engine(self) -> int | None:
         """Stop an engine that runs with the soak's settings as an operator would; its exit code, None for any other."""
@@ -236,6 +255,5 @@ class Soak:
             return None
         self._record(Decision("ENGINE_STOP", f"its work with {self.override.description} is over"))
         self.host.do("systemctl", "stop", self.unit.name, check=False)
-        store = self.observer.store
-        runs = report.rows_or_none(lambda: store.rows("SELECT exit_code FROM runs ORDER BY id DESC LIMIT 1"))
+        runs = statistics.rows_or_none(self.observer.store, "SELECT exit_code FROM runs ORDER BY id DESC LIMIT 1")
         return runs[0]["exit_code"] if runs else None

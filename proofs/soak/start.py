@@ -75,7 +75,7 @@ class _Tee(io.TextIOBase):
 
     def __init__(self, stream: TextIO, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._streams: list[TextIO] = [stream, path.open("a")]
+        self._streams = (stream, path.open("a"))
 
     def write(self, text: str) -> int:
         for stream in self._streams:

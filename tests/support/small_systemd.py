@@ -18,7 +18,7 @@ from pathlib import Path
 
 from proofs.host.shell import Output
 from proofs.host.unit import UNIT_STARTING
-from proofs.soak.journal import UNIT_STARTED, UNIT_STOPPING
+from proofs.soak.exit_table import UNIT_STARTED, UNIT_STOPPING
 from tests.support import programs
 from tests.support.process import COMMAND, ROOT, Launcher, clean_environment
 

@@ -15,11 +15,12 @@ import pytest
 from proofs.experiment.case import judge
 from proofs.host import shell
 from proofs.host.unit import UNIT_STARTING, Entry, starts
-from proofs.soak import exit_table, journal, options, statistics
+from proofs.soak import exit_table, health_gate, statistics
 from proofs.soak.criteria import PROOF, SoakRules
 from proofs.soak.exit_table import Exit
+from proofs.soak.health_gate import parse_settings
 from proofs.soak.observer import Observer
-from proofs.soak.options import Options, mode_of, parse_settings, seconds_of, stall_of
+from proofs.soak.options import Options, mode_of, seconds_of, stall_of
 from tests.support.judging import DEPLOYED
 
 WITNESS = {"from": 1, "to": 2, "invocation": "ab"}
@@ -58,15 +59,15 @@ def ended(run: str, status: str, result: str, at_s: float = 0.0, code: str = "ex
 
 def test_how_runs_ended_each_by_its_own_result() -> None:
     entries = [*ended("a", "13/n/a", "exit-code"), *ended("b", "6/ABRT", "watchdog", code="dumped")]
-    assert journal.exits(entries) == [Exit("a", 13, "exit-code"), Exit("b", -6, "watchdog")]
-    assert [one.label for one in journal.exits(entries)] == ["13 OVERLOAD", "WATCHDOG"]
+    assert exit_table.exits(entries) == [Exit("a", 13, "exit-code"), Exit("b", -6, "watchdog")]
+    assert [one.label for one in exit_table.exits(entries)] == ["13 OVERLOAD", "WATCHDOG"]
 
 
 def test_an_exit_waits_for_the_line_that_says_what_it_counts_as() -> None:
     first, second = ended("a", "6/ABRT", "watchdog", code="killed")
     before = entry("something")
-    assert journal.split([before, first]) == ([before], [first])
-    assert journal.split([first, second]) == ([first, second], [])
+    assert exit_table.split([before, first]) == ([before], [first])
+    assert exit_table.split([first, second]) == ([first, second], [])
 
 
 def test_starts_and_restarts() -> None:
@@ -75,15 +76,15 @@ def test_starts_and_restarts() -> None:
         entry("x: Scheduled restart job, restart counter is 7"),
     ]
     assert starts(entries) == ["b"]
-    assert journal.restarts(entries) == 1
+    assert exit_table.restarts(entries) == 1
 
 
 def up(at_s: float) -> Entry:
-    return entry("Started", at_s=at_s, message_id=journal.UNIT_STARTED)
+    return entry("Started", at_s=at_s, message_id=exit_table.UNIT_STARTED)
 
 
 def down(at_s: float) -> Entry:
-    return entry("Stopping", at_s=at_s, message_id=journal.UNIT_STOPPING)
+    return entry("Stopping", at_s=at_s, message_id=exit_table.UNIT_STOPPING)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +100,7 @@ def down(at_s: float) -> Entry:
     ],
 )
 def test_how_long_it_was_away_between_10_and_20(entries: list[Entry], away_s: float) -> None:
-    assert journal.away_s(entries, 10.0, 20.0) == away_s
+    assert exit_table.away_s(entries, 10.0, 20.0) == away_s
 
 
 def test_the_worst_pressure_and_nothing_for_unknown() -> None:
@@ -107,14 +108,13 @@ def test_the_worst_pressure_and_nothing_for_unknown() -> None:
         {"psi_cpu_worst": 3.5, "psi_io_worst": None},
         {"psi_cpu_worst": 2.0, "psi_memory_worst": 0.0},
     ]
-    assert journal.worst(beats) == {"cpu": 3.5, "memory": 0.0, "io": None}
+    assert exit_table.worst(beats) == {"cpu": 3.5, "memory": 0.0, "io": None}
 
 
 def test_only_the_engines_own_lines_are_figures() -> None:
-    line = json.dumps({"fields": {"message": "HEARTBEAT", "sample_every": 5}})
-    assert journal.engine_fields(
-        [entry(line), entry("HEARTBEAT"), entry(json.dumps({"fields": {"message": "x"}}))]
-    ) == [{"message": "HEARTBEAT", "sample_every": 5}]
+    beat, other = {"message": "HEARTBEAT", "sample_every": 5}, {"message": "x"}
+    entries = [entry(json.dumps({"fields": beat})), entry("HEARTBEAT"), entry(json.dumps({"fields": other}))]
+    assert exit_table.engine_fields(entries) == [beat]
 
 
 AGAIN = entry("x: Scheduled restart job")
@@ -221,7 +221,9 @@ def test_each_criterion(changes: dict[str, Any], said: str) -> None:
     assert verdict(**changes) == said
 
 
-@pytest.mark.parametrize("module", [exit_table, statistics, options, shell], ids=lambda module: str(module.__name__))
+@pytest.mark.parametrize(
+    "module", [exit_table, statistics, health_gate, shell], ids=lambda module: str(module.__name__)
+)
 def test_what_its_examples_say(module: ModuleType) -> None:
     ran = doctest.testmod(module)
     assert ran.attempted > 0
