@@ -6,7 +6,6 @@ from dataclasses import asdict
 
 from proofs.soak.options import MODES, PSI_ACTIONS, Options, mode_of, seconds_of, stall_of
 
-Command = Callable[[str, str, object], argparse.ArgumentParser]
 DOES = "watch the engine at its ordinary work for hours, react to exits and stalls, and report a verdict"
 EPILOG = """\
 systemd restarts the engine after an exit, and the engine itself reacts to pressure. The soak watches both. An exit of
@@ -34,7 +33,7 @@ exit status: 0 PASS, 1 anything else, 2 refused before anything was touched, 130
 """
 
 
-def add(command: Command) -> None:
+def add(command: Callable[[str, str, object], argparse.ArgumentParser]) -> None:
     soak = command("soak", DOES, _soak)
     soak.formatter_class = argparse.RawDescriptionHelpFormatter
     soak.epilog = EPILOG
@@ -53,11 +52,13 @@ def add(command: Command) -> None:
 
 
 def _soak(args: argparse.Namespace) -> int:
-    from proofs.soak import start
+    from proofs.soak import run
 
+    if not args.inside and run.refused(args.unit):
+        return 2
     if args.as_installed:
-        return start.as_installed(args.unit)
+        return run.as_installed(args.unit)
     options = Options(args.seconds, args.stall_s, args.psi_actions, args.mode)
     if args.inside:
-        return start.inside(options, args.unit, args.run, args.git)
-    return start.by_hand(options, args.unit, args.git)
+        return run.inside(options, args.unit, args.run, args.git)
+    return run.by_hand(options, args.unit, args.git)

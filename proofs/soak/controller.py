@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from math import inf
 
 from proofs.soak.exit_table import REPEATED, TRIES, Exit, Response, next_step
 from proofs.verdict import Json
@@ -41,7 +42,7 @@ class Observation:
     at_s: when, since the watch began. active, invocation, running, busy: the unit's state; busy: systemd has a job for
     it. exits, started: the exits, and the invocations that were started, since the last look, in their order.
     lost: restarts that NRestarts counts and the journal does not show. pressure: the engine's decisions about it.
-    tick: the highest tick id. frame_age_s, counters_age_s: the age of the last frame, and of the run's row; None:
+    tick: the highest tick id. frame_age_s, counters_age_s: the age of the last frame, and of the run's row; inf:
     unknown. feed_down: the engine has recorded that no source delivers, for which it has a deadline of its own.
     stop: the soak was asked to stop. abort: the ABORT file exists.
     """
@@ -56,8 +57,8 @@ class Observation:
     lost: int = 0
     pressure: Sequence[dict[str, Json]] = ()
     tick: int = 0
-    frame_age_s: float | None = None
-    counters_age_s: float | None = None
+    frame_age_s: float = inf
+    counters_age_s: float = inf
     feed_down: bool = False
     stop: bool = False
     abort: bool = False
@@ -78,24 +79,15 @@ class Controller:
     outcome: str = ""  # COMPLETE, STOP or ABORT; empty while the soak continues
     why: str = ""
     restarts: Counter[str] = field(default_factory=Counter)
-    stalls: int = 0
+    expected: set[str] = field(default_factory=set)  # invocations that the soak itself ends: they lead to no decision
+    newest: str = ""  # the invocation that started last; at first the one in progress when the watch begins
     longest_idle_s: float = 0.0
     _failures: list[str] = field(default_factory=list)  # causes of the exits and stalls since a run held
-    _expected: set[str] = field(default_factory=set)  # invocations that the soak itself ended
     _ended: set[str] = field(default_factory=set)
-    _last: str = ""
     _run: tuple[str, float, int] = ("", 0.0, 0)  # the watched run: invocation, since when, first tick id
     _tick: int = -1
     _tick_at_s: float = 0.0
     _down: int = 0  # consecutive looks at a unit that systemd will not start
-
-    def begin_with(self, invocation: str) -> None:
-        """Set the run that is in progress when the watch begins."""
-        self._last = invocation
-
-    def expect_exit(self, invocation: str) -> None:
-        """The soak itself ends this run: its exit leads to no decision."""
-        self._expected.add(invocation)
 
     def decide(self, observation: Observation) -> list[Decision]:
         """The decisions that follow from an observation; none once the soak has an outcome."""
@@ -120,7 +112,7 @@ class Controller:
             if one.response is Response.STOP:
                 continue  # the starts and the unit's state show whether it was started again
             self._ended.add(one.invocation)
-            if one.invocation in self._expected or self.outcome:
+            if one.invocation in self.expected or self.outcome:
                 continue
             self.restarts[one.cause] += 1
             self._failures.append(one.cause)
@@ -153,15 +145,14 @@ class Controller:
         return [Decision("THROTTLE_UP", f"{one.label}: one of {step} trades from now on", Effect.SAMPLE)]
 
     def _give_up(self) -> list[Decision]:
-        if len(self._failures) < TRIES:
-            return []
-        return [self._end("ABORT", f"no run held for {self.stall_s:g} s: {', '.join(self._failures)}")]
+        why = f"no run held for {self.stall_s:g} s: {', '.join(self._failures)}"
+        return [self._end("ABORT", why)] if len(self._failures) >= TRIES else []
 
     def _check_starts(self, observation: Observation) -> Iterator[Decision]:
         """A start after a run without a recorded failure: it ended with exit 0, and was started by hand."""
         for invocation in observation.started:
-            before, self._last = self._last, invocation
-            if before and before != invocation and before not in self._ended | self._expected:
+            before, self.newest = self.newest, invocation
+            if before and before != invocation and before not in self._ended | self.expected:
                 self.restarts["BY HAND"] += 1
                 yield Decision("ENGINE_EXIT", "0 COMPLETE: somebody restarted it")
 
@@ -199,7 +190,6 @@ class Controller:
         self.longest_idle_s = max(self.longest_idle_s, idle_s)
         if idle_s < self.stall_s or self._excused(observation):
             return
-        self.stalls += 1
         self.restarts["STALL"] += 1
         self._failures.append("STALL")
         self._tick_at_s = observation.at_s
@@ -209,11 +199,8 @@ class Controller:
     def _excused(self, observation: Observation) -> bool:
         """A quiet market is no stall: frames arrive, and the counters are written. Nor is a feed that the engine knows
         to be down: it has a deadline for that, and exits with 10."""
-
-        def young(age_s: float | None) -> bool:
-            return age_s is not None and age_s < self.stall_s
-
-        return young(observation.counters_age_s) and (young(observation.frame_age_s) or observation.feed_down)
+        frames_arrive = observation.frame_age_s < self.stall_s
+        return observation.counters_age_s < self.stall_s and (frames_arrive or observation.feed_down)
 
     def _check_time(self, observation: Observation) -> Iterator[Decision]:
         if observation.at_s >= self.seconds:

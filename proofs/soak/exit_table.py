@@ -53,20 +53,23 @@ class Exit:
         >>> Exit("", 13).cause, Exit("", 77).cause, Exit("", -9).cause, Exit("", -6, "watchdog").cause
         ('OVERLOAD', 'BUG', 'SIGKILL', 'WATCHDOG')
         """
-        if self.result in _KILLED:
-            return _KILLED[self.result]
-        if self.status is None:
-            return "UNKNOWN"
-        if self.status < 0:
-            return signal.Signals(-self.status).name if -self.status in set(signal.Signals) else "SIGNAL"
-        return EXITS.get(self.status, EXITS[1])[0]
+        return self._row[0]
 
     @property
     def response(self) -> Response:
-        """What the soak does about it. A process that was killed is restarted by systemd, as after 10."""
-        if self.status is None or self.status < 0 or self.result in _KILLED:
-            return Response.LET
-        return EXITS.get(self.status, EXITS[1])[1]
+        """What the soak does about it."""
+        return self._row[1]
+
+    @property
+    def _row(self) -> tuple[str, Response]:
+        """Cause and response. A process that was killed is restarted by systemd, as after 10."""
+        if self.result in _KILLED:
+            return _KILLED[self.result], Response.LET
+        if self.status is None:
+            return "UNKNOWN", Response.LET
+        if self.status >= 0:
+            return EXITS.get(self.status, EXITS[1])
+        return signal.Signals(-self.status).name if -self.status in set(signal.Signals) else "SIGNAL", Response.LET
 
     @property
     def label(self) -> str:
@@ -103,22 +106,19 @@ _REPORTS = ("HEARTBEAT", "FINAL METRICS", DECISION)
 def split(entries: Sequence[Entry]) -> tuple[list[Entry], list[Entry]]:
     """Entries that are complete, and those that have to wait: systemd writes the result of an exit in a later line."""
     with_result = {entry.invocation for entry in entries if entry.unit_result}
-    for number, entry in enumerate(entries):
-        if _EXITED.search(entry.message) and entry.invocation not in with_result:
-            return list(entries[:number]), list(entries[number:])
-    return list(entries), []
+    waiting = (n for n, one in enumerate(entries) if _EXITED.search(one.message) and one.invocation not in with_result)
+    first = next(waiting, len(entries))
+    return list(entries[:first]), list(entries[first:])
 
 
-def exits(entries: Iterable[Entry]) -> list[Exit]:
+def exits(entries: Sequence[Entry]) -> list[Exit]:
     """How main processes ended, in order. systemd writes no line about a clean exit."""
-    entries = list(entries)
     results = {entry.invocation: entry.unit_result for entry in entries if entry.unit_result}
-    ends = []
-    for entry in entries:
-        if match := _EXITED.search(entry.message):
-            status = int(match[2]) if match[1] == "exited" else -int(match[2])
-            ends.append(Exit(entry.invocation, status, results.get(entry.invocation, "")))
-    return ends
+    ends = [(entry.invocation, match.groups()) for entry in entries if (match := _EXITED.search(entry.message))]
+    return [
+        Exit(invocation, int(status) if code == "exited" else -int(status), results.get(invocation, ""))
+        for invocation, (code, status) in ends
+    ]
 
 
 def restarts(entries: Iterable[Entry]) -> int:
@@ -145,12 +145,8 @@ def engine_fields(entries: Iterable[Entry]) -> list[dict[str, Json]]:
     return [fields for entry in entries if (fields := entry.fields()).get("message") in _REPORTS]
 
 
-def worst(fields: Iterable[dict[str, Json]]) -> dict[str, float | None]:
+def worst(fields: Sequence[dict[str, Json]]) -> dict[str, float | None]:
     """The worst avg10 of the unit's own pressure that the engine reported, by kind; None: unknown."""
-    maxima: dict[str, float | None] = {"cpu": None, "memory": None, "io": None}
-    for report in fields:
-        for kind, most in maxima.items():
-            value = report.get(f"psi_{kind}_worst")
-            if isinstance(value, int | float):
-                maxima[kind] = max(float(value), most or 0.0)
-    return maxima
+    reported = {kind: [one.get(f"psi_{kind}_worst") for one in fields] for kind in ("cpu", "memory", "io")}
+    numbers = {kind: [float(n) for n in values if isinstance(n, int | float)] for kind, values in reported.items()}
+    return {kind: max(values, default=None) for kind, values in numbers.items()}

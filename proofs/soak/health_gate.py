@@ -4,7 +4,6 @@ import json
 import re
 
 from proofs.experiment.case import NotSteady
-from proofs.experiment.subject import RELEASE
 from proofs.host import deployed
 from proofs.host.shell import Host
 from proofs.verdict import Json
@@ -14,7 +13,7 @@ def read_settings(host: Host) -> dict[str, Json]:
     """The unit's settings in force, by its files and its environment. Raises NotSteady: the engine refuses them."""
     variables = deployed.settings(host.look(*deployed.SHOW_ENVIRONMENT, quiet=True).stdout)
     words = [f"{name}={value}" for name, value in variables.items()]
-    output = host.look("env", *words, str(RELEASE / "bin" / "hybrid-engine"), "config", "check", quiet=True)
+    output = host.look("env", *words, str(deployed.ENGINE), "config", "check", quiet=True)
     if output.rc != 0:
         raise NotSteady((output.stderr or output.stdout).strip())
     return parse_settings(output.stdout)

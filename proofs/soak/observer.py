@@ -4,6 +4,7 @@ import re
 import sqlite3
 import time
 from collections.abc import Mapping
+from math import inf
 
 from proofs.host.database import Store
 from proofs.host.shell import pressure, read_text, some_avg10
@@ -14,9 +15,10 @@ from proofs.soak.controller import Observation
 from proofs.verdict import Json
 
 ABORT_FILE = lease.RUN_ROOT / "ABORT"
-_TERMS = ("sampled_out", "rejected", "duplicate", "dropped", "waiting", "admitted")
-_RUN = f"""
-SELECT id, started_ms, updated_ms, last_frame_ms, received, {" + ".join(_TERMS)} AS accounted,
+KINDS = ("cpu", "memory", "io")  # of pressure
+_RUN = """
+SELECT id, started_ms, updated_ms, last_frame_ms, received,
+ sampled_out + rejected + duplicate + dropped + waiting + admitted AS accounted,
  EXISTS (SELECT 1 FROM gaps WHERE run_id = runs.id AND to_ms IS NULL AND kind = 'down') AS feed_down
  FROM runs ORDER BY id DESC LIMIT 1
 """
@@ -45,7 +47,7 @@ class Observer:
         self.sample_every: int | None = None  # in force, by the engine's own log lines
         self._restarts = self.state.restarts
         self._pending: list[Entry] = []
-        self._restarted = self._counted = 0  # restarts by systemd: in the journal, and by NRestarts
+        self._missing = 0  # restarts by NRestarts minus those in the journal
 
     def look(self, stop: bool) -> Observation:
         """What has happened since the last look. stop: whether the soak was asked to stop.
@@ -77,8 +79,8 @@ class Observer:
             lost=lost,
             pressure=[one for one in fields if one["message"] == exit_table.DECISION],
             tick=self.tick,
-            frame_age_s=(now_ms - frame_ms) / 1000 if frame_ms else None,
-            counters_age_s=(now_ms - row["updated_ms"]) / 1000 if row else None,
+            frame_age_s=(now_ms - frame_ms) / 1000 if frame_ms else inf,
+            counters_age_s=(now_ms - row["updated_ms"]) / 1000 if row else inf,
             feed_down=bool(row.get("feed_down")),
             stop=stop,
             abort=ABORT_FILE.exists(),
@@ -86,8 +88,7 @@ class Observer:
 
     def _new_entries(self) -> list[Entry]:
         self.unit.host.look("journalctl", "--sync", quiet=True)
-        new = self.unit.journal(self._read_to, quiet=True)
-        if new:
+        if new := self.unit.journal(self._read_to, quiet=True):
             self._read_to = new[-1].cursor
         whole, rest = exit_table.split([*self._pending, *new])
         if rest and rest == self._pending:  # the exit's result did not come since the last look either
@@ -97,11 +98,11 @@ class Observer:
 
     def _count_lost(self, restarts: int, entries: list[Entry]) -> int:
         """Restarts by systemd that the journal does not show. NRestarts is reset when the unit is started by hand."""
-        self._counted += restarts - self._restarts if restarts >= self._restarts else restarts
+        self._missing += restarts - self._restarts if restarts >= self._restarts else restarts
+        self._missing -= exit_table.restarts([*entries, *self._pending])
         self._restarts = restarts
-        self._restarted += exit_table.restarts([*entries, *self._pending])
-        lost = max(0, self._counted - self._restarted)
-        self._counted -= lost  # each is reported once
+        lost = max(0, self._missing)
+        self._missing -= lost  # each is reported once
         return lost
 
     def _sample(self, pid: int, invocation: str) -> None:
@@ -109,9 +110,8 @@ class Observer:
         rss = re.search(r"^VmRSS:\s+(\d+) kB", read_text(f"/proc/{pid}/status"), re.M) if pid else None
         if rss:
             self.rss.setdefault(invocation, []).append([at_s, int(rss[1])])
-        for kind in ("cpu", "memory", "io"):
-            value = some_avg10(self.psi.get(kind, ""))
-            if value is not None:
+        for kind in KINDS:
+            if (value := some_avg10(self.psi.get(kind, ""))) is not None:
                 self.host_worst[kind] = max(value, self.host_worst.get(kind, 0.0))
 
     def _read_database(self) -> Mapping[str, Json]:
@@ -134,11 +134,6 @@ class Observer:
         """From now on the engine writes to this database."""
         self.store, self.tick = store, 0
 
-    def pressure_lines(self) -> tuple[dict[str, list[str] | None], dict[str, list[str] | None]]:
-        """The raw lines of the unit's pressure and of the host's, by kind, at the last look; None: unknown."""
-
-        def lines(name: str) -> dict[str, list[str] | None]:
-            texts = {kind: self.psi.get(name.format(kind)) for kind in ("cpu", "memory", "io")}
-            return {kind: None if text is None else text.splitlines() for kind, text in texts.items()}
-
-        return lines("unit {}"), lines("{}")
+    def pressure_lines(self, of: str = "") -> dict[str, list[str] | None]:
+        """The raw lines of the host's pressure, or of that of: "unit ", by kind at the last look; None: unknown."""
+        return {kind: self.psi[of + kind].splitlines() if of + kind in self.psi else None for kind in KINDS}

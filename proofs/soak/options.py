@@ -1,15 +1,14 @@
 """The options of a soak, their limits, and what follows from them."""
 
 import argparse
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
 AS_CONFIGURED = "as-configured"
 MODES = ("SYNTHETIC", "MOCK_WS", "REAL_WS")
 PSI_ACTIONS = (AS_CONFIGURED, "on", "logonly", "off")
-_LOOK_S = (0.25, 5.0)
-_LOOKS_A_STALL = 9  # looks within the time that the data may stand still
-HEARTBEATS = 2  # that have to fit into that time: in a quiet market nothing else is written
+HEARTBEATS = 2  # that have to fit into stall_s: in a quiet market nothing else is written
 
 
 @dataclass(frozen=True)
@@ -25,9 +24,8 @@ class Options:
 
     @property
     def look_s(self) -> float:
-        """Seconds between two looks; a short threshold makes them frequent, so that a trial takes seconds."""
-        least, most = _LOOK_S
-        return min(most, max(least, self.stall_s / _LOOKS_A_STALL))
+        """Seconds between two looks: nine fit into a stall. A short threshold thus lets a trial take seconds."""
+        return min(5.0, max(0.25, self.stall_s / 9))
 
     def words(self) -> list[str]:
         """As on the command line."""
@@ -36,13 +34,10 @@ class Options:
 
 
 def _between(text: str, least: float, most: float) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not least <= value <= most:
-        raise argparse.ArgumentTypeError(f"{text}: seconds, from {least:.0f} to {most:.0f}")
-    return value
+    with suppress(ValueError):
+        if least <= (value := float(text)) <= most:
+            return value
+    raise argparse.ArgumentTypeError(f"{text}: seconds, from {least:.0f} to {most:.0f}")
 
 
 seconds_of = partial(_between, least=10.0, most=2 * 86_400.0)  # at the end the journal of the whole soak is recorded

@@ -36,23 +36,15 @@ class Override:
         self.scratch: Path | None = None
 
     @property
-    def in_force(self) -> bool:
-        return bool(self.settings)
-
-    @property
     def description(self) -> str:
         """The settings for people, without the path and the URL that go with them."""
-        shown = [name for name in sorted(self.settings) if not name.endswith(("__DB_PATH", "__WS_URL"))]
-        words = [f"{name.rpartition('__')[2].lower()}={self.settings[name]}" for name in shown]
+        shown = [key for key in sorted(self.settings) if key not in ("app.db_path", "engine.ws_url")]
+        words = [f"{key.rpartition('.')[2]}={self.settings[key]}" for key in shown]
         return ", ".join([*words, *(["a scratch database"] if self.scratch else [])])
 
     def value(self, key: str) -> str:
-        """The value in force, by the setting's name in the configuration."""
-        return self.settings.get(_variable(key), str(self.configured[key]))
-
-    def set(self, key: str, value: str | int) -> None:
-        """Override a setting, by its name in the configuration, from the next start on."""
-        self.settings[_variable(key)] = str(value)
+        """The value in force of a setting."""
+        return self.settings.get(key, str(self.configured[key]))
 
     def use_scratch_database(self) -> Store:
         """Have the engine write to a scratch database from the next start on, and return that."""
@@ -60,18 +52,17 @@ class Override:
         self.scratch.mkdir(parents=True, exist_ok=True)
         self.scratch.chmod(0o750)
         os.chown(self.scratch, *self._owner)
-        self.set("app.db_path", str(STATE_DIR / DATABASE))
+        self.settings["app.db_path"] = str(STATE_DIR / DATABASE)
         return Store(self.scratch / DATABASE)
 
     def use_mock_exchange(self) -> None:
         """Have the engine use a mock exchange from the next start on; it ends with the soak."""
         self.exchange = self.exchange or Exchange(self.host, "mock", rate=RATE, seed=1)
-        self.set("engine.ingest_mode", "MOCK_WS")
-        self.set("engine.ws_url", self.exchange.url())
+        self.settings |= {"engine.ingest_mode": "MOCK_WS", "engine.ws_url": self.exchange.url()}
 
     def install(self) -> None:
         """Write the drop-in; the next start runs with it."""
-        lines = [f'Environment="{name}={value}"' for name, value in sorted(self.settings.items())]
+        lines = [f'Environment="{word}"' for word in variables(self.settings)]
         binds = [f"BindPaths={self.scratch}:{STATE_DIR}"] if self.scratch else []
         text = "\n".join(["[Service]", *lines, *binds, ""])
         path = SYSTEMD_RUN / f"{self.unit.name}.d" / NAME
@@ -84,10 +75,7 @@ class Override:
         if self.scratch and self._lease.at_work:
             self._lease.leave_work()
 
-    def end(self) -> None:
-        if self.exchange:
-            self.exchange.end()
 
-
-def _variable(key: str) -> str:
-    return f"HYBRID_ENGINE__{key.replace('.', '__').upper()}"
+def variables(settings: Mapping[str, str]) -> list[str]:
+    """Settings as the engine's environment, each as NAME=value."""
+    return [f"HYBRID_ENGINE__{key.replace('.', '__').upper()}={value}" for key, value in sorted(settings.items())]

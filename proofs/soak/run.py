@@ -1,32 +1,87 @@
-"""Runs a soak under its lease: pass the health gate, put the options in force, watch and act, judge, clean up."""
+"""Runs a soak: from the command line into a unit, and there, under a lease, from the health gate to the verdict."""
 
+import io
+import os
+import subprocess
+import sys
+import tempfile
 import time
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import TextIO
 
-from proofs.evidence.recorder import utc_now
+from proofs.evidence.recorder import EVENTS, Recorder, utc_now
 from proofs.experiment.case import NotSteady, Proof, judge
 from proofs.experiment.in_place import InPlace
 from proofs.experiment.timeline import Timeline
 from proofs.host import deployed
 from proofs.host.database import Store
-from proofs.host.shell import Interrupted, WaitTimeout
-from proofs.restore.lease import Lease
+from proofs.host.shell import Host, Interrupted, WaitTimeout
+from proofs.restore.lease import SOAK_UNIT, unit_of
+from proofs.runner import run as runner
+from proofs.runner.prerequisites import prerequisites
 from proofs.runner.run_proof import Entry, Run, Session, run_leased
 from proofs.soak import health_gate, log, statistics
 from proofs.soak.controller import Controller, Decision, Effect, Observation
-from proofs.soak.criteria import SoakRules
+from proofs.soak.criteria import NAME, PROOF, SoakRules
 from proofs.soak.exit_table import step_name
-from proofs.soak.observer import Observer
+from proofs.soak.observer import ABORT_FILE, Observer
 from proofs.soak.options import AS_CONFIGURED, HEARTBEATS, Options
-from proofs.soak.override import Override
+from proofs.soak.override import Override, variables
 from proofs.verdict import Json, Result, Verdict
 
+_GRACE_S = 300.0  # how long a soak may take to end, after its time is over, before the lease ends it
 _HEALTHY_S = 60.0
 _PROGRESS_S = 60.0
 _SETTLED_S = 6.0
 _CHANGING = ("activating", "deactivating", "reloading")
+
+
+def by_hand(options: Options, unit: str, git: str) -> int:
+    """Run a soak in a transient unit and wait for its end; Ctrl-C stops it cleanly."""
+    words = [NAME, "--inside", *options.words(), f"--git={git}", f"--unit={unit}"]
+    return runner.in_a_unit(runner.new_run_id(), f"soak for {options.seconds:g} s", words, True)
+
+
+def as_installed(unit: str) -> int:
+    """Start hybrid-soak.service, with the options it was installed with, and print the run's id, for `follow`."""
+    started = subprocess.run(["systemctl", "start", SOAK_UNIT], capture_output=True, text=True, check=False)
+    show = ["systemctl", "show", SOAK_UNIT, "--property=InvocationID", "--value"]
+    invocation = subprocess.run(show, capture_output=True, text=True, check=False).stdout.strip()
+    if started.returncode != 0 or not invocation:
+        reason = (started.stderr or "it has no invocation").strip()
+        print(f"hybrid-proofs: {SOAK_UNIT} did not start: {reason}", file=sys.stderr)
+        return 2
+    print(f"{NAME}-{invocation}")
+    return 0
+
+
+def inside(options: Options, unit: str, run_id: str, git: str) -> int:
+    """What the unit runs: the soak. run_id: "" in hybrid-soak.service, whose invocation is part of the run's id."""
+    if not run_id:
+        run_id = f"{NAME}-{os.environ.get('INVOCATION_ID', '')}"
+        if unit_of(run_id) != SOAK_UNIT:
+            print(f"hybrid-proofs: --inside is for {SOAK_UNIT} alone; leave it out", file=sys.stderr)
+            return 2
+        if refused(unit):
+            return 2
+        sys.stdout = _Tee(sys.stdout, runner.EVIDENCE_ROOT / run_id / runner.PROGRESS)
+    soak, proof = Soak(options), replace(PROOF, seconds=options.seconds)
+    code = runner.inside([proof], unit, run_id, git, options.seconds + _GRACE_S, soak.run)
+    return 130 if soak.interrupted else code
+
+
+def refused(unit: str) -> bool:
+    """Whether this host cannot be soaked now, with a line on stderr for each reason. Changes nothing."""
+    with tempfile.TemporaryDirectory() as scratch:
+        items = prerequisites(Host(Recorder(Path(scratch) / EVENTS)), unit)
+    reasons = [f"{item.name}: {item.found}: {item.remedy}" for item in items if not item.ok]
+    if ABORT_FILE.exists():
+        reasons.append(f"{ABORT_FILE} exists, with which the operator ends soaks: remove it first")
+    for reason in reasons:
+        print(f"hybrid-proofs: refused: {reason}", file=sys.stderr)
+    return bool(reasons)
 
 
 class Soak:
@@ -34,10 +89,6 @@ class Soak:
 
     interrupted = False
     mock_requested = False  # by the configuration or the options
-    lease: Lease
-    override: Override
-    controller: Controller
-    observer: Observer
 
     def __init__(self, options: Options) -> None:
         self.options = options
@@ -50,10 +101,10 @@ class Soak:
     def _work(self, session: Session) -> list[Result]:
         """Soak, and judge what was measured. Raises Interrupted before the watch has begun, not later."""
         host, unit, owner, rules = session.host, session.unit, session.deployed.owner, SoakRules(session.deployed)
-        self.host, self.unit, self.lease, self._say = host, unit, session.lease, session.run.say
+        self.host, self.unit, self.lease, self._print = host, unit, session.lease, session.run.say
         self.override = Override(host, unit, session.lease, owner)
         host.note("in force", {"cat": unit.cat()})
-        self.say(f"{rules.name}: {rules.fault}")
+        self._say(f"{rules.name}: {rules.fault}")
         host.note("case", {"case": rules.name, "fault": rules.fault, "unit": unit.name, "n_min": rules.n_min})
         timeline = Timeline(InPlace(host, unit.name, session.lease, owner))
         try:
@@ -61,8 +112,9 @@ class Soak:
             host.note("judged", result.as_json())
         finally:
             timeline.note(rules.name)
-            self.override.end()
-        self.say(f"{rules.name}: {result.verdict}{': ' if result.reason else ''}{result.reason}")
+            if self.override.exchange:
+                self.override.exchange.end()
+        self._say(f"{rules.name}: {result.verdict}{': ' if result.reason else ''}{result.reason}")
         return [result]
 
     def _watch_and_judge(self, rules: SoakRules) -> Result:
@@ -96,10 +148,8 @@ class Soak:
         self._record(Decision("STARTUP", f"{unit.name}: {' '.join(options.words())}"))
         least_s = HEARTBEATS * float(settings["engine.heartbeat_interval_secs"])
         if options.stall_s < least_s:
-            raise self._refuse(
-                f"--stall-threshold-sec {options.stall_s:g}: the engine may be silent for longer, by its"
-                f" heartbeat_interval_secs; at least {least_s:g}"
-            )
+            silence = f"the engine may be silent for longer, by its heartbeat_interval_secs; at least {least_s:g}"
+            raise self._refuse(f"--stall-threshold-sec {options.stall_s:g}: {silence}")
         if not self.observer.state.running:
             raise self._refuse(f"health gate: {unit.name} is {self.observer.state.active}")
         if failing := health_gate.failing_checks(host):
@@ -112,20 +162,20 @@ class Soak:
             raise
         self.observer = Observer(unit, self.observer.store)  # what the gate observed is no part of the watch
         self.spans.append(statistics.span_from_now(self.observer.store))
-        self.controller.begin_with(self.observer.state.invocation)
+        self.controller.newest = self.observer.state.invocation
 
     def _apply_options(self) -> None:
         """Restart the engine with psi_actions and mode where they are not the configured ones."""
         options, override = self.options, self.override
         if options.psi_actions not in (AS_CONFIGURED, override.value("engine.psi_actions")):
-            override.set("engine.psi_actions", options.psi_actions)
+            override.settings["engine.psi_actions"] = options.psi_actions
         if options.mode not in (AS_CONFIGURED, override.value("engine.ingest_mode")):
             self.observer.switch_store(override.use_scratch_database())
-            override.set("engine.ingest_mode", options.mode)
+            override.settings["engine.ingest_mode"] = options.mode
             if options.mode == "MOCK_WS":
                 override.use_mock_exchange()
         self.controller.mock = self.mock_requested = override.value("engine.ingest_mode") == "MOCK_WS"
-        if override.in_force:
+        if override.settings:
             override.install()
             self._record(Decision("ENGINE_RESTART", f"to begin with {override.description}"))
             self.host.do("systemctl", "restart", self.unit.name)
@@ -135,8 +185,7 @@ class Soak:
                 raise self._refuse(f"health gate: {error}") from None
 
     def _is_healthy(self) -> bool:
-        settings = {**self.override.settings, "HYBRID_ENGINE__APP__DB_PATH": str(self.observer.store.path)}
-        words = [f"{name}={value}" for name, value in settings.items()]
+        words = variables({**self.override.settings, "app.db_path": str(self.observer.store.path)})
         return self.unit.state().running and self.host.look("env", *words, *deployed.HEALTH, quiet=True).rc == 0
 
     def _refuse(self, reason: str) -> NotSteady:
@@ -168,7 +217,8 @@ class Soak:
             if observation.at_s >= progress_s and not controller.outcome:
                 progress_s += _PROGRESS_S
                 restarts = ", ".join(f"{cause} {n}" for cause, n in controller.restarts.items()) or "no restarts"
-                self.say(f"{observation.at_s:.0f} of {controller.seconds:g} s, newest tick {observer.tick}, {restarts}")
+                at = f"{observation.at_s:.0f} of {controller.seconds:g} s"
+                self._say(f"{at}, newest tick {observer.tick}, {restarts}")
             while not (controller.outcome or stop.asked) and (left_s := due - time.monotonic()) > 0:
                 time.sleep(min(left_s, 0.2))
         watched_s = round(time.monotonic() - observer.began_s, 3)
@@ -177,28 +227,25 @@ class Soak:
         self._accept_state()
         figures = self._figures(observation, watched_s)
         for line in statistics.lines(figures):
-            self.say(line)
+            self._say(line)
         return figures
 
     def _figures(self, last: Observation, watched_s: float) -> dict[str, Json]:
-        observer, override = self.observer, self.override
-        entries = self.unit.journal(observer.cursor)  # the whole of it again, recorded: the verifier reads that
+        entries = self.unit.journal(self.observer.cursor)  # the whole of it again, recorded: the verifier reads that
         return {
-            **statistics.figures(observer, self.controller, self.spans, watched_s),
-            **statistics.of_journal(entries, round(observer.began_s, 3), watched_s),
+            **statistics.figures(self.observer, self.controller, self.spans, watched_s),
+            **statistics.of_journal(entries, round(self.observer.began_s, 3), watched_s),
             "by_operator": self.controller.outcome == "STOP" or last.abort,
-            "on_the_exchange_asked_for": self.mock_requested or override.exchange is None,
-            "settings": override.description,
-            "stopped": override.in_force,
+            "on_the_exchange_asked_for": self.mock_requested or self.override.exchange is None,
+            "settings": self.override.description,
+            "stopped": bool(self.override.settings),
             "exit_code": self._stop_engine(),
         }
 
     def _record(self, decision: Decision) -> None:
         """Record a decision with what is in force; the pressure is the engine's own, or that of the last look."""
         observer, folder = self.observer, self.host.recorder.path.parent
-        psi, host_psi = observer.pressure_lines()
-        if decision.pressure:
-            psi, host_psi = decision.pressure["psi"], decision.pressure["host_psi"]
+        raw = decision.pressure or {"psi": observer.pressure_lines("unit "), "host_psi": observer.pressure_lines()}
         every = max(self.controller.sample_every, observer.sample_every or 1)
         line = {
             "timestamp": utc_now(),
@@ -209,22 +256,21 @@ class Soak:
             "current_sample_every": every,
             "action": decision.action,
             "reason": decision.reason,
-            "psi": psi,
-            "host_psi": host_psi,
+            "psi": raw["psi"],
+            "host_psi": raw["host_psi"],
         }
         log.append(folder, self.host.note("decision", line))
-        self.say(f"{decision.action}: {decision.reason}")
+        self._say(f"{decision.action}: {decision.reason}")
 
-    def say(self, text: str) -> None:
-        """Print a line of progress."""
-        self._say(f"soak: {text}")
+    def _say(self, text: str) -> None:
+        self._print(f"soak: {text}")
 
     def _act_on(self, decision: Decision) -> None:
         effect, override = decision.effect, self.override
         if effect in (Effect.NOTHING, Effect.END):
             return
         if effect is Effect.SAMPLE:
-            override.set("engine.sample_every", self.controller.sample_every)
+            override.settings["engine.sample_every"] = str(self.controller.sample_every)
             override.install()
         elif effect is Effect.MOCK:
             if override.scratch is None:
@@ -237,7 +283,7 @@ class Soak:
             if not state.pid:
                 return  # systemd is about to start it, with the settings that are in force now
             self._record(Decision("ENGINE_RESTART", f"to put {override.description} in force"))
-        self.controller.expect_exit(state.invocation)
+        self.controller.expected.add(state.invocation)
         self.host.do("systemctl", "restart", self.unit.name, check=False)
 
     def _accept_state(self) -> None:
@@ -251,9 +297,22 @@ class Soak:
 
     def _stop_engine(self) -> int | None:
         """Stop an engine that runs with the soak's settings as an operator would; its exit code, None for any other."""
-        if not self.override.in_force:
+        if not self.override.settings:
             return None
         self._record(Decision("ENGINE_STOP", f"its work with {self.override.description} is over"))
         self.host.do("systemctl", "stop", self.unit.name, check=False)
         runs = statistics.rows_or_none(self.observer.store, "SELECT exit_code FROM runs ORDER BY id DESC LIMIT 1")
         return runs[0]["exit_code"] if runs else None
+
+
+class _Tee(io.TextIOBase):
+    """Writes to the journal and to a file, which `follow` reads."""
+
+    def __init__(self, stream: TextIO, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._streams = (stream, path.open("a"))
+
+    def write(self, text: str) -> int:
+        for stream in self._streams:
+            print(text, end="", file=stream, flush=True)
+        return len(text)

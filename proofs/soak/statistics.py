@@ -13,6 +13,7 @@ from proofs.soak.observer import Observer
 from proofs.verdict import Json
 
 Points = Sequence[Sequence[float]]  # [x, y]
+_TICKS = "SELECT coalesce(sum(ticks_stored), 0) AS ticks FROM runs WHERE id >= ?"
 _LOSSES = """
 SELECT kind, sum(count) AS count, count(*) AS intervals, sum(coalesce(to_ms, from_ms) - from_ms) / 1000.0 AS seconds
  FROM gaps WHERE run_id >= ? GROUP BY kind ORDER BY kind
@@ -35,11 +36,7 @@ def span_from_now(store: Store) -> Span:
 
 def figures(observer: Observer, controller: Controller, spans: Sequence[Span], watched_s: float) -> dict[str, Json]:
     """The figures of the observer, the controller and the databases; `of_journal` has those of the journal."""
-    ticks = 0
-    for span in spans:
-        runs = rows_or_none(span.store, "SELECT ticks_stored FROM runs WHERE id >= ?", span.first)
-        # Never negative: the database file may have been replaced by another.
-        ticks += max(0, sum(int(run["ticks_stored"]) for run in runs) - span.had)
+    stored = [(row["ticks"], span.had) for span in spans for row in rows_or_none(span.store, _TICKS, span.first)]
     return {
         "n": observer.looks,
         "asked_s": controller.seconds,
@@ -49,9 +46,9 @@ def figures(observer: Observer, controller: Controller, spans: Sequence[Span], w
         "why": controller.why,
         "restarts": dict(controller.restarts),
         "lost": observer.lost,
-        "stalls": controller.stalls,
+        "stalls": controller.restarts["STALL"],
         "longest_without_tick_s": round(controller.longest_idle_s, 3),
-        "ticks": ticks,
+        "ticks": sum(max(0, ticks - had) for ticks, had in stored),  # a file may have been replaced by one with fewer
         # By kind; a count may be unknown.
         "losses": [row for span in spans for row in rows_or_none(span.store, _LOSSES, span.first)],
         "unread": observer.unread,
@@ -126,11 +123,10 @@ def percentiles(values: Sequence[float]) -> dict[str, float | None]:
     >>> percentiles([3, 1, 2]), percentiles([])
     ({'p50': 2, 'p99': 3, 'max': 3}, {'p50': None, 'p99': None, 'max': None})
     """
+    if not values:
+        return {"p50": None, "p99": None, "max": None}
     ranked = sorted(values)
-    parts = {"p50": 0.50, "p99": 0.99, "max": 1.0}
-    return {
-        name: ranked[min(len(ranked) - 1, int(part * len(ranked)))] if ranked else None for name, part in parts.items()
-    }
+    return {"p50": ranked[int(0.50 * len(ranked))], "p99": ranked[int(0.99 * len(ranked))], "max": ranked[-1]}
 
 
 def slope(points: Points) -> float | None:

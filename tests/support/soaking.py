@@ -13,7 +13,7 @@ STALL_S = 10.0
 
 def controller(**changes: Any) -> Controller:
     made = Controller(**{"seconds": 1000.0, "stall_s": STALL_S, "mock": False, "sample_every": 1, **changes})
-    made.begin_with("run-0")
+    made.newest = "run-0"
     return made
 
 

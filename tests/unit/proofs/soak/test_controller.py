@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from math import inf
 
 import pytest
 
@@ -86,7 +87,7 @@ def test_clean_exit_and_start_is_a_restart_by_hand(looks: Looks) -> None:
 @pytest.mark.parametrize("recorded", [True, False])
 def test_expected_exit_leads_to_no_decision(looks: Looks, recorded: bool) -> None:
     """A stop that went well is not worth a line of the journal."""
-    looks.of.expect_exit("run-0")
+    looks.of.expected.add("run-0")
     assert looks.ends(-9, "signal", **({} if recorded else {"exits": []})) == []
     assert not looks.of.restarts
 
@@ -177,7 +178,7 @@ def test_stall_restarts_and_repeated_stall_aborts(looks: Looks) -> None:
             at_s += [looks.at_s] if latest else []
     assert [after - before for before, after in pairwise(at_s)] == [STALL_S] * (TRIES - 1)
     assert decisions == ["STALL", "ENGINE_RESTART"] * (TRIES - 1) + ["STALL", "ABORT"]
-    assert looks.of.stalls == TRIES
+    assert looks.of.restarts["STALL"] == TRIES
 
 
 @pytest.mark.parametrize(
@@ -188,7 +189,7 @@ def test_stall_restarts_and_repeated_stall_aborts(looks: Looks) -> None:
         ({"frame_age_s": 99.0, "counters_age_s": 1.0}, True),  # it believes itself connected, and hears nothing
         ({"frame_age_s": 1.0, "counters_age_s": 99.0}, True),  # nothing is written any more
         ({"frame_age_s": 99.0, "counters_age_s": 99.0, "feed_down": True}, True),
-        ({"frame_age_s": None, "counters_age_s": None}, True),  # unknown is no excuse
+        ({"frame_age_s": inf, "counters_age_s": inf}, True),  # unknown is no excuse
     ],
 )
 def test_stall_or_quiet_market(looks: Looks, ages: dict[str, object], stalls: bool) -> None:
@@ -199,7 +200,7 @@ def test_stall_or_quiet_market(looks: Looks, ages: dict[str, object], stalls: bo
 def test_unit_that_is_down_is_no_stall(looks: Looks) -> None:
     looks.look()
     for _ in range(int(STALL_S) * 2):
-        assert looks.look(active="activating", running=False, tick=7, counters_age_s=None) == []
+        assert looks.look(active="activating", running=False, tick=7, counters_age_s=inf) == []
 
 
 def test_engine_decisions_are_passed_on_with_their_pressure(looks: Looks) -> None:

@@ -134,7 +134,7 @@ AGAIN = entry("x: Scheduled restart job")
 )
 def test_restarts_that_only_nrestarts_knows_of(looks: list[tuple[int, list[Entry]]], lost: int) -> None:
     one = Observer.__new__(Observer)
-    one._restarts, one._counted, one._restarted, one._pending = 3, 0, 0, []
+    one._restarts, one._missing, one._pending = 3, 0, []
     assert sum(one._count_lost(restarts, entries) for restarts, entries in looks) == lost
 
 
