@@ -36,10 +36,10 @@ def revision(checkout: Path) -> str:
     """The checkout's commit, with "-dirty" where files were changed since; empty outside git."""
     argv = ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=10, check=False)
+        process = subprocess.run(argv, capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.SubprocessError):
         return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
+    return process.stdout.strip() if process.returncode == 0 else ""
 
 
 def table(history: Sequence[Entry], unreadable: Sequence[int]) -> str:

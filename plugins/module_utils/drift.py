@@ -143,10 +143,10 @@ def _differences(path: str, expected: Mapping[str, str]) -> Iterator[str]:
         yield "another kind of file was deployed"
         return
     actual = {"uid": status.st_uid, "gid": status.st_gid, "mode": f"{stat.S_IMODE(status.st_mode):04o}"}
-    wanted: dict[str, int | str] = {**ids, "mode": expected["mode"]}
+    desired: dict[str, int | str] = {**ids, "mode": expected["mode"]}
     if "sha256" in expected:
-        actual["sha256"], wanted["sha256"] = file_sha256(path), expected["sha256"]
-    for key, value in wanted.items():
+        actual["sha256"], desired["sha256"] = file_sha256(path), expected["sha256"]
+    for key, value in desired.items():
         if actual[key] != value:
             yield f"{key} {actual[key]} where {value} was deployed"
 
@@ -196,7 +196,7 @@ def compare_release(home: str) -> dict[str, str] | None:
     return release_differences(home, {MANIFEST: None, BYTECODE: None, **files, **compiled})
 
 
-def release_differences(home: str, wanted: Mapping[str, str | None]) -> dict[str, str]:
+def release_differences(home: str, desired: Mapping[str, str | None]) -> dict[str, str]:
     """{path: how it differs} below a release's directory: kind, owner, mode, contents, and what does not belong there.
 
     wanted: {path: SHA-256} by paths relative to home; None is a file that may be there, whatever it holds. A key that
@@ -206,7 +206,7 @@ def release_differences(home: str, wanted: Mapping[str, str | None]) -> dict[str
     differences: dict[str, str] = {}
     present: set[str] = set()
     folders = {""}
-    for path in wanted:
+    for path in desired:
         while path := os.path.dirname(path):
             folders.add(path)
     for folder in sorted(folders):
@@ -225,7 +225,7 @@ def release_differences(home: str, wanted: Mapping[str, str | None]) -> dict[str
             status = entry.stat(follow_symlinks=False)
             if path in folders:
                 continue
-            if path not in wanted:
+            if path not in desired:
                 differences[path + "/" * stat.S_ISDIR(status.st_mode)] = "not part of the release"
             elif not stat.S_ISREG(status.st_mode):
                 differences[path] = "not a regular file"
@@ -233,7 +233,7 @@ def release_differences(home: str, wanted: Mapping[str, str | None]) -> dict[str
                 present.add(path)
                 if wrong := ownership(status, release_mode(path)):
                     differences[path] = wrong
-    for path, sha in wanted.items():
+    for path, sha in desired.items():
         if sha is not None and path not in differences:
             if path not in present:
                 differences[path] = "missing"
@@ -277,8 +277,8 @@ def _process(history: Sequence[Entry], unit: str) -> Iterator[Difference]:
     """Compare the running engine with what was deployed: user, directory, release and configuration."""
     name = unit.removesuffix(".service")
     shown = _show(unit, "MainPID", "InvocationID", "WorkingDirectory")
-    done = [entry for entry in history if entry.get("outcome") == "done"]
-    last, source = (done[-1] if done else {}), describe(origin(history, f"/etc/systemd/system/{unit}"))
+    deployments = [entry for entry in history if entry.get("outcome") == "done"]
+    last, source = (deployments[-1] if deployments else {}), describe(origin(history, f"/etc/systemd/system/{unit}"))
     pid = shown.get("MainPID", "0")
     if pid == "0":
         yield Difference("running", f"{unit} does not run: see journalctl -u {unit} ({source})")

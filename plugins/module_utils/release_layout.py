@@ -104,8 +104,8 @@ class Tree:
         else:
             compiled = {path: sha for path, sha in bytecode.items() if sha}
         manifest = hashlib.sha256(self.manifest.encode()).hexdigest()
-        wanted = {MANIFEST: manifest, BYTECODE: None, **self.files, **compiled}
-        differences |= release_differences(self.home, wanted)
+        desired = {MANIFEST: manifest, BYTECODE: None, **self.files, **compiled}
+        differences |= release_differences(self.home, desired)
         return differences
 
     def compile_into(self, place: str, sources: list[str]) -> None:

@@ -36,18 +36,18 @@ class Problem(Exception):
 class Change(NamedTuple):
     """A path that differs. how: in words."""
 
-    wanted: State
+    desired: State
     now: State
     how: str
 
     @property
     def path(self) -> str:
-        return str(self.wanted["path"])
+        return str(self.desired["path"])
 
 
-def compare(wanted: Iterable[State]) -> list[Change]:
+def compare(desired: Iterable[State]) -> list[Change]:
     """What differs, in the order in which it is to be changed."""
-    states = ((each, snapshot(each["path"])) for each in wanted)
+    states = ((each, snapshot(each["path"])) for each in desired)
     return [Change(each, now, how) for each, now in states if (how := difference(each, now))]
 
 
@@ -69,7 +69,7 @@ def present_dropins(dropins: Sequence[State]) -> dict[str, str]:
     return {each["name"]: each["content"] for each in dropins if each.get("state", "present") == "present"}
 
 
-def deployed_record(unit: str, wanted: Sequence[State], rolled_back: Sequence[str] = (), *, whole: bool) -> State:
+def deployed_record(unit: str, desired: Sequence[State], rolled_back: Sequence[str] = (), *, whole: bool) -> State:
     """The record of what is deployed, itself a file of the change, so that it is taken back with the rest.
 
     whole: everything of the service is in `wanted`; else the rest of the former record stays.
@@ -77,7 +77,7 @@ def deployed_record(unit: str, wanted: Sequence[State], rolled_back: Sequence[st
     former: dict[str, dict[str, Any]] = read_json(deployed_file(unit))
     before = {kind: former.get(kind, {}) for kind in ("files", "directories", "links")}
     after: dict[str, Any] = {kind: {} if whole else before[kind] for kind in before}
-    for each in wanted:
+    for each in desired:
         path = each["path"]
         entry = {"owner": "root", "group": "root", "mode": "0644", **each}
         recorded = {key: entry[key] for key in ("owner", "group", "mode")}
@@ -112,7 +112,7 @@ def make_all(unit: str, changes: Sequence[Change], restart: bool, reverts: bool 
 def report(changes: Sequence[Change]) -> dict[str, Any]:
     """What a module returns of its changes: `paths` and `diff`."""
     paths = [f"{change.path} ({change.how})" for change in changes]
-    texts = [{"before": text_of(change.now), "after": text_of(change.wanted)} for change in changes]
+    texts = [{"before": text_of(change.now), "after": text_of(change.desired)} for change in changes]
     heads = [{"before_header": how, "after_header": change.path} for how, change in zip(paths, changes, strict=True)]
     return {"paths": paths, "diff": [head | text for head, text in zip(heads, texts, strict=True)]}
 
@@ -157,17 +157,17 @@ def put(path: str, state: State) -> None:
         os.unlink(path)
 
 
-def resolved(wanted: State) -> State:
+def resolved(desired: State) -> State:
     """A wanted state with mode, uid and gid as numbers; None for an id where the host has no such user or group yet."""
-    if wanted["kind"] in ("absent", "link"):
-        return wanted
-    ids = {"uid": user_id(wanted.get("owner", "root")), "gid": group_id(wanted.get("group", "root"))}
-    return {**wanted, **ids, "mode": int(wanted.get("mode", "0644"), 8)}
+    if desired["kind"] in ("absent", "link"):
+        return desired
+    ids = {"uid": user_id(desired.get("owner", "root")), "gid": group_id(desired.get("group", "root"))}
+    return {**desired, **ids, "mode": int(desired.get("mode", "0644"), 8)}
 
 
-def difference(wanted: State, now: State) -> str:
+def difference(desired: State, now: State) -> str:
     """How what is there differs from what should be; empty where it does not."""
-    kind, want = wanted["kind"], resolved(wanted)
+    kind, want = desired["kind"], resolved(desired)
     if now["kind"] != kind:
         return "missing" if now["kind"] == "absent" else "to go" if kind == "absent" else f"a {now['kind']}"
     if kind == "absent":
@@ -184,10 +184,10 @@ def difference(wanted: State, now: State) -> str:
 
 def make(change: Change) -> None:
     """Bring one path to what it should be."""
-    path, kind, now = change.path, change.wanted["kind"], change.now["kind"]
+    path, kind, now = change.path, change.desired["kind"], change.now["kind"]
     if kind != now and "directory" in (kind, now) and now != "absent":
         raise Problem(f"{path} is a {now} where a {kind} belongs: move it away")
-    state = resolved(change.wanted)
+    state = resolved(change.desired)
     if None in (state.get("uid", 0), state.get("gid", 0)):
         names = f"{state.get('owner', 'root')}:{state.get('group', 'root')}"
         raise Problem(f"{path} should belong to {names}, and this host has no such user or group")

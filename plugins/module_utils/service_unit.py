@@ -45,8 +45,8 @@ def run(*argv: str, timeout: float = 60, **options: Any) -> subprocess.Completed
 
 def show(unit: str) -> dict[str, str]:
     """What systemd knows of a unit, as {property: text}; also of one that does not exist."""
-    done = run("systemctl", "show", f"--property={SHOWN}", unit)
-    return dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
+    process = run("systemctl", "show", f"--property={SHOWN}", unit)
+    return dict(line.split("=", 1) for line in process.stdout.splitlines() if "=" in line)
 
 
 def journal(unit: str, invocation: str, lines: int = 40) -> list[str]:
@@ -56,14 +56,14 @@ def journal(unit: str, invocation: str, lines: int = 40) -> list[str]:
     about = [f"_SYSTEMD_INVOCATION_ID={invocation}", "+", f"INVOCATION_ID={invocation}", f"UNIT={unit}"]
     # Of a process that ends at once, journald may record the unit only.
     whole = [f"_SYSTEMD_UNIT={unit}", "+", f"UNIT={unit}"]
-    done = run(
+    process = run(
         "journalctl",
         "--no-pager",
         "--output=cat",
         f"--lines={lines}",
         *([*about, "+", whole[0]] if invocation else whole),
     )
-    return done.stdout.splitlines()
+    return process.stdout.splitlines()
 
 
 def wait_until_healthy(
@@ -86,11 +86,12 @@ def wait_until_healthy(
                 return {"healthy": False, "why": "its process was replaced while it should have settled", **state}
             process = main
             if since is None:
-                done = run(*health, **who) if health else None
-                if done is None or done.returncode == 0:
+                answer = run(*health, **who) if health else None
+                if answer is None or answer.returncode == 0:
                     since = now
                 else:
-                    why = f"{' '.join(health)}: exit {done.returncode}: {(done.stderr or done.stdout).strip()[-400:]}"
+                    text = (answer.stderr or answer.stdout).strip()
+                    why = f"{' '.join(health)}: exit {answer.returncode}: {text[-400:]}"
             elif now - since >= settle_s:
                 return {"healthy": True, "why": "", **state}
         if now - began > deadline_s:
@@ -189,25 +190,25 @@ def judge(unit: str, content: str, dropins: Mapping[str, str], exposure: float |
         path = os.path.join(place, staged)
         write_unit(place, staged, content, dropins)
         # It exits 0 on unknown keys and only prints, so anything it prints is a refusal.
-        done = run("systemd-analyze", "verify", "--man=no", "--recursive-errors=no", path)
+        process = run("systemd-analyze", "verify", "--man=no", "--recursive-errors=no", path)
         lines = [
             line.replace(f"{place}/", "").replace(staged, unit)
-            for line in (done.stdout + done.stderr).splitlines()
+            for line in (process.stdout + process.stderr).splitlines()
             if line.strip()
         ]
         missing = tuple(f"Command {name} is not executable: No such file or directory" for name in programs)
         bad = [line for line in lines if not (missing and line.endswith(missing))]
-        if bad or (done.returncode != 0 and not lines):
+        if bad or (process.returncode != 0 and not lines):
             raise Refused(f"systemd-analyze verify refuses {unit}, nothing was replaced: {bad}")
-        done = run("systemd-analyze", "security", "--no-pager", "--offline=true", path)
+        process = run("systemd-analyze", "security", "--no-pager", "--offline=true", path)
     finally:
         shutil.rmtree(place, ignore_errors=True)
-    overall = re.search(r"Overall exposure level[^:]*: ([0-9.]+)", done.stdout)
+    overall = re.search(r"Overall exposure level[^:]*: ([0-9.]+)", process.stdout)
     if not overall:
-        raise Refused(f"systemd-analyze security gave no figure: {(done.stderr or done.stdout)[-300:]}")
+        raise Refused(f"systemd-analyze security gave no figure: {(process.stderr or process.stdout)[-300:]}")
     measured = float(overall.group(1))
     if exposure is not None and measured > exposure:
-        weights = re.findall(r"^✗ (\S+).*?([0-9.]+)\s*$", done.stdout, re.M)
+        weights = re.findall(r"^✗ (\S+).*?([0-9.]+)\s*$", process.stdout, re.M)
         worst = ", ".join(f"{name} {cost}" for name, cost in sorted(weights, key=lambda w: -float(w[1]))[:8])
         raise Refused(
             f"{unit} scores {measured} in systemd-analyze security where {exposure} is allowed, "

@@ -105,10 +105,10 @@ def in_force(options: dict[str, Any]) -> tuple[str | None, str | None]:
     if not release:
         return None, None
     try:
-        done = run(*options["digest"]) if options["digest"] else None
+        version = run(*options["digest"]) if options["digest"] else None
     except (OSError, subprocess.SubprocessError):
-        done = None
-    lines = done.stdout.split() if done is not None and done.returncode == 0 else []
+        version = None
+    lines = version.stdout.split() if version is not None and version.returncode == 0 else []
     return release, lines[-1] if lines else None
 
 

@@ -125,11 +125,11 @@ def wheels(requirements: list[str], cache: Path, python: str, machine: str) -> l
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
         command += ["--only-binary=:all:", "--implementation=cp", f"--python-version={python}"]
         command += [f"--platform={name}" for name in platforms(machine)]
-        done = subprocess.run([*command, f"--dest={download}", *requirements], capture_output=True, text=True)
-        if done.returncode != 0:
+        process = subprocess.run([*command, f"--dest={download}", *requirements], capture_output=True, text=True)
+        if process.returncode != 0:
             raise BuildError(
                 f"no wheels for {', '.join(requirements)} (Python {python}, {machine}) in {cache}, and pip could not "
-                f"fetch them: {done.stderr.strip()[-600:]}"
+                f"fetch them: {process.stderr.strip()[-600:]}"
             )
         names = sorted(path.name for path in download.glob("*.whl"))
         sums = {name: hashlib.sha256((download / name).read_bytes()).hexdigest() for name in names}

@@ -52,7 +52,7 @@ pending: {type: bool, returned: always, description: An earlier change was not f
 """
 
 
-def wanted(options: dict[str, Any], rolled_back: Sequence[str]) -> list[State]:
+def desired(options: dict[str, Any], rolled_back: Sequence[str]) -> list[State]:
     """Everything that should be there (or should not), in the order in which it is made."""
     states: list[State] = [{"kind": "directory", "mode": "0755", **each} for each in options["directories"]]
     whole = options["content"] is not None
@@ -94,13 +94,13 @@ def main() -> None:
     markers = sorted(glob.glob(f"{rolled_back_folder(unit)}/*.conf"))
     rolled_back = {os.path.basename(path)[: -len(".conf")]: read_json(path) for path in markers}
     try:
-        states = wanted(options, list(rolled_back))
+        states = desired(options, list(rolled_back))
         pending = read_json(transaction_file(unit))
         changes = compare(states)
         # Owner and mode concern the next start; contents, links and kinds concern the process that runs.
         restart = any(
-            change.wanted["kind"] != "directory"
-            and "record" not in change.wanted
+            change.desired["kind"] != "directory"
+            and "record" not in change.desired
             and not change.how.startswith(("owner", "mode"))
             for change in changes
         )

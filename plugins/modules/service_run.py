@@ -36,9 +36,9 @@ why: {type: str, returned: state is restored, description: Why it is not healthy
 
 
 def systemctl(module: AnsibleModule, *argv: str) -> None:
-    done = run("systemctl", *argv)
-    if done.returncode != 0:
-        module.fail_json(msg=f"systemctl {' '.join(argv)}: {done.stderr.strip()}")
+    process = run("systemctl", *argv)
+    if process.returncode != 0:
+        module.fail_json(msg=f"systemctl {' '.join(argv)}: {process.stderr.strip()}")
 
 
 def restart(module: AnsibleModule, unit: str) -> dict[str, Any]:

@@ -49,7 +49,7 @@ due: {type: list, elements: str, returned: always, description: What was to be d
 """
 
 
-def wanted(options: dict[str, Any]) -> list[State]:
+def desired(options: dict[str, Any]) -> list[State]:
     """Everything that should be there or not, in the order in which it is made."""
     timer, service = f"{options['name']}.timer", f"{options['name']}.service"
     states = [{**each, "kind": "absent" if each.get("state") == "absent" else "file"} for each in options["files"]]
@@ -66,16 +66,16 @@ def apply(name: str, changes: Sequence[Change], due: Sequence[str]) -> list[str]
     """Make the changes and have systemd use them; what went wrong, in lines (none, as a rule)."""
     for change in changes:
         make(change)
-    commands = [["restart", change.wanted["restart"]] for change in changes if "restart" in change.wanted]
+    commands = [["restart", change.desired["restart"]] for change in changes if "restart" in change.desired]
     commands += [["daemon-reload"]] if due else []
     commands += [["enable", "--now", f"{name}.timer"]] if "start" in due else []
     commands += [["restart", f"{name}.timer"]] if "restart" in due else []
     commands += [["start", f"{name}.service"]] if "try" in due else []
     for argv in commands:
-        done = run("systemctl", *argv, timeout=120)
-        if done.returncode != 0:
+        process = run("systemctl", *argv, timeout=120)
+        if process.returncode != 0:
             lines = journal(f"{name}.service", "", 15) if argv[0] == "start" else []
-            return [f"systemctl {' '.join(argv)}: {done.stderr.strip()}", *lines]
+            return [f"systemctl {' '.join(argv)}: {process.stderr.strip()}", *lines]
     return []
 
 
@@ -84,7 +84,7 @@ def undo(name: str, changes: Sequence[Change]) -> None:
     for change in reversed(changes):
         put(change.path, change.now)
     run("systemctl", "daemon-reload")
-    for unit in [change.wanted["restart"] for change in changes if "restart" in change.wanted]:
+    for unit in [change.desired["restart"] for change in changes if "restart" in change.desired]:
         run("systemctl", "restart", unit)
     if not os.path.exists(f"{UNITS}/{name}.timer"):
         forget(name, [f"{UNITS}/timers.target.wants/{name}.timer"])
@@ -109,9 +109,11 @@ def main() -> None:
     timer, service = f"{name}.timer", f"{name}.service"
     os.umask(0o022)
     try:
-        changes = compare(wanted(options))
+        changes = compare(desired(options))
         touched = [
-            change.path for change in changes if "record" not in change.wanted and change.wanted["kind"] != "directory"
+            change.path
+            for change in changes
+            if "record" not in change.desired and change.desired["kind"] != "directory"
         ]
         due = due_of(options, touched, {unit: show(unit) for unit in (timer, service)})
         if changes and options["state"] == "present":

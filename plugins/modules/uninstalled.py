@@ -157,10 +157,10 @@ def main() -> None:
 def stop(module: AnsibleModule, units: list[str]) -> None:
     """Stop and disable. Timers first: none may start what has been stopped. A service drains as at any stop."""
     for unit in sorted(units, key=lambda name: not name.endswith(".timer")):
-        done = run("systemctl", "stop", unit, timeout=120)
+        process = run("systemctl", "stop", unit, timeout=120)
         run("systemctl", "disable", unit)
         if run("systemctl", "is-active", "--quiet", unit).returncode == 0:
-            module.fail_json(msg=f"{unit} does not stop: {done.stderr.strip()}. Its files are still there.")
+            module.fail_json(msg=f"{unit} does not stop: {process.stderr.strip()}. Its files are still there.")
 
 
 def remove_paths(units: list[str], paths: list[str]) -> None:
@@ -183,9 +183,9 @@ def give_to_root(path: str) -> None:
 
 def remove_accounts(module: AnsibleModule, user: str, group: str) -> None:
     for argv in ([["userdel", user]] if user else []) + ([["groupdel", group]] if group else []):
-        done = run(*argv)
-        if done.returncode not in (0, 6):  # 6: a user's own group is removed with the user
-            module.fail_json(msg=f"{' '.join(argv)}: {done.stderr.strip()}. Everything else is removed.")
+        process = run(*argv)
+        if process.returncode not in (0, 6):  # 6: a user's own group is removed with the user
+            module.fail_json(msg=f"{' '.join(argv)}: {process.stderr.strip()}. Everything else is removed.")
 
 
 if __name__ == "__main__":

@@ -147,9 +147,9 @@ def main() -> None:
         candidate.place()
         who = {"user": options["user"], "group": options["group"], "extra_groups": [], "cwd": "/"}
         if options["check"]:
-            done = run(*candidate.command(options["check"]), **who)
-            if done.returncode != 0:
-                verdict, why = "refused", (done.stderr.strip() or done.stdout.strip())[-800:]
+            process = run(*candidate.command(options["check"]), **who)
+            if process.returncode != 0:
+                verdict, why = "refused", (process.stderr.strip() or process.stdout.strip())[-800:]
         if verdict == "healthy":
             run("systemctl", "daemon-reload")
             run("systemctl", "start", "--no-block", candidate.unit)

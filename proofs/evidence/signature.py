@@ -74,6 +74,6 @@ def _keygen(stdin: bytes, *arguments: str) -> subprocess.CompletedProcess[bytes]
         raise NoTool(f"ssh-keygen did not answer in {_SECONDS} s") from None
 
 
-def _why(done: subprocess.CompletedProcess[bytes]) -> str:
-    lines = (done.stderr or done.stdout).decode(errors="replace").strip().splitlines()
-    return lines[0] if lines else f"ssh-keygen ended with {done.returncode}"
+def _why(process: subprocess.CompletedProcess[bytes]) -> str:
+    lines = (process.stderr or process.stdout).decode(errors="replace").strip().splitlines()
+    return lines[0] if lines else f"ssh-keygen ended with {process.returncode}"

@@ -74,15 +74,15 @@ class Snapshot:
 
     def _run(self, what: str, argv: Sequence[str]) -> str:
         try:
-            done = subprocess.run(
+            process = subprocess.run(
                 argv, capture_output=True, text=True, check=False, timeout=TIMEOUT_S, errors="replace"
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             self._note_missing(what, error)
             return ""
-        if not done.stdout.strip():
-            self._note_missing(what, f"exit {done.returncode}: {done.stderr.strip()[-MAX_TEXT:]}")
-        return done.stdout
+        if not process.stdout.strip():
+            self._note_missing(what, f"exit {process.returncode}: {process.stderr.strip()[-MAX_TEXT:]}")
+        return process.stdout
 
     def _unit(self) -> Record:
         """What systemd shows of the unit, numbers as numbers."""

@@ -79,15 +79,15 @@ def require_machine() -> None:
 def run(argv: Sequence[str], timeout: float = 60) -> str:
     """Run a command and return its stdout. Raises LabError, with its last line, when it fails."""
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, check=False
         )
     except subprocess.TimeoutExpired:
         raise LabError(f"`{' '.join(argv)}` did not end within {timeout:.0f} s") from None
-    if done.returncode:
-        last_line = (done.stderr.strip() or done.stdout.strip() or "no output").splitlines()[-1]
-        raise LabError(f"`{' '.join(argv)}` failed with {done.returncode}: {last_line}")
-    return done.stdout
+    if process.returncode:
+        last_line = (process.stderr.strip() or process.stdout.strip() or "no output").splitlines()[-1]
+        raise LabError(f"`{' '.join(argv)}` failed with {process.returncode}: {last_line}")
+    return process.stdout
 
 
 def wait_until(what: str, ready: Callable[[], bool], deadline_s: float = DEADLINE_S) -> None:

@@ -201,8 +201,8 @@ class Lab:
                     raise LabError(f"{self.name} did not start: {lines[-1] if lines else machine.returncode}")
                 return False
             ask = [*enter_argv(leader), "systemctl", "is-system-running"]
-            done = subprocess.run(ask, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-            state = done.stdout.strip()
+            process = subprocess.run(ask, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+            state = process.stdout.strip()
             return state in ("running", "degraded")
 
         wait_until(f"{self.name} booting", is_running)
