@@ -20,11 +20,21 @@ def _holders(name: str) -> list[int]:
     needle = b"\0_machine\0" + os.fsencode(STATE / name) + b"\0"
     pids = []
     for pid in all_pids():
-        if command_line(pid).endswith(needle):
+        if command_line(pid).endswith(needle) or _is_forked_by_up(pid, name):
             with suppress(OSError):  # it may have ended
                 if os.stat(f"/proc/{pid}").st_uid == 0:
                     pids.append(pid)
     return pids
+
+
+def _is_forked_by_up(pid: int, name: str) -> bool:
+    """Whether it is the child of an `up` that was killed: it has let go of the lock, and not yet executed unshare."""
+    if b"/lab.py\0up\0" + os.fsencode(name) + b"\0" not in command_line(pid):
+        return False
+    with suppress(OSError):  # it may have ended
+        parent = _read(pid, "stat").rpartition(b") ")[2].split()[1:2]
+        return parent == [b"1"] and all(int(fd) <= 2 for fd in os.listdir(f"/proc/{pid}/fd"))
+    return False
 
 
 def find_leader(name: str) -> int | None:
