@@ -220,7 +220,7 @@ def _fields(value: Any, what: str, shapes: Mapping[str, Shape], required: Iterab
         if key not in shapes:
             raise HostInputError(f"{what} has an unknown {key}")
         if not _fits(item, shapes[key]):
-            raise HostInputError(f"{what}: {key} is {item!r}, which none of ours says")
+            raise HostInputError(f"{what}: {key} is {item!r}, which is not allowed")
     return value
 
 
@@ -273,8 +273,8 @@ def parse_progress(text: str, offset: int) -> Progress:
     # A byte that is no UTF-8 is one character here, which takes three: no text has more characters than bytes.
     if end < offset or len(content) > end - offset or (end > offset) != bool(content):
         raise HostInputError(f"{what} goes on at {end} after {offset} with {len(content)} characters")
-    asked = None if request is None else parse_ask(request)
-    return Progress(tuple(map(printable, content.splitlines())), end, fields["ended"], not content, asked)
+    open_ask = None if request is None else parse_ask(request)
+    return Progress(tuple(map(printable, content.splitlines())), end, fields["ended"], not content, open_ask)
 
 
 def parse_ask(value: Any) -> Ask:

@@ -40,14 +40,14 @@ def between(pidstat: str = "") -> str:
 
 
 def test_what_was_used_between_two_looks_is_counted() -> None:
-    found = diagnose.compare_looks(between())
-    assert found is not None
-    rows = [re.split(r"\s+", line.strip(), maxsplit=5) for line in found.tasks[1:-1]]
+    activity = diagnose.compare_looks(between())
+    assert activity is not None
+    rows = [re.split(r"\s+", line.strip(), maxsplit=5) for line in activity.tasks[1:-1]]
     # 500 + 50 ticks of 100 in 10 s; and a number given to another process counts what that one used.
     assert rows == [["7", "50.00", "5.00", "55.00", "S", "a (b) c"], ["9", "3.00", "0.00", "3.00", "S", "another"]]
-    assert found.cpu.startswith("user 25.00 %  nice 0.00 %  system 5.00 %  idle 65.00 %  iowait 5.00 %")
-    assert [line.split() for line in found.disks[1:]] == [["vda", "2.00", "10.00", "5.00", "102.40", "50.00"]]
-    assert found.pidstat == ""
+    assert activity.cpu.startswith("user 25.00 %  nice 0.00 %  system 5.00 %  idle 65.00 %  iowait 5.00 %")
+    assert [line.split() for line in activity.disks[1:]] == [["vda", "2.00", "10.00", "5.00", "102.40", "50.00"]]
+    assert activity.pidstat == ""
 
 
 @pytest.mark.parametrize("cut", ["@end", "@up", "@tasks", "@ticks"])
@@ -63,9 +63,9 @@ def test_the_shell_text_works_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """The real one, without waiting: two looks at this machine at once."""
     output = diagnose.local(diagnose.ACTIVITY_SHELL.replace(f"sleep {diagnose.ACTIVITY_S}", "sleep 0.1"), 20)
     assert output.rc == 0
-    found = diagnose.compare_looks(output.text)
-    assert found is not None
-    assert "processes" in found.tasks[-1]
+    activity = diagnose.compare_looks(output.text)
+    assert activity is not None
+    assert "processes" in activity.tasks[-1]
 
 
 def answered(shell: str) -> Output:
