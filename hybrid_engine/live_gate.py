@@ -6,7 +6,6 @@ recomputes the verdicts from the recorded events; a bundle that it would deny is
 
 import json
 import os
-import shutil
 import stat
 import subprocess
 import time
@@ -17,7 +16,7 @@ from typing import Any
 
 from hybrid_engine.config.load import Config
 from hybrid_engine.runtime.errors import ConfigError
-from hybrid_engine.runtime.release import UNRELEASED, read_release
+from hybrid_engine.runtime.release import UNRELEASED, read_release, release_difference, release_home
 from hybrid_engine.stages.adapter import ExecutionAdapter
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
@@ -29,6 +28,8 @@ REQUIRED = (
     *("exit12", "stall", "sampling", "failover", "crash", "overload", "network"),
     *("parse", "storage", "stop", "shadow", "gate", "rollback", "hardening"),
 )
+KEYGEN = "/usr/bin/ssh-keygen"  # by its full name: whoever sets PATH does not choose who checks the signature
+SIGNERS_OWNERS = {0}  # the users who may own allowed_signers and the directories above it
 CLOCK_SLACK_S = 300.0
 MAX_BYTES = 16 * 1024 * 1024
 
@@ -74,6 +75,7 @@ class _GateClosed(Exception):
 def _check(config: Config) -> None:
     if not config.settings.live_armed:
         raise _GateClosed("live_armed is false")
+    _check_sources(config)
     if not config.settings.proof_bundle:
         raise _GateClosed("proof_bundle names no directory with statement.json and statement.sig")
     bundle = Path(config.settings.proof_bundle)
@@ -84,6 +86,16 @@ def _check(config: Config) -> None:
         _check_statement(statement, config)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _GateClosed(f"statement.json is not a statement of proofs: {type(error).__name__}: {error}") from None
+
+
+def _check_sources(config: Config) -> None:
+    """Real orders need prices of a real exchange, over a connection that says whose they are."""
+    mode = config.settings.engine.ingest_mode
+    if mode != "REAL_WS":
+        raise _GateClosed(f"engine.ingest_mode = {mode} has no prices of an exchange; LIVE needs REAL_WS")
+    for source in config.sources:
+        if not source.url.lower().startswith("wss://"):
+            raise _GateClosed(f"the source {source.name} is not encrypted (ws://), so anybody may answer; use wss://")
 
 
 def _refuse_repeated_keys(pairs: list[tuple[str, Any]]) -> Any:
@@ -109,14 +121,12 @@ def _read_file(path: Path) -> bytes:
 def _check_signature(body: bytes, signature: Path, signers: Path) -> None:
     for file in (signature, signers):
         _read_file(file)
-    if signers.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise _GateClosed(f"{signers} can be written by others than its owner, so it vouches for nobody")
-    keygen = shutil.which("ssh-keygen")
-    if keygen is None:
-        raise _GateClosed("ssh-keygen, which checks the signature, is not installed")
+    _check_owners(signers)
+    if not Path(KEYGEN).is_file():
+        raise _GateClosed(f"{KEYGEN}, which checks the signature, is not installed")
 
     def run(action: str, *arguments: str) -> "subprocess.CompletedProcess[bytes]":
-        command = [keygen, "-Y", action, "-f", str(signers), *arguments, "-s", str(signature)]
+        command = [KEYGEN, "-Y", action, "-f", str(signers), *arguments, "-s", str(signature)]
         return subprocess.run(command, input=body, capture_output=True, check=False, timeout=10)
 
     try:
@@ -132,6 +142,19 @@ def _check_signature(body: bytes, signature: Path, signers: Path) -> None:
         raise _GateClosed(f"the signature could not be checked: {error}") from None
     output = (verified.stderr or verified.stdout).decode("utf-8", "replace").strip().splitlines()
     raise _GateClosed(f"the signature does not hold: {output[-1] if output else 'ssh-keygen gives no reason'}")
+
+
+def _check_owners(signers: Path) -> None:
+    """Whoever may write to allowed_signers, or replace it or a directory above it, decides who is believed."""
+    for path in (signers.absolute(), *signers.absolute().parents):
+        status = path.lstat()
+        if stat.S_ISLNK(status.st_mode):
+            raise _GateClosed(f"{path} is a link, so {signers} vouches for nobody")
+        if status.st_uid not in SIGNERS_OWNERS:
+            raise _GateClosed(f"{path} belongs to user {status.st_uid} and not to root, so it vouches for nobody")
+        sticky = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX  # as /tmp: nobody replaces root's entry
+        if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not sticky:
+            raise _GateClosed(f"{path} can be written by others than its owner, so it vouches for nobody")
 
 
 def _check_statement(statement: Any, config: Config) -> None:
@@ -151,6 +174,8 @@ def _check_statement(statement: Any, config: Config) -> None:
         raise _GateClosed(f"the proof is of another host, {predicate['host']['hostname']}")
     _check_age(predicate["finished"], config.settings.proof_max_age_h)
     _check_required(predicate)
+    if difference := release_difference(release_home()):
+        raise _GateClosed(f"the release on the disk is not the one that was proven, {release.name}: {difference}")
 
 
 def _check_age(finished: str, max_age_h: float) -> None:

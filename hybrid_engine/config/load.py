@@ -15,7 +15,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hybrid_engine.config.settings import NOT_IN_DIGEST, REPLACED, Settings
+from hybrid_engine.config.settings import NOT_IN_DIGEST, PROOF_MAX_AGE_H, REPLACED, Settings
 from hybrid_engine.runtime.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -41,9 +41,14 @@ class Config:
 
     @property
     def digest(self) -> str:
-        """sha256 of the canonical effective config, without the keys that arming LIVE changes."""
+        """sha256 of the canonical effective config, without the keys that arming LIVE changes.
+
+        A proof_max_age_h beyond the default is part of it.
+        """
         body: dict[str, Any] = {k: v for k, v in self.values.items() if k not in NOT_IN_DIGEST}
         body["sources"] = [asdict(source) for source in self.sources]
+        if self.settings.proof_max_age_h > PROOF_MAX_AGE_H:  # whoever trusts a proof for longer, proves that
+            body["proof_max_age_h"] = self.settings.proof_max_age_h
         return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 

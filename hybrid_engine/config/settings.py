@@ -16,6 +16,8 @@ REPLACED = {
     "channels.persist_channel_size": "channels.persist",
 }
 
+PROOF_MAX_AGE_H = 168.0
+
 
 def key(
     default: Any,
@@ -208,7 +210,9 @@ class Settings:
     )
     live_armed: bool = key(False, "LIVE: must be true, the first of its conditions")
     proof_bundle: str = key("", "LIVE: directory of the proof bundle, with statement.json and statement.sig")
-    proof_max_age_h: float = key(168.0, "LIVE: the proof bundle may be at most so many hours old", (0.01, 8760))
+    proof_max_age_h: float = key(
+        PROOF_MAX_AGE_H, "LIVE: the proof bundle may be at most so many hours old", (0.01, 8760)
+    )
     app: AppSettings = field(default_factory=AppSettings)
     engine: EngineSettings = field(default_factory=EngineSettings)
     risk_caps: RiskCaps = field(default_factory=RiskCaps)

@@ -6,14 +6,20 @@ import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from proofs.catalog._steady import GOOD
+from proofs.catalog._steady import UP_S, steady
 from proofs.catalog.names import NAMES
 from proofs.evidence import signature
-from proofs.experiment.subject import CONFIG_DIR, Subject
+from proofs.experiment.subject import CONFIG_DIR, Source, Subject, config
 from proofs.host.shell import read_text
 from proofs.verdict import Json
 
 BUNDLE = CONFIG_DIR / "bundle"
+# What LIVE asks of a configuration: an exchange, over TLS. Nothing listens there, and nothing has to.
+_CONFIG = config(ingest_mode="REAL_WS", tick_interval_ms=20)
+_SOURCES: list[Source] = [
+    {"name": name, "url": f"wss://127.0.0.1:{port}/ws/btcusdt@trade", "kind": "binance", "priority": port}
+    for name, port in (("one", 1), ("other", 2))
+]
 
 
 class LiveFixture:
@@ -24,10 +30,22 @@ class LiveFixture:
         self.bundle, self.signers = subject.etc / "bundle", subject.etc / "allowed_signers"
         self.keys = subject.scratch / "keys"  # outside of what is bound into the unit
         self.armed, self.named, self.tick_ms = True, str(BUNDLE), "20"
+        self.ingest_mode = "REAL_WS"
         self.key = "operator"
         self.after: Callable[[LiveFixture], object] = lambda fixture: None
         self.statement: dict[str, Json] = {}
         self.sound: dict[str, Json] = {}
+
+    def await_steady(self) -> None:
+        """Bring the unit to its steady state, then let it begin a run in SHADOW on what LIVE is to start with."""
+        if self.subject.store.last_tick():
+            return
+        steady(self.subject)
+        before = len(self.subject.store.runs())
+        self.subject.put_sources(_SOURCES)
+        self.subject.put("config.toml", _CONFIG)
+        self.subject.restart()
+        self.host.wait_for("a run on the exchange", UP_S, lambda: len(self.subject.store.runs()) > before)
 
     def make_keys(self) -> None:
         self.keys.mkdir(exist_ok=True, mode=0o700)
@@ -74,7 +92,8 @@ class LiveFixture:
         (self.bundle / "statement.sig").chmod(0o644)
         self.after(self)
         lines = [f"live_armed = {str(self.armed).lower()}", f'proof_bundle = "{self.named}"']
-        text = GOOD.replace("tick_interval_ms = 20", f"tick_interval_ms = {self.tick_ms}")
+        text = _CONFIG.replace("tick_interval_ms = 20", f"tick_interval_ms = {self.tick_ms}")
+        text = text.replace("REAL_WS", self.ingest_mode)
         self.subject.put("config.toml", "\n".join([*lines, text.replace('"SHADOW"', '"LIVE"')]))
 
     def on_disk(self) -> Json:

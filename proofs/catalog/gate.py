@@ -1,14 +1,14 @@
 """gate: LIVE is refused for each reason that a host can show, stays down, and opens only for a bundle that holds."""
 
 import hashlib
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from proofs.catalog._checks import equal
 from proofs.catalog._live_fixture import LiveFixture
-from proofs.catalog._steady import UP_S, steady
+from proofs.catalog._steady import UP_S
 from proofs.catalog.mutations import patched
 from proofs.evidence.json_diff import differences
 from proofs.experiment.case import Case, Deployed, NotSteady, Proof
@@ -110,6 +110,12 @@ WAYS = (
         lambda fixture: fixture.statement["subject"][0]["digest"].update(sha256="b" * 64),
         _statement,
     ),
+    Way(
+        "prices of no exchange",
+        "engine.ingest_mode = SYNTHETIC has no prices of an exchange",
+        _set(ingest_mode="SYNTHETIC"),
+        _config('ingest_mode = "SYNTHETIC"'),
+    ),
     Way("another configuration", "of another configuration", _set(tick_ms="21"), _config("tick_interval_ms = 21")),
     Way(
         "another host",
@@ -138,11 +144,10 @@ class Live(Case):
         self._way, self._watch_s = way, watch_s
 
     def steady(self, subject: Subject) -> None:
-        if shutil.which("ssh-keygen") is None:
+        if not Path("/usr/bin/ssh-keygen").is_file():
             raise NotSteady("ssh-keygen (Debian: openssh-client) is not installed; LIVE is refused without it")
-        if not subject.store.last_tick():
-            steady(subject)
         self._fixture = LiveFixture(subject)
+        self._fixture.await_steady()
         self._fixture.make_keys()
         self._fixture.good(subject.store.runs()[-1])
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from proofs.errors import ProofError
 from proofs.evidence.redaction import is_secret
+from proofs.host import release_files
 
 ENGINE = Path("/opt/hybrid-engine/current/bin/hybrid-engine")
 HEALTH = (str(ENGINE), "health", "--json")
@@ -38,11 +39,18 @@ class Live:
 
 
 def read(engine: Path = ENGINE, machine_id: Path = MACHINE_ID) -> Live:
-    """Read them off the engine and this host. Raises NotLive: no engine, no answer of it, or no machine id."""
+    """Read them off the engine, its files and this host.
+
+    Raises NotLive: no engine, no answer of it, files that are not its release's, or no machine id.
+    """
     try:
         release = json.loads(_run(engine, "version", "--json"))["release_digest"]
+        if release != release_files.digest(engine.resolve().parents[1]):
+            raise NotLive(f"{engine} calls itself the release {release}, and its files are another")
     except (ValueError, KeyError, TypeError):
         raise NotLive(f"{engine} version: no release_digest") from None
+    except release_files.AlteredRelease as error:
+        raise NotLive(str(error)) from None
     of_unit = settings(environment())
     config = re.search(r"\bconfig digest ([0-9a-f]{64})\b", _run(engine, "config", "check", **of_unit))
     if config is None:

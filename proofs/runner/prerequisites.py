@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from proofs.experiment.subject import CONFIG_DIR, RELEASE, STATE_DIR
-from proofs.host import lock
+from proofs.host import lock, release_files
 from proofs.host.kind import systemd_version
 from proofs.host.shell import Host, read_text
 from proofs.host.unit import Unit
@@ -56,6 +56,12 @@ def _of_host(host: Host, unit: Unit) -> list[Prerequisite]:
         ("unit is loaded", load == "loaded", load, undeployed),
         ("unit is active or inactive", active in ("active", "inactive"), active, f"journalctl -u {unit.name}"),
         *((f"{path} is there", ok, "directory" if ok else "missing", undeployed) for path, ok in folders.items()),
+        (
+            "the release is as it was built",
+            not (altered := _alteration()),
+            altered or "yes",
+            "let playbooks/deploy.yml heal it",
+        ),
         mode_allows(unit),
         (f"{_SPACE_MB} MB free in /run", free >= _SPACE_MB, f"{free} MB", "free memory"),
         ("/run/systemd/system is writable", writable, str(writable), "is /run mounted read-only?"),
@@ -64,6 +70,15 @@ def _of_host(host: Host, unit: Unit) -> list[Prerequisite]:
         ("no undo is due", not due, ", ".join(due) or "none", "hybrid-proofs undo RUN"),
     ]
     return [Prerequisite(*row) for row in rows]
+
+
+def _alteration() -> str:
+    """What of the release is not as it was built; empty when nothing is."""
+    try:
+        release_files.digest(RELEASE.resolve())
+    except release_files.AlteredRelease as error:
+        return str(error)
+    return ""
 
 
 def mode_allows(unit: Unit) -> Prerequisite:

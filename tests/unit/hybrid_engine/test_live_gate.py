@@ -32,6 +32,9 @@ class Bundle:
         self.bundle.mkdir()
         self.signers = directory / "allowed_signers"
         self.armed = True
+        self.ingest_mode = "REAL_WS"
+        self.url = "wss://stream.binance.com:9443/ws/btcusdt@trade"
+        self.max_age_h = 168.0
         self.named = str(self.bundle)
         self.namespace = live_gate.NAMESPACE
         self.key = self.make_key("operator")
@@ -47,7 +50,12 @@ class Bundle:
 
     def load(self) -> Config:
         armed = str(self.armed).lower()
-        self.config_file.write_text(f'mode = "LIVE"\nlive_armed = {armed}\nproof_bundle = "{self.named}"\n')
+        text = f'mode = "LIVE"\nlive_armed = {armed}\nproof_bundle = "{self.named}"\n'
+        text += f"proof_max_age_h = {self.max_age_h}\n"
+        text += f'[engine]\ningest_mode = "{self.ingest_mode}"\nws_url = "{self.url}"\n'
+        self.config_file.write_text(text)
+        source = f'[[source]]\nname = "one"\nurl = "{self.url}"\npriority = 1\nkind = "binance"\n'
+        (self.directory / "ws_sources.toml").write_text(source)
         return load_config(self.config_file, environ={})
 
     def fill(self) -> None:
@@ -192,6 +200,34 @@ def fail_as_a_whole(bundle: Bundle) -> None:
     bundle.predicate["verdict"] = "FAIL"
 
 
+def feed_prices_of_no_exchange(bundle: Bundle) -> None:
+    bundle.ingest_mode = "SYNTHETIC"
+
+
+def feed_prices_of_a_mock(bundle: Bundle) -> None:
+    bundle.ingest_mode = "MOCK_WS"
+
+
+def talk_in_the_clear(bundle: Bundle) -> None:
+    bundle.url = "ws://127.0.0.1:9/ws/btcusdt@trade"
+
+
+def trust_for_longer(bundle: Bundle) -> None:
+    bundle.max_age_h = 169.0
+
+
+def let_others_replace_the_signers(bundle: Bundle) -> None:
+    bundle.after_signing = lambda: bundle.directory.chmod(0o777)
+
+
+def link_to_the_signers(bundle: Bundle) -> None:
+    def replace() -> None:
+        elsewhere = bundle.signers.rename(bundle.directory / "elsewhere")
+        bundle.signers.symlink_to(elsewhere)
+
+    bundle.after_signing = replace
+
+
 REFUSED: list[tuple[Callable[[Bundle], None], str]] = [
     (disarm, "live_armed is false"),
     (name_nothing, "proof_bundle names no directory"),
@@ -217,6 +253,12 @@ REFUSED: list[tuple[Callable[[Bundle], None], str]] = [
     (make_a_pipe, "is not a file of at most"),
     (make_it_huge, "is not a file of at most"),
     (let_others_write_the_signers, "can be written by others"),
+    (let_others_replace_the_signers, "can be written by others"),
+    (link_to_the_signers, "allowed_signers is a link"),
+    (feed_prices_of_no_exchange, "engine.ingest_mode = SYNTHETIC has no prices of an exchange"),
+    (feed_prices_of_a_mock, "engine.ingest_mode = MOCK_WS has no prices of an exchange"),
+    (talk_in_the_clear, "the source one is not encrypted"),
+    (trust_for_longer, "of another configuration"),
     (say_a_key_twice, "is not a statement of proofs: ValueError: a key is there twice"),
     (without_time_zone, "of no time zone"),
     (say_a_proof_twice, "a proof is there twice"),
@@ -227,6 +269,8 @@ REFUSED: list[tuple[Callable[[Bundle], None], str]] = [
 @pytest.fixture
 def bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bundle:
     monkeypatch.setattr(live_gate, "read_release", lambda: RELEASE)
+    monkeypatch.setattr(live_gate, "release_difference", lambda home: "")
+    monkeypatch.setattr(live_gate, "SIGNERS_OWNERS", {0, os.getuid()})
     created = Bundle(tmp_path)
     created.fill()
     return created
@@ -325,10 +369,33 @@ def test_checkout_is_refused(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_missing_ssh_keygen_is_refused(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live_gate, "KEYGEN", str(bundle.directory / "ssh-keygen"))
+    assert "ssh-keygen, which checks the signature, is not installed" in refusal(bundle)
+
+
+@pytest.mark.holds("G1")
+def test_another_program_of_that_name_checks_nothing(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = bundle.directory / "bin" / "ssh-keygen"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\necho operator\n")
+    program.chmod(0o755)
+    edit_after_signing(bundle)
     bundle.sign()
-    monkeypatch.setattr("shutil.which", lambda name: None)
-    with pytest.raises(ConfigError, match="ssh-keygen, which checks the signature, is not installed"):
+    monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
+    with pytest.raises(ConfigError, match="the signature does not hold"):
         live_gate.check(bundle.load())
+
+
+@pytest.mark.holds("G1")
+def test_signers_of_another_user_are_refused(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live_gate, "SIGNERS_OWNERS", {os.getuid() + 1})
+    assert "and not to root, so it vouches for nobody" in refusal(bundle)
+
+
+@pytest.mark.holds("G1")
+def test_altered_release_is_refused(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live_gate, "release_difference", lambda home: "lib/x.py is not as it was built")
+    assert "the release on the disk is not the one that was proven" in refusal(bundle)
 
 
 def test_arming_keeps_config_digest(bundle: Bundle) -> None:

@@ -1,4 +1,4 @@
-"""The release of a process is read from release.json beside lib/."""
+"""The release of a process is read from release.json beside lib/, and its files are compared with that digest."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 import hybrid_engine
+from hybrid_engine.runtime.release import release_difference
 from tests.support.process import clean_environment
+from tests.support.release_tree import DIFFERENCES, make_release
 
 RELEASES: dict[str, tuple[str | bytes | None, str]] = {
     "good": ('{"name": "0.1.0-abc", "digest": "abcdef", "version": "9"}', "0.1.0-abc abcdef"),
@@ -41,3 +43,13 @@ def test_release_read_from_release_json(tmp_path: Path, kind: str) -> None:
         check=True,
     )
     assert result.stdout.strip() == expected
+
+
+@pytest.mark.holds("G1")
+@pytest.mark.parametrize("kind", DIFFERENCES)
+def test_altered_release_is_named(tmp_path: Path, kind: str) -> None:
+    home = make_release(tmp_path)
+    assert release_difference(home) == ""
+    alter, expected = DIFFERENCES[kind]
+    alter(home)
+    assert expected in release_difference(home)
