@@ -73,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     add = run.add_argument
     add("--run", default="", metavar="ID", help="the run's id; the evidence of a run that exists is appended to")
     add("--git", default="", metavar="REV", help="revision of the checkout, for the record")
+    add("--nonce", default="", metavar="HEX", help="drawn by the controller: the first event of the evidence has it")
     cap = "undo a proof after S seconds, whatever its state (default: see plan)"
     add("--cap", type=float, default=0.0, metavar="S", help=cap)
     add("--no-wait", action="store_true", help="start the run, print its id and return; see `follow`")
@@ -103,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     inside = commands.add_parser("inside")  # what the transient unit calls; hidden from the help
     inside.set_defaults(do=_call_runner)
     inside.add_argument("names", nargs="+")
-    for flag in ("--run", "--git", "--unit"):
+    for flag in ("--run", "--git", "--nonce", "--unit"):
         inside.add_argument(flag, default="")
     inside.add_argument("--cap", type=float, default=0.0)
     return parser
@@ -118,9 +119,12 @@ def _call_runner(args: argparse.Namespace) -> int:
         case "plan":
             return plan.plan(args.names, args.unit)
         case "run":
-            return run.start(args.names, args.unit, args.run, args.git, args.cap, not args.no_wait)
+            return run.start(
+                args.names, args.unit, args.run, run.Origin(args.git, args.nonce), args.cap, not args.no_wait
+            )
         case "inside":
-            return run.inside([PROOFS[name] for name in args.names], args.unit, args.run, args.git, args.cap)
+            proofs = [PROOFS[name] for name in args.names]
+            return run.inside(proofs, args.unit, args.run, run.Origin(args.git, args.nonce), args.cap)
         case "follow":
             return run.follow(args.run, args.offset, args.seconds, args.answers)
         case "answer":

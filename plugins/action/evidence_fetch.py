@@ -3,8 +3,9 @@
 Fetches events.jsonl, statement.json and blobs/SHA256 of one run, and nothing else. Names, kinds, sizes, counts, the
 chain of the events and the digests of the blobs are checked first; then all of it is written at once. What exists is
 never overwritten, and no link is followed.
-run: the run's id; host_evidence: the directory on the host that holds the runs; evidence: the directory on the
-controller that gets it, as HOST/RUN. Returns dest, the directory that was made.
+run: the run's id; nonce: what its first event has to have, "" for anything; host_evidence: the directory on the host
+that holds the runs; evidence: the directory on the controller that gets it, as HOST/RUN. Returns dest, the directory
+that was made.
 """
 
 import hashlib
@@ -31,7 +32,7 @@ CHECK_S = 600.0
 class ActionModule(HostAction):
     """Nothing is written into the evidence before all of it is there and checked; meanwhile it is a nameless file."""
 
-    _VALID_ARGS = frozenset({"run", "host_evidence", "evidence"})
+    _VALID_ARGS = frozenset({"run", "nonce", "host_evidence", "evidence"})
 
     def act(self) -> dict[str, Any]:
         if self._task.check_mode:
@@ -48,7 +49,7 @@ class ActionModule(HostAction):
                 for chunk in host_input.plan_chunks(files):
                     spool.write(self._fetch(folder, chunk))
                 with host_input.receiving(CHECK_S):
-                    _check(spool, files)
+                    _check(spool, files, str(self.args.get("nonce", "")))
                 spool.seek(0)
                 with fresh_folder(root, host, run) as fresh:
                     for file in files:
@@ -81,8 +82,8 @@ def _parts(spool: IO[bytes], size: int) -> Iterator[bytes]:
         yield part
 
 
-def _check(spool: IO[bytes], files: Sequence[EvidenceFile]) -> None:
-    """That each file is what its name says, of the run, and whole. Raises HostInputError."""
+def _check(spool: IO[bytes], files: Sequence[EvidenceFile], nonce: str) -> None:
+    """That each file is what its name says, of the run that has this nonce, and whole. Raises HostInputError."""
     spool.seek(0)
     for file in files:
         if file.name in (host_input.EVENTS, host_input.STATEMENT):
@@ -90,10 +91,10 @@ def _check(spool: IO[bytes], files: Sequence[EvidenceFile]) -> None:
             host_input.check_evidence_json(file.name, content)
             if file.name == host_input.EVENTS:
                 try:
-                    for _ in recorder.checked(content):
-                        pass
+                    events = list(recorder.checked(content))
                 except recorder.ChainBroken as error:
                     raise HostInputError(f"{file.name}: {error}") from None
+                host_input.check_nonce(events[0]["data"] if events else None, nonce)
             continue
         digest = hashlib.sha256()
         for part in _parts(spool, file.size):

@@ -2,12 +2,13 @@
 
 The run is a unit of its own, which ends and restores the host whatever becomes of the connection. Does not judge; the
 statement does.
-program: the command hybrid-proofs on the host; begin: its words that begin a run and print the run's id; runs_in: the
-unit that the run is in, where RUN stands for the id. Returns run, the id.
+program: the command hybrid-proofs on the host; begin: its words that begin a run and print the run's id; nonce: add one
+to these words; runs_in: the unit that the run is in, where RUN stands for the id. Returns run, the id, and the nonce.
 """
 
 import json
 import os
+import secrets
 import shlex
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from typing import Any
 
 from ansible import context
 from ansible.errors import AnsibleActionFail
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.utils.display import Display
 
 sys.path.append(str(Path(__file__).parents[2]))
@@ -49,12 +51,13 @@ class ActionModule(HostAction):
     """
 
     consequence = "the run is not followed any further"
-    _VALID_ARGS = frozenset({"program", "begin", "runs_in"})
+    _VALID_ARGS = frozenset({"program", "begin", "nonce", "runs_in"})
 
     def act(self) -> dict[str, Any]:
         if self._task.check_mode:
             return {"skipped": True, "msg": "proofs break things on purpose: not in check mode"}
-        answer = self._proofs(*self.args["begin"])
+        nonce = secrets.token_hex(16) if boolean(self.args.get("nonce", False)) else ""
+        answer = self._proofs(*self.args["begin"], *([f"--nonce={nonce}"] if nonce else []))
         if answer.rc != 0:
             raise AnsibleActionFail(f"{self.host}: {answer.summary}")
         lines = answer.stdout.strip().splitlines()
@@ -72,7 +75,7 @@ class ActionModule(HostAction):
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-        return {"changed": True, "run": run_id}
+        return {"changed": True, "run": run_id, "nonce": nonce}
 
     def _proofs(self, *words: str, stdin: bytes | None = None) -> Answer:
         return self.ask(shlex.join([self.args["program"], *words]), ANSWER_S, stdin=stdin)

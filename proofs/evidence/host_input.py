@@ -379,6 +379,12 @@ def plan_chunks(files: Sequence[EvidenceFile]) -> list[list[Segment]]:
     return chunks
 
 
+def check_nonce(first: object, nonce: str) -> None:
+    """That the first event's data has the nonce drawn for this run; "" asks for none. Raises HostInputError."""
+    if nonce and (not isinstance(first, dict) or first.get("nonce") != nonce):
+        raise HostInputError(f"{EVENTS} is not of the run that this controller began: its first event lacks the nonce")
+
+
 def check_evidence_json(name: str, content: bytes) -> None:
     """That a statement or the events are JSON objects of ours. Raises HostInputError."""
     lines = {name: content}

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from proofs.catalog import PROOFS, REQUIRED
 from proofs.evidence import recorder as evidence
@@ -40,6 +41,13 @@ _STREAMS = ("StandardOutput", "StandardError")
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,63}")
 
 
+class Origin(NamedTuple):
+    """Who began a run. git: the revision of the controller's checkout, for the record. nonce: drawn for this run."""
+
+    git: str = ""
+    nonce: str = ""
+
+
 def self_command() -> list[str]:
     """How a unit calls this program: by the launcher's real path, which stays when a new release is installed."""
     launcher = Path(sys.argv[0]).resolve()
@@ -65,7 +73,7 @@ def applicable(proofs: Sequence[Proof], host: Host) -> list[str]:
     return [proof.name for proof in proofs if not proof.not_applicable(host)] or [proof.name for proof in proofs]
 
 
-def start(names: Sequence[str], unit: str, run_id: str, git: str, cap_s: float = 0, wait: bool = True) -> int:
+def start(names: Sequence[str], unit: str, run_id: str, origin: Origin, cap_s: float = 0, wait: bool = True) -> int:
     """Run the proofs in a transient unit and return its exit status; Ctrl-C stops the unit cleanly.
 
     Without `wait`, start it and print its id: `follow` shows its progress, the statement its result.
@@ -84,7 +92,7 @@ def start(names: Sequence[str], unit: str, run_id: str, git: str, cap_s: float =
     if refusals:
         _complain(*refusals)
         return 2
-    words = ["inside", *chosen, f"--git={git}", f"--unit={unit}", f"--cap={cap_s}"]
+    words = ["inside", *chosen, f"--git={origin.git}", f"--nonce={origin.nonce}", f"--unit={unit}", f"--cap={cap_s}"]
     return in_a_unit(run_id or new_run_id(), f"proofs {', '.join(chosen)}", words, wait)
 
 
@@ -122,7 +130,7 @@ RunOne = Callable[[Proof, Run], Entry]  # runs one of the proofs and returns its
 
 
 def inside(
-    proofs: Sequence[Proof], unit_name: str, run_id: str, git: str, cap_s: float, run_one: RunOne = run_proof
+    proofs: Sequence[Proof], unit_name: str, run_id: str, origin: Origin, cap_s: float, run_one: RunOne = run_proof
 ) -> int:
     """What the transient unit runs: the proofs, one after the other. Returns the exit status of `hybrid-proofs`."""
     stop = Stop()
@@ -135,7 +143,7 @@ def inside(
             if not mode.ok:
                 _complain(f"refused: {mode.name}: {mode.found}: {mode.remedy}")
                 return 2
-            return record_run(proofs, unit_name, run_id, git, cap_s, stop, run_one)
+            return record_run(proofs, unit_name, run_id, origin, cap_s, stop, run_one)
     except Busy as error:
         _complain(f"refused: {error}")
         return 2
@@ -145,25 +153,27 @@ def record_run(
     proofs: Sequence[Proof],
     unit_name: str,
     run_id: str,
-    git: str,
+    origin: Origin,
     cap_s: float,
     stop: Stop,
     run_one: RunOne = run_proof,
 ) -> int:
     """Run the proofs, record everything and write the statement. Returns the exit status of `hybrid-proofs`.
 
-    git: the checkout's revision, for the record. cap_s: seconds after which a lease ends its proof; 0: the proof's own.
+    cap_s: seconds after which a lease ends its proof; 0: the proof's own.
     """
     folder = EVIDENCE_ROOT / run_id
     recorder = Recorder(folder / evidence.EVENTS)
     folder.chmod(0o750)
     _forget_old_runs(run_id)
+    # Nobody could write this event, and so none after it, before the controller drew its nonce and this host booted.
+    recorder.write("begun", data={"nonce": origin.nonce, "boot_id": facts()["boot_id"]}, sync=True)
     host = Host(recorder, "", stop)
     say = speaker(recorder)
     unit = Unit(host, unit_name)
     credentials = Path("/run/credentials", unit_name)  # LoadCredential=, of the unit that runs
     recorder.learn(deployed.credentials(deployed.environment(), credentials))
-    recorder.write("run", data=_header(host, unit, proofs, run_id, git), sync=True)
+    recorder.write("run", data=_header(host, unit, proofs, run_id, origin.git), sync=True)
     run = Run(run_id, unit_name, recorder.path, host, self_command(), say, cap_s)
     interrupted = False
     for proof in proofs:
@@ -176,7 +186,7 @@ def record_run(
             break
         say(f"{proof.name}: {entry['verdict']}, engine away {entry['away_s']:.1f} s. {entry['measured']}")
     if not interrupted:  # recorded again, to show that release, config and unit stayed the same through all proofs
-        recorder.write("run ended", data=_header(host, unit, proofs, run_id, git), sync=True)
+        recorder.write("run ended", data=_header(host, unit, proofs, run_id, origin.git), sync=True)
     statement = bundle.write(folder)
     with suppress(OSError):  # nobody reads the output any more; the evidence is complete
         print(bundle.table(statement), flush=True)

@@ -68,7 +68,7 @@ def inside(options: Options, unit: str, run_id: str, git: str) -> int:
             return 2
         sys.stdout = _Tee(sys.stdout, runner.EVIDENCE_ROOT / run_id / runner.PROGRESS)
     soak, proof = Soak(options), replace(PROOF, seconds=options.seconds)
-    code = runner.inside([proof], unit, run_id, git, options.seconds + _GRACE_S, soak.run)
+    code = runner.inside([proof], unit, run_id, runner.Origin(git), options.seconds + _GRACE_S, soak.run)
     return 130 if soak.interrupted else code
 
 

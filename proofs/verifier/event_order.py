@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 
-from proofs.catalog.mutations import reworded
 from proofs.evidence.recorder import Event, canonical, line_number
 from proofs.evidence.redaction import MARK
 from proofs.experiment.case import Proof
@@ -18,7 +17,7 @@ Problem = tuple[Event, str]
 _UTC = "%Y-%m-%dT%H:%M:%S.%fZ"
 _STEP_S = 60.0  # how far a time server may set the wall clock during a run
 _ROUNDED_S = 0.002  # a wait is recorded in milliseconds, and measured a moment before its event is written
-_TOP = {"command", "progress", "run", "run ended"}
+_TOP = {"begun", "command", "progress", "run", "run ended"}
 _UNDO = {"command", "intent", "waited", "undone"}
 _CASES = {"case", "copied", "in force", "judged", "measured", "measuring", "stood elsewhere", "timeline", "witness"}
 _CASES |= {"answer", "asked", "burners", "decision", "exchange", "exchange said", "exchange stats", "locker"}
@@ -34,7 +33,12 @@ def problems(events: Sequence[Event], catalogue: Mapping[str, Proof]) -> list[st
     if [event["kind"] for event in about] != ["run", "run ended"]:
         return [f"not one run from its beginning to its end: {', '.join(e['kind'] for e in about) or 'neither'}"]
     begin, end = about
-    result = [(end, f"{key} is another at the end") for key in _differing(begin["data"], end["data"])]
+    if [event for event in events if event["kind"] == "begun"] != events[:1]:
+        return ["the recording does not open with the event of its beginning, or has another one"]
+    result = (
+        [] if events[0]["data"]["boot_id"] == begin["data"]["host"]["boot_id"] else [(begin, "another boot began it")]
+    )
+    result += [(end, f"{key} is another at the end") for key in _differing(begin["data"], end["data"])]
     result += [(event, "after the end of the run") for event in events[end["seq"] + 1 :][:1]]
     result += [*islice(_clocks(events), 1), *islice(_waits(events), 1)]  # those after the first follow from it
     result += [*_scopes(events), *_unique(events), *_header(begin, events), *_claims(events, catalogue)]
@@ -138,7 +142,7 @@ def _claims(events: Sequence[Event], catalogue: Mapping[str, Proof]) -> Iterator
         if event["kind"] != "proof" or not (proof := catalogue.get(event["scope"])):
             continue
         expected = {"name": proof.name, "claim": proof.claim, "bound": proof.bound, "fault": proof.fault}
-        if reworded(event["data"]) != expected:
+        if event["data"] != expected:
             yield event, f"{proof.name} is not announced as the catalogue has it"
 
 

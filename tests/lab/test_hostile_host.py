@@ -27,9 +27,22 @@ DONE = {"text": "", "next": 0, "ended": True}
 # Answers with what the test has put there, whoever asks.
 LIAR = """\
 #!/bin/sh
-case $1 in run | soak) f=begin ;; *) f=$1 ;; esac
+case $1 in run | soak) f=begin; test ! -e TOP/honest.py || python3 TOP/honest.py "$@" ;; *) f=$1 ;; esac
 cat TOP/$f 2>/dev/null
 exit "$(cat TOP/$f.rc 2>/dev/null || echo 0)"
+"""
+# Writes the nonce that it is given into the first event, and the only other one after it, as a chain that holds.
+HONEST = """\
+import hashlib, json, sys
+path, nonce, lines, prev = "EVENTS", sys.argv[-1].removeprefix("--nonce="), [], "0" * 64
+for line in open(path):
+    event = json.loads(line)
+    event.update(prev=prev, data={"nonce": nonce} if event["kind"] == "begun" else event["data"])
+    del event["sha256"]
+    body = json.dumps(event, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    event["sha256"] = prev = hashlib.sha256(body.encode()).hexdigest()
+    lines.append(json.dumps(event, ensure_ascii=False) + "\\n")
+open(path, "w").writelines(lines)
 """
 
 
@@ -130,6 +143,7 @@ def recording() -> dict[str, bytes]:
     """Files of a run as an honest host has them, without a proof in it."""
     with tempfile.TemporaryDirectory() as folder:
         recorder = Recorder(Path(folder) / "events.jsonl")
+        recorder.write("begun", data={"nonce": ""})
         recorder.write("command", argv=["true"], rc=0, stdout="x" * 20_000)
         recorder.close()
         paths = [path for path in Path(folder).rglob("*") if path.is_file()]
@@ -180,6 +194,7 @@ PROVE = {
     "ask-number": asks("a proof asked: number is", number="1; id"),
     "package": leaves("may have events.jsonl, statement.json and blobs/SHA256", "blobs/__init__.py", b"import os"),
     "other-digest": leaves("is not what its name says", f"blobs/{'0' * 64}", b"x"),
+    "of-another-run": Case("its first event lacks the nonce"),
     "no-events": Case("left no events.jsonl", shell="rm events.jsonl"),
     "broken-chain": leaves("line 1: not an event", "events.jsonl", b"{}\n"),
     "deep-statement": leaves("is no JSON of ours", "statement.json", b"[" * 50_000),
@@ -217,6 +232,9 @@ def test_a_soak_is_refused_the_same_way(hostile: Hostile) -> None:
 def test_an_honest_recording_comes_home_whole(hostile: Hostile) -> None:
     """And one that cannot be rendered is told in a line: it has no run in it."""
     hosts = {"honest": hostile.become("honest", Case(""))}
+    hostile.put(
+        "/opt/hostile/honest/honest.py", HONEST.replace("EVENTS", f"/var/lib/hostile/honest/{RUN}/events.jsonl")
+    )
     (hostile.home / "hosts.yml").write_text(yaml.safe_dump({"nuc": {"hosts": hosts}}))
     _, out = hostile.play("prove", "-i", str(hostile.home / "hosts.yml"), "--limit=honest,localhost")
     assert "Traceback" not in out

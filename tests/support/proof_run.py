@@ -155,7 +155,9 @@ def record(root: Path, names: Sequence[str] = ("toy", "toy2")) -> Path:
         patch.setattr(faults.MutantCopy, "install", _install_copy)
         patch.setattr(faults.MutantCopy, "patch", _patch)
         enlist(patch)
-        run.record_run([PROOFS[name] for name in names], "hybrid-engine.service", "r1", "abc", 0, Stop())
+        run.record_run(
+            [PROOFS[name] for name in names], "hybrid-engine.service", "r1", run.Origin("abc", "0" * 32), 0, Stop()
+        )
     return root / "r1"
 
 

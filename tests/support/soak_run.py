@@ -58,7 +58,9 @@ class SoakRun:
         wait_until(lambda: self.systemd.active == "active", "the engine up")
         wait_until(lambda: self.systemd.run(("env", "x", "health", "--json")).rc == 0, "the engine healthy")
         before()
-        self._future = self._pool.submit(run.record_run, [PROOF], UNIT, "r1", "abc", 60, self.stop, soak.run)
+        self._future = self._pool.submit(
+            run.record_run, [PROOF], UNIT, "r1", run.Origin("abc"), 60, self.stop, soak.run
+        )
 
     def watching(self) -> None:
         """Wait until the gate is behind it, and what is done to the engine from now on is seen by the watch."""

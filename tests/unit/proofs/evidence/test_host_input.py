@@ -7,6 +7,7 @@ import json
 import secrets
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -354,3 +355,13 @@ def test_answer_is_bounded_in_memory() -> None:
     with pytest.raises(HostInputError, match="takes more than 64 MB"), host_input.receiving(30, memory=1 << 26):
         bytearray(1 << 28)
     assert len(bytearray(1 << 28)) == 1 << 28, "afterwards it is as before"
+
+
+@pytest.mark.parametrize(
+    ("first", "accepted"),
+    [({"nonce": "ab"}, True), ({"nonce": "abc"}, False), ({}, False), (None, False), (["ab"], False), ("ab", False)],
+)
+def test_run_has_the_nonce_that_was_drawn_for_it(first: object, accepted: bool) -> None:
+    with nullcontext() if accepted else pytest.raises(HostInputError, match="its first event lacks the nonce"):
+        host_input.check_nonce(first, "ab")
+    host_input.check_nonce(first, "")

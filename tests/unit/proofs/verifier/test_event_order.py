@@ -100,6 +100,9 @@ def overlapping(events: Events) -> None:
 
 
 ROWS: list[tuple[str, Edit, str]] = [
+    ("no beginning", lambda e: e.remove(of(e, "begun", "")), "does not open with the event of its beginning"),
+    ("two beginnings", twice("begun", "", nonce="1"), "does not open with the event of its beginning, or has another"),
+    ("begun before a boot", lambda e: of(e, "begun", "")["data"].update(boot_id="f" * 32), "another boot began it"),
     ("two verdicts", twice("verdict", "toy", verdict="FAIL"), "toy: a second 'verdict', after line"),
     ("two verdicts of a mutant", twice("mutant judged", MUTANT, verdict="PASS"), "a second 'mutant judged'"),
     ("two deployed settings", twice("deployed", "toy", watchdog_s=99.0), "a second 'deployed'"),
