@@ -20,7 +20,7 @@ from hybrid_engine.runtime.release import UNRELEASED, read_release, release_diff
 from hybrid_engine.stages.adapter import ExecutionAdapter
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
-PREDICATE_TYPE = "urn:hybrid-engine:proofs:v1"
+PREDICATE_TYPE = "urn:hybrid-engine:proofs:v2"
 NAMESPACE = "hybrid-engine-proofs"  # the namespace of the signature (ssh-keygen -Y sign -n)
 ADAPTERS = "hybrid_engine.adapters"  # the entry point group of live adapters; none ships
 # Proofs that LIVE requires, whatever a statement lists as required.

@@ -59,7 +59,7 @@ class LiveFixture:
         digests = (started["release_digest"], started["config_digest"])
         self.statement = {
             "_type": "https://in-toto.io/Statement/v1",
-            "predicateType": "urn:hybrid-engine:proofs:v1",
+            "predicateType": "urn:hybrid-engine:proofs:v2",
             "subject": [{"digest": {"sha256": digest}} for digest in digests],
             "predicate": {
                 "verdict": "PASS",

@@ -1,13 +1,11 @@
 """How mutants take a guard out, and every text of the engine that one replaces: a rename in it is followed here alone.
 
-A quick test says that each text occurs exactly once in its file. What earlier releases had instead is here as well, and
-how they worded claims, bounds, checks and mutants: a bundle that was recorded with these texts still verifies.
+A quick test says that each text occurs exactly once in its file.
 """
 
 from typing import NamedTuple
 
 from proofs.experiment.case import Cases, Mutant
-from proofs.verdict import Json
 
 
 class Mutation(NamedTuple):
@@ -101,32 +99,6 @@ MUTATIONS = {
         "unstored = None",
     ),
 }  # by "proof/mutant"
-# What each pair (old, new) of earlier releases is today.
-FORMER = {
-    ("skipped = every - 1 - seen % every", "skipped = -seen % every"): "sampling/off-by-one",
-    (
-        'self._books.dropped += 1\n        self._gaps.lose("dropped"',
-        'self._books.dropped += 0\n        self._gaps.lose("dropped"',
-    ): "overload/uncounted",
-    (
-        'signals = "signals (',
-        f'{_COMMIT_BEFORE_SIGNALS.replace(_TIME, "time")}signals = "signals (',
-    ): "crash/half-chains",
-    ("stuck = street.stuck", "stuck: list[str] = []"): "stall/blind-pinger",
-    ("unstored = street.drain(lambda: self._ping(street))", "unstored = None"): "stop/no-drain",
-}
-
-FORMER_WORDS = {
-    "books balance": "accounting balances",
-    "books out of balance by": "accounting out of balance by",
-    "by the books": "by the counters",
-    "rejected, booked": "rejected, counted",
-    "at the front door": "at admission",
-    "a front door that drops": "an admission that drops",
-    "drain the street": "drain the pipeline",
-    "what the house held is lost, and the gap says so": "what was not stored yet is lost, and a gap says so",
-    "and its books say so": "and its counters say so",
-}
 
 
 def patched(name: str, cases: Cases) -> Mutant:
@@ -143,20 +115,3 @@ def with_directives(name: str, what: str, cases: Cases, *lines: str) -> Mutant:
 def emptied(name: str, what: str, cases: Cases, drop_in: str) -> Mutant:
     """A mutant with nothing in the place of a deployed drop-in."""
     return Mutant(name, what, cases, lambda unit: unit.instead.update({drop_in: "# nothing\n"}))
-
-
-def latest(old: str, new: str) -> tuple[str, str]:
-    """The pair that a recorded one is today: itself, unless an earlier release had another text for it."""
-    mutation = MUTATIONS.get(FORMER.get((old, new), ""))
-    return (mutation.old, mutation.new) if mutation else (old, new)
-
-
-def reworded(recorded: Json) -> Json:
-    """A recorded claim, bound, check, mutant or anything made of them in the catalogue's words of today."""
-    if isinstance(recorded, dict):
-        return {key: reworded(value) for key, value in recorded.items()}
-    if isinstance(recorded, list):
-        return [reworded(value) for value in recorded]
-    for former, word in FORMER_WORDS.items() if isinstance(recorded, str) else ():
-        recorded = recorded.replace(former, word)
-    return recorded

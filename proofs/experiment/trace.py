@@ -19,7 +19,6 @@ Event = dict[str, Json]
 T = TypeVar("T")
 _ROUNDED_S = 0.002  # figures are rounded to milliseconds
 # Earlier releases put this before most waits, whatever was meant by them; their bundles still verify.
-_FORMER_PREFIX = "(hoping not) "
 
 
 class Untraced(ProofError, ValueError):
@@ -99,7 +98,7 @@ class Trace:
 
     def waits(self, what: str) -> list[Event]:
         """The events of waiting for that, or of watching that it does not happen."""
-        waits = [event for event in self._of("waited") if event["data"]["for"].removeprefix(_FORMER_PREFIX) == what]
+        waits = [event for event in self._of("waited") if event["data"]["for"] == what]
         if not waits:
             raise Untraced(f"nobody waited for {what}")
         return waits

@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from proofs.catalog import mutations
 from proofs.evidence.recorder import Event, line_number
 from proofs.evidence.redaction import Redactor
 from proofs.experiment.case import Mutant, Proof
@@ -187,7 +186,7 @@ def _mutant(
     if event is None:
         yield f"{_line(events[0])}: what was in force is not what systemctl showed"
         return
-    announced = [mutations.reworded(one["data"]) for one in events if one["kind"] == "mutant"]
+    announced = [one["data"] for one in events if one["kind"] == "mutant"]
     if announced != [{"name": mutant.name, "what": mutant.what}]:
         yield f"{_line(events[0])}: not announced as the catalogue has it"
     if proof.in_place:
@@ -203,8 +202,8 @@ def _mutant(
     libs = [one["data"]["from"] for one in events if one["kind"] == "copied"]
     replayed = Replayed(Path(_scratch(copies[0]["data"][conf])), libs[0] if libs else "")
     mutant.make(replayed)
-    recorded = [mutations.latest(one["data"]["old"], one["data"]["new"]) for one in events if one["kind"] == "patched"]
-    if [{"old": old, "new": new} for old, new in recorded] != _REDACTOR.data(replayed.patches):
+    recorded = [one["data"] for one in events if one["kind"] == "patched"]
+    if [{"old": one["old"], "new": one["new"]} for one in recorded] != _REDACTOR.data(replayed.patches):
         yield f"{_line(event)}: the release was not patched as the catalogue does it"
     below = f"/{header['run']}/{proof.name}/mutant-{proof.name}-{mutant.name}"
     if _scratch_conf(copies[0]["data"][conf], below, replayed.directives) is None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from proofs.catalog import PROOFS
-from proofs.catalog.mutations import FORMER, FORMER_WORDS, MUTATIONS, latest, reworded
+from proofs.catalog.mutations import MUTATIONS
 
 ROOT = Path(__file__).parents[4]
 
@@ -49,23 +49,3 @@ def test_each_mutation_is_used_by_its_mutant() -> None:
     catalog = (ROOT / "proofs" / "catalog").glob("*.py")
     used = {name for path in catalog for name in re.findall(r'patched\("([^"]+)", ', path.read_text())}
     assert used == MUTATIONS.keys()
-
-
-def test_former_text_is_read_as_todays() -> None:
-    assert FORMER
-    for (old, new), name in FORMER.items():
-        assert latest(old, new) == (MUTATIONS[name].old, MUTATIONS[name].new)
-    assert latest("a", "b") == ("a", "b")
-
-
-def test_former_words_are_read_as_todays() -> None:
-    """No text of the catalogue has a former word, and a recorded one is compared in the words of today."""
-    for proof in PROOFS.values():
-        texts = [proof.claim, proof.bound, proof.fault, proof.notes, *(mutant.what for mutant in proof.mutants)]
-        assert reworded(texts) == texts
-    for former, word in FORMER_WORDS.items():
-        assert reworded({"checks": [{"name": f"{former}:", "ok": True}]}) == {
-            "checks": [{"name": f"{word}:", "ok": True}]
-        }
-        assert reworded(word) == word
-    assert reworded(["x", 1, None]) == ["x", 1, None]
