@@ -85,6 +85,7 @@ def _parts(spool: IO[bytes], size: int) -> Iterator[bytes]:
 def _check(spool: IO[bytes], files: Sequence[EvidenceFile], nonce: str) -> None:
     """That each file is what its name says, of the run that has this nonce, and whole. Raises HostInputError."""
     spool.seek(0)
+    first: object = None
     for file in files:
         if file.name in (host_input.EVENTS, host_input.STATEMENT):
             content = b"".join(_parts(spool, file.size))
@@ -94,10 +95,11 @@ def _check(spool: IO[bytes], files: Sequence[EvidenceFile], nonce: str) -> None:
                     events = list(recorder.checked(content))
                 except recorder.ChainBroken as error:
                     raise HostInputError(f"{file.name}: {error}") from None
-                host_input.check_nonce(events[0]["data"] if events else None, nonce)
+                first = events[0]["data"] if events else None
             continue
         digest = hashlib.sha256()
         for part in _parts(spool, file.size):
             digest.update(part)
         if digest.hexdigest() != file.name.rpartition("/")[2]:
             raise HostInputError(f"{file.name} is not what its name says: its sha256 is {digest.hexdigest()}")
+    host_input.check_nonce(first, nonce)
