@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from proofs.catalog import _sandbox
 from proofs.catalog._checks import at_most
 from proofs.catalog._steady import steady
 from proofs.catalog.mutations import emptied, with_directives
@@ -17,7 +18,7 @@ from proofs.experiment.measurements import BadFigure, Count, Pid, Seconds
 from proofs.experiment.subject import CONFIG_DIR, RELEASE, Subject
 from proofs.experiment.trace import Between, Trace, Untraced
 from proofs.host.kind import kind_of_host
-from proofs.host.shell import read_text
+from proofs.host.shell import cgroup2_mount, read_text
 from proofs.verdict import Check, Json, Result
 
 EXPOSURE = 1.1  # the deployment's own threshold for a unit that may reach exchanges; with loopback alone it is lower
@@ -43,7 +44,21 @@ TRIED = {
     "gain a capability": "gain-capability",
     MODULE: "load-module",
     "make writable memory executable": "writable-code",
+    "write to another's state": "write=/var/lib/dpkg/status",
+    "list root's home": "list=/root",
+    "list the homes": "list=/home",
+    "mount a file system": "mount",
+    "trace a process": "trace",
+    "signal another process": "signal=1",
+    "bind a privileged port": "privileged-port",
+    "set a file's user on execution": "set-user-id",
+    "set the host's name": "host-name",
+    "connect to systemd": "connect=/run/systemd/private",
 }
+# The deployed configuration: what it says of the peers, without what an address may hold beside a loopback host.
+_PEERS = r'^ingest_mode *= *"[A-Z_]+"|^(ws_)?url *= *"wss?://((localhost|127\.[0-9.]+|\[::1\])[:/"])?'
+_CONFIGURATION = (f"{CONFIG_DIR}/config.toml", f"{CONFIG_DIR}/ws_sources.toml")
+_PROCESS = ("status", "limits", "mountinfo")
 
 
 @dataclass(frozen=True)
@@ -57,13 +72,28 @@ class InsideSandbox:
 @dataclass(frozen=True, kw_only=True)
 class Attempts:
     """refused_inside, refused_outside: what stood in the way of each of TRIED, "" for nothing. no_modules: why not even
-    root loads modules here. exposure: by systemd-analyze security."""
+    root loads modules here. exposure: by systemd-analyze security.
+
+    properties: of the unit, as _sandbox names them. calls_beyond, unprinted: what it has beyond the promised ones.
+    loopback: the deployed configuration has no peer on another host. status, limits: of the main process. mounts: those
+    that it may write to; writable: mounts where the engine's user can write. cgroup: limits in force, where there are
+    such files.
+    """
 
     n: Count
     refused_inside: dict[str, str]
     refused_outside: dict[str, str]
     no_modules: str
     exposure: Seconds | None
+    properties: dict[str, str]
+    calls_beyond: list[str]
+    unprinted: list[str]
+    loopback: bool
+    status: dict[str, str]
+    limits: dict[str, str]
+    mounts: list[str]
+    writable: list[str]
+    cgroup: dict[str, str]
 
 
 class Sandbox(Case):
@@ -88,6 +118,7 @@ class Sandbox(Case):
         pid = subject.host.wait_for("the engine running", 8, lambda: unit.state().running and unit.state().pid)
         self.inside, engine = probe_output(unit.journal(self.cursor)), sandbox_probe.status(pid)
         # Its own privileges apart, each filter loads once a process: how many there are is equal too.
+        self.pid = pid
         if not engine or self.inside.get("status") != engine:
             subject.host.note("stood elsewhere", {"probe": self.inside.get("status"), "engine": engine})
             return None
@@ -102,17 +133,42 @@ class Sandbox(Case):
         output = control.stdout.partition(sandbox_probe.MARK)[2]
         outside, inside = json.loads(output or '{"refused": {}}')["refused"], self.inside["refused"]
         security = host.look("systemd-analyze", "security", "--no-pager", subject.unit.name).stdout
+        show = host.look("systemctl", "show", _sandbox.PROPERTIES, subject.unit.name).stdout
+        groups = host.look("systemd-analyze", "syscall-filter", "--no-pager").stdout
+        process = {name: host.look("grep", "", f"/proc/{self.pid}/{name}").stdout for name in _PROCESS}
         return Attempts(
             n=len(inside),
             refused_inside={name: inside[word] for name, word in TRIED.items()},
             refused_outside={name: outside.get(word, "not asked") for name, word in TRIED.items()},
             no_modules=_no_modules(kind_of_host(host)),
             exposure=_exposure(security),
+            properties=_sandbox.shown(show),
+            calls_beyond=_sandbox.calls_beyond(show, groups),
+            unprinted=_sandbox.unprinted(subject.unit.cat()),
+            loopback=_loopback(host.look("grep", "-rohE", _PEERS, *_CONFIGURATION).stdout),
+            status=_sandbox.status(process["status"], *_sandbox.SHOWN_STATUS),
+            limits=_sandbox.limits(process["limits"]),
+            mounts=_sandbox.writable_mounts(process["mountinfo"]),
+            writable=self.inside["writable"],
+            cgroup=_cgroup(host.look("grep", "-s", "", *_cgroup_files(subject)).stdout),
         )
 
     def traced(self, measured: Attempts, trace: Trace) -> Mapping[str, Json | Between]:
         lines = [entry.message for entry in trace.journal() if entry.message.startswith(sandbox_probe.MARK)]
-        again: dict[str, Json | Between] = {"exposure": _exposure(trace.text("systemd-analyze", "security"))}
+        show = trace.text("systemctl", "show", _sandbox.PROPERTIES)
+        process = dict(zip(_PROCESS, trace.texts("grep", "")[-len(_PROCESS) :], strict=True))
+        again: dict[str, Json | Between] = {
+            "exposure": _exposure(trace.text("systemd-analyze", "security")),
+            "properties": dict(_sandbox.shown(show)),
+            "calls_beyond": list(_sandbox.calls_beyond(show, trace.text("systemd-analyze", "syscall-filter"))),
+            "unprinted": list(_sandbox.unprinted(trace.text("systemctl", "cat"))),
+            "loopback": _loopback(trace.text("grep", "-rohE", worked=False)),
+            "status": dict(_sandbox.status(process["status"], *_sandbox.SHOWN_STATUS)),
+            "limits": dict(_sandbox.limits(process["limits"])),
+            "mounts": list(_sandbox.writable_mounts(process["mountinfo"])),
+            "writable": _said(lines[-1] if lines else "")["writable"],
+            "cgroup": dict(_cgroup(trace.text("grep", "-s", worked=False))),
+        }
         for figure, text, recorded in (
             ("refused_inside", lines[-1] if lines else "", measured.refused_inside),
             ("refused_outside", trace.text("/usr/bin/python3", "-ISB", worked=False), measured.refused_outside),
@@ -128,6 +184,7 @@ class Sandbox(Case):
         checks = [exposure if measured.exposure is not None else replace(exposure, ok=None)]
         if not measured.refused_inside.keys() == measured.refused_outside.keys() == TRIED.keys():
             raise BadFigure("other things were tried than these")
+        checks += _as_promised(measured)
         for name in TRIED:
             inside, outside = measured.refused_inside[name], measured.refused_outside[name]
             if not outside:
@@ -139,12 +196,56 @@ class Sandbox(Case):
         return checks
 
 
+def _as_promised(measured: Attempts) -> list[Check]:
+    """The unit's properties, and what of them is in force at its process, against the table of what is promised."""
+    groups = {name: _sandbox.differences(measured.properties, group) for name, group in _sandbox.GROUPS.items()}
+    groups["system calls"] += [f"{name} permitted" for name in measured.calls_beyond]
+    groups["network"] += _sandbox.peers_beyond(measured.properties, measured.loopback)
+    groups["commands"] += [f"{name}=" for name in measured.unprinted]
+    in_force = _sandbox.differences(measured.status, _sandbox.STATUS)
+    if measured.status.get("Groups") not in ("", measured.status.get("Gid", "").split(" ")[0]):
+        in_force.append(f"Groups {measured.status.get('Groups')}, promised none but the own")
+    groups["process in force"] = in_force + _sandbox.differences(measured.limits, _sandbox.LIMITS)
+    files = {name: promise for name, promise in _sandbox.CGROUP.items() if name in measured.cgroup}
+    groups["cgroup in force"] = _sandbox.differences(measured.cgroup, files)
+    mounts = {*measured.mounts, *measured.writable}
+    groups["writable mounts"] = sorted(mounts - _sandbox.WRITABLE)
+    return [
+        Check(name, "; ".join(found) or "as promised", "as promised", not found, True) for name, found in groups.items()
+    ]
+
+
+def _loopback(peers: str) -> bool:
+    """The configuration's peers are on this host, by the lines of it that name them."""
+    modes = re.findall(r'^ingest_mode *= *"(\w+)"', peers, re.M)
+    urls = {key: re.findall(rf"^{key} *= *(.+)$", peers, re.M) for key in ("ws_url", "url")}
+    named = {"MOCK_WS": urls["ws_url"], "REAL_WS": urls["url"]}.get(modes[-1] if modes else "", [])
+    return all(not url.endswith("://") for url in named)
+
+
+def _cgroup_files(subject: Subject) -> list[str]:
+    group = f"{cgroup2_mount()}{subject.unit.state().control_group}"
+    return [f"{group}/{name}" for name in _sandbox.CGROUP]
+
+
+def _cgroup(text: str) -> dict[str, str]:
+    """What `grep` printed of a cgroup's files, by their names; nothing where the host does not have them."""
+    return dict(re.findall(r"^\S*/([a-z]+\.max):(.*)$", text, re.M))
+
+
+def _said(text: str) -> dict[str, Json]:
+    """The probe's line as it was recorded."""
+    try:
+        return dict(json.loads(text.partition(sandbox_probe.MARK)[2].replace(f": {MARK}", f': "{MARK}"')))
+    except ValueError:
+        raise Untraced("the probe said nothing that can be read") from None
+
+
 def _recorded(text: str) -> dict[str, Json]:
     """What stood in the way of each attempt, by the probe's line as it was recorded."""
     try:
-        line = text.partition(sandbox_probe.MARK)[2].replace(f": {MARK}", f': "{MARK}"')
-        return dict(json.loads(line)["refused"])
-    except ValueError:
+        return dict(_said(text)["refused"])
+    except (LookupError, ValueError):
         raise Untraced("the probe said nothing that can be read") from None
 
 
@@ -177,7 +278,8 @@ def headline(results: Sequence[Result]) -> str:
 PROOF = Proof(
     name="hardening",
     claim="from inside its sandbox the engine cannot change its code or config, see others, or gain a privilege",
-    bound=f"exposure <= {EXPOSURE:g}; every attempt refused inside that root outside can make",
+    bound=f"exposure <= {EXPOSURE:g}; no property of the unit wider than promised, declared or in force; every attempt "
+    "refused inside that root outside can make",
     fault=", ".join(TRIED),
     seconds=8,
     notes="the attempts run in the unit's sandbox before its start (ExecStartPre=); the config they try to write is "
@@ -186,6 +288,9 @@ PROOF = Proof(
     mutants=[
         emptied("not-hardened", f"{DROP_IN} emptied", Sandbox.alone, DROP_IN),
         with_directives("sees-all", "ProtectProc=default", Sandbox.alone),
+        with_directives("one-capability", "CapabilityBoundingSet=CAP_NET_BIND_SERVICE", Sandbox.alone),
+        with_directives("one-writable-path", "ReadWritePaths=/opt/hybrid-engine", Sandbox.alone),
+        with_directives("tasks-unlimited", "TasksMax=infinity", Sandbox.alone),
     ],
     headline=headline,
 )

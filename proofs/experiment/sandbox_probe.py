@@ -14,6 +14,7 @@ import mmap
 import os
 import platform
 import re
+import signal
 import socket
 import sys
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from pathlib import Path
 
 MARK = "proof_probe: "
 _NEW_USER = 0x10000000  # CLONE_NEWUSER
+_SEIZE = 0x4206  # PTRACE_SEIZE
 _INIT_MODULE = {"x86_64": 175, "aarch64": 105}  # the system call's number
 STATUS = ("Uid", "Gid", "CapEff", "CapBnd", "NoNewPrivs", "Seccomp", "Seccomp_filters")
 
@@ -71,6 +73,53 @@ def load_module(_: str) -> None:
         raise Refused(errno.errorcode.get(ctypes.get_errno(), str(ctypes.get_errno())))
 
 
+def mount(_: str) -> None:
+    """A file system that no kernel knows: who may mount is told so, everybody else EPERM."""
+    _libc().mount(b"none", b"/", b"no-such-type", 0, None)
+    if ctypes.get_errno() != errno.ENODEV:
+        raise Refused(errno.errorcode.get(ctypes.get_errno(), str(ctypes.get_errno())))
+
+
+def trace(_: str) -> None:
+    """A child of its own, which anybody may trace whom no filter forbids it."""
+    child = os.fork()
+    if child == 0:
+        signal.pause()
+        os._exit(0)
+    try:
+        if _libc().ptrace(_SEIZE, child, None, None) != 0:
+            raise Refused(errno.errorcode.get(ctypes.get_errno(), str(ctypes.get_errno())))
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+def privileged_port(_: str) -> None:
+    """The first that nobody else has; it listens to nothing."""
+    for port in range(1, 20):
+        with socket.socket() as own:
+            try:
+                return own.bind(("127.0.0.1", port))
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+    raise Refused("all are in use")
+
+
+def set_user_id(_: str) -> None:
+    """Of a file in memory."""
+    own = os.memfd_create("probe")
+    try:
+        os.fchmod(own, 0o4700)
+    finally:
+        os.close(own)
+
+
+def connect(path: str) -> None:
+    with socket.socket(socket.AF_UNIX) as own:
+        own.connect(path)
+
+
 def writable_code(_: str) -> None:
     mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC).close()
 
@@ -85,6 +134,14 @@ ATTEMPTS: dict[str, Callable[[str], None]] = {
     "gain-capability": gain_capability,
     "load-module": load_module,
     "writable-code": writable_code,
+    "list": lambda path: (os.listdir(path), None)[1],
+    "mount": mount,
+    "trace": trace,
+    "signal": lambda pid: os.kill(int(pid), 0),
+    "privileged-port": privileged_port,
+    "set-user-id": set_user_id,
+    "host-name": lambda _: socket.sethostname(socket.gethostname()),
+    "connect": connect,
 }
 
 
@@ -111,6 +168,12 @@ def interfaces(pid: int | str = "self") -> list[str]:
     return [line.partition(":")[0].strip() for line in lines if ":" in line]
 
 
+def writable() -> list[str]:
+    """Mounts at whose root this process can write."""
+    places = {line.split()[4] for line in _read("/proc/self/mountinfo").splitlines()}
+    return sorted(place for place in places if Path(place).is_dir() and os.access(place, os.W_OK))
+
+
 def attempt(words: str) -> str:
     """The result of one attempt: "" when it succeeded, else what prevented it."""
     name, _, argument = words.partition("=")
@@ -124,7 +187,12 @@ def attempt(words: str) -> str:
 
 
 def main(words: list[str]) -> None:
-    output = {"status": status(), "interfaces": interfaces(), "refused": {word: attempt(word) for word in words}}
+    output = {
+        "status": status(),
+        "interfaces": interfaces(),
+        "writable": writable(),
+        "refused": {word: attempt(word) for word in words},
+    }
     print(MARK + json.dumps(output), flush=True)
 
 

@@ -15,6 +15,7 @@ from proofs.catalog.sampling import Sampling
 from proofs.catalog.stall import Frozen
 from proofs.experiment.case import Case, judge
 from tests.support.judging import DEPLOYED, judge_with
+from tests.support.promised_sandbox import PROMISED
 from tests.support.witnesses import genuine
 
 CASES = [case for proof in PROOFS.values() for case in proof.cases(DEPLOYED)]
@@ -142,7 +143,8 @@ def _sandbox(no_modules: str) -> dict[str, Any]:
 
     outside = {name: "EPERM" if name == "load a module" else "" for name in TRIED}
     inside = dict.fromkeys(TRIED, "EPERM")
-    return {"n": 10, "refused_inside": inside, "refused_outside": outside, "no_modules": no_modules, "exposure": 1.0}
+    refused = {"refused_inside": inside, "refused_outside": outside, "no_modules": no_modules}
+    return {"n": 10, "exposure": 1.0, **refused, **PROMISED}
 
 
 @pytest.mark.holds("EVIDENCE")
