@@ -68,6 +68,13 @@ SAMPLED: dict[str, Any] = {
     "exit_code": 0,
     "final": COUNTERS,
     "heartbeat": COUNTERS,
+    "rows": {
+        "compared": 400,
+        "difference": "",
+        "sources": {"mock": {"stored": 400, "missing": 0}},
+        "signals": 40,
+        "chains": "",
+    },
     "store": COUNTERS,
 }
 STALLED, CLOSED, EVERY_5 = Frozen(DEPLOYED), Failover(DEPLOYED, HOWS[0]), Sampling(DEPLOYED, 5)
