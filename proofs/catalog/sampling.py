@@ -175,7 +175,7 @@ class Sampling(OnExchanges):
         return (
             equal("trades stored", stored, due, guard=True),
             *row_checks(measured.rows, due),
-            equal("signals stored", measured.rows.signals, due // periods.signal),
+            equal("signals stored", measured.rows.signals, due // periods.signal, guard=True),
             Check("which trades", ids, which, measured.ids_match, guard=True),
             Check("received", store["received"], sent, store["received"] == sent == TRADES),
             equal("dropped, rejected, duplicate", losses, [0, 0, 0]),
