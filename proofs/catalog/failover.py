@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from proofs.catalog._checks import at_most, figures
+from proofs.catalog._checks import at_most, equal, figures
+from proofs.catalog._rows import LEAST, Rows, compare, record_rows, row_checks, trace_rows
 from proofs.catalog._steady import OnExchanges
 from proofs.experiment.case import Deployed, Mutant, Proof
 from proofs.experiment.exchange import Exchange, refuses
-from proofs.experiment.measurements import Count, Pid, Positive, Row, Seconds, count_from, decode, return_type
+from proofs.experiment.measurements import Count, Pid, Positive, Row, Seconds, count_from, decode, encode, return_type
 from proofs.experiment.subject import Changes, Subject, config
 from proofs.experiment.trace import Between, Trace, mono_s
 from proofs.host.shell import process_state
@@ -21,6 +22,7 @@ BOUND_S = 2.0
 DEAD_AFTER_S = 2.0
 PARSE_LIMIT = 20
 RATE = 50  # trades a second of each exchange
+_FAST = 700  # once the figures are there: for enough rows to compare
 _CERTIFICATE = Path(__file__).resolve().parent.parent / "mock_exchange" / "data" / "untrusted.pem"
 SCRATCH = config(
     ingest_mode="REAL_WS",
@@ -138,6 +140,7 @@ class TakenOver:
     garbage_sent: Count
     secondary_sent: Count
     said: list[dict[str, Any]]
+    rows: Rows
 
 
 class Failover(OnExchanges):
@@ -200,7 +203,20 @@ class Failover(OnExchanges):
             garbage_sent=self.exchanges["primary"].stats()["garbage"] if kind == "rejected" else 0,
             secondary_sent=self.exchanges["secondary"].stats()["sent"],
             said=[fields for _, fields in engine_lines(entries, "source failed")][-1:],
+            rows=self._compare_rows(subject),
         )
+
+    def _compare_rows(self, subject: Subject) -> Rows:
+        """What both sources sent, with what is stored of it, once there is enough of it."""
+        frozen = self.how.inject is _freeze
+        for name, exchange in self.exchanges.items():
+            if not (frozen and name == "primary"):
+                exchange.tell("rate", rate=_FAST)
+        subject.host.poll("enough rows", 10, lambda: subject.store.last_tick() > LEAST, every=0.05)
+        subject.host.do("systemctl", "stop", subject.unit.name)
+        if frozen:
+            self.exchanges["primary"].thaw()
+        return compare(*record_rows(subject, self.exchanges))
 
     def traced(self, measured: NotTakenOver | TakenOver, trace: Trace) -> Mapping[str, Json | Between]:
         stored = trace.waits("a stored tick of the secondary")[-1]
@@ -211,6 +227,7 @@ class Failover(OnExchanges):
             "stored_s": Between.since((least, most), *trace.around(stored)),
             "fault_ms": Between(trace.wall_ms(stored, least) - _SLACK_MS, trace.wall_ms(stored, most) + _SLACK_MS),
             "secondary_sent": trace.stats("secondary")["sent"],
+            "rows": encode(compare(*trace_rows(trace, ("primary", "secondary")))),
         }
         if self.how.gap_kind == "rejected":
             again["garbage_sent"] = trace.stats("primary")["garbage"]
@@ -222,7 +239,7 @@ class Failover(OnExchanges):
             met = [entry.mono_s for entry in _connecting(trace.journal())]
             begun = min(met, default=int(trace.shown(-1)["ExecMainStartTimestampMonotonic"]) / 1e6)
             return begun, begun
-        if answers := trace.notes("exchange said", "primary"):
+        if answers := [one for one in trace.notes("exchange said", "primary") if one["command"] != "rate"]:
             return mono_s(answers[-1]), mono_s(answers[-1])
         return mono_s(trace.intent("fault: ")), mono_s(trace.intent("kill -STOP "))
 
@@ -230,17 +247,21 @@ class Failover(OnExchanges):
         in_time = at_most("secondary stored (s)", measured.stored_s, self.how.bound_s, guard=True)
         if isinstance(measured, NotTakenOver) or measured.stored_s is None:
             return [in_time]
+        rows = [
+            *row_checks(measured.rows),
+            equal("missing between stored trades", measured.rows.missing(), 0, guard=True),
+        ]
         if self.how.gap_kind == "rejected":
             sent, rejected = measured.garbage_sent, measured.rejected
             all_sent = rejected == sent >= PARSE_LIMIT
-            return [in_time, Check("rejected in gaps", rejected, f"{sent}, all garbage sent", all_sent)]
+            return [in_time, *rows, Check("rejected in gaps", rejected, f"{sent}, all garbage sent", all_sent)]
         # The recorded silence has to span all from the last that was heard before the fault to the first after it.
         last_ms = measured.last_primary_ms
         begin, end = max(measured.fault_ms, last_ms or 0) + _SLACK_MS, measured.first_secondary_ms
         spans = [decode(tuple[Count, Count | None], [gap.get("from_ms"), gap.get("to_ms")]) for gap in measured.gaps]
         latest = end if last_ms is None else begin  # where it never spoke, the gap begins when it was first tried
         covered = any(start <= latest and (stop is None or stop >= end - _SLACK_MS) for start, stop in spans)
-        return [in_time, Check("gap", spans, f"from <= {begin}, to >= {end} (ms)", covered)]
+        return [in_time, *rows, Check("gap", spans, f"from <= {begin}, to >= {end} (ms)", covered)]
 
 
 def _of(gaps: list[dict[str, Json]], kind: str) -> list[dict[str, Json]]:
@@ -290,7 +311,8 @@ def headline(results: Sequence[Result]) -> str:
 PROOF = Proof(
     name="failover",
     claim="when the best source fails in any way, the next one's trades are stored in time and the gap is recorded",
-    bound=f"{BOUND_S:g} s (silence: dead_after_s {DEAD_AFTER_S:g} + {BOUND_S:g} s)",
+    bound=f"{BOUND_S:g} s (silence: dead_after_s {DEAD_AFTER_S:g} + {BOUND_S:g} s);"
+    " rows as each source sent them, none missing",
     fault="the primary closes, refuses, answers 451, goes silent, sends garbage, has a bad certificate",
     seconds=14,
     cases=failing(*(how.name for how in HOWS)),

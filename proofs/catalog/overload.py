@@ -5,26 +5,29 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from proofs.catalog._checks import PARTS, at_most, equal, figures, imbalance, known, last_run
+from proofs.catalog._checks import PARTS, at_most, equal, figures, imbalance, known, last_fields, last_run
 from proofs.catalog._recovery import DEADLINE_S, Lasting, Recovery
 from proofs.catalog._recovery import headline as recovery_headline
+from proofs.catalog._rows import Rows, StoredRow, compare, record_rows, row_checks, trace_rows
 from proofs.catalog._steady import OnExchanges, await_ticks
 from proofs.catalog.mutations import patched
 from proofs.experiment.case import Deployed, Proof
-from proofs.experiment.measurements import Count, Pid, Row, Seconds, decode, text_like
+from proofs.experiment.measurements import Count, Pid, Row, Seconds, decode, encode, text_like
 from proofs.experiment.subject import Subject
-from proofs.experiment.trace import Trace
+from proofs.experiment.trace import Between, Trace
 from proofs.host.database import torn_chains
 from proofs.host.shell import Host, process_state
 from proofs.host.unit import engine_lines
-from proofs.verdict import Check, Result
+from proofs.verdict import Check, Json, Result
 
 RATE = 800  # trades a second
 HELD = 2400  # trades sent into the short lock: the engine's channels hold less than half of them
+NEWEST = 200  # of the last trades before the lock goes: the queue that drops its oldest holds 256
+AFTER = 800  # trades sent after it
 RECOVER_S = 3.0
 _OVERLOAD_AFTER_S = 20.0  # overload_after_s of the short lock: it must not end in 13
 _DRAIN_S = 7.0  # an engine that ends with 13 drains first, which a lock keeps from coming to its end
@@ -79,7 +82,7 @@ class LockHeld:
 @dataclass(frozen=True, kw_only=True)
 class AfterShortLock:
     """n: trades sent into the lock. newest: the highest trade stored, of those numbered from 1. holes: trades below it
-    that are not stored. books: the run's row."""
+    that are not stored. books: the run's row. newest_kept: of the last trades sent into the lock, those stored."""
 
     n: Count
     back_s: Seconds | None
@@ -93,6 +96,8 @@ class AfterShortLock:
     in_order: bool
     torn: list[Count]
     integrity: str
+    rows: Rows
+    newest_kept: Count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,16 +156,24 @@ class Short(Locked):
     def measure(self, subject: Subject) -> AfterShortLock:
         host, unit, store = subject.host, subject.unit, subject.store
         host.wait_for("the burst", 15, lambda: self.counted("sent") - self.sent_at_lock >= HELD, every=0.05)
-        held = self.counted("sent") - self.sent_at_lock
+        # A pause, so that until something is committed again nothing arrives that would push out more.
+        self.exchange.tell("pause")
+        host.poll("the engine to have all", 3, lambda: self._received(subject) >= self.counted("sent"), every=0.1)
+        sent = self.exchange.stats()["sent"]
+        held, last = sent - self.sent_at_lock, store.last_tick()
         released, released_ms = time.monotonic(), time.time_ns() // 1_000_000
         self.lift(subject)
+        host.poll("a commit", RECOVER_S, lambda: store.last_tick() > last, every=0.02)
+        self.exchange.tell("resume")
         stored = host.poll(
             "a tick that came after the lock", RECOVER_S + 1, lambda: store.newest_ms() > released_ms, every=0.02
         )
         back_s = round(time.monotonic() - released, 3) if stored else None
         state = unit.state(quiet=False)
+        host.poll("more trades", 5, lambda: self.counted("sent") >= sent + AFTER, every=0.05)
         host.do("systemctl", "stop", unit.name)
         run, ids = last_run(store)
+        trades, rows = record_rows(subject, self.exchanges)
         return AfterShortLock(
             n=held,
             back_s=back_s,
@@ -174,7 +187,18 @@ class Short(Locked):
             in_order=ids == sorted(set(ids)),
             torn=torn_chains(store),
             integrity=store.integrity(),
+            rows=compare(trades, rows),
+            newest_kept=_newest_kept(sent, rows),
         )
+
+    def _received(self, subject: Subject) -> int:
+        """How many trades the engine has received by its last heartbeat."""
+        return int(last_fields(subject.unit.journal(self.cursor, quiet=True), "HEARTBEAT").get("received", 0))
+
+    def traced(self, measured: AfterShortLock, trace: Trace) -> Mapping[str, Json | Between]:
+        trades, rows = trace_rows(trace, ["mock"])
+        kept = _newest_kept(trace.stats("mock")["sent"], rows)
+        return {"rows": encode(compare(trades, rows)), "newest_kept": kept}
 
     def judge(self, measured: AfterShortLock) -> Sequence[Check]:
         run, missing = known(measured.books, "received", *PARTS), measured.holes
@@ -184,6 +208,9 @@ class Short(Locked):
             equal("accounting out of balance by", imbalance(run), 0, guard=True),
             Check("dropped, counted", dropped, f"{missing}, the trades missing", dropped == missing > 0, guard=True),
             equal("dropped, in gaps", measured.dropped_in_gaps, missing),
+            *row_checks(measured.rows),
+            equal("missing between stored trades", measured.rows.missing(), missing, guard=True),
+            equal(f"of the newest {NEWEST} in the lock, stored", measured.newest_kept, NEWEST, guard=True),
             equal("received", run["received"], measured.newest),
             Check("admitted", admitted, f"{stored}, all stored", admitted == stored),
             at_most("seconds to recover", measured.back_s, RECOVER_S),
@@ -193,6 +220,11 @@ class Short(Locked):
             equal("chains that are not whole", measured.torn, []),
             equal("integrity_check", measured.integrity, "ok"),
         )
+
+
+def _newest_kept(sent: int, rows: Sequence[StoredRow]) -> int:
+    """How many of the last trades up to that number are stored."""
+    return len(set(range(sent - NEWEST + 1, sent + 1)) & {row.exchange_id for row in rows})
 
 
 class Long(Locked, Recovery):
@@ -233,7 +265,8 @@ def headline(results: Sequence[Result]) -> str:
 PROOF = Proof(
     name="overload",
     claim="a locked database costs counted drops at admission, then 13 and a restart, and never an operator",
-    bound=f"accounting balances, dropped = missing, a tick in {RECOVER_S:g} s; 13 after overload_after_s"
+    bound=f"accounting balances, dropped = missing, the oldest, rows as sent, a tick in {RECOVER_S:g} s;"
+    " 13 after overload_after_s"
     f" ({DEADLINE_S:g} s) and a drain of {_DRAIN_S:g} s, a tick in deadline + RestartSec + 5 s",
     fault="another process holds BEGIN EXCLUSIVE: through a burst; for longer than overload_after_s",
     seconds=25,

@@ -1,13 +1,16 @@
-"""sampling: sample_every = k stores exactly trades k, 2k, 3k ..., across a reconnect, and the accounting agrees."""
+"""sampling: sample_every = k stores exactly trades k, 2k, 3k ... as they were sent, across a reconnect, and the
+accounting agrees."""
 
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from proofs.catalog._checks import Counters, equal, figures, imbalance, last_fields, numbers_sent
+from proofs.catalog._rows import SIGNAL_EVERY, Rows, compare, record_rows, row_checks, trace_rows
 from proofs.catalog._steady import OnExchanges
 from proofs.catalog.mutations import patched
 from proofs.experiment.case import Deployed, Proof
-from proofs.experiment.measurements import Count, encode
+from proofs.experiment.measurements import BadFigure, Count, decode, encode
 from proofs.experiment.subject import Subject
 from proofs.experiment.trace import Between, Trace, Untraced
 from proofs.host.unit import engine_lines
@@ -17,6 +20,8 @@ TRADES = 2003
 RECONNECT_AFTER = 1007
 RATE = 1500  # trades a second: a stream, not a burst; what admission drops in a burst is another proof's subject
 EVERY = (1, 5, 10, 20)
+_DRAWN_EVERY = [every for every in range(2, 61) if every not in EVERY]
+_DRAWN_SIGNAL_EVERY = [every for every in range(2, 17) if every not in (5, SIGNAL_EVERY)]
 _FEED_S = 40.0
 
 
@@ -37,7 +42,10 @@ class Nothing:
 
 @dataclass(frozen=True, kw_only=True)
 class Sampled:
-    """n, sent: trades sent, by the exchange's total and by its connections. ids: the exchange's of stored trades."""
+    """n, sent: trades sent, by the exchange's total and by its connections. ids: the exchange's of stored trades.
+
+    seed: of what was drawn; None where nothing was.
+    """
 
     n: Count
     sent: Count
@@ -49,21 +57,50 @@ class Sampled:
     final: Counters | Nothing
     heartbeat: Counters
     store: Counters
+    rows: Rows
+    seed: Count | None = None
+
+
+@dataclass(frozen=True)
+class Periods:
+    """sample_every, and the engine's signal_every_n_ticks."""
+
+    sample: int
+    signal: int
+
+
+def draw(seed: int) -> Periods:
+    """Periods that no case has: so an engine that is right for those alone is found out."""
+    numbers = random.Random(seed)
+    return Periods(numbers.choice(_DRAWN_EVERY), numbers.choice(_DRAWN_SIGNAL_EVERY))
 
 
 class Sampling(OnExchanges):
     n_min = TRADES
 
-    def __init__(self, deployed: Deployed, every: int) -> None:
+    def __init__(self, deployed: Deployed, every: int | None) -> None:
+        """every: sample_every; None draws it, and the period of the signals, when the case begins."""
         super().__init__(deployed)
         self.every = every
-        self.name = f"sample_every {every}"
+        self.name = f"sample_every {every or 'drawn'}"
         self.fault = f"{TRADES} trades of recorded frames, the connection closed after {RECONNECT_AFTER}"
+        self.seed: int | None = None
+
+    def periods(self, seed: int | None) -> Periods:
+        """Raises BadFigure: a seed where nothing is drawn, or none where something is."""
+        if (seed is None) != (self.every is not None):
+            raise BadFigure(f"the seed of {self.name} is {seed}")
+        return Periods(self.every, SIGNAL_EVERY) if self.every is not None else draw(decode(Count, seed, "seed"))
 
     def steady(self, subject: Subject) -> None:
         """The engine is connected; the exchange holds its first trade back."""
+        if self.every is None:
+            self.seed = random.SystemRandom().randrange(10**6)
+            subject.host.note("seed", {"seed": self.seed})
+        periods = self.periods(self.seed)
+        engine = {"sample_every": periods.sample, "signal_every_n_ticks": periods.signal}
         feed = {"hold": True, "count": TRADES, "rate": RATE, "close_after": RECONNECT_AFTER, "close_times": 1}
-        self.start(subject, feed, sample_every=self.every, heartbeat_interval_secs=0.5, flush_interval_ms=200)
+        self.start(subject, feed, **engine, heartbeat_interval_secs=0.5, flush_interval_ms=200)
         subject.host.wait_for("the engine to subscribe", 15, lambda: self.counted("subscribed") == 1, every=0.05)
 
     def inject(self, subject: Subject) -> None:
@@ -88,17 +125,20 @@ class Sampling(OnExchanges):
         run = subject.store.runs()[-1]
         ids = subject.store.exchange_ids(int(run["id"]))
         sent = _numbers(self.stats)
+        periods = self.periods(self.seed)
         return Sampled(
             n=self.stats["sent"],
             sent=len(sent),
             stored=len(ids),
-            ids_match=ids == sent[self.every - 1 :: self.every],
+            ids_match=ids == sent[periods.sample - 1 :: periods.sample],
             first_ids=ids[:3],
             last_id=ids[-1] if ids else None,
             exit_code=run["exit_code"],
             final=Counters.of(final) if final else Nothing(),
             heartbeat=Counters.of(heartbeat),
             store=Counters.of(run),
+            rows=compare(*record_rows(subject, self.exchanges), periods.signal),
+            seed=self.seed,
         )
 
     def traced(self, measured: Sampled, trace: Trace) -> Mapping[str, Json | Between]:
@@ -107,11 +147,16 @@ class Sampling(OnExchanges):
         if measured.heartbeat not in [Counters.of(fields) for _, fields in engine_lines(entries, "HEARTBEAT")]:
             raise Untraced("no heartbeat says what was measured of one")
         sent = _numbers(stats)
-        due = sent[self.every - 1 :: self.every]
+        seeds = trace.notes("seed")
+        seed = seeds[-1]["seed"] if seeds else None
+        periods = self.periods(seed)
+        due = sent[periods.sample - 1 :: periods.sample]
         again: dict[str, Json | Between] = {
             "n": stats["sent"],
             "sent": len(sent),
             "final": encode(Counters.of(final) if final else Nothing()),
+            "rows": encode(compare(*trace_rows(trace, ["mock"]), periods.signal)),
+            **({"seed": seed} if seeds else {}),
         }
         if final:
             again["stored"] = final.get("ticks_stored")
@@ -120,14 +165,17 @@ class Sampling(OnExchanges):
         return again
 
     def judge(self, measured: Sampled) -> Sequence[Check]:
-        due = TRADES // self.every
+        periods = self.periods(measured.seed)
+        every, due = periods.sample, TRADES // periods.sample
         stored, sent, store = measured.stored, measured.sent, measured.store.known()
         final, heartbeat = encode(measured.final) or encode(Counters.of({})), encode(measured.heartbeat)
         losses = [store[name] for name in ("dropped", "rejected", "duplicate")]
-        which = f"{self.every}, {2 * self.every}, ... {due * self.every}"
+        which = f"{every}, {2 * every}, ... {due * every}"
         ids = f"{measured.first_ids} ... {measured.last_id}"
         return (
             equal("trades stored", stored, due, guard=True),
+            *row_checks(measured.rows, due),
+            equal("signals stored", measured.rows.signals, due // periods.signal, guard=True),
             Check("which trades", ids, which, measured.ids_match, guard=True),
             Check("received", store["received"], sent, store["received"] == sent == TRADES),
             equal("dropped, rejected, duplicate", losses, [0, 0, 0]),
@@ -153,11 +201,13 @@ def headline(results: Sequence[Result]) -> str:
 
 PROOF = Proof(
     name="sampling",
-    claim="sample_every = k stores exactly trades k, 2k, 3k ... of what the exchange sent, across a reconnect",
-    bound=", ".join(f"1/{every}: {TRADES // every}" for every in EVERY) + "; dropped 0; accounting balances",
-    fault=f"{TRADES} trades, the connection closed after {RECONNECT_AFTER}; sample_every {', '.join(map(str, EVERY))}",
-    seconds=15,
-    cases=lambda deployed: [Sampling(deployed, every) for every in EVERY],
+    claim="sample_every = k stores exactly trades k, 2k, 3k ..., each as the exchange sent it, across a reconnect",
+    bound=", ".join(f"1/{every}: {TRADES // every}" for every in EVERY)
+    + f", 1/k for a drawn k; all of up to {TRADES} rows as sent; dropped 0; accounting balances",
+    fault=f"{TRADES} trades, the connection closed after {RECONNECT_AFTER};"
+    f" sample_every {', '.join(map(str, EVERY))}, and one drawn from a seed",
+    seconds=18,
+    cases=lambda deployed: [Sampling(deployed, every) for every in (*EVERY, None)],
     mutants=[patched("sampling/off-by-one", lambda deployed: [Sampling(deployed, 5)])],
     headline=headline,
 )

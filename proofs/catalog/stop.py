@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from proofs.catalog._checks import Counters, at_most, equal, figures, imbalance, last_fields, last_run
+from proofs.catalog._rows import Rows, compare, record_rows, row_checks, trace_rows
 from proofs.catalog._steady import OnExchanges, await_ticks
 from proofs.catalog.mutations import patched, with_directives
 from proofs.experiment.case import Proof
@@ -16,8 +17,8 @@ from proofs.host.unit import Entry, exits
 from proofs.verdict import Check, Json, Result
 
 BOUND_S = 5.0
-RATE = 500  # trades a second
-LEAST = 500  # trades sent before the stop
+RATE = 1000  # trades a second
+LEAST = 1200  # trades sent before the stop
 _STOPPING = "Stopping "
 _ENDED = ("Deactivated successfully.", "Failed with result ")
 
@@ -56,6 +57,7 @@ class AfterStop:
     persist_count: Count | None
     torn: list[Count]
     integrity: str
+    rows: Rows
 
 
 class Stopped(OnExchanges):
@@ -113,6 +115,7 @@ class Stopped(OnExchanges):
             persist_count=final.get("persist_count"),
             torn=torn_chains(store),
             integrity=store.integrity(),
+            rows=compare(*record_rows(subject, self.exchanges)),
         )
 
     def traced(self, measured: AfterStop, trace: Trace) -> Mapping[str, Json | Between]:
@@ -127,6 +130,7 @@ class Stopped(OnExchanges):
             "persist_count": final.get("persist_count"),
             "final": encode(FinalCounters.of(final)),
             "n": trace.stats("mock")["sent"],
+            "rows": encode(compare(*trace_rows(trace, ["mock"]))),
         }
 
     def judge(self, measured: AfterStop) -> Sequence[Check]:
@@ -135,7 +139,7 @@ class Stopped(OnExchanges):
             return (at_most("ended after (s)", None, BOUND_S, guard=True),)
         store = measured.store.known()
         rows = sum(store[name] for name in ("ticks_stored", "signals_stored", "orders_stored", "trades_stored"))
-        stored = measured.stored
+        stored, dropped = measured.stored, measured.lost.get("dropped", 0)
         metrics = dict(sorted(encode(final).items()))
         return (
             at_most("ended after (s)", took_s, BOUND_S, guard=True),
@@ -146,6 +150,8 @@ class Stopped(OnExchanges):
             equal("persist_count", measured.persist_count, rows, guard=True),
             equal("waiting", final.waiting, 0, guard=True),
             equal("state", measured.active, "inactive", guard=True),
+            *row_checks(measured.rows),
+            equal("missing between stored trades", measured.rows.missing(), dropped, guard=True),
             equal("ticks by the counters", store["ticks_stored"], stored),
             equal("each trade once, in order", measured.once_and_in_order, True),
             equal("accounting balances", imbalance(store) == 0, True),
@@ -173,7 +179,7 @@ def headline(results: Sequence[Result]) -> str:
 PROOF = Proof(
     name="stop",
     claim="told to stop under load the engine ends with 0, has stored everything it admitted, and its counters say so",
-    bound=f"exit 0 in {BOUND_S:g} s, ticks stored = admitted, FINAL METRICS as in the store",
+    bound=f"exit 0 in {BOUND_S:g} s, ticks stored = admitted, rows as sent, FINAL METRICS as in the store",
     fault=Stopped.fault,
     seconds=10,
     cases=Stopped.alone,

@@ -1,5 +1,6 @@
 """The mock exchange of one case: starts it, sends it commands and ends it, and records all of that as evidence."""
 
+import json
 import signal
 import socket
 
@@ -35,6 +36,19 @@ class Exchange:
         if not quiet:
             self.host.note("exchange stats", {"name": self.name, **answer})
         return answer
+
+    def record_trades(self) -> str:
+        """Record every trade that it sent: a JSON line of connection, id, price, size, ms UTC of each.
+
+        Raises ControlError as `stats` does.
+        """
+        text = "\n".join(json.dumps(trade) for trade in self._mock.command("trades")["trades"])
+        self.host.recorder.write(f"trades sent by {self.name}", scope=self.host.scope, stdout=text)
+        return text
+
+    def thaw(self) -> None:
+        self.host.recorder.intent(f"kill -CONT {self.pid} (exchange {self.name})", scope=self.host.scope)
+        self._mock.kill(signal.SIGCONT)
 
     def freeze(self) -> None:
         self.host.recorder.intent(f"kill -STOP {self.pid} (exchange {self.name})", scope=self.host.scope)

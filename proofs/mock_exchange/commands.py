@@ -48,6 +48,11 @@ class Commands:
         """everything counted since the start"""
         return {"stats": self._exchange.stats(brief)}
 
+    async def trades(self) -> Any:
+        """the newest trades that were sent, oldest first: [connection, id, price, size, ms UTC] of each"""
+        sent = self._market.ledger.trades
+        return {"trades": [[number, one.trade_id, one.price, one.size, one.time_ms] for number, one in sent]}
+
     async def close(self, code: Code = 1001, reason: Annotated[str, "close reason"] = "") -> Any:
         """close every open connection properly; what was sent before is still read"""
         _check_close(code, reason)

@@ -5,8 +5,12 @@ from collections import Counter, deque
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from proofs.mock_exchange.protocols.base import Trade
+
 #: So many connections and accepts are listed one by one; the sums count all of them.
 REMEMBERED = 2000
+#: So many of the newest trades are listed one by one.
+REMEMBERED_TRADES = 100_000
 
 
 def now_ms() -> int:
@@ -56,6 +60,7 @@ class Ledger:
         self.requests_ms: deque[int] = deque(maxlen=REMEMBERED)
         self.connections: deque[ConnectionCount] = deque(maxlen=REMEMBERED)
         self.open: dict[int, ConnectionCount] = {}
+        self.trades: deque[tuple[int, Trade]] = deque(maxlen=REMEMBERED_TRADES)  # with their connections
 
     def record_accept(self, path: str, protocol: str) -> ConnectionCount:
         self.accepted += 1
@@ -69,13 +74,14 @@ class Ledger:
         count.open, count.closed_ms, count.close_code = False, now_ms(), code
         self.open.pop(count.id, None)
 
-    def record_sent(self, count: ConnectionCount, number: int, symbol: str) -> None:
-        """An open socket took trade `number`."""
+    def record_sent(self, count: ConnectionCount, trade: Trade, symbol: str) -> None:
+        """An open socket took that trade."""
+        self.trades.append((count.id, trade))
         count.sent += 1
         count.sent_by_symbol[symbol] = count.sent_by_symbol.get(symbol, 0) + 1
-        count.last_number, count.last_sent_ms = number, now_ms()
+        count.last_number, count.last_sent_ms = trade.number, now_ms()
         if count.first_number is None:
-            count.first_number, count.first_sent_ms = number, count.last_sent_ms
+            count.first_number, count.first_sent_ms = trade.number, count.last_sent_ms
         self.totals["sent"] += 1
         self.by_symbol[symbol] += 1
 

@@ -164,7 +164,7 @@ class Session:
         elif delivered:
             self.numbers.sent += len(numbers)
             for trade in trades:
-                market.ledger.record_sent(self.count, trade.number, self.protocol.symbol_for(trade))
+                market.ledger.record_sent(self.count, trade, self.protocol.symbol_for(trade))
             await self._run_due()
         else:
             self.numbers.give_back(numbers)

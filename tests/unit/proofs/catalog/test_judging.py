@@ -48,6 +48,13 @@ CLOSES: dict[str, Any] = {
     "garbage_sent": 0,
     "secondary_sent": 10,
     "said": [],
+    "rows": {
+        "compared": 1100,
+        "difference": "",
+        "sources": {"secondary": {"stored": 1100, "missing": 0}},
+        "signals": 1,
+        "chains": "",
+    },
 }
 COUNTERS = {
     "received": 2003,
@@ -69,6 +76,13 @@ SAMPLED: dict[str, Any] = {
     "exit_code": 0,
     "final": COUNTERS,
     "heartbeat": COUNTERS,
+    "rows": {
+        "compared": 400,
+        "difference": "",
+        "sources": {"mock": {"stored": 400, "missing": 0}},
+        "signals": 40,
+        "chains": "",
+    },
     "store": COUNTERS,
 }
 STALLED, CLOSED, EVERY_5 = Frozen(DEPLOYED), Failover(DEPLOYED, HOWS[0]), Sampling(DEPLOYED, 5)
@@ -100,6 +114,11 @@ def test_good_figures_pass(case: Case, figures: dict[str, Any]) -> None:
     [
         (STALLED, STALL, {"seen_s": 100.0, "seen_bound_s": 1000.0}, "FAIL"),
         (CLOSED, CLOSES, {"stored_s": 50.0}, "FAIL"),
+        (CLOSED, CLOSES, {"rows.difference": "row 7: price"}, "FAIL"),
+        (CLOSED, CLOSES, {"rows.sources": {"secondary": {"stored": 1100, "missing": 1}}}, "FAIL"),
+        (EVERY_5, SAMPLED, {"rows.difference": "row 7: price"}, "FAIL"),
+        (EVERY_5, SAMPLED, {"rows.signals": 39}, "FAIL"),
+        (EVERY_5, SAMPLED, {"seed": 7}, "ERROR"),
         (CLOSED, CLOSES, {"stored_s": 50.0, "bound_s": 100.0}, "ERROR"),
         (CLOSED, CLOSES, {"gaps": [{"from_ms": None, "to_ms": 1200}]}, "ERROR"),
         (CLOSED, CLOSES, {"gap_kind": "rejected", "gaps": [], "garbage_sent": 20, "rejected": 20}, "FAIL"),

@@ -38,6 +38,13 @@ GOOD: dict[str, Any] = {
     "persist_count": 1580 + 3 * 158,
     "torn": [],
     "integrity": "ok",
+    "rows": {
+        "compared": 1580,
+        "difference": "",
+        "sources": {"mock": {"stored": 1580, "missing": 15}},
+        "signals": 1,
+        "chains": "",
+    },
 }
 
 
@@ -62,6 +69,10 @@ def test_good_figures_pass() -> None:
         ({"once_and_in_order": False}, "FAIL"),
         ({"lost": {"dropped": 15}}, "FAIL"),
         ({"torn": [7]}, "FAIL"),
+        ({"rows.difference": "row 7: price"}, "FAIL at the guard"),
+        ({"rows.chains": "row 7: order"}, "FAIL at the guard"),
+        ({"rows.compared": 999}, "FAIL at the guard"),
+        ({"rows.sources": {"mock": {"stored": 1580, "missing": 16}}}, "FAIL at the guard"),
         ({"integrity": "row 7 missing"}, "FAIL"),
         ({"n": 499}, "INCONCLUSIVE"),
         ({"store": ...}, "ERROR"),

@@ -36,6 +36,19 @@ def test_pause_burst_resume_rate_and_count(exchange: MockExchange) -> None:
         client.read_until(lambda c: len(c.ids) == 110)
 
 
+def test_trades_are_listed_as_they_were_sent(exchange: MockExchange) -> None:
+    exchange.command("pause")
+    for connection, first in ((1, 1), (2, 6)):
+        with Client(exchange.url()) as client:
+            exchange.wait(subscribed=1)
+            exchange.command("burst", n=5)
+            client.read_until(lambda c: len(c.ids) == 5)
+        frames = [frame for frame in client.parsed if frame.get("e") == "trade"]
+        sent = [[connection, one["t"], one["p"], one["q"], one["T"]] for one in frames]
+        assert exchange.command("trades")["trades"][first - 1 :] == sent
+        exchange.wait(open=0)
+
+
 def test_repeat_and_lose(exchange: MockExchange) -> None:
     exchange.command("pause")
     with Client(exchange.url("gemini_v1", "btcusd")) as client:
