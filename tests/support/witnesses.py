@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from proofs.catalog.drift import DESCRIPTION, OOM
+from proofs.catalog.exit12 import ENDS, RULES
 from proofs.experiment import sandbox_probe
 from proofs.experiment.case import Case
 
@@ -17,6 +18,7 @@ _BY_CLASS: dict[str, dict[str, Any]] = {
         "bound": "/run/hybrid-proofs/r/exit12/unit/etc:/etc/hybrid-engine:rbind",
     },
     "Control": {"pid": 42, "gone": True, "invocation": _INVOCATION},
+    "Ends": {"ended": {str(number): number for number in ENDS}, "rules": RULES},
     "Frozen": {"pid": 42, "state": "T", "invocation": _INVOCATION},
     "Wedged": {
         "heartbeats_after_fault": 3,
