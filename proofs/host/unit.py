@@ -93,7 +93,7 @@ class Unit:
     def state(self, quiet: bool = True) -> State:
         """Raises ValueError when systemctl does not answer."""
         argv = ("systemctl", "show", self.name, f"--property={_PROPERTIES}")
-        shown = _values(self.host.look(*argv, quiet=quiet).stdout)
+        shown = values_of(self.host.look(*argv, quiet=quiet).stdout)
 
         def number(key: str) -> int:
             return int(shown.get(key) or 0)
@@ -117,7 +117,7 @@ class Unit:
 
     def properties(self, *names: str, quiet: bool = True) -> dict[str, str]:
         argv = ("systemctl", "show", self.name, f"--property={','.join(names)}")
-        return _values(self.host.look(*argv, quiet=quiet).stdout)
+        return values_of(self.host.look(*argv, quiet=quiet).stdout)
 
     def files(self) -> list[Path]:
         """The unit's fragment and its drop-ins, in the order systemd reads them."""
@@ -155,7 +155,7 @@ class Unit:
         return entries_of(out.stdout, cursor)
 
 
-def _values(output: str) -> dict[str, str]:
+def values_of(output: str) -> dict[str, str]:
     """What `systemctl show` printed, by property."""
     return dict(line.split("=", 1) for line in output.splitlines() if "=" in line)
 

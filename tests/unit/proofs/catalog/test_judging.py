@@ -98,6 +98,8 @@ def test_good_figures_pass(case: Case, figures: dict[str, Any]) -> None:
     ("case", "figures", "changes", "verdict"),
     [
         (STALLED, STALL, {"seen_s": 100.0, "seen_bound_s": 1000.0}, "FAIL"),
+        (STALLED, STALL, {"watchdog_in_force_s": 10.5}, "FAIL"),
+        (STALLED, STALL, {"watchdog_in_force_s": 0.0}, "FAIL"),
         (CLOSED, CLOSES, {"stored_s": 50.0}, "FAIL"),
         (CLOSED, CLOSES, {"stored_s": 50.0, "bound_s": 100.0}, "ERROR"),
         (CLOSED, CLOSES, {"gaps": [{"from_ms": None, "to_ms": 1200}]}, "ERROR"),
