@@ -3,6 +3,8 @@
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
 
 from hybrid_engine.domain.accounting import StageCounters
 from hybrid_engine.domain.events import Event
@@ -36,6 +38,7 @@ class Stage(threading.Thread):
         return self.is_alive() and time.monotonic() - self._last_heartbeat > STUCK_AFTER_S
 
     def run(self) -> None:
+        self._show_name()
         self.heartbeat()
         try:
             self.work()
@@ -46,6 +49,11 @@ class Stage(threading.Thread):
             if self._outbox is not None:
                 self._outbox.close()
             self.on_end()
+
+    def _show_name(self) -> None:
+        """Give the thread its name in the kernel as well, so that `top -H` tells the stages apart."""
+        with suppress(OSError):  # it is for people, and /proc may be hidden
+            Path(f"/proc/self/task/{threading.get_native_id()}/comm").write_text(self.name)
 
     def finish(self) -> None:
         """Called once `work` has ended, however it ended, while the outbox is still open."""

@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from proofs.catalog._checks import at_least, equal
+from proofs.catalog._checks import at_least, at_most, equal
 from proofs.catalog._steady import GOOD, UP_S, steady
 from proofs.catalog.mutations import with_directives
 from proofs.experiment.case import Case, Deployed, Proof
 from proofs.experiment.measurements import Count, Invocation, Pid, Seconds, Sha256
 from proofs.experiment.subject import CONFIG_DIR, Subject
 from proofs.experiment.trace import Between, Trace, Untraced
-from proofs.host.unit import starts
+from proofs.host.unit import UNIT_STARTING, UNIT_SUCCESS, Entry, Unit, exits, seconds, starts
 from proofs.verdict import Check, Json, Result
 
 
@@ -175,6 +175,173 @@ class Control(Case):
         )
 
 
+# What stands in for the engine: it is ready, then ends as its argument says, at its first start alone.
+_PROGRAM = '''"""Be ready, then end with an exit code, or by a signal (negative); stay up when started again."""
+import os
+import pathlib
+import signal
+import socket
+import sys
+
+number, before = int(sys.argv[1]), pathlib.Path("/var/lib/hybrid-engine/ended" + sys.argv[1])
+again = before.exists()
+before.touch()
+address = os.environ["NOTIFY_SOCKET"]
+with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+    systemd.connect(address.replace("@", chr(0), 1) if address.startswith("@") else address)
+    systemd.sendall(b"READY=1")
+if again:
+    while True:
+        signal.pause()
+if number < 0:
+    os.kill(os.getpid(), -number)
+sys.exit(number)
+'''
+# The exit codes of the README, and the signals by which a process ends that was not asked to; True: restarted.
+ENDS = {0: False, 1: True, 10: True, 11: True, 12: False, 13: True, 14: True, -6: True, -9: True, -11: True}
+RULES = {
+    "Restart": "on-failure",
+    "RestartPreventExitStatus": "12",
+    "RestartForceExitStatus": "",
+    "SuccessExitStatus": "",
+    "StartLimitIntervalUSec": "0",
+    "StartLimitAction": "none",
+    "FailureAction": "none",
+    "SuccessAction": "none",
+}
+# Of systemd 254 and later; before, what they change did not exist.
+_LATER_RULES = {"RestartSteps": "0", "RestartMode": "normal"}
+RESTART_S = 5.0  # RestartSec= may not be longer, whatever the unit says
+_LATE_S = 1.0  # on top of RestartSec=
+_TEMPLATE = "ends@"
+
+
+@dataclass(frozen=True)
+class EndsSeen:
+    """ended: the status of each first end by the number in its unit's name, 0 for one that systemd takes as clean.
+
+    rules: those that the copies are under.
+    """
+
+    ended: dict[str, int]
+    rules: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Restarts:
+    """rules: of the unit under test. after_s: from each end to the next start, None where none came."""
+
+    n: Count
+    rules: dict[str, str]
+    restart_s: Seconds
+    after_s: dict[str, Seconds | None]
+    active: dict[str, str]
+
+
+class Ends(Case):
+    """Every exit code on copies of the unit, side by side, whose program ends with it; and the rules word for word."""
+
+    name = "exit codes"
+    fault = f"a program in the engine's place ends with each of {', '.join(map(str, ENDS))} (negative: by that signal)"
+    n_min = len(ENDS)
+
+    def steady(self, subject: Subject) -> None:
+        self._copy = copy = subject.copied_as(_TEMPLATE)
+        self._units = {str(number): Unit(subject.host, _instance(copy.unit, number)) for number in ENDS}
+        self._all = Unit(subject.host, _instance(copy.unit, "*"))
+
+    def inject(self, subject: Subject) -> None:
+        copy = self._copy
+        copy.directives += ["ExecStart=", f"ExecStart=/usr/bin/python3 -ISB {CONFIG_DIR}/end.py %i"]
+        copy.install()
+        copy.put("end.py", _PROGRAM)
+        self._cursor = self._all.cursor()
+        subject.host.do("systemctl", "restart", *(unit.name for unit in self._units.values()), check=False)
+
+    def witness(self, subject: Subject) -> EndsSeen:
+        """Each has ended as it had to, under the restart rules of the unit under test."""
+
+        def ended() -> dict[str, int]:
+            first = {name: status for name, (status, _) in _ends(self._all.journal(self._cursor, quiet=True)).items()}
+            return first if len(first) == len(ENDS) else {}
+
+        first = subject.host.wait_for("the end of each", UP_S, ended, every=0.1)
+        return EndsSeen(first, _rules_of(self._units["12"].properties(*_NAMES)))
+
+    def witnessed(self, witness: EndsSeen) -> bool:
+        statuses = witness.ended.items()
+        each = witness.ended.keys() == set(_NUMBERS) and bool(witness.rules)
+        return each and all(status in (0, int(name)) for name, status in statuses)
+
+    def measure(self, subject: Subject) -> Restarts:
+        stays = [self._units[str(number)] for number, restarted in ENDS.items() if not restarted]
+        seconds_ = min(self.deployed.restart_s, RESTART_S) + _LATE_S
+        subject.host.assert_never("a start of those that stay down", seconds_, lambda: _any_running(stays))
+        after = {name: after_s for name, (_, after_s) in _ends(self._all.journal(self._cursor)).items()}
+        active = {name: unit.state(quiet=False).active for name, unit in self._units.items()}
+        shown = subject.unit.properties(*_NAMES, quiet=False)
+        return Restarts(len(after), _rules_of(shown), seconds(shown["RestartUSec"]), after, active)
+
+    def traced(self, measured: Restarts, trace: Trace) -> Mapping[str, Json | Between]:
+        shown, ends = trace.shown(-1), _ends(trace.journal())
+        rules, states = _rules_of(shown), [trace.shown(number - len(ENDS) - 1) for number in range(len(ENDS))]
+        if trace.witness(EndsSeen).rules != rules:
+            raise Untraced("the copies had other restart rules than the unit")
+        return {
+            "n": len(ends),
+            "rules": rules,
+            "restart_s": seconds(shown["RestartUSec"]),
+            "after_s": {name: after_s for name, (_, after_s) in ends.items()},
+            "active": {name: state["ActiveState"] for name, state in zip(_NUMBERS, states, strict=True)},
+        }
+
+    def judge(self, measured: Restarts) -> Sequence[Check]:
+        promised = {**RULES, **{name: value for name, value in _LATER_RULES.items() if name in measured.rules}}
+        others = {name: value for name, value in measured.rules.items() if promised.get(name) != value}
+        missing = sorted(promised.keys() - measured.rules.keys())
+        restarted = sorted(int(name) for name, after_s in measured.after_s.items() if after_s is not None)
+        latest = max((after_s for after_s in measured.after_s.values() if after_s is not None), default=None)
+        down = {str(number): measured.active.get(str(number)) for number, again in ENDS.items() if not again}
+        return (
+            equal("restart rules other than promised", others or missing or "none", "none", guard=True),
+            at_most("RestartSec in force (s)", measured.restart_s, RESTART_S, guard=True),
+            equal("restarted after", restarted, sorted(n for n, again in ENDS.items() if again), guard=True),
+            at_most("seconds to the next start", latest, min(self.deployed.restart_s, RESTART_S) + _LATE_S, guard=True),
+            equal("state after 0 and 12", down, {"0": "inactive", "12": "failed"}, guard=True),
+        )
+
+    def release(self, subject: Subject) -> None:
+        subject.host.do("systemctl", "stop", self._all.name, check=False)
+
+
+_NUMBERS = [str(number) for number in ENDS]
+_NAMES = (*RULES, *_LATER_RULES, "RestartUSec")
+
+
+def _instance(template: Unit, what: int | str) -> str:
+    return template.name.replace("@", f"@{what}")
+
+
+def _rules_of(shown: Mapping[str, str]) -> dict[str, str]:
+    return {name: shown[name] for name in (*RULES, *_LATER_RULES) if name in shown}
+
+
+def _any_running(units: Sequence[Unit]) -> bool:
+    return any(unit.state().active not in ("failed", "inactive") for unit in units)
+
+
+def _ends(entries: Sequence[Entry]) -> dict[str, tuple[int, float | None]]:
+    """By the number in a unit's name: how its first run ended, and after how many seconds the next one began."""
+    result: dict[str, tuple[int, float | None]] = {}
+    for name in _NUMBERS:
+        own = [entry for entry in entries if f"{_TEMPLATE}{name}." in entry.unit]
+        clean = [(entry.mono_s, 0) for entry in own if entry.message_id == UNIT_SUCCESS]
+        for at_s, status in sorted(exits(own) + clean)[:1]:
+            later = [entry.mono_s for entry in own if entry.message_id == UNIT_STARTING and entry.mono_s > at_s]
+            result[name] = status, round(later[0] - at_s, 3) if later else None
+    return result
+
+
 def _ended(subject: Subject) -> str:
     """ "failed": it stays down, so far. "auto-restart": systemd is about to try again, which is an answer too."""
     now = subject.unit.state()
@@ -201,7 +368,7 @@ def bad_configs(deployed: Deployed) -> list[Case]:
 
 
 def headline(results: Sequence[Result]) -> str:
-    bad = [result for result in results if result.case != "control"]
+    bad = [result for result in results if result.case not in (Control.name, Ends.name)]
     held = sum(result.verdict == "PASS" for result in bad)
     return f"{held} of {len(bad)} bad configs ended 12 and stayed down; SIGKILL restarted: " + (
         "yes" if any(r.case == "control" and r.verdict == "PASS" for r in results) else "no"
@@ -211,12 +378,16 @@ def headline(results: Sequence[Result]) -> str:
 PROOF = Proof(
     name="exit12",
     claim="a config mistake ends the engine with 12 and the unit stays down; any other end is restarted",
-    bound="ExecMainStatus=12, failed, 0 restarts in 3 x RestartSec",
-    fault="invalid TOML, an unknown key, an unknown mode, LIVE; control: SIGKILL",
-    seconds=32,
-    cases=lambda deployed: [*bad_configs(deployed), Control(deployed)],
+    bound="ExecMainStatus=12, failed, 0 restarts in 3 x RestartSec; of all exit codes 0 and 12 alone stay down, the"
+    f" others are restarted in RestartSec (at most {RESTART_S:g} s) + {_LATE_S:g} s, by the promised rules",
+    fault="invalid TOML, an unknown key, an unknown mode, LIVE; control: SIGKILL; each exit code on a copy",
+    seconds=38,
+    cases=lambda deployed: [*bad_configs(deployed), Control(deployed), Ends(deployed)],
     mutants=[
-        with_directives("restarts-on-12", "RestartPreventExitStatus= emptied", bad_configs, "RestartPreventExitStatus=")
+        with_directives(
+            "restarts-on-12", "RestartPreventExitStatus= emptied", bad_configs, "RestartPreventExitStatus="
+        ),
+        with_directives("stays-down-on-11", "RestartPreventExitStatus=11", Ends.alone),
     ],
     headline=headline,
 )

@@ -92,6 +92,12 @@ MUTATIONS = {
         "stuck_stages = pipeline.stuck_stages",
         "stuck_stages: list[str] = []",
     ),
+    "stall/blind-to-execution": Mutation(
+        "a pinger that does not look at one of the stages",
+        "pipeline.py",
+        "for stage in self.stages if stage.stuck]",
+        'for stage in self.stages if stage.stuck and stage.name != "execution"]',
+    ),
     "stop/no-drain": Mutation(
         "an engine that does not drain the pipeline before it ends",
         "engine.py",

@@ -4,19 +4,22 @@ import signal
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import isfinite
 from typing import Annotated, Literal
 
 from proofs.catalog._checks import at_most, equal, figures
-from proofs.catalog._steady import STEADY_TICKS, steady
+from proofs.catalog._steady import STEADY_TICKS, await_ticks, steady
 from proofs.catalog.mutations import patched, with_directives
-from proofs.experiment.case import Case, Proof
-from proofs.experiment.measurements import Count, Invocation, Pid, Positive, Seconds, count_from, text_like
+from proofs.experiment.case import Case, Deployed, Proof
+from proofs.experiment.measurements import Count, Invocation, Pid, Positive, Seconds, count_from, encode, text_like
+from proofs.experiment.stopped_threads import MAIN, StoppedThreads, thread_name, thread_states
 from proofs.experiment.subject import Subject, config
-from proofs.experiment.trace import Between, Trace, Untraced
+from proofs.experiment.trace import Between, Trace, Untraced, differences
 from proofs.host.shell import process_state
-from proofs.host.unit import Entry, State, engine_lines
+from proofs.host.unit import Entry, State, Unit, engine_lines, seconds, values_of
 from proofs.verdict import Check, Json, Result
 
+WATCHDOG_S = 10.0  # WatchdogSec= may not be longer, whatever the unit says
 _SEEN_S = 2.0  # on top of WatchdogSec
 _TICK_S = 5.0  # from the restart to its first stored tick
 _BLOCKS = "proof_wedge: "
@@ -56,6 +59,9 @@ BLOCKING = config(
 )
 
 
+_EACH = config(ingest_mode="SYNTHETIC", tick_interval_ms=20, flush_interval_ms=100, heartbeat_interval_secs=0.5)
+
+
 @dataclass(frozen=True)
 class ProcessStopped:
     pid: Pid
@@ -71,6 +77,43 @@ class StrategyBlocked:
     process_state: Annotated[str, text_like("R or S", "[RS]")]
     threads: Annotated[int, count_from(2)]
     invocation: Invocation
+
+
+@dataclass(frozen=True)
+class ThreadStopped:
+    """others: the states of the process's other threads by their names. ran_on: heartbeats after the fault; of the main
+    thread, which writes those, ticks that were stored after it."""
+
+    unit: str
+    tid: Pid
+    name: str
+    state: Annotated[str, text_like("t", "t")]
+    others: dict[str, str]
+    ran_on: Positive
+    invocation: Invocation
+
+
+@dataclass(frozen=True)
+class StageStalled:
+    """Of one stage: what came after its stop. None: it did not come."""
+
+    watchdog_in_force_s: Seconds
+    seen_s: Seconds | None
+    result: str
+    replaced: bool
+    tick_after_s: Seconds | None
+    ticks_before: Count
+    ticks_kept: Count
+    rows_equal: bool
+    integrity: str
+    threads: Count
+    stacks: Count
+
+
+@dataclass(frozen=True)
+class StagesStalled:
+    n: Count
+    stages: dict[str, StageStalled]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +187,7 @@ class Stall(Case):
             seen_bound_s=bound,
             result=timeouts[0].unit_result if timeouts else unit.state().result,
             old_invocation=old.invocation,
-            watchdog_in_force_s=old.watchdog_s,
+            watchdog_in_force_s=old.watchdog_s if isfinite(old.watchdog_s) else 0.0,
             fault_ms=round((time.time() - time.monotonic() + self.t0) * 1000),
         )
         if not killed and not timeouts:
@@ -171,8 +214,10 @@ class Stall(Case):
     def traced(self, measured: Outcome, trace: Trace) -> Mapping[str, Json | Between]:
         old, entries = trace.shown(0), trace.journal()
         began, timeouts = self.began(trace, entries), _timeouts(entries, old["InvocationID"])
+        in_force_s = seconds(old["WatchdogUSec"])
         again: dict[str, Json | Between] = {
             "old_invocation": old["InvocationID"],
+            "watchdog_in_force_s": in_force_s if isfinite(in_force_s) else 0.0,
             "seen_s": Between.since(began, timeouts[0].mono_s) if timeouts else None,
         }
         if not isinstance(measured, Replaced):
@@ -193,7 +238,7 @@ class Stall(Case):
         raise NotImplementedError
 
     def checks(self, measured: Outcome) -> list[Check]:
-        checks = [at_most("seen (s)", measured.seen_s, self.deployed.watchdog_s + _SEEN_S, guard=True)]
+        checks = [*seen_in_time(measured.watchdog_in_force_s, measured.seen_s, self.deployed.watchdog_s)]
         if isinstance(measured, Unseen):
             return checks
         new = measured.new_invocation
@@ -303,6 +348,180 @@ class Wedged(Stall):
         return checks
 
 
+# Each thread that systemd has to miss: the four stages, and the main thread, which pings.
+STAGES = ("ingest", "strategy", "execution", "persist", MAIN)
+
+
+class Stages(Case):
+    """Each stage, on a copy of the unit of its own, all side by side: its thread is stopped from outside."""
+
+    name = "each stage"
+    n_min = STEADY_TICKS
+
+    def __init__(self, deployed: Deployed, stages: Sequence[str] = STAGES) -> None:
+        super().__init__(deployed)
+        self._stages = stages
+        self.fault = f"one thread stopped by ptrace, on a copy for each: {', '.join(stages)}"
+        self._stopped: StoppedThreads | None = None
+
+    def steady(self, subject: Subject) -> None:
+        self._copies = {stage: subject.copied_as(stage.replace(" ", "-")) for stage in self._stages}
+        names = [copy.unit.name for copy in self._copies.values()]
+        self._all = Unit(subject.host, names[0].replace(f"-{self._stages[0]}.", "-*."))
+        self._cursor = self._all.cursor()
+        for copy in self._copies.values():
+            copy.install()
+            copy.put("config.toml", _EACH)
+        subject.host.do("systemctl", "restart", *names)
+        for copy in self._copies.values():
+            await_ticks(copy, STEADY_TICKS)
+
+    def inject(self, subject: Subject) -> None:
+        self._old = {stage: copy.unit.state(quiet=False) for stage, copy in self._copies.items()}
+        self._stopped = StoppedThreads(subject.host, {stage: old.pid for stage, old in self._old.items()})
+
+    def witness(self, subject: Subject) -> dict[str, ThreadStopped]:
+        """Its thread is stopped, no other one is; and what the others do goes on."""
+        stopped = self._stopped
+        assert stopped
+        before = self._copies[MAIN].store.last_tick() if MAIN in self._copies else 0
+
+        def ran_on() -> dict[str, int]:
+            entries = self._all.journal(self._cursor, quiet=True)
+            counts = {}
+            for stage, thread in stopped.threads.items():
+                beats = engine_lines(entries, "HEARTBEAT", self._old[stage].invocation)
+                counts[stage] = sum(entry.mono_s > thread.at_s for entry, _ in beats)
+            if MAIN in counts:
+                counts[MAIN] = self._copies[MAIN].store.last_tick() - before
+            return counts if all(counts.values()) else {}
+
+        counts = subject.host.wait_for("the other threads to run on", 5, ran_on, every=0.1)
+        return {stage: self._shown(stage, thread.tid, counts[stage]) for stage, thread in stopped.threads.items()}
+
+    def _shown(self, stage: str, tid: int, ran_on: int) -> ThreadStopped:
+        old, unit = self._old[stage], self._copies[stage].unit.name
+        states = thread_states(old.pid)
+        others = {f"{thread_name(old.pid, one)} {one}": state for one, state in states.items() if one != tid}
+        return ThreadStopped(unit, tid, thread_name(old.pid, tid), states.get(tid, ""), others, ran_on, old.invocation)
+
+    def witnessed(self, witness: dict[str, ThreadStopped]) -> bool:
+        return set(witness) == set(self._stages) and all(
+            each.others and "t" not in each.others.values() and (each.name == stage or stage == MAIN)
+            for stage, each in witness.items()
+        )
+
+    def measure(self, subject: Subject) -> StagesStalled:
+        assert self._stopped
+        host, old, copies, threads = subject.host, self._old, self._copies, self._stopped.threads
+        last = {stage: copy.store.last_tick() for stage, copy in copies.items()}
+        rows = {stage: copy.store.ticks(last[stage]) for stage, copy in copies.items()}
+        counts = {stage: len(thread_states(old[stage].pid)) for stage in copies}
+        bound = min(self.deployed.watchdog_s, WATCHDOG_S) + _SEEN_S
+        left = max(0.1, max(thread.at_s for thread in threads.values()) + bound + 0.5 - time.monotonic())
+        host.poll("their replacement", left, lambda: all(_killed(copies[one], old[one]) for one in copies), every=0.2)
+        killed = [stage for stage in copies if _killed(copies[stage], old[stage])]
+        within = min(self.deployed.restart_s, 5.0) + 10
+        host.poll("the new runs", within, lambda: all(_replaced(copies[one], old[one]) for one in killed), every=0.1)
+        new = {stage: copies[stage].unit.state(quiet=False) for stage in copies}
+        replaced = [stage for stage in killed if _replaced(copies[stage], old[stage])]
+        ticks = host.poll(
+            "a new tick of each",
+            _TICK_S + 1,
+            lambda: all(copies[one].store.last_tick() > last[one] for one in replaced),
+            every=0.05,
+        )
+        ticked_s = time.monotonic()
+        journal = self._all.journal(self._cursor)
+        stages = {}
+        for stage, copy in copies.items():
+            timeouts = _timeouts(journal, old[stage].invocation)
+            after, in_force_s = copy.store.ticks(last[stage]), old[stage].watchdog_s
+            stages[stage] = StageStalled(
+                in_force_s if isfinite(in_force_s) else 0.0,
+                round(timeouts[0].mono_s - threads[stage].at_s, 3) if timeouts else None,
+                timeouts[0].unit_result if timeouts else "",
+                stage in replaced,
+                round(ticked_s - new[stage].started_s, 3) if ticks and stage in replaced else None,
+                len(rows[stage]),
+                len(after),
+                rows[stage] == after,
+                copy.store.integrity(),
+                counts[stage],
+                _stacks(journal, old[stage].invocation)[0],
+            )
+        return StagesStalled(min(map(len, rows.values())), stages)
+
+    def traced(self, measured: StagesStalled, trace: Trace) -> Mapping[str, Json | Between]:
+        """Of the figures by stage each is compared here."""
+        witness = trace.witness(dict[str, ThreadStopped])
+        journal, began = trace.journal(), trace.around(trace.intent("stop one thread of each"))
+        tick = trace.waits("a new tick of each")[-1]
+        for stage, figures_ in measured.stages.items():
+            outputs = trace.texts("systemctl", "show", witness[stage].unit)
+            old, new = values_of(outputs[0]), values_of(outputs[-1])
+            timeouts = _timeouts(journal, old["InvocationID"])
+            in_force_s = seconds(old["WatchdogUSec"])
+            again: dict[str, Json | Between] = {
+                "watchdog_in_force_s": in_force_s if isfinite(in_force_s) else 0.0,
+                "seen_s": Between.since(began, timeouts[0].mono_s) if timeouts else None,
+                "result": timeouts[0].unit_result if timeouts else "",
+                "replaced": new["InvocationID"] != old["InvocationID"] and new["SubState"] == "running",
+                "stacks": _stacks(journal, old["InvocationID"])[0],
+                "threads": len(witness[stage].others) + 1,
+            }
+            if figures_.tick_after_s is not None:
+                begun = int(new["ExecMainStartTimestampMonotonic"]) / 1e6
+                again["tick_after_s"] = Between.since((begun, begun), *trace.around(tick))
+            if old["InvocationID"] != witness[stage].invocation or (figures_.tick_after_s and not tick["data"]["came"]):
+                raise Untraced(f"{stage}: it was another run that was stopped, or no tick came")
+            if problems := differences(encode(figures_), again):
+                raise Untraced(f"{stage}: {'; '.join(problems)}")
+        return {}
+
+    def judge(self, measured: StagesStalled) -> Sequence[Check]:
+        stages = measured.stages
+        seen = [each.seen_s for each in stages.values() if each.seen_s is not None]
+        unseen = [stage for stage in self._stages if stage not in stages or stages[stage].seen_s is None]
+        others = {stage: each for stage, each in stages.items() if stage not in unseen}
+        in_force_s = [each.watchdog_in_force_s for each in stages.values()]
+        worst_s = max(in_force_s) if all(in_force_s) else 0.0
+        ticks = [each.tick_after_s for each in others.values()]
+        known = [each for each in ticks if each is not None]
+        kept = all(each.rows_equal and each.ticks_kept == each.ticks_before > 0 for each in stages.values())
+        stacks = {stage: each.stacks for stage, each in others.items()}
+        return (
+            equal("not seen", unseen, [], guard=True),
+            *seen_in_time(worst_s, max(seen, default=None), self.deployed.watchdog_s),
+            equal("Results", sorted({each.result for each in others.values()}), ["watchdog"] if others else []),
+            equal("not replaced", [stage for stage, each in others.items() if not each.replaced], []),
+            at_most("first new tick (s)", max(known, default=0.0) if len(known) == len(ticks) else None, _TICK_S),
+            equal("ticks kept", kept, True),
+            equal("integrity_check", sorted({each.integrity for each in stages.values()}), ["ok"]),
+            Check(
+                "stacks in the journal",
+                stacks,
+                "all threads",
+                all(each.stacks >= each.threads > 1 for each in others.values()),
+            ),
+        )
+
+    def release(self, subject: Subject) -> None:
+        if self._stopped:
+            self._stopped.end()
+        subject.host.do("systemctl", "kill", "--kill-whom=all", "--signal=KILL", self._all.name, check=False)
+        subject.host.do("systemctl", "stop", self._all.name, check=False)
+
+
+def seen_in_time(in_force_s: float, seen_s: float | None, deployed_s: float) -> tuple[Check, Check]:
+    """The watchdog is as promised, and saw the stall in its time."""
+    bound_s = min(deployed_s, WATCHDOG_S) + _SEEN_S
+    in_force = Check(
+        "WatchdogSec in force (s)", in_force_s, f"above 0, <= {WATCHDOG_S:g}", 0 < in_force_s <= WATCHDOG_S, guard=True
+    )
+    return in_force, at_most("seen (s)", seen_s, bound_s, guard=True)
+
+
 def _timeouts(entries: Sequence[Entry], invocation: str) -> list[Entry]:
     """systemd's entries that the watchdog of that run timed out."""
     return [entry for entry in entries if entry.unit_result == "watchdog" and entry.invocation == invocation]
@@ -336,15 +555,18 @@ def headline(results: Sequence[Result]) -> str:
 
 PROOF = Proof(
     name="stall",
-    notes="the wedged strategy is one module more in a copy of the release's lib/, bound over it",
+    notes="the wedged strategy is one module more in a copy of the release's lib/, bound over it; each stage is stopped"
+    " on a copy of the unit",
     claim="a process or a single stage that hangs is seen by systemd's watchdog, killed with its stacks, and replaced",
-    bound=f"seen in WatchdogSec + {_SEEN_S:g} s, a new tick {_TICK_S:g} s after the restart, no stored tick lost",
-    fault="SIGSTOP of the main process; a strategy that blocks while every other thread runs",
-    seconds=32,
-    cases=lambda deployed: [Frozen(deployed), Wedged(deployed)],
+    bound=f"seen in WatchdogSec (at most {WATCHDOG_S:g} s) + {_SEEN_S:g} s, a new tick {_TICK_S:g} s after the restart,"
+    " no stored tick lost",
+    fault="SIGSTOP of the main process; a strategy that blocks while all others run; each stage's thread stopped",
+    seconds=52,
+    cases=lambda deployed: [Frozen(deployed), Wedged(deployed), Stages(deployed)],
     mutants=[
         with_directives("no-watchdog", "WatchdogSec=0", Frozen.alone),
         patched("stall/blind-pinger", Wedged.alone),
+        patched("stall/blind-to-execution", lambda deployed: [Stages(deployed, ["execution"])]),
     ],
     headline=headline,
 )

@@ -147,6 +147,14 @@ class Subject(Changes):
         """Write what puts the scratch directories in force; the next restart runs on them."""
         raise NotImplementedError
 
+    def copied_as(self, name: str) -> "MutantCopy":
+        """A copy of this unit as it is in force, under another name and on scratch directories of its own."""
+        own = f"{self.scratch.parent.name}-{self.scratch.name}-{name}"
+        copy = MutantCopy(self.host, self.unit, own, self._lease, self._owner)
+        copy.mutant, copy.pick_sources = self.mutant, self.pick_sources
+        copy.directives.extend(self.directives)
+        return copy
+
     def cap_state(self, size_kb: int) -> None:
         """Put the scratch state on a file system of its own, of that size. The unit is stopped by this."""
         self.host.do("systemctl", "stop", self.unit.name, check=False)
@@ -195,7 +203,7 @@ class MutantCopy(Subject):
         self._lease = lease
 
     def install(self) -> None:
-        self._lease.will_copy(self.unit.name)
+        self._lease.will_copy(self.unit.name.replace("@.", "@*."))  # of a template, its instances
         folder = SYSTEMD_RUN / f"{self.unit.name}.d"
         files: dict[Path, str] = {}
         for path in self._original.files():

@@ -17,6 +17,8 @@ _PROPERTIES = (
 _FIELDS = "MESSAGE,MESSAGE_ID,UNIT,UNIT_RESULT,INVOCATION_ID,_SYSTEMD_INVOCATION_ID,_PID,PRIORITY"
 # systemd's catalogue: "A start job for unit UNIT has begun execution" (sd-messages.h, SD_MESSAGE_UNIT_STARTING).
 UNIT_STARTING = "7d4958e842da4a758f6c1cdc7b36dcc5"
+# "The unit UNIT has successfully entered the dead state" (SD_MESSAGE_UNIT_SUCCESS): all that it says of a clean exit.
+UNIT_SUCCESS = "7ad2d189f7e94e70a38c781354912448"
 _SPAN = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 
 
@@ -58,7 +60,10 @@ class State:
 
 @dataclass(frozen=True)
 class Entry:
-    """One journal entry: `mono_s` when journald received it; `invocation` the run of the unit that it belongs to."""
+    """One journal entry: `mono_s` when journald received it; `invocation` the run of the unit that it belongs to.
+
+    unit: which one systemd says this about; "" for what the unit wrote itself.
+    """
 
     mono_s: float
     wall_s: float
@@ -67,6 +72,7 @@ class Entry:
     unit_result: str
     message_id: str
     cursor: str = ""
+    unit: str = ""
 
     def fields(self) -> dict[str, Json]:
         """`fields` of an engine's JSON line; empty for anything else."""
@@ -87,7 +93,7 @@ class Unit:
     def state(self, quiet: bool = True) -> State:
         """Raises ValueError when systemctl does not answer."""
         argv = ("systemctl", "show", self.name, f"--property={_PROPERTIES}")
-        shown = _values(self.host.look(*argv, quiet=quiet).stdout)
+        shown = values_of(self.host.look(*argv, quiet=quiet).stdout)
 
         def number(key: str) -> int:
             return int(shown.get(key) or 0)
@@ -109,9 +115,9 @@ class Unit:
             job=int((shown.get("Job") or "0").split()[0]),
         )
 
-    def properties(self, *names: str) -> dict[str, str]:
+    def properties(self, *names: str, quiet: bool = True) -> dict[str, str]:
         argv = ("systemctl", "show", self.name, f"--property={','.join(names)}")
-        return _values(self.host.look(*argv, quiet=True).stdout)
+        return values_of(self.host.look(*argv, quiet=quiet).stdout)
 
     def files(self) -> list[Path]:
         """The unit's fragment and its drop-ins, in the order systemd reads them."""
@@ -149,7 +155,7 @@ class Unit:
         return entries_of(out.stdout, cursor)
 
 
-def _values(output: str) -> dict[str, str]:
+def values_of(output: str) -> dict[str, str]:
     """What `systemctl show` printed, by property."""
     return dict(line.split("=", 1) for line in output.splitlines() if "=" in line)
 
@@ -171,6 +177,7 @@ def _entry(raw: dict[str, Json]) -> Entry:
         unit_result=raw.get("UNIT_RESULT") or "",
         message_id=raw.get("MESSAGE_ID") or "",
         cursor=raw["__CURSOR"],
+        unit=raw.get("UNIT") or "",
     )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from proofs.catalog.drift import DESCRIPTION, OOM
+from proofs.catalog.exit12 import ENDS, RULES
+from proofs.catalog.stall import STAGES
 from proofs.experiment import sandbox_probe
 from proofs.experiment.case import Case
 
@@ -17,6 +19,7 @@ _BY_CLASS: dict[str, dict[str, Any]] = {
         "bound": "/run/hybrid-proofs/r/exit12/unit/etc:/etc/hybrid-engine:rbind",
     },
     "Control": {"pid": 42, "gone": True, "invocation": _INVOCATION},
+    "Ends": {"ended": {str(number): number for number in ENDS}, "rules": RULES},
     "Frozen": {"pid": 42, "state": "T", "invocation": _INVOCATION},
     "Wedged": {
         "heartbeats_after_fault": 3,
@@ -25,6 +28,18 @@ _BY_CLASS: dict[str, dict[str, Any]] = {
         "process_state": "S",
         "threads": 5,
         "invocation": _INVOCATION,
+    },
+    "Stages": {
+        stage: {
+            "unit": f"hybrid-proof-mutant-stall-unit-{stage}.service",
+            "tid": 50 + number,
+            "name": stage,
+            "state": "t",
+            "others": {"hybrid-engine 42": "S"},
+            "ran_on": 2,
+            "invocation": _INVOCATION,
+        }
+        for number, stage in enumerate(STAGES)
     },
     "Sampling": _SENT,
     "Pressed": {

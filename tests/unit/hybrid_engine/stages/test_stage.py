@@ -6,6 +6,8 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
+
 from hybrid_engine.domain.events import MarketTrade, Signal, Tick
 from hybrid_engine.stages.stage import STUCK_AFTER_S, Stage
 from tests.support.accounting import rows
@@ -45,6 +47,27 @@ def test_stuck_only_without_heartbeat_while_alive() -> None:
     stage.go.set()
     stage.join(5)
     assert not stage.stuck
+
+
+def test_kernel_has_the_name_of_a_stage() -> None:
+    stage = Sleeper()
+    stage.start()
+    path = Path(f"/proc/self/task/{stage.native_id}/comm")
+    wait_until(lambda: path.read_text() == "sleeper\n", "the name of the thread")
+    stage.go.set()
+    stage.join(5)
+
+
+def test_stage_works_without_a_name_in_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> int:
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "write_text", refuse)
+    stage = Sleeper()
+    stage.go.set()
+    stage.start()
+    stage.join(5)
+    assert stage.failure is None
 
 
 def test_events_behind_failed_stage_are_stored(tmp_path: Path) -> None:

@@ -113,6 +113,8 @@ def test_good_figures_pass(case: Case, figures: dict[str, Any]) -> None:
     ("case", "figures", "changes", "verdict"),
     [
         (STALLED, STALL, {"seen_s": 100.0, "seen_bound_s": 1000.0}, "FAIL"),
+        (STALLED, STALL, {"watchdog_in_force_s": 10.5}, "FAIL"),
+        (STALLED, STALL, {"watchdog_in_force_s": 0.0}, "FAIL"),
         (CLOSED, CLOSES, {"stored_s": 50.0}, "FAIL"),
         (CLOSED, CLOSES, {"rows.difference": "row 7: price"}, "FAIL"),
         (CLOSED, CLOSES, {"rows.sources": {"secondary": {"stored": 1100, "missing": 1}}}, "FAIL"),

@@ -36,7 +36,7 @@ def test_recorded_verdict_follows_from_the_measurements(events: list[Event]) -> 
     assert problems == []
     assert proof == next(event["data"] for event in events if event["kind"] == "verdict")
     assert (proof["verdict"], proof["restored"], proof["mutant"]["verdict"]) == ("PASS", True, "FAIL")
-    assert [case["case"] for case in proof["cases"]] == ["process", "one stage"]
+    assert [case["case"] for case in proof["cases"]] == ["process", "one stage", "each stage"]
 
 
 @pytest.mark.parametrize(
