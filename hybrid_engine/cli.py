@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from hybrid_engine import __version__
 from hybrid_engine.config.load import DEFAULT_PATH, KEYS, Config, load_config
+from hybrid_engine.runtime.address import show_address
 from hybrid_engine.runtime.errors import ConfigError, EngineError, ExitCode, NetworkError, StorageError
 from hybrid_engine.runtime.log import Logger
 from hybrid_engine.stages.adapter import WITHOUT_NETWORK, ExecutionAdapter
@@ -167,10 +168,11 @@ def _config(args: argparse.Namespace) -> int:
     load_strategy(config.settings.engine)  # `check` refuses what `run` would refuse
     width = max(map(len, config.values))
     for name, value in config.values.items():
-        print(f"{name:<{width}} = {json.dumps(value):<32} # {config.origins[name]}")
+        shown = show_address(value) if name == "engine.ws_url" else value
+        print(f"{name:<{width}} = {json.dumps(shown):<32} # {config.origins[name]}")
     for source in config.sources:
         symbols = ", ".join(source.symbols) or "(own symbols)"
-        print(f"source {source.name}: {source.kind} {symbols} priority {source.priority} {source.url}")
+        print(f"source {source.name}: {source.kind} {symbols} priority {source.priority} {show_address(source.url)}")
     print(f"config digest {config.digest}")
     return 0
 

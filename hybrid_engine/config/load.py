@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hybrid_engine.config.settings import NOT_IN_DIGEST, PROOF_MAX_AGE_H, REPLACED, Settings
+from hybrid_engine.runtime.address import hide_addresses, show_address
 from hybrid_engine.runtime.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -165,7 +166,7 @@ def _parse_text(where: str, item: "Field[Any]", text: str) -> Any:
 def _check_value(where: str, item: "Field[Any]", value: Any) -> Any:
     """`value` in the key's own type. Raises ConfigError when it has another type or is out of bounds."""
     meta = item.metadata
-    setting = f"{where} = {_quote(value)}"
+    setting = f"{where} = {_quote(hide_addresses(value) if isinstance(value, str) else value)}"
     if item.type is bool:
         if not isinstance(value, bool):
             raise ConfigError(f"{setting}: must be true or false")
@@ -221,7 +222,9 @@ def _check_combinations(settings: Settings, file: Path) -> "tuple[Source, ...]":
         return load_sources(file.parent / engine.sources_file, engine.ca_file)
     if engine.ingest_mode == "MOCK_WS":
         if not is_ws_url(engine.ws_url):
-            raise ConfigError(f"{file}: engine.ws_url = {_quote(engine.ws_url)}: MOCK_WS needs a ws:// or wss:// URL")
+            raise ConfigError(
+                f"{file}: engine.ws_url = {_quote(show_address(engine.ws_url))}: MOCK_WS needs a ws:// or wss:// URL"
+            )
         return (Source("mock", engine.ws_url, "auto", (), 1, engine.ca_file),)
     if engine.ingest_mode == "REPLAY":
         where, database = f"{file}: engine.replay_from", engine.replay_from.database

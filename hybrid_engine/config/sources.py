@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from hybrid_engine.domain.deduplication import MAX_SYMBOLS, MAX_UNKNOWN_SYMBOLS
 from hybrid_engine.exchanges import EXCHANGES, Exchange, normalize_symbol
+from hybrid_engine.runtime.address import show_address
 from hybrid_engine.runtime.errors import ConfigError
 
 # The protocols that a source can have. "auto" is for MOCK_WS only.
@@ -95,7 +96,7 @@ def _parse_source(where: str, entry: Any, default_ca_file: str) -> Source:
         allowed = "a whole number from 0 to 1000; the least is tried first"
         raise ConfigError(f"{where}.priority = {priority!r}: must be {allowed}")
     if not is_ws_url(url):
-        raise ConfigError(f'{where}.url = "{url}": must be a ws:// or wss:// URL')
+        raise ConfigError(f'{where}.url = "{show_address(url)}": must be a ws:// or wss:// URL')
     if kind not in KINDS:
         guess = guess_kind(url)
         hint = f'; for this url it is "{guess}"' if guess else ""

@@ -17,6 +17,7 @@ from hybrid_engine.ingest.session import Session
 from hybrid_engine.ingest.source_selector import SourceChange, SourceSelector
 from hybrid_engine.ingest.source_state import SourceState
 from hybrid_engine.ingest.stage import IngestStage
+from hybrid_engine.runtime.address import show_address
 from hybrid_engine.runtime.clock import now_ms
 from hybrid_engine.runtime.errors import NetworkError, ParseError
 from hybrid_engine.runtime.log import Logger
@@ -138,7 +139,7 @@ class FeedIngest(IngestStage):
         self.feed.source_failures += 1
         self.feed.dead_count += isinstance(error, SourceDead)
         hold = {"hold_s": round(error.hold_s)} if error.hold_s else {}
-        log.warn("source failed", source=source.name, url=source.config.url, reason=str(error), **hold)
+        log.warn("source failed", source=source.name, url=show_address(source.config.url), reason=str(error), **hold)
         session, from_ms = source.session, source.connecting_ms
         silent = [symbol for symbol in source.symbols if self._selector.active[symbol].source in (None, source)]
         if session is not None:
@@ -215,7 +216,7 @@ class FeedIngest(IngestStage):
         self.feed.source_failures += 1
         lasted = f"no trade of {change.symbol} for {self.settings.stale_after_s:g} s"
         reason = f"stale: {lasted} while {change.new.name} trades"
-        log.warn("source failed", source=source.name, url=source.config.url, reason=reason)
+        log.warn("source failed", source=source.name, url=show_address(source.config.url), reason=reason)
         now = time.monotonic()
         from_ms = now_ms() - round((now - change.silent_since) * 1000)
         self._delivery.begin_silence("stale", source.name, change.symbol, from_ms)

@@ -14,6 +14,7 @@ from hybrid_engine.ingest.recent_trades import DuplicateWindow
 from hybrid_engine.ingest.retry_policy import MINUTE_S, RetryPolicy
 from hybrid_engine.ingest.sequence_gaps import SequenceTracker
 from hybrid_engine.ingest.session import Session, SymbolNames
+from hybrid_engine.runtime.address import show_address
 from hybrid_engine.runtime.clock import now_ms
 from hybrid_engine.runtime.log import Logger
 
@@ -76,7 +77,7 @@ class SourceState:
 
     def begin_connecting(self, now: float, purpose: str, attempt: ConnectionAttempt) -> None:
         """Note an attempt for the connection in use, or for its successor where there is one in use."""
-        log.info("connecting", source=self.name, url=self.config.url, why=purpose)
+        log.info("connecting", source=self.name, url=show_address(self.config.url), why=purpose)
         self.retry.record_attempt(now)
         self._attempt = attempt
         if self.session is None:

@@ -6,6 +6,8 @@ systemd restarts the engine after 10, 11, 13, 14 and 1, and leaves it down after
 
 from enum import IntEnum
 
+from hybrid_engine.runtime.address import hide_addresses
+
 
 class ExitCode(IntEnum):
     """The exit code of the process; `meaning` is its line in `hybrid-engine --help`."""
@@ -36,8 +38,8 @@ class EngineError(Exception):
         cls.code = code
 
     def __init__(self, text: str) -> None:
-        # A key or a file name may contain line breaks.
-        super().__init__(" ".join(text.splitlines()))
+        # A key or a file name may contain line breaks, and an address a password.
+        super().__init__(hide_addresses(" ".join(text.splitlines())))
 
 
 class ConfigError(EngineError, code=ExitCode.CONFIG):

@@ -11,6 +11,8 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partialmethod
 
+from hybrid_engine.runtime.address import hide_addresses
+
 LEVELS = {"DEBUG": 10, "INFO": 20, "WARN": 30, "ERROR": 40}
 
 _threshold = LEVELS["INFO"]
@@ -33,8 +35,13 @@ class Logger:
         if LEVELS[level] < _threshold:
             return
         now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-        about = {"timestamp": now, "level": level, "fields": {"message": message, **fields}, "target": self._target}
-        line = json.dumps(about, separators=(",", ":"), default=str)
+        about = {
+            "timestamp": now,
+            "level": level,
+            "fields": _hide({"message": message, **fields}),
+            "target": self._target,
+        }
+        line = json.dumps(about, separators=(",", ":"), default=_describe)
         with _lock, suppress(OSError):  # nobody reads the log any more; the engine's work is the store, and goes on
             sys.stdout.write(line + "\n")
             sys.stdout.flush()
@@ -43,6 +50,19 @@ class Logger:
     info = partialmethod(_write, "INFO")
     warn = partialmethod(_write, "WARN")
     error = partialmethod(_write, "ERROR")
+
+
+def _hide(value: object) -> object:
+    """A field without what is secret in the addresses of its texts: an error of a library may name one."""
+    if isinstance(value, str):
+        return hide_addresses(value)
+    if isinstance(value, dict):
+        return {key: _hide(item) for key, item in value.items()}
+    return [_hide(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _describe(value: object) -> str:
+    return hide_addresses(str(value))
 
 
 class LogRateLimiter:

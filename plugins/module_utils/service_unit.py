@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ansible.module_utils.address import hide_addresses
 from ansible.module_utils.drift import DEPLOYED, ROLLED_BACK
 
 UNITS = "/etc/systemd/system"
@@ -20,11 +21,10 @@ SHOWN = (
     "LoadState,ActiveState,SubState,Result,MainPID,InvocationID,NRestarts,ExecMainStatus,NeedDaemonReload,"
     "UnitFileState,DropInPaths,FragmentPath"
 )
-# What a diff must not show: user:password@ in an address, and values whose name says that they are secret.
-SECRETS = (
-    re.compile(r"(?<=://)[^/@\s\"']+(?=@)"),
-    re.compile(r"(?i)(?<=[?&])((?:token|api_?key|key|secret|signature|password)=)[^&\s\"']+"),
-    re.compile(r"(?im)^(\s*\w*(?:password|secret|token|api_?key)\w*\s*=\s*).+$"),
+# What a diff must not show beside what is secret in addresses: values whose name says that they are secret.
+SECRETS = re.compile(
+    r"(?im)^([ \t]*(?:Environment=[\"']?)?\w*"
+    r"(?:passw|passphrase|secret|token|api_?key|_key|jwt|dsn|cookie|_pass)\w*\s*=\s*).+$"
 )
 
 
@@ -101,9 +101,7 @@ def wait_until_healthy(
 
 def redacted(text: str) -> str:
     """The text as a diff may show it."""
-    text = SECRETS[0].sub("***", text)
-    text = SECRETS[1].sub(r"\1***", text)
-    return SECRETS[2].sub(r"\1***", text)
+    return SECRETS.sub(r"\1***", str(hide_addresses(text)))
 
 
 def user_id(name: str) -> int | None:

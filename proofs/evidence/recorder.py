@@ -70,7 +70,7 @@ class Recorder:
         self._redact = Redactor()
         self.learn = self._redact.learn
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)  # others could lock it
         self._size = -1  # unlike any size, so that the first write reads the tail
         self._seq = 0
         self._prev = GENESIS

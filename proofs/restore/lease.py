@@ -1,7 +1,8 @@
 """The lease restores the host: what is to be undone is saved, and a timer armed to undo it, before a fault begins.
 
 `undo` runs at the end of the proof, from ExecStopPost= of the run's unit when the proof was killed, and from the timer
-when that is gone too. It is idempotent, holds a lock so that two of them take turns, and records what it does.
+when that is gone too. It is idempotent, and records what it does. Two of them take turns: they hold a lock, but one
+that cannot have it in time goes on without.
 Everything it removes lies under /run, so a reboot removes it as well. The one exception are the backups of a lab's
 edited files: they lie in the run's evidence, and are restored after the boot.
 """
@@ -19,7 +20,7 @@ from pathlib import Path
 
 from proofs.evidence.atomic_file import write_atomically
 from proofs.evidence.recorder import Recorder
-from proofs.host.lock import holder, locked
+from proofs.host.lock import holder, locked_within
 from proofs.host.shell import Host, WaitTimeout
 from proofs.host.unit import Unit, tree_digest
 from proofs.restore import file_backups
@@ -32,6 +33,7 @@ SOAK_UNIT = "hybrid-soak.service"
 _SOAK_RUN = re.compile(r"soak-[0-9a-f]{32}")
 _KILL = ("kill", "--kill-whom=all", "--signal=KILL")
 _saving = threading.Lock()  # a proof and its mutants add to one lease from several threads
+_LOCKED_S = 5.0  # how long an undo waits for another one to end
 _RESTORED_S = 30.0  # how long the operator's unit may take to reach its former state
 _DEPLOYING = Path("/run/hybrid-deploy")
 _DEPLOYED_S = 40.0  # how long a deployment that a proof requested may take to end
@@ -169,7 +171,7 @@ def undo(run: str, by: str, config_dir: Path, host: Host | None = None) -> dict[
     lock = RUN_ROOT / "undo.lock"
     if by == "timer" and holder(lock):
         _kill(run)  # the process that holds the lock may be frozen
-    with locked(lock, f"undo of {run} by {by}", wait=True):
+    with locked_within(lock, f"undo of {run} by {by}", _LOCKED_S) as alone:
         lease = load(run)
         if lease is None:
             # Killed before it saved its lease, it had touched nothing; after that was removed, it may leave the timer.
@@ -182,15 +184,18 @@ def undo(run: str, by: str, config_dir: Path, host: Host | None = None) -> dict[
             _kill(run)
         recorder = host.recorder if host else Recorder(Path(lease.evidence))
         shell = Host(recorder, f"{lease.proof}/undo")
-        recorder.intent(f"undo, by {by}", scope=shell.scope, data=asdict(lease))
+        note = "" if alone else f", without the lock: not free within {_LOCKED_S:g} s ({holder(lock)})"
+        recorder.intent(f"undo, by {by}{note}", scope=shell.scope, data=asdict(lease))
         if by == "timer":
             shell.do("systemctl", *_KILL, unit_of(run), check=False)
         report = _restore(lease, shell, by, config_dir)
         recorder.write("undone", scope=shell.scope, data=report, sync=True)
         if report["restored"]:
             file_backups.remove_backups(lease.originals)
-        lease.path.unlink()
-        shutil.rmtree(lease.path.parent)  # with the draft of a lease that was being saved when it was killed
+        lease.path.unlink(missing_ok=True)
+        shutil.rmtree(
+            lease.path.parent, ignore_errors=True
+        )  # with the draft of a lease that was being saved when it was killed
         shell.do("systemctl", "stop", timer_of(run), check=False)
         return report
 

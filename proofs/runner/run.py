@@ -137,7 +137,7 @@ def inside(
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, stop.ask)
     try:
-        with lock.locked(lease.RUN_ROOT / "lock", f"run {run_id}, pid {os.getpid()}", wait=False):
+        with lock.locked(lease.RUN_ROOT / "lock", f"run {run_id}, pid {os.getpid()}"):
             with unrecorded_host() as host:  # the engine may have become LIVE since the prerequisites were looked at
                 mode = mode_allows(Unit(host, unit_name))
             if not mode.ok:
@@ -253,7 +253,7 @@ def after_boot() -> int:
         if lease.load(left.run) is None:  # else a run of this boot
             boot.prepare_undo(left)
             codes.append(undo(left.run, "boot"))
-    with suppress(Busy), lock.locked(lease.RUN_ROOT / "lock", "the end of recordings", wait=False):
+    with suppress(Busy), lock.locked(lease.RUN_ROOT / "lock", "the end of recordings"):
         for events in sorted(EVIDENCE_ROOT.glob(f"*/{evidence.EVENTS}")):
             if not events.with_name(bundle.STATEMENT).exists():  # of runs that ended before or after their lease
                 _end_recording(events.parent, "boot")

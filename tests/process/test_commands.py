@@ -73,6 +73,23 @@ def test_run_logs_why_it_exits_12_and_touches_nothing(engine: Launcher, text: st
     assert not engine.db.exists()
 
 
+def test_no_secret_of_an_address_is_printed(engine: Launcher) -> None:
+    """Neither where the address is checked, nor where the source is connected to, nor where it is refused."""
+    listen_key = "pqia91ma19a5s61cv6a81va65sdf19v8a65a1a5s61cv6a81va65sdf19v8a65a1"
+    address = f"ws://me:hunter2@127.0.0.1:1/ws/{listen_key}?token=hunter&signature=hunter"
+    config = engine.write_config({"engine": {"ingest_mode": "MOCK_WS", "network_deadline_s": 0.5, "ws_url": address}})
+    checked = engine.command("config", "check", "--config", str(config))
+    refused = engine.command(
+        "config", "check", "--config", str(config), "--ws-url", address.replace("hunter2", "hunter/2")
+    )
+    run = engine.command("run", "--config", str(config), "--db", str(engine.db))
+    assert [checked.returncode, refused.returncode, run.returncode] == [0, 12, 10]
+    for output in (checked, refused, run):
+        assert "ws://[redacted]@127.0.0.1:1/ws/[redacted]?token=[redacted]" in output.stdout + output.stderr
+        assert "hunter" not in output.stdout + output.stderr
+        assert listen_key not in output.stdout + output.stderr
+
+
 def test_config_check_prints_every_value_with_its_origin(engine: Launcher) -> None:
     config = engine.write_config({"mode": "paper", "engine": {"sample_every": 3, "batch_rows": 50}})
     completed = engine.command(

@@ -23,7 +23,7 @@ def load(path: Path, name: str) -> ModuleType:
 
 def shared(name: str) -> ModuleType:
     """A module of plugins/module_utils, loaded once, after those that it imports."""
-    for each in (*takewhile(name.__ne__, ("drift", "service_unit")), name):
+    for each in (*takewhile(name.__ne__, ("address", "drift", "service_unit")), name):
         full = f"ansible.module_utils.{each}"
         if full not in sys.modules:
             load(PLUGINS / f"module_utils/{each}.py", full)

@@ -127,7 +127,7 @@ def test_origin_is_the_newest_successful_entry(tmp_path: Path) -> None:
 def test_reason_has_no_journal_and_no_secrets() -> None:
     assert writer.reason("it ended: failed. Its last lines:\nengine\n{}") == "it ended: failed."
     text = writer.reason('systemctl start x: no\n  see wss://me:pw@host/?token=abc\n{"message": "x"}\nback')
-    assert text == "systemctl start x: no; see wss://***@host/?token=***; back"
+    assert text == "systemctl start x: no; see wss://[redacted]@host/?token=[redacted]; back"
     assert len(writer.reason("x" * 9999)) == writer.MAX_REASON
 
 

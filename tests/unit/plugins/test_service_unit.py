@@ -14,12 +14,17 @@ MODULES = sorted(path.stem for path in (PLUGINS / "modules").glob("*.py"))
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
-        ('url = "wss://me:pw@example.org/ws"', 'url = "wss://***@example.org/ws"'),
-        ('url = "wss://example.org/ws?a=1&token=abc&b=2"', 'url = "wss://example.org/ws?a=1&token=***&b=2"'),
+        ('url = "wss://me:pw@example.org/ws"', 'url = "wss://[redacted]@example.org/ws"'),
+        (
+            'url = "wss://example.org/ws?a=1&token=abc&b=2"',
+            'url = "wss://example.org/ws?a=[redacted]&token=[redacted]&b=[redacted]"',
+        ),
         ('api_key = "abc"', "api_key = ***"),
         ('  exchange_secret = "abc"', "  exchange_secret = ***"),
         ('url = "wss://example.org/ws/btcusdt@trade"', 'url = "wss://example.org/ws/btcusdt@trade"'),
         ("heartbeat=true&trades=true", "heartbeat=true&trades=true"),
+        ("Environment=DB_PASS=abc", "Environment=DB_PASS=***"),
+        ('Environment="X_TOKEN=abc def"', 'Environment="X_TOKEN=***'),
         ("KeyringMode=private", "KeyringMode=private"),
     ],
 )

@@ -123,7 +123,10 @@ def test_missing_file_refused_only_when_named(tmp_path: Path, monkeypatch: pytes
         ("[engine]\nca_file = '" + "x" * 400 + "'", "there is no such file"),  # ENAMETOOLONG
         ("[engine]\ningest_mode = 'WS'", "must be one of SYNTHETIC, REPLAY, MOCK_WS, REAL_WS"),
         ("[engine]\ningest_mode = 'MOCK_WS'\nws_url = 'http://x'", 'engine.ws_url = "http://x": MOCK_WS needs a ws://'),
-        ("[engine]\ningest_mode = 'MOCK_WS'\nws_url = 'ws://['", 'engine.ws_url = "ws://[": MOCK_WS needs a ws://'),
+        (
+            "[engine]\ningest_mode = 'MOCK_WS'\nws_url = 'ws://['",
+            'engine.ws_url = "ws://[redacted]": MOCK_WS needs a ws://',
+        ),
         ("[engine]\ningest_mode = 'MOCK_WS'\nws_url = 'ws://h:99999'", "MOCK_WS needs a ws:// or wss:// URL"),
         ("[engine]\ningest_mode = 'REPLAY'", "FILE: engine.replay_from: REPLAY needs"),
         ("[engine]\ningest_mode = 'REAL_WS'", "ws_sources.toml: REAL_WS needs this file"),

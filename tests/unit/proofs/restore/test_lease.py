@@ -89,7 +89,7 @@ def test_boot_writes_missing_statement(
     recorder.close()
     with (folder / EVENTS).open("ab") as file:
         file.write(torn)
-    with lock.locked(root / "lock", "a run that goes on", wait=False):
+    with lock.locked(root / "lock", "a run that goes on"):
         assert runner.after_boot() == 0
         assert not (folder / STATEMENT).exists()
     assert runner.after_boot() == 0
@@ -109,6 +109,37 @@ for file in held:
 print("held", flush=True)
 os.kill(os.getpid(), signal.SIGSTOP)
 """
+
+
+@pytest.mark.holds("RESTORED")
+def test_undo_goes_on_without_a_lock_that_stays_held(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease, "_LOCKED_S", 0.2)
+    armed(root, tmp_path).save()
+    with lock.locked(root / "undo.lock", "somebody"):
+        report = lease.undo("r1", "ExecStopPost", tmp_path)
+    assert report is not None
+    assert not (root / "r1").exists()
+    texts = [event["stdout"] for event in read(tmp_path / EVENTS) if event["kind"] == "intent"]
+    assert any(
+        text.startswith("undo, by ExecStopPost, without the lock: not free within 0.2 s (somebody, for ")
+        for text in texts
+    )
+
+
+def test_lock_is_for_root_only(tmp_path: Path) -> None:
+    """Whoever can open it can lock it, and so hold up the undo."""
+    path = tmp_path / "undo.lock"
+    path.touch(mode=0o644)
+    with lock.locked_within(path, "me", 0.0) as held:
+        assert held
+        assert path.stat().st_mode & 0o777 == 0o600
+    path.unlink()
+    path.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OSError, match="symbolic links"), lock.locked(path, "me"):
+        pass
+    assert not (tmp_path / "elsewhere").exists()
 
 
 @pytest.mark.holds("RESTORED")

@@ -47,11 +47,11 @@ def test_live_mode_is_found_everywhere(case: str, tmp_path: Path, monkeypatch: p
 def test_lock_holder_is_named_with_its_age(tmp_path: Path) -> None:
     path = tmp_path / "run" / "lock"
     assert lock.holder(path) == ""
-    with lock.locked(path, "run r1, pid 7", wait=False):
+    with lock.locked(path, "run r1, pid 7"):
         assert lock.holder(path).startswith("run r1, pid 7, for ")
         with (
             pytest.raises(lock.Busy, match=r"another proof runs on this host: run r1, pid 7, for \d+ s"),
-            lock.locked(path, "run r2", wait=False),
+            lock.locked(path, "run r2"),
         ):
             pass
     assert lock.holder(path) == ""
