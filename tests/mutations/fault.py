@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import NamedTuple
 
 
@@ -14,6 +15,11 @@ class Fault(NamedTuple):
     old: str
     new: str
     unseen: str = ""
+
+    @property
+    def version(self) -> str:
+        """Changes with the fault's texts."""
+        return hashlib.sha256("\0".join((self.file, self.old, self.new)).encode()).hexdigest()[:8]
 
 
 def in_file(file: str, *rows: tuple[str, str, str, str] | tuple[str, str, str, str, str]) -> tuple[Fault, ...]:

@@ -39,14 +39,8 @@ def test_mutated_python_has_no_undefined_name(tmp_path: Path) -> None:
             path.write_text(mutated(fault))
             compile(path.read_text(), fault.name, "exec")
             paths.append(path)
-    ruff = [
-        Path(sys.executable).with_name("ruff"),
-        "check",
-        "--isolated",
-        "--select=F821,F823",
-        "--output-format=concise",
-    ]
-    result = subprocess.run([*ruff, *paths], capture_output=True, text=True, check=False)
+    ruff = [str(Path(sys.executable).with_name("ruff")), "check", "--isolated", "--select=F821,F823", "--quiet"]
+    result = subprocess.run([*ruff, *map(str, paths)], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
 
 
