@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 comma := ,
 
-.PHONY: help setup lint test test-quick test-lab test-long bench demo browser lab-ready lab-up lab-down lab-shell
+.PHONY: help setup lint test test-quick test-lab test-long mutation bench demo browser lab-ready lab-up lab-down lab-shell
 .PHONY: deploy verify rollback restore preflight uninstall history prove soak diagnose
 
 help: ## list the targets
@@ -45,6 +45,12 @@ test-lab: setup lab-ready ## run the tests that need a disposable host (root)
 # ONLY='stall and host' selects tests (pytest -k). PROOF_SEED=N repeats the random choices of a run that printed N.
 test-long: setup lab-ready ## kill each proof, its controller and its host at every step: hours (ONLY=, PROOF_SEED=)
 	$(BIN)/pytest -m long -n 4 -v $(if $(ONLY),-k '$(ONLY)')
+
+# NAMES=a,b or ONLY=WATCHDOG select faults, DETECTORS=mirror,promise what looks, SEED=7 TENTH=1 a random tenth; goes on
+# where it was ended. RESULTS=file.jsonl; `python -m tests.mutations --help` explains.
+mutation: setup lab-ready ## put each fault of a table into the product, and see what catches it (hours, root)
+	$(BIN)/python -m tests.mutations $(NAMES:%=--names %) $(if $(ONLY),--only '$(ONLY)') $(if $(TENTH),--tenth) \
+	  $(SEED:%=--seed %) $(DETECTORS:%=--detectors %) $(RESULTS:%=--results %)
 
 browser:
 	@command -v chromium >/dev/null || { echo "installing chromium, to test the report in a browser"; \

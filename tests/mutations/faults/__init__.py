@@ -1,0 +1,1 @@
+"""The faults, by the area of the product that they are in."""
