@@ -31,7 +31,7 @@ class LiveFixture:
         self.keys = subject.scratch / "keys"  # outside of what is bound into the unit
         self.armed, self.named, self.tick_ms = True, str(BUNDLE), "20"
         self.ingest_mode = "REAL_WS"
-        self.key = "operator"
+        self.key, self.namespace = "operator", signature.NAMESPACE
         self.after: Callable[[LiveFixture], object] = lambda fixture: None
         self.statement: dict[str, Json] = {}
         self.sound: dict[str, Json] = {}
@@ -87,7 +87,7 @@ class LiveFixture:
         self.subject.put("allowed_signers", f"operator {(self.keys / 'operator.pub').read_text()}")
         self.subject.put("bundle/statement.json", json.dumps(self.statement))
         body = str(self.bundle / "statement.json")
-        self.host.do("ssh-keygen", "-q", "-Y", "sign", "-f", str(self.keys / self.key), "-n", signature.NAMESPACE, body)
+        self.host.do("ssh-keygen", "-q", "-Y", "sign", "-f", str(self.keys / self.key), "-n", self.namespace, body)
         (self.bundle / "statement.json.sig").rename(self.bundle / "statement.sig")
         (self.bundle / "statement.sig").chmod(0o644)
         self.after(self)

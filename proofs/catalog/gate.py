@@ -60,6 +60,27 @@ def _age(fixture: LiveFixture) -> None:
     fixture.predicate["finished"] = (datetime.now(UTC) - timedelta(hours=169)).isoformat()
 
 
+def _date(fixture: LiveFixture) -> None:
+    fixture.predicate["finished"] = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+
+
+def _repeat_stall(fixture: LiveFixture) -> None:
+    fixture.predicate["proofs"].append(fixture.proof("stall"))
+
+
+def _open_signers(fixture: LiveFixture) -> None:
+    fixture.after = lambda after: after.signers.chmod(0o666)
+
+
+def _signers_mode(fixture: LiveFixture) -> Json:
+    mode = fixture.signers.stat().st_mode & 0o777
+    return mode & 0o022 and f"mode {mode:o}"
+
+
+def _of_stall(**entry: Json) -> Spoil:
+    return lambda fixture: fixture.proof("stall").update(entry)
+
+
 def _leave_out_stall(fixture: LiveFixture) -> None:
     fixture.predicate["proofs"].remove(fixture.proof("stall"))
     fixture.predicate["required"].remove("stall")
@@ -103,6 +124,20 @@ WAYS = (
         False,
     ),
     Way("a stranger's signature", "made by nobody", _set(key="stranger"), _signer, False),
+    Way(
+        "signed for another purpose",
+        "the signature does not hold",
+        _set(namespace="git"),
+        lambda fixture: fixture.namespace == "git" and "signed in the namespace git",
+        False,
+    ),
+    Way("signers that others may write", "can be written by others", _open_signers, _signers_mode),
+    Way(
+        "another type of statement",
+        "of another type",
+        lambda fixture: fixture.statement.update(predicateType="urn:another:v1"),
+        _statement,
+    ),
     Way("edited after signing", "the signature does not hold", _set(after=_edit), _statement, False),
     Way(
         "another release",
@@ -124,6 +159,18 @@ WAYS = (
         _statement,
     ),
     Way("too old", "h old", _age, _statement),
+    Way("from the future", "from the future", _date, _statement),
+    Way(
+        "a run that is no PASS",
+        "the run as a whole says FAIL",
+        lambda fixture: fixture.predicate.update(verdict="FAIL"),
+        _statement,
+    ),
+    Way("a proof twice", "a proof is there twice", _repeat_stall, _statement),
+    Way("a host not restored", "stall did not put the host back", _of_stall(restored=False), _statement),
+    Way(
+        "a mutant not caught", "stall is void: its mutant says PASS", _of_stall(mutant={"verdict": "PASS"}), _statement
+    ),
     Way("a required proof not run", "stall is required and was not run", _leave_out_stall, _statement),
     Way(
         "a required proof not PASS",
@@ -226,7 +273,7 @@ PROOF = Proof(
     bound="each ends with 12 and its reason, failed, one start, no run begun; the last, a sound bundle, is watched for "
     "3 x RestartSec: 12, no live adapter installed",
     fault=", ".join(way.name for way in WAYS) + "; control: a bundle that holds",
-    seconds=30,
+    seconds=46,
     notes="keys, signers and bundle are scratch, signed on this host: they open nothing but the scratch configuration",
     cases=lambda deployed: [
         *(Live(deployed, way) for way in WAYS),

@@ -192,7 +192,7 @@ FAULTS = (
         ("lowest-level-lost", "G4", "if LEVELS[level] < _threshold:", "if LEVELS[level] <= _threshold:"),
         ("warnings-as-debug", "G4", 'warn = partialmethod(_write, "WARN")', 'warn = partialmethod(_write, "DEBUG")'),
         ("errors-as-info", "G4", 'error = partialmethod(_write, "ERROR")', 'error = partialmethod(_write, "INFO")'),
-        ("log-line-folded", "G4", 'separators=(",", ":"), default=str)', "indent=1, default=str)"),
+        ("log-line-folded", "G4", 'separators=(",", ":"), default=_describe)', "indent=1, default=_describe)"),
         ("unread-log-ends-the-engine", "G5", "with _lock, suppress(OSError):", "with _lock, suppress(TimeoutError):"),
     ),
     *in_file(
@@ -269,11 +269,11 @@ FAULTS = (
         (
             "proof-age-without-bound",
             "CONFIG12",
-            'at most so many hours old", (0.01, 8760))',
-            'at most so many hours old", (0.01, 1e9))',
+            'at most so many hours old", (0.01, 8760)',
+            'at most so many hours old", (0.01, 1e9)',
         ),
         ("log-level-needs-restart", "RELOAD", "log_level: str = on_sighup(", "log_level: str = key("),
-        ("proof-age-a-year", "G1", "proof_max_age_h: float = key(168.0", "proof_max_age_h: float = key(8760.0"),
+        ("proof-age-a-year", "G1", "PROOF_MAX_AGE_H = 168.0", "PROOF_MAX_AGE_H = 8760.0"),
         (
             "caps-not-in-digest",
             "G1",
@@ -337,7 +337,7 @@ FAULTS = (
             'if predicate["verdict"] != "PASS":',
             'if predicate["verdict"] == "FAIL":',
         ),
-        ("gate-takes-signers-of-the-group", "G1", "& (stat.S_IWGRP | stat.S_IWOTH):", "& stat.S_IWOTH:"),
+        ("gate-takes-signers-of-the-group", "G1", "& (stat.S_IWGRP | stat.S_IWOTH) and", "& stat.S_IWOTH and"),
         ("gate-takes-repeated-keys", "G1", "if len(values) != len(pairs):", "if len(values) > len(pairs):"),
         (
             "gate-takes-repeated-proofs",

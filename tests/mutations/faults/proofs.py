@@ -123,8 +123,8 @@ FAULTS = (
         (
             "verifier-believes-the-statement",
             "EVIDENCE",
-            "for d in differences(reworded(statement), reworded(rebuilt))",
-            "for d in differences(reworded(rebuilt), reworded(rebuilt))",
+            "for d in differences(statement, rebuilt)",
+            "for d in differences(rebuilt, rebuilt)",
             _VERIFIER,
         ),
     ),
