@@ -9,18 +9,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from proofs.catalog._checks import equal
 from proofs.catalog._steady import UP_S, steady
 from proofs.catalog.mutations import emptied
 from proofs.evidence.redaction import MARK
 from proofs.experiment import sandbox_probe
 from proofs.experiment.case import Case, Deployed, Mutant, NotSteady, Proof
-from proofs.experiment.measurements import Count, Invocation, Row, Sha256
+from proofs.experiment.measurements import Count, Invocation, Row, Sha256, encode
 from proofs.experiment.subject import Subject
 from proofs.experiment.trace import Between, Trace
 from proofs.host.shell import read_text
+from proofs.host.unit import values_of
 from proofs.verdict import Check, Json, Result
 
 _NOTHING = Path("/dev/null")
+PROOF_CONF = "zz-proof.conf"
 # What each drop-in has to change in the running process, by name of what `behaviour` reads. A quick test compares this
 # and NOT_ROLLED_BACK with the role's drop-ins and with templates/systemd.
 CHANGES = {
@@ -29,7 +32,11 @@ CHANGES = {
     "40-hardening.conf": ("NoNewPrivs", "CapBnd", "Seccomp_filters"),
     "50-watchdog.conf": ("WATCHDOG_USEC",),
 }
+# These have no case of their own; `Installed` takes every drop-in of the host, and so these as well.
 NOT_ROLLED_BACK = {"25-cpus.conf": "it is there only where engine_cpus is set, and changes speed, not behaviour"}
+
+# What systemd shows of these does not change while the unit runs; each has a case of its own above, with restarts.
+SHOWN_AT_START = {"50-watchdog.conf": "WatchdogUSec is that of the unit's start"}
 
 
 def behaviour(subject: Subject, drop_in: str) -> Row:
@@ -140,6 +147,110 @@ class OutOfForce(Case):
         )
 
 
+@dataclass(frozen=True)
+class OneOut:
+    """What systemd shows of the unit before, without the drop-in and after; and `systemctl cat` then (SHA-256).
+
+    alone: the masked unit's text is that of before without this one drop-in, and otherwise equal.
+    """
+
+    before: dict[str, str]
+    masked: dict[str, str]
+    after: dict[str, str]
+    cat_sha256: tuple[Sha256, Sha256, Sha256]
+    alone: bool
+
+
+@dataclass(frozen=True)
+class EachOut:
+    n: Count
+    drop_ins: dict[str, OneOut]
+
+
+class Installed(Case):
+    """Every drop-in that lies on the host, whatever installed it: the settings in it go and come back."""
+
+    name = "every installed drop-in"
+    fault = "each drop-in that the host has for the unit masked in turn"
+    n_min = len(CHANGES)
+
+    def steady(self, subject: Subject) -> None:
+        folder = f"{subject.unit.name}.d"
+        files = [path for path in subject.unit.files() if path.parent.name == folder and path.resolve() != _NOTHING]
+        self._names = [path.name for path in files if path.name != PROOF_CONF]
+        texts = "\n".join(path.read_text() for path in files)
+        self._properties = _properties(texts)
+
+    def _look(self, subject: Subject) -> tuple[dict[str, str], str]:
+        return subject.unit.properties(*self._properties, quiet=False), subject.unit.cat()
+
+    def inject(self, subject: Subject) -> None:
+        self._looks = [self._look(subject)]
+        self._in_force: dict[str, list[str]] = {}
+        for name in self._names:
+            subject.mask(name)
+            self._looks.append(self._look(subject))
+            self._in_force[name] = [path.name for path in subject.unit.files() if path.resolve() != _NOTHING]
+            subject.unmask(name)
+            self._looks.append(self._look(subject))
+
+    def witness(self, subject: Subject) -> dict[str, list[str]]:
+        """By the name of each drop-in, the unit's files that systemd read while it was masked."""
+        return self._in_force
+
+    def witnessed(self, witness: dict[str, list[str]]) -> bool:
+        return witness.keys() >= CHANGES.keys() and all(files and name not in files for name, files in witness.items())
+
+    def measure(self, subject: Subject) -> EachOut:
+        return EachOut(len(self._names), _each_out(self._names, self._looks))
+
+    def traced(self, measured: EachOut, trace: Trace) -> Mapping[str, Json | Between]:
+        shows, cats = trace.texts("systemctl", "show"), trace.texts("systemctl", "cat")
+        if any(MARK in text for text in cats):
+            return {}  # what was left out of the recording is in the digests
+        looks = list(zip(map(values_of, shows), cats, strict=True))
+        names = list(measured.drop_ins)
+        return {"n": (len(looks) - 1) // 2, "drop_ins": encode(_each_out(names, looks))}
+
+    def judge(self, measured: EachOut) -> Sequence[Check]:
+        each = measured.drop_ins
+        same = {name for name, one in each.items() if one.masked == one.before} - SHOWN_AT_START.keys()
+        unchanged = [name for name, one in each.items() if name in same or not one.alone]
+        texts = {name: one.cat_sha256 for name, one in each.items()}
+        other = [name for name, one in each.items() if one.after != one.before or texts[name][0] != texts[name][2]]
+        return (
+            equal("promised and not installed", sorted(CHANGES.keys() - each.keys()), []),
+            equal("without effect, or not alone out of force", unchanged, [], guard=True),
+            equal("not put back as before", other, []),
+        )
+
+
+def _properties(texts: str) -> list[str]:
+    """What `systemctl show` calls the settings in these files, as far as it shows them."""
+    names = sorted(set(re.findall(r"^([A-Z][A-Za-z]+)=", texts, re.M)))
+    return [re.sub(r"Sec$", "USec", name) for name in names]
+
+
+def _each_out(names: Sequence[str], looks: Sequence[tuple[dict[str, str], str]]) -> dict[str, OneOut]:
+    """looks: before, then for each name one without it and one after."""
+    result = {}
+    for number, name in enumerate(names):
+        (before, cat), (masked, masked_cat), (after, last_cat) = looks[2 * number : 2 * number + 3]
+        others, others_then = ([part for part in _parts(text) if not _is_of(part, name)] for text in (cat, masked_cat))
+        alone = others == others_then and len(others) < len(_parts(cat))
+        result[name] = OneOut(before, masked, after, (_sha256(cat), _sha256(masked_cat), _sha256(last_cat)), alone)
+    return result
+
+
+def _parts(cat: str) -> list[str]:
+    """The unit's files in what `systemctl cat` printed."""
+    return [part.strip("\n") for part in re.split(r"^(?=# /\S+$)", cat, flags=re.M) if part.strip()]
+
+
+def _is_of(part: str, name: str) -> bool:
+    return part.partition("\n")[0].endswith(f"/{name}")
+
+
 def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -156,7 +267,7 @@ def _empty(drop_in: str) -> Mutant:
 
 def headline(results: Sequence[Result]) -> str:
     passed = [result.case.removesuffix(".conf") for result in results if result.verdict == "PASS"]
-    return f"{len(passed)} of {len(CHANGES)} taken out and put back, to the byte: {', '.join(passed)}"
+    return f"{len(passed)} of {len(results)} taken out and put back, to the byte: {', '.join(passed)}"
 
 
 PROOF = Proof(
@@ -165,8 +276,12 @@ PROOF = Proof(
     bound="; ".join(f"{name}: {', '.join(keys)} change" for name, keys in CHANGES.items())
     + "; systemctl cat and behaviour afterwards equal",
     fault="each drop-in masked by /run/systemd/system.control/UNIT.d/NAME -> /dev/null",
-    seconds=20,
-    cases=lambda deployed: [OutOfForce(deployed, drop_in) for drop_in in CHANGES],
-    mutants=[_empty("40-hardening.conf"), _empty("50-watchdog.conf")],
+    seconds=24,
+    cases=lambda deployed: [*(OutOfForce(deployed, drop_in) for drop_in in CHANGES), Installed(deployed)],
+    mutants=[
+        _empty("40-hardening.conf"),
+        _empty("50-watchdog.conf"),
+        emptied("empty-20", "20-resources.conf with nothing in it", Installed.alone, "20-resources.conf"),
+    ],
     headline=headline,
 )

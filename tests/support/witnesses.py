@@ -6,6 +6,7 @@ from typing import Any
 
 from proofs.catalog.drift import DESCRIPTION, OOM
 from proofs.catalog.exit12 import ENDS, RULES
+from proofs.catalog.rollback import CHANGES
 from proofs.catalog.stall import STAGES
 from proofs.experiment import sandbox_probe
 from proofs.experiment.case import Case
@@ -64,6 +65,7 @@ _BY_CLASS: dict[str, dict[str, Any]] = {
     },
     "Live": {"invocation": _INVOCATION, "seen": ["it"], "signature_holds": True, "config_sha256": "0" * 64},
     "OutOfForce": {"in_force": ["hybrid-engine.service", "zz-proof.conf"], "invocation": _INVOCATION},
+    "Installed": {name: ["hybrid-engine.service", "zz-proof.conf"] for name in CHANGES},
     "Sandbox": {"pid": 42, "confined": dict.fromkeys(sandbox_probe.STATUS, "0")},
     "Changed": {
         "Description": DESCRIPTION,

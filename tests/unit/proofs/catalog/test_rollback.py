@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from proofs.catalog.rollback import CHANGES, NOT_ROLLED_BACK, PROOF, OutOfForce, behaviour
+from proofs.catalog.rollback import CHANGES, NOT_ROLLED_BACK, PROOF, SHOWN_AT_START, Installed, OutOfForce, behaviour
 from proofs.evidence.recorder import Recorder
 from proofs.experiment.case import Deployed, judge
 from proofs.experiment.subject import Subject
@@ -62,7 +62,41 @@ def test_incomplete_rollback_fails_elsewhere(measured: dict[str, Any]) -> None:
 
 
 def test_cases_are_the_drop_ins() -> None:
-    assert [case.name for case in PROOF.cases(DEPLOYED)] == list(CHANGES)
+    assert [case.name for case in PROOF.cases(DEPLOYED)] == [*CHANGES, "every installed drop-in"]
+
+
+OUT: dict[str, Any] = {
+    "before": {"Nice": "10"},
+    "masked": {"Nice": "0"},
+    "after": {"Nice": "10"},
+    "cat_sha256": [A, B, A],
+    "alone": True,
+}
+
+
+def of_installed(name: str, changes: dict[str, Any]) -> Result:
+    case = Installed(DEPLOYED)
+    drop_ins = {one: OUT | (changes if one == name else {}) for one in [*CHANGES, name]}
+    return judge(case, genuine(case), {"n": len(drop_ins), "drop_ins": drop_ins})
+
+
+@pytest.mark.parametrize("name", [*CHANGES, *NOT_ROLLED_BACK, "99-by-hand.conf"])
+def test_every_installed_drop_in_counts(name: str) -> None:
+    assert of_installed(name, {}).verdict == "PASS"
+    assert of_installed(name, {"masked": OUT["before"]}).failed_at_guard == (name not in SHOWN_AT_START)
+    assert of_installed(name, {"alone": False}).failed_at_guard
+    for changes in ({"after": OUT["masked"]}, {"cat_sha256": [A, B, C]}):
+        assert of_installed(name, changes).verdict == "FAIL"
+
+
+def test_setting_shown_at_start_has_a_case_of_its_own() -> None:
+    assert SHOWN_AT_START.keys() <= CHANGES.keys()
+
+
+def test_promised_drop_in_that_is_not_installed_fails() -> None:
+    case = Installed(DEPLOYED)
+    drop_ins = {name: OUT for name in CHANGES if name != "50-watchdog.conf"}
+    assert judge(case, genuine(case), {"n": 4, "drop_ins": drop_ins}).verdict == "FAIL"
 
 
 def test_drop_ins_match_the_deployment() -> None:
