@@ -33,6 +33,8 @@ def show_address(address: str) -> str:
     """
     match = _SCHEME.match(address)
     scheme = match[0] if match else ""
+    if scheme.lower() == "file://":
+        return address
     rest = address[len(scheme) :]
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
     begin = authority.rfind("@") + 1
@@ -46,8 +48,7 @@ def show_address(address: str) -> str:
     host, *segments = path.split("/")
     if not _HOST.fullmatch(host):
         return f"{shown}{MARK}"
-    if scheme.lower() != "file://":
-        segments = [_show_segment(segment, before) for before, segment in zip(["", *segments], segments, strict=False)]
+    segments = [_show_segment(segment, before) for before, segment in zip(["", *segments], segments, strict=False)]
     parts = re.split(r"([&;])", query)
     parts[::2] = [_show_parameter(part) for part in parts[::2]]
     return "/".join([shown + host, *segments]) + question + "".join(parts) + hash_sign + (MARK if fragment else "")
@@ -55,7 +56,13 @@ def show_address(address: str) -> str:
 
 def hide_addresses(text: str) -> str:
     """A text in which every address is as `show_address` shows it."""
-    return _IN_TEXT.sub(lambda match: show_address(re.sub(r"\\+/", "/", match[0])), text) if ":" in text else text
+    return _IN_TEXT.sub(_show_match, text) if ":" in text else text
+
+
+def _show_match(match: re.Match[str]) -> str:
+    plain = re.sub(r"\\+/", "/", match[0])
+    address = plain.rstrip(").,;:!")  # what ends a sentence
+    return show_address(address) + plain[len(address) :]
 
 
 def _show_segment(segment: str, before: str) -> str:

@@ -10,9 +10,10 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
+from proofs.evidence.address import MARK as MARK
+from proofs.evidence.address import hide_addresses
 from proofs.verdict import Json
 
-MARK = "[redacted]"
 _WORDS = (
     r"secret|token|passw(?:or)?d|passphrase|credentials?|authorization|cookie"
     r"|(?:api|access|private|secret|session|signing|encryption|auth|master|account)[-_.]?key"
@@ -42,15 +43,58 @@ _SET = re.compile(
 )
 _VARIABLE_NAME = re.compile(_VARIABLE)
 _NOT_YET = re.escape(MARK)
+_TEXT = r"(?:\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'|[^\s\"']+)"  # of a shell: a word, or one in quotes
+_BARE = r"(?=[^\s\"',;}\\]*\d)[^\s\"',;}\\]{6,}"  # a word that looks like a credential
+_BLOCK = r"[|>][+-]?\d?[ \t]*(?:\n[ \t]+[^\n]*)+"  # of YAML
+_LIST = r"\[[^\]\n]*\]"
+_LONG = r"(?P<long>\"{3}|'{3}).*?(?:(?P=long)|\Z)"  # of TOML
+# Names that are a credential's only if nothing precedes or follows: `sig` is, `signals` is not.
+_EXACT = r"signature|sig|jwt|listen[-_]?key|pwd|pass|x-gemini-payload|x-gemini-signature|api-sign|cb-access-sign"
+# What a key file may be called that holds nothing secret.
+_PUBLIC = r"[A-Z0-9 ]{0,20}(?:CERTIFICATE|PUBLIC KEY|SIGNATURE|CRL|PARAMETERS|SIGNED MESSAGE)"
+_PEM_END = r"-{4,5} ?END [^\n-]{0,60}-{4,5}"
+_OPTION = rf"[\w-]{{0,60}}?(?:{_WORDS})[\w-]{{0,60}}|(?:\w{{1,30}}-)?(?:key|auth|pin|{_EXACT})"
+_SAID = "password|passphrase|secret|token"
 _SHAPES = (
+    (
+        re.compile(
+            rf"-{{4,5}} ?BEGIN (?!{_PUBLIC})[^\n-]{{0,60}}-{{4,5}}.*?(?:-{{4,5}} ?END [^\n-]{{0,60}}-{{4,5}}|\Z)", re.S
+        ),
+        MARK,
+    ),
+    (re.compile(r"\b(Private-(?:Lines|MAC|Hash):)[^\n]*(?:\n[A-Za-z0-9+/=]+$)*", re.M), rf"\1 {MARK}"),
+    (re.compile(r"(?:LS0tLS1CRUdJTi|b3BlbnNzaC1rZXkt)[A-Za-z0-9+/=]*(?:\\?\n[ \t]*[A-Za-z0-9+/=]{16,})*"), MARK),
+    (
+        re.compile(
+            r"\b(?:gh[pousr]_\w{16,}|github_pat_\w{20,}|glpat-[\w-]{16,}|xox[a-z]-[\w-]{8,}|xapp-[\w-]{10,}"
+            r"|[spr]k_(?:live|test)_\w{16,}|sk-[\w-]{20,}|AIza[\w-]{30,}|(?:AKIA|ASIA)[0-9A-Z]{16}|npm_\w{30,}"
+            r"|pypi-[\w-]{20,}|hf_\w{20,}|AGE-SECRET-KEY-1\w+|SG\.[\w-]{16,64}\.[\w-]{16,}"
+            r"|eyJ[\w-]{6,}\.[\w-]{6,}(?:\.[\w-]*){0,3})",
+        ),
+        MARK,
+    ),
+    (re.compile(r"\$(?:1|2[abxy]|5|6|7|y|argon2id?)\$[\w./$=,+-]{20,}"), MARK),
     (re.compile(r"(\bSetCredential(?:Encrypted)?=[^:\s]{1,255}:)(?:[^\\\n]|\\.)*", re.S), rf"\1{MARK}"),
     (re.compile(r"(\b(?:Authorization|(?:Set-)?Cookie)\\*[\"']?\s*[:=]\s*\\*[\"']?)[^\n\"'\\]+", re.I), rf"\1{MARK}"),
     (re.compile(r"(\b(?:Bearer|Basic)\s+)[\w.~+/=-]{8,}"), rf"\1{MARK}"),
-    (re.compile(rf"((?<![\w-])--[\w-]{{0,60}}?(?:{_WORDS})[\w-]{{0,60}}[ \t]+)[^\s\"'-][^\s\"']*", re.I), rf"\1{MARK}"),
-    (re.compile(r"((?<!\S)-u[ \t]+[^\s:\"']{1,200}:)[^\s\"']+"), rf"\1{MARK}"),
-    (re.compile(r"(https://hooks\.[^\s/\"']{1,200}/)[^\s\"']+"), rf"\1{MARK}"),
-    (re.compile(r"((?<![\w+.-])[a-z][\w+.-]{0,60}://[^\s/:@]*:)[^\s/@]+(?=@)", re.I), rf"\1{MARK}"),
-    (re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.S), MARK),
+    (re.compile(rf"((?<![\w-])--(?:{_OPTION})(?:[ \t]+|=))(?!--){_TEXT}", re.I), rf"\1{MARK}"),
+    (re.compile(r"((?<!\S)(?:-u[ \t]*|--(?:proxy-)?user[ \t=]+)[^\s:\"']{1,200}:)[^\s\"']+"), rf"\1{MARK}"),
+    (re.compile(rf"((?<!\S)-p[ \t]*)(?:{_BARE}(?<!/)|'[^'\n]*'|\"[^\"\n]*\")(?![^\s])"), rf"\1{MARK}"),
+    (re.compile(r"(\blogin\s+\S{1,200}\s+(?:account\s+\S{1,200}\s+)?password\s+)\S+"), rf"\1{MARK}"),
+    (re.compile(r"(\bpassword\s+)\S+(?=\s+login\b)"), rf"\1{MARK}"),
+    (re.compile(rf"(\b(?:{_SAID})[ \t]+(?:is|was)[ \t]+)[^\s\"']+", re.I), rf"\1{MARK}"),
+    (
+        re.compile(rf"(\b(?:{_SAID}|IDENTIFIED BY)[ \t]+([\"']))[^\"'\n]+(?=\2)", re.I),
+        rf"\1{MARK}",
+    ),
+    (re.compile(r"(\bpass:)(?=[^\s\"']*[A-Za-z])[^\s\"']{6,}"), rf"\1{MARK}"),
+    (re.compile(r"(^[^:\s#]{1,255}:(?:\d{1,5}|\*):[^:\s]{1,63}:[^:\s]{1,63}:)[^:\s]{4,}$", re.M), rf"\1{MARK}"),
+    (
+        re.compile(rf"({_NAME}\\*[\"']?[ \t]*[:=][ \t]*)(?!{_NOT_YET})(?:{_BLOCK}|{_LIST}|{_LONG})", re.I | re.S),
+        rf"\1{MARK}",
+    ),
+    (re.compile(rf"((?<![\w.-])(?:{_EXACT})(\\*[\"'])\s*[:=,]\s*\2)(?:\\.|(?!\2)[^\\\n])+(?=\2)", re.I), rf"\1{MARK}"),
+    (re.compile(rf"((?<![\w.-])(?:{_EXACT})[ \t]*[:=][ \t]*[\"']?)(?!{_NOT_YET}|/){_BARE}", re.I), rf"\1{MARK}"),
 )
 # NAME=value, name = "value", "name": "value" (also inside a JSON string), and "NAME=value with spaces".
 _QUOTED = (
@@ -67,6 +111,7 @@ _ASSIGNED = (
         re.I,
     ),
 )
+_ROUNDS = 4
 _SHORTEST = 6  # a shorter value occurs in texts by chance, and replacing it would make them unreadable
 
 
@@ -83,9 +128,17 @@ class Redactor:
         self._known = sorted(known, key=len, reverse=True)
 
     def text(self, text: str) -> str:
+        """The text without credentials. What replaces one may join two texts, so it is repeated."""
+        for _ in range(_ROUNDS):
+            text, before = self._replace(text), text
+            if text == before:
+                break
+        return text
+
+    def _replace(self, text: str) -> str:
         for value in self._known:
             text = text.replace(value, MARK)
-        text = _ENVIRONMENT.sub(_unit_variables, text)
+        text = hide_addresses(_ENVIRONMENT.sub(_unit_variables, text))
         for shape, instead in _SHAPES:
             text = shape.sub(instead, text)
         for assigned in _ASSIGNED:

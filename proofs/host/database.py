@@ -1,6 +1,8 @@
 """The engine's database, opened read-only: never a count over a table that grows, ids and rows instead."""
 
+import os
 import sqlite3
+import stat
 import time
 from collections.abc import Sequence
 from contextlib import closing
@@ -19,7 +21,8 @@ class Store:
         self.path = path
 
     def rows(self, sql: str, arguments: Sequence[Json] | dict[str, Json] = ()) -> list[Row]:
-        """Raises sqlite3.Error: no database yet, no such table, locked for longer than 2 s."""
+        """Raises sqlite3.Error: no database yet, no such table, locked for longer than 2 s, no file."""
+        _refuse_other_kinds(self.path)
         with closing(sqlite3.connect(f"file:{self.path}?mode=ro", uri=True, timeout=2)) as connection:
             connection.row_factory = sqlite3.Row
             return [dict(row) for row in connection.execute(sql, arguments)]
@@ -79,6 +82,22 @@ class Store:
     def broken_references(self) -> int:
         """Rows whose foreign key names nothing."""
         return len(self.rows("PRAGMA foreign_key_check"))
+
+
+def _refuse_other_kinds(path: Path) -> None:
+    """Refuse what an engine may have put in the place of its own files. Raises sqlite3.OperationalError.
+
+    SQLite opens by name, follows links and waits for a FIFO's writer, and the reader may be root. An engine that
+    replaces a file between this and the opening is not stopped by it.
+    """
+    for name in (str(path), f"{path}-wal", f"{path}-shm"):
+        try:
+            mode = os.lstat(name).st_mode
+        except OSError:
+            continue
+        if not stat.S_ISREG(mode):
+            kind = "a link" if stat.S_ISLNK(mode) else "a directory" if stat.S_ISDIR(mode) else "a FIFO or a device"
+            raise sqlite3.OperationalError(f"{name} is {kind} where a file belongs, and was not opened")
 
 
 _TORN = """

@@ -3,6 +3,7 @@
 `undo` runs at the end of the proof, from ExecStopPost= of the run's unit when the proof was killed, and from the timer
 when that is gone too. It is idempotent, and records what it does. Two of them take turns: they hold a lock, but one
 that cannot have it in time goes on without.
+
 Everything it removes lies under /run, so a reboot removes it as well. The one exception are the backups of a lab's
 edited files: they lie in the run's evidence, and are restored after the boot.
 """

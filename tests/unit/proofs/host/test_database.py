@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from pathlib import Path
 
@@ -27,6 +28,22 @@ def test_database_without_ticks_has_none(store: Store, tmp_path: Path) -> None:
     assert Store(tmp_path / "empty.db").last_tick() == 0
 
 
+@pytest.mark.parametrize("suffix", ["", "-wal", "-shm"])
+@pytest.mark.parametrize("kind", ["a link", "a directory", "a FIFO"])
+def test_what_is_no_file_is_not_opened(store: Store, tmp_path: Path, suffix: str, kind: str) -> None:
+    place = Path(f"{store.path}{suffix}")
+    place.unlink(missing_ok=True)
+    if kind == "a link":
+        (tmp_path / "target").write_text("of somebody else")
+        place.symlink_to(tmp_path / "target")
+    elif kind == "a directory":
+        place.mkdir()
+    else:
+        os.mkfifo(place)
+    with pytest.raises(sqlite3.OperationalError, match=f"{place.name} is {kind}.* was not opened"):
+        store.rows("SELECT 1")
+
+
 def test_moment_without_access_is_not_taken_for_no_ticks(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     errors = ["unable to open database file", "database is locked"]
 
@@ -42,6 +59,6 @@ def test_moment_without_access_is_not_taken_for_no_ticks(store: Store, monkeypat
 def test_lasting_lack_of_access_is_raised(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database, "_UNREADABLE_S", 0.0)
     store.path.unlink()
-    store.path.mkdir()  # opened, and not read
-    with pytest.raises(sqlite3.OperationalError, match="disk I/O error"):
+    store.path.mkdir()
+    with pytest.raises(sqlite3.OperationalError, match="is a directory where a file belongs"):
         store.last_tick()

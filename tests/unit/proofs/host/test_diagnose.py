@@ -110,7 +110,7 @@ def test_no_credential_is_in_it_and_nothing_that_moves_a_cursor() -> None:
     text, _ = diagnose.report(lambda shell, _: answered(shell), lambda _: None, "nuc1")
     for secret in ("s3cr3t-of-the-unit", "hunter2", "hunter3", "\x1b"):
         assert secret not in text
-    assert "ws://trader:[redacted]@10.0.0.1:9/feed?token=[redacted]" in text
+    assert "ws://[redacted]@10.0.0.1:9/feed?token=[redacted]" in text
     assert "the engine said [redacted] and moved the cursor" in text
 
 
