@@ -11,10 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from proofs.catalog._checks import at_least, at_most, equal, figures, imbalance, numbers_sent
+from proofs.catalog._rows import LEAST, Rows, compare, record_rows, row_checks, trace_rows
 from proofs.catalog._steady import OnExchanges, await_ticks
 from proofs.catalog.mutations import patched
 from proofs.experiment.case import Deployed, Proof
-from proofs.experiment.measurements import Count, Positive
+from proofs.experiment.measurements import Count, Positive, encode
 from proofs.experiment.subject import Subject
 from proofs.experiment.trace import Between, Trace, Untraced
 from proofs.host.database import torn_chains
@@ -23,7 +24,7 @@ from proofs.verdict import Check, Json, Result
 
 KILLS = 30
 MUTANT_KILLS = 10
-RATE = 200  # trades a second; each becomes four rows
+RATE = 400  # trades a second; each becomes four rows
 BATCH_ROWS = 100
 LOST_BOUND = 256 + 64 + 512 + BATCH_ROWS  # what the three channels and one batch hold
 _MOST_S = 0.3  # a run is killed so long after its first commit at most
@@ -58,7 +59,7 @@ class AfterKills:
 
     lost: of each connection that a kill ended, the trades sent into it that are not stored. late_ms: of each gap, how
     long after the last tick before it it begins. booked: each run's ticks_stored counts its rows. torn: ids of up to
-    20 chains that are not whole.
+    20 chains that are not whole. kept: the last tick that was committed at each kill is still there.
     """
 
     n: Count
@@ -74,6 +75,8 @@ class AfterKills:
     torn: list[Count]
     broken_references: Count
     integrity: str
+    rows: Rows
+    kept: bool
 
 
 class Killed(OnExchanges):
@@ -94,10 +97,11 @@ class Killed(OnExchanges):
         self.seed = random.SystemRandom().randrange(10**6)
         moments, self.killed_ms = random.Random(self.seed), []
         subject.host.note("seed", {"seed": self.seed})
-        last = 0
+        last, self.committed = 0, []
         for number in range(1, self.n_min + 1):
             self.killed_ms.append(_kill(subject, number, last, moments.uniform(0, _MOST_S)))
             last = subject.store.last_tick()
+            self.committed.append(last)
 
     def witness(self, subject: Subject) -> Kills:
         """systemd's word that each of them was killed by SIGKILL, the exchange's that it was sending meanwhile."""
@@ -128,12 +132,18 @@ class Killed(OnExchanges):
             torn=torn_chains(store, each=True),
             broken_references=store.broken_references(),
             integrity=store.integrity(),
+            rows=compare(*record_rows(subject, self.exchanges), 1),
+            kept=all(store.rows("SELECT id FROM ticks WHERE id = ?", (last,)) for last in self.committed),
         )
 
     def traced(self, measured: AfterKills, trace: Trace) -> Mapping[str, Json | Between]:
         if (killed := _kills(trace.journal())) != trace.witness(Kills).killed:
             raise Untraced(f"{killed} kills are in the journal")
-        return {"sent": trace.stats("mock")["sent"], "seed": trace.notes("seed")[-1]["seed"]}
+        return {
+            "sent": trace.stats("mock")["sent"],
+            "seed": trace.notes("seed")[-1]["seed"],
+            "rows": encode(compare(*trace_rows(trace, ["mock"]), 1)),
+        }
 
     def judge(self, measured: AfterKills) -> Sequence[Check]:
         lost, gaps, kills = measured.lost, measured.crash_gaps, measured.killed_ms
@@ -141,6 +151,9 @@ class Killed(OnExchanges):
         stored, sent = measured.stored, measured.sent
         return (
             equal("chains that are not whole", measured.torn, [], guard=True),
+            *row_checks(measured.rows, LEAST * self.n_min // KILLS),
+            equal("missing between stored trades", measured.rows.missing(), 0, guard=True),
+            equal("committed ticks kept", measured.kept, True, guard=True),
             equal("broken references", measured.broken_references, 0),
             equal("integrity_check", measured.integrity, "ok"),
             equal("kills", len(kills), self.n_min),

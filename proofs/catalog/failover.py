@@ -314,7 +314,7 @@ PROOF = Proof(
     bound=f"{BOUND_S:g} s (silence: dead_after_s {DEAD_AFTER_S:g} + {BOUND_S:g} s);"
     " rows as each source sent them, none missing",
     fault="the primary closes, refuses, answers 451, goes silent, sends garbage, has a bad certificate",
-    seconds=14,
+    seconds=22,
     cases=failing(*(how.name for how in HOWS)),
     mutants=[
         # One of each kind: a connection that ends, one that is never made, one that talks nonsense.

@@ -1,25 +1,32 @@
 """network: with every source refusing the engine ends with 10, is restarted at a pace, and recovers with one source."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from proofs.catalog._checks import at_least, equal
 from proofs.catalog._recovery import DEADLINE_S, Lasting, Recovery, headline
+from proofs.catalog._rows import LEAST, Rows, compare, record_rows, row_checks, trace_rows
 from proofs.catalog._steady import OnExchanges
 from proofs.catalog.mutations import with_directives
 from proofs.experiment.case import Proof
 from proofs.experiment.exchange import refuses
-from proofs.experiment.measurements import Count, Positive, Seconds
+from proofs.experiment.measurements import Count, Positive, Seconds, encode
 from proofs.experiment.subject import Subject, config
-from proofs.experiment.trace import Trace, mono_s
-from proofs.verdict import Check
+from proofs.experiment.trace import Between, Trace, mono_s
+from proofs.verdict import Check, Json
 
 RATE = 50  # trades a second of each exchange
+_FAST = 700  # once the engine works again: for enough rows to compare
 _TRIES_A_S = 2.0  # to each source; three times what its pauses come to on average
 SCRATCH = config(
     ingest_mode="REAL_WS", heartbeat_interval_secs=0.5, flush_interval_ms=100, network_deadline_s=DEADLINE_S
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compared(Lasting):
+    rows: Rows | None = None
 
 
 class TwoSources(OnExchanges, Recovery):
@@ -39,6 +46,25 @@ class TwoSources(OnExchanges, Recovery):
     def lift(self, subject: Subject) -> None:
         self.exchanges["secondary"].tell("behave")
 
+    def compare_rows(self, subject: Subject) -> Rows:
+        """What both exchanges sent, with what is stored of it, once there is enough of it; ends the engine."""
+        for exchange in self.exchanges.values():
+            exchange.tell("rate", rate=_FAST)
+        subject.host.poll("enough rows", 10, lambda: subject.store.last_tick() > LEAST, every=0.05)
+        subject.host.do("systemctl", "stop", subject.unit.name)
+        return compare(*record_rows(subject, self.exchanges))
+
+    def traced(self, measured: Lasting, trace: Trace) -> Mapping[str, Json | Between]:
+        again = dict(super().traced(measured, trace))
+        if isinstance(measured, Compared) and measured.rows is not None:
+            again["rows"] = encode(compare(*trace_rows(trace, ("primary", "secondary"))))
+        return again
+
+    def checks_of_rows(self, rows: Rows | None) -> list[Check]:
+        if rows is None:
+            return []
+        return [*row_checks(rows), equal("missing between stored trades", rows.missing(), 0, guard=True)]
+
     def tries(self, per_s: float, most: float) -> Check:
         return Check("connections tried a second", per_s, f"0 < n <= {most:g}", 0 < per_s <= most)
 
@@ -52,7 +78,7 @@ class Refusals:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AfterRefusal(Lasting):
+class AfterRefusal(Compared):
     """tries: connections that the secondary refused.
 
     down_of: sources with a gap `down`. stored_10: runs stored as ended with 10. back_by: whose ticks are new.
@@ -100,6 +126,7 @@ class Refused(TwoSources):
             "down_of": sorted({gap["source"] for gap in down}),
             "stored_10": [run["exit_code"] for run in runs].count(10),
             "back_by": "secondary" if subject.store.first_of("secondary") else None,
+            "rows": self.compare_rows(subject),
         }
 
     def judge(self, measured: AfterRefusal) -> Sequence[Check]:
@@ -109,6 +136,7 @@ class Refused(TwoSources):
                 equal("gaps `down` of", measured.down_of, ["primary", "secondary"]),
                 at_least("runs stored as ended with 10", measured.stored_10, len(measured.ends)),
                 equal("new ticks by", measured.back_by, "secondary"),
+                *self.checks_of_rows(measured.rows),
             ]
         return checks
 
@@ -120,7 +148,7 @@ PROOF = Proof(
     bound=f"10 after network_deadline_s ({DEADLINE_S:g} s) + 3 s, at most {_TRIES_A_S:g} connections a second, never"
     " down for good, a tick in deadline + RestartSec + 5 s",
     fault=Refused.fault,
-    seconds=24,
+    seconds=27,
     cases=Refused.alone,
     mutants=[
         with_directives("start-limit", "StartLimitIntervalSec=60, StartLimitBurst=2", Refused.alone, *_START_LIMIT)

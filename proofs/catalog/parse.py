@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from proofs.catalog._checks import at_least
-from proofs.catalog._recovery import DEADLINE_S, Lasting, headline
+from proofs.catalog._recovery import DEADLINE_S, headline
 from proofs.catalog.mutations import patched
-from proofs.catalog.network import TwoSources
+from proofs.catalog.network import Compared, TwoSources
 from proofs.experiment.case import Proof
 from proofs.experiment.measurements import Count, Seconds
 from proofs.experiment.subject import Subject
@@ -30,7 +30,7 @@ class GarbageSent:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AfterGarbage(Lasting):
+class AfterGarbage(Compared):
     """tries_a_s: connections to both. garbage: undecodable frames that each sent.
 
     rejected: counted by all runs together. stored_11: runs stored as ended with 11.
@@ -80,6 +80,7 @@ class Spoiled(TwoSources):
         return {
             "rejected": sum(run["rejected"] for run in runs),
             "stored_11": [run["exit_code"] for run in runs].count(11),
+            "rows": self.compare_rows(subject),
         }
 
     def judge(self, measured: AfterGarbage) -> Sequence[Check]:
@@ -94,6 +95,7 @@ class Spoiled(TwoSources):
                 at_least("rejected, counted", measured.rejected, PARSE_LIMIT * 2 * ends),
                 Check("garbage of both", sent, f">= {PARSE_LIMIT} each", min(sent.values()) >= PARSE_LIMIT),
                 at_least("runs stored as ended with 11", measured.stored_11, ends),
+                *self.checks_of_rows(measured.rows),
             ]
         return checks
 
@@ -104,7 +106,7 @@ PROOF = Proof(
     bound=f"11 after network_deadline_s ({DEADLINE_S:g} s) + 3 s, at most {_TRIES_A_S:g} connections a second, never"
     " down for good, a tick in deadline + RestartSec + 5 s",
     fault=Spoiled.fault,
-    seconds=14,
+    seconds=17,
     cases=Spoiled.alone,
     mutants=[patched("parse/ignores-garbage", Spoiled.alone)],
     notes=f"network_deadline_s is {DEADLINE_S:g} s in the scratch config",

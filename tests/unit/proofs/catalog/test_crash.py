@@ -27,6 +27,14 @@ GOOD: dict[str, Any] = {
     "torn": [],
     "broken_references": 0,
     "integrity": "ok",
+    "kept": True,
+    "rows": {
+        "compared": 850,
+        "difference": "",
+        "sources": {"mock": {"stored": 850, "missing": 0}},
+        "signals": 1,
+        "chains": "",
+    },
 }
 
 
@@ -46,6 +54,9 @@ def test_good_figures_pass() -> None:
         ({"torn": [7]}, "FAIL at the guard"),
         ({"torn": [7], "booked": False}, "FAIL at the guard"),
         ({"broken_references": 1}, "FAIL"),
+        ({"kept": False}, "FAIL at the guard"),
+        ({"rows.difference": "row 7: price"}, "FAIL at the guard"),
+        ({"rows.sources": {"mock": {"stored": 850, "missing": 1}}}, "FAIL at the guard"),
         ({"integrity": "row 7 missing"}, "FAIL"),
         ({"lost": [20, 0, 933]}, "FAIL"),
         ({"lost": []}, "FAIL"),

@@ -57,6 +57,7 @@ def test_recorded_figures_follow_from_outputs(key: Key) -> None:
 
 TOML, PROCESS, STAGE = ("exit12", "invalid TOML"), ("stall", "process"), ("stall", "one stage")
 CONTROL, EVERY_5 = ("exit12", "control"), ("sampling", "sample_every 5")
+OTHER_ROWS = {"compared": 21, "difference": "", "sources": {}, "signals": 2, "chains": ""}
 CLOSES, REFUSES, SILENT = ("failover", "closes"), ("failover", "refuses"), ("failover", "goes silent")
 
 
@@ -87,6 +88,8 @@ CLOSES, REFUSES, SILENT = ("failover", "closes"), ("failover", "refuses"), ("fai
         (EVERY_5, "first_ids", [9, 9]),
         (EVERY_5, "last_id", 7),
         (EVERY_5, "final", {}),
+        (EVERY_5, "rows", OTHER_ROWS),
+        (CLOSES, "rows", OTHER_ROWS),
         (CLOSES, "stored_s", 1.9),
         (CLOSES, "stored_s", None),
         (CLOSES, "fault_ms", 0),
@@ -121,6 +124,8 @@ def commands(first: str) -> Callable[[Event], bool]:
         (STAGE, commands("journalctl")),
         (EVERY_5, commands("journalctl")),
         (EVERY_5, lambda event: event["kind"] == "exchange stats"),
+        (EVERY_5, lambda event: event["kind"] == "rows stored"),
+        (CLOSES, lambda event: event["kind"] == "trades sent by secondary"),
         (CLOSES, lambda event: event["kind"] == "exchange stats"),
         (CLOSES, lambda event: event["kind"] == "waited"),
         (SILENT, lambda event: event["stdout"].startswith("kill -STOP")),
