@@ -8,16 +8,18 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterable
+from itertools import islice
 from pathlib import Path
 
 from proofs.errors import ProofError
+from proofs.evidence import host_input
 from proofs.evidence.atomic_file import write_atomically
 from proofs.verdict import Json
 
 FOLDER = "blobs"
 LONGEST = 16_384  # bytes of an output that an event itself holds
 _SHOWN = 2_000  # characters of a longer one that it shows
-_LARGEST = 1 << 28  # bytes of one file of a bundle; the proofs write no larger one
+_LARGEST = host_input.BLOB_BYTES  # of one file of a bundle; the proofs write no larger one
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -34,10 +36,11 @@ def slurp(path: Path, largest: int = _LARGEST) -> bytes:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise Unreadable(f"{path.name} cannot be read: {error.strerror}") from None
+    about = os.fstat(fd)
+    if not stat.S_ISREG(about.st_mode):
+        os.close(fd)  # a file object cannot be made of a directory
+        raise Unreadable(f"{path.name} is no plain file")
     with os.fdopen(fd, "rb") as file:
-        about = os.fstat(fd)
-        if not stat.S_ISREG(about.st_mode):
-            raise Unreadable(f"{path.name} is no plain file")
         if about.st_size > largest:
             raise Unreadable(f"{path.name} is larger than {largest >> 20} MB")
         return file.read(largest)
@@ -76,7 +79,10 @@ def reader(folder: Path) -> Callable[[dict[str, Json]], str]:
 def problems(folder: Path, events: Iterable[dict[str, Json]]) -> list[str]:
     """What is wrong with the blobs of these events, by the line that refers to each; and unreferenced files."""
     complaints: list[str] = []
-    known: dict[str, str | None] = {}  # None: not as recorded, which is already among the complaints
+    known: dict[str, str | None] = {}  # how each begins; None: not as recorded, which is among the complaints already
+    files = list_folder(folder) if os.path.lexists(folder) else set()
+    if (size := sum(os.lstat(folder / name).st_size for name in files)) > host_input.EVIDENCE_BYTES:
+        raise Unreadable(f"its files have {size} bytes, and may have {host_input.EVIDENCE_BYTES}")
     for event in events:
         for stream, reference in event["blobs"].items():
             line = f"line {event['seq'] + 1}"
@@ -88,19 +94,36 @@ def problems(folder: Path, events: Iterable[dict[str, Json]]) -> list[str]:
                     continue
             if digest not in known:
                 try:
-                    known[digest] = _content(folder, digest)
+                    known[digest] = _bytes(folder, digest)[: 4 * _SHOWN].decode(errors="replace")
                 except Unreadable as error:
                     known[digest] = None
                     complaints.append(f"{line}: {FOLDER}/{error}")
             text = known[digest]
             if text is not None and event[stream] != shown(text, digest, size):
                 complaints.append(f"{line}: what it shows of {FOLDER}/{digest} is not how that begins")
-    files = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     return complaints + [f"{FOLDER}/{name}: no event refers to it" for name in sorted(files - known.keys())]
 
 
+def list_folder(folder: Path) -> set[str]:
+    """The names in a folder of a bundle. Raises Unreadable: it is a link or no folder, or has too many of them."""
+    try:
+        if not stat.S_ISDIR(os.lstat(folder).st_mode):
+            raise Unreadable(f"{folder.name} is no folder")
+        with os.scandir(folder) as entries:
+            names = {entry.name for entry in islice(entries, host_input.MOST_BLOBS + 1)}
+    except OSError as error:
+        raise Unreadable(f"{folder.name} cannot be read: {error.strerror}") from None
+    if len(names) > host_input.MOST_BLOBS:
+        raise Unreadable(f"{folder.name} has more than {host_input.MOST_BLOBS} files")
+    return names
+
+
 def _content(folder: Path, digest: str) -> str:
+    return _bytes(folder, digest).decode(errors="replace")
+
+
+def _bytes(folder: Path, digest: str) -> bytes:
     raw = slurp(folder / digest)
     if hashlib.sha256(raw).hexdigest() != digest:
         raise Unreadable(f"{digest} is not what was recorded")
-    return raw.decode(errors="replace")
+    return raw

@@ -35,6 +35,10 @@ _HOST = re.compile(r"[\w][\w.:@-]{0,252}")
 _MARKED = re.compile(r"(?:^|\n)begin-of-answer\n(.*)end-of-answer(?:\n|$)", re.DOTALL)
 
 
+class _Expired(BaseException):
+    """The time is over. No handler of errors on the way takes it for one of its own."""
+
+
 class HostInputError(ProofError):
     """What a host answered is not what was asked for; the message is one printable line."""
 
@@ -95,7 +99,7 @@ def receiving(seconds: float, memory: int = MEMORY_BYTES) -> Iterator[None]:
     """Bound the time and memory that an answer takes, time in a main thread only. Raises HostInputError."""
 
     def expire(*_: object) -> None:
-        raise HostInputError(f"it does not end within {seconds:g} s")
+        raise _Expired
 
     timed = threading.current_thread() is threading.main_thread()
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
@@ -107,6 +111,8 @@ def receiving(seconds: float, memory: int = MEMORY_BYTES) -> Iterator[None]:
         if now and (soft == resource.RLIM_INFINITY or now + memory < soft):
             resource.setrlimit(resource.RLIMIT_AS, (now + memory, hard))
         yield
+    except _Expired:
+        raise HostInputError(f"it does not end within {seconds:g} s") from None
     except MemoryError:
         raise HostInputError(f"it takes more than {memory >> 20} MB of memory") from None
     finally:

@@ -11,6 +11,7 @@ starts): a lock on the file keeps the chain whole.
 
 import fcntl
 import hashlib
+import io
 import json
 import os
 import threading
@@ -27,6 +28,7 @@ from proofs.verdict import Json
 Event = dict[str, Json]
 GENESIS = "0" * 64
 EVENTS = "events.jsonl"
+LONGEST = 1 << 20  # bytes of an event's line; the longest that a run wrote so far had 20,000
 _KEYS = ("seq", "prev", "mono_ns", "utc", "kind", "scope", "argv", "rc", "stdout", "stderr", "data", "blobs", "sha256")
 _TEXTS = ("prev", "utc", "kind", "scope", "stdout", "stderr", "sha256")
 
@@ -146,8 +148,12 @@ def read(path: Path) -> list[dict[str, Json]]:
 def checked(raw: bytes) -> Iterator[dict[str, Json]]:
     """The events of a recording's bytes, one by one. Raises ChainBroken at the first line that is not as written."""
     prev = GENESIS
-    lines = raw.split(b"\n")
-    for number, line in enumerate(lines[:-1], 1):
+    for number, whole in enumerate(io.BytesIO(raw), 1):
+        if not whole.endswith(b"\n"):
+            raise ChainBroken(number, "cut off")
+        if len(whole) > LONGEST:
+            raise ChainBroken(number, f"longer than {LONGEST >> 10} KiB")
+        line = whole[:-1]
         try:
             event = json.loads(line)
             problem = _problem(event, line, number - 1, prev)
@@ -157,8 +163,6 @@ def checked(raw: bytes) -> Iterator[dict[str, Json]]:
             raise ChainBroken(number, problem)
         prev = event["sha256"]
         yield event
-    if lines[-1]:
-        raise ChainBroken(len(lines), "cut off")
 
 
 def _problem(event: Json, line: bytes, seq: int, prev: str) -> str:

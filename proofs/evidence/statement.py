@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -78,6 +79,12 @@ def unfinished(events: Sequence[Event], name: str) -> dict[str, Json]:
         "cases": [],
         "away_s": undone[-1]["away_s"] if undone else 0.0,
     }
+
+
+def of_earlier_release(kind: Json) -> bool:
+    """Whether a predicateType is one that an earlier release wrote: ours with a lower version."""
+    (stem, version), match = PREDICATE_TYPE.rsplit(":v", 1), re.fullmatch(r"(.+):v([0-9]{1,4})", str(kind), re.ASCII)
+    return match is not None and match[1] == stem and int(match[2]) < int(version)
 
 
 def encode(statement: dict[str, Json]) -> bytes:

@@ -96,12 +96,12 @@ def problems(run_dir: Path, events: list[Event]) -> list[str]:
     if not os.path.lexists(folder) and _is_page(run_dir, BUGLOG, render_single_page(events)) is None:
         return []  # of a release that wrote one page
     pages = render(run_dir, events)
-    if folder.is_symlink() or not folder.is_dir():
-        pages = {BUGLOG: pages[BUGLOG]}
-        extra = [f"{LOG} is missing or no folder; `hybrid-proofs render` writes it"]
-    else:
-        names = sorted({f"{LOG}/{path.name}" for path in folder.iterdir()} - pages.keys())
+    try:
+        names = sorted({f"{LOG}/{name}" for name in blobs.list_folder(folder)} - pages.keys())
         extra = [f"{name} is no page of these events; remove it" for name in names]
+    except blobs.Unreadable as error:
+        pages = {BUGLOG: pages[BUGLOG]}
+        extra = [f"{error}; `hybrid-proofs render` writes it"]
     return [problem for name, text in pages.items() if (problem := _is_page(run_dir, name, text))] + extra
 
 

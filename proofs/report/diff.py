@@ -1,9 +1,9 @@
 """Compare two runs by their statements: verdicts, measured values, unit, release, config."""
 
 import difflib
-import json
 from pathlib import Path
 
+from proofs.evidence import blobs, host_input
 from proofs.evidence import statement as bundle
 from proofs.verdict import Json
 
@@ -14,9 +14,10 @@ _KEYS = ("run", "finished", "kind_of_host", "systemd", "git_revision", "proofs_r
 def runs(one: Path, other: Path) -> tuple[list[str], bool]:
     """What differs, line by line, and whether the verdicts are the same.
 
-    Raises OSError, ValueError, KeyError, TypeError, AttributeError: one of them has no statement that can be read.
+    Raises Unreadable, HostInputError: one of them has no statement that can be read; ValueError: it is of an earlier
+    release; KeyError, TypeError, AttributeError: it is none of ours.
     """
-    statements = [json.loads((directory / bundle.STATEMENT).read_bytes()) for directory in (one, other)]
+    statements = [_statement(directory) for directory in (one, other)]
     before, after = (statement["predicate"] for statement in statements)
     lines = [f"--- {one}", f"+++ {other}"]
     lines += _changes("", *(_subjects(statement) | _about(statement["predicate"]) for statement in statements))
@@ -28,6 +29,14 @@ def runs(one: Path, other: Path) -> tuple[list[str], bool]:
     )
     same = verdicts[0] == verdicts[1]
     return [*lines, f"verdicts: {'the same' if same else 'different'}"], same
+
+
+def _statement(directory: Path) -> Json:
+    body = blobs.slurp(directory / bundle.STATEMENT, host_input.STATEMENT_BYTES)
+    statement = host_input.parse_json(body, f"{directory.name}/{bundle.STATEMENT}", host_input.STATEMENT_BYTES)
+    if bundle.of_earlier_release(statement["predicateType"]):
+        raise ValueError(f"{directory.name} was recorded by an earlier release; compare it with that release")
+    return statement
 
 
 def _changes(missing: str, before: Texts, after: Texts) -> list[str]:

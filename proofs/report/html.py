@@ -5,35 +5,72 @@ events, like the buglog, on the controller, with matplotlib and Jinja2.
 """
 
 import re
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from proofs.evidence import host_input, recorder
+from proofs.evidence import blobs, recorder
 from proofs.evidence import statement as bundle
 from proofs.evidence.recorder import Event
 from proofs.report import chart, page
 from proofs.verdict import Json
 
 REPORT = "report.html"
+_BYTES = 1 << 24  # of the page; that of all proofs has 0.6 MB
+_PICTURE = re.compile(r"<svg\b.*?</svg>\n", re.DOTALL)
+_Draw = Callable[[chart.CaseChart], str]
 
 
-def render(events: Sequence[Event]) -> str:
+class _Late(Exception):
+    """There is no time to draw all charts."""
+
+
+def render(events: Sequence[Event], draw: _Draw = chart.draw) -> str:
     """The page for these events. Raises ImportError: matplotlib or Jinja2 is not installed here."""
     statement = bundle.build(events)
     predicate = statement["predicate"]
-    charts = {proof["name"]: _charts(events, proof) for proof in predicate["proofs"]}
+    charts = {proof["name"]: _charts(events, proof, draw) for proof in predicate["proofs"]}
     template = page.environment(autoescape=True).get_template("report.html.j2")
-    return template.render(statement=statement, predicate=predicate, charts=charts)
+    text: str = template.render(statement=statement, predicate=predicate, charts=charts)
+    return page.printable(text)
 
 
 def write(run_dir: Path) -> Path:
     """Render report.html beside events.jsonl. Raises ChainBroken when the recording is not whole."""
-    text = render(recorder.read(run_dir / recorder.EVENTS))
-    return page.write(run_dir / REPORT, host_input.printable(text, len(text), keep="\n\t"))
+    return page.write(run_dir / REPORT, render(recorder.read(run_dir / recorder.EVENTS)))
 
 
-def _charts(events: Sequence[Event], proof: Json) -> list[dict[str, Json]]:
+def problems(run_dir: Path, events: Sequence[Event], until: float) -> tuple[list[str], str]:
+    """What is wrong with a bundle's page; and why its charts were not compared, empty where they were.
+
+    Its text is compared first. A chart takes a third of a second to draw, so that they are drawn until that time of
+    time.monotonic() only. Raises ImportError: Jinja2 is not installed here.
+    """
+    wrong = f"{REPORT} is not what these events render to; `hybrid-proofs render` writes it anew"
+    try:
+        found = blobs.slurp(run_dir / REPORT, _BYTES).decode()
+    except blobs.Unreadable as error:
+        return [str(error)], ""
+    except UnicodeDecodeError:
+        return [wrong], ""
+    if _PICTURE.sub("", found) != render(events, lambda _: ""):
+        return [wrong], ""
+
+    def draw(drawn: chart.CaseChart) -> str:
+        if time.monotonic() > until:
+            raise _Late
+        return chart.draw(drawn)
+
+    try:
+        return ([] if found == render(events, draw) else [wrong]), ""
+    except _Late:
+        return [], "its text was compared, its charts were not: there was no time to draw them"
+    except ImportError:
+        return [], "its text was compared, its charts were not: matplotlib is not installed here"
+
+
+def _charts(events: Sequence[Event], proof: Json, draw: _Draw) -> list[dict[str, Json]]:
     """One chart a case of the unit itself: its entry of the statement, with the chart and its SVG."""
     scope = proof["name"]
     judged = {case["case"]: case for case in proof["cases"]}
@@ -45,7 +82,7 @@ def _charts(events: Sequence[Event], proof: Json) -> list[dict[str, Json]]:
         case = judged[timeline["case"]]
         slug = re.sub(r"[^a-z0-9]+", "-", f"{scope} {timeline['case']}".lower())
         drawn = chart.of_case(slug, timeline, _fault_ms(events, scope, timeline), _spans(case["checks"]))
-        charts.append({**case, "chart": drawn, "svg": chart.draw(drawn)})
+        charts.append({**case, "chart": drawn, "svg": draw(drawn)})
     return charts
 
 

@@ -7,13 +7,13 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from proofs.evidence import host_input
 from proofs.evidence.atomic_file import write_atomically
 from proofs.verdict import Json
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-_UNUSUAL = re.compile(r"[^ -~\n\t]")
 # What starts something inside a line of Markdown: code, emphasis, table cells, formulas, links, HTML, entities.
 _SPECIAL = re.compile(r"[\\`*|~$]|\](?=[(\[:])|(?<!\w)_|_(?!\w)")
 _HTML = re.compile(r"&(?=[#\w])|<(?=[A-Za-z/!?])")
@@ -27,11 +27,7 @@ class Markdown(str):
 
 def printable(text: str) -> str:
     """The text with control characters, terminal escapes and direction marks as escapes (`\\x1b`); \\n and \\t stay."""
-
-    def visible(match: re.Match[str]) -> str:
-        return match[0] if match[0].isprintable() else match[0].encode("unicode_escape").decode()
-
-    return _UNUSUAL.sub(visible, text)
+    return host_input.printable(text, len(text), keep="\n\t")
 
 
 def one_line(text: str) -> str:

@@ -6,11 +6,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from proofs.errors import ProofError
+from proofs.evidence.host_input import printable
 from proofs.host.deployed import Live
 from proofs.verdict import Json
 
 MAX_AGE_H = 168.0
-STEPS = ("signature", "statement", "recording", "live", "freshness", "required", "verdicts", "buglog")
+STEPS = (
+    "signature",
+    "statement",
+    "recording",
+    "live",
+    "freshness",
+    "required",
+    "verdicts",
+    "buglog",
+    "report",
+    "files",
+)
+_LONGEST, _MOST = 500, 200  # characters of a reason, and reasons of a step
 
 
 class VerificationError(ProofError):
@@ -23,13 +36,15 @@ class Requirements:
 
     signers: the file of allowed signers; None skips the signature, which only signing may. current: reads the live
     release, config and host; None skips that comparison. required: names of proofs that have to PASS, instead of those
-    of the statement's kind of host. now: seconds since 1970.
+    of the statement's kind of host. despite_signature: look on where the signature does not hold, which denies the
+    bundle all the same. now: seconds since 1970.
     """
 
     signers: Path | None
     current: Callable[[], Live] | None
     max_age_h: float = MAX_AGE_H
     required: Sequence[str] | None = None
+    despite_signature: bool = False
     now: Callable[[], float] = time.time
 
 
@@ -50,9 +65,16 @@ class Report:
 
     @property
     def reasons(self) -> list[str]:
-        reasons = [f"{step}: {reason}" for step, problems in self.steps.items() for reason in problems]
+        reasons = []
+        for step, problems in self.steps.items():
+            reasons += [printable(f"{step}: {reason}", _LONGEST) for reason in problems[:_MOST]]
+            reasons += [f"{step}: and {len(problems) - _MOST} more"] * (len(problems) > _MOST)
         missing = [step for step in STEPS if step not in self.steps and step not in self.skipped]
         return reasons + [f"{step}: not checked" for step in missing]
+
+    def skip_rest(self, why: str) -> None:
+        """Say of the steps that were not begun why they are not looked at."""
+        self.skipped |= {step: why for step in STEPS if step not in self.steps and step not in self.skipped}
 
     @property
     def allowed(self) -> bool:

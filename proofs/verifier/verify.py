@@ -1,23 +1,27 @@
 """Decide whether a bundle is allowed: every step has to hold, and every problem is reported at once.
 
 The steps, in order: signature, type of the statement, recording (hash chain, blobs, order of the events), live release,
-age, required proofs, verdicts recomputed from the raw events, and the rendered pages. Each file is read once, so that
+age, required proofs, verdicts recomputed from the raw events, the rendered pages, and files that belong to no bundle.
+Where the signature does not hold nothing else is looked at, unless that is asked for. Each file is read once, so that
 what was checked is what is judged. What no verifier can tell is in docs/evidence.md.
 """
 
 import json
+import os
 import re
+import time
 from collections import ChainMap
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
 from proofs.catalog import PROOFS, REQUIRED
-from proofs.evidence import blobs, recorder, signature
+from proofs.evidence import blobs, host_input, recorder, signature
 from proofs.evidence import statement as bundle
 from proofs.evidence.json_diff import differences
 from proofs.host import deployed
-from proofs.report import buglog
+from proofs.report import buglog, html
+from proofs.soak import log
 from proofs.soak.criteria import PROOF as SOAK
 from proofs.verdict import Json, Verdict
 from proofs.verifier import event_order, host_actions, recompute
@@ -27,6 +31,9 @@ from proofs.verifier.policy import Report, Requirements, VerificationError
 JUDGED = ChainMap(PROOFS, {SOAK.name: SOAK})
 
 _CLOCK_SLACK_S = 300.0
+_CHARTS_S = 18.0  # after the beginning, when no further chart is drawn
+_FILES = {bundle.STATEMENT, signature.SIGNATURE, recorder.EVENTS, blobs.FOLDER}
+_FILES |= {buglog.BUGLOG, buglog.LOG, html.REPORT, log.DECISIONS}
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -35,11 +42,19 @@ def verify(directory: Path, requirements: Requirements) -> Report:
 
     Raises VerificationError: no such directory, no allowed signers that can be read, no ssh-keygen.
     """
-    report = Report(directory)
+    report, began = Report(directory), time.monotonic()
     if not directory.is_dir():
         raise VerificationError(f"{directory}: no such directory")
     body = report.body = _read(directory / bundle.STATEMENT, report.steps.setdefault("signature", []))
     _signature(report, body, requirements)
+    if report.steps["signature"] and requirements.signers and not requirements.despite_signature:
+        report.skip_rest("not looked at, as the signature does not hold; --despite-signature looks on")
+        return report
+    if _is_former(body):
+        why = "this bundle was recorded by an earlier release, and has to be verified with that release"
+        report.steps["statement"] = [why]
+        report.skip_rest("not looked at")
+        return report
     statement = report.statement = _statement(report, body)
     events = _recording(report)
     if statement is not None:
@@ -50,16 +65,33 @@ def verify(directory: Path, requirements: Requirements) -> Report:
             rebuilt, problems = recompute.rebuild(events, JUDGED, blobs.reader(directory / blobs.FOLDER))
             report.steps["required"] = _required(rebuilt, requirements.required, event_order.kind_shown(events))
             report.steps["verdicts"] = problems + _host_actions(events) + _compare(body, statement, rebuilt)
-            _buglog(report, events)
+            until = began + _CHARTS_S if requirements.signers else began  # who signs has just drawn them
+            _pages(report, events, until)
         except Exception as error:  # noqa: BLE001 - events that break the rules themselves are denied as well
             report.steps["verdicts"] = [f"the events cannot be judged: {type(error).__name__}: {error}"]
+    report.steps["files"] = _strangers(directory)
     return report
 
 
-def _read(path: Path, reasons: list[str]) -> bytes:
+def _strangers(directory: Path) -> list[str]:
+    try:
+        names = blobs.list_folder(directory)
+    except blobs.Unreadable as error:
+        return [str(error)]
+    return [f"{name!r} belongs to no bundle; remove it" for name in sorted(names - _FILES)]
+
+
+def _is_former(body: bytes) -> bool:
+    try:
+        return bundle.of_earlier_release(json.loads(body)["predicateType"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return False
+
+
+def _read(path: Path, reasons: list[str], largest: int = host_input.STATEMENT_BYTES) -> bytes:
     """The file's bytes; where it cannot be read, none, and the reason."""
     try:
-        return blobs.slurp(path)
+        return blobs.slurp(path, largest)
     except blobs.Unreadable as error:
         reasons.append(str(error))
         return b""
@@ -117,17 +149,20 @@ def _statement(report: Report, body: bytes) -> dict[str, Json] | None:
 
 def _recording(report: Report) -> list[dict[str, Json]] | None:
     reasons = report.steps.setdefault("recording", [])
-    raw = _read(report.directory / recorder.EVENTS, reasons)
+    raw = _read(report.directory / recorder.EVENTS, reasons, host_input.EVENTS_BYTES)
     if reasons:
         return None
     try:
         events = list(recorder.checked(raw))
-        reasons += blobs.problems(report.directory / blobs.FOLDER, events)
+        try:
+            reasons += blobs.problems(report.directory / blobs.FOLDER, events)
+        except blobs.Unreadable as error:
+            reasons.append(str(error))
         reasons += event_order.problems(events, JUDGED)
     except recorder.ChainBroken as error:
         reasons.append(f"{recorder.EVENTS}: {error}")
         return None
-    except (KeyError, TypeError, AttributeError) as error:
+    except Exception as error:  # noqa: BLE001 - whatever it holds, it is no recording of ours
         reasons.append(f"{recorder.EVENTS}: not a run of proofs: {type(error).__name__}: {error}")
         return None
     return events
@@ -212,8 +247,25 @@ def _compare(body: bytes, statement: dict[str, Json], rebuilt: dict[str, Json]) 
     return reasons
 
 
+def _pages(report: Report, events: list[dict[str, Json]], until: float) -> None:
+    """Check what was rendered: people read it instead of the events, so it has to be of these events."""
+    _buglog(report, events)
+    pages = report.steps.setdefault("report", [])
+    if os.path.lexists(report.directory / html.REPORT):
+        try:
+            problems, why = html.problems(report.directory, events, until)
+            pages += problems
+        except ImportError:
+            why = "not compared: Jinja2 is not installed here"
+        if why:
+            report.skipped["report"] = why
+    if os.path.lexists(report.directory / log.DECISIONS):
+        lines = "".join(log.line_of(event["data"]) for event in events if event["kind"] == "decision")
+        if _read(report.directory / log.DECISIONS, pages, host_input.EVENTS_BYTES) != lines.encode():
+            pages.append(f"{log.DECISIONS} is not what these events hold; `hybrid-proofs render` writes it anew")
+
+
 def _buglog(report: Report, events: list[dict[str, Json]]) -> None:
-    """Check the rendered pages: people read them instead of the events, so they have to be of these events."""
     if not buglog.exists(report.directory):
         report.skipped["buglog"] = "there is none"
         return

@@ -48,7 +48,7 @@ def there(signed: Path, tmp_path: Path) -> Path:
 
 
 def requirements(signed: Path) -> Requirements:
-    return Requirements(signed.parent / "allowed_signers", lambda: LIVE)
+    return Requirements(signed.parent / "allowed_signers", lambda: LIVE, despite_signature=True)
 
 
 def denied(directory: Path, what: Requirements) -> list[str]:
@@ -298,6 +298,8 @@ def test_every_reason_is_reported_at_once(there: Path, signed: Path, tmp_path: P
     what = replace(requirements(signed), current=lambda: deployed.Live("", "", ""), now=lambda: 0.0, required=["stall"])
     steps = {reason.partition(":")[0] for reason in denied(there, what)}
     assert steps == {"signature", "recording", "live", "freshness", "required", "verdicts"}
+    unread = replace(what, despite_signature=False)
+    assert {reason.partition(":")[0] for reason in denied(there, unread)} == {"signature"}
 
 
 def test_missing_bundle_signers_or_tool_raises(signed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
