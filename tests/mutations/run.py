@@ -53,7 +53,7 @@ class Worker(threading.Thread):
                 pass
             finally:
                 if self._lab_up:
-                    self._lab.down(copy)
+                    self._lab.down()
         except BaseException as error:  # noqa: BLE001 - told by the main thread, which ends the others
             self.failure = error
             self._stop_event.set()
@@ -129,7 +129,7 @@ class Worker(threading.Thread):
     def _heal(self, copy: Copy) -> None:
         """Deploy the tree without the fault; a host that does not take it is replaced."""
         if self._lab.gate(copy).caught:
-            self._lab.down(copy)
+            self._lab.down()
             self._lab.up(copy)
 
 
