@@ -14,7 +14,6 @@ from proofs.verdict import Json, Verdict, merge
 STATEMENT = "statement.json"
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "urn:hybrid-engine:proofs:v2"
-FORMER_TYPES = ("urn:hybrid-engine:proofs:v1",)  # what they hold is judged by other rules than today's
 _CELL = 60  # characters of a cell that the others of its column are aligned with
 
 

@@ -6,7 +6,6 @@ Both are rendered from the recording and never written by hand. Rendering needs 
 import json
 import os
 import re
-import shlex
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -49,16 +48,6 @@ def render(run_dir: Path, events: list[Event]) -> dict[str, str]:
     return pages
 
 
-def render_single_page(events: list[Event]) -> str:
-    """BUGLOG.md as releases before the folder log/ rendered it: one page with every command. Frozen.
-
-    The verifier alone uses this, to check the page of a bundle that such a release recorded.
-    """
-    environment = page.environment(finalize=page.cell)
-    environment.filters.update(fenced=lambda text: page.code_block(text.rstrip()), verbatim=Markdown, shell=shlex.join)
-    return environment.get_template("BUGLOG-v1.md.j2").render(_shared(events))
-
-
 def _shared(events: list[Event]) -> dict[str, Json]:
     """What every page may show. ends: the first and the last look at the host."""
     predicate = bundle.build(events)["predicate"]
@@ -93,8 +82,6 @@ def exists(run_dir: Path) -> bool:
 def problems(run_dir: Path, events: list[Event]) -> list[str]:
     """Which pages of a bundle are missing, too many, or not what these events render to. Raises as `render` does."""
     folder = run_dir / LOG
-    if not os.path.lexists(folder) and _is_page(run_dir, BUGLOG, render_single_page(events)) is None:
-        return []  # of a release that wrote one page
     pages = render(run_dir, events)
     try:
         names = sorted({f"{LOG}/{name}" for name in blobs.list_folder(folder)} - pages.keys())

@@ -69,11 +69,11 @@ def verify(directory: Path, requirements: Requirements) -> Report:
             _pages(report, events, until)
         except Exception as error:  # noqa: BLE001 - events that break the rules themselves are denied as well
             report.steps["verdicts"] = [f"the events cannot be judged: {type(error).__name__}: {error}"]
-    report.steps["files"] = _strangers(directory)
+    report.steps["files"] = _unknown_files(directory)
     return report
 
 
-def _strangers(directory: Path) -> list[str]:
+def _unknown_files(directory: Path) -> list[str]:
     try:
         names = blobs.list_folder(directory)
     except blobs.Unreadable as error:
@@ -125,11 +125,6 @@ def _statement(report: Report, body: bytes) -> dict[str, Json] | None:
         statement = json.loads(body)
         release, config = statement["subject"]
         predicate = statement["predicate"]
-        if statement["predicateType"] in bundle.FORMER_TYPES:
-            reasons.append(
-                f"an earlier release recorded it ({statement['predicateType']}): verify it with that release"
-            )
-            return None
         if (statement["_type"], statement["predicateType"]) != (bundle.STATEMENT_TYPE, bundle.PREDICATE_TYPE):
             reasons.append(f"it is of another type: {statement['_type']}, {statement['predicateType']}")
             return None
