@@ -100,7 +100,7 @@ def record_rows(subject: Subject, exchanges: Mapping[str, Exchange]) -> tuple[Se
 
 def trace_rows(trace: Trace, names: Iterable[str]) -> tuple[Sent, list[StoredRow]]:
     """Both as they were recorded. Raises Untraced."""
-    sent = {name: _trades(trace.whole(trace.event(f"trades sent by {name}"))) for name in names}
+    sent = {name: _trades(trace.whole(trace.event("trades sent", name))) for name in names}
     return sent, _rows(trace.whole(trace.event(_KIND)))
 
 

@@ -93,7 +93,7 @@ _SHAPES = (
         re.compile(rf"({_NAME}\\*[\"']?[ \t]*[:=][ \t]*)(?!{_NOT_YET})(?:{_BLOCK}|{_LIST}|{_LONG})", re.I | re.S),
         rf"\1{MARK}",
     ),
-    (re.compile(rf"((?<![\w.-])(?:{_EXACT})(\\*[\"'])\s*[:=,]\s*\2)(?:\\.|(?!\2)[^\\\n])+(?=\2)", re.I), rf"\1{MARK}"),
+    (re.compile(rf"((?<=[\"'])(?:{_EXACT})(\\*[\"'])\s*[:=,]\s*\2)(?:\\.|(?!\2)[^\\\n])+(?=\2)", re.I), rf"\1{MARK}"),
     (re.compile(rf"((?<![\w.-])(?:{_EXACT})[ \t]*[:=][ \t]*[\"']?)(?!{_NOT_YET}|/){_BARE}", re.I), rf"\1{MARK}"),
 )
 # NAME=value, name = "value", "name": "value" (also inside a JSON string), and "NAME=value with spaces".

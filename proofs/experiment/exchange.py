@@ -43,7 +43,7 @@ class Exchange:
         Raises ControlError as `stats` does.
         """
         text = "\n".join(json.dumps(trade) for trade in self._mock.command("trades")["trades"])
-        self.host.recorder.write(f"trades sent by {self.name}", scope=self.host.scope, stdout=text)
+        self.host.recorder.write("trades sent", scope=self.host.scope, stdout=text, data={"name": self.name})
         return text
 
     def thaw(self) -> None:

@@ -122,9 +122,10 @@ class Trace:
         """What announced the last command that begins with these words."""
         return _at(self._of("intent", *words), -1, f"intent of {' '.join(words)}")
 
-    def event(self, kind: str) -> Event:
-        """The last event of that kind."""
-        return _at(self._of(kind), -1, kind)
+    def event(self, kind: str, name: str | None = None) -> Event:
+        """The last event of that kind, of the exchange of that name."""
+        events = [event for event in self._of(kind) if name is None or event["data"]["name"] == name]
+        return _at(events, -1, kind if name is None else f"{kind} of {name}")
 
     def notes(self, kind: str, name: str | None = None) -> list[dict[str, Json]]:
         """What was noted under that kind, of the exchange of that name."""

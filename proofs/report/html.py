@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 
+from proofs.errors import ProofError
 from proofs.evidence import blobs, recorder
 from proofs.evidence import statement as bundle
 from proofs.evidence.recorder import Event
@@ -22,7 +23,7 @@ _PICTURE = re.compile(r"<svg\b.*?</svg>\n", re.DOTALL)
 _Draw = Callable[[chart.CaseChart], str]
 
 
-class _Late(Exception):
+class _Late(ProofError):
     """There is no time to draw all charts."""
 
 

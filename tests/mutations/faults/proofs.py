@@ -101,7 +101,7 @@ FAULTS = (
             'if not event["sha256"] and hashlib',
             _VERIFIER,
         ),
-        ("half-a-line-accepted", "EVIDENCE", "    if lines[-1]:\n", "    if not lines:\n", _VERIFIER),
+        ("half-a-line-accepted", "EVIDENCE", 'if not whole.endswith(b"\\n"):', "if not whole:", _VERIFIER),
     ),
     *in_file(
         "proofs/verifier/verify.py",

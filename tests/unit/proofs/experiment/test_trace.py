@@ -125,7 +125,7 @@ def commands(first: str) -> Callable[[Event], bool]:
         (EVERY_5, commands("journalctl")),
         (EVERY_5, lambda event: event["kind"] == "exchange stats"),
         (EVERY_5, lambda event: event["kind"] == "rows stored"),
-        (CLOSES, lambda event: event["kind"] == "trades sent by secondary"),
+        (CLOSES, lambda event: event["kind"] == "trades sent" and event["data"]["name"] == "secondary"),
         (CLOSES, lambda event: event["kind"] == "exchange stats"),
         (CLOSES, lambda event: event["kind"] == "waited"),
         (SILENT, lambda event: event["stdout"].startswith("kill -STOP")),
