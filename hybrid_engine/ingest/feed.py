@@ -179,7 +179,7 @@ class FeedIngest(IngestStage):
         for change in self._selector.decide(now, self.settings):
             self._activate(change)
         for source in self._sources:
-            purpose = self._selector.wanted.get(source)
+            purpose = self._selector.purposes.get(source)
             if purpose is None and not source.idle:
                 log.info("disconnecting", source=source.name, was=source.purpose)
                 self._release(source)

@@ -164,10 +164,10 @@ class ActiveSource:
         for source in self.sources:
             if source.priority >= current.priority:
                 break
-            wanted = source.retry.trial_at <= now and current.useful_since is not None
+            is_due = source.retry.trial_at <= now and current.useful_since is not None
             if source.connected_at is not None:  # on trial
-                wanted = now - source.connected_at < trial_s and source.connected_at > self.stale_at.get(source, 0.0)
-            if wanted or source.connecting_at is not None:
+                is_due = now - source.connected_at < trial_s and source.connected_at > self.stale_at.get(source, 0.0)
+            if is_due or source.connecting_at is not None:
                 requests.append((source, "better"))
         if rules.standby == "hot" and current.useful_since is not None:
             requests += [(source, "standby") for source in self._standbys(current, now)]
@@ -202,12 +202,12 @@ class ActiveSource:
 
 
 class SourceSelector:
-    """`sources`: best first. After `decide`, `wanted` has the sources to connect and the purpose of each."""
+    """`sources`: best first. After `decide`, `purposes` has the sources to connect and why."""
 
     def __init__(self, sources: Sequence[SourceState]) -> None:
         symbols = dict.fromkeys(symbol for source in sources for symbol in source.symbols)
         self.active = {name: ActiveSource(name, [s for s in sources if name in s.symbols]) for name in symbols}
-        self.wanted: dict[SourceState, str] = {}
+        self.purposes: dict[SourceState, str] = {}
 
     def note_useful(self, source: SourceState) -> None:
         """An active source became useful, or a useful one active."""
@@ -215,9 +215,9 @@ class SourceSelector:
             self.active[symbol].last_useful = source
 
     def decide(self, now: float, rules: EngineSettings) -> list[SourceChange]:
-        """Change the active sources where that is due, and renew `wanted`. Returns the changes."""
+        """Change the active sources where that is due, and renew `purposes`. Returns the changes."""
         changes = [c for active in self.active.values() if (c := active.update(now, rules)) is not None]
         requests = [request for active in self.active.values() for request in active.requests(now, rules)]
         # Of a source's purposes the strongest is the last one here, which stays.
-        self.wanted = dict(sorted(requests, key=lambda request: PURPOSES.index(request[1]), reverse=True))
+        self.purposes = dict(sorted(requests, key=lambda request: PURPOSES.index(request[1]), reverse=True))
         return changes

@@ -23,9 +23,22 @@ class Store:
     def rows(self, sql: str, arguments: Sequence[Json] | dict[str, Json] = ()) -> list[Row]:
         """Raises sqlite3.Error: no database yet, no such table, locked for longer than 2 s, no file."""
         _refuse_other_kinds(self.path)
-        with closing(sqlite3.connect(f"file:{self.path}?mode=ro", uri=True, timeout=2)) as connection:
+        try:
+            return self._rows("mode=ro", sql, arguments)
+        except sqlite3.OperationalError as error:
+            # A full disk has no room for the index of a log. Without a log the file holds all of it.
+            if getattr(error, "sqlite_errorcode", 0) != sqlite3.SQLITE_IOERR_SHMSIZE or self._log_bytes():
+                raise
+            return self._rows("immutable=1", sql, arguments)
+
+    def _rows(self, how: str, sql: str, arguments: Sequence[Json] | dict[str, Json]) -> list[Row]:
+        with closing(sqlite3.connect(f"file:{self.path}?{how}", uri=True, timeout=2)) as connection:
             connection.row_factory = sqlite3.Row
             return [dict(row) for row in connection.execute(sql, arguments)]
+
+    def _log_bytes(self) -> int:
+        log = Path(f"{self.path}-wal")
+        return log.stat().st_size if log.exists() else 0
 
     def last_tick(self) -> int:
         """The highest tick id, 0 while there is none (or no database yet).

@@ -183,7 +183,7 @@ def test_first_selection_alone_waits_for_better_source() -> None:
     begin_connecting(better, 100.0)
     connect(other, 100.1)
     assert selector.decide(100.2, rules) == []
-    assert set(selector.wanted) == {better, other}
+    assert set(selector.purposes) == {better, other}
     (change,) = selector.decide(101.1, rules)
     assert change.new is other
     other.fail(200.0, SourceFailed("made up"), 60.0)
@@ -201,7 +201,7 @@ def test_substitute_standby_is_released_once_the_next_source_is_useful() -> None
     world.down.add("s1")
     for _ in range(20):
         world.step()
-    assert world.selector.wanted[world.sources[2]] == "standby"
+    assert world.selector.purposes[world.sources[2]] == "standby"
     world.down.clear()
     always_two = True
     for _ in range(round(60 / STEP_S)):

@@ -37,7 +37,7 @@ class SmallSystemd:
         self._journal: list[dict[str, str]] = [{"MESSAGE": "boot", "__CURSOR": "c0"}]
         self._lock = threading.RLock()
         self._process: subprocess.Popen[str] | None = None
-        self._wanted = False
+        self._enabled = False
         self._keeper = threading.Thread(target=self._keep, daemon=True)
         self._closed = False
         self._keeper.start()
@@ -65,11 +65,11 @@ class SmallSystemd:
 
     def start(self) -> None:
         with self._lock:
-            self._wanted, self.restarts = True, 0
+            self._enabled, self.restarts = True, 0
 
     def stop(self) -> None:
         with self._lock:
-            self._wanted = False
+            self._enabled = False
             self._say("Stopping", message_id=UNIT_STOPPING)
             process = self._process
             if process is None:  # between two tries
@@ -89,7 +89,7 @@ class SmallSystemd:
             self._process.kill()
 
     def close(self) -> None:
-        self._closed, self._wanted = True, False
+        self._closed, self._enabled = True, False
         self.kill()
         self._keeper.join(10)
 
@@ -97,31 +97,31 @@ class SmallSystemd:
 
     def _keep(self) -> None:
         while not self._closed:
-            if not self._wanted:
+            if not self._enabled:
                 time.sleep(0.02)
                 continue
             status = self._one_run()
             with self._lock:
-                stopped, failed = not self._wanted, status != 0
+                stopped, failed = not self._enabled, status != 0
                 self.pid, self._process = 0, None
                 if failed and not (stopped and status == -signal.SIGTERM):
                     kind = "exited" if status > 0 else "killed"
                     self._say(f"Main process exited, code={kind}, status={abs(status)}/n/a")
                     self._say("Failed with result", result="exit-code" if status > 0 else "signal")
                 if stopped or not failed or status == 12:
-                    self._wanted = False
+                    self._enabled = False
                     self.active, self.sub = ("failed" if failed and not stopped else "inactive"), "dead"
                     continue
                 self.active, self.sub = "activating", "auto-restart"
             time.sleep(RESTART_S)
             with self._lock:
-                if self._wanted and self.active == "activating":  # nobody stopped it meanwhile
+                if self._enabled and self.active == "activating":  # nobody stopped it meanwhile
                     self.restarts += 1
                     self._say("Scheduled restart job, restart counter is at 1.")
 
     def _one_run(self) -> int:
         with self._lock:
-            if not self._wanted:
+            if not self._enabled:
                 return 0
             self.invocation = uuid.uuid4().hex
             self.active, self.sub = "activating", "start"

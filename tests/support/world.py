@@ -98,7 +98,7 @@ class World:
             if change.reason == "stale" and change.old is not None:
                 change.old.mark_stale(self.now, self.rules.failback_after_s)
         for source in self.sources:
-            purpose = self.selector.wanted.get(source)
+            purpose = self.selector.purposes.get(source)
             if purpose is None:
                 if not source.idle:
                     source.release(self.now, self.rules.failback_after_s)
@@ -110,7 +110,7 @@ class World:
                 self._pending[source] = begin_connecting(source, self.now, purpose)
 
     def check(self, changes: list[SourceChange]) -> None:
-        expected = self.selector.wanted
+        expected = self.selector.purposes
         for symbol, active in self.selector.active.items():
             carriers = [source for source in self.sources if symbol in source.symbols]
             connected = [source for source in carriers if source.connected_at is not None]

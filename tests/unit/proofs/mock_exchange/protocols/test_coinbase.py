@@ -15,7 +15,7 @@ def test_client_without_subscription_is_closed() -> None:
 
 
 def test_heartbeat_per_product_has_its_last_trade() -> None:
-    wanted = {"type": "subscribe", "product_ids": ["BTC-USD", "ETH-USD"], "channels": ["matches", "heartbeat"]}
+    request = {"type": "subscribe", "product_ids": ["BTC-USD", "ETH-USD"], "channels": ["matches", "heartbeat"]}
     beats: dict[str, int] = {}
 
     def beaten(c: Client) -> bool:
@@ -25,6 +25,6 @@ def test_heartbeat_per_product_has_its_last_trade() -> None:
 
     with MockExchange(count=3, rate=0, heartbeat=0.05) as exchange:
         with Client(exchange.url("coinbase"), subscribe=False) as client:
-            client.ws.send(json.dumps(wanted))
+            client.ws.send(json.dumps(request))
             client.read_until(beaten)
         assert exchange.stats()["sent_by_symbol"] == {"BTCUSD": 2, "ETHUSD": 1}
