@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
@@ -21,6 +22,15 @@ settings.register_profile(
     "project", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow], print_blob=False
 )
 settings.load_profile("project")
+
+
+def pytest_configure() -> None:
+    """One seed for every worker: they inherit it."""
+    os.environ.setdefault("PROOF_SEED", str(random.randrange(10**6)))
+
+
+def pytest_report_header() -> str:
+    return f"PROOF_SEED={os.environ['PROOF_SEED']} (at which steps proofs are killed)"
 
 
 @pytest.fixture

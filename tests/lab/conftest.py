@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import re
 import signal
 import sys
@@ -15,20 +14,14 @@ import pytest
 from tests.lab.labs import STATE, SUITE, Lab, MakeLab, lab_py
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """One seed for every worker: they inherit it."""
-    os.environ.setdefault("PROOF_SEED", str(random.randrange(10**6)))
-
-
-def pytest_report_header() -> str:
-    return f"PROOF_SEED={os.environ['PROOF_SEED']} (at which steps proofs are killed)"
-
-
 @pytest.fixture(scope="session")
-def lab_names() -> Iterator[Callable[[], str]]:
+def lab_names(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], str]]:
     """Names for labs that this process alone uses; whatever has one in the end is removed."""
     if sys.platform != "linux" or os.geteuid() != 0:
         pytest.skip("a lab needs root on Linux")
+    payloads = _shared(tmp_path_factory) / "payloads"
+    payloads.mkdir(exist_ok=True)
+    os.environ["LAB_PAYLOADS"] = str(payloads)
     # A run that is told to end takes its labs down, as after Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     _sweep()
@@ -63,6 +56,12 @@ def lab(make_lab: MakeLab) -> Iterator[Lab]:
     made = make_lab()
     yield made
     made.down()
+
+
+def _shared(factory: pytest.TempPathFactory) -> Path:
+    """A directory that all workers of this test run have in common."""
+    own = factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
 
 
 def _sweep() -> None:

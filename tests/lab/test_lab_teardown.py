@@ -189,18 +189,19 @@ def test_down_cleans_up_after_a_killed_up(lab_names: Callable[[], str]) -> None:
 
 
 def test_down_ends_a_machine_that_a_killed_up_was_about_to_start(tmp_path: Path, lab_names: Callable[[], str]) -> None:
-    """Between fork and exec it has its parent's command line, no lock, and no parent any more."""
+    """Between fork and exec it has its parent's command line, the console, and a pipe to a parent that is gone."""
     name = lab_names()
-    (tmp_path / "lab.py").write_text("import os, time\nos.closerange(3, 1000)\ntime.sleep(600)\n")
+    (tmp_path / "lab.py").write_text("import os, time\nos.closerange(3, 1000)\nos.pipe()\ntime.sleep(600)\n")
     argv = [sys.executable, str(tmp_path / "lab.py"), "up", name, "--suite", SUITE]
 
     def orphans() -> list[str]:
         return subprocess.run(["pgrep", "-f", " ".join(argv[1:])], capture_output=True, text=True).stdout.split()
 
-    with programs.start(["/bin/sh", "-c", '"$@" &', "sh", *argv]) as shell:
+    (STATE / name).mkdir(mode=0o700, parents=True)
+    console = str(STATE / name / "console.log")
+    with programs.start(["/bin/sh", "-c", '"$@" >"$0" &', console, *argv]) as shell:
         shell.wait()
         wait_for("an orphan", lambda: [Path(f"/proc/{pid}/stat").read_text().split()[3] for pid in orphans()] == ["1"])
-        (STATE / name).mkdir(mode=0o700, parents=True)
         lab_py("down", name)
         assert orphans() == []
     assert remains(name) == []

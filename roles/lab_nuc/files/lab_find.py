@@ -20,20 +20,17 @@ def _holders(name: str) -> list[int]:
     needle = b"\0_machine\0" + os.fsencode(STATE / name) + b"\0"
     pids = []
     for pid in all_pids():
-        if command_line(pid).endswith(needle) or _is_forked_by_up(pid, name):
+        if command_line(pid).endswith(needle) or _writes_console(pid, name):
             with suppress(OSError):  # it may have ended
                 if os.stat(f"/proc/{pid}").st_uid == 0:
                     pids.append(pid)
     return pids
 
 
-def _is_forked_by_up(pid: int, name: str) -> bool:
-    """Whether it is the child of an `up` that was killed: it has let go of the lock, and not yet executed unshare."""
-    if b"/lab.py\0up\0" + os.fsencode(name) + b"\0" not in command_line(pid):
-        return False
+def _writes_console(pid: int, name: str) -> bool:
+    """Whether it prints to the lab's console, as the child of an `up` does from before it lets go of the lock."""
     with suppress(OSError):  # it may have ended
-        parent = _read(pid, "stat").rpartition(b") ")[2].split()[1:2]
-        return parent == [b"1"] and all(int(fd) <= 2 for fd in os.listdir(f"/proc/{pid}/fd"))
+        return os.readlink(f"/proc/{pid}/fd/1").removesuffix(" (deleted)") == str(STATE / name / "console.log")
     return False
 
 
