@@ -36,15 +36,15 @@ test: lint test-quick test-lab ## run everything: lint, the quick tests, the lab
 
 # The tests wait more than they compute, so more of them than cores run in parallel. Some open the report in a browser.
 test-quick: setup browser ## run the tests that need neither root nor a lab
-	$(BIN)/pytest -m 'not lab' -n 4
+	$(BIN)/pytest -m 'not lab and not long' --ignore=tests/lab -n 4
 
-# The tests of a file share one lab. The root file system is built first, before several workers need it at once.
+# The tests of a file share one lab, and the longest file begins first. The root file system is built first, before several workers need it at once.
 test-lab: setup lab-ready ## run the tests that need a disposable host (root)
-	$(BIN)/pytest -m 'lab and not long' -n 4 --dist loadfile
+	$(BIN)/pytest tests/lab -m 'not long' -n 5 --dist loadfile --no-loadscope-reorder
 
 # ONLY='stall and host' selects tests (pytest -k). PROOF_SEED=N repeats the random choices of a run that printed N.
 test-long: setup lab-ready ## kill each proof, its controller and its host at every step: hours (ONLY=, PROOF_SEED=)
-	$(BIN)/pytest -m long -n 4 -v $(if $(ONLY),-k '$(ONLY)')
+	$(BIN)/pytest tests/lab -m long -n 4 -v $(if $(ONLY),-k '$(ONLY)')
 
 browser:
 	@command -v chromium >/dev/null || { echo "installing chromium, to test the report in a browser"; \
