@@ -36,9 +36,10 @@ test: lint test-quick test-lab ## run everything: lint, the quick tests, the lab
 
 # The tests wait more than they compute, so more of them than cores run in parallel. Some open the report in a browser.
 test-quick: setup browser ## run the tests that need neither root nor a lab
-	$(BIN)/pytest -m 'not lab and not long' --ignore=tests/lab -n 4
+	$(BIN)/pytest -m 'not lab and not long' --ignore=tests/lab -n 6 --dist worksteal
 
-# The tests of a file share one lab, and the longest file begins first. The root file system is built first, before several workers need it at once.
+# The tests of a file share one lab, and the longest file begins first. The root file system is built before several
+# workers need it at once.
 test-lab: setup lab-ready ## run the tests that need a disposable host (root)
 	$(BIN)/pytest tests/lab -m 'not long' -n 5 --dist loadfile --no-loadscope-reorder
 
