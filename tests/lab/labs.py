@@ -12,7 +12,7 @@ from pathlib import Path
 
 CHECKOUT = Path(__file__).parents[2]
 LAB_PY = CHECKOUT / "roles/lab_nuc/files/lab.py"
-PLAYBOOK_RUNNER = CHECKOUT / "tests/lab/playbook_runner.py"
+PAYLOAD_CACHE = CHECKOUT / "tests/lab/payload_cache"
 STATE = Path(os.environ.get("HYBRID_LAB_STATE", "/var/lib/hybrid-engine-lab"))
 SUITE = os.environ.get("LAB_SUITE") or "bookworm"
 
@@ -62,8 +62,9 @@ class Lab:
 
     def ansible(self, playbook: str, *words: str, check: bool = True, timeout: float = 600, **variables: str) -> Result:
         """Run a playbook of playbooks/ against it; `variables` go into the environment."""
-        argv = [sys.executable, "-P", str(PLAYBOOK_RUNNER), "-i", str(self.inventory), f"playbooks/{playbook}", *words]
-        return _run(argv, check, timeout, {"ANSIBLE_NOCOLOR": "1", **variables})
+        argv = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", str(self.inventory)]
+        argv += [f"playbooks/{playbook}", *words]
+        return _run(argv, check, timeout, {"ANSIBLE_NOCOLOR": "1", "PYTHONPATH": str(PAYLOAD_CACHE), **variables})
 
     def pid(self) -> int:
         """Its init process, as seen from outside: its files are at /proc/PID/root."""
