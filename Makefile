@@ -32,19 +32,23 @@ lint: setup ## run ruff, mypy --strict, yamllint, ansible-lint (production)
 	$(BIN)/yamllint --strict .
 	$(BIN)/ansible-lint --offline
 
-test: lint test-quick test-lab ## run everything: lint, the quick tests, the lab tests
+# Lint leaves a core idle, so the quick tests begin beside it.
+test: setup ## run everything: lint, the quick tests, the lab tests
+	@$(MAKE) --no-print-directory -j2 lint test-quick
+	@$(MAKE) --no-print-directory test-lab
 
 # The tests wait more than they compute, so more of them than cores run in parallel. Some open the report in a browser.
 test-quick: setup browser ## run the tests that need neither root nor a lab
-	$(BIN)/pytest -m 'not lab' -n 4
+	$(BIN)/pytest -m 'not lab and not long' --ignore=tests/lab -n 6 --dist worksteal
 
-# The tests of a file share one lab. The root file system is built first, before several workers need it at once.
+# The tests of a file share one lab, and the longest file begins first. The root file system is built before several
+# workers need it at once.
 test-lab: setup lab-ready ## run the tests that need a disposable host (root)
-	$(BIN)/pytest -m 'lab and not long' -n 4 --dist loadfile
+	$(BIN)/pytest tests/lab -m 'not long' -n 5 --dist loadfile --no-loadscope-reorder
 
 # ONLY='stall and host' selects tests (pytest -k). PROOF_SEED=N repeats the random choices of a run that printed N.
 test-long: setup lab-ready ## kill each proof, its controller and its host at every step: hours (ONLY=, PROOF_SEED=)
-	$(BIN)/pytest -m long -n 4 -v $(if $(ONLY),-k '$(ONLY)')
+	$(BIN)/pytest tests/lab -m long -n 4 -v $(if $(ONLY),-k '$(ONLY)')
 
 # NAMES=a,b or ONLY=WATCHDOG select faults, DETECTORS=mirror,promise what looks, SEED=7 TENTH=1 a random tenth; goes on
 # where it was ended. RESULTS=file.jsonl; `python -m tests.mutations --help` explains.

@@ -13,6 +13,17 @@ import pytest
 
 from tests.lab.labs import STATE, SUITE, Lab, MakeLab, lab_py
 
+# Begun in this order, before the other files, so that no worker has a long one left when the rest is done.
+LONGEST_FIRST = (
+    *("test_killed_steps", "test_proofs", "test_deploy", "test_drift", "test_deploy_gate", "test_rollback"),
+    *("test_killed_proofs", "test_other_suite", "test_lifecycle", "test_soak", "test_pressure", "test_flight_recorder"),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order = {name: place for place, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(order)))
+
 
 @pytest.fixture(scope="session")
 def lab_names(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], str]]:

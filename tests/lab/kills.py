@@ -82,7 +82,7 @@ def strike(lab: Lab, proof: str, step: str, more: int, victim: str) -> str:
             victims = _workers(recording.run)
         if time.monotonic() > deadline:
             raise NotReached(f"{proof} did not get to {step!r} in {_REACHED_S:.0f} s")
-        time.sleep(0.003)
+        time.sleep(0.01)
     if victim == PARENT:
         victims = _waiting(recording.run)
     for pid in victims or _workers(recording.run):
@@ -159,7 +159,7 @@ def ended(lab: Lab, run: str, timeout_s: float = 120) -> None:
     """Wait until nothing of a run is left: no unit, no timer, no lease."""
     units = "systemctl list-units --all --plain --no-legend 'hybrid-proof-*'"
     left = f"{units}; ls -d /run/hybrid-proofs/{run} 2>/dev/null"
-    script = f'while [ -n "$({left})" ]; do sleep 0.05; done'
+    script = f'while [ -n "$({left})" ]; do sleep 0.2; done'
     process = lab.root("timeout", f"{timeout_s:.0f}", "sh", "-c", script, check=False, timeout=timeout_s + 30)
     output = "" if process.returncode == 0 else lab.root("sh", "-c", left, check=False).stdout
     assert process.returncode == 0, f"the end of run {run}: not within {timeout_s:.0f} s:\n{output}"

@@ -27,7 +27,7 @@ while seen < int(events) and time.monotonic() < deadline:
     except FileNotFoundError:
         pass
     seen = last.count(b"\\n")
-    time.sleep(0.005)
+    time.sleep(0.02)
 subprocess.run(["systemctl", "kill", "--kill-whom=main", f"--signal={how}", unit], check=True)
 print(seen)
 """
@@ -68,7 +68,7 @@ def wait_until_as(lab: Lab, before: dict[str, str], deadline_s: float = 30) -> N
     """Wait until the host is as `before`; AssertionError that tells what is not."""
     end = time.monotonic() + deadline_s
     while (now := picture(lab)) != before and time.monotonic() < end:
-        time.sleep(0.05)
+        time.sleep(0.5)
     assert now == before
 
 

@@ -13,6 +13,7 @@ from tests.lab.deployment import (
     CURRENT,
     DEPLOYMENTS,
     DROPINS,
+    ENGINE_ALONE,
     HISTORY,
     UNIT,
     PlayResult,
@@ -119,19 +120,6 @@ def text(path: str) -> str:
     return path.partition("/releases/")[2].partition("/")[2] or path
 
 
-def test_altered_byte_is_healed_alone(lab: Lab, deployed: PlayResult) -> None:
-    path = f"{CURRENT}/lib/hybrid_engine/domain/events.py"
-    place = lab.root("readlink", "-f", path).stdout.strip()
-    before, process = fingerprint(lab, "/etc", "/opt", "/var/lib/hybrid-deploy"), pid(lab)
-    flip_byte(lab, place)
-    healed = play(lab, "deploy", "--diff")
-    assert healed.paths == [text(place)]
-    assert healed.changes == [ALTERED[path], RESTART]
-    assert history(lab)[-1]["changed"] == [f"{place} (altered)", f"{UNIT} (restart)"]
-    assert fingerprint(lab, "/etc", "/opt", "/var/lib/hybrid-deploy") == before
-    assert pid(lab) not in (0, process)
-
-
 @pytest.mark.holds("IDEMPOTENT")
 def test_altered_byte_of_every_file_is_reported_and_healed(lab: Lab, deployed: PlayResult) -> None:
     places = [lab.root("sh", "-c", f"readlink -f {path}").stdout.strip() for path in ALTERED]
@@ -139,44 +127,49 @@ def test_altered_byte_of_every_file_is_reported_and_healed(lab: Lab, deployed: P
     for place in places:
         flip_byte(lab, place)
     lines = history(lab)
-    output = play(lab, "deploy", "--check", "--diff")
+    output = play(lab, "deploy", ENGINE_ALONE, "--check", "--diff")
     assert (pid(lab), history(lab)) == (process, lines)
-    healed = play(lab, "deploy", "--diff")
+    healed = play(lab, "deploy", ENGINE_ALONE, "--diff")
     assert sorted(healed.paths) == sorted(output.paths) == sorted(map(text, places))
     assert healed.changes == output.changes == [TREE, FILES, RESTART]
+    assert {change.partition(" (")[0] for change in history(lab)[-1]["changed"]} == {*places, UNIT}
     assert fingerprint(lab, "/etc", "/opt", "/var/lib/hybrid-deploy") == before
     assert pid(lab) not in (0, process)
 
 
-def test_owner_mode_and_stray_files_are_healed(lab: Lab, deployed: PlayResult) -> None:
+def test_owner_and_mode_are_healed_without_a_restart(lab: Lab, deployed: PlayResult) -> None:
     before, process = fingerprint(lab, "/etc", "/opt", "/var/lib/hybrid-deploy"), pid(lab)
     lab.root("chmod", "0666", CONFIG)
     lab.root("chown", "hybrid-engine", f"{CURRENT}/lib/hybrid_engine/domain/events.py")
-    healed = play(lab, "deploy", "--diff")
+    healed = play(lab, "deploy", ENGINE_ALONE, "--diff")
     assert healed.changes == [TREE, FILES], "the process has read nothing else, so it goes on"
     assert pid(lab) == process
-    lab.root("sh", "-c", f"echo 'raise SystemExit' > {CURRENT}/lib/json.py; rm {CURRENT}/lib/websocket/_url.py")
-    lab.root("rm", "-r", f"{CURRENT}/lib/hybrid_engine/__pycache__")
-    assert play(lab, "deploy").changes == [TREE, RESTART]
     assert fingerprint(lab, "/etc", "/opt", "/var/lib/hybrid-deploy") == before
 
 
-def test_links_records_and_parent_directories_are_healed(lab: Lab, deployed: PlayResult) -> None:
+def test_stray_files_links_records_and_directories_are_healed(lab: Lab, deployed: PlayResult) -> None:
     before = fingerprint(lab, "/etc", "/opt", "/var/lib/hybrid-deploy")
+    lab.root("sh", "-c", f"echo 'raise SystemExit' > {CURRENT}/lib/json.py; rm {CURRENT}/lib/websocket/_url.py")
+    lab.root("rm", "-r", f"{CURRENT}/lib/hybrid_engine/__pycache__")
     lab.root("chmod", "0777", "/opt/hybrid-engine/releases")
     for path in (HISTORY, f"/var/lib/hybrid-deploy/deployed/{UNIT}.json"):
         flip_byte(lab, path)
     lab.root("ln", "-sfn", "/tmp", CURRENT)
-    healed = play(lab, "deploy")
+    healed = play(lab, "deploy", ENGINE_ALONE)
     assert healed.changes == [TREE, FILES, RESTART, "Record the release and prune old ones"]
     assert fingerprint(lab, "/etc", "/opt", "/var/lib/hybrid-deploy") == before
-    assert play(lab, "deploy").changes == []
 
 
-def test_stopped_and_disabled_service_is_started(lab: Lab, deployed: PlayResult) -> None:
+def test_stopped_service_is_started_and_unmanaged_dropin_kept(lab: Lab, deployed: PlayResult) -> None:
+    path = f"{DROPINS}/90-mine.conf"
+    lab.root("sh", "-c", f"printf '[Service]\\nNice=11\\n' > {path} && systemctl daemon-reload")
     lab.root("systemctl", "disable", "--now", UNIT)
-    assert play(lab, "deploy").changes == [RESTART]
+    result = play(lab, "deploy", ENGINE_ALONE)
+    assert (result.changes, f"is changed by {path}" in result.text) == ([RESTART], True)
     assert pid(lab) > 0
+    assert lab.root("systemctl", "is-enabled", UNIT).stdout.strip() == "enabled"
+    lab.root("rm", path)
+    lab.root("systemctl", "daemon-reload")
 
 
 def test_unfinished_change_is_completed(lab: Lab, deployed: PlayResult) -> None:
@@ -184,29 +177,13 @@ def test_unfinished_change_is_completed(lab: Lab, deployed: PlayResult) -> None:
     process = pid(lab)
     record = '{"before": {}, "restart": true}'
     lab.root("sh", "-c", f"mkdir -p /run/hybrid-deploy; echo '{record}' > /run/hybrid-deploy/{UNIT}.json")
-    assert play(lab, "deploy").changes == [RESTART]
+    assert play(lab, "deploy", ENGINE_ALONE).changes == [RESTART]
     assert pid(lab) not in (0, process)
     assert lab.root("ls", "/run/hybrid-deploy").stdout == ""
 
 
-def test_unmanaged_dropin_is_reported_and_kept(lab: Lab, deployed: PlayResult) -> None:
-    path = f"{DROPINS}/90-mine.conf"
-    lab.root("sh", "-c", f"printf '[Service]\\nNice=11\\n' > {path} && systemctl daemon-reload")
-    result = play(lab, "deploy")
-    assert (result.changes, f"is changed by {path}" in result.text) == ([], True)
-    lab.root("rm", path)
-    lab.root("systemctl", "daemon-reload")
-
-
-def test_new_value_reaches_the_process(lab: Lab, deployed: PlayResult) -> None:
-    result = play(lab, "deploy", engine_sample_every=5)
-    assert result.changes == [FILES, RESTART]
-    assert "sample_every = 5" in lab.root("cat", CONFIG).stdout
-    assert play(lab, "deploy").changes == [FILES, RESTART]
-
-
-def test_engine_cpus_pins_the_unit(lab: Lab, deployed: PlayResult) -> None:
-    """Hardened, it may not choose one by itself, and goes on without."""
+def test_new_values_reach_configuration_and_unit(lab: Lab, deployed: PlayResult) -> None:
+    """Hardened, it may not choose a CPU by itself, and goes on without."""
 
     def cpus() -> set[str]:
         return set(
@@ -220,15 +197,16 @@ def test_engine_cpus_pins_the_unit(lab: Lab, deployed: PlayResult) -> None:
 
     anywhere = cpus()
     assert policies() == {"0"}
-    assert play(lab, "deploy", engine_cpus="0").changes == [FILES, RESTART]
+    assert play(lab, "deploy", ENGINE_ALONE, engine_cpus="0", engine_sample_every=5).changes == [FILES, RESTART]
+    assert "sample_every = 5" in lab.root("cat", CONFIG).stdout
     assert (cpus(), policies()) == ({"0"}, {"3"})
-    assert play(lab, "deploy").changes == [FILES, RESTART]
+    assert play(lab, "deploy", ENGINE_ALONE).changes == [FILES, RESTART]
     assert (cpus(), policies()) == (anywhere, {"0"})
 
 
 def test_refused_configuration_replaces_nothing(lab: Lab, deployed: PlayResult) -> None:
     before, process = fingerprint(lab, "/etc", "/opt", "/var/lib/hybrid-deploy"), pid(lab)
-    result = play(lab, "deploy", check=False, engine_mode="LIVE")
+    result = play(lab, "deploy", ENGINE_ALONE, check=False, engine_mode="LIVE")
     assert result.rc != 0
     assert "is refused: " in result.text
     assert "live_armed" in result.text
@@ -240,6 +218,6 @@ def test_refused_configuration_replaces_nothing(lab: Lab, deployed: PlayResult) 
 
 def test_diff_shows_no_secrets(lab: Lab, deployed: PlayResult) -> None:
     url = "ws://trader:hunter2@127.0.0.1:9/feed?token=hunter3"
-    result = play(lab, "deploy", "--check", "--diff", engine_ingest_mode="MOCK_WS", engine_ws_url=url)
+    result = play(lab, "deploy", ENGINE_ALONE, "--check", "--diff", engine_ingest_mode="MOCK_WS", engine_ws_url=url)
     assert "ws://***@127.0.0.1:9/feed?token=***" in result.out
     assert "hunter" not in result.out

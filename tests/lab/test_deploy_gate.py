@@ -6,7 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.deployment import CURRENT, HISTORY, ROOT, UNIT, checkout_with, fingerprint, history, live, pid, play
+from tests.lab.deployment import (
+    CURRENT,
+    ENGINE_ALONE,
+    HISTORY,
+    ROOT,
+    UNIT,
+    checkout_with,
+    fingerprint,
+    history,
+    live,
+    pid,
+    play,
+)
 from tests.lab.labs import Lab, MakeLab
 
 pytestmark = pytest.mark.lab
@@ -40,7 +52,7 @@ Notifier.watchdog = lambda self: None  # type: ignore[method-assign]
 
 @pytest.fixture(scope="module")
 def running(lab: Lab) -> Lab:
-    play(lab, "deploy")
+    play(lab, "deploy", ENGINE_ALONE)
     return lab
 
 
@@ -64,7 +76,7 @@ def test_failing_release_leaves_the_old_one_running(running: Lab, checkout: Path
     before, process, name = state(running), pid(running), live(running)
     checkout.mkdir()
     checkout_with(checkout, cli=FAILS)
-    result = play(running, "deploy", check=False, release_checkout=checkout)
+    result = play(running, "deploy", ENGINE_ALONE, check=False, release_checkout=checkout)
     assert result.rc != 0
     assert "broken on purpose" in result.out, "the candidate's last lines"
     assert "Nothing was replaced" in result.text
@@ -74,12 +86,12 @@ def test_failing_release_leaves_the_old_one_running(running: Lab, checkout: Path
     assert (line["outcome"], line["release"]) == ("refused", name)
     assert line["tried"] not in ("", name)
     assert "The candidate of hybrid-engine.service is unhealthy" in line["why"]
-    again = play(running, "deploy", check=False, release_checkout=checkout)
+    again = play(running, "deploy", ENGINE_ALONE, check=False, release_checkout=checkout)
     assert again.rc != 0
     assert "is marked void" in again.text
     assert "release_force=true" in again.text
     assert "is marked void" in history(running)[-1]["why"]
-    forced = play(running, "deploy", check=False, release_checkout=checkout, release_force="true")
+    forced = play(running, "deploy", ENGINE_ALONE, check=False, release_checkout=checkout, release_force="true")
     assert "broken on purpose" in forced.out, "tried again because somebody said so"
     assert (state(running), pid(running)) == (before, process)
 
@@ -88,7 +100,7 @@ def test_release_failing_its_watchdog_is_refused(running: Lab, checkout: Path) -
     before, process = state(running), pid(running)
     checkout.mkdir()
     checkout_with(checkout, cli=FAILS_TO_PING)
-    result = play(running, "deploy", check=False, release_checkout=checkout)
+    result = play(running, "deploy", ENGINE_ALONE, check=False, release_checkout=checkout)
     assert result.rc != 0
     assert "watchdog" in result.text
     assert (state(running), pid(running), candidates(running)) == (before, process, "")
@@ -99,7 +111,7 @@ def test_release_failing_in_place_is_rolled_back(running: Lab, checkout: Path) -
     before, process, name = state(running), pid(running), live(running)
     checkout.mkdir()
     checkout_with(checkout, cli=FAILS_IN_PLACE)
-    result = play(running, "deploy", check=False, release_checkout=checkout, engine_sample_every=7)
+    result = play(running, "deploy", ENGINE_ALONE, check=False, release_checkout=checkout, engine_sample_every=7)
     assert result.rc != 0
     assert "broken in its place on purpose" in result.out
     assert "What was there before runs again" in result.text
@@ -111,7 +123,6 @@ def test_release_failing_in_place_is_rolled_back(running: Lab, checkout: Path) -
     assert pid(running) not in (0, process)
     assert "void" in result.text
     assert running.root("ls", "/run/hybrid-deploy").stdout == ""
-    assert play(running, "deploy").changes == []
 
 
 def test_old_releases_are_pruned_but_not_the_live_one(running: Lab, tmp_path: Path) -> None:
@@ -119,7 +130,13 @@ def test_old_releases_are_pruned_but_not_the_live_one(running: Lab, tmp_path: Pa
     for number in range(2):
         folder = tmp_path / str(number)
         folder.mkdir()
-        play(running, "deploy", release_checkout=checkout_with(folder, __init__=f"# {number}\n"), release_keep=2)
+        play(
+            running,
+            "deploy",
+            ENGINE_ALONE,
+            release_checkout=checkout_with(folder, __init__=f"# {number}\n"),
+            release_keep=2,
+        )
         names.append(live(running))
     assert len(set(names)) == 3
     assert sorted(running.root("ls", f"{ROOT}/releases").stdout.split()) == sorted(names[1:])
@@ -149,9 +166,9 @@ def test_failed_first_deployment_leaves_nothing_running(make_lab: MakeLab, check
     fresh = make_lab()
     checkout.mkdir()
     checkout_with(checkout, cli=FAILS)
-    assert play(fresh, "deploy", check=False, release_checkout=checkout).rc != 0
+    assert play(fresh, "deploy", ENGINE_ALONE, check=False, release_checkout=checkout).rc != 0
     checkout_with(checkout / "in_place", cli=FAILS_IN_PLACE)
-    result = play(fresh, "deploy", check=False, release_checkout=checkout / "in_place")
+    result = play(fresh, "deploy", ENGINE_ALONE, check=False, release_checkout=checkout / "in_place")
     assert "Nothing was there before: it is not installed" in result.text
     assert candidates(fresh) == ""
     left = ["/etc/hybrid-engine", f"/etc/systemd/system/{UNIT}", f"/etc/systemd/system/{UNIT}.d", CURRENT]
@@ -160,14 +177,14 @@ def test_failed_first_deployment_leaves_nothing_running(make_lab: MakeLab, check
     assert fresh.root("systemctl", "show", "--value", "-p", "LoadState", UNIT).stdout.strip() == "not-found"
     assert fresh.root("systemctl", "list-units", "--failed", "--plain", "--no-legend").stdout == ""
     assert '"void"' in fresh.root("cat", HISTORY).stdout
-    play(fresh, "deploy")
+    play(fresh, "deploy", ENGINE_ALONE)
     assert pid(fresh) > 0
 
 
 def test_preflight_lists_everything_missing(running: Lab) -> None:
     before = fingerprint(running, "/etc", "/opt", "/var/lib/hybrid-deploy")
     wishes = {"preflight_systemd_min": 999, "preflight_python_min": "9.9", "preflight_free_mb": 10**9}
-    result = play(running, "deploy", "--check", check=False, **wishes)
+    result = play(running, "deploy", ENGINE_ALONE, "--check", check=False, **wishes)
     assert result.rc != 0
     for words in ("for 4 reason(s)", "where 999 or newer", "where 9.9 or newer", "MB free below /opt", "make room"):
         assert words in result.text
@@ -182,7 +199,7 @@ def test_host_without_python_is_refused(running: Lab) -> None:
 
 def test_user_without_sudo_is_refused(running: Lab) -> None:
     running.root("sh", "-c", "mkdir /root/away && mv /etc/sudoers.d/* /root/away/")
-    result = play(running, "deploy", check=False)
+    result = play(running, "deploy", ENGINE_ALONE, check=False)
     running.root("sh", "-c", "mv /root/away/* /etc/sudoers.d/ && rmdir /root/away")
     assert result.rc != 0
     assert f"{running.name} cannot be used: " in result.text
@@ -196,7 +213,7 @@ def test_unreachable_host_is_one_line(running: Lab, tmp_path: Path) -> None:
     inventory.write_text(
         "nuc:\n  hosts:\n    gone: {ansible_host: 127.0.0.1, ansible_port: 9, ansible_user: operator}\n"
     )
-    result = play(running, "deploy", f"--inventory={inventory}", "--limit=gone", check=False)
+    result = play(running, "deploy", ENGINE_ALONE, f"--inventory={inventory}", "--limit=gone", check=False)
     assert result.rc != 0
     assert "gone cannot be used" in result.text
     assert "ssh operator@127.0.0.1" in result.text

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
@@ -17,7 +15,7 @@ from tests.lab.labs import LAB_PY, STATE, lab_py, wait_for
 from tests.support import programs
 
 NAP = 10**6 + os.getpid()  # seconds that nobody else sleeps
-needs_root = pytest.mark.lab
+pytestmark = pytest.mark.lab
 # The first word with a slash is the directory, which must not be there yet.
 DEBOOTSTRAP = """#!/bin/sh
 for word; do case $word in /*) target=$word; break;; esac; done
@@ -43,7 +41,6 @@ def pretending(tmp_path: Path) -> Callable[[str], dict[str, str]]:
     return environment
 
 
-@needs_root
 def test_two_builders_at_once_build_once(tmp_path: Path, pretending: Callable[[str], dict[str, str]]) -> None:
     environment = {**os.environ, **pretending(f"while ! test -e {tmp_path}/go; do :; done")}
     argv = [sys.executable, str(LAB_PY), "build", "--suite", "trixie"]
@@ -61,7 +58,6 @@ def test_two_builders_at_once_build_once(tmp_path: Path, pretending: Callable[[s
     assert list((tmp_path / "cache").iterdir()) == [built]
 
 
-@needs_root
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_build_leaves_nothing(
     number: signal.Signals, tmp_path: Path, pretending: Callable[[str], dict[str, str]]
@@ -76,7 +72,6 @@ def test_interrupted_build_leaves_nothing(
     wait_for("its children ending", lambda: not sleepers(), 5)
 
 
-@needs_root
 def test_killed_build_is_not_cached(tmp_path: Path, pretending: Callable[[str], dict[str, str]]) -> None:
     environment = pretending(f"test -e {tmp_path}/go || sleep {NAP}")
     builder = programs.start([sys.executable, str(LAB_PY), "build"], env={**os.environ, **environment})
@@ -90,7 +85,6 @@ def test_killed_build_is_not_cached(tmp_path: Path, pretending: Callable[[str], 
     assert (tmp_path / "log").read_text() == "run\nrun\n"
 
 
-@needs_root
 def test_failed_build_shows_debootstrap_output(tmp_path: Path, pretending: Callable[[str], dict[str, str]]) -> None:
     process = lab_py("build", check=False, env=pretending("echo 'E: Failed getting release file'; exit 1"))
     assert process.returncode == 1
@@ -120,7 +114,6 @@ def in_mounts(mounts: str, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(argv, capture_output=True, text=True, check=False)
 
 
-@needs_root
 @pytest.mark.parametrize(
     ("mounts", "output"),
     [
@@ -141,7 +134,6 @@ def test_unfit_machine_is_refused_in_one_line(mounts: str, output: str) -> None:
     assert not (STATE / "lab-refused").exists()
 
 
-@needs_root
 def test_full_disk_is_reported_before_a_build(tmp_path: Path) -> None:
     mount = f"mount -t tmpfs -o size=50m tmpfs {tmp_path}"
     process = in_mounts(f"{mount}; export HYBRID_LAB_CACHE={tmp_path}/cache", "build")
@@ -149,7 +141,6 @@ def test_full_disk_is_reported_before_a_build(tmp_path: Path) -> None:
     assert "50 MB free, 900 MB needed: make room, or set HYBRID_LAB_CACHE" in process.stderr
 
 
-@needs_root
 def test_non_root_user_gets_an_alternative() -> None:
     argv = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "/usr/bin/python3", "-B", "-", "up"]
     program = f"import sys; sys.path.insert(0, {str(LAB_PY.parent)!r}); import lab; sys.exit(lab.main())"
@@ -158,7 +149,6 @@ def test_non_root_user_gets_an_alternative() -> None:
     assert "a lab needs root: run it with sudo, or use a real host instead" in process.stderr
 
 
-@needs_root
 @pytest.mark.parametrize(
     ("words", "output"),
     [
@@ -173,53 +163,3 @@ def test_usage_error_is_one_line(words: list[str], output: str) -> None:
     process = lab_py(*words, check=False)
     assert (process.returncode, process.stdout, process.stderr.count("\n")) == (1, "", 1)
     assert output in process.stderr
-
-
-@pytest.fixture
-def rootfs(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The module that builds root file systems."""
-    monkeypatch.syspath_prepend(str(LAB_PY.parent))
-    return importlib.import_module("lab_rootfs")
-
-
-DEB822 = """\
-# a comment
-Types: deb deb-src
-URIs: https://mirror.test/debian
-Suites: bookworm bookworm-updates
- bookworm-backports
-Components: main
-# in between
-Signed-By: /usr/share/keyrings/x.gpg
-"""
-
-
-@pytest.mark.parametrize(
-    ("system", "files", "suite", "mirror"),
-    [
-        ("debian", {"sources.list": "deb http://a.test/debian bookworm main\n"}, "bookworm", "http://a.test/debian"),
-        (
-            "debian",
-            {"sources.list": "deb [arch=amd64 x=y] http://a.test/d bookworm main\n"},
-            "trixie",
-            "http://a.test/d",
-        ),
-        ("debian", {"sources.list.d/d.sources": DEB822}, "trixie", "https://mirror.test/debian"),
-        ("debian", {"sources.list.d/d.sources": DEB822 + "Enabled: no\n"}, "bookworm", ""),
-        ("debian", {"sources.list": "# deb http://a.test/debian bookworm main\n"}, "bookworm", ""),
-        ("debian", {"sources.list": "deb http://sec.test/debian bookworm-security main\n"}, "bookworm", ""),
-        ("debian", {"sources.list": "deb http://tool.test/apt bookworm stable\n"}, "bookworm", ""),
-        ("debian", {"sources.list": "deb cdrom:[Debian]/ bookworm main\n"}, "bookworm", ""),
-        ("ubuntu", {"sources.list": "deb http://u.test/ubuntu noble main\n"}, "bookworm", ""),
-        ("debian", {}, "bookworm", ""),
-    ],
-)
-def test_mirror_comes_from_apt_sources(
-    rootfs: ModuleType, tmp_path: Path, system: str, files: dict[str, str], suite: str, mirror: str
-) -> None:
-    codename = "bookworm" if system == "debian" else "noble"
-    (tmp_path / "os-release").write_text(f'ID={system}\nVERSION_CODENAME="{codename}"\n')
-    (tmp_path / "apt/sources.list.d").mkdir(parents=True)
-    for path, text in files.items():
-        (tmp_path / "apt" / path).write_text(text)
-    assert rootfs.machine_mirror(suite, tmp_path) == mirror

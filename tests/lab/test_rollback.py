@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from tests.lab.deployment import CONFIG, CURRENT, DROPINS, UNIT, fingerprint, history, pid, play
+from tests.lab.deployment import CONFIG, CURRENT, DROPINS, ENGINE_ALONE, UNIT, fingerprint, history, pid, play
 from tests.lab.labs import Lab
 
 pytestmark = pytest.mark.lab
@@ -41,7 +41,7 @@ def test_dropin_rollback_is_remembered_and_restored(running: Lab) -> None:
     assert (pid(running), history(running)) == (process, lines)
 
     # A deployment honours it, whatever else it changes: the threshold binds no rollback.
-    deployed = play(running, "deploy", engine_sample_every=3)
+    deployed = play(running, "deploy", ENGINE_ALONE, engine_sample_every=3)
     assert "Install the service's files" in deployed.changes
     assert "40-hardening is rolled back since" in deployed.text
     assert not hardened(running)
@@ -51,7 +51,7 @@ def test_dropin_rollback_is_remembered_and_restored(running: Lab) -> None:
     play(running, "restore", dropin="40-hardening")
     assert hardened(running)
     assert [history(running)[-1][key] for key in ("what", "of", "outcome")] == ["restore", "40-hardening", "done"]
-    play(running, "deploy")
+    play(running, "deploy", ENGINE_ALONE)
     assert fingerprint(running, "/etc") == before
 
 
@@ -93,7 +93,7 @@ def test_verify_fails_for_each_drift(running: Lab) -> None:
     assert "engine starting" in result.text, "the journal's last lines"
     running.root("rm", f"{DROPINS}/90-foreign.conf")
     running.root("chmod", "0750", "/var/lib/hybrid-engine")
-    play(running, "deploy")
+    play(running, "deploy", ENGINE_ALONE)
     play(running, "verify")
 
 
