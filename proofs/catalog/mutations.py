@@ -74,6 +74,12 @@ MUTATIONS = {
     "gate/of-any-verdict": Mutation(
         "what a required proof says is not looked at", "live_gate.py", 'if proof["verdict"] != "PASS":', "if False:"
     ),
+    "gate/of-any-unit": Mutation(
+        "the unit that it runs in is not looked at",
+        "live_gate.py",
+        'if unit.digest(parts) != statement["subject"][2]["digest"]["sha256"]:',
+        "if False:",
+    ),
     "shadow/socket-for-each-order": Mutation(
         "an execution that opens an INET socket for each order",
         "stages/execution.py",
