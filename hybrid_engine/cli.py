@@ -127,13 +127,16 @@ def _load_config(args: argparse.Namespace) -> Config:
     return load_config(args.config, overrides)
 
 
-def _load_runnable_config(args: argparse.Namespace) -> Config:
-    """The configuration, when an engine may run with it: in mode LIVE the gate must be open. Raises ConfigError."""
+def _load_runnable_config(args: argparse.Namespace, in_unit: bool = True) -> Config:
+    """The configuration, when an engine may run with it: in mode LIVE the gate must be open. Raises ConfigError.
+
+    in_unit: this process is the engine itself, so that the unit that it runs in has to be the proven one.
+    """
     config = _load_config(args)
     if config.settings.mode == "LIVE":
         from hybrid_engine import live_gate  # no other mode needs it
 
-        live_gate.check(config)
+        live_gate.check(config, in_unit)
     return config
 
 
@@ -159,17 +162,24 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _config(args: argparse.Namespace) -> int:
-    config = _load_runnable_config(args)
+    config = _load_runnable_config(args, in_unit=False)
     if args.config_command == "show":
         print(_format_toml(config))
         return 0
+    from hybrid_engine import live_gate
+    from hybrid_engine.config.limits import void_guarantees
     from hybrid_engine.stages.strategy import load_strategy
 
     load_strategy(config.settings.engine)  # `check` refuses what `run` would refuse
     width = max(map(len, config.values))
     for name, value in config.values.items():
         shown = show_address(value) if name == "engine.ws_url" else value
-        print(f"{name:<{width}} = {json.dumps(shown):<32} # {config.origins[name]}")
+        default = "" if value == KEYS[name].default else f", default {json.dumps(KEYS[name].default)}"
+        print(f"{name:<{width}} = {json.dumps(shown):<32} # {config.origins[name]}{default}")
+    for part in live_gate.held_files(config):
+        print(f"holds {part}")
+    for text in void_guarantees(config.values):
+        print(f"void {text}")
     for source in config.sources:
         symbols = ", ".join(source.symbols) or "(own symbols)"
         print(f"source {source.name}: {source.kind} {symbols} priority {source.priority} {show_address(source.url)}")

@@ -1,7 +1,7 @@
-"""The gate of LIVE: it opens only with a signed, recent proof of this release, this configuration and this host.
+"""The gate of LIVE: it opens only with a signed, recent proof of this release, configuration, unit and host.
 
-The process checks the signature, the digests, the host, the age and the required proofs. The verifier on the controller
-recomputes the verdicts from the recorded events; a bundle that it would deny is never signed.
+The process checks the signature, the digests, the unit, the host, the age and the required proofs. The verifier on the
+controller recomputes the verdicts from the recorded events; a bundle that it would deny is never signed.
 """
 
 import json
@@ -11,10 +11,13 @@ import subprocess
 import time
 from datetime import datetime
 from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from hybrid_engine.config.limits import void_guarantees
 from hybrid_engine.config.load import Config
+from hybrid_engine.runtime import unit
 from hybrid_engine.runtime.errors import ConfigError
 from hybrid_engine.runtime.release import UNRELEASED, read_release, release_difference, release_home
 from hybrid_engine.stages.adapter import ExecutionAdapter
@@ -32,17 +35,38 @@ KEYGEN = "/usr/bin/ssh-keygen"  # by its full name: whoever sets PATH does not c
 SIGNERS_OWNERS = {0}  # the users who may own allowed_signers and the directories above it
 CLOCK_SLACK_S = 300.0
 MAX_BYTES = 16 * 1024 * 1024
+_REASONS = 3  # differences of the unit that are named
 
 
-def check(config: Config) -> None:
-    """Raises ConfigError with the first reason why the gate stays shut. Checks nothing in the other modes."""
+def check(config: Config, in_unit: bool = True) -> None:
+    """Raises ConfigError with the first reason why the gate stays shut. Checks nothing in the other modes.
+
+    in_unit: this process is the engine that is to trade; else the unit that it runs in is none that was proven.
+    """
     if config.settings.mode != "LIVE":
         return
     try:
-        _check(config)
+        _check(config, in_unit)
     except _GateClosed as reason:
         raise ConfigError(f"{config.path}: mode = LIVE: refused, {reason}") from None
     _find_adapter(config)
+
+
+def held_files(config: Config) -> list[str]:
+    """The files that the configuration names and that decide whom the engine trusts and what it trades, by content.
+
+    They are parts of the unit, see unit.part. Raises ConfigError: one cannot be read.
+    """
+    files = [("ca_file", config.settings.engine.ca_file), *(("ca_file", source.ca_file) for source in config.sources)]
+    module, has_module, _ = config.settings.engine.strategy.partition(":")
+    try:
+        if has_module:
+            spec = find_spec(module)
+            files.append(("strategy", spec.origin or "" if spec else ""))
+        named = dict.fromkeys((kind, path) for kind, path in files if path)
+        return [unit.part(kind, path, Path(path).read_bytes()) for kind, path in named]
+    except (OSError, ImportError, ValueError) as error:
+        raise ConfigError(f"{config.path}: a file that it names cannot be read: {error}") from None
 
 
 def load_adapter(config: Config) -> ExecutionAdapter:
@@ -72,10 +96,12 @@ class _GateClosed(Exception):
     """The gate stays shut; the text says why."""
 
 
-def _check(config: Config) -> None:
+def _check(config: Config, in_unit: bool) -> None:
     if not config.settings.live_armed:
         raise _GateClosed("live_armed is false")
     _check_sources(config)
+    if void := void_guarantees(config.values):
+        raise _GateClosed(f"a setting makes a guarantee void, {void[0]}")
     if not config.settings.proof_bundle:
         raise _GateClosed("proof_bundle names no directory with statement.json and statement.sig")
     bundle = Path(config.settings.proof_bundle)
@@ -84,6 +110,8 @@ def _check(config: Config) -> None:
     try:
         statement: Any = json.loads(body, object_pairs_hook=_refuse_repeated_keys)
         _check_statement(statement, config)
+        if in_unit:
+            _check_unit(statement, config)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _GateClosed(f"statement.json is not a statement of proofs: {type(error).__name__}: {error}") from None
 
@@ -161,7 +189,7 @@ def _check_statement(statement: Any, config: Config) -> None:
     if statement["_type"] != STATEMENT_TYPE or statement["predicateType"] != PREDICATE_TYPE:
         raise _GateClosed(f"the statement is of another type: {statement['_type']}, {statement['predicateType']}")
     predicate = statement["predicate"]
-    release_digest, config_digest = (subject["digest"]["sha256"] for subject in statement["subject"])
+    release_digest, config_digest, _ = (subject["digest"]["sha256"] for subject in statement["subject"])
     release = read_release()
     if release.digest == UNRELEASED:
         raise _GateClosed("this process runs from no release; a proof is of a release")
@@ -176,6 +204,18 @@ def _check_statement(statement: Any, config: Config) -> None:
     _check_required(predicate)
     if difference := release_difference(release_home()):
         raise _GateClosed(f"the release on the disk is not the one that was proven, {release.name}: {difference}")
+
+
+def _check_unit(statement: Any, config: Config) -> None:
+    """The unit's files, the files that the configuration names, and the environment are those of the proof."""
+    try:
+        parts = [*unit.unit_parts(), *held_files(config)]
+    except unit.UnitError as error:
+        raise _GateClosed(str(error)) from None
+    if unit.digest(parts) != statement["subject"][2]["digest"]["sha256"]:
+        differences = unit.differences(statement["predicate"]["unit_parts"], parts)
+        reasons = "; ".join(differences[:_REASONS]) or "its digest"
+        raise _GateClosed(f"the proof is of another unit than this one: {reasons}")
 
 
 def _check_age(finished: str, max_age_h: float) -> None:

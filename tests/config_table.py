@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from hybrid_engine.config.limits import LEAST_RETENTION, LIMITS
 from hybrid_engine.config.load import KEYS
 from hybrid_engine.config.settings import REPLACED
 from hybrid_engine.config.sources import KINDS
@@ -20,6 +21,16 @@ key needs a restart. This page is written by `python -m tests.config_table`.
 
 | key | default | allowed | SIGHUP | description |
 |---|---|---|---|---|
+"""
+
+_LIMITS = """
+## Values that make a guarantee void
+
+The engine runs with any allowed value. Beyond these limits a guarantee of [guarantees.md](guarantees.md) does not hold:
+`config check` says so (`void ...`), the statement of a run of the proofs has it, and LIVE is refused.
+
+| key | guarantee | holds |
+|---|---|---|
 """
 
 _TAIL = """
@@ -93,7 +104,20 @@ def page() -> str:
     replaced = [f"| `{old}` | `{new}` |" for old, new in REPLACED.items()]
     replaced.append(f'| `kind = "ticker"` of a source | one of `{"`, `".join(KINDS)}` |')
     kinds = ", ".join(f"`{kind}`" for kind in KINDS)
-    return _HEAD + "\n".join(rows) + "\n" + _TAIL + "\n".join(replaced) + "\n" + _SOURCES.format(kinds=kinds)
+    limits = [f"| `{limit.key}` | {limit.guarantee} | {limit} |" for limit in LIMITS]
+    limits.append(f"| `{LEAST_RETENTION.key}` | {LEAST_RETENTION.guarantee} | 0, or {LEAST_RETENTION} |")
+    return (
+        _HEAD
+        + "\n".join(rows)
+        + "\n"
+        + _LIMITS
+        + "\n".join(limits)
+        + "\n"
+        + _TAIL
+        + "\n".join(replaced)
+        + "\n"
+        + _SOURCES.format(kinds=kinds)
+    )
 
 
 if __name__ == "__main__":

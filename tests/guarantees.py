@@ -33,7 +33,8 @@ PROMISES = {
     ),
     "G0": Promise("SHADOW is the default"),
     "G1": Promise(
-        "LIVE fails closed: it needs a signed, fresh proof of this release, configuration and host", ("gate", "exit12")
+        "LIVE fails closed: it needs a signed, fresh proof of this release, configuration, unit and host",
+        ("gate", "exit12"),
     ),
     "G2": Promise(
         "Pressure of the unit's own cgroup reduces the ticks step by step, and back when it is over", ("pressure",)

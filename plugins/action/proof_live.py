@@ -1,7 +1,7 @@
-"""Ask a host which release, configuration and machine are live on it.
+"""Ask a host which release, configuration, unit and machine are live on it.
 
 program: the command hybrid-proofs on the host.
-Returns release_digest, config_digest (64 hexadecimal digits each), machine_id (32), or "unknown".
+Returns release_digest, config_digest, unit_digest (64 hexadecimal digits each), machine_id (32), or "unknown".
 """
 
 import shlex
@@ -24,6 +24,6 @@ class ActionModule(HostAction):
     def act(self) -> dict[str, Any]:
         answer = self.ask(shlex.join([self.args["program"], "live"]))
         if answer.rc != 0:
-            return dict.fromkeys(("release_digest", "config_digest", "machine_id"), "unknown")
+            return dict.fromkeys(("release_digest", "config_digest", "machine_id", "unit_digest"), "unknown")
         lines = answer.stdout.strip().splitlines()
         return dict(host_input.parse_live(lines[-1] if lines else ""))

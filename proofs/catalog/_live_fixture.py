@@ -8,14 +8,16 @@ from datetime import UTC, datetime
 
 from proofs.catalog._steady import UP_S, steady
 from proofs.catalog.names import NAMES
-from proofs.evidence import signature
+from proofs.evidence import signature, unit_parts
 from proofs.experiment.subject import CONFIG_DIR, Source, Subject, config
+from proofs.host import deployed
 from proofs.host.shell import read_text
 from proofs.verdict import Json
 
 BUNDLE = CONFIG_DIR / "bundle"
-# What LIVE asks of a configuration: an exchange, over TLS. Nothing listens there, and nothing has to.
-_CONFIG = config(ingest_mode="REAL_WS", tick_interval_ms=20)
+# What LIVE asks of a configuration: an exchange, over TLS, and no guarantee made void. Nothing listens there, and
+# nothing has to.
+_CONFIG = config(ingest_mode="REAL_WS", tick_interval_ms=20, psi_actions="on")
 _SOURCES: list[Source] = [
     {"name": name, "url": f"wss://127.0.0.1:{port}/ws/btcusdt@trade", "kind": "binance", "priority": port}
     for name, port in (("one", 1), ("other", 2))
@@ -29,10 +31,14 @@ class LiveFixture:
         self.subject, self.host = subject, subject.host
         self.bundle, self.signers = subject.etc / "bundle", subject.etc / "allowed_signers"
         self.keys = subject.scratch / "keys"  # outside of what is bound into the unit
+        self.environment = subject.scratch / "environment.json"  # the parts that the first case read of its process
         self.armed, self.named, self.tick_ms = True, str(BUNDLE), "20"
         self.ingest_mode = "REAL_WS"
+        self.more = ""  # lines of [engine] beside the sound ones
         self.key, self.namespace = "operator", signature.NAMESPACE
         self.after: Callable[[LiveFixture], object] = lambda fixture: None
+        self.masks = False  # whether a drop-in of the unit is masked after the signing
+        self.masked = ""
         self.statement: dict[str, Json] = {}
         self.sound: dict[str, Json] = {}
 
@@ -46,6 +52,13 @@ class LiveFixture:
         self.subject.put("config.toml", _CONFIG)
         self.subject.restart()
         self.host.wait_for("a run on the exchange", UP_S, lambda: len(self.subject.store.runs()) > before)
+        parts = [part for part in self.unit_parts() if part.split(" ")[1] == unit_parts.ENVIRONMENT]
+        self.environment.write_text(json.dumps(parts))
+
+    def unit_parts(self) -> list[str]:
+        """The parts of the unit under test as it is now."""
+        shown = self.host.look(*deployed.show_unit(self.subject.unit.name), quiet=True)
+        return deployed.parts_of_unit(shown.stdout, "")
 
     def make_keys(self) -> None:
         self.keys.mkdir(exist_ok=True, mode=0o700)
@@ -56,7 +69,8 @@ class LiveFixture:
     def good(self, started: dict[str, Json]) -> None:
         """The statement that a run of every proof would leave for what the engine said it is when it started."""
         passed = {"verdict": "PASS", "restored": True, "mutant": {"verdict": "FAIL"}}
-        digests = (started["release_digest"], started["config_digest"])
+        parts = sorted({*self.unit_parts(), *json.loads(self.environment.read_text())})
+        digests = (started["release_digest"], started["config_digest"], unit_parts.digest(parts))
         self.statement = {
             "_type": "https://in-toto.io/Statement/v1",
             "predicateType": "urn:hybrid-engine:proofs:v2",
@@ -65,6 +79,7 @@ class LiveFixture:
                 "verdict": "PASS",
                 "finished": datetime.now(UTC).isoformat(),
                 "required": list(NAMES),
+                "unit_parts": parts,
                 "host": {"machine_id": read_text("/etc/machine-id").strip(), "hostname": "this host"},
                 "proofs": [{"name": name, **copy.deepcopy(passed)} for name in NAMES],
             },
@@ -91,10 +106,23 @@ class LiveFixture:
         (self.bundle / "statement.json.sig").rename(self.bundle / "statement.sig")
         (self.bundle / "statement.sig").chmod(0o644)
         self.after(self)
+        if self.masks:
+            self.masked = self.drop_ins()[0]
+            self.subject.mask(self.masked)
         lines = [f"live_armed = {str(self.armed).lower()}", f'proof_bundle = "{self.named}"']
         text = _CONFIG.replace("tick_interval_ms = 20", f"tick_interval_ms = {self.tick_ms}")
-        text = text.replace("REAL_WS", self.ingest_mode)
+        text = text.replace("REAL_WS", self.ingest_mode) + self.more
         self.subject.put("config.toml", "\n".join([*lines, text.replace('"SHADOW"', '"LIVE"')]))
+
+    def drop_ins(self) -> list[str]:
+        """Names of the unit's own drop-ins but for the one that puts the scratch directories in force."""
+        paths = [path for path in self.subject.unit.files() if path.parent.name == f"{self.subject.unit.name}.d"]
+        return [path.name for path in paths if path.name != "zz-proof.conf"]
+
+    def put_back(self) -> None:
+        """Put the masked drop-in in force again."""
+        if self.masked:
+            self.subject.unmask(self.masked)
 
     def on_disk(self) -> Json:
         return json.loads((self.bundle / "statement.json").read_bytes())

@@ -10,6 +10,7 @@ from proofs.catalog._checks import equal
 from proofs.catalog._live_fixture import LiveFixture
 from proofs.catalog._steady import UP_S
 from proofs.catalog.mutations import patched
+from proofs.evidence import unit_parts
 from proofs.evidence.json_diff import differences
 from proofs.experiment.case import Case, Deployed, NotSteady, Proof
 from proofs.experiment.measurements import Count, Invocation, Sha256
@@ -79,6 +80,13 @@ def _signers_mode(fixture: LiveFixture) -> Json:
 
 def _of_stall(**entry: Json) -> Spoil:
     return lambda fixture: fixture.proof("stall").update(entry)
+
+
+def _without_path(fixture: LiveFixture) -> None:
+    """A proof of a process that had one variable less."""
+    parts = [part for part in fixture.predicate["unit_parts"] if not part.endswith(f" {unit_parts.ENVIRONMENT} PATH")]
+    fixture.predicate["unit_parts"] = parts
+    fixture.statement["subject"][2]["digest"]["sha256"] = unit_parts.digest(parts)
 
 
 def _leave_out_stall(fixture: LiveFixture) -> None:
@@ -151,6 +159,14 @@ WAYS = (
         _set(ingest_mode="SYNTHETIC"),
         _config('ingest_mode = "SYNTHETIC"'),
     ),
+    Way(
+        "a guarantee made void",
+        "a setting makes a guarantee void, G5: engine.network_deadline_s = 86400",
+        _set(more="network_deadline_s = 86400\n"),
+        _config("network_deadline_s = 86400"),
+    ),
+    Way("a drop-in masked", "of another unit than this one: ", _set(masks=True), lambda fixture: fixture.masked),
+    Way("a variable more", "of another unit than this one: environment PATH is new", _without_path, _statement),
     Way("another configuration", "of another configuration", _set(tick_ms="21"), _config("tick_interval_ms = 21")),
     Way(
         "another host",
@@ -204,6 +220,10 @@ class Live(Case):
         self._fixture.write()
         self._cursor = subject.unit.cursor()
         subject.restart(check=False)
+
+    def release(self, subject: Subject) -> None:
+        if hasattr(self, "_fixture"):
+            self._fixture.put_back()
 
     def witness(self, subject: Subject) -> LiveConfig | None:
         """The process began anew on a configuration and a bundle that are what the case says of them."""
@@ -273,7 +293,7 @@ PROOF = Proof(
     bound="each ends with 12 and its reason, failed, one start, no run begun; the last, a sound bundle, is watched for "
     "3 x RestartSec: 12, no live adapter installed",
     fault=", ".join(way.name for way in WAYS) + "; control: a bundle that holds",
-    seconds=46,
+    seconds=51,
     notes="keys, signers and bundle are scratch, signed on this host: they open nothing but the scratch configuration",
     cases=lambda deployed: [
         *(Live(deployed, way) for way in WAYS),
@@ -282,6 +302,7 @@ PROOF = Proof(
     mutants=[
         patched("gate/signed-by-anyone", refused("a stranger's signature")),
         patched("gate/of-any-verdict", refused("a required proof not PASS")),
+        patched("gate/of-any-unit", refused("a drop-in masked")),
     ],
     headline=headline,
 )

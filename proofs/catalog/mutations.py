@@ -6,6 +6,7 @@ A quick test says that each text occurs exactly once in its file.
 from typing import NamedTuple
 
 from proofs.experiment.case import Cases, Mutant
+from proofs.experiment.subject import Changes
 
 
 class Mutation(NamedTuple):
@@ -74,6 +75,12 @@ MUTATIONS = {
     "gate/of-any-verdict": Mutation(
         "what a required proof says is not looked at", "live_gate.py", 'if proof["verdict"] != "PASS":', "if False:"
     ),
+    "gate/of-any-unit": Mutation(
+        "the unit that it runs in is not looked at",
+        "live_gate.py",
+        'if unit.digest(parts) != statement["subject"][2]["digest"]["sha256"]:',
+        "if False:",
+    ),
     "shadow/socket-for-each-order": Mutation(
         "an execution that opens an INET socket for each order",
         "stages/execution.py",
@@ -107,10 +114,21 @@ MUTATIONS = {
 }  # by "proof/mutant"
 
 
+# The gate refuses a release with an altered file, so that a mutant of the gate would be caught whatever it leaves out.
+# Each takes this check out as well.
+RELEASE_CHECK = ("if difference := release_difference(release_home()):", "if difference := str():")
+
+
 def patched(name: str, cases: Cases) -> Mutant:
     """The mutant of that mutation. Its `make` raises CannotMutate where the text is not in the release."""
     mutation = MUTATIONS[name]
-    return Mutant(name.partition("/")[2], mutation.what, cases, lambda unit: unit.patch(mutation.old, mutation.new))
+
+    def make(unit: Changes) -> None:
+        unit.patch(mutation.old, mutation.new)
+        if mutation.file == "live_gate.py":
+            unit.patch(*RELEASE_CHECK)
+
+    return Mutant(name.partition("/")[2], mutation.what, cases, make)
 
 
 def with_directives(name: str, what: str, cases: Cases, *lines: str) -> Mutant:

@@ -190,6 +190,7 @@ def _check_values(value: Any, depth: int = 0) -> None:
 Shape: TypeAlias = "type[bool] | range | str | tuple[Shape, range]"
 _SHA256, _TEXT = "[0-9a-f]{64}", ".{0,4096}"
 _LIVE: dict[str, Shape] = {"release_digest": _SHA256, "config_digest": _SHA256, "machine_id": "[0-9a-f]{32}"}
+_LIVE |= {"unit_digest": _SHA256, "unit_parts": (f"{_SHA256} [a-z_]{{1,20}} .{{1,4096}}", range(4097))}
 _PROGRESS: dict[str, Shape] = {"text": ".*", "next": range(PROGRESS_BYTES + 1), "ended": bool}
 _ASK: dict[str, Shape] = {
     "number": range(1, 1001),
@@ -306,8 +307,8 @@ class ProgressBudget:
             raise HostInputError(f"its run answered {EMPTY_ANSWERS} times in a row without news")
 
 
-def parse_live(text: str) -> dict[str, str]:
-    """What `hybrid-proofs live` prints: release_digest, config_digest, machine_id. Raises HostInputError."""
+def parse_live(text: str) -> dict[str, Any]:
+    """What `hybrid-proofs live` prints: the fields of deployed.Live. Raises HostInputError."""
     return _fields(parse_json(text, "what is live"), "what is live", _LIVE)
 
 

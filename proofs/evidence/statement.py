@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from proofs.evidence import recorder
+from proofs.evidence import recorder, settings, unit_parts
 from proofs.evidence.atomic_file import write_atomically
 from proofs.evidence.recorder import Event
 from proofs.verdict import Json, Verdict, merge
@@ -38,6 +38,7 @@ def build(events: Sequence[Event], proofs: Sequence[dict[str, Json]] | None = No
         "subject": [
             {"name": header.get("release_name", "?"), "digest": {"sha256": header.get("release_digest", "")}},
             {"name": "config", "digest": {"sha256": header.get("config_digest", "")}},
+            {"name": "unit", "digest": {"sha256": unit_parts.digest(header.get("unit_parts", []))}},
         ],
         "predicateType": PREDICATE_TYPE,
         "predicate": {
@@ -48,8 +49,11 @@ def build(events: Sequence[Event], proofs: Sequence[dict[str, Json]] | None = No
             "systemd": header.get("systemd", ""),
             "unit": header.get("cat", ""),
             "unit_name": header.get("unit", ""),
+            "unit_parts": header.get("unit_parts", []),
             "git_revision": header.get("git", ""),
             "kind_of_host": header.get("kind", ""),
+            "void": settings.void_guarantees(events),
+            "settings": {str(proof["name"]): settings.of_proof(events, str(proof["name"])) for proof in proofs},
             "required": required,
             "required_of_host": header.get("required_of_host", []),
             "verdict": str(verdict),

@@ -1,6 +1,6 @@
-"""What is deployed on this host: the release, the effective config, the machine id. It reads, and changes nothing.
+"""What is deployed on this host: release, effective config, unit and machine id. It reads, and changes nothing.
 
-A bundle of proofs counts only for these three."""
+A bundle of proofs counts only for these four."""
 
 import json
 import os
@@ -11,13 +11,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from proofs.errors import ProofError
+from proofs.evidence import unit_parts
 from proofs.evidence.redaction import is_secret
 from proofs.host import release_files
+from proofs.verdict import Json
 
 ENGINE = Path("/opt/hybrid-engine/current/bin/hybrid-engine")
 HEALTH = (str(ENGINE), "health", "--json")
 MACHINE_ID = Path("/etc/machine-id")
-SHOW_ENVIRONMENT = ("systemctl", "show", "hybrid-engine.service", "--property=Environment")
+UNIT = "hybrid-engine.service"
+SHOW_ENVIRONMENT = ("systemctl", "show", UNIT, "--property=Environment")
 _MODE = "HYBRID_ENGINE__MODE"
 _SECONDS = 30
 
@@ -28,20 +31,23 @@ class NotLive(ProofError):
 
 @dataclass(frozen=True)
 class Live:
-    """Digests as 64 hexadecimal digits; the machine id as in /etc/machine-id."""
+    """Digests as 64 hexadecimal digits; the machine id as in /etc/machine-id; the unit's parts by their names."""
 
     release_digest: str
     config_digest: str
     machine_id: str
+    unit_digest: str
+    unit_parts: tuple[str, ...] = ()
 
-    def as_json(self) -> dict[str, str]:
+    def as_json(self) -> dict[str, Json]:
         return asdict(self)
 
 
 def read(engine: Path = ENGINE, machine_id: Path = MACHINE_ID) -> Live:
     """Read them off the engine, its files and this host.
 
-    Raises NotLive: no engine, no answer of it, files that are not its release's, or no machine id.
+    Raises NotLive: no engine, no answer of it, files that are not its release's, a unit that does not run or is not in
+    force as its files say, or no machine id.
     """
     try:
         release = json.loads(_run(engine, "version", "--json"))["release_digest"]
@@ -52,19 +58,57 @@ def read(engine: Path = ENGINE, machine_id: Path = MACHINE_ID) -> Live:
     except release_files.AlteredRelease as error:
         raise NotLive(str(error)) from None
     of_unit = settings(environment())
-    config = re.search(r"\bconfig digest ([0-9a-f]{64})\b", _run(engine, "config", "check", **of_unit))
+    checked = _run(engine, "config", "check", **of_unit)
+    config = re.search(r"\bconfig digest ([0-9a-f]{64})\b", checked)
     if config is None:
         raise NotLive(f"{engine} config check: no digest")
+    shown = _output(*show_unit(UNIT))
+    if state := _not_in_force(shown):
+        raise NotLive(f"{UNIT} {state}")
     try:
-        return Live(str(release), config[1], machine_id.read_text().strip())
+        parts = parts_of_unit(shown, checked)
+        return Live(str(release), config[1], machine_id.read_text().strip(), unit_parts.digest(parts), tuple(parts))
     except OSError as error:
-        raise NotLive(f"{machine_id}: {error.strerror}") from None
+        raise NotLive(f"{error.filename}: {error.strerror}") from None
+
+
+def show_unit(unit: str) -> tuple[str, ...]:
+    """The command whose output `parts_of_unit` reads."""
+    return ("systemctl", "show", unit, "--property=FragmentPath,DropInPaths,NeedDaemonReload,MainPID")
+
+
+def parts_of_unit(shown: str, checked: str) -> list[str]:
+    """The parts of a unit, sorted: those of its environment only while it runs.
+
+    shown, checked: outputs of `show_unit` and `hybrid-engine config check`. Raises OSError: a file cannot be read.
+    """
+    values = _values(shown)
+    paths = f"{values.get('FragmentPath', '')} {values.get('DropInPaths', '')}".split()
+    parts = [unit_parts.of_file(path, Path(path).read_bytes()) for path in paths]
+    if (pid := values.get("MainPID", "0")) != "0":
+        parts += unit_parts.of_environment(Path("/proc", pid, "environ").read_bytes())
+    return sorted([*parts, *unit_parts.of_config(checked)])
+
+
+def _values(shown: str) -> dict[str, str]:
+    return dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
+
+
+def _not_in_force(shown: str) -> str:
+    values = _values(shown)
+    if values.get("NeedDaemonReload", "no") != "no":
+        return "has files that are not in force; systemctl daemon-reload"
+    return "does not run, so that its environment is not known" if values.get("MainPID", "0") == "0" else ""
 
 
 def environment() -> str:
     """The output of SHOW_ENVIRONMENT; empty where there is no systemd."""
+    return _output(*SHOW_ENVIRONMENT)
+
+
+def _output(*argv: str) -> str:
     try:
-        return subprocess.run(SHOW_ENVIRONMENT, capture_output=True, text=True, check=False, timeout=_SECONDS).stdout
+        return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=_SECONDS).stdout
     except (OSError, subprocess.TimeoutExpired):
         return ""
 

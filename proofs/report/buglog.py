@@ -12,6 +12,7 @@ from pathlib import Path
 from proofs.evidence import blobs, recorder
 from proofs.evidence import statement as bundle
 from proofs.evidence.recorder import Event
+from proofs.evidence.settings import in_words, of_proof
 from proofs.report import event_text, page
 from proofs.report.page import Markdown
 from proofs.verdict import Json, Verdict
@@ -50,11 +51,13 @@ def render(run_dir: Path, events: list[Event]) -> dict[str, str]:
 
 def _shared(events: list[Event]) -> dict[str, Json]:
     """What every page may show. ends: the first and the last look at the host."""
-    predicate = bundle.build(events)["predicate"]
+    statement = bundle.build(events)
+    predicate = statement["predicate"]
     observed = [event for event in events if event["kind"] == "observed"]
     return {
         "events": events,
         "predicate": predicate,
+        "unit_digest": statement["subject"][2]["digest"]["sha256"],
         "proofs": predicate["proofs"],
         "header": next((event["data"] for event in events if event["kind"] == "run"), {}),
         "observed": observed,
@@ -141,6 +144,7 @@ def _entry(event: Event, first: Event) -> dict[str, Json]:
 def _section(events: Sequence[Event], proof: Json, whole: Callable[[Event], str]) -> dict[str, Json]:
     """What BUGLOG.md shows of a proof: its entry of the statement, with the events that its lines refer to."""
     name = proof["name"]
+    settings = of_proof(events, name)
     own = [event for event in events if event["scope"].partition("/")[0] == name]
     announced: dict[str, Json] = next((event["data"] for event in own if event["kind"] == "proof"), {})
     groups = {cases[0]["data"]["case"]: cases for cases in _cases(own, name)}
@@ -156,6 +160,8 @@ def _section(events: Sequence[Event], proof: Json, whole: Callable[[Event], str]
         "cases": [{**case, "events": groups.get(case["case"], [])} for case in proof["cases"]],
         "mutants": [{**each, "event": judged.get(f"{name}/mutant {each['name']}")} for each in proof["mutant"]["each"]],
         "case_in_short": name_in_short,
+        "as_deployed": len(settings["as_deployed"]),
+        "changed": [in_words(change) for change in settings["changed"]],
         "quotes": quotes,
         "excerpt": "\n".join(text for event in quotes for text in event_text.brief(event, whole(event))),
     }

@@ -3,7 +3,7 @@
 import difflib
 from pathlib import Path
 
-from proofs.evidence import blobs, host_input
+from proofs.evidence import blobs, host_input, unit_parts
 from proofs.evidence import statement as bundle
 from proofs.verdict import Json
 
@@ -24,6 +24,7 @@ def runs(one: Path, other: Path) -> tuple[list[str], bool]:
     verdicts = [_verdicts(predicate) for predicate in (before, after)]
     lines += _changes("was not run", *verdicts)
     lines += _changes("not measured", _measured(before), _measured(after))
+    lines += [f"unit: {text}" for text in unit_parts.differences(before["unit_parts"], after["unit_parts"])]
     lines += difflib.unified_diff(
         before["unit"].splitlines(), after["unit"].splitlines(), f"{one.name}/unit", f"{other.name}/unit", lineterm=""
     )
@@ -45,7 +46,7 @@ def _changes(missing: str, before: Texts, after: Texts) -> list[str]:
 
 
 def _subjects(statement: Json) -> Texts:
-    names = zip(("release", "config"), statement["subject"], strict=True)
+    names = zip(("release", "config", "unit"), statement["subject"], strict=True)
     return {what: f"{subject['name']} sha256 {subject['digest']['sha256']}" for what, subject in names}
 
 

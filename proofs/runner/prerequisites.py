@@ -42,7 +42,8 @@ def prerequisites(host: Host, unit_name: str) -> list[Prerequisite]:
 def _of_host(host: Host, unit: Unit) -> list[Prerequisite]:
     version = systemd_version(host)
     number = int((re.findall(r"\d+", version) or [0])[0])
-    load, active = (unit.properties(name).get(name, "?") for name in ("LoadState", "ActiveState"))
+    names = ("LoadState", "ActiveState", "NeedDaemonReload")
+    load, active, stale = (unit.properties(name).get(name, "?") for name in names)
     undeployed = "deploy the engine first (playbooks/deploy.yml)"
     free = shutil.disk_usage("/run").free >> 20
     writable = os.access("/run/systemd/system", os.W_OK)
@@ -54,6 +55,7 @@ def _of_host(host: Host, unit: Unit) -> list[Prerequisite]:
     rows = [
         ("systemd >= 252", number >= 252, version, "Debian 12 or newer"),
         ("unit is loaded", load == "loaded", load, undeployed),
+        ("systemd has read the unit's files", stale == "no", f"NeedDaemonReload={stale}", "systemctl daemon-reload"),
         ("unit is active or inactive", active in ("active", "inactive"), active, f"journalctl -u {unit.name}"),
         *((f"{path} is there", ok, "directory" if ok else "missing", undeployed) for path, ok in folders.items()),
         (

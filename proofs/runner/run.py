@@ -289,6 +289,7 @@ def _header(host: Host, unit: Unit, proofs: Sequence[Proof], run_id: str, git: s
     settings = deployed.settings(host.look(*deployed.SHOW_ENVIRONMENT).stdout)
     variables = [f"{name}={value}" for name, value in settings.items()]
     config = host.look("env", *variables, str(RELEASE / "bin" / "hybrid-engine"), "config", "check")
+    shown = host.look(*deployed.show_unit(unit.name))
     about = json.loads(version.stdout) if version.rc == 0 else {}
     digest = re.search(r"\bconfig digest ([0-9a-f]{64})\b", config.stdout)
     own_release = Path(__file__).resolve().parents[3] / "release.json"
@@ -305,6 +306,7 @@ def _header(host: Host, unit: Unit, proofs: Sequence[Proof], run_id: str, git: s
         "release_name": about.get("release_name", "?"),
         "release_digest": about.get("release_digest", ""),
         "config_digest": digest[1] if digest else "",
+        "unit_parts": deployed.parts_of_unit(shown.stdout, config.stdout),
         "proofs_release": json.loads(own_release.read_text())["name"] if own_release.exists() else "a checkout",
     }
 

@@ -37,7 +37,7 @@ def add(command: Command) -> None:
     sign.add_argument("--key", type=Path, required=True, metavar="FILE", help="private key, or public one of an agent")
     for sub in (verify, sign):
         _add_requirements(sub)
-    command("live", "release, config and host that are live here, as JSON; looks only", _live)
+    command("live", "release, config, unit and host that are live here, as JSON; looks only", _live)
     diff = command("diff", "what differs between two runs; 0 when the verdicts are the same, 1 when not", _diff)
     for name in ("one", "other"):
         diff.add_argument(name, type=Path, metavar="RUN", help="directory with statement.json")
@@ -46,11 +46,12 @@ def add(command: Command) -> None:
 def _add_requirements(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--json", action="store_true", help="print the report as JSON")
     text = "read from this host where an engine is installed, else not compared, which the report says; to compare"
-    live = sub.add_argument_group("what is live", f"{text} elsewhere give all three digests")
+    live = sub.add_argument_group("what is live", f"{text} elsewhere give all four digests")
     live.add_argument("--live", action="store_true", help="read it from this host (the default)")
     live.add_argument("--release-digest", default="", metavar="D", help="sha256 of the live release")
     live.add_argument("--config-digest", default="", metavar="D", help="sha256 of the live config")
     live.add_argument("--machine-id", default="", metavar="M", help="/etc/machine-id of the host")
+    live.add_argument("--unit-digest", default="", metavar="D", help="sha256 of the live unit's parts")
     live.add_argument("--skip-live", action="store_true", help="do not compare; the report says so")
     sub.add_argument(
         "--max-age-h", type=_hours, default=policy.MAX_AGE_H, metavar="H", help="greatest age of a bundle (%(default)g)"
@@ -76,11 +77,11 @@ def _names(text: str) -> list[str]:
 
 
 def _requirements(args: argparse.Namespace, signers: Path | None) -> Requirements:
-    digests = (args.release_digest, args.config_digest, args.machine_id)
+    digests = (args.release_digest, args.config_digest, args.machine_id, args.unit_digest)
     if sum([any(digests), args.live, args.skip_live]) > 1:
         raise VerificationError("--live, --skip-live and the digests of what is live exclude each other")
     if any(digests) and not all(digests):
-        raise VerificationError("--release-digest, --config-digest and --machine-id belong together: give all three")
+        raise VerificationError("the digests of release, config and unit and the machine id belong together: give all")
     current: Callable[[], deployed.Live] | None = deployed.read
     # A controller has nothing live to compare with, which the report says. Signing compares by default.
     if args.skip_live or (signers and not (args.live or any(digests) or deployed.ENGINE.exists())):

@@ -5,10 +5,12 @@ agree. A recording that breaks these rules was not written by a run of proofs, w
 """
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 
+from proofs.evidence import unit_parts
 from proofs.evidence.recorder import Event, canonical, line_number
 from proofs.evidence.redaction import MARK
 from proofs.experiment.case import Proof
@@ -38,11 +40,28 @@ def problems(events: Sequence[Event], catalogue: Mapping[str, Proof]) -> list[st
     result = (
         [] if events[0]["data"]["boot_id"] == begin["data"]["host"]["boot_id"] else [(begin, "another boot began it")]
     )
-    result += [(end, f"{key} is another at the end") for key in _differing(begin["data"], end["data"])]
+    result += [(end, f"{key} is another at the end") for key in _differing(*_comparable(begin["data"], end["data"]))]
     result += [(event, "after the end of the run") for event in events[end["seq"] + 1 :][:1]]
     result += [*islice(_clocks(events), 1), *islice(_waits(events), 1)]  # those after the first follow from it
-    result += [*_scopes(events), *_unique(events), *_header(begin, events), *_claims(events, catalogue)]
+    result += [
+        *_scopes(events),
+        *_unique(events),
+        *_header(begin, events),
+        *_unit(begin, events),
+        *_claims(events, catalogue),
+    ]
     return [f"line {line_number(event)}: {problem}" for event, problem in result]
+
+
+def _comparable(one: Event, other: Event) -> list[Event]:
+    """Two headers, without the environment where only one was written while the unit ran."""
+    headers = []
+    for header in (one, other):
+        parts = header["unit_parts"]
+        rest = [part for part in parts if part.split(" ", 2)[1] != unit_parts.ENVIRONMENT]
+        headers.append((len(rest) < len(parts), header, {**header, "unit_parts": rest}))
+    same = headers[0][0] == headers[1][0]
+    return [whole if same else bare for _, whole, bare in headers]
 
 
 def _differing(one: Event, other: Event) -> list[str]:
@@ -134,6 +153,27 @@ def _header(begin: Event, events: Sequence[Event]) -> Iterator[Problem]:
             cat_sha256 = hashlib.sha256(header["cat"].encode()).hexdigest()
             if MARK not in header["cat"] and data["before"]["cat_sha256"] != cat_sha256:
                 yield event, f"the unit was another than line {line_number(begin)} shows"
+
+
+def _unit(begin: Event, events: Sequence[Event]) -> Iterator[Problem]:
+    """The parts of the unit are what the recorded texts and outputs hold; only its environment is the host's word."""
+    parts = {tuple(part.split(" ", 2)) for part in begin["data"]["unit_parts"]}
+    paths = [name for _, kind, name in parts if kind == unit_parts.FILE]
+    if not paths:
+        yield begin, "the unit has no files"
+    cat = re.split(rf"^# ({'|'.join(map(re.escape, paths))})$", begin["data"]["cat"], flags=re.MULTILINE)
+    texts = dict(zip(cat[1::2], cat[2::2], strict=True))
+    for sha256, kind, name in sorted(parts):
+        if kind != unit_parts.FILE:
+            continue
+        shown = unit_parts.of_file(name, texts[name].encode()) if name in texts else ""
+        # The digest covers what redaction left out, so that it can only be compared where nothing was.
+        if not shown or (MARK not in texts[name] and not shown.startswith(sha256)):
+            yield begin, f"systemctl cat does not show the proven text of {name}"
+    checks = [event for event in events[: begin["seq"]] if event["argv"][-2:] == ["config", "check"]]
+    named = set(unit_parts.of_config(checks[-1]["stdout"])) if checks else set()
+    if named != {" ".join(part) for part in parts if part[1] not in (unit_parts.FILE, unit_parts.ENVIRONMENT)}:
+        yield begin, "config check names other files than the unit's parts"
 
 
 def _claims(events: Sequence[Event], catalogue: Mapping[str, Proof]) -> Iterator[Problem]:

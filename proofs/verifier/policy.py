@@ -35,9 +35,9 @@ class Requirements:
     """What a bundle has to fulfil.
 
     signers: the file of allowed signers; None skips the signature, which only signing may. current: reads the live
-    release, config and host; None skips that comparison. required: names of proofs that have to PASS, instead of those
-    of the statement's kind of host. despite_signature: look on where the signature does not hold, which denies the
-    bundle all the same. now: seconds since 1970.
+    release, config, unit and host; None skips that comparison. required: names of proofs that have to PASS, instead of
+    those of the statement's kind of host. despite_signature: look on where the signature does not hold, which denies
+    the bundle all the same. now: seconds since 1970.
     """
 
     signers: Path | None

@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 
 from proofs.catalog import PROOFS, REQUIRED
-from proofs.evidence import blobs, host_input, recorder, signature
+from proofs.evidence import blobs, host_input, recorder, signature, unit_parts
 from proofs.evidence import statement as bundle
 from proofs.evidence.json_diff import differences
 from proofs.host import deployed
@@ -123,19 +123,22 @@ def _statement(report: Report, body: bytes) -> dict[str, Json] | None:
     reasons = report.steps.setdefault("statement", [])
     try:
         statement = json.loads(body)
-        release, config = statement["subject"]
+        release, config, unit = statement["subject"]
         predicate = statement["predicate"]
         if (statement["_type"], statement["predicateType"]) != (bundle.STATEMENT_TYPE, bundle.PREDICATE_TYPE):
             reasons.append(f"it is of another type: {statement['_type']}, {statement['predicateType']}")
             return None
-        for name, subject in (("release", release), ("config", config)):
+        for name, subject in (("release", release), ("config", config), ("unit", unit)):
             if not _DIGEST.fullmatch(subject["digest"]["sha256"]):
                 reasons.append(f"it is about no {name}: the digest is {subject['digest']['sha256']!r}")
-        if config["name"] != "config" or release["name"] == "config":
-            reasons.append(f"its subjects are {release['name']} and {config['name']}, not a release and its config")
+        if (config["name"], unit["name"]) != ("config", "unit") or release["name"] in ("config", "unit"):
+            names = ", ".join(str(subject["name"]) for subject in (release, config, unit))
+            reasons.append(f"its subjects are {names}, not a release, its config and its unit")
         texts = (predicate["run"], predicate["finished"], predicate["host"]["machine_id"])
         if not all(isinstance(text, str) for text in texts) or not all(texts[:2]):
             raise TypeError("run, finished and host.machine_id have to be texts")
+        if not all(isinstance(part, str) for part in predicate["unit_parts"]):
+            raise TypeError("unit_parts have to be texts")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reasons.append(f"it is no statement of proofs: {type(error).__name__}: {error}")
         return None
@@ -165,7 +168,7 @@ def _recording(report: Report) -> list[dict[str, Json]] | None:
 
 def _live(report: Report, statement: dict[str, Json], requirements: Requirements) -> None:
     if requirements.current is None:
-        report.skipped["live"] = "not compared with any release, config or host"
+        report.skipped["live"] = "not compared with any release, config, unit or host"
         return
     reasons = report.steps.setdefault("live", [])
     try:
@@ -175,10 +178,13 @@ def _live(report: Report, statement: dict[str, Json], requirements: Requirements
         return
     recorded = [subject["digest"]["sha256"] for subject in statement["subject"]]
     recorded.append(statement["predicate"]["host"]["machine_id"])
-    lives = (current.release_digest, current.config_digest, current.machine_id)
-    for what, proven, live in zip(("release", "configuration", "host"), recorded, lives, strict=True):
+    lives = (current.release_digest, current.config_digest, current.unit_digest, current.machine_id)
+    kinds = ("release", "configuration", "unit", "host")
+    for what, proven, live in zip(kinds, recorded, lives, strict=True):
         if not live or proven != live:
             reasons.append(f"the proof is of another {what}: {proven or 'none'}, and live is {live or 'none'}")
+            if what == "unit" and current.unit_parts:
+                reasons += unit_parts.differences(statement["predicate"]["unit_parts"], current.unit_parts)
 
 
 def _age(finished: str, requirements: Requirements) -> list[str]:

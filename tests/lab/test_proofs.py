@@ -119,9 +119,14 @@ def test_mutant_is_caught_at_the_guard(sites: list[Site], name: str, mutant: str
 def test_statement_is_in_toto_and_complete(site: Site) -> None:
     statement = site.statement
     assert statement["_type"] == "https://in-toto.io/Statement/v1"
-    release, config = statement["subject"]
-    assert len(release["digest"]["sha256"]) == len(config["digest"]["sha256"]) == 64
+    release, config, unit = statement["subject"]
+    assert {len(subject["digest"]["sha256"]) for subject in (release, config, unit)} == {64}
     predicate = statement["predicate"]
+    kinds = {tuple(part.split(" ")[1:3]) for part in predicate["unit_parts"]}
+    assert ("environment", "PATH") in kinds
+    assert ("file", "/etc/systemd/system/hybrid-engine.service.d/40-hardening.conf") in kinds
+    assert predicate["void"] == []
+    assert all(predicate["settings"][name]["as_deployed"] for name in site.names if not PROOFS[name].in_place)
     assert predicate["verdict"] == "PASS"
     assert sorted(predicate["required"]) == sorted(site.names)
     assert predicate["host"]["boot_id"]

@@ -107,7 +107,8 @@ def test_config_check_prints_every_value_with_its_origin(engine: Launcher) -> No
         ("channels.tick", "256", "default"),
     ):
         assert lines[key].split(" = ")[1].split(" #")[0].strip() == value
-        assert lines[key].endswith(f"# {origin}")
+        default = "" if origin == "default" else f", default {json.dumps(KEYS[key].default)}"
+        assert lines[key].endswith(f"# {origin}{default}")
     assert completed.stdout.splitlines()[-1].startswith("config digest ")
 
 

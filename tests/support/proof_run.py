@@ -16,13 +16,14 @@ from typing import Any
 import pytest
 
 from proofs.catalog import PROOFS, REQUIRED
-from proofs.evidence import recorder, signature
+from proofs.evidence import recorder, signature, unit_parts
 from proofs.evidence import statement as bundle
 from proofs.experiment import subject as faults
 from proofs.experiment.case import Case, Deployed, Mutant, Proof
 from proofs.experiment.measurements import Figures
 from proofs.experiment.subject import Changes, MutantCopy, Subject
 from proofs.experiment.trace import Between, Trace
+from proofs.host import deployed
 from proofs.host.deployed import Live
 from proofs.host.shell import Output, Stop
 from proofs.restore import lease
@@ -30,12 +31,15 @@ from proofs.runner import run, run_proof
 from proofs.verdict import Check, Json
 
 Event = dict[str, Any]
-LIVE = Live("a" * 64, "b" * 64, "c" * 32)
 UNITS = "/run/systemd/system"
 DEPLOYED = {
     "/etc/systemd/system/hybrid-engine.service": "[Service]\nExecStart=/x\nEnvironment=A_TOKEN=hunter2\n",
     "/etc/systemd/system/hybrid-engine.service.d/40-hardening.conf": "[Service]\nNoNewPrivileges=yes\n",
 }
+AUTHORITY = unit_parts.part("ca_file", "/etc/hybrid-engine/ca.pem", b"an authority")
+ENVIRONMENT = unit_parts.part(unit_parts.ENVIRONMENT, "PATH", b"/usr/bin")
+PARTS = sorted([*(unit_parts.of_file(path, text.encode()) for path, text in DEPLOYED.items()), AUTHORITY, ENVIRONMENT])
+LIVE = Live("a" * 64, "b" * 64, "c" * 32, unit_parts.digest(PARTS), tuple(PARTS))
 IN_FORCE: dict[str, dict[str, str]] = {}  # what `systemctl cat` shows of a unit that a proof installed
 SHOWN = "ActiveState=active\nSubState=running\nResult=success\nMainPID=1\nRestartUSec=2s\nWatchdogUSec=10s\n"
 FACTS = {"hostname": "nuc", "machine_id": LIVE.machine_id, "boot_id": "d", "kernel": "6.1", "os": "Debian"}
@@ -104,7 +108,7 @@ def answer(argv: tuple[str, ...]) -> Output:
         "show": SHOWN,
         "cat": output(argv[-1]),
         "--version": "systemd 252\n",
-        "check": f"config digest {LIVE.config_digest}\n",
+        "check": f"holds {AUTHORITY}\nconfig digest {LIVE.config_digest}\n",
         "--big": "".join(f"entry {n}\n" for n in range(3000)),
         "--container": "systemd-nspawn\n",
         "version": json.dumps({"release_name": f"0.1.0-{'a' * 12}", "release_digest": LIVE.release_digest}),
@@ -147,6 +151,7 @@ def record(root: Path, names: Sequence[str] = ("toy", "toy2")) -> Path:
         patch.setattr("proofs.host.shell._run", answer)
         patch.setattr(run, "EVIDENCE_ROOT", root)
         patch.setattr(run, "facts", lambda: FACTS)
+        patch.setattr(deployed, "parts_of_unit", lambda shown, checked: PARTS)
         patch.setattr(run_proof, "facts", lambda: FACTS)
         patch.setattr(run_proof, "STATE_DIR", root)
         patch.setattr(lease, "RUN_ROOT", root / "run")

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from proofs.evidence import unit_parts
+from proofs.host import deployed
 from proofs.host.deployed import Live
 from proofs.host.shell import Stop
 from proofs.restore import lease
@@ -26,7 +28,8 @@ UNIT = "hybrid-engine.service"
 STALL_S = 4.0
 LATER_S = 60.0  # on a busy machine
 FACTS = {"hostname": "nuc", "machine_id": "c" * 32, "boot_id": "d", "kernel": "6.1", "os": "Debian"}
-LIVE = Live("a" * 64, "b" * 64, FACTS["machine_id"])
+PARTS = [unit_parts.of_file("/etc/systemd/system/hybrid-engine.service", b"[Service]")]  # as SmallSystemd shows it
+LIVE = Live("a" * 64, "b" * 64, FACTS["machine_id"], unit_parts.digest(PARTS))
 
 
 class SoakRun:
@@ -42,6 +45,7 @@ class SoakRun:
         patch.setattr("proofs.host.shell._run", self.systemd.run)
         patch.setattr(run, "EVIDENCE_ROOT", self.root)
         patch.setattr(run, "facts", lambda: FACTS)
+        patch.setattr(deployed, "parts_of_unit", lambda shown, checked: PARTS)
         patch.setattr(run_proof, "facts", lambda: FACTS)
         patch.setattr(run_proof, "STATE_DIR", launcher.folder)
         patch.setattr(lease, "RUN_ROOT", launcher.folder / "run")

@@ -307,6 +307,21 @@ FAULTS = (
         ),
     ),
     *in_file(
+        "hybrid_engine/runtime/unit.py",
+        ("gate-takes-other-environments", "G1", "if name not in OF_ONE_PROCESS]", 'if name == "PATH"]'),
+        ("gate-takes-unread-files", "G1", 'if shown["NeedDaemonReload"] != "no":', 'if not shown["NeedDaemonReload"]:'),
+        ("gate-takes-other-drop-ins", "G1", " {shown['DropInPaths']}\".split()", '".split()'),
+    ),
+    *in_file(
+        "hybrid_engine/config/limits.py",
+        (
+            "deadline-of-a-day-is-no-matter",
+            "G5",
+            '"engine.network_deadline_s", "G5", (5, 600)',
+            '"engine.network_deadline_s", "G5", (5, 86400)',
+        ),
+    ),
+    *in_file(
         "hybrid_engine/live_gate.py",
         ("gate-needs-no-arming", "G1", "if not config.settings.live_armed:", "if config.settings.live_armed is None:"),
         ("gate-takes-any-signature", "G1", "if verified.returncode == 0:", "if verified.returncode >= 0:", _LIVE),
@@ -320,6 +335,14 @@ FAULTS = (
         ),
         ("gate-takes-other-configurations", "G1", "if config.digest != config_digest:", "if not config_digest:"),
         ("gate-takes-other-releases", "G1", "if release.digest != release_digest:", "if not release_digest:"),
+        (
+            "gate-takes-other-units",
+            "G1",
+            'if unit.digest(parts) != statement["subject"][2]["digest"]["sha256"]:',
+            'if not statement["subject"][2]["digest"]["sha256"]:',
+        ),
+        ("gate-takes-other-authorities", "G1", "[*unit.unit_parts(), *held_files(config)]", "unit.unit_parts()"),
+        ("gate-takes-void-guarantees", "G1", "if void := void_guarantees(config.values):", "if void := ():"),
         ("gate-without-crash", "G1", '"failover", "crash", "overload"', '"failover", "overload"'),
         ("gate-without-hardening", "G1", '"rollback", "hardening"),', '"rollback"),'),
         ("gate-without-shadow", "G1", '"stop", "shadow", "gate"', '"stop", "gate"'),

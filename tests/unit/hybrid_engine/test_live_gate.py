@@ -13,12 +13,19 @@ import pytest
 from hybrid_engine import live_gate
 from hybrid_engine.config.load import Config, load_config
 from hybrid_engine.domain.events import BUY, Signal
+from hybrid_engine.runtime import unit
 from hybrid_engine.runtime.errors import ConfigError
 from hybrid_engine.runtime.release import Release
 from proofs.evidence import signature
 
 SIGNAL = Signal(1, "BTC/USD", BUY, "TEST", 1.0, 0.1, 0)
 RELEASE = Release("0.1.0", "0.1.0-abc", "a" * 64)
+HARDENING = "/etc/systemd/system/hybrid-engine.service.d/40-hardening.conf"
+UNIT = [
+    unit.part("file", "/etc/systemd/system/hybrid-engine.service", b"[Service]"),
+    unit.part("file", HARDENING, b"[Service]\nNoNewPrivileges=yes"),
+    unit.part("environment", "PATH", b"/usr/bin:/bin"),
+]
 Json = Any
 
 
@@ -35,6 +42,11 @@ class Bundle:
         self.ingest_mode = "REAL_WS"
         self.url = "wss://stream.binance.com:9443/ws/btcusdt@trade"
         self.max_age_h = 168.0
+        self.strategy = "periodic"
+        self.more = ""  # lines of [engine]
+        self.authority = directory / "ca.pem"
+        self.authority.write_text("an authority")
+        self.unit_parts = list(UNIT)  # what the process finds
         self.named = str(self.bundle)
         self.namespace = live_gate.NAMESPACE
         self.key = self.make_key("operator")
@@ -53,22 +65,27 @@ class Bundle:
         text = f'mode = "LIVE"\nlive_armed = {armed}\nproof_bundle = "{self.named}"\n'
         text += f"proof_max_age_h = {self.max_age_h}\n"
         text += f'[engine]\ningest_mode = "{self.ingest_mode}"\nws_url = "{self.url}"\n'
+        text += f'strategy = "{self.strategy}"\n{self.more}'
         self.config_file.write_text(text)
         source = f'[[source]]\nname = "one"\nurl = "{self.url}"\npriority = 1\nkind = "binance"\n'
+        source += f'ca_file = "{self.authority}"\n'
         (self.directory / "ws_sources.toml").write_text(source)
         return load_config(self.config_file, environ={})
 
     def fill(self) -> None:
         """The statement of a run in which every required proof passed."""
+        parts = [*UNIT, *live_gate.held_files(self.load())]
+        digests = (RELEASE.digest, self.load().digest, unit.digest(parts))
         self.statement = {
             "_type": live_gate.STATEMENT_TYPE,
             "predicateType": live_gate.PREDICATE_TYPE,
-            "subject": [{"digest": {"sha256": RELEASE.digest}}, {"digest": {"sha256": self.load().digest}}],
+            "subject": [{"digest": {"sha256": digest}} for digest in digests],
             "predicate": {
                 "verdict": "PASS",
                 "finished": datetime.now(UTC).isoformat(),
                 "host": {"machine_id": Path("/etc/machine-id").read_text().strip(), "hostname": "nuc"},
                 "required": list(live_gate.REQUIRED),
+                "unit_parts": parts,
                 "proofs": [
                     {"name": name, "verdict": "PASS", "restored": True, "mutant": {"verdict": "FAIL"}}
                     for name in live_gate.REQUIRED
@@ -220,6 +237,34 @@ def let_others_replace_the_signers(bundle: Bundle) -> None:
     bundle.after_signing = lambda: bundle.directory.chmod(0o777)
 
 
+def mask_a_drop_in(bundle: Bundle) -> None:
+    bundle.unit_parts[1] = unit.part("file", f"/run/systemd/system.control/{HARDENING.rpartition('/')[2]}", b"")
+
+
+def edit_a_drop_in(bundle: Bundle) -> None:
+    bundle.unit_parts[1] = unit.part("file", HARDENING, b"[Service]\nNoNewPrivileges=no")
+
+
+def set_a_proxy(bundle: Bundle) -> None:
+    bundle.unit_parts.append(unit.part("environment", "HTTPS_PROXY", b"http://192.0.2.1"))
+
+
+def set_another_path(bundle: Bundle) -> None:
+    bundle.unit_parts[2] = unit.part("environment", "PATH", b"/tmp")
+
+
+def never_give_up(bundle: Bundle) -> None:
+    bundle.more = "network_deadline_s = 86400\n"
+
+
+def replace_the_authority(bundle: Bundle) -> None:
+    bundle.after_signing = lambda: bundle.authority.write_text("another authority")
+
+
+def of_another_unit(bundle: Bundle) -> None:
+    bundle.statement["subject"][2]["digest"]["sha256"] = "b" * 64
+
+
 def link_to_the_signers(bundle: Bundle) -> None:
     def replace() -> None:
         elsewhere = bundle.signers.rename(bundle.directory / "elsewhere")
@@ -259,6 +304,13 @@ REFUSED: list[tuple[Callable[[Bundle], None], str]] = [
     (feed_prices_of_a_mock, "engine.ingest_mode = MOCK_WS has no prices of an exchange"),
     (talk_in_the_clear, "the source one is not encrypted"),
     (trust_for_longer, "of another configuration"),
+    (never_give_up, "makes a guarantee void, G5: engine.network_deadline_s = 86400, and it holds from 5 to 600"),
+    (mask_a_drop_in, f"of another unit than this one: file {HARDENING} is gone; file /run/systemd/system.control/"),
+    (edit_a_drop_in, f"of another unit than this one: file {HARDENING} is another"),
+    (set_a_proxy, "of another unit than this one: environment HTTPS_PROXY is new"),
+    (set_another_path, "of another unit than this one: environment PATH is another"),
+    (replace_the_authority, "of another unit than this one: ca_file "),
+    (of_another_unit, "of another unit than this one: its digest"),
     (say_a_key_twice, "is not a statement of proofs: ValueError: a key is there twice"),
     (without_time_zone, "of no time zone"),
     (say_a_proof_twice, "a proof is there twice"),
@@ -272,6 +324,7 @@ def bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bundle:
     monkeypatch.setattr(live_gate, "release_difference", lambda home: "")
     monkeypatch.setattr(live_gate, "SIGNERS_OWNERS", {0, os.getuid()})
     created = Bundle(tmp_path)
+    monkeypatch.setattr(unit, "unit_parts", lambda: created.unit_parts)
     created.fill()
     return created
 
@@ -396,6 +449,35 @@ def test_signers_of_another_user_are_refused(bundle: Bundle, monkeypatch: pytest
 def test_altered_release_is_refused(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live_gate, "release_difference", lambda home: "lib/x.py is not as it was built")
     assert "the release on the disk is not the one that was proven" in refusal(bundle)
+
+
+@pytest.mark.holds("G1")
+def test_strategy_of_another_text_is_refused(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(bundle.directory))
+    module = bundle.directory / "strategy_of_test.py"
+    module.write_text("def make(settings): ...\n")
+    bundle.strategy = "strategy_of_test:make"
+    bundle.fill()
+    assert "the gate is open" in refusal(bundle)
+    module.write_text("def make(settings): raise\n")
+    assert f"of another unit than this one: strategy {module} is another" in refusal(bundle)
+
+
+@pytest.mark.holds("G1")
+def test_process_of_no_unit_is_refused(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    def in_no_unit() -> list[str]:
+        raise unit.UnitError("this process runs in no unit of systemd")
+
+    monkeypatch.setattr(unit, "unit_parts", in_no_unit)
+    assert "refused, this process runs in no unit" in refusal(bundle)
+
+
+def test_config_check_leaves_the_unit_to_the_start(bundle: Bundle) -> None:
+    """Its own process is in the unit of whoever calls it, as a deploy does before it replaces anything."""
+    bundle.unit_parts = []
+    assert "of another unit" in refusal(bundle)
+    with pytest.raises(ConfigError, match="the gate is open, but no live adapter"):
+        live_gate.check(bundle.load(), in_unit=False)
 
 
 def test_arming_keeps_config_digest(bundle: Bundle) -> None:

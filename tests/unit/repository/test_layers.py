@@ -203,6 +203,7 @@ def test_synthetic_run_loads_no_websocket(tmp_path: Path) -> None:
     assert "hybrid_engine.ingest.synthetic" in modules
     assert modules & {"websocket", "ssl", "_ssl", "http.client", "urllib.request", "hybrid_engine.ingest.feed"} == set()
     assert modules & {"msgspec", "hybrid_engine.config.sources"} == set()  # a sixth of its start
+    assert modules & {"hybrid_engine.live_gate", "hybrid_engine.runtime.unit"} == set()  # of LIVE alone
 
 
 def test_feed_loads_network_with_first_connection() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from proofs.catalog._live_fixture import LiveFixture
 from proofs.catalog.gate import OPEN, PROOF, WAYS, Live
+from proofs.evidence import unit_parts
 from proofs.evidence.recorder import Recorder
 from proofs.experiment.case import Deployed, judge
 from proofs.experiment.subject import Subject
@@ -59,7 +61,11 @@ def fixture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LiveFixture:
     monkeypatch.setattr("os.chown", lambda *_: None)  # who runs the tests need not be root
     subject = Subject(Host(Recorder(tmp_path / "events.jsonl"), "test"), "none.service", tmp_path / "scratch", (0, 0))
     subject.etc.mkdir(parents=True)
+    monkeypatch.setattr(Subject, "mask", lambda subject, drop_in: None)
+    monkeypatch.setattr(LiveFixture, "drop_ins", lambda fixture: ["20-resources.conf"])
+    monkeypatch.setattr(LiveFixture, "unit_parts", lambda fixture: [unit_parts.of_file("/x.service", b"")])
     fixture = LiveFixture(subject)
+    fixture.environment.write_text(json.dumps([unit_parts.part(unit_parts.ENVIRONMENT, "PATH", b"/usr/bin")]))
     fixture.make_keys()
     fixture.good(STARTED)
     return fixture

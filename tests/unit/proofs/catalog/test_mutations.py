@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from proofs.catalog import PROOFS
-from proofs.catalog.mutations import MUTATIONS
+from proofs.catalog.mutations import MUTATIONS, RELEASE_CHECK
 
 ROOT = Path(__file__).parents[4]
 
@@ -20,6 +20,10 @@ def test_text_occurs_once(name: str) -> None:
     mutation = MUTATIONS[name]
     assert (ROOT / "hybrid_engine" / mutation.file).read_text().count(mutation.old) == 1
     assert mutation.new != mutation.old
+
+
+def test_check_that_mutants_of_the_gate_take_out_occurs_once() -> None:
+    assert (ROOT / "hybrid_engine" / "live_gate.py").read_text().count(RELEASE_CHECK[0]) == 1
 
 
 @pytest.mark.parametrize("name", MUTATIONS)

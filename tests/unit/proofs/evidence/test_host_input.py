@@ -15,7 +15,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from proofs.evidence import host_input
+from proofs.evidence import host_input, unit_parts
 from proofs.evidence.host_input import EvidenceFile, HostInputError
 from proofs.experiment import controller_requests
 from proofs.host import deployed
@@ -203,10 +203,13 @@ def test_endless_run_is_given_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
         budget.count(news, took_s=0.1)
 
 
-def test_live_is_two_digests_and_a_machine() -> None:
-    honest = deployed.Live("a" * 64, "b" * 64, "c" * 32).as_json()
+def test_live_is_digests_a_machine_and_parts() -> None:
+    parts = (unit_parts.part("file", "/etc/systemd/system/x.service", b""), unit_parts.part("environment", "A", b"b"))
+    honest = json.loads(json.dumps(deployed.Live("a" * 64, "b" * 64, "c" * 32, "d" * 64, parts).as_json()))
     assert host_input.parse_live(json.dumps(honest)) == honest
-    for wrong in ({"machine_id": "-c"}, {"release_digest": "A" * 64}, {"config_digest": "a" * 64 + "\n"}, {"x": "y"}):
+    wrongs: list[dict[str, Any]] = [{"machine_id": "-c"}, {"release_digest": "A" * 64}, {"x": "y"}]
+    wrongs += [{"config_digest": "a" * 64 + "\n"}, {"unit_digest": ""}, {"unit_parts": ["x"]}, {"unit_parts": "x"}]
+    for wrong in wrongs:
         with pytest.raises(HostInputError, match="what is live"):
             host_input.parse_live(json.dumps(honest | wrong))
 

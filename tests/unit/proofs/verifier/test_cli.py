@@ -20,7 +20,7 @@ from tests.support import proof_run
 from tests.support.proof_run import LIVE, events_of, put, rechained
 
 DIGESTS = [f"--release-digest={LIVE.release_digest}", f"--config-digest={LIVE.config_digest}"]
-ALL_THREE = [*DIGESTS, f"--machine-id={LIVE.machine_id}"]
+ALL = [*DIGESTS, f"--machine-id={LIVE.machine_id}", f"--unit-digest={LIVE.unit_digest}"]
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def call(*args: str | Path) -> int:
 
 
 def sign(there: Path, recorded: Path, *more: str) -> int:
-    return call("sign", there, "--key", recorded.parent / "operator", *(more or ALL_THREE))
+    return call("sign", there, "--key", recorded.parent / "operator", *(more or ALL))
 
 
 def verify(there: Path, recorded: Path, *more: str) -> int:
@@ -58,17 +58,17 @@ def verify(there: Path, recorded: Path, *more: str) -> int:
 def test_signed_bundle_is_allowed(there: Path, recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert sign(there, recorded) == 0
     assert capsys.readouterr().out == f"signed: {there / 'statement.sig'}\n"
-    assert verify(there, recorded, *ALL_THREE) == 0
+    assert verify(there, recorded, *ALL) == 0
     assert capsys.readouterr().out.startswith(f"ALLOW: {there}: run r1, ended ")
     assert verify(there, recorded, "--skip-live") == 0
-    assert "(live: not compared with any release, config or host)" in capsys.readouterr().out
-    assert verify(there, recorded, "--json", *ALL_THREE) == 0
+    assert "(live: not compared with any release, config, unit or host)" in capsys.readouterr().out
+    assert verify(there, recorded, "--json", *ALL) == 0
     report = json.loads(capsys.readouterr().out)
     assert (report["decision"], report["signer"], report["reasons"]) == ("ALLOW", "operator", [])
 
 
 def test_unsigned_bundle_is_denied(there: Path, recorded: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert verify(there, recorded, "--json", *ALL_THREE) == 1
+    assert verify(there, recorded, "--json", *ALL) == 1
     report = json.loads(capsys.readouterr().out)
     assert report["decision"] == "DENY"
     assert "signature: the statement is not signed" in report["reasons"]
@@ -80,7 +80,7 @@ def test_live_is_read_from_this_host_where_an_engine_is_installed(
     assert sign(there, recorded) == 0
     monkeypatch.setattr(deployed, "ENGINE", tmp_path / "none")
     assert verify(there, recorded) == 0
-    assert "(live: not compared with any release, config or host)" in capsys.readouterr().out
+    assert "(live: not compared with any release, config, unit or host)" in capsys.readouterr().out
     assert verify(there, recorded, "--live") == 1
     assert "live: what is live cannot be read: " in capsys.readouterr().out
     monkeypatch.setattr(deployed, "ENGINE", tmp_path)  # something is installed: then it has to be what was proven
@@ -95,7 +95,7 @@ def test_sign_refuses_what_verify_denies(there: Path, recorded: Path, capsys: py
     put(there, rechained(events))
     assert sign(there, recorded) == 1
     assert capsys.readouterr().out.startswith("DENY: ")
-    assert sign(there, recorded, *DIGESTS, "--machine-id=another") == 1
+    assert sign(there, recorded, *ALL[:-2], "--machine-id=another", ALL[-1]) == 1
     assert not (there / "statement.sig").exists()
 
 
@@ -135,9 +135,9 @@ def test_missing_key_signs_nothing(there: Path, recorded: Path, capsys: pytest.C
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--release-digest=x"], "give all three"),
+        (["--release-digest=x"], "give all"),
         (["--live", "--skip-live"], "exclude each other"),
-        (["--skip-live", *ALL_THREE], "exclude each other"),
+        (["--skip-live", *ALL], "exclude each other"),
         (["--max-age-h=0"], "a number of hours above 0"),
         (["--max-age-h=nan"], "a number of hours above 0"),
         (["--required=toy,nonsense"], "no proof is called 'nonsense'"),
@@ -196,4 +196,4 @@ def test_diff_prints_differences(there: Path, recorded: Path, capsys: pytest.Cap
 def test_verify_needs_no_writable_disk(there: Path, recorded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert sign(there, recorded) == 0
     monkeypatch.setattr("tempfile.tempdir", "/nowhere")
-    assert verify(there, recorded, *ALL_THREE) == 0
+    assert verify(there, recorded, *ALL) == 0

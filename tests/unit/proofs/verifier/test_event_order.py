@@ -77,6 +77,28 @@ def another_unit(events: Events) -> None:
     at_both_ends(cat="[Service]\nUser=root\n")(events)
 
 
+def part_of_another_text(events: Events) -> None:
+    """Another digest of the drop-in than of the text that systemctl cat showed."""
+    parts = of(events, "run", "")["data"]["unit_parts"]
+    at_both_ends(unit_parts=[f"{'f' * 64} {p[65:]}" if p.endswith("40-hardening.conf") else p for p in parts])(events)
+
+
+def another_authority(events: Events) -> None:
+    parts = of(events, "run", "")["data"]["unit_parts"]
+    at_both_ends(unit_parts=[f"{'f' * 64} {p[65:]}" if " ca_file " in p else p for p in parts])(events)
+
+
+def environment(variable: str, at_end: bool = True) -> Edit:
+    """Other parts of the environment at the end of the run; none for no variable."""
+
+    def edit(events: Events) -> None:
+        header = of(events, "run ended" if at_end else "run", "")["data"]
+        rest = [part for part in header["unit_parts"] if " environment " not in part]
+        header["unit_parts"] = [*rest, *([f"{'f' * 64} environment {variable}"] if variable else [])]
+
+    return edit
+
+
 def late_event(events: Events) -> None:
     events.append(copied(of(events, "progress", ""), utc=events[-1]["utc"], mono_ns=events[-1]["mono_ns"]))
 
@@ -114,6 +136,9 @@ ROWS: list[tuple[str, Edit, str]] = [
     ("another boot", observed_on_another("boot_id"), "boot_id ffff"),
     ("another kernel", observed_on_another("kernel"), "kernel ffff"),
     ("another machine", observed_on_another("machine_id"), "machine_id ffff"),
+    ("a drop-in of another text", part_of_another_text, "systemctl cat does not show the proven text of /etc/"),
+    ("another authority", another_authority, "config check names other files than the unit's parts"),
+    ("another environment at the end", environment("HTTPS_PROXY"), "unit_parts is another at the end"),
     ("event after the end", late_event, "after the end of the run"),
     ("undone after the end", lambda e: e.append(copied(of(e, "undone", "toy/undo"))), "after the end of the run"),
     ("no time of the day", lambda e: e[9].update(utc="yesterday"), "line 10: no time of the day: 'yesterday'"),
@@ -169,6 +194,12 @@ def test_recorded_order_has_no_problems(honest: Path) -> None:
     events = events_of(honest)
     assert event_order.problems(events, PROOFS) == []
     assert event_order.kind_shown(events) == "lab"
+
+
+def test_environment_of_a_unit_that_does_not_run_is_not_compared(honest: Path) -> None:
+    events = events_of(honest)
+    environment("")(events)
+    assert event_order.problems(events, PROOFS) == []
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from hybrid_engine import live_gate
 from proofs.catalog import REQUIRED
-from proofs.evidence import recorder, signature, statement
+from proofs.evidence import recorder, signature, statement, unit_parts
 from proofs.host import deployed
 from proofs.verifier import cli, policy, verify
 from proofs.verifier.policy import Requirements, VerificationError
@@ -253,12 +253,25 @@ def test_options_of_allowed_signers_apply(signed: Path, tmp_path: Path, options:
         (replace(LIVE, release_digest="f" * 64), "another release"),
         (replace(LIVE, config_digest="f" * 64), "another configuration"),
         (replace(LIVE, machine_id="f" * 32), "another host"),
+        (replace(LIVE, unit_digest="f" * 64, unit_parts=()), "another unit"),
         (replace(LIVE, machine_id=""), "another host"),
     ],
 )
-def test_live_release_config_and_host_have_to_be_the_proven(signed: Path, current: deployed.Live, what: str) -> None:
+def test_live_release_config_unit_and_host_have_to_be_the_proven(
+    signed: Path, current: deployed.Live, what: str
+) -> None:
     (reason,) = denied(signed, replace(requirements(signed), current=lambda: current))
     assert reason.startswith(f"live: the proof is of {what}")
+
+
+def test_parts_of_another_unit_are_named(signed: Path) -> None:
+    proxy = unit_parts.part(unit_parts.ENVIRONMENT, "HTTPS_PROXY", b"http://192.0.2.1")
+    masked = [part for part in LIVE.unit_parts if not part.endswith("40-hardening.conf")]
+    current = replace(LIVE, unit_parts=(*masked, proxy), unit_digest=unit_parts.digest([*masked, proxy]))
+    reasons = denied(signed, replace(requirements(signed), current=lambda: current))
+    assert reasons[0].startswith("live: the proof is of another unit")
+    drop_in = "/etc/systemd/system/hybrid-engine.service.d/40-hardening.conf"
+    assert reasons[1:] == ["live: environment HTTPS_PROXY is new", f"live: file {drop_in} is gone"]
 
 
 def test_unreadable_live_host_is_denied_unless_skipped(signed: Path, tmp_path: Path) -> None:
@@ -267,7 +280,7 @@ def test_unreadable_live_host_is_denied_unless_skipped(signed: Path, tmp_path: P
     assert reason.startswith("live: what is live cannot be read: ")
     report = verify.verify(signed, replace(nowhere, current=None))
     assert report.allowed
-    assert report.skipped["live"] == "not compared with any release, config or host"
+    assert report.skipped["live"] == "not compared with any release, config, unit or host"
 
 
 @pytest.mark.parametrize(("hours", "word"), [(169, "169.0 h old, and may be 168"), (-1, "from the future")])
@@ -295,7 +308,9 @@ def test_unchecked_step_is_a_reason(there: Path, signed: Path) -> None:
 def test_every_reason_is_reported_at_once(there: Path, signed: Path, tmp_path: Path) -> None:
     sign(there, proof_run.make_key(tmp_path / "unknown"))
     blob_of(there).unlink()
-    what = replace(requirements(signed), current=lambda: deployed.Live("", "", ""), now=lambda: 0.0, required=["stall"])
+    what = replace(
+        requirements(signed), current=lambda: deployed.Live("", "", "", ""), now=lambda: 0.0, required=["stall"]
+    )
     steps = {reason.partition(":")[0] for reason in denied(there, what)}
     assert steps == {"signature", "recording", "live", "freshness", "required", "verdicts"}
     unread = replace(what, despite_signature=False)
