@@ -7,6 +7,7 @@ Raises `DatabaseLocked` when another connection holds a lock (callers wait; a lo
 import fcntl
 import os
 import sqlite3
+import stat
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -74,6 +75,7 @@ def open_reader(path: Path, *, passive: bool = False) -> sqlite3.Connection:
     It may miss commits of an engine that starts meanwhile: good for a status, not for a copy.
     """
     with translate_errors(str(path)):
+        _refuse_other_kinds(path.resolve())
         uri = _passive_uri(path) if passive else f"{path.resolve().as_uri()}?mode=ro"
         return sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_MS / 1000)
 
@@ -114,6 +116,17 @@ def open_writer(path: Path, durability: str) -> tuple[sqlite3.Connection, dict[s
             con.close()
             raise
         return con, pragmas
+
+
+def _refuse_other_kinds(path: Path) -> None:
+    """Raise StorageError where something else stands in the place of a file: opening a FIFO would wait for ever."""
+    for name in (f"{path}", f"{path}-wal", f"{path}-shm"):
+        try:
+            regular = stat.S_ISREG(os.lstat(name).st_mode)
+        except FileNotFoundError:
+            continue
+        if not regular:
+            raise StorageError(f"{name} is no file, and was not opened")
 
 
 def _passive_uri(path: Path) -> str:

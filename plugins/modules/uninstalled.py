@@ -6,13 +6,13 @@ import glob
 import grp
 import os
 import pwd
-import shutil
 import stat
 import subprocess
+from collections.abc import Iterator
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.drift import DEPLOYED, PROOF_LOCK, read_json, read_text
+from ansible.module_utils.drift import DEPLOYED, PROOF_LOCK, open_regular, read_json, read_text
 from ansible.module_utils.service_unit import UNITS, options_of, run
 
 DOCUMENTATION = r"""
@@ -43,6 +43,7 @@ remaining: {type: list, elements: str, returned: always, description: "What stay
 """
 RUN_UNITS = ("/run/systemd/system", "/run/systemd/system.control", "/run/systemd/transient")
 STAMPS = "/var/lib/systemd/timers"
+REMOVE_S = 600.0
 
 
 class HostHeld(Exception):
@@ -52,7 +53,7 @@ class HostHeld(Exception):
 def lock_host() -> None:
     """Hold the proofs' lock until this process ends. Raises HostHeld."""
     try:
-        handle = os.open(PROOF_LOCK, os.O_RDONLY | os.O_CLOEXEC)
+        handle = open_regular(PROOF_LOCK)
     except FileNotFoundError:
         return
     try:
@@ -101,7 +102,10 @@ def paths_to_remove(options: dict[str, Any], remaining: list[str]) -> list[str]:
 def remove(path: str) -> None:
     """Remove a file, a link or a directory; also its parent where that was created for it and is empty."""
     if os.path.isdir(path) and not os.path.islink(path):
-        shutil.rmtree(path)
+        # rm, and not shutil.rmtree: it follows no link either, and has no limit of depth, which an engine may know.
+        process = run("rm", "-rf", "--one-file-system", "--", path, timeout=REMOVE_S)
+        if process.returncode != 0:
+            raise OSError(process.stderr.strip().partition("\n")[0] or f"rm -rf {path}: {process.returncode}")
     else:
         os.unlink(path)
     if os.path.dirname(path) in ("/usr/local/libexec", "/etc/systemd/journald.conf.d"):
@@ -113,10 +117,27 @@ def owned_by(top: str, user: pwd.struct_passwd | None) -> list[str]:
     """Everything from a directory on that belongs to a user or that one's group."""
     if user is None:
         return []
-    paths = [top]
-    for folder, names, files in os.walk(top):
-        paths += [os.path.join(folder, name) for name in (*names, *files)]
-    return [path for path in paths if (status := os.lstat(path)).st_uid == user.pw_uid or status.st_gid == user.pw_gid]
+    paths = [top] if _belongs(os.lstat(top), user) else []
+    for folder, names, files, handle in _walk(top):
+        entries = ((name, os.stat(name, dir_fd=handle, follow_symlinks=False)) for name in (*names, *files))
+        paths += [os.path.join(folder, name) for name, status in entries if _belongs(status, user)]
+    return paths
+
+
+def _belongs(status: os.stat_result, user: pwd.struct_passwd) -> bool:
+    return status.st_uid == user.pw_uid or status.st_gid == user.pw_gid
+
+
+def _walk(top: str) -> Iterator[tuple[str, list[str], list[str], int]]:
+    """As os.fwalk: {folder, directories, others, the folder's descriptor}, and no link is followed. Raises OSError."""
+    try:
+        yield from os.fwalk(top, onerror=_fail, follow_symlinks=False)
+    except RecursionError:
+        raise OSError(f"{top} holds directories in one another beyond counting: remove them by hand") from None
+
+
+def _fail(error: OSError) -> None:
+    raise error
 
 
 def accounts(options: dict[str, Any]) -> tuple[pwd.struct_passwd | None, str]:
@@ -143,8 +164,9 @@ def main() -> None:
         if shown and not module.check_mode:
             stop(module, units)
             remove_paths(units, paths)
-            for path in [path for folder in kept for path in owned_by(folder, user)]:
-                give_to_root(path)
+            for path in kept:
+                if user:
+                    give_to_root(path, user)
             remove_accounts(module, options["user"] if user else "", group)
     except (OSError, HostHeld, subprocess.SubprocessError) as problem:
         module.fail_json(msg=str(problem))
@@ -175,10 +197,27 @@ def remove_paths(units: list[str], paths: list[str]) -> None:
         run("systemctl", "restart", "systemd-journald.service")
 
 
-def give_to_root(path: str) -> None:
-    os.lchown(path, 0, 0)
-    if not stat.S_ISLNK(os.lstat(path).st_mode):
-        os.chmod(path, 0o700 if os.path.isdir(path) else 0o600)
+def give_to_root(top: str, user: pwd.struct_passwd) -> None:
+    """Give all of a directory that is the user's to root, and nothing that a link in it leads to."""
+    _own(top, None, user)
+    for _, names, files, handle in _walk(top):
+        for name in (*names, *files):
+            _own(name, handle, user)
+
+
+def _own(name: str, folder: int | None, user: pwd.struct_passwd) -> None:
+    # O_PATH opens neither a FIFO nor a device, and what was looked at is what is changed.
+    handle = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        status = os.fstat(handle)
+        # What is only the group's, and has another name elsewhere, may be a file of root's that the user linked to.
+        only_here = stat.S_ISDIR(status.st_mode) or status.st_nlink == 1
+        if status.st_uid == user.pw_uid or (status.st_gid == user.pw_gid and only_here):
+            os.chown(f"/proc/self/fd/{handle}", 0, 0)
+            if not stat.S_ISLNK(status.st_mode):
+                os.chmod(f"/proc/self/fd/{handle}", 0o700 if stat.S_ISDIR(status.st_mode) else 0o600)
+    finally:
+        os.close(handle)
 
 
 def remove_accounts(module: AnsibleModule, user: str, group: str) -> None:

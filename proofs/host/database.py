@@ -2,12 +2,12 @@
 
 import os
 import sqlite3
-import stat
 import time
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
+from proofs.host.regular_file import irregular
 from proofs.verdict import Json
 
 Row = dict[str, Json]
@@ -53,7 +53,7 @@ class Store:
             try:
                 return int(self.rows("SELECT max(id) AS id FROM ticks")[0]["id"] or 0)
             except sqlite3.OperationalError as error:
-                if not self.path.exists() or "no such table" in str(error):
+                if not os.path.lexists(self.path) or "no such table" in str(error):
                     return 0
                 if time.monotonic() >= deadline:
                     raise
@@ -105,12 +105,11 @@ def _refuse_other_kinds(path: Path) -> None:
     """
     for name in (str(path), f"{path}-wal", f"{path}-shm"):
         try:
-            mode = os.lstat(name).st_mode
+            wrong = irregular(os.lstat(name), os.lstat(path.parent).st_uid)
         except OSError:
             continue
-        if not stat.S_ISREG(mode):
-            kind = "a link" if stat.S_ISLNK(mode) else "a directory" if stat.S_ISDIR(mode) else "a FIFO or a device"
-            raise sqlite3.OperationalError(f"{name} is {kind} where a file belongs, and was not opened")
+        if wrong:
+            raise sqlite3.OperationalError(f"{name} {wrong}, and was not opened")
 
 
 _TORN = """
