@@ -131,7 +131,7 @@ def wheels(lock: Path, requirements: list[str], cache: Path, python: str, machin
 def _is_complete(home: Path, pins: release_wheels.Pins) -> bool:
     """Whether a wheel of each requirement is cached."""
     cached: set[str] = {release_wheels.pin_of(wheel.name) for wheel in home.glob("*.whl")}
-    return cached >= pins.keys()
+    return bool(cached >= pins.keys())
 
 
 def pack(contents: dict[str, bytes]) -> bytes:
