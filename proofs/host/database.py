@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-from proofs.host.regular_file import irregular
+from proofs.host.regular_file import as_owner_of, irregular
 from proofs.verdict import Json
 
 Row = dict[str, Json]
@@ -32,7 +32,10 @@ class Store:
             return self._rows("immutable=1", sql, arguments)
 
     def _rows(self, how: str, sql: str, arguments: Sequence[Json] | dict[str, Json]) -> list[Row]:
-        with closing(sqlite3.connect(f"file:{self.path}?{how}", uri=True, timeout=2)) as connection:
+        with (
+            as_owner_of(self.path.parent),
+            closing(sqlite3.connect(f"file:{self.path}?{how}", uri=True, timeout=2)) as connection,
+        ):
             connection.row_factory = sqlite3.Row
             return [dict(row) for row in connection.execute(sql, arguments)]
 
@@ -100,8 +103,8 @@ class Store:
 def _refuse_other_kinds(path: Path) -> None:
     """Refuse what an engine may have put in the place of its own files. Raises sqlite3.OperationalError.
 
-    SQLite opens by name, follows links and waits for a FIFO's writer, and the reader may be root. An engine that
-    replaces a file between this and the opening is not stopped by it.
+    SQLite opens by name, follows links and waits for a FIFO's writer. An engine that replaces a file between this and
+    the opening gains nothing by a link: it is opened as the engine's user.
     """
     for name in (str(path), f"{path}-wal", f"{path}-shm"):
         try:

@@ -5,8 +5,11 @@ same function as in plugins/module_utils/drift.py and in the flight recorder, ea
 the tests holds them to the same answers.
 """
 
+import ctypes
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from proofs.errors import ProofError
@@ -52,6 +55,28 @@ def irregular(status: os.stat_result, folder_owner: int) -> str:
         if status.st_nlink > 1:
             return f"has {status.st_nlink} names in a directory of {folder_owner}"
     return ""
+
+
+@contextmanager
+def as_owner_of(folder: Path) -> Iterator[None]:
+    """This thread alone opens files as the owner of a directory meanwhile (setfsuid(2)), if it is root's.
+
+    For a library that opens by name: what the owner may not read is not read for it either. Raises IrregularFile.
+    """
+    status = os.stat(folder)
+    if os.geteuid() != 0 or status.st_uid == 0:
+        yield
+        return
+    libc = ctypes.CDLL(None)
+    try:
+        libc.setfsgid(status.st_gid)
+        libc.setfsuid(status.st_uid)
+        if libc.setfsuid(-1) != status.st_uid:  # it says what it was, and never that it failed
+            raise IrregularFile(f"{folder}: its files cannot be opened as the user {status.st_uid}")
+        yield
+    finally:
+        libc.setfsuid(0)
+        libc.setfsgid(0)
 
 
 def read_regular(path: Path | str, most: int = 1 << 28) -> bytes:

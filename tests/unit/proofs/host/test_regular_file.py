@@ -6,6 +6,7 @@ import os
 import socket
 import stat
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -129,3 +130,26 @@ def test_refusal_is_one_line_of_the_proofs(tmp_path: Path) -> None:
     (tmp_path / "large").write_bytes(b"x" * 11)
     with pytest.raises(IrregularFile, match="more than 10 bytes"):
         read_regular(tmp_path / "large", 10)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can open files as another user")
+def test_library_opens_as_the_owner_in_one_thread_alone(tmp_path: Path) -> None:
+    folder, secret = tmp_path / "state", tmp_path / "secret"
+    folder.mkdir()
+    secret.write_text("of root")
+    secret.chmod(0o600)
+    os.chown(folder, 54321, 54321)
+    at = os.open(folder, os.O_PATH)  # for the directories above are root's alone
+    made = Path(f"/proc/self/fd/{at}/made")
+    with ThreadPoolExecutor(1) as other:
+        other.submit(os.getpid).result()  # a thread that is begun later would have its beginner's user
+        with regular_file.as_owner_of(folder):
+            made.touch()
+            with pytest.raises(PermissionError):
+                secret.read_text()
+            assert other.submit(secret.read_text).result() == "of root"
+    os.close(at)
+    assert secret.read_text() == "of root"
+    assert (folder / "made").stat().st_uid == 54321
+    with regular_file.as_owner_of(tmp_path):
+        assert secret.read_text() == "of root", "root's own directory"
