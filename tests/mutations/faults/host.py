@@ -55,6 +55,7 @@ FAULTS = (
         ("releases-writable", "SANDBOX", *_add("ProtectSystem=strict\n", "ReadWritePaths=-/opt/hybrid-engine")),
         ("run-writable", "SANDBOX", *_add("ProtectSystem=strict\n", "ReadWritePaths=/run")),
         ("var-tmp-writable", "SANDBOX", *_add("ProtectSystem=strict\n", "BindPaths=/var/tmp:/var/cache")),
+        ("shared-folders-writable", "SANDBOX", "InaccessiblePaths=-/run/lock -/dev/shm -/dev/mqueue\n", ""),
         ("group-adm", "SANDBOX", *_add("ProtectSystem=strict\n", "SupplementaryGroups=adm")),
         ("group-systemd-journal", "SANDBOX", *_add("ProtectSystem=strict\n", "SupplementaryGroups=systemd-journal")),
         ("homes-readable", "SANDBOX", "ProtectHome=yes", "ProtectHome=read-only"),
