@@ -8,7 +8,7 @@ import os
 import pwd
 import stat
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -32,7 +32,7 @@ DOCUMENTATION = r"""
     go"},
   "data": {"type": "list", "elements": "str", "required": true, "description": "Directories of data."},
   "keep_data": {"type": "bool", "required": true, "description": "Whether they stay."},
-  "user": {"required": true, "description": "The service's user."},
+  "users": {"type": "list", "elements": "str", "required": true, "description": "The users of its services."},
   "group": {"required": true, "description": "The service's group."}
  }}
 """
@@ -44,6 +44,7 @@ remaining: {type: list, elements: str, returned: always, description: "What stay
 RUN_UNITS = ("/run/systemd/system", "/run/systemd/system.control", "/run/systemd/transient")
 STAMPS = "/var/lib/systemd/timers"
 REMOVE_S = 600.0
+COMMENT = "Hybrid engine"  # how the comment of each user that a deployment made begins
 
 
 class HostHeld(Exception):
@@ -113,19 +114,19 @@ def remove(path: str) -> None:
             os.rmdir(os.path.dirname(path))
 
 
-def owned_by(top: str, user: pwd.struct_passwd | None) -> list[str]:
-    """Everything from a directory on that belongs to a user or that one's group."""
-    if user is None:
+def owned_by(top: str, users: Sequence[pwd.struct_passwd]) -> list[str]:
+    """Everything from a directory on that belongs to one of the users or to that one's group."""
+    if not users:
         return []
-    paths = [top] if _belongs(os.lstat(top), user) else []
+    paths = [top] if _belongs(os.lstat(top), users) else []
     for folder, names, files, handle in _walk(top):
         entries = ((name, os.stat(name, dir_fd=handle, follow_symlinks=False)) for name in (*names, *files))
-        paths += [os.path.join(folder, name) for name, status in entries if _belongs(status, user)]
+        paths += [os.path.join(folder, name) for name, status in entries if _belongs(status, users)]
     return paths
 
 
-def _belongs(status: os.stat_result, user: pwd.struct_passwd) -> bool:
-    return status.st_uid == user.pw_uid or status.st_gid == user.pw_gid
+def _belongs(status: os.stat_result, users: Sequence[pwd.struct_passwd]) -> bool:
+    return any(status.st_uid == user.pw_uid or status.st_gid == user.pw_gid for user in users)
 
 
 def _walk(top: str) -> Iterator[tuple[str, list[str], list[str], int]]:
@@ -140,13 +141,12 @@ def _fail(error: OSError) -> None:
     raise error
 
 
-def accounts(options: dict[str, Any]) -> tuple[pwd.struct_passwd | None, str]:
-    """The user and the group's name to remove; None and empty where there is none, or one that no deployment made."""
-    users = {user.pw_name: user for user in pwd.getpwall()}
-    user = users.get(options["user"])
-    if user and user.pw_gecos.split(",")[0] != "Hybrid engine":
-        return None, ""
-    return user, options["group"] if options["group"] in {group.gr_name for group in grp.getgrall()} else ""
+def accounts(options: dict[str, Any]) -> tuple[list[pwd.struct_passwd], str]:
+    """The users and the group's name to remove; none and empty where there is none, or one that no deployment made."""
+    users = [user for user in pwd.getpwall() if user.pw_name in options["users"]]
+    if not all(user.pw_gecos.startswith(COMMENT) for user in users):
+        return [], ""
+    return users, options["group"] if options["group"] in {group.gr_name for group in grp.getgrall()} else ""
 
 
 def main() -> None:
@@ -156,18 +156,17 @@ def main() -> None:
     try:
         lock_host()
         units, paths = existing(options["units"]), paths_to_remove(options, remaining)
-        user, group = accounts(options)
+        users, group = accounts(options)
         kept = [path for path in options["data"] if os.path.isdir(path)] if options["keep_data"] else []
         shown = [f"{unit} (stopped and disabled)" for unit in units] + [f"{path} (removed)" for path in paths]
-        shown += [f"{path} (given to root)" for path in kept if owned_by(path, user)]
-        shown += [f"user {options['user']} (removed)"] * bool(user) + [f"group {group} (removed)"] * bool(group)
+        shown += [f"{path} (given to root)" for path in kept if owned_by(path, users)]
+        shown += [f"user {user.pw_name} (removed)" for user in users] + [f"group {group} (removed)"] * bool(group)
         if shown and not module.check_mode:
             stop(module, units)
             remove_paths(units, paths)
             for path in kept:
-                if user:
-                    give_to_root(path, user)
-            remove_accounts(module, options["user"] if user else "", group)
+                give_to_root(path, users)
+            remove_accounts(module, [user.pw_name for user in users], group)
     except (OSError, HostHeld, subprocess.SubprocessError) as problem:
         module.fail_json(msg=str(problem))
     remaining += [f"{path}: data; -e engine_data=absent and its host's name delete them" for path in kept]
@@ -197,22 +196,22 @@ def remove_paths(units: list[str], paths: list[str]) -> None:
         run("systemctl", "restart", "systemd-journald.service")
 
 
-def give_to_root(top: str, user: pwd.struct_passwd) -> None:
-    """Give all of a directory that is the user's to root, and nothing that a link in it leads to."""
-    _own(top, None, user)
+def give_to_root(top: str, users: Sequence[pwd.struct_passwd]) -> None:
+    """Give all of a directory that is the users' to root, and nothing that a link in it leads to."""
+    _own(top, None, users)
     for _, names, files, handle in _walk(top):
         for name in (*names, *files):
-            _own(name, handle, user)
+            _own(name, handle, users)
 
 
-def _own(name: str, folder: int | None, user: pwd.struct_passwd) -> None:
+def _own(name: str, folder: int | None, users: Sequence[pwd.struct_passwd]) -> None:
     # O_PATH opens neither a FIFO nor a device, and what was looked at is what is changed.
     handle = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
     try:
         status = os.fstat(handle)
-        # What is only the group's, and has another name elsewhere, may be a file of root's that the user linked to.
+        # What is only the group's, and has another name elsewhere, may be a file of root's that a user linked to.
         only_here = stat.S_ISDIR(status.st_mode) or status.st_nlink == 1
-        if status.st_uid == user.pw_uid or (status.st_gid == user.pw_gid and only_here):
+        if _belongs(status, users) and (only_here or status.st_uid in {user.pw_uid for user in users}):
             os.chown(f"/proc/self/fd/{handle}", 0, 0)
             if not stat.S_ISLNK(status.st_mode):
                 os.chmod(f"/proc/self/fd/{handle}", 0o700 if stat.S_ISDIR(status.st_mode) else 0o600)
@@ -220,8 +219,8 @@ def _own(name: str, folder: int | None, user: pwd.struct_passwd) -> None:
         os.close(handle)
 
 
-def remove_accounts(module: AnsibleModule, user: str, group: str) -> None:
-    for argv in ([["userdel", user]] if user else []) + ([["groupdel", group]] if group else []):
+def remove_accounts(module: AnsibleModule, users: Sequence[str], group: str) -> None:
+    for argv in [["userdel", user] for user in users] + ([["groupdel", group]] if group else []):
         process = run(*argv)
         if process.returncode not in (0, 6):  # 6: a user's own group is removed with the user
             module.fail_json(msg=f"{' '.join(argv)}: {process.stderr.strip()}. Everything else is removed.")

@@ -118,11 +118,11 @@ def test_data_are_given_to_root_and_nothing_that_they_link_to(data: Path, monkey
     me = pwd.getpwuid(os.geteuid())
     before, given = modes(data.parent / "outside"), list[str]()
     monkeypatch.setattr(uninstalled.os, "chown", lambda path, *ids: given.append(os.path.realpath(path)))
-    uninstalled.give_to_root(str(data), me)
+    uninstalled.give_to_root(str(data), [me])
     assert modes(data.parent / "outside") == before
     assert stat.S_IMODE((data / "hybrid.db").stat().st_mode) == 0o600
     assert stat.S_IMODE((data / "deep").stat().st_mode) == 0o700
-    assert len(given) == len(uninstalled.owned_by(str(data), me)) == 7
+    assert len(given) == len(uninstalled.owned_by(str(data), [me])) == 7
 
 
 def test_data_are_removed_and_nothing_that_they_link_to(data: Path) -> None:
@@ -134,7 +134,7 @@ def test_data_are_removed_and_nothing_that_they_link_to(data: Path) -> None:
         os.close(above)
     os.close(at)
     with pytest.raises(OSError, match="beyond counting"):
-        uninstalled.owned_by(str(data), pwd.getpwuid(os.geteuid()))
+        uninstalled.owned_by(str(data), [pwd.getpwuid(os.geteuid())])
     uninstalled.remove(str(data))
     assert not data.exists()
     assert modes(data.parent / "outside") == before
