@@ -119,8 +119,8 @@ def owned_by(top: str, users: Sequence[pwd.struct_passwd]) -> list[str]:
     if not users:
         return []
     paths = [top] if _belongs(os.lstat(top), users) else []
-    for folder, names, files, handle in _walk(top):
-        entries = ((name, os.stat(name, dir_fd=handle, follow_symlinks=False)) for name in (*names, *files))
+    for folder, names, handle in _walk(top):
+        entries = ((name, os.stat(name, dir_fd=handle, follow_symlinks=False)) for name in names)
         paths += [os.path.join(folder, name) for name, status in entries if _belongs(status, users)]
     return paths
 
@@ -129,16 +129,29 @@ def _belongs(status: os.stat_result, users: Sequence[pwd.struct_passwd]) -> bool
     return any(status.st_uid == user.pw_uid or status.st_gid == user.pw_gid for user in users)
 
 
-def _walk(top: str) -> Iterator[tuple[str, list[str], list[str], int]]:
-    """As os.fwalk: {folder, directories, others, the folder's descriptor}, and no link is followed. Raises OSError."""
+def _walk(top: str) -> Iterator[tuple[str, list[str], int]]:
+    """Each directory from top on: its path, its entries and its descriptor. No link is followed. Raises OSError.
+
+    Not os.fwalk: that opens what a link leads to before it looks.
+    """
+    if os.path.islink(top):
+        return
     try:
-        yield from os.fwalk(top, onerror=_fail, follow_symlinks=False)
+        yield from _walk_from(top, top, None)
     except RecursionError:
         raise OSError(f"{top} holds directories in one another beyond counting: remove them by hand") from None
 
 
-def _fail(error: OSError) -> None:
-    raise error
+def _walk_from(folder: str, name: str, above: int | None) -> Iterator[tuple[str, list[str], int]]:
+    handle = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=above)
+    try:
+        names = os.listdir(handle)
+        yield folder, names, handle
+        for each in names:
+            if stat.S_ISDIR(os.stat(each, dir_fd=handle, follow_symlinks=False).st_mode):
+                yield from _walk_from(os.path.join(folder, each), each, handle)
+    finally:
+        os.close(handle)
 
 
 def accounts(options: dict[str, Any]) -> tuple[list[pwd.struct_passwd], str]:
@@ -199,8 +212,8 @@ def remove_paths(units: list[str], paths: list[str]) -> None:
 def give_to_root(top: str, users: Sequence[pwd.struct_passwd]) -> None:
     """Give all of a directory that is the users' to root, and nothing that a link in it leads to."""
     _own(top, None, users)
-    for _, names, files, handle in _walk(top):
-        for name in (*names, *files):
+    for _, names, handle in _walk(top):
+        for name in names:
             _own(name, handle, users)
 
 

@@ -118,7 +118,16 @@ def test_data_are_given_to_root_and_nothing_that_they_link_to(data: Path, monkey
     me = pwd.getpwuid(os.geteuid())
     before, given = modes(data.parent / "outside"), list[str]()
     monkeypatch.setattr(uninstalled.os, "chown", lambda path, *ids: given.append(os.path.realpath(path)))
+    opened, real = list[int](), os.open
+
+    def watched(path: str, flags: int, *, dir_fd: int | None = None) -> int:
+        opened.append(flags)
+        return real(path, flags, dir_fd=dir_fd)
+
+    monkeypatch.setattr(uninstalled.os, "open", watched)
     uninstalled.give_to_root(str(data), [me])
+    assert all(flags & os.O_NOFOLLOW for flags in opened)
+    assert opened
     assert modes(data.parent / "outside") == before
     assert stat.S_IMODE((data / "hybrid.db").stat().st_mode) == 0o600
     assert stat.S_IMODE((data / "deep").stat().st_mode) == 0o700
