@@ -63,9 +63,9 @@ def as_owner_of(folder: Path) -> Iterator[None]:
 
     For a library that opens by name: what the owner may not read is not read for it either. Raises IrregularFile.
     """
-    status = os.stat(folder)
-    if os.geteuid() != 0 or status.st_uid == 0:
-        yield
+    status = os.stat(folder) if folder.exists() else None
+    if os.geteuid() != 0 or status is None or status.st_uid == 0:
+        yield  # there is nobody else, or nothing to open
         return
     libc = ctypes.CDLL(None)
     try:
