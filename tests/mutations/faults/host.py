@@ -396,7 +396,7 @@ FAULTS = (
         (
             "uninstall-leaves-the-user",
             "UNINSTALL",
-            'remove_accounts(module, options["user"] if user else "", group)',
+            "remove_accounts(module, [user.pw_name for user in users], group)",
             "pass",
             _UNINSTALL,
         ),
@@ -423,8 +423,8 @@ FAULTS = (
         (
             "full-disk-loses-the-new-record",
             "RECORDER",
-            "            if not older:\n",
-            "            if len(older) < 99:\n",
+            "            if not older or",
+            "            if len(older) < 99 or",
             _DAYS,
         ),
     ),
