@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 comma := ,
 
 .PHONY: help setup lint test test-quick test-lab test-long mutation bench demo browser lab-ready lab-up lab-down lab-shell
-.PHONY: deploy verify rollback restore preflight uninstall history prove soak diagnose
+.PHONY: lock deploy verify rollback restore preflight uninstall history prove soak diagnose
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | sort
@@ -14,7 +14,7 @@ setup: $(VENV)/.stamp ## create the virtual environment with everything the proj
 
 # A bare Debian has python3 without ensurepip: then its own package is fetched first. The wheels that hosts need are
 # fetched here as well, so that a deployment needs no internet on this side either.
-$(VENV)/.stamp: pyproject.toml
+$(VENV)/.stamp: pyproject.toml $(wildcard requirements/*.lock)
 	@python3 -c 'import ensurepip' 2>/dev/null || { echo "installing python3-venv"; apt-get update -qq && apt-get install -y -qq python3-venv >/dev/null; }
 	@test -x $(BIN)/python || python3 -m venv $(VENV)
 	@echo "installing the project into $(VENV)"
@@ -22,6 +22,9 @@ $(VENV)/.stamp: pyproject.toml
 	@echo "building the releases"
 	@out=$$($(BIN)/ansible-playbook playbooks/build.yml 2>&1) || { echo "$$out"; exit 1; }
 	@touch $@
+
+lock: setup ## write the hashes of the wheels that hosts get, after a version in pyproject.toml changed (needs internet)
+	$(BIN)/ansible-playbook playbooks/lock.yml --diff
 
 # Tests and measurements ----------------------------------------------------------------------------------------------
 

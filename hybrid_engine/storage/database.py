@@ -7,8 +7,9 @@ Raises `DatabaseLocked` when another connection holds a lock (callers wait; a lo
 import fcntl
 import os
 import sqlite3
+import stat
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from hybrid_engine.runtime.errors import StorageError
@@ -74,6 +75,7 @@ def open_reader(path: Path, *, passive: bool = False) -> sqlite3.Connection:
     It may miss commits of an engine that starts meanwhile: good for a status, not for a copy.
     """
     with translate_errors(str(path)):
+        _refuse_other_kinds(path.resolve())
         uri = _passive_uri(path) if passive else f"{path.resolve().as_uri()}?mode=ro"
         return sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_MS / 1000)
 
@@ -85,12 +87,22 @@ def lock_for_writing(path: Path) -> int:
             where = f"{path}: the directory {path.parent}"
             raise StorageError(f"{where} does not exist; create it, or name another app.db_path")
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        _let_group_read(path)
         try:  # does not conflict with SQLite's own locks, and ends with the process
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             os.close(fd)
             raise StorageError(f"{path}: another engine writes to this database; one writer at a time") from error
         return fd
+
+
+def _let_group_read(path: Path) -> None:
+    """Whatever the umask is: the flight recorder is in the group. SQLite gives its files the database's mode."""
+    for name in (f"{path}", f"{path}-wal", f"{path}-shm"):
+        with suppress(OSError):  # not there, or of another owner
+            mode = stat.S_IMODE(os.stat(name).st_mode)
+            if not mode & stat.S_IRGRP:
+                os.chmod(name, mode | stat.S_IRGRP)
 
 
 def open_writer(path: Path, durability: str) -> tuple[sqlite3.Connection, dict[str, object]]:
@@ -114,6 +126,17 @@ def open_writer(path: Path, durability: str) -> tuple[sqlite3.Connection, dict[s
             con.close()
             raise
         return con, pragmas
+
+
+def _refuse_other_kinds(path: Path) -> None:
+    """Raise StorageError where something else stands in the place of a file: opening a FIFO would wait for ever."""
+    for name in (f"{path}", f"{path}-wal", f"{path}-shm"):
+        try:
+            regular = stat.S_ISREG(os.lstat(name).st_mode)
+        except FileNotFoundError:
+            continue
+        if not regular:
+            raise StorageError(f"{name} is no file, and was not opened")
 
 
 def _passive_uri(path: Path) -> str:

@@ -91,6 +91,8 @@ class ActionModule(HostAction):
 
     def _history(self, path: str) -> dict[str, Any]:
         most = host_input.HISTORY_BYTES + 1
-        text = self.read(f"[ ! -f {shlex.quote(path)} ] || head -c {most} {shlex.quote(path)} | base64", 2 * most)
+        file = shlex.quote(path)
+        # A link is no history: -f alone would follow it.
+        text = self.read(f"[ -L {file} ] || [ ! -f {file} ] || head -c {most} {file} | base64", 2 * most)
         entries, unreadable = host_input.parse_history(host_input.decode_base64(text))
         return {"entries": entries, "unreadable": unreadable, "table": table(entries, unreadable)}

@@ -8,6 +8,7 @@ The history of deployments has one JSON object a line, appended by the module de
 outcome, by, ssh_user, from, address, revision, release, config_digest, changed, tried, why}.
 """
 
+import errno
 import glob
 import grp
 import hashlib
@@ -54,9 +55,12 @@ class Difference(NamedTuple):
 
 
 def read_history(path: str) -> tuple[list[Entry], list[int]]:
-    """The lines of a history, oldest first, and the numbers of the unreadable ones. A missing file has no lines."""
+    """The lines of a history, oldest first, and the numbers of the unreadable ones. A missing file has no lines.
+
+    Raises OSError where something else stands in its place.
+    """
     try:
-        with open(path, "rb") as stream:
+        with os.fdopen(open_regular(path), "rb") as stream:
             lines = stream.read().split(b"\n")
     except FileNotFoundError:
         return [], []
@@ -94,9 +98,13 @@ def describe(entry: Entry | None) -> str:
 
 def find_drift(unit: str) -> list[Difference]:
     """Every way in which the host differs from what was deployed."""
-    history, _ = read_history(HISTORY)
+    unread: list[Difference] = []
+    try:
+        history, _ = read_history(HISTORY)
+    except OSError as error:
+        history, unread = [], [Difference("deployed files", f"{HISTORY} {error.strerror}")]
     copies = (Difference("second copies", text) for text in second_copies(unit))
-    return [*_deployed(history, unit), *_release(history), *_process(history, unit), *copies]
+    return [*unread, *_deployed(history, unit), *_release(history), *_process(history, unit), *copies]
 
 
 def _deployed(history: Sequence[Entry], unit: str) -> Iterator[Difference]:
@@ -268,9 +276,50 @@ def content_digest(files: Mapping[str, str]) -> str:
 
 
 def file_sha256(path: str) -> str:
-    """Hex SHA-256 of a file's contents; OSError as open() raises it."""
-    with open(path, "rb") as stream:
+    """Hex SHA-256 of a file's contents; OSError as open_regular() raises it."""
+    with os.fdopen(open_regular(path), "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def open_regular(path: str, flags: int = os.O_RDONLY, mode: int = 0o600) -> int:
+    """Open a regular file, and nothing else that may stand in its place; returns its descriptor.
+
+    For paths in directories of another user: root that opens them by name would follow a link to any file, and wait for
+    the writer of a FIFO. What is there is looked at before it is opened (O_PATH), and what was looked at is opened. In
+    another user's directory a file has to be that user's, root's or ours, under one name only.
+
+    Raises OSError, with what stands there.
+    """
+    folder = os.open(os.path.dirname(path) or ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        name = os.path.basename(path)
+        try:
+            handle = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+        except FileNotFoundError:
+            if not flags & os.O_CREAT:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from None
+            return os.open(name, flags | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=folder)
+        try:
+            if wrong := irregular(os.fstat(handle), os.fstat(folder).st_uid):
+                raise OSError(errno.ELOOP, f"{wrong}, and was not opened", path)
+            return os.open(f"/proc/self/fd/{handle}", flags & ~os.O_CREAT | os.O_CLOEXEC)
+        finally:
+            os.close(handle)
+    finally:
+        os.close(folder)
+
+
+def irregular(status: os.stat_result, folder_owner: int) -> str:
+    """Why an entry of a directory is not to be opened as a file; empty where it is. status: of the entry itself."""
+    kinds = {stat.S_IFLNK: "a link", stat.S_IFDIR: "a directory", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
+    if not stat.S_ISREG(status.st_mode):
+        return f"is {kinds.get(stat.S_IFMT(status.st_mode), 'a device')} where a file belongs"
+    if folder_owner not in (0, os.geteuid()):
+        if status.st_uid not in (0, os.geteuid(), folder_owner):
+            return f"belongs to the user {status.st_uid} in a directory of {folder_owner}"
+        if status.st_nlink > 1:
+            return f"has {status.st_nlink} names in a directory of {folder_owner}"
+    return ""
 
 
 def _process(history: Sequence[Entry], unit: str) -> Iterator[Difference]:
@@ -310,11 +359,20 @@ def running_values(invocation: str) -> dict[str, str]:
     argv = ("journalctl", "--no-pager", "--output=cat", "--grep=engine starting|reloaded")
     running: dict[str, str] = {}
     for line in _run(*argv, f"_SYSTEMD_INVOCATION_ID={invocation}").splitlines():
-        fields = json.loads(line).get("fields", {}) if line.startswith("{") else {}
+        fields = _fields(line)
         if fields.get("message") in ("engine starting", "reloaded"):
             keys = ("release_name", "release_digest", "config_digest")
-            running |= {key: fields[key] for key in keys if key in fields}
+            running |= {key: str(fields[key]) for key in keys if key in fields}
     return running
+
+
+def _fields(line: str) -> dict[str, Any]:
+    """The fields of an engine's log line; empty for any other text, since an engine may write what it likes."""
+    try:
+        fields = json.loads(line)["fields"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return {}
+    return fields if isinstance(fields, dict) else {}
 
 
 def second_copies(unit: str) -> list[str]:
@@ -366,7 +424,7 @@ def _id(name: str, kind: str) -> str:
 def read_text(path: str) -> str:
     """A file's text; empty where it cannot be read."""
     try:
-        with open(path, encoding="utf-8", errors="replace") as stream:
+        with os.fdopen(open_regular(path), encoding="utf-8", errors="replace") as stream:
             return stream.read()
     except OSError:
         return ""
@@ -413,7 +471,11 @@ def main() -> int:
     if proof := _proof():
         print(json.dumps({"drift": None, "note": f"not compared: a proof holds this host ({proof})"}))
         return 0
-    differences = find_drift("hybrid-engine.service")
+    try:
+        differences = find_drift("hybrid-engine.service")
+    except OSError as error:
+        print(json.dumps({"drift": f"not compared: {error.filename} {error.strerror}"}))
+        return 1
     for difference in differences:
         print(json.dumps({"drift": difference.text}))
     if not differences:

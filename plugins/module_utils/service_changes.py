@@ -12,7 +12,7 @@ import stat
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from ansible.module_utils.drift import read_json
+from ansible.module_utils.drift import open_regular, read_json
 from ansible.module_utils.service_unit import (
     UNITS,
     deployed_file,
@@ -130,7 +130,7 @@ def snapshot(path: str) -> State:
         return {"kind": "directory", **owner}
     if not stat.S_ISREG(status.st_mode):
         raise Problem(f"{path} is neither a file, a directory nor a link: move it away")
-    with open(path, "rb") as stream:
+    with os.fdopen(open_regular(path), "rb") as stream:
         return {"kind": "file", "data": base64.b64encode(stream.read()).decode(), **owner}
 
 
@@ -148,8 +148,12 @@ def put(path: str, state: State) -> None:
         link(path, state["target"])
     elif kind == "directory":
         os.makedirs(path, exist_ok=True)
-        os.chown(path, state["uid"], state["gid"])
-        os.chmod(path, state["mode"])
+        handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)  # never what a link leads to
+        try:
+            os.fchown(handle, state["uid"], state["gid"])
+            os.fchmod(handle, state["mode"])
+        finally:
+            os.close(handle)
     elif os.path.isdir(path) and not os.path.islink(path):
         with contextlib.suppress(OSError):  # not empty: it holds files of others
             os.rmdir(path)

@@ -86,7 +86,10 @@ def wait_until_healthy(
                 return {"healthy": False, "why": "its process was replaced while it should have settled", **state}
             process = main
             if since is None:
-                answer = run(*health, **who) if health else None
+                try:
+                    answer = run(*health, **who) if health else None
+                except subprocess.TimeoutExpired as late:
+                    answer = subprocess.CompletedProcess(late.cmd, 124, "", f"no answer within {late.timeout:g} s")
                 if answer is None or answer.returncode == 0:
                     since = now
                 else:

@@ -1,15 +1,19 @@
 """Append an entry to the host's history of deployments, or read the history: see DOCUMENTATION."""
 
+import contextlib
 import datetime
+import errno
 import fcntl
 import json
 import os
 import pwd
 import subprocess
+import time
+from collections.abc import Iterator
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.drift import read_link
+from ansible.module_utils.drift import open_regular, read_link
 from ansible.module_utils.service_unit import options_of, redacted, run
 
 DOCUMENTATION = r"""
@@ -45,15 +49,53 @@ table: {type: str, returned: state is read, description: The same for people}
 """
 MAX_CHANGES = 40  # changes that a line lists
 MAX_REASON = 400  # characters
+LOCK = ".deployments.lock"  # beside the history, which anybody may read: who can open a file can lock it
+LOCKED_S = 10.0
+RETRY_S = 0.05
+
+
+class HistoryHeld(OSError):
+    """Another process writes to the history for too long; the message says where."""
+
+
+@contextlib.contextmanager
+def locked(folder: str) -> Iterator[None]:
+    """Hold the history's lock, which only root can open. Raises HistoryHeld after LOCKED_S, other OSErrors."""
+    status = os.lstat(folder)
+    if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+        raise OSError(errno.EPERM, "others can write to this directory: give it to root, with mode 0755", folder)
+    path = os.path.join(folder, LOCK)
+    handle = open_regular(path, os.O_RDWR | os.O_CREAT)
+    try:
+        os.fchmod(handle, 0o600)
+        deadline = time.monotonic() + LOCKED_S
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise HistoryHeld(
+                        f"another deployment has held {path} for more than {LOCKED_S:g} s: let it end, or end it"
+                    ) from None
+            time.sleep(RETRY_S)
+        yield
+    finally:
+        os.close(handle)
 
 
 def append(path: str, line: bytes) -> None:
     """Append a line whole, and have it on the disk. Raises OSError, and adds nothing, where that is not possible."""
     folder = os.path.dirname(path)
     os.makedirs(folder, mode=0o755, exist_ok=True)
-    handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+    with locked(folder):
+        _append(path, line)
+
+
+def _append(path: str, line: bytes) -> None:
+    folder = os.path.dirname(path)
+    handle = open_regular(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
         size = os.fstat(handle).st_size
         partial = size > 0 and os.pread(handle, 1, size - 1) != b"\n"
         data = (b"\n" if partial else b"") + line + b"\n"

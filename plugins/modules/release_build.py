@@ -4,11 +4,8 @@ import fcntl
 import gzip
 import hashlib
 import io
-import json
 import os
 import shutil
-import subprocess
-import sys
 import tarfile
 import tempfile
 import tomllib
@@ -16,16 +13,19 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+from ansible.module_utils import release_wheels
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.drift import MANIFEST, content_digest
 from ansible.module_utils.release_layout import canonical
+from ansible.module_utils.release_wheels import WheelError
 from ansible.module_utils.service_unit import options_of
 
 DOCUMENTATION = r"""
 {"module": "release_build",
  "short_description": "Build a relocatable release tree, named by its content",
  "description": "Takes top-level packages from a checkout and their dependencies as wheels chosen for the target's
-  Python and platform, and packs them with a launcher into a reproducible archive. Runs on the controller. Writes only
+  Python and platform, and packs them with a launcher into a reproducible archive. A wheel whose hash is not in
+  requirements/LIST.lock of the checkout is refused. Runs on the controller. Writes only
   below O(build_dir), which is a cache, so it never reports a change.",
  "options": {
   "checkout": {"type": "path", "required": true,
@@ -62,7 +62,6 @@ from {module} import {function}
 
 sys.exit({function}())
 """
-GLIBC_MINOR = 36  # of the oldest system that is supported; wheels for it run on all newer ones
 EXCLUDED = (".pyc", ".pyo", "~", ".swp", ".orig", ".rej")
 
 
@@ -101,45 +100,38 @@ def wheel_files(wheel: Path) -> dict[str, bytes]:
     return files
 
 
-def platforms(machine: str) -> list[str]:
-    """Wheel platforms that every supported target can load, the newest first."""
-    newer = [f"manylinux_2_{minor}_{machine}" for minor in range(GLIBC_MINOR, 16, -1)]
-    return [*newer, f"manylinux2014_{machine}", f"linux_{machine}"]
+def wheels(lock: Path, requirements: list[str], cache: Path, python: str, machine: str) -> list[Path]:
+    """The wheels of all requirements and theirs, from the cache or else from the package index.
 
-
-def wheels(requirements: list[str], cache: Path, python: str, machine: str) -> list[Path]:
-    """The wheels of all requirements and theirs, from the cache or else from the package index."""
+    Raises WheelError where one is not exactly what the lock says.
+    """
     if not requirements:
         return []
-    key = hashlib.sha256(json.dumps([sorted(requirements), python, machine]).encode()).hexdigest()[:12]
+    pins = release_wheels.read_lock(lock)
+    if unpinned := [name for name in requirements if name.lower() not in pins]:
+        raise WheelError(f"{lock} does not have {', '.join(unpinned)}: run make lock, which writes it")
+    key = hashlib.sha256(f"{lock.read_text()}{python}{machine}".encode()).hexdigest()[:12]
     home = cache / f"py{python}-{machine}-{key}"
-    listing = home / "wheels.json"
-    try:
-        sums = json.loads(listing.read_text())
-        if all(hashlib.sha256((home / name).read_bytes()).hexdigest() == sha for name, sha in sums.items()):
-            return [home / name for name in sorted(sums)]
-    except (OSError, ValueError, AttributeError):
-        pass  # not cached yet, or a download that was cut short: both mean to fetch
-    download = Path(tempfile.mkdtemp(dir=cache, prefix=".fetch-"))
-    try:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
-        command += ["--only-binary=:all:", "--implementation=cp", f"--python-version={python}"]
-        command += [f"--platform={name}" for name in platforms(machine)]
-        process = subprocess.run([*command, f"--dest={download}", *requirements], capture_output=True, text=True)
-        if process.returncode != 0:
-            raise BuildError(
-                f"no wheels for {', '.join(requirements)} (Python {python}, {machine}) in {cache}, and pip could not "
-                f"fetch them: {process.stderr.strip()[-600:]}"
-            )
-        names = sorted(path.name for path in download.glob("*.whl"))
-        sums = {name: hashlib.sha256((download / name).read_bytes()).hexdigest() for name in names}
-        (download / "wheels.json").write_text(json.dumps(sums, indent=1))
-        download.chmod(0o755)
-        shutil.rmtree(home, ignore_errors=True)
-        download.rename(home)
-    finally:
-        shutil.rmtree(download, ignore_errors=True)
-    return [home / name for name in names]
+    if not _is_complete(home, pins):
+        download = Path(tempfile.mkdtemp(dir=cache, prefix=".fetch-"))
+        try:
+            release_wheels.run_pip(["--require-hashes", f"--requirement={lock}"], download, python, machine)
+            download.chmod(0o755)
+            shutil.rmtree(home, ignore_errors=True)
+            download.rename(home)
+        except WheelError as error:
+            raise WheelError(f"{error} (Python {python}, {machine}, {lock.name}; nothing in {cache})") from None
+        finally:
+            shutil.rmtree(download, ignore_errors=True)
+    found = sorted(home.glob("*.whl"))
+    release_wheels.check(found, pins, lock)
+    return found
+
+
+def _is_complete(home: Path, pins: release_wheels.Pins) -> bool:
+    """Whether a wheel of each requirement is cached."""
+    cached: set[str] = {release_wheels.pin_of(wheel.name) for wheel in home.glob("*.whl")}
+    return bool(cached >= pins.keys())
 
 
 def pack(contents: dict[str, bytes]) -> bytes:
@@ -158,12 +150,12 @@ def build(options: dict[str, Any]) -> dict[str, Any]:
     """Build the release and return what RETURN describes; BuildError where it cannot be."""
     checkout, cache = Path(options["checkout"]), Path(options["build_dir"])
     project = tomllib.loads((checkout / "pyproject.toml").read_text())["project"]
-    requirements: list[str] = []
+    requirements: dict[str, list[str]] = {}
     for group in options["requirements"]:
         extras = project.get("optional-dependencies", {})
         if group != "dependencies" and group not in extras:
             raise BuildError(f"pyproject.toml has no list of requirements named {group!r}")
-        requirements += project.get("dependencies", []) if group == "dependencies" else extras[group]
+        requirements[group] = project.get("dependencies", []) if group == "dependencies" else extras[group]
     contents: dict[str, bytes] = {}
     for package in options["packages"]:
         contents |= own_files(checkout, package)
@@ -171,7 +163,12 @@ def build(options: dict[str, Any]) -> dict[str, Any]:
     (cache / "releases").mkdir(exist_ok=True)
     with open(cache / "wheels" / ".lock", "w") as lock:  # hosts deployed side by side share this cache
         fcntl.flock(lock, fcntl.LOCK_EX)
-        wheel_paths = wheels(requirements, cache / "wheels", options["python_version"], options["machine"])
+        target = (options["python_version"], options["machine"])
+        wheel_paths = [
+            wheel
+            for group, names in requirements.items()
+            for wheel in wheels(release_wheels.lock_file(checkout, group), names, cache / "wheels", *target)
+        ]
     for wheel in wheel_paths:
         contents |= wheel_files(wheel)
     module, function = options["entry"].split(":")
@@ -198,7 +195,7 @@ def main() -> None:
     module = AnsibleModule(options_of(DOCUMENTATION), supports_check_mode=True)
     try:
         result = build(module.params)
-    except (BuildError, OSError, KeyError, ValueError, zipfile.BadZipFile) as problem:
+    except (BuildError, WheelError, OSError, KeyError, ValueError, zipfile.BadZipFile) as problem:
         module.fail_json(msg=f"The release cannot be built: {problem}")
     module.exit_json(changed=False, **result)
 

@@ -6,13 +6,13 @@ import glob
 import grp
 import os
 import pwd
-import shutil
 import stat
 import subprocess
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.drift import DEPLOYED, PROOF_LOCK, read_json, read_text
+from ansible.module_utils.drift import DEPLOYED, PROOF_LOCK, open_regular, read_json, read_text
 from ansible.module_utils.service_unit import UNITS, options_of, run
 
 DOCUMENTATION = r"""
@@ -32,7 +32,7 @@ DOCUMENTATION = r"""
     go"},
   "data": {"type": "list", "elements": "str", "required": true, "description": "Directories of data."},
   "keep_data": {"type": "bool", "required": true, "description": "Whether they stay."},
-  "user": {"required": true, "description": "The service's user."},
+  "users": {"type": "list", "elements": "str", "required": true, "description": "The users of its services."},
   "group": {"required": true, "description": "The service's group."}
  }}
 """
@@ -43,6 +43,8 @@ remaining: {type: list, elements: str, returned: always, description: "What stay
 """
 RUN_UNITS = ("/run/systemd/system", "/run/systemd/system.control", "/run/systemd/transient")
 STAMPS = "/var/lib/systemd/timers"
+REMOVE_S = 600.0
+COMMENT = "Hybrid engine"  # how the comment of each user that a deployment made begins
 
 
 class HostHeld(Exception):
@@ -52,7 +54,7 @@ class HostHeld(Exception):
 def lock_host() -> None:
     """Hold the proofs' lock until this process ends. Raises HostHeld."""
     try:
-        handle = os.open(PROOF_LOCK, os.O_RDONLY | os.O_CLOEXEC)
+        handle = open_regular(PROOF_LOCK)
     except FileNotFoundError:
         return
     try:
@@ -101,7 +103,10 @@ def paths_to_remove(options: dict[str, Any], remaining: list[str]) -> list[str]:
 def remove(path: str) -> None:
     """Remove a file, a link or a directory; also its parent where that was created for it and is empty."""
     if os.path.isdir(path) and not os.path.islink(path):
-        shutil.rmtree(path)
+        # rm, and not shutil.rmtree: it follows no link either, and has no limit of depth, which an engine may know.
+        process = run("rm", "-rf", "--one-file-system", "--", path, timeout=REMOVE_S)
+        if process.returncode != 0:
+            raise OSError(process.stderr.strip().partition("\n")[0] or f"rm -rf {path}: {process.returncode}")
     else:
         os.unlink(path)
     if os.path.dirname(path) in ("/usr/local/libexec", "/etc/systemd/journald.conf.d"):
@@ -109,23 +114,52 @@ def remove(path: str) -> None:
             os.rmdir(os.path.dirname(path))
 
 
-def owned_by(top: str, user: pwd.struct_passwd | None) -> list[str]:
-    """Everything from a directory on that belongs to a user or that one's group."""
-    if user is None:
+def owned_by(top: str, users: Sequence[pwd.struct_passwd]) -> list[str]:
+    """Everything from a directory on that belongs to one of the users or to that one's group."""
+    if not users:
         return []
-    paths = [top]
-    for folder, names, files in os.walk(top):
-        paths += [os.path.join(folder, name) for name in (*names, *files)]
-    return [path for path in paths if (status := os.lstat(path)).st_uid == user.pw_uid or status.st_gid == user.pw_gid]
+    paths = [top] if _belongs(os.lstat(top), users) else []
+    for folder, names, handle in _walk(top):
+        entries = ((name, os.stat(name, dir_fd=handle, follow_symlinks=False)) for name in names)
+        paths += [os.path.join(folder, name) for name, status in entries if _belongs(status, users)]
+    return paths
 
 
-def accounts(options: dict[str, Any]) -> tuple[pwd.struct_passwd | None, str]:
-    """The user and the group's name to remove; None and empty where there is none, or one that no deployment made."""
-    users = {user.pw_name: user for user in pwd.getpwall()}
-    user = users.get(options["user"])
-    if user and user.pw_gecos.split(",")[0] != "Hybrid engine":
-        return None, ""
-    return user, options["group"] if options["group"] in {group.gr_name for group in grp.getgrall()} else ""
+def _belongs(status: os.stat_result, users: Sequence[pwd.struct_passwd]) -> bool:
+    return any(status.st_uid == user.pw_uid or status.st_gid == user.pw_gid for user in users)
+
+
+def _walk(top: str) -> Iterator[tuple[str, list[str], int]]:
+    """Each directory from top on: its path, its entries and its descriptor. No link is followed. Raises OSError.
+
+    Not os.fwalk: that opens what a link leads to before it looks.
+    """
+    if os.path.islink(top):
+        return
+    try:
+        yield from _walk_from(top, top, None)
+    except RecursionError:
+        raise OSError(f"{top} holds directories in one another beyond counting: remove them by hand") from None
+
+
+def _walk_from(folder: str, name: str, above: int | None) -> Iterator[tuple[str, list[str], int]]:
+    handle = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=above)
+    try:
+        names = os.listdir(handle)
+        yield folder, names, handle
+        for each in names:
+            if stat.S_ISDIR(os.stat(each, dir_fd=handle, follow_symlinks=False).st_mode):
+                yield from _walk_from(os.path.join(folder, each), each, handle)
+    finally:
+        os.close(handle)
+
+
+def accounts(options: dict[str, Any]) -> tuple[list[pwd.struct_passwd], str]:
+    """The users and the group's name to remove; none and empty where there is none, or one that no deployment made."""
+    users = [user for user in pwd.getpwall() if user.pw_name in options["users"]]
+    if not all(user.pw_gecos.startswith(COMMENT) for user in users):
+        return [], ""
+    return users, options["group"] if options["group"] in {group.gr_name for group in grp.getgrall()} else ""
 
 
 def main() -> None:
@@ -135,17 +169,17 @@ def main() -> None:
     try:
         lock_host()
         units, paths = existing(options["units"]), paths_to_remove(options, remaining)
-        user, group = accounts(options)
+        users, group = accounts(options)
         kept = [path for path in options["data"] if os.path.isdir(path)] if options["keep_data"] else []
         shown = [f"{unit} (stopped and disabled)" for unit in units] + [f"{path} (removed)" for path in paths]
-        shown += [f"{path} (given to root)" for path in kept if owned_by(path, user)]
-        shown += [f"user {options['user']} (removed)"] * bool(user) + [f"group {group} (removed)"] * bool(group)
+        shown += [f"{path} (given to root)" for path in kept if owned_by(path, users)]
+        shown += [f"user {user.pw_name} (removed)" for user in users] + [f"group {group} (removed)"] * bool(group)
         if shown and not module.check_mode:
             stop(module, units)
             remove_paths(units, paths)
-            for path in [path for folder in kept for path in owned_by(folder, user)]:
-                give_to_root(path)
-            remove_accounts(module, options["user"] if user else "", group)
+            for path in kept:
+                give_to_root(path, users)
+            remove_accounts(module, [user.pw_name for user in users], group)
     except (OSError, HostHeld, subprocess.SubprocessError) as problem:
         module.fail_json(msg=str(problem))
     remaining += [f"{path}: data; -e engine_data=absent and its host's name delete them" for path in kept]
@@ -175,14 +209,31 @@ def remove_paths(units: list[str], paths: list[str]) -> None:
         run("systemctl", "restart", "systemd-journald.service")
 
 
-def give_to_root(path: str) -> None:
-    os.lchown(path, 0, 0)
-    if not stat.S_ISLNK(os.lstat(path).st_mode):
-        os.chmod(path, 0o700 if os.path.isdir(path) else 0o600)
+def give_to_root(top: str, users: Sequence[pwd.struct_passwd]) -> None:
+    """Give all of a directory that is the users' to root, and nothing that a link in it leads to."""
+    _own(top, None, users)
+    for _, names, handle in _walk(top):
+        for name in names:
+            _own(name, handle, users)
 
 
-def remove_accounts(module: AnsibleModule, user: str, group: str) -> None:
-    for argv in ([["userdel", user]] if user else []) + ([["groupdel", group]] if group else []):
+def _own(name: str, folder: int | None, users: Sequence[pwd.struct_passwd]) -> None:
+    # O_PATH opens neither a FIFO nor a device, and what was looked at is what is changed.
+    handle = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        status = os.fstat(handle)
+        # What is only the group's, and has another name elsewhere, may be a file of root's that a user linked to.
+        only_here = stat.S_ISDIR(status.st_mode) or status.st_nlink == 1
+        if _belongs(status, users) and (only_here or status.st_uid in {user.pw_uid for user in users}):
+            os.chown(f"/proc/self/fd/{handle}", 0, 0)
+            if not stat.S_ISLNK(status.st_mode):
+                os.chmod(f"/proc/self/fd/{handle}", 0o700 if stat.S_ISDIR(status.st_mode) else 0o600)
+    finally:
+        os.close(handle)
+
+
+def remove_accounts(module: AnsibleModule, users: Sequence[str], group: str) -> None:
+    for argv in [["userdel", user] for user in users] + ([["groupdel", group]] if group else []):
         process = run(*argv)
         if process.returncode not in (0, 6):  # 6: a user's own group is removed with the user
             module.fail_json(msg=f"{' '.join(argv)}: {process.stderr.strip()}. Everything else is removed.")

@@ -30,6 +30,12 @@ def none_but(words: str = "") -> Promise:
     return Promise(bound, lambda value: set(value.split()) <= allowed)
 
 
+def all_of(words: str) -> Promise:
+    """A list of these paths, or of more. A - in front is of one that may be missing."""
+    least = set(words.split())
+    return Promise(f"all of {words}", lambda value: {word.lstrip("-") for word in value.split()} >= least)
+
+
 def at_most(most: int) -> Promise:
     return Promise(f"<= {most}", lambda value: value.isdigit() and int(value) <= most)
 
@@ -96,6 +102,7 @@ SET: dict[str, dict[str, Promise]] = {
         "ProtectSystem": is_("strict"),
         "ProtectHome": _YES,
         "PrivateTmp": _YES,
+        "InaccessiblePaths": all_of("/run/lock /dev/shm /dev/mqueue"),
         "PrivateMounts": _YES,
         "StateDirectory": none_but(STATE_DIR.name),
         "StateDirectoryMode": mode(0o750),
@@ -187,7 +194,7 @@ SERVICE, NOT_SERVICE = ("@system-service",), ("@privileged", "@resources")
 _ANY, _LOCAL = {"0.0.0.0/0", "::/0"}, {"127.0.0.0/8", "::1/128"}
 # Mounts of these are the kernel's and the host's; who may write there is told by what the engine's user can.
 _OF_HOST = ("/dev", "/proc", "/sys", "/run")
-WRITABLE = {str(STATE_DIR), "/tmp", "/var/tmp", "/dev/shm", "/dev/mqueue", "/run/lock"}
+WRITABLE = {str(STATE_DIR), "/tmp", "/var/tmp"}
 # Of /proc/PID/status and /proc/PID/limits, as they are in force.
 STATUS = {
     **dict.fromkeys(("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"), is_("0" * 16)),

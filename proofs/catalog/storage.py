@@ -14,6 +14,7 @@ from proofs.experiment.case import Proof
 from proofs.experiment.measurements import Count, Positive
 from proofs.experiment.subject import Subject, config
 from proofs.experiment.trace import Trace
+from proofs.host.regular_file import open_regular
 from proofs.verdict import Check
 
 SIZE_KB = 4096
@@ -104,7 +105,7 @@ class Full(Recovery):
 
 def _fill(subject: Subject) -> int:
     """Take whatever room there is. Returns the errno of the write that was refused in the end."""
-    fd = os.open(subject.state / "ballast", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    fd = open_regular(subject.state / "ballast", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     try:
         while True:
             os.write(fd, b"x" * 4096)

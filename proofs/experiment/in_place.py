@@ -12,13 +12,13 @@ from proofs.errors import ProofError
 from proofs.experiment import controller_requests
 from proofs.experiment.controller_requests import Answer
 from proofs.experiment.subject import Subject
+from proofs.host import deployed
 from proofs.host.kind import not_a_lab
 from proofs.host.shell import Host
 from proofs.restore import file_backups
 from proofs.restore.lease import Lease
 
 _UP_S = 20.0
-_HEALTH = ("/opt/hybrid-engine/current/bin/hybrid-engine", "health", "--json")
 
 
 class NotALab(ProofError):
@@ -88,4 +88,4 @@ class InPlace(Subject):
 
     def _healthy(self) -> bool:
         # Only while it runs: root opening a database at rest would leave files beside it.
-        return self.unit.state().running and self.host.look(*_HEALTH, quiet=True).rc == 0
+        return self.unit.state().running and self.host.look(*deployed.HEALTH, quiet=True).rc == 0

@@ -171,7 +171,10 @@ class Subject(Changes):
         """Stopped, and with an empty scratch database."""
         self.host.do("systemctl", "stop", self.unit.name, check=False)
         for path in self.state.iterdir():
-            path.unlink()
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
 
 
 class DeployedUnit(Subject):

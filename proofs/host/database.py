@@ -2,12 +2,12 @@
 
 import os
 import sqlite3
-import stat
 import time
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
+from proofs.host.regular_file import as_owner_of, irregular
 from proofs.verdict import Json
 
 Row = dict[str, Json]
@@ -32,7 +32,10 @@ class Store:
             return self._rows("immutable=1", sql, arguments)
 
     def _rows(self, how: str, sql: str, arguments: Sequence[Json] | dict[str, Json]) -> list[Row]:
-        with closing(sqlite3.connect(f"file:{self.path}?{how}", uri=True, timeout=2)) as connection:
+        with (
+            as_owner_of(self.path.parent),
+            closing(sqlite3.connect(f"file:{self.path}?{how}", uri=True, timeout=2)) as connection,
+        ):
             connection.row_factory = sqlite3.Row
             return [dict(row) for row in connection.execute(sql, arguments)]
 
@@ -53,7 +56,7 @@ class Store:
             try:
                 return int(self.rows("SELECT max(id) AS id FROM ticks")[0]["id"] or 0)
             except sqlite3.OperationalError as error:
-                if not self.path.exists() or "no such table" in str(error):
+                if not os.path.lexists(self.path) or "no such table" in str(error):
                     return 0
                 if time.monotonic() >= deadline:
                     raise
@@ -100,17 +103,16 @@ class Store:
 def _refuse_other_kinds(path: Path) -> None:
     """Refuse what an engine may have put in the place of its own files. Raises sqlite3.OperationalError.
 
-    SQLite opens by name, follows links and waits for a FIFO's writer, and the reader may be root. An engine that
-    replaces a file between this and the opening is not stopped by it.
+    SQLite opens by name, follows links and waits for a FIFO's writer. An engine that replaces a file between this and
+    the opening gains nothing by a link: it is opened as the engine's user.
     """
     for name in (str(path), f"{path}-wal", f"{path}-shm"):
         try:
-            mode = os.lstat(name).st_mode
+            wrong = irregular(os.lstat(name), os.lstat(path.parent).st_uid)
         except OSError:
             continue
-        if not stat.S_ISREG(mode):
-            kind = "a link" if stat.S_ISLNK(mode) else "a directory" if stat.S_ISDIR(mode) else "a FIFO or a device"
-            raise sqlite3.OperationalError(f"{name} is {kind} where a file belongs, and was not opened")
+        if wrong:
+            raise sqlite3.OperationalError(f"{name} {wrong}, and was not opened")
 
 
 _TORN = """

@@ -14,15 +14,19 @@ from proofs.errors import ProofError
 from proofs.evidence import unit_parts
 from proofs.evidence.redaction import is_secret
 from proofs.host import release_files
+from proofs.host.regular_file import read_regular
 from proofs.verdict import Json
 
 ENGINE = Path("/opt/hybrid-engine/current/bin/hybrid-engine")
-HEALTH = (str(ENGINE), "health", "--json")
+# As its user: root would follow what the engine may have put in the place of its database.
+AS_ENGINE = ("setpriv", "--reuid=hybrid-engine", "--regid=hybrid-engine", "--clear-groups")
+HEALTH = (*AS_ENGINE, str(ENGINE), "health", "--json")
 MACHINE_ID = Path("/etc/machine-id")
 UNIT = "hybrid-engine.service"
 SHOW_ENVIRONMENT = ("systemctl", "show", UNIT, "--property=Environment")
 _MODE = "HYBRID_ENGINE__MODE"
 _SECONDS = 30
+_CREDENTIAL_BYTES = 1 << 20  # as many as systemd allows
 
 
 class NotLive(ProofError):
@@ -123,10 +127,13 @@ def settings(shown: str) -> dict[str, str]:
 
 
 def credentials(shown: str, directory: Path) -> list[str]:
-    """Secret values that no recording may hold: those of the unit's environment, and its credentials in `directory`."""
+    """Secret values that no recording may hold: those of the unit's environment, and its credentials in `directory`.
+
+    Raises IrregularFile: what stands there cannot be read, and so could not be left out.
+    """
     values = [value for name, value in _variables(shown) if is_secret(name)]
     for path in sorted(directory.glob("*")):
-        text = path.read_bytes().decode(errors="replace")
+        text = read_regular(path, _CREDENTIAL_BYTES).decode(errors="replace")
         values += [text, *text.splitlines()]
     return [value for value in map(str.strip, values) if value]
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from proofs.host.regular_file import read_regular
 from proofs.host.shell import Host, process_state, read_text
 from proofs.verdict import Json
 
@@ -209,5 +210,5 @@ def tree_digest(paths: Sequence[Path]) -> str:
             if path.is_symlink():
                 whole.update(str(path.readlink()).encode())
             elif path.is_file():
-                whole.update(path.read_bytes())
+                whole.update(read_regular(path))
     return whole.hexdigest()

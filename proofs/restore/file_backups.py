@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from proofs.evidence.atomic_file import sync_folder, write_atomically
+from proofs.host.regular_file import IrregularFile, read_regular
 from proofs.verdict import Json
 
 FOLDER = "originals"
@@ -18,7 +19,7 @@ Originals = Mapping[str, Json]  # path -> {kept, sha256, mode, uid, gid, mtime_n
 
 
 def back_up(paths: Iterable[Path], folder: Path) -> dict[str, Json]:
-    """Copy these files into the folder. The copies are on the disk when this returns."""
+    """Copy these files into the folder. The copies are on the disk when this returns. Raises IrregularFile."""
     folder.mkdir(mode=0o700, exist_ok=True)
     originals: dict[str, Json] = {}
     for path in paths:
@@ -26,7 +27,7 @@ def back_up(paths: Iterable[Path], folder: Path) -> dict[str, Json]:
             originals[str(path)] = None
             continue
         copy = folder / hashlib.sha256(str(path).encode()).hexdigest()[:16]
-        write_atomically(copy, path.read_bytes(), 0o600)
+        write_atomically(copy, read_regular(path), 0o600)
         originals[str(path)] = {"kept": str(copy), **_identity(path), "mtime_ns": path.lstat().st_mtime_ns}
     sync_folder(folder.parent)
     return originals
@@ -45,9 +46,9 @@ def put_back(originals: Originals) -> None:
             path.unlink(missing_ok=True)
         else:
             if _differs(path, original):
-                body = Path(original["kept"]).read_bytes()
+                body = read_regular(original["kept"])
                 write_atomically(path, body, original["mode"], (original["uid"], original["gid"]))
-            os.utime(path, ns=(original["mtime_ns"], original["mtime_ns"]))
+            os.utime(path, ns=(original["mtime_ns"], original["mtime_ns"]), follow_symlinks=False)
         sync_folder(path.parent)
 
 
@@ -59,7 +60,7 @@ def remove_backups(originals: Originals) -> None:
 
 def _identity(path: Path) -> dict[str, Json]:
     """What makes a file the same as before. Raises OSError."""
-    about, digest = path.lstat(), hashlib.sha256(path.read_bytes()).hexdigest()
+    about, digest = path.lstat(), hashlib.sha256(read_regular(path)).hexdigest()
     return {"sha256": digest, "mode": about.st_mode & 0o7777, "uid": about.st_uid, "gid": about.st_gid}
 
 
@@ -68,5 +69,5 @@ def _differs(path: Path, original: Json) -> bool:
         return os.path.lexists(path)
     try:
         return not _identity(path).items() <= original.items()
-    except FileNotFoundError:
+    except (FileNotFoundError, IrregularFile):
         return True

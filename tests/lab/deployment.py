@@ -104,6 +104,7 @@ def checkout_with(folder: Path, **appended: str) -> Path:
     source = frozen() if appended else CHECKOUT
     shutil.copytree(source / "hybrid_engine", folder / "hybrid_engine", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(source / "pyproject.toml", folder)
+    shutil.copytree(source / "requirements", folder / "requirements")
     for module, text in appended.items():
         with (folder / "hybrid_engine" / f"{module}.py").open("a") as stream:
             stream.write(text)

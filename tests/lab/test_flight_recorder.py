@@ -16,6 +16,8 @@ from tests.lab.labs import Lab, wait_for
 pytestmark = pytest.mark.lab
 NAME = "hybrid-health-snapshot"
 FOLDER = f"/var/lib/{NAME}"
+USER = "hybrid-flight-recorder"
+USER_TASK = "Ensure the flight recorder's system user exists"
 TASK = f"Install the timer and its service: {NAME}"
 JOURNALD = "/etc/systemd/journald.conf.d/60-hybrid-engine.conf"
 PLACES = ("/etc", "/opt", "/usr/local", "/var/lib/hybrid-deploy")
@@ -84,7 +86,7 @@ def test_deploy_and_timer_take_records(lab: Lab, deployed: PlayResult) -> None:
     assert [entry for entry in record["missing"] if not entry.startswith("memory of unit")] == []
     assert show(lab, f"{NAME}.timer", "ActiveState", "UnitFileState") == ["active", "enabled"]
     assert "OnCalendar=*-*-* *:00/5:00" in "".join(show(lab, f"{NAME}.timer", "TimersCalendar"))
-    assert lab.root("stat", "-c", "%U:%G %a", FOLDER).stdout.split() == ["hybrid-engine:hybrid-engine", "750"]
+    assert lab.root("stat", "-c", "%U:%G %a", FOLDER).stdout.split() == [f"{USER}:hybrid-engine", "750"]
 
 
 def test_record_of_a_stopped_engine(lab: Lab, deployed: PlayResult) -> None:
@@ -130,6 +132,31 @@ def test_recorder_drift_is_named_and_healed(lab: Lab, deployed: PlayResult) -> N
     again = recorder(lab, "--diff")
     assert (again.changes, again.paths) == ([], [])
     assert "changed=0" in again.out
+
+
+def owners(lab: Lab) -> set[str]:
+    return set(lab.root("find", FOLDER, "-printf", "%u\n").stdout.split())
+
+
+@pytest.mark.holds("RECORDER")
+def test_recorder_of_the_engines_user_is_given_one_of_its_own(lab: Lab, deployed: PlayResult) -> None:
+    """As earlier deployments left it: the engine could end it, and write to its records."""
+    script = (
+        f"systemctl stop {NAME}.timer; userdel {USER}; chown -R hybrid-engine {FOLDER};"
+        f" sed -i 's/^User=.*/User=hybrid-engine/' /etc/systemd/system/{NAME}.service;"
+        f" systemctl daemon-reload; systemctl start {NAME}.service {NAME}.timer"
+    )
+    lab.root("sh", "-c", script)
+    checked = recorder(lab, "--check", "--diff")
+    assert (checked.changes, owners(lab)) == ([USER_TASK, TASK], {"hybrid-engine"})
+    assert recorder(lab, "--diff").changes == [USER_TASK, TASK]
+    assert (owners(lab), newest(lab)["health"]["healthy"]) == ({USER}, True)
+    assert recorder(lab, "--diff").changes == []
+    lab.root("systemd-run", "--quiet", "--unit=recorder", f"--uid={USER}", "--gid=hybrid-engine", "sleep", "60")
+    process = show(lab, "recorder.service", "MainPID")[0]
+    kill = ("setpriv", "--reuid=hybrid-engine", "--regid=hybrid-engine", "--clear-groups", "kill", process)
+    assert "not permitted" in lab.root(*kill, check=False).stderr
+    lab.root("systemctl", "stop", "recorder")
 
 
 def test_exposed_or_failing_recorder_is_not_installed(lab: Lab, deployed: PlayResult) -> None:

@@ -17,6 +17,7 @@ PROPERTIES = {
     "ProtectSystem": "strict",
     "ProtectHome": "yes",
     "PrivateTmp": "yes",
+    "InaccessiblePaths": "/dev/mqueue /dev/shm /run/lock",
     "PrivateMounts": "yes",
     "StateDirectory": "hybrid-engine",
     "StateDirectoryMode": "0750",
@@ -74,6 +75,6 @@ PROMISED: dict[str, Any] = {
     "status": STATUS,
     "limits": LIMITS,
     "mounts": ["/tmp", "/var/lib/hybrid-engine", "/var/tmp"],
-    "writable": ["/dev/mqueue", "/dev/shm", "/tmp", "/var/lib/hybrid-engine", "/var/tmp"],
+    "writable": ["/tmp", "/var/lib/hybrid-engine", "/var/tmp"],
     "cgroup": {"memory.max": "268435456", "pids.max": "64"},
 }

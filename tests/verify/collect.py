@@ -24,7 +24,10 @@ exec(sys.argv[2], DRIFT.__dict__)
 
 
 def run(*argv: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(argv, capture_output=True, text=True, timeout=60)
+    try:
+        return subprocess.run(argv, capture_output=True, text=True, timeout=60)
+    except subprocess.TimeoutExpired:
+        return subprocess.CompletedProcess(argv, 124, "", f"{argv[0]}: no answer within 60 s")
 
 
 def as_user(*argv: str) -> "subprocess.CompletedProcess[str]":
@@ -38,11 +41,7 @@ def properties(unit: str) -> dict[str, str]:
 
 
 def text(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as stream:
-            return stream.read()
-    except OSError:
-        return ""
+    return str(DRIFT.read_text(path))
 
 
 def value(path: str) -> Any:
@@ -62,10 +61,27 @@ def recorder() -> dict[str, Any]:
     timer, service = properties(f"{RECORDER}.timer"), properties(f"{RECORDER}.service")
     days = sorted(glob.glob(f"/var/lib/{RECORDER}/*.jsonl"))
     # How long it had time for one: since the newest record, or since its timer began, as after a night switched off.
-    age = time.time() - os.stat(days[-1]).st_mtime if days else float("inf")
+    age = time.time() - os.lstat(days[-1]).st_mtime if days else float("inf")
     age = min(age, time.monotonic() - int(timer.get("ActiveEnterTimestampMonotonic") or 0) / 1e6)
     deployed = value(f"{REMEMBERED}/deployed/{RECORDER}.timer.json")
     return {"deployed": deployed, "timer": timer, "service": service, "idle_s": age}
+
+
+def history() -> list[dict[str, Any]]:
+    """The lines of the history; none where something else stands in its place, which is a difference of its own."""
+    try:
+        return list(DRIFT.read_history(DRIFT.HISTORY)[0])
+    except OSError:
+        return []
+
+
+def health_of(output: str) -> dict[str, Any]:
+    """What the engine says of itself; empty where it says nothing that can be read."""
+    try:
+        answer = json.loads(output)
+    except ValueError:
+        return {}
+    return answer if isinstance(answer, dict) else {}
 
 
 def main() -> None:
@@ -83,7 +99,7 @@ def main() -> None:
     health = as_user(PROGRAM, "health", "--json")
     state = {
         "drift": DRIFT.find_drift(UNIT),
-        "history": DRIFT.read_history(DRIFT.HISTORY)[0],
+        "history": history(),
         "running": DRIFT.running_values(unit.get("InvocationID", "")),
         "unit": unit,
         "status": status(pid),
@@ -101,7 +117,7 @@ def main() -> None:
         "releases": value(f"{REMEMBERED}/releases.json"),
         "recorder": recorder(),
         "config_check": {"rc": checked.returncode, "output": checked.stdout.splitlines(), "error": checked.stderr},
-        "health": json.loads(health.stdout) if health.stdout.startswith("{") else {"error": health.stderr},
+        "health": health_of(health.stdout) or {"error": health.stderr},
     }
     print(json.dumps(state))
 

@@ -22,4 +22,7 @@ def test_the_timer_runs_and_its_record_is_new(state: dict[str, Any]) -> None:
     timer, service = recorder["timer"], recorder["service"]
     assert (timer["ActiveState"], timer["UnitFileState"]) == ("active", "enabled"), f"{NAME}.timer is off: deploy"
     assert service["Result"] == "success", f"the last record failed: see journalctl -u {NAME}"
+    assert service["User"] == "hybrid-flight-recorder", (
+        "the engine can end a recorder that runs as its own user: deploy"
+    )
     assert recorder["idle_s"] < MAX_AGE_S, f"no record for longer than two turns of {NAME}.timer"

@@ -6,9 +6,11 @@ works. It reads as an operator would. What cannot be read is named in `missing`,
 """
 
 import argparse
+import errno
 import json
 import os
 import re
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -133,7 +135,8 @@ class Snapshot:
             total, free = (blocks * at.f_frsize >> 20 for blocks in (at.f_blocks, at.f_bavail))
             result[place] = {"total": total, "free": free, "inodes_free": at.f_favail}
         try:
-            sizes = [entry.stat().st_size for entry in os.scandir(STATE) if entry.is_file(follow_symlinks=False)]
+            entries = [entry.stat(follow_symlinks=False) for entry in os.scandir(STATE)]
+            sizes = [entry.st_size for entry in entries if stat.S_ISREG(entry.st_mode)]
             result["database"] = round(sum(sizes) / 2**20, 1)
         except OSError as error:
             self._note_missing("database", error.strerror or error)
@@ -170,8 +173,9 @@ def _number(text: str) -> float | int | None:
 
 
 def day_files(folder: Path) -> list[Path]:
-    """The recorder's own files, oldest first; other files in the folder are ignored."""
-    return sorted(path for path in folder.iterdir() if _DAY.fullmatch(path.name))
+    """The recorder's own files, oldest first; whatever else is in the folder is ignored, also under such a name."""
+    days = [path for path in folder.iterdir() if _DAY.fullmatch(path.name)]
+    return sorted(path for path in days if not irregular(path.lstat(), folder.stat().st_uid))
 
 
 def append_record(folder: Path, record: Record, now: datetime, keep_days: float, keep_mb: float) -> None:
@@ -185,21 +189,21 @@ def append_record(folder: Path, record: Record, now: datetime, keep_days: float,
     for path in day_files(folder):
         if path.name < oldest:
             path.unlink()
-    while (files := day_files(folder)) and sum(path.stat().st_size for path in files) + len(line) > keep_mb * 2**20:
+    while (files := day_files(folder)) and sum(path.lstat().st_size for path in files) + len(line) > keep_mb * 2**20:
         files[0].unlink()
     while True:
         try:
             return _append(today, line)
-        except OSError:
+        except OSError as error:
             older = [path for path in day_files(folder) if path != today]
-            if not older:
+            if not older or error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
             older[0].unlink()
 
 
 def _append(path: Path, line: bytes) -> None:
     """Append a line whole or not at all, and have it on the disk. Raises OSError."""
-    fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    fd = open_regular(str(path), os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o640)
     try:
         size = os.fstat(fd).st_size
         # Ends a line that a power cut left half written, so that only that one is lost.
@@ -217,10 +221,53 @@ def _append(path: Path, line: bytes) -> None:
         os.close(fd)
 
 
+def open_regular(path: str, flags: int = os.O_RDONLY, mode: int = 0o600) -> int:
+    """Open a regular file, and nothing else that may stand in its place; returns its descriptor.
+
+    Root that shows the records would else follow a link to any file, and wait for the writer of a FIFO. What is there
+    is looked at before it is opened (O_PATH), and what was looked at is opened. In another user's directory a file has
+    to be that user's, root's or ours, under one name only.
+
+    Raises OSError, with what stands there.
+    """
+    folder = os.open(os.path.dirname(path) or ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        name = os.path.basename(path)
+        try:
+            handle = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+        except FileNotFoundError:
+            if not flags & os.O_CREAT:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path) from None
+            return os.open(name, flags | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=folder)
+        try:
+            if wrong := irregular(os.fstat(handle), os.fstat(folder).st_uid):
+                raise OSError(errno.ELOOP, f"{wrong}, and was not opened", path)
+            return os.open(f"/proc/self/fd/{handle}", flags & ~os.O_CREAT | os.O_CLOEXEC)
+        finally:
+            os.close(handle)
+    finally:
+        os.close(folder)
+
+
+def irregular(status: os.stat_result, folder_owner: int) -> str:
+    """Why an entry of a directory is not to be opened as a file; empty where it is. status: of the entry itself."""
+    kinds = {stat.S_IFLNK: "a link", stat.S_IFDIR: "a directory", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
+    if not stat.S_ISREG(status.st_mode):
+        return f"is {kinds.get(stat.S_IFMT(status.st_mode), 'a device')} where a file belongs"
+    if folder_owner not in (0, os.geteuid()):
+        if status.st_uid not in (0, os.geteuid(), folder_owner):
+            return f"belongs to the user {status.st_uid} in a directory of {folder_owner}"
+        if status.st_nlink > 1:
+            return f"has {status.st_nlink} names in a directory of {folder_owner}"
+    return ""
+
+
 def read_records(folder: Path) -> Iterator[Record | None]:
     """The recorded lines, oldest first; None for one that cannot be read."""
     for path in day_files(folder):
-        for line in path.read_bytes().splitlines():
+        with os.fdopen(open_regular(str(path)), "rb") as file:
+            lines = file.read().splitlines()
+        for line in lines:
             try:
                 record = json.loads(line)
             except ValueError:
@@ -247,7 +294,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         append_record(args.folder, record, now, args.days, args.mb)
     except OSError as error:
-        print(f"hybrid-health-snapshot: {args.folder}: {error.strerror or error}", file=sys.stderr)
+        print(f"hybrid-health-snapshot: {error.filename or args.folder}: {error.strerror or error}", file=sys.stderr)
         return 1
     if record["health"]["healthy"] is not True:  # in the journal as well
         print(f"not healthy: {json.dumps(record['health'])}")
@@ -257,6 +304,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def show(folder: Path, count: int) -> int:
     """Print the last records as JSON lines, and on stderr how many could not be read."""
     recorded = list(read_records(folder))
+    for path in sorted(folder.iterdir()):
+        if _DAY.fullmatch(path.name) and (wrong := irregular(path.lstat(), folder.stat().st_uid)):
+            print(f"hybrid-health-snapshot: {path} {wrong}, left out", file=sys.stderr)
     for record in [record for record in recorded if record is not None][-count:] if count > 0 else []:
         print(json.dumps(record, separators=(",", ":")))
     if torn := recorded.count(None):

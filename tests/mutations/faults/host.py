@@ -55,6 +55,7 @@ FAULTS = (
         ("releases-writable", "SANDBOX", *_add("ProtectSystem=strict\n", "ReadWritePaths=-/opt/hybrid-engine")),
         ("run-writable", "SANDBOX", *_add("ProtectSystem=strict\n", "ReadWritePaths=/run")),
         ("var-tmp-writable", "SANDBOX", *_add("ProtectSystem=strict\n", "BindPaths=/var/tmp:/var/cache")),
+        ("shared-folders-writable", "SANDBOX", "InaccessiblePaths=-/run/lock -/dev/shm -/dev/mqueue\n", ""),
         ("group-adm", "SANDBOX", *_add("ProtectSystem=strict\n", "SupplementaryGroups=adm")),
         ("group-systemd-journal", "SANDBOX", *_add("ProtectSystem=strict\n", "SupplementaryGroups=systemd-journal")),
         ("homes-readable", "SANDBOX", "ProtectHome=yes", "ProtectHome=read-only"),
@@ -395,7 +396,7 @@ FAULTS = (
         (
             "uninstall-leaves-the-user",
             "UNINSTALL",
-            'remove_accounts(module, options["user"] if user else "", group)',
+            "remove_accounts(module, [user.pw_name for user in users], group)",
             "pass",
             _UNINSTALL,
         ),
@@ -422,8 +423,8 @@ FAULTS = (
         (
             "full-disk-loses-the-new-record",
             "RECORDER",
-            "            if not older:\n",
-            "            if len(older) < 99:\n",
+            "            if not older or",
+            "            if len(older) < 99 or",
             _DAYS,
         ),
     ),

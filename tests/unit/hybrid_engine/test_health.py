@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -201,3 +202,31 @@ def test_no_systemctl_without_systemd(
     with pytest.raises(SystemExit) as end:
         cli.main(["health"])
     assert (end.value.code, "unit" in capsys.readouterr().out) == (0, False)
+
+
+@pytest.mark.parametrize("suffix", ["", "-wal", "-shm"])
+def test_what_is_no_file_is_unhealthy_at_once(tmp_path: Path, suffix: str) -> None:
+    """Opening a FIFO would wait for its writer."""
+    db = tmp_path / "hybrid.db"
+    grown(db, 1, 1)
+    place = Path(f"{db}{suffix}")
+    place.unlink(missing_ok=True)
+    os.mkfifo(place)
+    (check,) = health.check_health(of(db)).checks
+    assert (check.name, check.ok) == ("database", False)
+    assert check.detail.endswith(f"{place} is no file, and was not opened")
+
+
+@pytest.mark.holds("RECORDER")
+def test_group_may_read_the_database_whatever_the_umask_is(tmp_path: Path) -> None:
+    """The flight recorder, which is another user of the engine's group."""
+    db = tmp_path / "hybrid.db"
+    before = os.umask(0o077)
+    try:
+        used = Store(db)
+        used.begin_run(INFO, now_ms())
+        modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+        used.close()
+    finally:
+        os.umask(before)
+    assert modes == dict.fromkeys(("hybrid.db", "hybrid.db-wal", "hybrid.db-shm"), 0o640)

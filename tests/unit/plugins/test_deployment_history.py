@@ -72,9 +72,11 @@ def test_symbolic_link_is_refused(tmp_path: Path) -> None:
     path, target = tmp_path / "deployments.jsonl", tmp_path / "target"
     target.write_text("")
     path.symlink_to(target)
-    with pytest.raises(OSError, match="symbolic"):
+    with pytest.raises(OSError, match="is a link where a file belongs"):
         put(path, line("2026-11-01"))
     assert target.read_text() == ""
+    with pytest.raises(OSError, match="is a link where a file belongs"):
+        drift.read_history(str(path))
 
 
 def test_append_holds_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,13 +84,49 @@ def test_append_holds_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     path, write = tmp_path / "deployments.jsonl", os.write
 
     def watched(handle: int, data: bytes) -> int:
-        with path.open() as other, pytest.raises(BlockingIOError):
+        with (tmp_path / writer.LOCK).open() as other, pytest.raises(BlockingIOError):
             fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return write(handle, data)
 
     monkeypatch.setattr(writer.os, "write", watched)
     put(path, line("2026-11-01"))
     assert len(drift.read_history(str(path))[0]) == 1
+
+
+@pytest.mark.holds("HISTORY")
+def test_reader_of_the_history_cannot_hold_its_lock(tmp_path: Path) -> None:
+    """Anybody may read the history, and whoever can open a file can lock it."""
+    path = tmp_path / "deployments.jsonl"
+    put(path, line("2026-11-01"))
+    assert (tmp_path / writer.LOCK).stat().st_mode & 0o777 == 0o600
+    with path.open() as reading:
+        fcntl.flock(reading, fcntl.LOCK_EX)
+        put(path, line("2026-11-02"))
+    (tmp_path / writer.LOCK).chmod(0o644)  # by whatever hand
+    put(path, line("2026-11-03"))
+    assert (tmp_path / writer.LOCK).stat().st_mode & 0o777 == 0o600
+    assert len(drift.read_history(str(path))[0]) == 3
+
+
+@pytest.mark.holds("HISTORY")
+def test_lock_is_waited_for_a_limited_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "deployments.jsonl"
+    put(path, line("2026-11-01"))
+    monkeypatch.setattr(writer, "LOCKED_S", 0.2)
+    with (tmp_path / writer.LOCK).open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(writer.HistoryHeld) as error:
+            put(path, line("2026-11-02"))
+    text = str(error.value)
+    assert text == f"another deployment has held {tmp_path}/{writer.LOCK} for more than 0.2 s: let it end, or end it"
+    assert len(drift.read_history(str(path))[0]) == 1
+
+
+def test_directory_that_others_can_write_to_is_refused(tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+    with pytest.raises(OSError, match="others can write to this directory"):
+        put(tmp_path / "deployments.jsonl", line("2026-11-01"))
+    assert list(tmp_path.iterdir()) == []
 
 
 def _many(path: Path) -> None:

@@ -261,3 +261,28 @@ def test_copy_of_the_engine_is_recognised(program: str, argv: str, cwd: str, cop
 def test_secret_arguments_of_a_copy_are_not_shown() -> None:
     words = ["python3", "/old/bin/hybrid-engine", "run", "--ws-url", "ws://me:pw@x"]
     assert drift.runs_engine("/usr/bin/python3", words, "/") == "/old/bin/hybrid-engine"
+
+
+@pytest.mark.parametrize("line", ["{", "{}", '{"fields": 1}', '{"fields": {"message": ["reloaded"]}}', "[" * 99999])
+def test_any_line_of_an_engine_is_survived(monkeypatch: pytest.MonkeyPatch, line: str) -> None:
+    started = json.dumps({"fields": {"message": "engine starting", "release_name": "0.1.0-a", "config_digest": [1]}})
+    monkeypatch.setattr(drift, "_run", lambda *_: f"{line}\n{started}\n{line}\n")
+    assert drift.running_values("x") == {"release_name": "0.1.0-a", "config_digest": "[1]"}
+
+
+@pytest.mark.parametrize("kind", ["link", "fifo", "folder"])
+def test_what_stands_in_place_of_the_history_is_named(host: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    monkeypatch.setattr(drift, "_process", lambda *_: iter(()))
+    monkeypatch.setattr(drift, "second_copies", lambda _: [])
+    monkeypatch.setattr(drift, "_release", lambda _: iter(()))
+    assert drift.find_drift(UNIT) == []
+    (host / "HISTORY").rename(host / "target")
+    if kind == "link":
+        (host / "HISTORY").symlink_to(host / "target")
+    elif kind == "fifo":
+        os.mkfifo(host / "HISTORY")
+    else:
+        (host / "HISTORY").mkdir()
+    (difference,) = drift.find_drift(UNIT)
+    assert difference.text.startswith(f"{host}/HISTORY is a ")
+    assert difference.text.endswith("where a file belongs, and was not opened")

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
-import json
+import itertools
 import os
+import re
+import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.unit.plugins.loading import module, shared
 
+ROOT = Path(__file__).parents[3]
+release_wheels: Any = shared("release_wheels")
 PROJECT = """
 [project]
 name = "thing"
@@ -52,18 +59,37 @@ def checkout(tmp_path: Path) -> Path:
     return home
 
 
-def cached_wheel(builder: ModuleType, checkout: Path, files: dict[str, str]) -> None:
-    """Put a wheel of `dep` where the builder caches wheels, so that nothing is fetched."""
+WHEEL = "dep-1.0-py3-none-any.whl"
+
+
+def wheel_of(files: dict[str, str]) -> bytes:
     wheel = io.BytesIO()
     with zipfile.ZipFile(wheel, "w") as archive:
         for name, text in files.items():
-            archive.writestr(name, text)
-    key = builder.hashlib.sha256(json.dumps([["dep==1.0"], "3.11", "x86_64"]).encode()).hexdigest()[:12]
-    home = checkout / f"build/wheels/py3.11-x86_64-{key}"
+            archive.writestr(zipfile.ZipInfo(name), text)
+    return wheel.getvalue()
+
+
+def lock(checkout: Path, sha: str) -> None:
+    path = checkout / "requirements/dependencies.lock"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(release_wheels.lock_text({"dep==1.0": {WHEEL: sha}}))
+
+
+def cache_name(text: str) -> str:
+    """Where the builder looks for the wheels of a lock."""
+    return f"py3.11-x86_64-{hashlib.sha256(f'{text}3.11x86_64'.encode()).hexdigest()[:12]}"
+
+
+def cached_wheel(builder: ModuleType, checkout: Path, files: dict[str, str]) -> Path:
+    """Lock a wheel of `dep`, and put it where the builder caches wheels, so that nothing is fetched."""
+    wheel = wheel_of(files)
+    lock(checkout, builder.hashlib.sha256(wheel).hexdigest())
+    text = (checkout / "requirements/dependencies.lock").read_text()
+    home = checkout / "build/wheels" / cache_name(text)
     home.mkdir(parents=True, exist_ok=True)
-    (home / "dep-1.0-py3-none-any.whl").write_bytes(wheel.getvalue())
-    sums = {"dep-1.0-py3-none-any.whl": builder.hashlib.sha256(wheel.getvalue()).hexdigest()}
-    (home / "wheels.json").write_text(json.dumps(sums))
+    (home / WHEEL).write_bytes(wheel)
+    return home / WHEEL
 
 
 def build(builder: ModuleType, checkout: Path, **other: Any) -> dict[str, Any]:
@@ -144,13 +170,106 @@ def test_unpacked_release_runs_isolated(builder: ModuleType, ready: Path, tmp_pa
     assert (done.returncode, done.stdout, done.stderr) == (7, "it runs well\n", "")
 
 
-def test_damaged_wheel_cache_is_not_used(builder: ModuleType, ready: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    next(ready.glob("build/wheels/*/dep*.whl")).write_bytes(b"half a download")
-    monkeypatch.setattr(
-        builder.subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 1, "", "no network")
-    )
-    with pytest.raises(builder.BuildError, match=r"no wheels for dep==1.0 .*no network"):
+def test_cached_wheel_with_a_byte_more_is_refused(builder: ModuleType, checkout: Path) -> None:
+    wheel = cached_wheel(builder, checkout, {"dep.py": ""})
+    expected = builder.hashlib.sha256(wheel.read_bytes()).hexdigest()
+    wheel.write_bytes(wheel.read_bytes() + b"x")
+    actual = builder.hashlib.sha256(wheel.read_bytes()).hexdigest()
+    with pytest.raises(builder.WheelError) as error:
+        build(builder, checkout)
+    assert str(error.value).startswith(f"{wheel} is refused: expected sha256 {expected}, actual {actual}")
+    assert "\n" not in str(error.value)
+
+
+def test_cached_wheel_that_no_lock_has_is_refused(builder: ModuleType, ready: Path) -> None:
+    (next(ready.glob("build/wheels/*")) / "evil-1.0-py3-none-any.whl").write_bytes(wheel_of({"evil.py": ""}))
+    with pytest.raises(builder.WheelError, match=r"evil-1.0-py3-none-any.whl is refused: .*dependencies.lock does not"):
         build(builder, ready)
+
+
+@pytest.fixture
+def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where pip looks for wheels, instead of a package index."""
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "index"))
+    (tmp_path / "index").mkdir()
+    metadata = "Metadata-Version: 2.1\nName: dep\nVersion: 1.0\n"
+    files = {"dep.py": "", "dep-1.0.dist-info/METADATA": metadata, "dep-1.0.dist-info/WHEEL": "Wheel-Version: 1.0\n"}
+    wheel = tmp_path / "index" / WHEEL
+    wheel.write_bytes(wheel_of({**files, "dep-1.0.dist-info/RECORD": ""}))
+    return wheel
+
+
+def test_fetched_wheel_with_a_byte_more_is_refused(builder: ModuleType, checkout: Path, index: Path) -> None:
+    """pip itself compares (--require-hashes); what it says in ten lines is one here."""
+    expected = builder.hashlib.sha256(index.read_bytes()).hexdigest()
+    lock(checkout, expected)
+    assert "lib/dep.py" in build(builder, checkout)["files"]
+    shutil.rmtree(checkout / "build")
+    index.write_bytes(index.read_bytes() + b"x")
+    actual = builder.hashlib.sha256(index.read_bytes()).hexdigest()
+    with pytest.raises(builder.WheelError) as error:
+        build(builder, checkout)
+    assert str(error.value).startswith(f"{WHEEL} is refused: expected sha256 {expected}, actual {actual} (Python 3.11")
+    assert "\n" not in str(error.value)
+    assert list((checkout / "build/wheels").glob("py*")) == []
+
+
+def test_wheel_that_another_needs_has_to_be_locked(builder: ModuleType, checkout: Path, index: Path) -> None:
+    """Else pip would take whatever the index has of it."""
+    metadata = "Metadata-Version: 2.1\nName: dep\nVersion: 1.0\nRequires-Dist: more\n"
+    files = {"dep-1.0.dist-info/METADATA": metadata, "dep-1.0.dist-info/WHEEL": "Wheel-Version: 1.0\n"}
+    index.write_bytes(wheel_of({**files, "dep-1.0.dist-info/RECORD": ""}))
+    (index.parent / "more-1.0-py3-none-any.whl").write_bytes(
+        wheel_of(
+            {
+                "more-1.0.dist-info/METADATA": metadata.replace("dep", "more").partition("Requires")[0],
+                "more-1.0.dist-info/WHEEL": "Wheel-Version: 1.0\n",
+                "more-1.0.dist-info/RECORD": "",
+            }
+        )
+    )
+    lock(checkout, builder.hashlib.sha256(index.read_bytes()).hexdigest())
+    with pytest.raises(builder.WheelError, match="all requirements must have their versions pinned"):
+        build(builder, checkout)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (r"dep==1\.0", "dep==1.1", "does not have dep==1.0: run make lock"),
+        (r"--hash=sha256:\w{60}", f"--hash=sha256:{'0' * 60}", "differ: run make lock"),
+        ("# dep-1", "# gone-1", "is refused: .* does not have it"),
+    ],
+)
+def test_edited_lock_is_refused(builder: ModuleType, ready: Path, old: str, new: str, message: str) -> None:
+    path = ready / "requirements/dependencies.lock"
+    text = re.sub(old, new, path.read_text())
+    path.write_text(text)
+    next(ready.glob("build/wheels/*")).rename(ready / "build/wheels" / cache_name(text))
+    with pytest.raises(builder.WheelError, match=message):
+        build(builder, ready)
+    path.unlink()
+    with pytest.raises(builder.WheelError, match="run make lock"):
+        build(builder, ready)
+
+
+@pytest.mark.parametrize("group", ["dependencies", "proofs"])
+def test_lock_of_the_project_covers_every_target(group: str) -> None:
+    """What `make lock` wrote is of the versions in pyproject.toml, and has a wheel for each Python and machine."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    names = project["dependencies"] if group == "dependencies" else project["optional-dependencies"][group]
+    path = release_wheels.lock_file(ROOT, group)
+    pins = release_wheels.read_lock(path)
+    assert set(names) <= pins.keys()
+    assert release_wheels.lock_text(pins) == path.read_text()
+    for pin, wheels in pins.items():
+        machines = release_wheels.MACHINES
+        tags = {(name.split("-")[-3], machine) for name in wheels for machine in machines if machine in name}
+        desired = set(itertools.product((f"cp{each.replace('.', '')}" for each in release_wheels.PYTHONS), machines))
+        assert tags == desired or [name for name in wheels if name.endswith("-none-any.whl")], pin
+    build_yml = yaml.safe_load((ROOT / "playbooks/build.yml").read_text())
+    assert set(build_yml[0]["vars"]["build_pythons"]) <= set(release_wheels.PYTHONS)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import fcntl
+import os
+import pwd
 import re
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -89,3 +92,58 @@ def test_files_of_others_stay_and_are_reported(tmp_path: Path, monkeypatch: pyte
         f"{tmp_path}/UNITS/x.service.d",
         f"{tmp_path}/data",
     ]
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """The data of an engine that put links, a FIFO and directories among its own files, and files outside."""
+    home, outside = tmp_path / "data", tmp_path / "outside"
+    (home / "deep").mkdir(parents=True)
+    (outside / "folder").mkdir(parents=True)
+    for path in (home / "hybrid.db", home / "deep" / "more", outside / "secret", outside / "folder" / "file"):
+        path.write_text("kept")
+        path.chmod(0o640)
+    (home / "hybrid.db-wal").symlink_to(outside / "secret")
+    (home / "deep" / "up").symlink_to(outside / "folder")
+    os.mkfifo(home / "hybrid.db-shm")
+    return home
+
+
+def modes(folder: Path) -> dict[str, tuple[int, int, int]]:
+    found = {path: path.lstat() for path in [folder, *folder.rglob("*")]}
+    return {str(path): (status.st_mode, status.st_uid, status.st_gid) for path, status in found.items()}
+
+
+def test_data_are_given_to_root_and_nothing_that_they_link_to(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    me = pwd.getpwuid(os.geteuid())
+    before, given = modes(data.parent / "outside"), list[str]()
+    monkeypatch.setattr(uninstalled.os, "chown", lambda path, *ids: given.append(os.path.realpath(path)))
+    opened, real = list[int](), os.open
+
+    def watched(path: str, flags: int, *, dir_fd: int | None = None) -> int:
+        opened.append(flags)
+        return real(path, flags, dir_fd=dir_fd)
+
+    monkeypatch.setattr(uninstalled.os, "open", watched)
+    uninstalled.give_to_root(str(data), [me])
+    assert all(flags & os.O_NOFOLLOW for flags in opened)
+    assert opened
+    assert modes(data.parent / "outside") == before
+    assert stat.S_IMODE((data / "hybrid.db").stat().st_mode) == 0o600
+    assert stat.S_IMODE((data / "deep").stat().st_mode) == 0o700
+    assert len(given) == len(uninstalled.owned_by(str(data), [me])) == 7
+
+
+def test_data_are_removed_and_nothing_that_they_link_to(data: Path) -> None:
+    before = modes(data.parent / "outside")
+    at = os.open(data, os.O_RDONLY)
+    for _ in range(1200):  # deeper than Python recurses
+        os.mkdir("d", dir_fd=at)
+        at, above = os.open("d", os.O_RDONLY, dir_fd=at), at
+        os.close(above)
+    os.close(at)
+    with pytest.raises(OSError, match="beyond counting"):
+        uninstalled.owned_by(str(data), [pwd.getpwuid(os.geteuid())])
+    uninstalled.remove(str(data))
+    assert not data.exists()
+    assert modes(data.parent / "outside") == before

@@ -222,6 +222,31 @@ def test_full_disk_deletes_the_oldest_records(tmp_path: Path, monkeypatch: pytes
     assert today.read_bytes() == before
 
 
+@pytest.mark.holds("RECORDER")
+@pytest.mark.parametrize("kind", ["link", "fifo", "folder"])
+def test_planted_day_is_neither_read_nor_written(tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Root shows the records; nothing under a day's name but a file is opened, and no record is deleted for it."""
+    folder, secret = tmp_path / "records", tmp_path / "secret"
+    folder.mkdir()
+    secret.write_text('{"of": "somebody else"}\n')
+    snapshot.append_record(folder, {"back": 1}, NOW - timedelta(days=1), 14, 16)
+    today = folder / "2026-11-21.jsonl"
+    if kind == "link":
+        today.symlink_to(secret)
+    elif kind == "fifo":
+        os.mkfifo(today)
+    else:
+        today.mkdir()
+    with pytest.raises(OSError, match="where a file belongs, and was not opened"):
+        snapshot.append_record(folder, {"back": 0}, NOW, 14, 16)
+    assert secret.read_text() == '{"of": "somebody else"}\n'
+    assert snapshot.show(folder, 12) == 0
+    output = capsys.readouterr()
+    assert output.out == '{"back":1}\n'
+    assert len(output.err.splitlines()) == 1
+    assert f"{today} is a " in output.err
+
+
 def test_installed_file_runs_alone(tmp_path: Path) -> None:
     """As the host runs it: alone, isolated, without anything of this project beside it."""
     alone = tmp_path / "hybrid-health-snapshot"

@@ -116,6 +116,7 @@ WIDENED = {
     "ProtectProc": "default",
     "RestrictAddressFamilies": "AF_INET AF_INET6 AF_NETLINK AF_UNIX",
     "ReadWritePaths": "/opt",
+    "InaccessiblePaths": "-/dev/shm -/dev/mqueue",
     "BindPaths": "/home:/mnt:rbind",
     "DeviceAllow": "char-rtc rw",
     "UMask": "0022",
@@ -165,6 +166,7 @@ def test_property_that_the_templates_set_has_to_be_there(name: str) -> None:
         ({"cgroup": {"pids.max": "max"}}, "cgroup in force"),
         ({"mounts": ["/opt"]}, "writable mounts"),
         ({"writable": ["/srv"]}, "writable mounts"),
+        ({"writable": ["/run/lock"]}, "writable mounts"),
     ],
 )
 def test_what_is_in_force_beyond_the_promise_fails_alone(measured: dict[str, Any], check: str) -> None:

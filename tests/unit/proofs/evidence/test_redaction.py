@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from proofs.errors import ProofError
 from proofs.evidence.redaction import Redactor
 from proofs.host import deployed
 
@@ -251,3 +253,17 @@ def test_value_of_the_unit_is_left_out_everywhere(tmp_path: Path) -> None:
     redactor = Redactor({})
     redactor.learn(deployed.credentials(shown, tmp_path))
     assert redactor.text(f"it said {S}-1 and {S} 2 of BTC/USD") == "it said [redacted] and [redacted] of BTC/USD"
+
+
+@pytest.mark.parametrize("kind", ["link", "fifo"])
+def test_credential_that_is_no_file_ends_the_run(tmp_path: Path, kind: str) -> None:
+    """It is not read, and without its value nothing could be left out."""
+    directory = tmp_path / "credentials"
+    directory.mkdir()
+    (tmp_path / "target").write_text(S)
+    if kind == "link":
+        (directory / "exchange").symlink_to(tmp_path / "target")
+    else:
+        os.mkfifo(directory / "exchange")
+    with pytest.raises(ProofError, match=r"exchange is a .* was not opened"):
+        deployed.credentials("Environment=", directory)

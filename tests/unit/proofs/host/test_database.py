@@ -27,6 +27,7 @@ def store(tmp_path: Path) -> Store:
 def test_database_without_ticks_has_none(store: Store, tmp_path: Path) -> None:
     assert store.last_tick() == 0
     assert Store(tmp_path / "none.db").last_tick() == 0
+    assert Store(tmp_path / "no" / "folder.db").last_tick() == 0
     (tmp_path / "empty.db").touch()
     assert Store(tmp_path / "empty.db").last_tick() == 0
 
