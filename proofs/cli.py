@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from proofs.errors import ProofError
+from proofs.evidence.terminal import complain, show
 from proofs.soak import command as soak
 from proofs.verifier import cli as bundles
 
@@ -39,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except ProofError as error:  # not 2: by now something may have been touched
-        print(f"hybrid-proofs: {error}", file=sys.stderr)
+        complain(str(error))
         return 1
 
 
@@ -139,10 +140,7 @@ def _snapshot(args: argparse.Namespace) -> int:
     """Replace this process by the flight recorder, a program of its own that works without this release."""
     if FLIGHT_RECORDER.exists():
         os.execv(FLIGHT_RECORDER, [str(FLIGHT_RECORDER), *args.words])
-    print(
-        f"hybrid-proofs: {FLIGHT_RECORDER} does not exist; deploy the engine first (playbooks/deploy.yml)",
-        file=sys.stderr,
-    )
+    complain(f"{FLIGHT_RECORDER} does not exist; deploy the engine first (playbooks/deploy.yml)")
     return 2
 
 
@@ -150,10 +148,10 @@ def _list(_: argparse.Namespace) -> int:
     from proofs.catalog import PROOFS
 
     for proof in PROOFS.values():
-        print(f"{proof.name}  (about {proof.seconds:.0f} s)\n  claim   {proof.claim}\n  bound   {proof.bound}")
-        print(f"  fault   {proof.fault}")
+        show(f"{proof.name}  (about {proof.seconds:.0f} s)\n  claim   {proof.claim}\n  bound   {proof.bound}")
+        show(f"  fault   {proof.fault}")
         for mutant in proof.mutants:
-            print(f"  mutant  {mutant.name}: {mutant.what}; must FAIL")
+            show(f"  mutant  {mutant.name}: {mutant.what}; must FAIL")
     return 0
 
 
@@ -164,11 +162,11 @@ def _show(args: argparse.Namespace) -> int:
     try:
         body = blobs.slurp(args.dir / bundle.STATEMENT)
         statement = host_input.parse_json(body, bundle.STATEMENT, host_input.STATEMENT_BYTES)
-        lines = [host_input.printable(line, 4 * host_input.LINE) for line in bundle.table(statement).split("\n")]
+        text = bundle.table(statement)
         passed = statement["predicate"]["verdict"] == "PASS"
     except Exception as error:  # noqa: BLE001 - whatever it holds, it is no statement of ours
         return _complain(args.dir, "the statement cannot be read", error)
-    print("\n".join(lines))
+    show(text)
     return 0 if passed else 1
 
 
@@ -176,8 +174,7 @@ def _complain(directory: Path, what: str, error: Exception) -> int:
     """One line about a bundle that cannot be worked with; 2."""
     from proofs.evidence import host_input
 
-    text = host_input.printable(f"hybrid-proofs: {directory}: {what}: {type(error).__name__}: {error}")
-    print(text, file=sys.stderr)
+    complain(host_input.printable(f"{directory}: {what}: {type(error).__name__}: {error}"))
     return 2
 
 
@@ -189,10 +186,10 @@ def _render(args: argparse.Namespace) -> int:
     try:
         with host_input.receiving(600.0, 1 << 32):  # seconds and bytes that rendering may take, whatever the events
             for path in buglog.write(args.dir):
-                print(path)
-            print(html.write(args.dir))
+                show(str(path))
+            show(str(html.write(args.dir)))
             if decisions := log.rewrite(args.dir, recorder.read(args.dir / recorder.EVENTS)):
-                print(decisions)
+                show(str(decisions))
     except Exception as error:  # noqa: BLE001 - events that no run of ours leaves cannot be rendered, whatever they are
         return _complain(args.dir, "cannot render", error)
     return 0

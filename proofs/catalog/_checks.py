@@ -5,7 +5,6 @@ from dataclasses import dataclass, fields
 from typing import Any, Self
 
 from proofs.experiment.measurements import Count, decode
-from proofs.host.database import Row, Store
 from proofs.host.unit import Entry, engine_lines
 from proofs.verdict import Check, Json, Result
 
@@ -49,12 +48,6 @@ def last_fields(entries: Iterable[Entry], message: str, invocation: str = "") ->
     """The fields of the engine's last line with that message (of that run); empty where there is none."""
     lines = engine_lines(entries, message, invocation)
     return lines[-1][1] if lines else {}
-
-
-def last_run(store: Store) -> tuple[Row, list[int]]:
-    """The last run's row, and the exchange's numbers of the trades that it stored."""
-    run = store.runs()[-1]
-    return run, [number for number in store.exchange_ids(int(run["id"])) if number is not None]
 
 
 _MOST_SENT = 1_000_000  # no proof comes near; what a recording claims may become a list

@@ -12,12 +12,13 @@ from proofs.catalog._checks import at_least, at_most, equal, figures
 from proofs.experiment.case import Case
 from proofs.experiment.measurements import BadFigure, Count, Seconds
 from proofs.experiment.subject import Subject
-from proofs.experiment.trace import Between, Trace, Untraced
+from proofs.experiment.trace import Between, Trace
 from proofs.host.unit import Entry, exits, starts
 from proofs.verdict import Check, Json, Result
 
 DEADLINE_S = 2.0  # of the scratch config; the deployed one is the operator's
 _BACK_S = 5.0  # a start, a connection and a commit on a busy host
+_LIFT = "end the fault"
 _EARLY_S = 0.3  # what "not before its deadline" allows: the last sign of use is a little older than the fault
 
 
@@ -81,27 +82,34 @@ class Recovery(Case):
             return unit.journal(self.cursor, quiet=True)
 
         left = max(0.1, self.t0 + self.deadline_s + self.late_s + 0.5 - time.monotonic())
-        ended = host.poll(f"its end with {self.code}", left, lambda: exits(entries()), every=0.1)
+        ended = host.poll(self._end, left, lambda: exits(entries()), every=0.1)
         if ended:
             each = self.deployed.restart_s + self.deadline_s + self.late_s
             host.poll("the restarts", self.restarts * each, lambda: self._restarted(subject, entries()), every=0.1)
-        journal, state, lasted = unit.journal(self.cursor), unit.state(quiet=False), time.monotonic() - self.t0
+        journal, state = unit.journal(self.cursor), unit.state(quiet=False)
+        lasted = round(time.monotonic() - self.t0, 3)
         during: dict[str, Any] = {
             "n": 1,
             "ends": [End(round(at - self.t0, 3), status) for at, status in exits(journal)],
             "starts": len(starts(journal)),
             "state": state.active,
-            "lasted_s": round(lasted, 3),
+            "lasted_s": lasted,
             **self.figures_during(subject, lasted),
         }
         last = store.last_tick()
+        subject.announce(_LIFT)
         lifted = time.monotonic()
         self.lift(subject)
         if not ended:
             return {**during, "back_s": None}
-        host.poll("a new tick", self.back_bound_s + 1, lambda: store.last_tick() > last, every=0.05)
-        back_s = round(time.monotonic() - lifted, 3) if store.last_tick() > last else None
-        return {**during, "back_s": back_s, "integrity": store.integrity(), **self.figures_after(subject)}
+        tick = host.poll("a new tick", self.back_bound_s + 1, lambda: store.last_tick() > last, every=0.05)
+        back_s = round(time.monotonic() - lifted, 3) if tick else None
+        after = {"integrity": subject.recorded().integrity(), **self.figures_after(subject)}
+        return {**during, "back_s": back_s, **after}
+
+    @property
+    def _end(self) -> str:
+        return f"its end with {self.code}"
 
     @property
     def back_bound_s(self) -> float:
@@ -116,15 +124,21 @@ class Recovery(Case):
         raise NotImplementedError
 
     def traced(self, measured: Lasting, trace: Trace) -> Mapping[str, Json | Between]:
-        """Its ends and restarts by the journal; of a list of ends each is compared here."""
-        began, journal = self.began(trace), trace.journal(0)
-        ends = [(Between.since(began, at), status) for at, status in exits(journal)]
-        if len(measured.ends) != len(ends) or any(
-            end.status != status or not span.holds(end.after_s)
-            for end, (span, status) in zip(measured.ends, ends, strict=True)
-        ):
-            raise Untraced(f"ends {measured.ends} are not those of the journal: {ends}")
-        return {"starts": len(starts(journal)), "state": trace.shown(-1)["ActiveState"]}
+        began, journal, show = self.began(trace), trace.journal(0), trace.show_event(-1)
+        again: dict[str, Json | Between] = {
+            "n": 1,
+            "ends": [{"after_s": Between.since(began, at), "status": status} for at, status in exits(journal)],
+            "starts": len(starts(journal)),
+            "state": trace.shown(-1)["ActiveState"],
+            "lasted_s": Between.since(began, *trace.around(show)),
+            "back_s": None,
+        }
+        if not trace.waits(self._end)[-1]["data"]["came"]:
+            return again
+        tick = trace.waits("a new tick")[-1]
+        if tick["data"]["came"]:
+            again["back_s"] = Between.since(trace.around(trace.intent(_LIFT)), *trace.around(tick))
+        return {**again, "integrity": trace.store().integrity()}
 
     def checks(self, measured: Lasting) -> list[Check]:
         first = f"{self.deadline_s:g} to {self.deadline_s + self.late_s:g}"

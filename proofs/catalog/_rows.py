@@ -15,7 +15,7 @@ from proofs.experiment.exchange import Exchange
 from proofs.experiment.measurements import Count
 from proofs.experiment.subject import Subject
 from proofs.experiment.trace import Trace
-from proofs.verdict import Check
+from proofs.verdict import Check, Json
 
 LEAST = 1000  # rows, so that one wrong in 1,000 is among them
 SIGNAL_EVERY = 10  # the engine's default of signal_every_n_ticks
@@ -110,6 +110,11 @@ def _trades(lines: str) -> list[SentTrade]:
 
 def _rows(lines: str) -> list[StoredRow]:
     return [StoredRow(*json.loads(line)) for line in lines.splitlines()]
+
+
+def ids_of(rows: Sequence[StoredRow], run: Mapping[str, Json]) -> list[int | None]:
+    """The exchange's numbers of the trades that this run stored, in the order of its ticks."""
+    return [row.exchange_id for row in rows if row.run == run["id"]]
 
 
 def compare(sent: Sent, rows: Sequence[StoredRow], signal_every: int = SIGNAL_EVERY) -> Rows:

@@ -79,18 +79,14 @@ class OnExchanges(Case):
         subject.restart()
         subject.host.wait_for("the primary's trades", UP_S, lambda: subject.store.first_of("primary"), every=0.05)
 
-    def await_counted(self, subject: Subject, trades: int) -> dict[str, Json]:
-        """Wait for a heartbeat that counts so many trades, all stored; should none come, its last one is returned."""
-
-        def last() -> dict[str, Json]:
-            return last_fields(subject.unit.journal(self.cursor, quiet=True), "HEARTBEAT", self.old.invocation)
+    def await_counted(self, subject: Subject, trades: int) -> None:
+        """Wait for a heartbeat that counts so many trades, all stored; should none come, its last one is judged."""
 
         def complete() -> bool:
-            beat = last()
+            beat = last_fields(subject.unit.journal(self.cursor, quiet=True), "HEARTBEAT", self.old.invocation)
             return beat.get("received", 0) >= trades and beat.get("admitted") == beat.get("ticks_stored")
 
         subject.host.poll("a heartbeat that has seen it all", 6, complete, every=0.2)
-        return last()
 
     def release(self, subject: Subject) -> None:
         for exchange in self.exchanges.values():

@@ -3,6 +3,7 @@
 What was lost is what the exchange sent and the store does not have: everything in between was the engine's.
 """
 
+import json
 import os
 import random
 import signal
@@ -11,14 +12,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from proofs.catalog._checks import at_least, at_most, equal, figures, imbalance, numbers_sent
-from proofs.catalog._rows import LEAST, Rows, compare, record_rows, row_checks, trace_rows
+from proofs.catalog._rows import LEAST, Rows, Sent, StoredRow, compare, ids_of, record_rows, row_checks, trace_rows
 from proofs.catalog._steady import OnExchanges, await_ticks
 from proofs.catalog.mutations import patched
 from proofs.experiment.case import Deployed, Proof
 from proofs.experiment.measurements import Count, Positive, encode
 from proofs.experiment.subject import Subject
-from proofs.experiment.trace import Between, Trace, Untraced
-from proofs.host.database import torn_chains
+from proofs.experiment.trace import Between, Trace
+from proofs.host.database import Store, torn_chains
 from proofs.host.unit import Entry, exits
 from proofs.verdict import Check, Json, Result
 
@@ -31,6 +32,9 @@ _MOST_S = 0.3  # a run is killed so long after its first commit at most
 _RESTART = "RestartSec=50ms"
 _SLACK_MS = 50
 _LATE_MS = 1000  # what was lost came after the last stored tick: its gap has to begin so soon after that
+_GAPS = "SELECT * FROM gaps WHERE kind = 'crash' ORDER BY run_id, id"
+_NEWEST = "SELECT run_id, received_ms FROM ticks WHERE id IN (SELECT max(id) FROM ticks GROUP BY run_id)"
+_THERE = "SELECT id FROM ticks WHERE id IN (SELECT value FROM json_each(?))"
 
 
 def _kill(subject: Subject, number: int, last: int, after_s: float) -> int:
@@ -59,7 +63,8 @@ class AfterKills:
 
     lost: of each connection that a kill ended, the trades sent into it that are not stored. late_ms: of each gap, how
     long after the last tick before it it begins. booked: each run's ticks_stored counts its rows. torn: ids of up to
-    20 chains that are not whole. kept: the last tick that was committed at each kill is still there.
+    20 chains that are not whole. kept: the last tick that was committed at each kill is still there. other_ends: how
+    processes ended that nobody killed; negative for a signal.
     """
 
     n: Count
@@ -77,6 +82,7 @@ class AfterKills:
     integrity: str
     rows: Rows
     kept: bool
+    other_ends: list[int]
 
 
 class Killed(OnExchanges):
@@ -95,55 +101,79 @@ class Killed(OnExchanges):
 
     def inject(self, subject: Subject) -> None:
         self.seed = random.SystemRandom().randrange(10**6)
-        moments, self.killed_ms = random.Random(self.seed), []
+        moments, self.killed_ms, self.committed = random.Random(self.seed), [], []
         subject.host.note("seed", {"seed": self.seed})
-        last, self.committed = 0, []
+        last = 0
         for number in range(1, self.n_min + 1):
             self.killed_ms.append(_kill(subject, number, last, moments.uniform(0, _MOST_S)))
-            last = subject.store.last_tick()
+            last = subject.recorded().last_tick()
             self.committed.append(last)
 
     def witness(self, subject: Subject) -> Kills:
         """systemd's word that each of them was killed by SIGKILL, the exchange's that it was sending meanwhile."""
         subject.host.wait_for("the last restart", 15, lambda: len(subject.store.runs()) > self.n_min, every=0.05)
         subject.host.do("systemctl", "stop", subject.unit.name)
-        self.stats = self.exchange.stats()
-        return Kills(_kills(subject.unit.journal(self.cursor)), self.stats["sent"], self.seed)
+        self.stats, self.entries = self.exchange.stats(), subject.unit.journal(self.cursor)
+        return Kills(_ends(self.entries).count(-signal.SIGKILL), self.stats["sent"], self.seed)
+
+    def traced_witness(self, witness: Kills, trace: Trace) -> Mapping[str, Json | Between]:
+        killed, seed = _ends(trace.journal()).count(-signal.SIGKILL), trace.notes("seed")[-1]["seed"]
+        return {"killed": killed, "sent": trace.stats("mock")["sent"], "seed": seed}
 
     def witnessed(self, witness: Kills) -> bool:
         return witness.killed >= self.n_min
 
     def measure(self, subject: Subject) -> AfterKills:
-        store, runs = subject.store, subject.store.runs()
-        stored = {int(run["id"]): store.exchange_ids(int(run["id"])) for run in runs}
+        sent, rows = record_rows(subject, self.exchanges)
+        store = subject.recorded()
+        return self._after_kills(self.stats, self.entries, self.seed, self.killed_ms, self.committed, store, sent, rows)
+
+    def _after_kills(
+        self,
+        stats: dict[str, Json],
+        entries: Sequence[Entry],
+        seed: int,
+        killed_ms: list[int],
+        committed: list[int],
+        store: Store,
+        trades: Sent,
+        rows: Sequence[StoredRow],
+    ) -> AfterKills:
+        """committed: the last tick at each kill."""
+        runs, gaps = store.runs(), store.rows(_GAPS)
+        stored = {int(run["id"]): ids_of(rows, run) for run in runs}
         numbers = {number for ids in stored.values() for number in ids}
-        gaps = [gap for run in runs for gap in store.gaps(int(run["id"])) if gap["kind"] == "crash"]
+        newest = {row["run_id"]: row["received_ms"] for row in store.rows(_NEWEST)}
+        there = {row["id"] for row in store.rows(_THERE, [json.dumps(committed)])}
         return AfterKills(
-            n=len(self.killed_ms),
-            seed=self.seed,
-            sent=self.stats["sent"],
+            n=len(killed_ms),
+            seed=seed,
+            sent=stats["sent"],
             stored=sum(map(len, stored.values())),
-            lost=[sum(number not in numbers for number in sent) for sent in numbers_sent(self.stats)][: self.n_min],
-            killed_ms=self.killed_ms,
+            lost=[sum(number not in numbers for number in sent) for sent in numbers_sent(stats)][: self.n_min],
+            killed_ms=killed_ms,
             crash_gaps=[(gap["from_ms"], gap["to_ms"]) for gap in gaps],
-            late_ms=[gap["from_ms"] - store.newest_ms(int(gap["run_id"])) for gap in gaps],
+            late_ms=[gap["from_ms"] - newest.get(gap["run_id"], 0) for gap in gaps],
             booked=all(run["ticks_stored"] == len(stored[int(run["id"])]) for run in runs),
             balance=all(imbalance(run) == 0 for run in runs),
             torn=torn_chains(store, each=True),
             broken_references=store.broken_references(),
             integrity=store.integrity(),
-            rows=compare(*record_rows(subject, self.exchanges), 1),
-            kept=all(store.rows("SELECT id FROM ticks WHERE id = ?", (last,)) for last in self.committed),
+            rows=compare(trades, rows, 1),
+            kept=there == set(committed),
+            other_ends=[status for status in _ends(entries) if status != -signal.SIGKILL],
         )
 
     def traced(self, measured: AfterKills, trace: Trace) -> Mapping[str, Json | Between]:
-        if (killed := _kills(trace.journal())) != trace.witness(Kills).killed:
-            raise Untraced(f"{killed} kills are in the journal")
-        return {
-            "sent": trace.stats("mock")["sent"],
-            "seed": trace.notes("seed")[-1]["seed"],
-            "rows": encode(compare(*trace_rows(trace, ["mock"]), 1)),
-        }
+        kills, seed = trace.intents("kill -KILL "), trace.notes("seed")[-1]["seed"]
+        committed = [trace.store(number).last_tick() for number in range(len(kills))]
+        rows = trace_rows(trace, ["mock"])
+        again = encode(
+            self._after_kills(
+                trace.stats("mock"), trace.journal(), seed, measured.killed_ms, committed, trace.store(), *rows
+            )
+        )
+        return {**again, "n": len(kills), "killed_ms": [trace.moment_ms(kill) for kill in kills]}
 
     def judge(self, measured: AfterKills) -> Sequence[Check]:
         lost, gaps, kills = measured.lost, measured.crash_gaps, measured.killed_ms
@@ -157,6 +187,7 @@ class Killed(OnExchanges):
             equal("broken references", measured.broken_references, 0),
             equal("integrity_check", measured.integrity, "ok"),
             equal("kills", len(kills), self.n_min),
+            equal("ends by anything else", measured.other_ends, []),
             equal("gaps `crash`", len(gaps), self.n_min, guard=True),
             equal("kills inside a gap", covered, self.n_min, guard=True),
             at_most("a gap after the last tick (ms)", max(measured.late_ms, default=None), _LATE_MS, guard=True),
@@ -168,9 +199,9 @@ class Killed(OnExchanges):
         )
 
 
-def _kills(entries: Sequence[Entry]) -> int:
-    """How many main processes systemd saw end by SIGKILL."""
-    return [status for _, status in exits(entries)].count(-signal.SIGKILL)
+def _ends(entries: Sequence[Entry]) -> list[int]:
+    """How each main process ended that systemd saw end, but for a clean exit."""
+    return [status for _, status in exits(entries)]
 
 
 def headline(results: Sequence[Result]) -> str:

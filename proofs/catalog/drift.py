@@ -12,7 +12,7 @@ from proofs.catalog._checks import equal
 from proofs.experiment.case import Case, Deployed, Mutant, NotSteady, Proof
 from proofs.experiment.controller_requests import Answer, Unanswered
 from proofs.experiment.in_place import InPlace
-from proofs.experiment.measurements import Count, Invocation
+from proofs.experiment.measurements import Count, Invocation, figures_of
 from proofs.experiment.subject import CONFIG_DIR, RELEASE, Subject
 from proofs.experiment.trace import Between, Trace
 from proofs.host.kind import not_a_lab
@@ -154,13 +154,10 @@ class Named(Changed):
 
     def measure(self, subject: Subject) -> Verified:
         answer = _ask(subject, "verify", without=self._without)
-        return Verified(len(DRIFTS), answer.rc, sorted(_failed_assertions(answer)), _named_drifts(answer))
+        return _verified(answer)
 
     def traced(self, measured: Verified, trace: Trace) -> Mapping[str, Json | Between]:
-        if measured.verify is None:
-            return {}
-        answer = _last_answer(trace)
-        return {"verify": answer.rc, "red": sorted(_failed_assertions(answer)), "named": _named_drifts(answer)}
+        return figures_of(_verified(_last_answer(trace)))
 
     def judge(self, measured: Verified) -> Sequence[Check]:
         checks = [
@@ -201,10 +198,8 @@ class Healed(Changed):
         return Repaired(len(DRIFTS), answer.rc, sorted(_failed_assertions(answer)), place.changed())
 
     def traced(self, measured: Repaired, trace: Trace) -> Mapping[str, Json | Between]:
-        if measured.rc is None:
-            return {}
         answer = _last_answer(trace)
-        return {"rc": answer.rc, "red": sorted(_failed_assertions(answer))}
+        return {"n": len(DRIFTS), "rc": answer.rc, "red": sorted(_failed_assertions(answer))}
 
     def judge(self, measured: Repaired) -> Sequence[Check]:
         return _if_answered(
@@ -245,9 +240,16 @@ def _ask(subject: Subject, *plays: str, without: Sequence[str] = ()) -> Answer:
 
 
 def _last_answer(trace: Trace) -> Answer:
-    """The controller's last answer, as it was recorded."""
-    event = trace.event("answer")
+    """The controller's last answer, as it was recorded; to the last request, or there is none."""
+    asked, answers = trace.intent("ask the controller"), trace.events("answer")
+    if not answers or answers[-1]["seq"] < asked["seq"]:
+        return Answer((), None, "", "")
+    event = answers[-1]
     return Answer(tuple(event["argv"]), event["rc"], trace.whole(event), event["stderr"])
+
+
+def _verified(answer: Answer) -> Verified:
+    return Verified(len(DRIFTS), answer.rc, sorted(_failed_assertions(answer)), _named_drifts(answer))
 
 
 def _failed_assertions(answer: Answer) -> set[str]:
@@ -294,4 +296,8 @@ PROOF = Proof(
     "leaves it",
     not_applicable=not_a_lab,
     headline=headline,
+    host_word={
+        "left": "what the proof's own look at the edited files found",
+        "witness.*": "what /proc, systemd and the edited files showed",
+    },
 )

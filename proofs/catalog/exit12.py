@@ -11,10 +11,21 @@ from proofs.catalog._checks import at_least, at_most, equal
 from proofs.catalog._steady import GOOD, UP_S, steady
 from proofs.catalog.mutations import with_directives
 from proofs.experiment.case import Case, Deployed, Proof
-from proofs.experiment.measurements import Count, Invocation, Pid, Seconds, Sha256
+from proofs.experiment.measurements import Count, Invocation, Pid, Seconds, Sha256, figures_of
 from proofs.experiment.subject import CONFIG_DIR, Subject
 from proofs.experiment.trace import Between, Trace, Untraced
-from proofs.host.unit import UNIT_STARTING, UNIT_SUCCESS, Entry, Unit, exits, seconds, starts
+from proofs.host.unit import (
+    UNIT_STARTING,
+    UNIT_SUCCESS,
+    Entry,
+    State,
+    Unit,
+    exits,
+    seconds,
+    starts,
+    state_of,
+    values_of,
+)
 from proofs.verdict import Check, Json, Result
 
 
@@ -66,16 +77,23 @@ class BadConfig(Case):
         """The process ran anew, with a directory bound over its config that holds the bad file."""
         unit = subject.unit
         subject.host.wait_for("a new invocation", 5, lambda: unit.state().invocation not in (self._old, ""))
-        bound = unit.properties("BindReadOnlyPaths").get("BindReadOnlyPaths", "")
+        bound = unit.properties("BindReadOnlyPaths", quiet=False).get("BindReadOnlyPaths", "")
         digest = hashlib.sha256((subject.etc / "config.toml").read_bytes()).hexdigest()
-        return ConfigInForce(unit.state().invocation, bound if str(subject.etc) in bound else "", digest)
+        return ConfigInForce(unit.state(quiet=False).invocation, bound if str(subject.etc) in bound else "", digest)
+
+    def traced_witness(self, witness: ConfigInForce, trace: Trace) -> Mapping[str, Json | Between]:
+        return {
+            "invocation": trace.shown(-3)["InvocationID"],
+            "bound": trace.shown(-4)["BindReadOnlyPaths"],
+            "config_sha256": hashlib.sha256(trace.written("config.toml").encode()).hexdigest(),
+        }
 
     def witnessed(self, witness: ConfigInForce) -> bool:
         return f"/etc:{CONFIG_DIR}" in witness.bound
 
     def measure(self, subject: Subject) -> StayedDown:
         unit, host = subject.unit, subject.host
-        end = host.wait_for("its end", UP_S, lambda: _ended(subject), every=0.05)
+        end = host.wait_for(_END, UP_S, lambda: _end_of(subject.unit.state()), every=0.05)
         watch_s = 3 * self.deployed.restart_s
         at_end = unit.state(quiet=False)
         stayed_down = False
@@ -84,34 +102,14 @@ class BadConfig(Case):
             stayed_down = host.assert_never("a restart", watch_s + 0.1, lambda: _came_back(subject, at_end.restarts))
         last = unit.state(quiet=False)
         entries = unit.journal(self._cursor)
-        messages = [entry.message for entry in entries if "config.toml" in entry.message or "ERROR" in entry.message]
-        return StayedDown(
-            n=1,
-            exec_main_status=at_end.exec_status,
-            active=last.active,
-            sub=last.sub,
-            result=last.result,
-            restarts=last.restarts - at_end.restarts,
-            starts=len(starts(entries)),
-            first_seen=end,
-            watched_s=watch_s if stayed_down else 0.0,
-            said=messages[:3],
-        )
+        return _stayed_down(end, at_end, last, entries, watch_s if stayed_down else 0.0)
 
     def traced(self, measured: StayedDown, trace: Trace) -> Mapping[str, Json | Between]:
-        digest = hashlib.sha256(trace.written("config.toml").encode()).hexdigest()
-        if digest != trace.witness(ConfigInForce).config_sha256:
-            raise Untraced("the configuration that was witnessed is not the one that was written")
         watch_s = 3 * self.deployed.restart_s
-        failed = measured.first_seen == "failed"
-        waits = [wait for wait in trace.waits("a restart") if wait["data"]["came"] is False] if failed else []
-        return {
-            "exec_main_status": int(trace.shown(0)["ExecMainStatus"]),
-            "active": trace.shown(-1)["ActiveState"],
-            "restarts": trace.restarts(),
-            "starts": len(starts(trace.journal())),
-            "watched_s": watch_s if any(wait["data"]["seconds"] >= watch_s for wait in waits) else 0.0,
-        }
+        end = _end_of(state_of(values_of(trace.whole(trace.waits(_END)[-1]))))
+        waits = [wait for wait in trace.waits("a restart") if wait["data"]["came"] is False] if end == "failed" else []
+        watched_s = watch_s if any(wait["data"]["seconds"] >= watch_s for wait in waits) else 0.0
+        return figures_of(_stayed_down(end, trace.state(-2), trace.state(-1), trace.journal(), watched_s))
 
     def judge(self, measured: StayedDown) -> Sequence[Check]:
         watch_s = 3 * self.deployed.restart_s
@@ -166,7 +164,10 @@ class Control(Case):
         return Restarted(1, now.restarts - self._state.restarts, now.active)
 
     def traced(self, measured: Restarted, trace: Trace) -> Mapping[str, Json | Between]:
-        return {"restarts": trace.restarts(), "active": trace.shown(-1)["ActiveState"]}
+        return {"n": 1, "restarts": trace.restarts(), "active": trace.shown(-1)["ActiveState"]}
+
+    def traced_witness(self, witness: Gone, trace: Trace) -> Mapping[str, Json | Between]:
+        return {"pid": trace.state(0).pid, "invocation": trace.state(0).invocation}
 
     def judge(self, measured: Restarted) -> Sequence[Check]:
         return (
@@ -214,6 +215,7 @@ _LATER_RULES = {"RestartSteps": "0", "RestartMode": "normal"}
 RESTART_S = 5.0  # RestartSec= may not be longer, whatever the unit says
 _LATE_S = 1.0  # on top of RestartSec=
 _TEMPLATE = "ends@"
+_END = "its end"
 
 
 @dataclass(frozen=True)
@@ -266,7 +268,11 @@ class Ends(Case):
             return first if len(first) == len(ENDS) else {}
 
         first = subject.host.wait_for("the end of each", UP_S, ended, every=0.1)
-        return EndsSeen(first, _rules_of(self._units["12"].properties(*_NAMES)))
+        return EndsSeen(first, _rules_of(self._units["12"].properties(*_NAMES, quiet=False)))
+
+    def traced_witness(self, witness: EndsSeen, trace: Trace) -> Mapping[str, Json | Between]:
+        ended = {name: status for name, (status, _) in _ends(trace.journal()).items()}
+        return {"ended": ended, "rules": _rules_of(trace.shown(0))}
 
     def witnessed(self, witness: EndsSeen) -> bool:
         statuses = witness.ended.items()
@@ -285,7 +291,7 @@ class Ends(Case):
     def traced(self, measured: Restarts, trace: Trace) -> Mapping[str, Json | Between]:
         shown, ends = trace.shown(-1), _ends(trace.journal())
         rules, states = _rules_of(shown), [trace.shown(number - len(ENDS) - 1) for number in range(len(ENDS))]
-        if trace.witness(EndsSeen).rules != rules:
+        if _rules_of(trace.shown(0)) != rules:
             raise Untraced("the copies had other restart rules than the unit")
         return {
             "n": len(ends),
@@ -342,12 +348,27 @@ def _ends(entries: Sequence[Entry]) -> dict[str, tuple[int, float | None]]:
     return result
 
 
-def _ended(subject: Subject) -> str:
+def _end_of(now: State) -> str:
     """ "failed": it stays down, so far. "auto-restart": systemd is about to try again, which is an answer too."""
-    now = subject.unit.state()
     if now.active == "failed" or now.running:
         return now.active
     return now.sub if now.sub == "auto-restart" else ""
+
+
+def _stayed_down(end: str, at_end: State, last: State, entries: Sequence[Entry], watched_s: float) -> StayedDown:
+    messages = [entry.message for entry in entries if "config.toml" in entry.message or "ERROR" in entry.message]
+    return StayedDown(
+        n=1,
+        exec_main_status=at_end.exec_status,
+        active=last.active,
+        sub=last.sub,
+        result=last.result,
+        restarts=last.restarts - at_end.restarts,
+        starts=len(starts(entries)),
+        first_seen=end,
+        watched_s=watched_s,
+        said=messages[:3],
+    )
 
 
 def _came_back(subject: Subject, restarts: int) -> bool:
@@ -390,4 +411,5 @@ PROOF = Proof(
         with_directives("stays-down-on-11", "RestartPreventExitStatus=11", Ends.alone),
     ],
     headline=headline,
+    host_word={"witness.gone": "what /proc showed of the killed process"},
 )

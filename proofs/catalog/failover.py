@@ -11,9 +11,21 @@ from proofs.catalog._rows import LEAST, Rows, compare, record_rows, row_checks, 
 from proofs.catalog._steady import OnExchanges
 from proofs.experiment.case import Deployed, Mutant, Proof
 from proofs.experiment.exchange import Exchange, refuses
-from proofs.experiment.measurements import Count, Pid, Positive, Row, Seconds, count_from, decode, encode, return_type
+from proofs.experiment.measurements import (
+    Count,
+    Pid,
+    Positive,
+    Row,
+    Seconds,
+    count_from,
+    decode,
+    encode,
+    figures_of,
+    return_type,
+)
 from proofs.experiment.subject import Changes, Subject, config
 from proofs.experiment.trace import Between, Trace, mono_s
+from proofs.host.database import Store
 from proofs.host.shell import process_state
 from proofs.host.unit import Entry, engine_lines
 from proofs.verdict import Check, Json, Result
@@ -75,46 +87,52 @@ Witness = ConnectionClosed | PortRefuses | Answered451 | ExchangeStopped | Garba
 Answer = dict[str, Json]
 
 
-def _closed(exchange: Exchange) -> ConnectionClosed | None:
-    closed = [one for one in exchange.stats(quiet=True)["connections"] if not one["open"]]
+Stats = Mapping[str, Json]  # what an exchange counted
+
+
+def _closed(stats: Stats) -> ConnectionClosed | None:
+    closed = [one for one in stats["connections"] if not one["open"]]
     return ConnectionClosed(closed[0]["id"], closed[0]["closed_ms"]) if closed else None
+
+
+def _answered(stats: Stats) -> Answered451 | None:
+    answered = stats["rejected_by_status"]
+    return Answered451(answered) if answered.get("451") else None
+
+
+def _garbage(stats: Stats) -> GarbageSent | None:
+    return GarbageSent(stats["garbage"]) if stats["garbage"] >= PARSE_LIMIT else None
+
+
+def _hello(stats: Stats) -> TlsHello | None:
+    return TlsHello(stats["tls_hellos"], stats["accepted"]) if stats["tls_hellos"] else None
 
 
 def _refused(exchange: Exchange) -> PortRefuses | None:
     return PortRefuses(exchange.port, "connection refused") if refuses(exchange.port) else None
 
 
-def _answered(exchange: Exchange) -> Answered451 | None:
-    answered = exchange.stats(quiet=True)["rejected_by_status"]
-    return Answered451(answered) if answered.get("451") else None
-
-
 def _stopped(exchange: Exchange) -> ExchangeStopped | None:
     return ExchangeStopped(exchange.pid, "T") if process_state(exchange.pid) == "T" else None
 
 
-def _garbage(exchange: Exchange) -> GarbageSent | None:
-    garbage = exchange.stats(quiet=True)["garbage"]
-    return GarbageSent(garbage) if garbage >= PARSE_LIMIT else None
-
-
-def _hello(exchange: Exchange) -> TlsHello | None:
-    stats = exchange.stats(quiet=True)
-    return TlsHello(stats["tls_hellos"], stats["accepted"]) if stats["tls_hellos"] else None
-
-
 @dataclass(frozen=True)
 class How:
-    """A way to fail. look: what shows it, None while nothing does. at_connect: the engine is started into it."""
+    """A way to fail. shown: the witness that its counts come to, or `look` where it does not count it; None while
+    there is none. at_connect: the engine is started into it."""
 
     name: str
     fault: str
-    look: Callable[[Exchange], Witness | None]
+    shown: Callable[[Stats], Witness | None] | None
     inject: Callable[[Exchange], Answer] = lambda exchange: {}
     at_connect: bool = False
     bound_s: float = BOUND_S
     tls: bool = False
     gap_kind: str = "down"
+    look: Callable[[Exchange], Witness | None] = lambda exchange: None
+
+    def witness(self, exchange: Exchange, quiet: bool = True) -> Witness | None:
+        return self.shown(exchange.stats(quiet=quiet)) if self.shown else self.look(exchange)
 
 
 @dataclass(frozen=True)
@@ -167,11 +185,19 @@ class Failover(OnExchanges):
 
     def witness(self, subject: Subject) -> Any:
         primary = self.exchanges["primary"]
-        return subject.host.wait_for("the fault to bite", 5, lambda: self.how.look(primary), every=0.02)
+        subject.host.wait_for("the fault to bite", 5, lambda: self.how.witness(primary), every=0.02)
+        return self.how.witness(primary, quiet=False)
 
     def witnessed(self, witness: Witness) -> bool:
         at_all = not isinstance(witness, Answered451) or witness.answered.get("451", 0) > 0
-        return at_all and isinstance(witness, return_type(self.how.look))
+        return at_all and isinstance(witness, return_type(self.how.shown or self.how.look))
+
+    def traced_witness(self, witness: Witness, trace: Trace) -> Mapping[str, Json | Between]:
+        if self.how.shown:
+            return figures_of(self.how.shown(trace.stats("primary", 0)))
+        exchange = trace.event("exchange", "primary")["data"]
+        name = "pid" if isinstance(witness, ExchangeStopped) else "port"
+        return {name: exchange[name]}
 
     def measure(self, subject: Subject) -> NotTakenOver | TakenOver:
         store, host, bound = subject.store, subject.host, self.how.bound_s
@@ -185,26 +211,32 @@ class Failover(OnExchanges):
         fault_ms = round((time.time() - time.monotonic() + fault_s) * 1000)
         if row is None:
             return NotTakenOver(1, None, fault_ms)
-        last = store.last_of("primary", int(row["id"]))
         # The row may be committed a moment before the counters' heartbeat closes its gaps: ask until both are there.
         run, kind = int(store.runs()[-1]["id"]), self.how.gap_kind
         host.poll("its gap", 2, lambda: _of(store.gaps(run), kind), every=0.1)
-        gaps = _of(store.gaps(run), kind)
-        return TakenOver(
-            n=1,
-            stored_s=round(stored_s - fault_s, 3),
-            fault_ms=fault_ms,
-            received_s=round((row["received_ms"] - fault_ms) / 1000, 3),
-            last_primary_ms=last["received_ms"] if last else None,
-            first_secondary_ms=row["received_ms"],
-            gaps=gaps,
-            rejected=sum(gap["count"] or 0 for gap in gaps),
-            gap_kind=kind,
-            garbage_sent=self.exchanges["primary"].stats()["garbage"] if kind == "rejected" else 0,
-            secondary_sent=self.exchanges["secondary"].stats()["sent"],
-            said=[fields for _, fields in engine_lines(entries, "source failed")][-1:],
-            rows=self._compare_rows(subject),
-        )
+        took_over = self._taken_over(subject.recorded(), entries, fault_ms, stored_s - fault_s)
+        garbage_sent = self.exchanges["primary"].stats()["garbage"] if kind == "rejected" else 0
+        secondary_sent = self.exchanges["secondary"].stats()["sent"]
+        rows = self._compare_rows(subject)
+        return TakenOver(**took_over, garbage_sent=garbage_sent, secondary_sent=secondary_sent, rows=rows)
+
+    def _taken_over(self, store: Store, entries: Sequence[Entry], fault_ms: int, stored_s: float) -> dict[str, Any]:
+        """The fields of a TakenOver that come from the store and the journal."""
+        row = store.first_of("secondary") or {}
+        last = store.last_of("primary", int(row["id"]))
+        gaps = _of(store.gaps(int(store.runs()[-1]["id"])), self.how.gap_kind)
+        return {
+            "n": 1,
+            "stored_s": round(stored_s, 3),
+            "fault_ms": fault_ms,
+            "received_s": round((row["received_ms"] - fault_ms) / 1000, 3),
+            "last_primary_ms": last["received_ms"] if last else None,
+            "first_secondary_ms": row["received_ms"],
+            "gaps": gaps,
+            "rejected": sum(gap["count"] or 0 for gap in gaps),
+            "gap_kind": self.how.gap_kind,
+            "said": [fields for _, fields in engine_lines(entries, "source failed")][-1:],
+        }
 
     def _compare_rows(self, subject: Subject) -> Rows:
         """What both sources sent, with what is stored of it, once there is enough of it."""
@@ -221,17 +253,18 @@ class Failover(OnExchanges):
     def traced(self, measured: NotTakenOver | TakenOver, trace: Trace) -> Mapping[str, Json | Between]:
         stored = trace.waits("a stored tick of the secondary")[-1]
         least, most = self._began(trace)
+        fault_ms = Between(trace.wall_ms(stored, least) - _SLACK_MS, trace.wall_ms(stored, most) + _SLACK_MS)
         if not stored["data"]["came"]:
-            return {"stored_s": None}
-        again: dict[str, Json | Between] = {
+            return {"n": 1, "stored_s": None, "fault_ms": fault_ms}
+        rejected = self.how.gap_kind == "rejected"
+        return {
+            **self._taken_over(trace.store(), trace.journal(), measured.fault_ms, 0.0),
             "stored_s": Between.since((least, most), *trace.around(stored)),
-            "fault_ms": Between(trace.wall_ms(stored, least) - _SLACK_MS, trace.wall_ms(stored, most) + _SLACK_MS),
+            "fault_ms": fault_ms,
+            "garbage_sent": trace.stats("primary")["garbage"] if rejected else 0,
             "secondary_sent": trace.stats("secondary")["sent"],
             "rows": encode(compare(*trace_rows(trace, ("primary", "secondary")))),
         }
-        if self.how.gap_kind == "rejected":
-            again["garbage_sent"] = trace.stats("primary")["garbage"]
-        return again
 
     def _began(self, trace: Trace) -> tuple[float, float]:
         """When the fault was met, on CLOCK_MONOTONIC: by the exchange, by the engine's journal, or by two events."""
@@ -287,9 +320,9 @@ _SENDS = f"the primary sends {PARSE_LIMIT} undecodable trade frames"
 _PRESENTS = "the primary presents a certificate nobody vouches for"
 HOWS = (
     How("closes", "the primary closes the connection", _closed, _tell("close")),
-    How("refuses", "the primary's port refuses", _refused, _tell("refuse"), at_connect=True),
+    How("refuses", "the primary's port refuses", None, _tell("refuse"), at_connect=True, look=_refused),
     How("answers 451", "the primary answers HTTP 451", _answered, _tell("http", status=451, times=-1), at_connect=True),
-    How("goes silent", "SIGSTOP of the primary", _stopped, _freeze, bound_s=DEAD_AFTER_S + BOUND_S),
+    How("goes silent", "SIGSTOP of the primary", None, _freeze, bound_s=DEAD_AFTER_S + BOUND_S, look=_stopped),
     How("sends garbage", _SENDS, _garbage, _tell("garbage", n=PARSE_LIMIT, scope="open"), gap_kind="rejected"),
     How("bad certificate", _PRESENTS, _hello, at_connect=True, tls=True),
 )
@@ -321,4 +354,8 @@ PROOF = Proof(
         Mutant("one-source", "one source instead of two", failing("closes", "refuses", "sends garbage"), _one_source)
     ],
     headline=headline,
+    host_word={
+        "witness.probe": "a connection of the proof's own was refused",
+        "witness.state": "what /proc showed of the stopped exchange",
+    },
 )

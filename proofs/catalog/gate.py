@@ -6,19 +6,21 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from proofs.catalog._checks import equal
+from proofs.catalog._checks import at_least, equal
 from proofs.catalog._live_fixture import LiveFixture
 from proofs.catalog._steady import UP_S
 from proofs.catalog.mutations import patched
 from proofs.evidence import unit_parts
 from proofs.evidence.json_diff import differences
 from proofs.experiment.case import Case, Deployed, NotSteady, Proof
-from proofs.experiment.measurements import Count, Invocation, Sha256
+from proofs.experiment.measurements import Count, Invocation, Seconds, Sha256, figures_of
 from proofs.experiment.subject import Subject
 from proofs.experiment.trace import Between, Trace
-from proofs.host.unit import Entry, starts
+from proofs.host.database import Store
+from proofs.host.unit import Entry, State, exits, starts
 from proofs.verdict import Check, Json, Result
 
+_RESTART = "a restart"
 OPEN = "the gate is open, but no live adapter installed"
 Spoil = Callable[[LiveFixture], object]
 
@@ -110,7 +112,8 @@ class LiveConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Refusal:
-    """said: the engine's reason. ready, runs: how often it was ready, and runs that it began, which is none."""
+    """said: the engine's reason. ready, runs: how often it was ready, and runs that it began, which is none. ended: how
+    its process ended, by the journal. watched_s: 0 where it was not to be, or did not stay down."""
 
     n: Count
     exec_main_status: Count
@@ -119,6 +122,8 @@ class Refusal:
     said: str
     ready: Count
     runs: Count
+    ended: int | None
+    watched_s: Seconds
 
 
 WAYS = (
@@ -215,7 +220,7 @@ class Live(Case):
         self._fixture.good(subject.store.runs()[-1])
 
     def inject(self, subject: Subject) -> None:
-        self._runs, self._before = len(subject.store.runs()), subject.unit.state().invocation
+        self._runs, self._before = _runs(subject.recorded()), subject.unit.state().invocation
         self._way.spoil(self._fixture)
         self._fixture.write()
         self._cursor = subject.unit.cursor()
@@ -227,11 +232,16 @@ class Live(Case):
 
     def witness(self, subject: Subject) -> LiveConfig | None:
         """The process began anew on a configuration and a bundle that are what the case says of them."""
-        invocation, text = subject.unit.state().invocation, (subject.etc / "config.toml").read_bytes()
+        invocation = subject.unit.state(quiet=False).invocation
+        text = (subject.etc / "config.toml").read_bytes()
         if invocation == self._before or b'mode = "LIVE"' not in text:
             return None
         digest = hashlib.sha256(text).hexdigest()
         return LiveConfig(invocation, self._way.seen(self._fixture) or "", self._fixture.holds(), digest)
+
+    def traced_witness(self, witness: LiveConfig, trace: Trace) -> Mapping[str, Json | Between]:
+        digest = hashlib.sha256(trace.written("config.toml").encode()).hexdigest()
+        return {"invocation": trace.shown(-3)["InvocationID"], "config_sha256": digest}
 
     def witnessed(self, witness: LiveConfig) -> bool:
         return witness.signature_holds is self._way.holds and bool(witness.seen)
@@ -239,22 +249,22 @@ class Live(Case):
     def measure(self, subject: Subject) -> Refusal:
         unit, host = subject.unit, subject.host
         host.poll("its end", UP_S, lambda: unit.state().active == "failed", every=0.05)
-        at_end = unit.state(quiet=False)
+        at_end, watched_s = unit.state(quiet=False), 0.0
         if self._watch_s:
             host.note("measuring", {"watching for a restart for seconds": self._watch_s})
-            host.assert_never("a restart", self._watch_s, lambda: unit.state().active != "failed")
+            stayed = host.assert_never(_RESTART, self._watch_s, lambda: unit.state().active != "failed")
+            watched_s = self._watch_s if stayed else 0.0
         last, entries = unit.state(quiet=False), unit.journal(self._cursor)
-        return Refusal(
-            n=1,
-            exec_main_status=at_end.exec_status,
-            active=last.active,
-            runs=len(subject.store.runs()) - self._runs,
-            **_read(entries),
-        )
+        return _refusal(at_end, last, entries, _runs(subject.recorded()) - self._runs, watched_s)
 
     def traced(self, measured: Refusal, trace: Trace) -> Mapping[str, Json | Between]:
-        status, active = int(trace.shown(0)["ExecMainStatus"]), trace.shown(-1)["ActiveState"]
-        return {"exec_main_status": status, "active": active, **_read(trace.journal())}
+        entries, watched_s = trace.journal(), 0.0
+        runs = _runs(trace.store(-1)) - _runs(trace.store(0))
+        if self._watch_s:
+            wait = trace.waits(_RESTART)[-1]["data"]
+            watched_s = self._watch_s if wait["came"] is False and wait["seconds"] >= self._watch_s else 0.0
+        refusal = _refusal(trace.state(-2), trace.state(-1), entries, runs, watched_s)
+        return figures_of(refusal)
 
     def judge(self, measured: Refusal) -> Sequence[Check]:
         reason = self._way.reason
@@ -264,14 +274,31 @@ class Live(Case):
             equal("starts", measured.starts, 1),
             equal("runs begun", measured.runs + measured.ready, 0, guard=True),
             Check("said", measured.said, f"... {reason}", reason in measured.said, guard=True),
+            equal("ended with", measured.ended, 12),
+            at_least("seconds watched", measured.watched_s, self._watch_s),
         )
 
 
-def _read(entries: Sequence[Entry]) -> dict[str, Json]:
-    """The figures that the journal has; "said" is why LIVE was refused, by the engine's last line on it."""
+def _refusal(at_end: State, last: State, entries: Sequence[Entry], runs: int, watched_s: float) -> Refusal:
+    """What it said is why LIVE was refused, by its last line on it."""
     lines = [str(entry.fields().get("message", "")) for entry in entries]
     reasons = [line.partition("mode = LIVE: ")[2] for line in lines if "mode = LIVE: " in line]
-    return {"starts": len(starts(entries)), "ready": lines.count("ready"), "said": (reasons or [""])[-1][:300]}
+    ends = [status for _, status in exits(entries)]
+    return Refusal(
+        n=1,
+        exec_main_status=at_end.exec_status,
+        active=last.active,
+        starts=len(starts(entries)),
+        said=(reasons or [""])[-1][:300],
+        ready=lines.count("ready"),
+        runs=runs,
+        ended=ends[-1] if ends else None,
+        watched_s=watched_s,
+    )
+
+
+def _runs(store: Store) -> int:
+    return len(store.rows("SELECT id FROM runs"))
 
 
 def refused(*names: str) -> Callable[[Deployed], Sequence[Live]]:
@@ -305,4 +332,8 @@ PROOF = Proof(
         patched("gate/of-any-unit", refused("a drop-in masked")),
     ],
     headline=headline,
+    host_word={
+        "witness.seen": "how the proof's own look at the bundle and the configuration found them",
+        "witness.signature_holds": "the proof's own check of the signature",
+    },
 )

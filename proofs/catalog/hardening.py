@@ -124,6 +124,13 @@ class Sandbox(Case):
             return None
         return InsideSandbox(pid, engine)
 
+    def traced_witness(self, witness: InsideSandbox, trace: Trace) -> Mapping[str, Json | Between]:
+        (event,) = [one for one in trace.commands("grep", "") if one["argv"][-1].endswith("/status")]
+        pid = int(event["argv"][-1].split("/")[2])
+        engine = sandbox_probe.status_of(trace.whole(event))
+        inside = _said(_probe_lines(trace)[-1])["status"]
+        return {"pid": pid, "confined": dict(engine) if inside == engine else f"another than the probe's: {inside}"}
+
     def witnessed(self, witness: InsideSandbox) -> bool:
         return set(witness.confined) == set(sandbox_probe.STATUS)
 
@@ -154,10 +161,11 @@ class Sandbox(Case):
         )
 
     def traced(self, measured: Attempts, trace: Trace) -> Mapping[str, Json | Between]:
-        lines = [entry.message for entry in trace.journal() if entry.message.startswith(sandbox_probe.MARK)]
+        lines = _probe_lines(trace)
         show = trace.text("systemctl", "show", _sandbox.PROPERTIES)
         process = dict(zip(_PROCESS, trace.texts("grep", "")[-len(_PROCESS) :], strict=True))
         again: dict[str, Json | Between] = {
+            "n": len(_recorded(lines[-1])),
             "exposure": _exposure(trace.text("systemd-analyze", "security")),
             "properties": dict(_sandbox.shown(show)),
             "calls_beyond": list(_sandbox.calls_beyond(show, trace.text("systemd-analyze", "syscall-filter"))),
@@ -166,17 +174,17 @@ class Sandbox(Case):
             "status": dict(_sandbox.status(process["status"], *_sandbox.SHOWN_STATUS)),
             "limits": dict(_sandbox.limits(process["limits"])),
             "mounts": list(_sandbox.writable_mounts(process["mountinfo"])),
-            "writable": _said(lines[-1] if lines else "")["writable"],
+            "writable": _said(lines[-1])["writable"],
             "cgroup": dict(_cgroup(trace.text("grep", "-s", worked=False))),
         }
-        for figure, text, recorded in (
-            ("refused_inside", lines[-1] if lines else "", measured.refused_inside),
-            ("refused_outside", trace.text("/usr/bin/python3", "-ISB", worked=False), measured.refused_outside),
+        for figure, text in (
+            ("refused_inside", lines[-1]),
+            ("refused_outside", trace.text("/usr/bin/python3", "-ISB", worked=False)),
         ):
             refused = _recorded(text)
             # What is named /etc/passwd is left out of a recording: of that the host's word stays.
             each = {name: refused.get(word, "not asked") for name, word in TRIED.items()}
-            again[figure] = {name: recorded[name] if reason == MARK else reason for name, reason in each.items()}
+            again[figure] = {name: reason for name, reason in each.items() if reason != MARK}
         return again
 
     def judge(self, measured: Attempts) -> Sequence[Check]:
@@ -231,6 +239,14 @@ def _cgroup_files(subject: Subject) -> list[str]:
 def _cgroup(text: str) -> dict[str, str]:
     """What `grep` printed of a cgroup's files, by their names; nothing where the host does not have them."""
     return dict(re.findall(r"^\S*/([a-z]+\.max):(.*)$", text, re.M))
+
+
+def _probe_lines(trace: Trace) -> list[str]:
+    """What the probe said in the sandbox, as it was recorded. Raises Untraced: nothing."""
+    lines = [entry.message for entry in trace.journal() if entry.message.startswith(sandbox_probe.MARK)]
+    if not lines:
+        raise Untraced("the probe said nothing")
+    return lines
 
 
 def _said(text: str) -> dict[str, Json]:
@@ -293,4 +309,8 @@ PROOF = Proof(
         with_directives("tasks-unlimited", "TasksMax=infinity", Sandbox.alone),
     ],
     headline=headline,
+    host_word={
+        "no_modules": "what /proc and /sys showed of the kernel",
+        "refused_*.write to /etc": "what is named /etc/passwd is left out of a recording",
+    },
 )

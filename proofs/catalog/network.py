@@ -14,6 +14,7 @@ from proofs.experiment.exchange import refuses
 from proofs.experiment.measurements import Count, Positive, Seconds, encode
 from proofs.experiment.subject import Subject, config
 from proofs.experiment.trace import Between, Trace, mono_s
+from proofs.host.database import Store
 from proofs.verdict import Check, Json
 
 RATE = 50  # trades a second of each exchange
@@ -55,10 +56,22 @@ class TwoSources(OnExchanges, Recovery):
         return compare(*record_rows(subject, self.exchanges))
 
     def traced(self, measured: Lasting, trace: Trace) -> Mapping[str, Json | Between]:
-        again = dict(super().traced(measured, trace))
-        if isinstance(measured, Compared) and measured.rows is not None:
-            again["rows"] = encode(compare(*trace_rows(trace, ("primary", "secondary"))))
-        return again
+        again = {**super().traced(measured, trace), **self.traced_during(measured.lasted_s, trace)}
+        if "integrity" not in again:
+            return again
+        rows = encode(compare(*trace_rows(trace, ("primary", "secondary"))))
+        return {**again, **self.figures_of_store(trace.store()), "rows": rows}
+
+    def traced_during(self, seconds: float, trace: Trace) -> dict[str, Json]:
+        """`figures_during` once more."""
+        raise NotImplementedError
+
+    def figures_of_store(self, store: Store) -> dict[str, Json]:
+        """Figures of the store when the engine works again; also those of `figures_after`."""
+        raise NotImplementedError
+
+    def figures_after(self, subject: Subject) -> dict[str, Any]:
+        return {**self.figures_of_store(subject.recorded()), "rows": self.compare_rows(subject)}
 
     def checks_of_rows(self, rows: Rows | None) -> list[Check]:
         if rows is None:
@@ -116,18 +129,22 @@ class Refused(TwoSources):
 
     def figures_during(self, subject: Subject, seconds: float) -> dict[str, Any]:
         """What the secondary counted itself, and the span in which it did."""
-        tries = self.exchanges["secondary"].stats()["rejected_by_status"].get("503", 0)
-        return {"tries": tries, "tries_a_s": round(tries / seconds, 3)}
+        return _tries(self.exchanges["secondary"].stats(), seconds)
 
-    def figures_after(self, subject: Subject) -> dict[str, Any]:
-        runs = subject.store.runs()
-        down = [gap for run in runs for gap in subject.store.gaps(int(run["id"])) if gap["kind"] == "down"]
+    def traced_during(self, seconds: float, trace: Trace) -> dict[str, Json]:
+        return _tries(trace.stats("secondary"), seconds)
+
+    def figures_of_store(self, store: Store) -> dict[str, Json]:
+        runs = store.runs()
+        down = [gap for run in runs for gap in store.gaps(int(run["id"])) if gap["kind"] == "down"]
         return {
             "down_of": sorted({gap["source"] for gap in down}),
             "stored_10": [run["exit_code"] for run in runs].count(10),
-            "back_by": "secondary" if subject.store.first_of("secondary") else None,
-            "rows": self.compare_rows(subject),
+            "back_by": "secondary" if store.first_of("secondary") else None,
         }
+
+    def traced_witness(self, witness: Refusals, trace: Trace) -> Mapping[str, Json | Between]:
+        return {"port": trace.event("exchange", "primary")["data"]["port"]}
 
     def judge(self, measured: AfterRefusal) -> Sequence[Check]:
         checks = [*self.checks(measured), self.tries(measured.tries_a_s, _TRIES_A_S)]
@@ -139,6 +156,11 @@ class Refused(TwoSources):
                 *self.checks_of_rows(measured.rows),
             ]
         return checks
+
+
+def _tries(stats: Mapping[str, Json], seconds: float) -> dict[str, Json]:
+    tries = stats["rejected_by_status"].get("503", 0)
+    return {"tries": tries, "tries_a_s": round(tries / seconds, 3)}
 
 
 _START_LIMIT = ("[Unit]", "StartLimitIntervalSec=60", "StartLimitBurst=2", "[Service]")
@@ -155,4 +177,5 @@ PROOF = Proof(
     ],
     notes=f"network_deadline_s is {DEADLINE_S:g} s in the scratch config",
     headline=headline,
+    host_word={"witness.probe": "a connection of the proof's own was refused"},
 )

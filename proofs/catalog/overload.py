@@ -9,19 +9,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from proofs.catalog._checks import PARTS, at_most, equal, figures, imbalance, known, last_fields, last_run
+from proofs.catalog._checks import PARTS, at_most, equal, figures, imbalance, known, last_fields
 from proofs.catalog._recovery import DEADLINE_S, Lasting, Recovery
 from proofs.catalog._recovery import headline as recovery_headline
-from proofs.catalog._rows import Rows, StoredRow, compare, record_rows, row_checks, trace_rows
+from proofs.catalog._rows import Rows, Sent, StoredRow, compare, ids_of, record_rows, row_checks, trace_rows
 from proofs.catalog._steady import OnExchanges, await_ticks
 from proofs.catalog.mutations import patched
 from proofs.experiment.case import Deployed, Proof
-from proofs.experiment.measurements import Count, Pid, Row, Seconds, decode, encode, text_like
+from proofs.experiment.measurements import Count, Pid, Row, Seconds, decode, figures_of, text_like
 from proofs.experiment.subject import Subject
 from proofs.experiment.trace import Between, Trace
-from proofs.host.database import torn_chains
+from proofs.host.database import Store, torn_chains
 from proofs.host.shell import Host, process_state
-from proofs.host.unit import engine_lines
+from proofs.host.unit import Entry, engine_lines
 from proofs.verdict import Check, Json, Result
 
 RATE = 800  # trades a second
@@ -31,6 +31,8 @@ AFTER = 800  # trades sent after it
 RECOVER_S = 3.0
 _OVERLOAD_AFTER_S = 20.0  # overload_after_s of the short lock: it must not end in 13
 _DRAIN_S = 7.0  # an engine that ends with 13 drains first, which a lock keeps from coming to its end
+_UNLOCK = "end the lock"
+_TICK = "a tick that came after the lock"
 _LOCKER = """
 import sqlite3, sys
 connection = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=30)
@@ -132,10 +134,13 @@ class Locked(OnExchanges):
         """A process of ours holds the lock, and SQLite refuses another one of ours."""
         assert self.lock
         refused = _refused(str(subject.store.path))
-        self.sent_at_lock = self.counted("sent")
+        self.sent_at_lock = int(self.exchange.stats()["sent"])
         if self.lock.reply != "locked" or process_state(self.lock.pid) not in ("S", "R"):
             return None
         return LockHeld(self.lock.pid, self.sent_at_lock, refused)
+
+    def traced_witness(self, witness: LockHeld, trace: Trace) -> Mapping[str, Json | Between]:
+        return {"holder": trace.event("locker")["data"]["pid"], "sent": trace.stats("mock", 0)["sent"]}
 
     def lift(self, subject: Subject) -> None:
         if self.lock:
@@ -160,45 +165,36 @@ class Short(Locked):
         self.exchange.tell("pause")
         host.poll("the engine to have all", 3, lambda: self._received(subject) >= self.counted("sent"), every=0.1)
         sent = self.exchange.stats()["sent"]
-        held, last = sent - self.sent_at_lock, store.last_tick()
+        last = store.last_tick()
+        subject.announce(_UNLOCK)
         released, released_ms = time.monotonic(), time.time_ns() // 1_000_000
         self.lift(subject)
         host.poll("a commit", RECOVER_S, lambda: store.last_tick() > last, every=0.02)
         self.exchange.tell("resume")
-        stored = host.poll(
-            "a tick that came after the lock", RECOVER_S + 1, lambda: store.newest_ms() > released_ms, every=0.02
-        )
+        stored = host.poll(_TICK, RECOVER_S + 1, lambda: store.newest_ms() > released_ms, every=0.02)
         back_s = round(time.monotonic() - released, 3) if stored else None
         state = unit.state(quiet=False)
         host.poll("more trades", 5, lambda: self.counted("sent") >= sent + AFTER, every=0.05)
         host.do("systemctl", "stop", unit.name)
-        run, ids = last_run(store)
         trades, rows = record_rows(subject, self.exchanges)
-        return AfterShortLock(
-            n=held,
-            back_s=back_s,
-            restarted=state.invocation != self.old.invocation,
-            state=state.active,
-            stored=len(ids),
-            newest=max(ids, default=0),
-            dropped_in_gaps=sum(gap["count"] for gap in store.gaps(int(run["id"])) if gap["kind"] == "dropped"),
-            books=run,
-            holes=max(ids, default=0) - len(ids),
-            in_order=ids == sorted(set(ids)),
-            torn=torn_chains(store),
-            integrity=store.integrity(),
-            rows=compare(trades, rows),
-            newest_kept=_newest_kept(sent, rows),
-        )
+        restarted = state.invocation != self.old.invocation
+        sent_to = self.sent_at_lock, sent
+        return _after_lock(sent_to, back_s, restarted, state.active, subject.recorded(), trades, rows)
 
     def _received(self, subject: Subject) -> int:
         """How many trades the engine has received by its last heartbeat."""
         return int(last_fields(subject.unit.journal(self.cursor, quiet=True), "HEARTBEAT").get("received", 0))
 
     def traced(self, measured: AfterShortLock, trace: Trace) -> Mapping[str, Json | Between]:
-        trades, rows = trace_rows(trace, ["mock"])
-        kept = _newest_kept(trace.stats("mock")["sent"], rows)
-        return {"rows": encode(compare(trades, rows)), "newest_kept": kept}
+        old, state, tick = trace.state(0), trace.state(-1), trace.waits(_TICK)[-1]
+        sent = trace.stats("mock", 0)["sent"], trace.stats("mock")["sent"]
+        restarted, rows = state.invocation != old.invocation, trace_rows(trace, ["mock"])
+        again: dict[str, Json | Between] = figures_of(
+            _after_lock(sent, None, restarted, state.active, trace.store(), *rows)
+        )
+        if tick["data"]["came"]:
+            again["back_s"] = Between.since(trace.around(trace.intent(_UNLOCK)), *trace.around(tick))
+        return again
 
     def judge(self, measured: AfterShortLock) -> Sequence[Check]:
         run, missing = known(measured.books, "received", *PARTS), measured.holes
@@ -222,6 +218,36 @@ class Short(Locked):
         )
 
 
+def _after_lock(
+    sent: tuple[int, int],
+    back_s: float | None,
+    restarted: bool,
+    state: str,
+    store: Store,
+    trades: Sent,
+    rows: Sequence[StoredRow],
+) -> AfterShortLock:
+    """sent: trades, by the exchange, when the lock was taken and before it went."""
+    run = store.runs()[-1]
+    ids = [number for number in ids_of(rows, run) if number is not None]
+    return AfterShortLock(
+        n=sent[1] - sent[0],
+        back_s=back_s,
+        restarted=restarted,
+        state=state,
+        stored=len(ids),
+        newest=max(ids, default=0),
+        dropped_in_gaps=sum(gap["count"] for gap in store.gaps(int(run["id"])) if gap["kind"] == "dropped"),
+        books=run,
+        holes=max(ids, default=0) - len(ids),
+        in_order=ids == sorted(set(ids)),
+        torn=torn_chains(store),
+        integrity=store.integrity(),
+        rows=compare(trades, rows),
+        newest_kept=_newest_kept(sent[1], rows),
+    )
+
+
 def _newest_kept(sent: int, rows: Sequence[StoredRow]) -> int:
     """How many of the last trades up to that number are stored."""
     return len(set(range(sent - NEWEST + 1, sent + 1)) & {row.exchange_id for row in rows})
@@ -243,8 +269,13 @@ class Long(Locked, Recovery):
 
     def figures_during(self, subject: Subject, seconds: float) -> dict[str, Any]:
         """When it gave up, which is long before its end: the drain comes in between."""
-        lines = engine_lines(subject.unit.journal(self.cursor), "stopping", self.old.invocation)
-        return {"gave_up_s": round(lines[0][0].mono_s - self.t0, 3) if lines else None}
+        at_s = _gave_up(subject.unit.journal(self.cursor), self.old.invocation)
+        return {"gave_up_s": round(at_s - self.t0, 3) if at_s else None}
+
+    def traced(self, measured: Lasting, trace: Trace) -> Mapping[str, Json | Between]:
+        at_s = _gave_up(trace.journal(), trace.state(0).invocation)
+        gave_up_s = Between.since(self.began(trace), at_s) if at_s else None
+        return {**super().traced(measured, trace), "gave_up_s": gave_up_s}
 
     def judge(self, measured: AfterLongLock) -> Sequence[Check]:
         checks = self.checks(measured)
@@ -253,6 +284,12 @@ class Long(Locked, Recovery):
             in_time = gave_up is not None and self.deadline_s <= gave_up <= bound
             checks.append(Check("gave up after (s)", gave_up, f"{self.deadline_s:g} to {bound:g}", in_time))
         return checks
+
+
+def _gave_up(entries: Sequence[Entry], invocation: str) -> float | None:
+    """When that run said that it stops, on CLOCK_MONOTONIC."""
+    lines = engine_lines(entries, "stopping", invocation)
+    return lines[0][0].mono_s if lines else None
 
 
 def headline(results: Sequence[Result]) -> str:
@@ -274,4 +311,5 @@ PROOF = Proof(
     mutants=[patched("overload/uncounted", Short.alone), patched("overload/never-13", Long.alone)],
     notes=f"overload_after_s is {_OVERLOAD_AFTER_S:g} s, then {DEADLINE_S:g} s in the scratch config",
     headline=headline,
+    host_word={"witness.another try": "how SQLite refused a try of the proof's own"},
 )

@@ -1,6 +1,6 @@
 """parse: with every source sending garbage the engine ends with 11, is restarted at a pace, and recovers afterwards."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,10 +9,11 @@ from proofs.catalog._recovery import DEADLINE_S, headline
 from proofs.catalog.mutations import patched
 from proofs.catalog.network import Compared, TwoSources
 from proofs.experiment.case import Proof
-from proofs.experiment.measurements import Count, Seconds
+from proofs.experiment.measurements import Count, Seconds, encode, figures_of
 from proofs.experiment.subject import Subject
-from proofs.experiment.trace import mono_s
-from proofs.verdict import Check
+from proofs.experiment.trace import Between, Trace, mono_s
+from proofs.host.database import Store
+from proofs.verdict import Check, Json
 
 PARSE_LIMIT = 20  # the engine's default: so many in a row make a source useless
 _TRIES_A_S = 4.0  # to both sources together
@@ -55,11 +56,14 @@ class Spoiled(TwoSources):
     def witness(self, subject: Subject) -> GarbageSent:
         """By the exchanges' own counts: the one in use at first sent enough of it, the other one soon after."""
 
-        def sent() -> OfEach | None:
-            counts = OfEach(**{name: one.stats(quiet=True)["garbage"] for name, one in self.exchanges.items()})
-            return counts if counts.primary >= PARSE_LIMIT else None
+        def enough() -> bool:
+            return int(self.exchanges["primary"].stats(quiet=True)["garbage"]) >= PARSE_LIMIT
 
-        return GarbageSent(subject.host.wait_for("garbage to be sent", 5, sent, every=0.05))
+        subject.host.wait_for("garbage to be sent", 5, enough, every=0.05)
+        return GarbageSent(_garbage({name: one.stats() for name, one in self.exchanges.items()}))
+
+    def traced_witness(self, witness: GarbageSent, trace: Trace) -> Mapping[str, Json | Between]:
+        return figures_of(GarbageSent(_garbage(_stats(trace, 0))))
 
     def witnessed(self, witness: GarbageSent) -> bool:
         return witness.garbage.primary >= PARSE_LIMIT
@@ -68,19 +72,16 @@ class Spoiled(TwoSources):
         return AfterGarbage(**self.run_fault(subject))
 
     def figures_during(self, subject: Subject, seconds: float) -> dict[str, Any]:
-        stats = {name: one.stats() for name, one in self.exchanges.items()}
-        accepted = sum(one["accepted"] for one in stats.values())
-        return {
-            "tries_a_s": round(accepted / seconds, 3),
-            "garbage": OfEach(**{name: one["garbage"] for name, one in stats.items()}),
-        }
+        return _tries({name: one.stats() for name, one in self.exchanges.items()}, seconds)
 
-    def figures_after(self, subject: Subject) -> dict[str, Any]:
-        runs = subject.store.runs()
+    def traced_during(self, seconds: float, trace: Trace) -> dict[str, Json]:
+        return {name: encode(figure) for name, figure in _tries(_stats(trace, -1), seconds).items()}
+
+    def figures_of_store(self, store: Store) -> dict[str, Json]:
+        runs = store.runs()
         return {
             "rejected": sum(run["rejected"] for run in runs),
             "stored_11": [run["exit_code"] for run in runs].count(11),
-            "rows": self.compare_rows(subject),
         }
 
     def judge(self, measured: AfterGarbage) -> Sequence[Check]:
@@ -98,6 +99,23 @@ class Spoiled(TwoSources):
                 *self.checks_of_rows(measured.rows),
             ]
         return checks
+
+
+Stats = Mapping[str, dict[str, Json]]  # an exchange's counts, by its name
+
+
+def _stats(trace: Trace, number: int) -> Stats:
+    """The number-th recorded counts of each."""
+    return {name: trace.stats(name, number) for name in ("primary", "secondary")}
+
+
+def _garbage(stats: Stats) -> OfEach:
+    return OfEach(**{name: one["garbage"] for name, one in stats.items()})
+
+
+def _tries(stats: Stats, seconds: float) -> dict[str, Any]:
+    accepted = sum(one["accepted"] for one in stats.values())
+    return {"tries_a_s": round(accepted / seconds, 3), "garbage": _garbage(stats)}
 
 
 PROOF = Proof(

@@ -1,19 +1,22 @@
 """pressure: short of CPU in its own cgroup the engine keeps fewer trades, step by step, and all again when calm."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby, pairwise
 from pathlib import Path
+from typing import Any
 
-from proofs.catalog._checks import Counters, at_least, at_most, equal, figures, imbalance, last_run
+from proofs.catalog._checks import Counters, at_least, at_most, equal, figures, imbalance
 from proofs.catalog._steady import OnExchanges, await_ticks
 from proofs.catalog.mutations import patched, with_directives
 from proofs.experiment.case import Deployed, NotSteady, Proof
 from proofs.experiment.cpu_load import Burners, cgroup, some_avg10
-from proofs.experiment.measurements import Count, Seconds
+from proofs.experiment.measurements import Count, Seconds, encode
 from proofs.experiment.subject import Subject
+from proofs.experiment.trace import Between, Trace, mono_s
 from proofs.host import shell
+from proofs.host.database import Row
 from proofs.host.shell import Host, pressure, read_text
 from proofs.host.unit import Entry, engine_lines
 from proofs.verdict import Check, Json, Result
@@ -28,6 +31,7 @@ STEPS_S = 12.0  # three steps
 _OVER_S, _CALM_S = 30.0, 60.0
 _KINDS = ("cpu", "memory", "io")
 _DECISION = "pressure decision"
+_OVER, _CALM = "pressure over the limit", "calm again"  # what is waited for
 _LASTING = 3  # spacings that are equal; at a boundary between two samplings stands another, once
 # The engine's log lines that report a new sampling, with the `received` that it begins at; and their field for it.
 _FIELDS = {"reloaded": "sample_every", _DECISION: "current_sample_every"}
@@ -120,12 +124,16 @@ class Pressed(OnExchanges):
     def witness(self, subject: Subject) -> Stalled | None:
         """The kernel's word, read from outside: they run in the unit's cgroup, and it is stalled over the limit."""
         assert self.burners
-        subject.host.wait_for("pressure over the limit", _OVER_S, lambda: self._avg10() > LIMIT, every=0.1)
+        subject.host.wait_for(_OVER, _OVER_S, lambda: self._avg10() > LIMIT, every=0.1)
         self.over = time.monotonic()
         running = self.burners.running()
         if len(running) < len(self.burners.pids):
             return None
-        return Stalled(running, str(self.folder), read_text(self.folder / "cpu.pressure").splitlines())
+        lines = subject.host.look("grep", "", str(self.folder / "cpu.pressure")).stdout.splitlines()
+        return Stalled(running, str(self.folder), lines)
+
+    def traced_witness(self, witness: Stalled, trace: Trace) -> Mapping[str, Json | Between]:
+        return {"cgroup": trace.event("burners")["data"]["cgroup"], "cpu.pressure": trace.text("grep").splitlines()}
 
     def witnessed(self, witness: Stalled) -> bool:
         over = (avg10_of(witness.cpu_pressure) or 0.0) > LIMIT
@@ -140,8 +148,7 @@ class Pressed(OnExchanges):
         # It takes seconds for an average to be calm again. A reload meanwhile does not undo the step.
         host.do("systemctl", "reload", unit.name)
         host.poll("the reload", 5, lambda: self._lines(subject, "reloaded"), every=0.1)
-        reloaded = [fields["sample_every"] for _, fields in self._lines(subject, "reloaded")]
-        calm = time.monotonic() if host.poll("calm again", _CALM_S, self._calm, every=0.1) else None
+        calm = time.monotonic() if host.poll(_CALM, _CALM_S, self._calm, every=0.1) else None
         pressed_again = [0.0]  # pressure after that: no fault of ours
 
         def all_kept() -> bool:
@@ -157,23 +164,32 @@ class Pressed(OnExchanges):
         self.await_counted(subject, sent)
         state = unit.state(quiet=False)
         host.do("systemctl", "stop", unit.name)
-        run, ids = last_run(subject.store)
-        decisions = [self._decision(entry, fields) for entry, fields in self._lines(subject, _DECISION, quiet=False)]
+        run = subject.recorded().runs()[-1]
+        ids = subject.recorded().exchange_ids(int(run["id"]))
+        entries, restarted = unit.journal(self.cursor), state.invocation != self.old.invocation
+        over_s, calm_s = round(self.over - self.t0, 3), round(calm - self.t0, 3) if calm else None
         return Throttled(
-            n=sent,
-            stored=len(ids),
-            ids_match=ids == due(self._spans(subject), sent),
-            kept=spacings(ids),
-            spans=self._spans(subject),
-            decisions=decisions,
-            after_reload=reloaded,
-            over_s=round(self.over - self.t0, 3),
-            calm_s=round(calm - self.t0, 3) if calm else None,
+            **_throttled(sent, run, ids, entries, self.old.invocation, self.t0),
+            over_s=over_s,
+            calm_s=calm_s,
             pressed_again=max(pressed_again),
-            restarted=state.invocation != self.old.invocation,
-            exit_code=run["exit_code"],
-            store=Counters.of(run),
+            restarted=restarted,
         )
+
+    def traced(self, measured: Throttled, trace: Trace) -> Mapping[str, Json | Between]:
+        began = mono_s(trace.intent("fault: ")), mono_s(trace.intent("burn CPU"))
+        run, old = trace.store().runs()[-1], trace.state(0)
+        ids = trace.store().exchange_ids(int(run["id"]))
+        entries, calm = trace.journal(), trace.waits(_CALM)[-1]
+        again = _throttled(trace.stats("mock")["sent"], run, ids, entries, old.invocation, 0.0)
+        decisions = [{**encode(one), "after_s": Between.since(began, one.after_s)} for one in again.pop("decisions")]
+        return {
+            **{name: encode(figure) for name, figure in again.items()},
+            "decisions": decisions,
+            "restarted": trace.state(-1).invocation != old.invocation,
+            "over_s": Between.since(began, *trace.around(trace.waits(_OVER)[-1])),
+            "calm_s": Between.since(began, *trace.around(calm)) if calm["data"]["came"] else None,
+        }
 
     def judge(self, measured: Throttled) -> Sequence[Check]:
         store, decisions, stored, sent = measured.store.known(), measured.decisions, measured.stored, measured.n
@@ -224,10 +240,30 @@ class Pressed(OnExchanges):
     def _spans(self, subject: Subject) -> list[tuple[int, int]]:
         return spans(subject.unit.journal(self.cursor, quiet=True), self.old.invocation, 1)
 
-    def _decision(self, entry: Entry, fields: dict[str, Json]) -> Decision:
-        logged = {key: fields.get(key) for key in ("would", "state", "received", "reason", "psi", "host_psi")}
-        every, after_s = fields.get("current_sample_every"), round(entry.mono_s - self.t0, 3)
-        return Decision(after_s=after_s, sample_every=every, action=fields["action"], **logged)
+
+def _throttled(
+    sent: int, run: Row, ids: Sequence[int | None], entries: Sequence[Entry], invocation: str, t0: float
+) -> dict[str, Any]:
+    """The figures of a Throttled that come from the exchange, the store and the journal. t0: of the fault."""
+    numbers, steps = [number for number in ids if number is not None], spans(entries, invocation, 1)
+    lines = {name: engine_lines(entries, name, invocation) for name in _FIELDS}
+    return {
+        "n": sent,
+        "stored": len(ids),
+        "ids_match": ids == due(steps, sent),
+        "kept": spacings(numbers),
+        "spans": steps,
+        "decisions": [_decision(entry, fields, t0) for entry, fields in lines[_DECISION]],
+        "after_reload": [fields["sample_every"] for _, fields in lines["reloaded"]],
+        "exit_code": run["exit_code"],
+        "store": Counters.of(run),
+    }
+
+
+def _decision(entry: Entry, fields: dict[str, Json], t0: float) -> Decision:
+    logged = {key: fields.get(key) for key in ("would", "state", "received", "reason", "psi", "host_psi")}
+    every, after_s = fields.get("current_sample_every"), round(entry.mono_s - t0, 3)
+    return Decision(after_s=after_s, sample_every=every, action=fields["action"], **logged)
 
 
 def spans(entries: Iterable[Entry], invocation: str, at_first: int) -> list[tuple[int, int]]:
@@ -302,4 +338,8 @@ PROOF = Proof(
     notes=f"psi_cpu_limit is {LIMIT:g} and the ladder's times are a second each in the scratch config",
     not_applicable=_not_applicable,
     headline=headline,
+    host_word={
+        "pressed_again": "pressure while nothing was to press, by the proof's own looks",
+        "witness.burning": "which of the programs ran, by /proc",
+    },
 )

@@ -1,9 +1,7 @@
 """rollback: each drop-in is what its behaviour hangs on: out of force it is gone, put back it is there, to the byte."""
 
 import hashlib
-import os
 import re
-import resource
 import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,13 +11,11 @@ from proofs.catalog._checks import equal
 from proofs.catalog._steady import UP_S, steady
 from proofs.catalog.mutations import emptied
 from proofs.evidence.redaction import MARK
-from proofs.experiment import sandbox_probe
 from proofs.experiment.case import Case, Deployed, Mutant, NotSteady, Proof
 from proofs.experiment.measurements import Count, Invocation, Row, Sha256, encode
 from proofs.experiment.subject import Subject
 from proofs.experiment.trace import Between, Trace
-from proofs.host.shell import read_text
-from proofs.host.unit import values_of
+from proofs.host.unit import State, values_of
 from proofs.verdict import Check, Json, Result
 
 _NOTHING = Path("/dev/null")
@@ -39,26 +35,40 @@ NOT_ROLLED_BACK = {"25-cpus.conf": "it is there only where engine_cpus is set, a
 SHOWN_AT_START = {"50-watchdog.conf": "WatchdogUSec is that of the unit's start"}
 
 
-def behaviour(subject: Subject, drop_in: str) -> Row:
+# What is read of the running process, by grep of its files in /proc.
+_LOOKS = {
+    "20-resources.conf": ("-E", "^Max open files|^[0-9]+ \\(", "/proc/{}/stat", "/proc/{}/limits"),
+    "40-hardening.conf": ("-E", f"^({'|'.join(CHANGES['40-hardening.conf'])}):", "/proc/{}/status"),
+    "50-watchdog.conf": ("-zaoE", "^WATCHDOG_USEC=[0-9]+", "/proc/{}/environ"),
+}
+
+
+def look(subject: Subject, drop_in: str) -> Row:
     """What the drop-in is there to set, read off the running process; of 30-restart.conf, off what comes of its end."""
     pid = subject.unit.state().pid
-    if drop_in == "20-resources.conf":
-        return {
-            "nice": os.getpriority(os.PRIO_PROCESS, pid),
-            "open files": resource.prlimit(pid, resource.RLIMIT_NOFILE)[0],
-        }
-    if drop_in == "40-hardening.conf":
-        return {key: sandbox_probe.status(pid).get(key) for key in CHANGES[drop_in]}
-    if drop_in == "50-watchdog.conf":
-        match = re.search(r"(?:^|\0)WATCHDOG_USEC=(\d+)", read_text(f"/proc/{pid}/environ"))
-        return {"WATCHDOG_USEC": match[1] if match else None}
+    if drop_in in _LOOKS:
+        argv = [word.format(pid) if word.startswith("/proc") else word for word in _LOOKS[drop_in]]
+        return behaviour(drop_in, subject.host.look("grep", *argv).stdout)
     subject.host.send_signal(pid, signal.SIGKILL)
-    return {"after SIGKILL": subject.host.poll("what comes after", 5, lambda: _after_kill(subject, pid), every=0.05)}
+    subject.host.poll("what comes after", 5, lambda: _after_kill(subject.unit.state(), pid), every=0.05)
+    return {"after SIGKILL": _after_kill(subject.unit.state(quiet=False), pid)}
 
 
-def _after_kill(subject: Subject, pid: int) -> str:
+def behaviour(drop_in: str, output: str) -> Row:
+    """The same by what grep printed; of what is not there, None."""
+    if drop_in == "20-resources.conf":
+        nice = re.search(r"^(?:\S+/stat:)?\d+ \(.*\) \S(?: \S+){15} (-?\d+)", output, re.M)
+        files = re.search(r"^(?:\S+/limits:)?Max open files +(\d+)", output, re.M)
+        return {"nice": int(nice[1]) if nice else None, "open files": int(files[1]) if files else None}
+    if drop_in == "40-hardening.conf":
+        status = dict(re.findall(r"^(\w+):\s*(.*)$", output, re.M))
+        return {key: status.get(key) for key in CHANGES[drop_in]}
+    match = re.search(r"(?:^|\0)WATCHDOG_USEC=(\d+)", output)
+    return {"WATCHDOG_USEC": match[1] if match else None}
+
+
+def _after_kill(now: State, pid: int) -> str:
     """ "restarted" (or about to be), "failed"; "" while it cannot be told."""
-    now = subject.unit.state()
     if now.sub == "auto-restart" or (now.running and now.pid != pid):
         return "restarted"
     return "failed" if now.active == "failed" else ""
@@ -103,7 +113,7 @@ class OutOfForce(Case):
         """On a process of its own: a drop-in binds those that are started after it."""
         subject.restart()
         subject.host.wait_for("the engine running", UP_S, lambda: subject.unit.state().running, every=0.05)
-        return behaviour(subject, self.name)
+        return look(subject, self.name)
 
     def _in_force(self, subject: Subject) -> list[str]:
         """Names of what systemd reads for the unit; a mask stands in its list too, as a link to /dev/null."""
@@ -115,7 +125,7 @@ class OutOfForce(Case):
 
     def witness(self, subject: Subject) -> Masked | None:
         """systemd no longer reads it, and the process is another than before."""
-        invocation = subject.unit.state().invocation
+        invocation = subject.unit.state(quiet=False).invocation
         return Masked(self._in_force(subject), invocation) if invocation != self._invocation else None
 
     def witnessed(self, witness: Masked) -> bool:
@@ -128,10 +138,23 @@ class OutOfForce(Case):
         return PutBack(1, self._before, self._masked, self._behaviour(subject), digests)
 
     def traced(self, measured: PutBack, trace: Trace) -> Mapping[str, Json | Between]:
+        rows = self._behaviours(trace)
+        again = {"n": 1, **dict(zip(("before", "masked", "after"), rows, strict=True))}
         cats = trace.texts("systemctl", "cat")
         if any(MARK in text for text in cats):
-            return {}  # what was left out of the recording is in the digests
-        return {"cat_sha256": [_sha256(text) for text in cats]}
+            return again  # what was left out of the recording is in the digests
+        return {**again, "cat_sha256": [_sha256(text) for text in cats]}
+
+    def _behaviours(self, trace: Trace) -> list[Row]:
+        if self.name in _LOOKS:
+            return [behaviour(self.name, output) for output in trace.outputs("grep")]
+        pids = [int(kill["stdout"].rpartition(" ")[2]) for kill in trace.intents("kill -KILL ")]
+        shown = trace.state(0), trace.state(1), trace.state(-1)  # between the last two is that of the witness
+        return [{"after SIGKILL": _after_kill(now, pid)} for now, pid in zip(shown, pids, strict=True)]
+
+    def traced_witness(self, witness: Masked, trace: Trace) -> Mapping[str, Json | Between]:
+        number = 0 if self.name in _LOOKS else 2
+        return {"invocation": trace.shown(number)["InvocationID"]}
 
     def judge(self, measured: PutBack) -> Sequence[Check]:
         names = CHANGES[self.name]
@@ -207,7 +230,7 @@ class Installed(Case):
     def traced(self, measured: EachOut, trace: Trace) -> Mapping[str, Json | Between]:
         shows, cats = trace.texts("systemctl", "show"), trace.texts("systemctl", "cat")
         if any(MARK in text for text in cats):
-            return {}  # what was left out of the recording is in the digests
+            return {"n": (len(cats) - 1) // 2}  # what was left out of the recording is in the digests
         looks = list(zip(map(values_of, shows), cats, strict=True))
         names = list(measured.drop_ins)
         return {"n": (len(looks) - 1) // 2, "drop_ins": encode(_each_out(names, looks))}
@@ -284,4 +307,10 @@ PROOF = Proof(
         emptied("empty-20", "20-resources.conf with nothing in it", Installed.alone, "20-resources.conf"),
     ],
     headline=headline,
+    host_word={
+        "witness.in_force": "which of the unit's files are links to /dev/null",
+        "witness.*.conf": "which of the unit's files are links to /dev/null",
+        "cat_sha256": "where a credential was left out of the unit's text",
+        "drop_ins.*": "where a credential was left out of the unit's text",
+    },
 )

@@ -6,14 +6,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from proofs.catalog._checks import Counters, equal, figures, imbalance, last_fields, numbers_sent
-from proofs.catalog._rows import SIGNAL_EVERY, Rows, compare, record_rows, row_checks, trace_rows
+from proofs.catalog._rows import (
+    SIGNAL_EVERY,
+    Rows,
+    Sent,
+    StoredRow,
+    compare,
+    ids_of,
+    record_rows,
+    row_checks,
+    trace_rows,
+)
 from proofs.catalog._steady import OnExchanges
 from proofs.catalog.mutations import patched
 from proofs.experiment.case import Deployed, Proof
-from proofs.experiment.measurements import BadFigure, Count, decode, encode
+from proofs.experiment.measurements import BadFigure, Count, decode, encode, figures_of
 from proofs.experiment.subject import Subject
-from proofs.experiment.trace import Between, Trace, Untraced
-from proofs.host.unit import engine_lines
+from proofs.experiment.trace import Between, Trace
+from proofs.host.database import Row
+from proofs.host.unit import Entry
 from proofs.verdict import Check, Json, Result
 
 TRADES = 2003
@@ -110,24 +121,39 @@ class Sampling(OnExchanges):
         """By the exchange's own count: all trades sent, over two connections, the first closed where it was to be."""
         subject.host.wait_for("the feed to end", _FEED_S, lambda: self.counted("complete"), every=0.1)
         self.stats = stats = self.exchange.stats()
-        return Feed(stats["sent"], [one["sent"] for one in stats["connections"]], stats["repeats"], stats["lost"])
+        return _feed(stats)
 
     def witnessed(self, witness: Feed) -> bool:
         sent = witness.by_connection
         return witness.sent == TRADES == sum(sent) and len(sent) >= 2 and sent[0] == RECONNECT_AFTER
 
+    def traced_witness(self, witness: Feed, trace: Trace) -> Mapping[str, Json | Between]:
+        return figures_of(_feed(trace.stats("mock")))
+
     def measure(self, subject: Subject) -> Sampled:
         unit = subject.unit
-        self.old = unit.state()
-        heartbeat = self.await_counted(subject, TRADES)
+        self.old = unit.state(quiet=False)
+        self.await_counted(subject, TRADES)
         subject.host.do("systemctl", "stop", unit.name)
-        final = last_fields(unit.journal(self.cursor), "FINAL METRICS", self.old.invocation)
-        run = subject.store.runs()[-1]
-        ids = subject.store.exchange_ids(int(run["id"]))
-        sent = _numbers(self.stats)
-        periods = self.periods(self.seed)
+        entries, run = unit.journal(self.cursor), subject.recorded().runs()[-1]
+        sent, rows = record_rows(subject, self.exchanges)
+        return self._sampled(self.stats, entries, self.old.invocation, run, sent, rows, self.seed)
+
+    def _sampled(
+        self,
+        stats: dict[str, Json],
+        entries: Sequence[Entry],
+        invocation: str,
+        run: Row,
+        trades: Sent,
+        rows: Sequence[StoredRow],
+        seed: int | None,
+    ) -> Sampled:
+        ids = ids_of(rows, run)
+        sent, periods = _numbers(stats), self.periods(seed)
+        final = last_fields(entries, "FINAL METRICS", invocation)
         return Sampled(
-            n=self.stats["sent"],
+            n=stats["sent"],
             sent=len(sent),
             stored=len(ids),
             ids_match=ids == sent[periods.sample - 1 :: periods.sample],
@@ -135,34 +161,23 @@ class Sampling(OnExchanges):
             last_id=ids[-1] if ids else None,
             exit_code=run["exit_code"],
             final=Counters.of(final) if final else Nothing(),
-            heartbeat=Counters.of(heartbeat),
+            heartbeat=Counters.of(last_fields(entries, "HEARTBEAT", invocation)),
             store=Counters.of(run),
-            rows=compare(*record_rows(subject, self.exchanges), periods.signal),
-            seed=self.seed,
+            rows=compare(trades, rows, periods.signal),
+            seed=seed,
         )
 
     def traced(self, measured: Sampled, trace: Trace) -> Mapping[str, Json | Between]:
-        entries, stats = trace.journal(), trace.stats("mock")
-        final = last_fields(entries, "FINAL METRICS")
-        if measured.heartbeat not in [Counters.of(fields) for _, fields in engine_lines(entries, "HEARTBEAT")]:
-            raise Untraced("no heartbeat says what was measured of one")
-        sent = _numbers(stats)
         seeds = trace.notes("seed")
-        seed = seeds[-1]["seed"] if seeds else None
-        periods = self.periods(seed)
-        due = sent[periods.sample - 1 :: periods.sample]
-        again: dict[str, Json | Between] = {
-            "n": stats["sent"],
-            "sent": len(sent),
-            "final": encode(Counters.of(final) if final else Nothing()),
-            "rows": encode(compare(*trace_rows(trace, ["mock"]), periods.signal)),
-            **({"seed": seed} if seeds else {}),
-        }
-        if final:
-            again["stored"] = final.get("ticks_stored")
-        if measured.ids_match:
-            again |= {"stored": len(due), "first_ids": due[:3], "last_id": due[-1]}
-        return again
+        again = self._sampled(
+            trace.stats("mock"),
+            trace.journal(),
+            trace.shown(-1)["InvocationID"],
+            trace.store().runs()[-1],
+            *trace_rows(trace, ["mock"]),
+            seeds[-1]["seed"] if seeds else None,
+        )
+        return figures_of(again)
 
     def judge(self, measured: Sampled) -> Sequence[Check]:
         periods = self.periods(measured.seed)
@@ -185,6 +200,10 @@ class Sampling(OnExchanges):
             equal("accounting balances", imbalance(store) == 0, True),
             equal("exit code", measured.exit_code, 0),
         )
+
+
+def _feed(stats: dict[str, Json]) -> Feed:
+    return Feed(stats["sent"], [one["sent"] for one in stats["connections"]], stats["repeats"], stats["lost"])
 
 
 def _numbers(stats: dict[str, Json]) -> list[int]:

@@ -12,10 +12,11 @@ from proofs.catalog._steady import steady
 from proofs.catalog.mutations import patched
 from proofs.experiment import sandbox_probe
 from proofs.experiment.case import Case, Proof
-from proofs.experiment.measurements import Count, Pid
+from proofs.experiment.measurements import Count, Pid, figures_of
 from proofs.experiment.subject import Subject, config
-from proofs.experiment.trace import Between, Trace, Untraced
-from proofs.host.unit import Entry
+from proofs.experiment.trace import Between, Trace
+from proofs.host.database import Store
+from proofs.host.unit import Entry, State
 from proofs.verdict import Check, Json, Result
 
 ORDERS = 20
@@ -76,8 +77,8 @@ class Sealed(Case):
         self.before = _inet_socket(subject.unit.journal(cursor))
 
     def inject(self, subject: Subject) -> None:
-        self.run = int(subject.store.runs()[-1]["id"])
-        self.old = subject.unit.state().restarts
+        self.run = int(subject.recorded().runs()[-1]["id"])
+        self.old = subject.unit.state(quiet=False).restarts
         self.cursor = subject.unit.cursor()
         subject.directives += _SEALED
         subject.install()
@@ -95,33 +96,19 @@ class Sealed(Case):
 
     def measure(self, subject: Subject) -> ShadowWork:
         def done() -> bool:
-            return bool(self._orders(subject, ORDERS)) or subject.unit.state().restarts > self.old
+            return len(_orders(subject.store, self.run)) >= ORDERS or subject.unit.state().restarts > self.old
 
         subject.host.poll("all orders, or a restart", WITHIN_S, done, every=0.1)
-        orders = self._orders(subject, 1)
-        now = subject.unit.state(quiet=False)
-        return ShadowWork(
-            n=1,
-            orders=len(orders),
-            trades=sum(order["trade"] is not None for order in orders),
-            filled=sum(order["status"] == "FILLED" for order in orders),
-            modes=sorted({order["mode"] for order in orders}),
-            restarts=now.restarts - self.old,
-            active=now.active,
-        )
-
-    def _orders(self, subject: Subject, at_least: int) -> list[dict[str, Json]]:
-        try:
-            orders = subject.store.rows(_ORDERS_OF_RUN, (self.run, ORDERS))
-        except sqlite3.OperationalError:
-            return []
-        return orders if len(orders) >= at_least else []
+        return _work(_orders(subject.recorded(), self.run), subject.unit.state(quiet=False), self.old)
 
     def traced(self, measured: ShadowWork, trace: Trace) -> Mapping[str, Json | Between]:
-        refused = _inet_socket(trace.journal())
-        if refused != trace.witness(SealedNetwork).inet_socket:
-            raise Untraced(f"the probe in the sandbox said {refused!r} of an INET socket")
-        return {"active": trace.shown(-1)["ActiveState"]}
+        store = trace.store()
+        orders = _orders(store, int(store.runs()[-1]["id"]))
+        return figures_of(_work(orders, trace.state(-1), trace.state(0).restarts))
+
+    def traced_witness(self, witness: SealedNetwork, trace: Trace) -> Mapping[str, Json | Between]:
+        before, after = _inet_socket(trace.journal(0)), _inet_socket(trace.journal(1))
+        return {"inet_socket": after or "", "inet_socket_before": before}
 
     def judge(self, measured: ShadowWork) -> Sequence[Check]:
         orders, trades, modes, filled = measured.orders, measured.trades, measured.modes, measured.filled
@@ -132,6 +119,26 @@ class Sealed(Case):
             equal("restarts", measured.restarts, 0, guard=True),
             equal("state", measured.active, "active", guard=True),
         )
+
+
+def _orders(store: Store, run: int) -> list[dict[str, Json]]:
+    """The first orders after that run."""
+    try:
+        return store.rows(_ORDERS_OF_RUN, (run, ORDERS))
+    except sqlite3.OperationalError:
+        return []
+
+
+def _work(orders: Sequence[Mapping[str, Json]], now: State, restarts_before: int) -> ShadowWork:
+    return ShadowWork(
+        n=1,
+        orders=len(orders),
+        trades=sum(order["trade"] is not None for order in orders),
+        filled=sum(order["status"] == "FILLED" for order in orders),
+        modes=sorted({order["mode"] for order in orders}),
+        restarts=now.restarts - restarts_before,
+        active=now.active,
+    )
 
 
 def _inet_socket(entries: Sequence[Entry]) -> str | None:
@@ -170,4 +177,8 @@ PROOF = Proof(
     cases=Sealed.alone,
     mutants=[patched("shadow/socket-for-each-order", Sealed.alone)],
     headline=headline,
+    host_word=dict.fromkeys(
+        [f"witness.{name}" for name in ("pid", "interfaces", "netns", "netns_of_host")],
+        "what /proc showed of the process in its sandbox",
+    ),
 )

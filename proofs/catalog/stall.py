@@ -5,23 +5,26 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isfinite
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from proofs.catalog._checks import at_most, equal, figures
 from proofs.catalog._steady import STEADY_TICKS, await_ticks, steady
 from proofs.catalog.mutations import patched, with_directives
 from proofs.experiment.case import Case, Deployed, Proof
 from proofs.experiment.measurements import Count, Invocation, Pid, Positive, Seconds, count_from, encode, text_like
-from proofs.experiment.stopped_threads import MAIN, StoppedThreads, thread_name, thread_states
+from proofs.experiment.stopped_threads import MAIN, ListedThread, StoppedThreads, list_threads, threads_in
 from proofs.experiment.subject import Subject, config
-from proofs.experiment.trace import Between, Trace, Untraced, differences
+from proofs.experiment.trace import Between, Trace, Untraced
 from proofs.host.shell import process_state
-from proofs.host.unit import Entry, State, Unit, engine_lines, seconds, values_of
+from proofs.host.unit import Entry, State, Unit, engine_lines, process_state_of, threads_of
 from proofs.verdict import Check, Json, Result
 
 WATCHDOG_S = 10.0  # WatchdogSec= may not be longer, whatever the unit says
 _SEEN_S = 2.0  # on top of WatchdogSec
 _TICK_S = 5.0  # from the restart to its first stored tick
+_SLACK_MS = 50  # between the two clocks, over a case
+_REPLACEMENT, _NEW_RUN, _TICK = "its replacement", "the new run", "a new tick"  # what is waited for
+_TICKS = "a new tick of each"
 _BLOCKS = "proof_wedge: "
 _BEATS = 3  # heartbeats of a process whose one stage is blocked
 _WEDGED = "the_strategy_is_wedged_here"
@@ -177,15 +180,15 @@ class Stall(Case):
     def measure(self, subject: Subject) -> Outcome:
         unit, host, old = subject.unit, subject.host, self.old
         bound = self.deployed.watchdog_s + _SEEN_S
-        last = subject.store.last_tick()
-        rows = subject.store.ticks(last)
+        last = subject.recorded().last_tick()
+        rows = subject.recorded().ticks(last)
         left = max(0.1, self.t0 + bound + 0.5 - time.monotonic())
-        killed = host.poll("its replacement", left, lambda: _killed(subject, old), every=0.2)
+        killed = host.poll(_REPLACEMENT, left, lambda: _killed(subject, old), every=0.2)
         timeouts = _timeouts(unit.journal(self.cursor), old.invocation)
         stalled = Stalled(
             n=len(rows),
             seen_bound_s=bound,
-            result=timeouts[0].unit_result if timeouts else unit.state().result,
+            result=timeouts[0].unit_result if timeouts else unit.state(quiet=False).result,
             old_invocation=old.invocation,
             watchdog_in_force_s=old.watchdog_s if isfinite(old.watchdog_s) else 0.0,
             fault_ms=round((time.time() - time.monotonic() + self.t0) * 1000),
@@ -193,44 +196,48 @@ class Stall(Case):
         if not killed and not timeouts:
             return Unseen(**vars(stalled), seen_s=None)
         seen_s = round(timeouts[0].mono_s - self.t0, 3) if timeouts else None
-        if not host.poll("the new run", self.deployed.restart_s + 10, lambda: _replaced(subject, old), every=0.05):
+        if not host.poll(_NEW_RUN, self.deployed.restart_s + 10, lambda: _replaced(subject, old), every=0.05):
             return NotReplaced(**vars(stalled), seen_s=seen_s, new_invocation=None)
         new = unit.state(quiet=False)
-        tick = host.poll("a new tick", _TICK_S + 1, lambda: subject.store.last_tick() > last, every=0.02)
+        tick = host.poll(_TICK, _TICK_S + 1, lambda: subject.store.last_tick() > last, every=0.02)
         tick_after_s = round(time.monotonic() - new.started_s, 3) if tick else None
-        rows_after = subject.store.ticks(last)
         return Replaced(
             **vars(stalled),
             seen_s=seen_s,
             new_invocation=new.invocation,
             restarts=new.restarts - old.restarts,
             tick_after_s=tick_after_s,
-            ticks_before=len(rows),
-            ticks_kept=len(rows_after),
-            rows_equal=rows == rows_after,
-            integrity=subject.store.integrity(),
+            **_kept(rows, subject.recorded().ticks(last)),
+            integrity=subject.recorded().integrity(),
         )
 
     def traced(self, measured: Outcome, trace: Trace) -> Mapping[str, Json | Between]:
-        old, entries = trace.shown(0), trace.journal()
-        began, timeouts = self.began(trace, entries), _timeouts(entries, old["InvocationID"])
-        in_force_s = seconds(old["WatchdogUSec"])
+        old, entries, last = trace.state(0), trace.journal(), trace.store().last_tick()
+        began, timeouts = self.began(trace, entries), _timeouts(entries, old.invocation)
+        case, rows = trace.event("case"), trace.store(0).ticks(last)
+        fault_ms = [trace.wall_ms(case, at_s) for at_s in began]
         again: dict[str, Json | Between] = {
-            "old_invocation": old["InvocationID"],
-            "watchdog_in_force_s": in_force_s if isfinite(in_force_s) else 0.0,
+            "n": len(rows),
+            "seen_bound_s": self.deployed.watchdog_s + _SEEN_S,
+            "result": timeouts[0].unit_result if timeouts else trace.state(1).result,
+            "old_invocation": old.invocation,
+            "watchdog_in_force_s": old.watchdog_s if isfinite(old.watchdog_s) else 0.0,
             "seen_s": Between.since(began, timeouts[0].mono_s) if timeouts else None,
+            "fault_ms": Between(fault_ms[0] - _SLACK_MS, fault_ms[1] + _SLACK_MS),
         }
-        if not isinstance(measured, Replaced):
+        if not timeouts and not trace.waits(_REPLACEMENT)[-1]["data"]["came"]:
             return again
-        now, tick = trace.shown(-1), trace.waits("a new tick")[-1]
-        begun = int(now["ExecMainStartTimestampMonotonic"]) / 1e6
-        if tick["data"]["came"]:
-            again["tick_after_s"] = Between.since((begun, begun), *trace.around(tick))
+        if not trace.waits(_NEW_RUN)[-1]["data"]["came"]:
+            return {**again, "new_invocation": None}
+        new, tick = trace.state(-1), trace.waits(_TICK)[-1]
+        begun = new.started_s, new.started_s
         return {
             **again,
-            "result": timeouts[0].unit_result if timeouts else measured.result,
-            "new_invocation": now["InvocationID"],
-            "restarts": trace.restarts(),
+            "new_invocation": new.invocation,
+            "restarts": new.restarts - old.restarts,
+            "tick_after_s": Between.since(begun, *trace.around(tick)) if tick["data"]["came"] else None,
+            **_kept(rows, trace.store(-1).ticks(last)),
+            "integrity": trace.store().integrity(),
         }
 
     def began(self, trace: Trace, entries: Sequence[Entry]) -> tuple[float, float]:
@@ -267,10 +274,15 @@ class Frozen(Stall):
         self.old = subject.unit.state(quiet=False)
         self.t0 = subject.host.send_signal(self.old.pid, signal.SIGSTOP)
 
-    def witness(self, subject: Subject) -> ProcessStopped:
+    def witness(self, subject: Subject) -> ProcessStopped | None:
         pid = self.old.pid
         subject.host.wait_for("state T", 2, lambda: process_state(pid) == "T", every=0.02)
-        return ProcessStopped(pid, "T", self.old.invocation)
+        stopped = process_state_of(subject.unit.status(pid)) == "T"
+        return ProcessStopped(pid, "T", self.old.invocation) if stopped else None
+
+    def traced_witness(self, witness: ProcessStopped, trace: Trace) -> Mapping[str, Json | Between]:
+        old, state = trace.state(0), process_state_of(trace.text("grep"))
+        return {"pid": old.pid, "state": state, "invocation": old.invocation}
 
     def judge(self, measured: Outcome) -> Sequence[Check]:
         return self.checks(measured)
@@ -297,7 +309,6 @@ class Wedged(Stall):
         marks = subject.host.wait_for("the strategy to block", 15, lambda: self._marks(subject))
         self.old = subject.unit.state(quiet=False)
         self.t0 = marks[0].mono_s
-        self.threads = subject.unit.threads()
 
     def _marks(self, subject: Subject) -> list[Entry]:
         return [entry for entry in subject.unit.journal(self.cursor, quiet=True) if entry.message.startswith(_BLOCKS)]
@@ -306,18 +317,30 @@ class Wedged(Stall):
         """Heartbeats go on and the process sleeps, is not stopped; but no tick is stored any more."""
         host, invocation = subject.host, self.old.invocation
 
-        def alive() -> list[float]:
-            lines = engine_lines(subject.unit.journal(self.cursor, quiet=True), "HEARTBEAT", invocation)
-            later = [entry.mono_s for entry, _ in lines if entry.mono_s > self.t0 + 0.3]
-            return later if len(later) >= _BEATS else []
+        def alive() -> bool:
+            return _beats(subject.unit.journal(self.cursor, quiet=True), self.t0, invocation) >= _BEATS
 
         host.wait_for("stored ticks to stop", 3, lambda: time.monotonic() > self.t0 + 0.5)
-        stuck_at = subject.store.last_tick()
-        beats = host.wait_for("heartbeats after the fault", 6, alive, every=0.2)
-        state = process_state(self.old.pid)
-        if subject.store.last_tick() != stuck_at or state not in ("R", "S"):
+        stuck_at = subject.recorded().last_tick()
+        host.wait_for("heartbeats after the fault", 6, alive, every=0.2)
+        entries, status = subject.unit.journal(self.cursor), subject.unit.status(self.old.pid)
+        self.threads, state = threads_of(status), process_state_of(status)
+        if subject.recorded().last_tick() != stuck_at or state not in ("R", "S"):
             return None
-        return StrategyBlocked(len(beats), stuck_at, True, state, self.threads, invocation)
+        beats = _beats(entries, self.t0, invocation)
+        return StrategyBlocked(beats, stuck_at, True, state, self.threads, invocation)
+
+    def traced_witness(self, witness: StrategyBlocked, trace: Trace) -> Mapping[str, Json | Between]:
+        entries, status, invocation = trace.journal(0), trace.text("grep"), trace.state(0).invocation
+        last, later = trace.store(0).last_tick(), trace.store(1).last_tick()
+        return {
+            "heartbeats_after_fault": _beats(entries, self.began(trace, entries)[0], invocation),
+            "last_tick": last,
+            "ticks_stopped": last == later,
+            "process_state": process_state_of(status),
+            "threads": threads_of(status),
+            "invocation": invocation,
+        }
 
     def measure(self, subject: Subject) -> Outcome:
         measured = super().measure(subject)
@@ -328,10 +351,10 @@ class Wedged(Stall):
 
     def traced(self, measured: Outcome, trace: Trace) -> Mapping[str, Json | Between]:
         again = super().traced(measured, trace)
-        if not isinstance(measured, Replaced):
+        if "integrity" not in again:
             return again
-        stacks, named = _stacks(trace.journal(), measured.old_invocation)
-        return {**again, "stacks": stacks, "wedge_named": named}
+        stacks, named = _stacks(trace.journal(), trace.state(0).invocation)
+        return {**again, "threads": threads_of(trace.text("grep")), "stacks": stacks, "wedge_named": named}
 
     def began(self, trace: Trace, entries: Sequence[Entry]) -> tuple[float, float]:
         blocked = [entry.mono_s for entry in entries if entry.message.startswith(_BLOCKS)]
@@ -382,28 +405,48 @@ class Stages(Case):
 
     def witness(self, subject: Subject) -> dict[str, ThreadStopped]:
         """Its thread is stopped, no other one is; and what the others do goes on."""
-        stopped = self._stopped
-        assert stopped
-        before = self._copies[MAIN].store.last_tick() if MAIN in self._copies else 0
+        assert self._stopped
+        stopped = {stage: thread.at_s for stage, thread in self._stopped.threads.items()}
+        old = {stage: state.invocation for stage, state in self._old.items()}
+        main = self._copies.get(MAIN)
+        before = main.recorded().last_tick() if main else 0
 
-        def ran_on() -> dict[str, int]:
-            entries = self._all.journal(self._cursor, quiet=True)
-            counts = {}
-            for stage, thread in stopped.threads.items():
-                beats = engine_lines(entries, "HEARTBEAT", self._old[stage].invocation)
-                counts[stage] = sum(entry.mono_s > thread.at_s for entry, _ in beats)
-            if MAIN in counts:
-                counts[MAIN] = self._copies[MAIN].store.last_tick() - before
-            return counts if all(counts.values()) else {}
+        def ran_on() -> bool:
+            counts = _ran_on(self._all.journal(self._cursor, quiet=True), stopped, old)
+            counts[MAIN] = main.store.last_tick() - before if main else 1
+            return all(counts.values())
 
-        counts = subject.host.wait_for("the other threads to run on", 5, ran_on, every=0.1)
-        return {stage: self._shown(stage, thread.tid, counts[stage]) for stage, thread in stopped.threads.items()}
+        subject.host.wait_for("the other threads to run on", 5, ran_on, every=0.1)
+        counts = _ran_on(self._all.journal(self._cursor), stopped, old)
+        if main:
+            counts[MAIN] = main.recorded().last_tick() - before
+        self._threads = lists = {stage: list_threads(subject.host, state.pid) for stage, state in self._old.items()}
+        tids = {stage: thread.tid for stage, thread in self._stopped.threads.items()}
+        return {
+            stage: _shown(copy.unit.name, tids[stage], lists[stage], counts[stage], old[stage])
+            for stage, copy in self._copies.items()
+        }
 
-    def _shown(self, stage: str, tid: int, ran_on: int) -> ThreadStopped:
-        old, unit = self._old[stage], self._copies[stage].unit.name
-        states = thread_states(old.pid)
-        others = {f"{thread_name(old.pid, one)} {one}": state for one, state in states.items() if one != tid}
-        return ThreadStopped(unit, tid, thread_name(old.pid, tid), states.get(tid, ""), others, ran_on, old.invocation)
+    def traced_witness(self, witness: dict[str, ThreadStopped], trace: Trace) -> Mapping[str, Json | Between]:
+        stopped, units = trace.event("stopped threads")["data"], self._units(trace)
+        old = {stage: trace.first_of(unit).invocation for stage, unit in units.items()}
+        counts = _ran_on(trace.journal(0), {stage: one["at_s"] for stage, one in stopped.items()}, old)
+        if MAIN in units:
+            reads = [trace.store(number, units[MAIN]).last_tick() for number in (0, 1)]
+            counts[MAIN] = reads[1] - reads[0]
+        lists = self._listed(trace)
+        each = {
+            stage: _shown(unit, stopped[stage]["tid"], lists[stage], counts[stage], old[stage])
+            for stage, unit in units.items()
+        }
+        return {stage: encode(one) for stage, one in each.items()}
+
+    def _listed(self, trace: Trace) -> dict[str, list[ListedThread]]:
+        return dict(zip(self._stages, map(threads_in, trace.texts("grep")), strict=True))
+
+    def _units(self, trace: Trace) -> dict[str, str]:
+        """The names of the copies, by the order in which they were looked at before the fault."""
+        return {stage: trace.show_event(number)["argv"][2] for number, stage in enumerate(self._stages)}
 
     def witnessed(self, witness: dict[str, ThreadStopped]) -> bool:
         return set(witness) == set(self._stages) and all(
@@ -414,9 +457,8 @@ class Stages(Case):
     def measure(self, subject: Subject) -> StagesStalled:
         assert self._stopped
         host, old, copies, threads = subject.host, self._old, self._copies, self._stopped.threads
-        last = {stage: copy.store.last_tick() for stage, copy in copies.items()}
-        rows = {stage: copy.store.ticks(last[stage]) for stage, copy in copies.items()}
-        counts = {stage: len(thread_states(old[stage].pid)) for stage in copies}
+        last = {stage: copy.recorded().last_tick() for stage, copy in copies.items()}
+        rows = {stage: copy.recorded().ticks(last[stage]) for stage, copy in copies.items()}
         bound = min(self.deployed.watchdog_s, WATCHDOG_S) + _SEEN_S
         left = max(0.1, max(thread.at_s for thread in threads.values()) + bound + 0.5 - time.monotonic())
         host.poll("their replacement", left, lambda: all(_killed(copies[one], old[one]) for one in copies), every=0.2)
@@ -424,9 +466,9 @@ class Stages(Case):
         within = min(self.deployed.restart_s, 5.0) + 10
         host.poll("the new runs", within, lambda: all(_replaced(copies[one], old[one]) for one in killed), every=0.1)
         new = {stage: copies[stage].unit.state(quiet=False) for stage in copies}
-        replaced = [stage for stage in killed if _replaced(copies[stage], old[stage])]
+        replaced = [stage for stage in copies if _is_another(new[stage], old[stage])]
         ticks = host.poll(
-            "a new tick of each",
+            _TICKS,
             _TICK_S + 1,
             lambda: all(copies[one].store.last_tick() > last[one] for one in replaced),
             every=0.05,
@@ -436,48 +478,43 @@ class Stages(Case):
         stages = {}
         for stage, copy in copies.items():
             timeouts = _timeouts(journal, old[stage].invocation)
-            after, in_force_s = copy.store.ticks(last[stage]), old[stage].watchdog_s
+            seen_s = round(timeouts[0].mono_s - threads[stage].at_s, 3) if timeouts else None
+            tick_after_s = round(ticked_s - new[stage].started_s, 3) if ticks and stage in replaced else None
+            after, read = copy.recorded().ticks(last[stage]), copy.recorded().integrity()
             stages[stage] = StageStalled(
-                in_force_s if isfinite(in_force_s) else 0.0,
-                round(timeouts[0].mono_s - threads[stage].at_s, 3) if timeouts else None,
-                timeouts[0].unit_result if timeouts else "",
-                stage in replaced,
-                round(ticked_s - new[stage].started_s, 3) if ticks and stage in replaced else None,
-                len(rows[stage]),
-                len(after),
-                rows[stage] == after,
-                copy.store.integrity(),
-                counts[stage],
-                _stacks(journal, old[stage].invocation)[0],
+                seen_s=seen_s,
+                tick_after_s=tick_after_s,
+                threads=len(self._threads[stage]),
+                **_stalled(journal, old[stage], new[stage]),
+                **_kept(rows[stage], after),
+                integrity=read,
             )
         return StagesStalled(min(map(len, rows.values())), stages)
 
     def traced(self, measured: StagesStalled, trace: Trace) -> Mapping[str, Json | Between]:
-        """Of the figures by stage each is compared here."""
-        witness = trace.witness(dict[str, ThreadStopped])
-        journal, began = trace.journal(), trace.around(trace.intent("stop one thread of each"))
-        tick = trace.waits("a new tick of each")[-1]
-        for stage, figures_ in measured.stages.items():
-            outputs = trace.texts("systemctl", "show", witness[stage].unit)
-            old, new = values_of(outputs[0]), values_of(outputs[-1])
-            timeouts = _timeouts(journal, old["InvocationID"])
-            in_force_s = seconds(old["WatchdogUSec"])
-            again: dict[str, Json | Between] = {
-                "watchdog_in_force_s": in_force_s if isfinite(in_force_s) else 0.0,
-                "seen_s": Between.since(began, timeouts[0].mono_s) if timeouts else None,
-                "result": timeouts[0].unit_result if timeouts else "",
-                "replaced": new["InvocationID"] != old["InvocationID"] and new["SubState"] == "running",
-                "stacks": _stacks(journal, old["InvocationID"])[0],
-                "threads": len(witness[stage].others) + 1,
+        journal, tick = trace.journal(), trace.waits(_TICKS)[-1]
+        stopped, lists = trace.event("stopped threads")["data"], self._listed(trace)
+        stages: dict[str, dict[str, Json | Between]] = {}
+        least = []
+        for stage, unit in self._units(trace).items():
+            old, new, reads = trace.first_of(unit), trace.last_of(unit), trace.store(-1, unit)
+            last = reads.last_tick()
+            rows, rows_after = trace.store(0, unit).ticks(last), reads.ticks(last)
+            least.append(len(rows))
+            stages[stage] = one = {
+                "seen_s": None,
+                "tick_after_s": None,
+                "threads": len(lists[stage]),
+                **_stalled(journal, old, new),
+                **_kept(rows, rows_after),
+                "integrity": reads.integrity(),
             }
-            if figures_.tick_after_s is not None:
-                begun = int(new["ExecMainStartTimestampMonotonic"]) / 1e6
-                again["tick_after_s"] = Between.since((begun, begun), *trace.around(tick))
-            if old["InvocationID"] != witness[stage].invocation or (figures_.tick_after_s and not tick["data"]["came"]):
-                raise Untraced(f"{stage}: it was another run that was stopped, or no tick came")
-            if problems := differences(encode(figures_), again):
-                raise Untraced(f"{stage}: {'; '.join(problems)}")
-        return {}
+            if timeouts := _timeouts(journal, old.invocation):
+                seen_s = timeouts[0].mono_s - stopped[stage]["at_s"]
+                one["seen_s"] = Between(seen_s, seen_s)
+            if tick["data"]["came"] and one["replaced"]:
+                one["tick_after_s"] = Between.since((new.started_s, new.started_s), *trace.around(tick))
+        return {"n": min(least), "stages": stages}
 
     def judge(self, measured: StagesStalled) -> Sequence[Check]:
         stages = measured.stages
@@ -534,13 +571,48 @@ def _stacks(entries: Sequence[Entry], invocation: str) -> tuple[int, bool]:
     return stacks, any(_WEDGED in line and "proof_wedge.py" in line for line in lines)
 
 
+def _ran_on(entries: Sequence[Entry], stopped: Mapping[str, float], old: Mapping[str, str]) -> dict[str, int]:
+    """By stage: heartbeats of its run after its thread was stopped, on CLOCK_MONOTONIC."""
+    beats = {stage: engine_lines(entries, "HEARTBEAT", invocation) for stage, invocation in old.items()}
+    return {stage: sum(entry.mono_s > stopped[stage] for entry, _ in each) for stage, each in beats.items()}
+
+
+def _shown(unit: str, tid: int, threads: Sequence[ListedThread], ran_on: int, invocation: str) -> ThreadStopped:
+    own = next((thread for thread in threads if thread.tid == tid), ListedThread(tid, "", ""))
+    others = {f"{thread.name} {thread.tid}": thread.state for thread in threads if thread.tid != tid}
+    return ThreadStopped(unit, tid, own.name, own.state, others, ran_on, invocation)
+
+
+def _stalled(entries: Sequence[Entry], old: State, new: State) -> dict[str, Any]:
+    """The figures of a StageStalled that come from systemd alone."""
+    timeouts = _timeouts(entries, old.invocation)
+    return {
+        "watchdog_in_force_s": old.watchdog_s if isfinite(old.watchdog_s) else 0.0,
+        "result": timeouts[0].unit_result if timeouts else "",
+        "replaced": _is_another(new, old),
+        "stacks": _stacks(entries, old.invocation)[0],
+    }
+
+
+def _beats(entries: Sequence[Entry], since_s: float, invocation: str) -> int:
+    """Heartbeats of that run that came well after that moment on CLOCK_MONOTONIC."""
+    return sum(entry.mono_s > since_s + 0.3 for entry, _ in engine_lines(entries, "HEARTBEAT", invocation))
+
+
+def _kept(rows: Sequence[Mapping[str, Json]], rows_after: Sequence[Mapping[str, Json]]) -> dict[str, Any]:
+    return {"ticks_before": len(rows), "ticks_kept": len(rows_after), "rows_equal": rows == rows_after}
+
+
 def _killed(subject: Subject, old: State) -> bool:
     now = subject.unit.state()
     return now.invocation != old.invocation or now.sub == "auto-restart" or now.active == "failed"
 
 
 def _replaced(subject: Subject, old: State) -> bool:
-    now = subject.unit.state()
+    return _is_another(subject.unit.state(), old)
+
+
+def _is_another(now: State, old: State) -> bool:
     return now.running and now.invocation != old.invocation
 
 

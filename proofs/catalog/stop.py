@@ -4,16 +4,16 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from proofs.catalog._checks import Counters, at_most, equal, figures, imbalance, last_fields, last_run
-from proofs.catalog._rows import Rows, compare, record_rows, row_checks, trace_rows
+from proofs.catalog._checks import Counters, at_most, equal, figures, imbalance, last_fields
+from proofs.catalog._rows import Rows, Sent, StoredRow, compare, ids_of, record_rows, row_checks, trace_rows
 from proofs.catalog._steady import OnExchanges, await_ticks
 from proofs.catalog.mutations import patched, with_directives
 from proofs.experiment.case import Proof
 from proofs.experiment.measurements import Count, Invocation, Pid, Seconds, encode
 from proofs.experiment.subject import Subject
 from proofs.experiment.trace import Between, Trace, mono_s
-from proofs.host.database import torn_chains
-from proofs.host.unit import Entry, exits
+from proofs.host.database import Store, torn_chains
+from proofs.host.unit import Entry, State, exits
 from proofs.verdict import Check, Json, Result
 
 BOUND_S = 5.0
@@ -74,7 +74,7 @@ class Stopped(OnExchanges):
     def inject(self, subject: Subject) -> None:
         self.old = subject.unit.state(quiet=False)
         self.cursor = subject.unit.cursor()
-        self.sent_before = self.counted("sent")
+        self.sent_before = int(self.exchange.stats()["sent"])
         self.t0 = time.monotonic()
         subject.host.do("systemctl", "stop", "--no-block", subject.unit.name)
 
@@ -89,49 +89,31 @@ class Stopped(OnExchanges):
         self.sent_until = int(self.exchange.stats()["sent"])
         return StopUnderLoad(self.old.pid, self.old.invocation, (self.sent_before, self.sent_until))
 
+    def traced_witness(self, witness: StopUnderLoad, trace: Trace) -> Mapping[str, Json | Between]:
+        old, sent = trace.state(0), [trace.stats("mock", number)["sent"] for number in (0, -1)]
+        return {"pid": old.pid, "invocation": old.invocation, "sent": sent}
+
     def witnessed(self, witness: StopUnderLoad) -> bool:
         before, after = witness.sent
         return after > before
 
     def measure(self, subject: Subject) -> AfterStop:
-        unit, host, store = subject.unit, subject.host, subject.store
+        unit, host, store = subject.unit, subject.host, subject.recorded()
         host.poll("its end", BOUND_S + 7, lambda: _end(unit.journal(self.cursor, quiet=True)), every=0.1)
         entries, after = unit.journal(self.cursor), unit.state(quiet=False)
-        ended_s, status = _end(entries) or (None, None)
-        final = last_fields(entries, "FINAL METRICS", self.old.invocation)
-        run, ids = last_run(store)
-        gaps = store.gaps(int(run["id"]))
-        return AfterStop(
-            n=self.sent_until,
-            took_s=round(ended_s - self.t0, 3) if ended_s else None,
-            status=status,
-            active=after.active,
-            stored=len(ids),
-            once_and_in_order=ids == sorted(set(ids)),
-            exit_code=run["exit_code"],
-            lost={gap["kind"]: gap["count"] for gap in gaps if gap["kind"] in ("dropped", "stop")},
-            final=FinalCounters.of(final),
-            store=FinalCounters.of(run),
-            persist_count=final.get("persist_count"),
-            torn=torn_chains(store),
-            integrity=store.integrity(),
-            rows=compare(*record_rows(subject, self.exchanges)),
-        )
+        ended_s, _ = _end(entries) or (None, None)
+        took_s = round(ended_s - self.t0, 3) if ended_s else None
+        sent, rows = record_rows(subject, self.exchanges)
+        return _after_stop(self.sent_until, took_s, entries, self.old.invocation, after, store, sent, rows)
 
     def traced(self, measured: AfterStop, trace: Trace) -> Mapping[str, Json | Between]:
-        entries = trace.journal()
-        final = last_fields(entries, "FINAL METRICS", trace.shown(0)["InvocationID"])
-        ended_s, status = _end(entries) or (None, None)
+        entries, took_s = trace.journal(), measured.took_s
+        sent, old, after = trace.stats("mock")["sent"], trace.state(0), trace.state(-1)
+        rows = trace_rows(trace, ["mock"])
+        again = encode(_after_stop(sent, took_s, entries, old.invocation, after, trace.store(), *rows))
         began = mono_s(trace.intent("fault: ")), mono_s(trace.intent_of("systemctl", "stop"))
-        return {
-            "took_s": Between.since(began, ended_s) if ended_s else None,
-            "status": status,
-            "active": trace.shown(-1)["ActiveState"],
-            "persist_count": final.get("persist_count"),
-            "final": encode(FinalCounters.of(final)),
-            "n": trace.stats("mock")["sent"],
-            "rows": encode(compare(*trace_rows(trace, ["mock"]))),
-        }
+        end = _end(entries)
+        return {**again, "took_s": Between.since(began, end[0]) if end else None}
 
     def judge(self, measured: AfterStop) -> Sequence[Check]:
         took_s, final = measured.took_s, measured.final
@@ -159,6 +141,38 @@ class Stopped(OnExchanges):
             equal("chains that are not whole", measured.torn, []),
             equal("integrity_check", measured.integrity, "ok"),
         )
+
+
+def _after_stop(
+    sent: int,
+    took_s: float | None,
+    entries: Sequence[Entry],
+    invocation: str,
+    after: State,
+    store: Store,
+    trades: Sent,
+    rows: Sequence[StoredRow],
+) -> AfterStop:
+    _, status = _end(entries) or (None, None)
+    final, run = last_fields(entries, "FINAL METRICS", invocation), store.runs()[-1]
+    ids = [number for number in ids_of(rows, run) if number is not None]
+    gaps = store.gaps(int(run["id"]))
+    return AfterStop(
+        n=sent,
+        took_s=took_s,
+        status=status,
+        active=after.active,
+        stored=len(ids),
+        once_and_in_order=ids == sorted(set(ids)),
+        exit_code=run["exit_code"],
+        lost={gap["kind"]: gap["count"] for gap in gaps if gap["kind"] in ("dropped", "stop")},
+        final=FinalCounters.of(final),
+        store=FinalCounters.of(run),
+        persist_count=final.get("persist_count"),
+        torn=torn_chains(store),
+        integrity=store.integrity(),
+        rows=compare(trades, rows),
+    )
 
 
 def _end(entries: Sequence[Entry]) -> tuple[float, int] | None:

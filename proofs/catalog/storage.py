@@ -3,7 +3,7 @@
 import errno
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,9 +13,10 @@ from proofs.catalog.mutations import patched
 from proofs.experiment.case import Proof
 from proofs.experiment.measurements import Count, Positive
 from proofs.experiment.subject import Subject, config
-from proofs.experiment.trace import Trace
+from proofs.experiment.trace import Between, Trace
+from proofs.host.database import Row
 from proofs.host.regular_file import open_regular
-from proofs.verdict import Check
+from proofs.verdict import Check, Json
 
 SIZE_KB = 4096
 SCRATCH = config(
@@ -67,11 +68,15 @@ class Full(Recovery):
 
     def witness(self, subject: Subject) -> NoSpace | None:
         """The kernel's word: our own write was refused with ENOSPC, and not a block is free."""
-        about = os.statvfs(subject.state)
-        self.last = subject.store.last_tick()
-        self.rows = subject.store.ticks(self.last)
-        full = self.refused == errno.ENOSPC and about.f_bavail == 0
-        return NoSpace("ENOSPC", 0, about.f_blocks * (about.f_frsize >> 10), self.last) if full else None
+        free_kb, size_kb = _room(subject.host.look("stat", "-f", "-c", "%a %b %S", str(subject.state)).stdout)
+        self.last = subject.recorded().last_tick()
+        self.rows = subject.recorded().ticks(self.last)
+        full = self.refused == errno.ENOSPC and free_kb == 0
+        return NoSpace("ENOSPC", 0, size_kb, self.last) if full else None
+
+    def traced_witness(self, witness: NoSpace, trace: Trace) -> Mapping[str, Json | Between]:
+        free_kb, size_kb = _room(trace.text("stat", "-f"))
+        return {"free_kb": free_kb, "size_kb": size_kb, "last": trace.store().last_tick()}
 
     def witnessed(self, witness: NoSpace) -> bool:
         return witness.size_kb == SIZE_KB
@@ -91,8 +96,13 @@ class Full(Recovery):
         return AfterFullDisk(**{**self.run_fault(subject), "n": len(self.rows)})
 
     def figures_after(self, subject: Subject) -> dict[str, Any]:
-        rows = subject.store.ticks(self.last)
-        return {"ticks_before": len(self.rows), "ticks_kept": len(rows), "rows_equal": rows == self.rows}
+        return _kept(self.rows, subject.recorded().ticks(self.last))
+
+    def traced(self, measured: Lasting, trace: Trace) -> Mapping[str, Json | Between]:
+        last = trace.store().last_tick()
+        rows, rows_after = trace.store(0).ticks(last), trace.store(-1).ticks(last)
+        again = {**super().traced(measured, trace), "n": len(rows)}
+        return {**again, **_kept(rows, rows_after)} if "integrity" in again else again
 
     def judge(self, measured: AfterFullDisk) -> Sequence[Check]:
         checks = self.checks(measured)
@@ -101,6 +111,16 @@ class Full(Recovery):
             whole = measured.rows_equal is True and bool(before) and kept == before
             checks.append(Check("committed ticks kept", kept, before, whole))
         return checks
+
+
+def _room(output: str) -> tuple[int, int]:
+    """Free blocks and blocks of a file system, in KB, by what stat printed."""
+    free, blocks, size = map(int, output.split())
+    return free * size >> 10, blocks * size >> 10
+
+
+def _kept(rows: list[Row], rows_after: list[Row]) -> dict[str, Json]:
+    return {"ticks_before": len(rows), "ticks_kept": len(rows_after), "rows_equal": rows == rows_after}
 
 
 def _fill(subject: Subject) -> int:
@@ -126,4 +146,5 @@ PROOF = Proof(
     mutants=[patched("storage/swallows-errors", Full.alone)],
     notes=f"storage_deadline_s is {DEADLINE_S:g} s in the scratch config; its state lies on a tmpfs of {SIZE_KB} KB",
     headline=headline,
+    host_word={"witness.errno": "how a write of the proof's own was refused"},
 )

@@ -6,7 +6,7 @@ recording: so the verdict can be computed again from that alone.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 from proofs import verdict as verdicts
@@ -14,7 +14,7 @@ from proofs.errors import ProofError
 from proofs.experiment.measurements import Count, argument_type, decode, encode, return_type
 from proofs.experiment.subject import Changes, Subject
 from proofs.experiment.timeline import Timeline
-from proofs.experiment.trace import Between, Trace
+from proofs.experiment.trace import Between, Trace, differences
 from proofs.host.shell import Host, Interrupted, WaitTimeout
 from proofs.verdict import Check, Json, Result, Verdict
 
@@ -88,12 +88,29 @@ class Case:
         return decode(argument_type(self.judge), measured)
 
     def traced(self, measured: Any, trace: Trace) -> Mapping[str, Json | Between]:
-        """Of what was measured, that which the recorded outputs come to when they are read once more.
+        """What was measured, as the recorded outputs come to it when they are read once more.
+
+        A figure that is left out has to be on the proof's list of those that are taken on the host's word.
 
         Raises:
             Untraced: the recording does not have what was read.
         """
         return {}
+
+    def traced_witness(self, witness: Any, trace: Trace) -> Mapping[str, Json | Between]:
+        """The same of what was witnessed."""
+        return {}
+
+    def untraced(self, measured: Json, trace: Trace, host_word: Mapping[str, str]) -> list[str]:
+        """Which recorded figures, and which of the witness, are not what the recorded outputs come to; and why.
+
+        host_word: of the proof. Raises Untraced, or whatever a forged output does to the rules.
+        """
+        kind = argument_type(self.witnessed)
+        shown = trace.event("witness")["data"]
+        witness = decode(return_type(self.witness) if kind is Any else kind, shown)
+        again = {"witness": self.traced_witness(witness, trace), **self.traced(self.decode(measured), trace)}
+        return differences({"witness": shown, **measured}, again, host_word)
 
     def release(self, subject: Subject) -> None:
         """End what this case started (exchanges); called whatever happened."""
@@ -130,6 +147,8 @@ class Proof:
     notes: str = ""  # what else of the unit under test is not as deployed, and why
     not_applicable: Callable[[Host], str] = lambda host: ""  # why this host cannot show it at all
     headline: Callable[[Sequence[Result]], str] = lambda results: ""
+    # Figures that no recorded output shows, by their paths (patterns), and why; "witness." before those of a witness.
+    host_word: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def cap_s(self) -> float:

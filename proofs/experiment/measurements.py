@@ -68,6 +68,11 @@ def encode(figures: Any) -> Json:
     return [encode(value) for value in figures] if isinstance(figures, list | tuple) else figures
 
 
+def figures_of(measured: Any) -> dict[str, Json]:
+    """A dataclass as the figures by name that are recorded."""
+    return dict(encode(measured))
+
+
 def decode(kind: Any, value: Json, name: str = "what was recorded") -> Any:
     """A value of that type, out of recorded JSON.
 

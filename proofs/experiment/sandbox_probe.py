@@ -158,7 +158,11 @@ def _read(path: str) -> str:
 
 def status(pid: int | str = "self") -> dict[str, str]:
     """What /proc/PID/status says of how a process is confined; empty when there is none."""
-    text = _read(f"/proc/{pid}/status")
+    return status_of(_read(f"/proc/{pid}/status"))
+
+
+def status_of(text: str) -> dict[str, str]:
+    """The same by the text of that file."""
     return {key: " ".join(value.split()) for key, value in re.findall(r"^(\w+):\s*(.*)$", text, re.M) if key in STATUS}
 
 

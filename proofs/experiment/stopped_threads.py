@@ -5,6 +5,7 @@ stops it runs beside this one; when that ends, however it ends, the kernel lets 
 """
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from proofs.errors import ProofError
-from proofs.host.shell import Host, read_text
+from proofs.host.shell import Host
 
 MAIN = "main thread"
 _SECONDS = 5.0  # how long a thread may take to wait for something
@@ -101,11 +102,22 @@ class StoppedThreads:
         self._tracer.communicate()
 
 
-def thread_states(pid: int) -> dict[int, str]:
-    """By thread id, the letter of its state."""
-    tasks = sorted(int(path.name) for path in Path(f"/proc/{pid}/task").glob("*"))
-    return {tid: read_text(f"/proc/{pid}/task/{tid}/stat").rpartition(") ")[2][:1] for tid in tasks}
+@dataclass(frozen=True)
+class ListedThread:
+    """state: its letter."""
+
+    tid: int
+    name: str
+    state: str
 
 
-def thread_name(pid: int, tid: int) -> str:
-    return read_text(f"/proc/{pid}/task/{tid}/comm").strip()
+def list_threads(host: Host, pid: int) -> list[ListedThread]:
+    """The threads of a process, by their files in /proc; the look at them is recorded."""
+    files = sorted(str(path) for path in Path(f"/proc/{pid}/task").glob("*/stat"))
+    return threads_in(host.look("grep", "-sH", "", *files).stdout)
+
+
+def threads_in(output: str) -> list[ListedThread]:
+    """What grep printed of such files."""
+    lines = re.findall(r"^\S+/stat:(\d+) \((.*)\) (\w)", output, re.M)
+    return [ListedThread(int(tid), name, state) for tid, name, state in lines]

@@ -15,6 +15,7 @@ from pathlib import Path
 from proofs.errors import ProofError
 from proofs.experiment import sandbox_probe
 from proofs.experiment.exchange import Exchange
+from proofs.experiment.row_reads import RecordedStore
 from proofs.host.database import Store
 from proofs.host.shell import Host
 from proofs.host.unit import Unit
@@ -61,6 +62,10 @@ class Subject(Changes):
         self.etc, self.state = scratch / "etc", scratch / "state"
         self.store = Store(self.state / "hybrid.db")
         self._owner = owner
+
+    def recorded(self) -> Store:
+        """The same database, each read of which is recorded: for those that figures rest on."""
+        return RecordedStore(self.host, self.unit.name, self.store.path)
 
     def binds(self) -> list[str]:
         return [f"BindPaths={self.state}:{STATE_DIR}", f"BindReadOnlyPaths={self.etc}:{CONFIG_DIR}", *self.directives]

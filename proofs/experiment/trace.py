@@ -1,28 +1,25 @@
 """The raw outputs of one case, as they were recorded: what `measure` read then, read once more.
 
-With this, a case says in `traced` which of its figures follow from recorded outputs, and the verifier compares. Rows of
-the database and /proc are in no recorded output: of figures from there the host's word stands.
+With this, a case works its figures out again in `traced`, and the verifier compares. A figure that no recorded output
+shows has to be one that the proof names as taken on the host's word.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from fnmatch import fnmatchcase
 from typing import Self, TypeVar
 
-from proofs.errors import ProofError
 from proofs.experiment.measurements import decode
-from proofs.host.unit import Entry, entries_of
+from proofs.experiment.row_reads import Event, TracedStore, Untraced
+from proofs.host.database import Store
+from proofs.host.unit import Entry, State, entries_of, state_of, values_of
 from proofs.verdict import Json
 
-Event = dict[str, Json]
+__all__ = ["Between", "Event", "Trace", "Untraced", "differences", "mono_s"]
 T = TypeVar("T")
 _ROUNDED_S = 0.002  # figures are rounded to milliseconds
-# Earlier releases put this before most waits, whatever was meant by them; their bundles still verify.
-
-
-class Untraced(ProofError, ValueError):
-    """The recording does not have what a figure was read from; the message says what is missing."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +57,10 @@ class Trace:
         """Events of that kind, of commands that begin with these words."""
         return [e for e in self._events if e["kind"] == kind and e["argv"][: len(words)] == [*words]]
 
+    def commands(self, *words: str) -> list[Event]:
+        """The events of commands that begin with these words."""
+        return self._of("command", *words)
+
     def _commands(self, *words: str) -> list[Event]:
         """Commands that begin with these words. They have to have worked, and so have polls of the same."""
         commands = self._of("command", *words)
@@ -77,10 +78,33 @@ class Trace:
         commands = self._commands(*words) if worked else self._of("command", *words)
         return self.whole(_at(commands, -1, f"output of {' '.join(words)}"))
 
+    def outputs(self, *words: str) -> list[str]:
+        """The whole output of each command that begins with these words, whatever became of it."""
+        return [self.whole(event) for event in self._of("command", *words)]
+
+    def show_event(self, number: int) -> Event:
+        """The number-th recorded `systemctl show`; from the end where it is negative."""
+        return _at(self._commands("systemctl", "show"), number, "systemctl show of the unit")
+
     def shown(self, number: int) -> dict[str, str]:
-        """The output of the number-th recorded `systemctl show`, by property; from the end where it is negative."""
-        text = self.whole(_at(self._commands("systemctl", "show"), number, "systemctl show of the unit"))
-        return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+        """Its output, by property."""
+        return values_of(self.whole(self.show_event(number)))
+
+    def state(self, number: int) -> State:
+        """Its output, as the unit's state."""
+        return state_of(self.shown(number))
+
+    def first_of(self, unit: str) -> State:
+        """The state of another unit than the announced one, by the first recorded `systemctl show` of it."""
+        return state_of(values_of(self.texts("systemctl", "show", unit)[0]))
+
+    def last_of(self, unit: str) -> State:
+        return state_of(values_of(self.texts("systemctl", "show", unit)[-1]))
+
+    def store(self, number: int = -1, unit: str | None = None) -> Store:
+        """The recorded reads of the database (of that unit; of the one that the case announced)."""
+        name = self.event("case")["data"]["unit"] if unit is None else unit
+        return TracedStore(self._events, self.whole, str(name), number)
 
     def restarts(self) -> int:
         """By how many systemd's count of restarts grew between the first look at the unit and the last."""
@@ -88,8 +112,11 @@ class Trace:
 
     def journal(self, number: int = -1) -> list[Entry]:
         """The entries of the number-th recorded `journalctl`."""
-        event = _at(self._commands("journalctl", "-u"), number, "journal of the unit")
-        return entries_of(self.whole(event), event["argv"][-1].removeprefix("--cursor="))
+        return self.entries(_at(self._commands("journalctl", "-u"), number, "journal of the unit"))
+
+    def entries(self, event: Event) -> list[Entry]:
+        """What that `journalctl`, or the last one of a wait, printed."""
+        return entries_of(self.whole(event), event["argv"][-1].removeprefix("--cursor=")) if event["argv"] else []
 
     def witness(self, kind: type[T]) -> T:
         """What was witnessed, as the case's dataclass for it. Raises BadFigure."""
@@ -115,12 +142,24 @@ class Trace:
 
     def intent(self, beginning: str) -> Event:
         """The last intent whose text begins so."""
-        intents = [event for event in self._of("intent") if event["stdout"].startswith(beginning)]
-        return _at(intents, -1, f"intent {beginning!r}")
+        return _at(self.intents(beginning), -1, f"intent {beginning!r}")
+
+    def moment_ms(self, event: Event) -> Between:
+        """From this event to the next one of the case, by the wall clock, in ms UTC."""
+        least, most = self.around(event)
+        return Between(self.wall_ms(event, least) - 1, self.wall_ms(event, most) + 1)
+
+    def intents(self, beginning: str) -> list[Event]:
+        """Each intent whose text begins so."""
+        return [event for event in self._of("intent") if event["stdout"].startswith(beginning)]
 
     def intent_of(self, *words: str) -> Event:
         """What announced the last command that begins with these words."""
         return _at(self._of("intent", *words), -1, f"intent of {' '.join(words)}")
+
+    def events(self, kind: str) -> list[Event]:
+        """Every event of that kind."""
+        return self._of(kind)
 
     def event(self, kind: str, name: str | None = None) -> Event:
         """The last event of that kind, of the exchange of that name."""
@@ -131,9 +170,9 @@ class Trace:
         """What was noted under that kind, of the exchange of that name."""
         return [event["data"] for event in self._of(kind) if name is None or event["data"]["name"] == name]
 
-    def stats(self, name: str) -> dict[str, Json]:
-        """What an exchange had counted when it was asked last."""
-        stats: dict[str, Json] = _at(self.notes("exchange stats", name), -1, f"count of exchange {name}")
+    def stats(self, name: str, number: int = -1) -> dict[str, Json]:
+        """What an exchange had counted when it was asked last, or the number-th time."""
+        stats: dict[str, Json] = _at(self.notes("exchange stats", name), number, f"count of exchange {name}")
         return stats
 
     def written(self, name: str) -> str:
@@ -149,16 +188,39 @@ def _at(events: Sequence[T], number: int, what: str) -> T:
         raise Untraced(f"there is no {what}") from None
 
 
-def differences(measured: Json, traced: Mapping[str, Json | Between]) -> list[str]:
-    """Which figures are not what was read again, and what that is."""
-    differences = []
-    for name, again in traced.items():
-        figure = measured.get(name) if isinstance(measured, dict) else None
-        if isinstance(again, Between):
-            if not again.holds(figure):
-                span = f"{again.least:.3f} to {again.most:.3f}"
-                differences.append(f"{name} is {figure!r}, the recorded outputs come to {span}")
-        elif json.dumps(figure, sort_keys=True) != json.dumps(again, sort_keys=True):
-            recorded, read = str(figure)[:120], str(again)[:120]
-            differences.append(f"{name} is {recorded!r}, the recorded outputs come to {read!r}")
-    return differences
+def differences(figures: Json, again: Json, host_word: Collection[str] = (), path: str = "") -> list[str]:
+    """Which figures are not what was read again, and what that is; and those that no recorded output shows.
+
+    again: JSON in which a Between may stand for a number. host_word: patterns of the paths of figures that the proof
+    takes on the host's word.
+    """
+    return list(_differences(figures, again, host_word, path))
+
+
+def _differences(figure: Json, again: Json, host_word: Collection[str], path: str) -> Iterator[str]:
+    if isinstance(again, Mapping) and isinstance(figure, Mapping):
+        for name in [*again, *(name for name in figure if name not in again)]:
+            below = f"{path}.{name}" if path else str(name)
+            if name not in again:
+                yield from _unread(figure[name], host_word, below)
+            else:
+                yield from _differences(figure.get(name), again[name], host_word, below)
+    elif isinstance(again, list) and isinstance(figure, list) and len(again) == len(figure):
+        for number, (one, other) in enumerate(zip(figure, again, strict=True)):
+            yield from _differences(one, other, host_word, f"{path}.{number}")
+    elif isinstance(again, Between):
+        if not again.holds(figure):
+            span = f"{again.least:.3f} to {again.most:.3f}"
+            yield f"{path} is {figure!r}, the recorded outputs come to {span}"
+    elif json.dumps(figure, sort_keys=True) != json.dumps(again, sort_keys=True, default=str):
+        yield f"{path} is {str(figure)[:120]!r}, the recorded outputs come to {str(again)[:120]!r}"
+
+
+def _unread(figure: Json, host_word: Collection[str], path: str) -> Iterator[str]:
+    if any(fnmatchcase(path, pattern) for pattern in host_word):
+        return
+    if isinstance(figure, Mapping) and figure:
+        for name, one in figure.items():
+            yield from _unread(one, host_word, f"{path}.{name}")
+    else:
+        yield f"{path} is {str(figure)[:120]!r}, and no recorded output shows it"

@@ -8,7 +8,6 @@ is written or shown.
 import argparse
 import re
 import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import NamedTuple
 
 from proofs.evidence import host_input
 from proofs.evidence.redaction import Redactor
+from proofs.evidence.terminal import complain, progress, show
 from proofs.host import deployed
 
 # Sequences that would move a cursor.
@@ -286,16 +286,16 @@ def _disks(old: str, new: str, seconds: float) -> list[str]:
 
 def main(args: argparse.Namespace) -> int:
     """Print or write the report. Returns 1 when it could not be written, else 0."""
-    text, missing = report(local, lambda part: print(part, file=sys.stderr, flush=True), "this host")
+    text, missing = report(local, progress, "this host")
     if args.out is None:
-        print(text)
+        show(text)
         return 0
     try:
         args.out.parent.mkdir(parents=True, exist_ok=True)
         args.out.touch(mode=0o600)  # for it tells much about a host
         args.out.write_bytes(text.encode(errors="backslashreplace"))
     except OSError as error:
-        print(f"hybrid-proofs: {args.out}: {error.strerror}", file=sys.stderr)
+        complain(f"{args.out}: {error.strerror}")
         return 1
-    print("\n".join([str(args.out), *(f"missing: {entry}" for entry in missing)]), file=sys.stderr)
+    progress("\n".join([str(args.out), *(f"missing: {entry}" for entry in missing)]))
     return 0

@@ -3,12 +3,12 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from proofs.host.regular_file import read_regular
-from proofs.host.shell import Host, process_state, read_text
+from proofs.host.shell import Host, process_state
 from proofs.verdict import Json
 
 _PROPERTIES = (
@@ -94,27 +94,7 @@ class Unit:
     def state(self, quiet: bool = True) -> State:
         """Raises ValueError when systemctl does not answer."""
         argv = ("systemctl", "show", self.name, f"--property={_PROPERTIES}")
-        shown = values_of(self.host.look(*argv, quiet=quiet).stdout)
-
-        def number(key: str) -> int:
-            return int(shown.get(key) or 0)
-
-        return State(
-            active=shown["ActiveState"],
-            sub=shown["SubState"],
-            result=shown["Result"],
-            pid=number("MainPID"),
-            invocation=shown.get("InvocationID", ""),
-            restarts=number("NRestarts"),
-            exec_status=number("ExecMainStatus"),
-            started_s=number("ExecMainStartTimestampMonotonic") / 1e6,
-            watchdog_s=seconds(shown.get("WatchdogUSec", "0")),
-            restart_s=seconds(shown.get("RestartUSec", "0")),
-            control_group=shown.get("ControlGroup", ""),
-            user=shown.get("User", ""),
-            group=shown.get("Group", ""),
-            job=int((shown.get("Job") or "0").split()[0]),
-        )
+        return state_of(values_of(self.host.look(*argv, quiet=quiet).stdout))
 
     def properties(self, *names: str, quiet: bool = True) -> dict[str, str]:
         argv = ("systemctl", "show", self.name, f"--property={','.join(names)}")
@@ -136,9 +116,9 @@ class Unit:
         pid = self.state().pid
         return pid > 0 and process_state(pid) == "T"
 
-    def threads(self) -> int:
-        match = re.search(r"^Threads:\s*(\d+)", read_text(f"/proc/{self.state().pid}/status"), re.M)
-        return int(match[1]) if match else 0
+    def status(self, pid: int) -> str:
+        """How that process is, by the lines State and Threads of /proc/PID/status."""
+        return self.host.look("grep", "-E", "^(State|Threads):", f"/proc/{pid}/status").stdout
 
     def cursor(self) -> str:
         """The journal's end, as a mark to read from later."""
@@ -154,6 +134,30 @@ class Unit:
         # Not --after-cursor=: where the marked entry is another unit's, systemd 252 skips this one's first instead.
         out = self.host.look(*argv, f"--cursor={cursor}", quiet=quiet)
         return entries_of(out.stdout, cursor)
+
+
+def state_of(shown: Mapping[str, str]) -> State:
+    """What `systemctl show` printed, as the unit's state. Raises LookupError, ValueError: it printed something else."""
+
+    def number(key: str) -> int:
+        return int(shown.get(key) or 0)
+
+    return State(
+        active=shown["ActiveState"],
+        sub=shown["SubState"],
+        result=shown["Result"],
+        pid=number("MainPID"),
+        invocation=shown.get("InvocationID", ""),
+        restarts=number("NRestarts"),
+        exec_status=number("ExecMainStatus"),
+        started_s=number("ExecMainStartTimestampMonotonic") / 1e6,
+        watchdog_s=seconds(shown.get("WatchdogUSec", "0")),
+        restart_s=seconds(shown.get("RestartUSec", "0")),
+        control_group=shown.get("ControlGroup", ""),
+        user=shown.get("User", ""),
+        group=shown.get("Group", ""),
+        job=int((shown.get("Job") or "0").split()[0]),
+    )
 
 
 def values_of(output: str) -> dict[str, str]:
@@ -180,6 +184,17 @@ def _entry(raw: dict[str, Json]) -> Entry:
         cursor=raw["__CURSOR"],
         unit=raw.get("UNIT") or "",
     )
+
+
+def process_state_of(status: str) -> str:
+    """The letter of a process's state in its status; "" where there was none."""
+    match = re.search(r"^State:\s*(\w)", status, re.M)
+    return match[1] if match else ""
+
+
+def threads_of(status: str) -> int:
+    match = re.search(r"^Threads:\s*(\d+)", status, re.M)
+    return int(match[1]) if match else 0
 
 
 def starts(entries: Iterable[Entry]) -> list[str]:

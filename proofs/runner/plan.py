@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from proofs.catalog import PROOFS
+from proofs.evidence.terminal import show
 from proofs.experiment.case import Proof
 from proofs.host.shell import unrecorded_host
 from proofs.runner.prerequisites import prerequisites
@@ -17,18 +18,18 @@ def plan(names: Sequence[str], unit: str) -> int:
             return 2
         items = prerequisites(host, unit)
         why_not = {name: why for name in chosen if (why := PROOFS[name].not_applicable(host))}
-    print("prerequisites:")
+    show("prerequisites:")
     for item in items:
-        print(f"  {'ok ' if item.ok else 'NO '} {item.name}: {item.found}{'' if item.ok else ' -> ' + item.remedy}")
+        show(f"  {'ok ' if item.ok else 'NO '} {item.name}: {item.found}{'' if item.ok else ' -> ' + item.remedy}")
     for name, why in why_not.items():
-        print(f"\n{name}: not applicable on this host: {why}")
+        show(f"\n{name}: not applicable on this host: {why}")
     proofs = [PROOFS[name] for name in chosen if name not in why_not]
     for proof in proofs:
-        print("\n" + "\n".join(_steps(proof, unit)))
+        show("\n" + "\n".join(_steps(proof, unit)))
     away = sum(proof.seconds for proof in proofs)
-    print(f"\nin all the engine is away from its real work for about {away:.0f} s, in {len(proofs)} stretches.")
+    show(f"\nin all the engine is away from its real work for about {away:.0f} s, in {len(proofs)} stretches.")
     never = "" if any(proof.in_place for proof in proofs) else "/etc, the installed release, "
-    print(f"never touched: {never}the operator's database. Nothing was done.")
+    show(f"never touched: {never}the operator's database. Nothing was done.")
     return 0 if all(item.ok for item in items) else 2
 
 

@@ -19,6 +19,7 @@ from proofs.catalog import PROOFS, REQUIRED
 from proofs.evidence import recorder as evidence
 from proofs.evidence import statement as bundle
 from proofs.evidence.recorder import Recorder
+from proofs.evidence.terminal import complain, show
 from proofs.experiment import controller_requests
 from proofs.experiment.case import Proof
 from proofs.experiment.subject import CONFIG_DIR, RELEASE
@@ -56,14 +57,10 @@ def self_command() -> list[str]:
     return ["/usr/bin/env", f"PYTHONPATH={Path(__file__).resolve().parents[2]}", sys.executable, "-m", "proofs.cli"]
 
 
-def _complain(*texts: str) -> None:
-    print(*(f"hybrid-proofs: {text}" for text in texts), sep="\n", file=sys.stderr)
-
-
 def chosen_proofs(names: Sequence[str], host: Host) -> list[str] | None:
     """The names once each, or those required of this kind of host. None, and a line on stderr, for an unknown one."""
     if unknown := [name for name in names if name not in PROOFS]:
-        _complain(f"no proof is called {unknown[0]!r}: there are {', '.join(PROOFS)}")
+        complain(f"no proof is called {unknown[0]!r}: there are {', '.join(PROOFS)}")
         return None
     return list(dict.fromkeys(names)) or list(REQUIRED[kind_of_host(host)])
 
@@ -90,7 +87,7 @@ def start(names: Sequence[str], unit: str, run_id: str, origin: Origin, cap_s: f
     elif cap_s and not 1 <= cap_s <= longest:
         refusals = [f"--cap {cap_s:g}: use 1 to {longest:g} seconds; {longest:g} is the default of these proofs"]
     if refusals:
-        _complain(*refusals)
+        complain(*refusals)
         return 2
     words = ["inside", *chosen, f"--git={origin.git}", f"--nonce={origin.nonce}", f"--unit={unit}", f"--cap={cap_s}"]
     return in_a_unit(run_id or new_run_id(), f"proofs {', '.join(chosen)}", words, wait)
@@ -113,14 +110,14 @@ def in_a_unit(run_id: str, description: str, words: Sequence[str], wait: bool) -
     argv += ["--setenv=PYTHONUNBUFFERED=1", *command, *words, f"--run={run_id}"]
     if not wait:
         log.parent.mkdir(parents=True, exist_ok=True)
-        print(run_id)
+        show(run_id)
         return subprocess.run(argv, stdin=subprocess.DEVNULL, check=False).returncode
     # In a session of its own: Ctrl-C reaches this process alone, which stops the unit.
     process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, start_new_session=True)
     try:
         return process.wait()
     except KeyboardInterrupt:
-        _complain(f"interrupted: stopping {name}, which restores the host")
+        complain(f"interrupted: stopping {name}, which restores the host")
         subprocess.run(["systemctl", "stop", name], check=False)
         process.wait()
         return 130
@@ -141,11 +138,11 @@ def inside(
             with unrecorded_host() as host:  # the engine may have become LIVE since the prerequisites were looked at
                 mode = mode_allows(Unit(host, unit_name))
             if not mode.ok:
-                _complain(f"refused: {mode.name}: {mode.found}: {mode.remedy}")
+                complain(f"refused: {mode.name}: {mode.found}: {mode.remedy}")
                 return 2
             return record_run(proofs, unit_name, run_id, origin, cap_s, stop, run_one)
     except Busy as error:
-        _complain(f"refused: {error}")
+        complain(f"refused: {error}")
         return 2
 
 
@@ -189,7 +186,7 @@ def record_run(
         recorder.write("run ended", data=_header(host, unit, proofs, run_id, origin.git), sync=True)
     statement = bundle.write(folder)
     with suppress(OSError):  # nobody reads the output any more; the evidence is complete
-        print(bundle.table(statement), flush=True)
+        show(bundle.table(statement))
     return 130 if interrupted else int(statement["predicate"]["verdict"] != "PASS")
 
 
@@ -226,7 +223,7 @@ def answer(run_id: str, number: int) -> int:
     try:
         controller_requests.answer(run_id, number, sys.stdin.read())
     except (OSError, ValueError) as error:
-        _complain(f"the answer to request {number} of run {run_id} was refused: {error}")
+        complain(f"the answer to request {number} of run {run_id} was refused: {error}")
         return 2
     return 0
 
@@ -239,10 +236,10 @@ def undo(run_id: str, by: str) -> int:
         _end_recording(folder, by)
     if report is None:
         if by == "hand":
-            print(f"run {run_id}: nothing to undo")
+            show(f"run {run_id}: nothing to undo")
         return 0
     outcome = "the host is as it was" if report["restored"] else "; ".join(report["problems"])
-    print(f"run {run_id}: undone by {by}: {outcome}")
+    show(f"run {run_id}: undone by {by}: {outcome}")
     return 0 if report["restored"] else 1
 
 
@@ -277,7 +274,7 @@ def speaker(recorder: Recorder) -> Callable[[str], None]:
     def say(text: str) -> None:
         recorder.write("progress", stdout=text)
         with suppress(OSError):  # nobody reads the output any more; the run continues
-            print(f"[{time.monotonic() - start_s:6.1f} s] {text}", flush=True)
+            show(f"[{time.monotonic() - start_s:6.1f} s] {text}")
 
     return say
 

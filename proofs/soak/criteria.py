@@ -82,6 +82,32 @@ class SoakRules(Case):
         return statistics.of_journal(trace.journal(), measured.number("began_s"), measured.number("watched_s"))
 
 
+_WATCHED = [
+    "n",
+    "asked_s",
+    "watched_s",
+    "began_s",
+    "ended",
+    "why",
+    "restarts",
+    "lost",
+    "stalls",
+    "longest_without_tick_s",
+    "ticks",
+    "losses",
+    "unread",
+    "unbalanced",
+    "rss",
+    "feed_ms",
+    "newest_tick_age_ms",
+    "host_worst",
+    "sample_every",
+    "by_operator",
+    "on_the_exchange_asked_for",
+    "settings",
+    "stopped",
+    "exit_code",
+]
 PROOF = Proof(
     name=NAME,
     claim="the engine does its ordinary work for as long as was asked, and is not ended by a fault of its own",
@@ -92,4 +118,5 @@ PROOF = Proof(
     mutants=[],
     in_place=True,
     headline=headline,
+    host_word=dict.fromkeys(["witness.*", *_WATCHED], "what the soak counted while it watched, look by look"),
 )

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TextIO
 
 from proofs.evidence.recorder import EVENTS, Recorder, utc_now
+from proofs.evidence.terminal import complain, show
 from proofs.experiment.case import NotSteady, Proof, judge
 from proofs.experiment.in_place import InPlace
 from proofs.experiment.timeline import Timeline
@@ -47,13 +48,13 @@ def by_hand(options: Options, unit: str, git: str) -> int:
 def as_installed(unit: str) -> int:
     """Start hybrid-soak.service, with the options it was installed with, and print the run's id, for `follow`."""
     started = subprocess.run(["systemctl", "start", SOAK_UNIT], capture_output=True, text=True, check=False)
-    show = ["systemctl", "show", SOAK_UNIT, "--property=InvocationID", "--value"]
-    invocation = subprocess.run(show, capture_output=True, text=True, check=False).stdout.strip()
+    argv = ["systemctl", "show", SOAK_UNIT, "--property=InvocationID", "--value"]
+    invocation = subprocess.run(argv, capture_output=True, text=True, check=False).stdout.strip()
     if started.returncode != 0 or not invocation:
         reason = (started.stderr or "it has no invocation").strip()
-        print(f"hybrid-proofs: {SOAK_UNIT} did not start: {reason}", file=sys.stderr)
+        complain(f"{SOAK_UNIT} did not start: {reason}")
         return 2
-    print(f"{NAME}-{invocation}")
+    show(f"{NAME}-{invocation}")
     return 0
 
 
@@ -62,7 +63,7 @@ def inside(options: Options, unit: str, run_id: str, git: str) -> int:
     if not run_id:
         run_id = f"{NAME}-{os.environ.get('INVOCATION_ID', '')}"
         if unit_of(run_id) != SOAK_UNIT:
-            print(f"hybrid-proofs: --inside is for {SOAK_UNIT} alone; leave it out", file=sys.stderr)
+            complain(f"--inside is for {SOAK_UNIT} alone; leave it out")
             return 2
         if refused(unit):
             return 2
@@ -80,7 +81,7 @@ def refused(unit: str) -> bool:
     if ABORT_FILE.exists():
         reasons.append(f"{ABORT_FILE} exists, with which the operator ends soaks: remove it first")
     for reason in reasons:
-        print(f"hybrid-proofs: refused: {reason}", file=sys.stderr)
+        complain(f"refused: {reason}")
     return bool(reasons)
 
 
@@ -314,5 +315,6 @@ class _Tee(io.TextIOBase):
 
     def write(self, text: str) -> int:
         for stream in self._streams:
-            print(text, end="", file=stream, flush=True)
+            stream.write(text)
+            stream.flush()
         return len(text)

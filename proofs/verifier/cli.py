@@ -2,13 +2,13 @@
 
 import argparse
 import json
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 from proofs.evidence import host_input
 from proofs.evidence.atomic_file import write_atomically
+from proofs.evidence.terminal import complain, show
 from proofs.host import deployed
 from proofs.report.page import one_line
 from proofs.verifier import policy
@@ -137,7 +137,10 @@ def _sign(args: argparse.Namespace) -> int:
         path = signature.sign(report.body, args.key.expanduser(), args.dir)
     except (VerificationError, host_input.HostInputError, signature.NoTool, signature.CannotSign, OSError) as error:
         return _report_error(f"not signed: {error}")
-    print(json.dumps({**report.as_json(), "signature": str(path)}) if args.json else f"signed: {path}")
+    if args.json:
+        print(json.dumps({**report.as_json(), "signature": str(path)}))
+    else:
+        show(f"signed: {path}")
     return 0
 
 
@@ -152,7 +155,7 @@ def _print(report: Report, as_json: bool) -> None:
     lines += [f"  {reason}" for reason in report.reasons]
     whys = dict.fromkeys(report.skipped.values())
     lines += [f"  ({', '.join(step for step, one in report.skipped.items() if one == why)}: {why})" for why in whys]
-    print("\n".join(map(one_line, lines)))
+    show(*map(one_line, lines))
 
 
 def _live(_: argparse.Namespace) -> int:
@@ -171,10 +174,10 @@ def _diff(args: argparse.Namespace) -> int:
             lines, same = comparison.runs(args.one, args.other)
     except Exception as error:  # noqa: BLE001 - whatever they hold, they are no statements of ours
         return _report_error(f"the statements cannot be compared: {error or type(error).__name__}")
-    print("\n".join(map(one_line, lines)))
+    show(*map(one_line, lines))
     return 0 if same else 1
 
 
 def _report_error(text: str) -> int:
-    print(one_line(f"hybrid-proofs: {text}"), file=sys.stderr)
+    complain(one_line(text))
     return CALL_ERROR

@@ -120,7 +120,7 @@ def _only_reads(argv: Sequence[str]) -> bool:
         return bool(rest) and rest[0] in _READS[first]
     if first.endswith("/bin/hybrid-engine"):
         return rest in _ENGINE
-    return first in ("grep", "systemd-analyze", "systemd-detect-virt")
+    return first in ("grep", "stat", "systemd-analyze", "systemd-detect-virt")
 
 
 def _is_ours(argv: Sequence[str], unit: str) -> bool:

@@ -15,7 +15,6 @@ from proofs.evidence.redaction import Redactor
 from proofs.experiment import summary
 from proofs.experiment.case import Case, Deployed, Mutant, Proof, judge
 from proofs.experiment.trace import Trace
-from proofs.experiment.trace import differences as trace_differences
 from proofs.host.unit import seconds
 from proofs.verdict import Json, Result, Verdict
 
@@ -174,8 +173,7 @@ class _Attempt:
         if self.whole is None:
             return
         try:
-            again = case.traced(case.decode(measured["data"]), Trace(events, self.whole))
-            problems = trace_differences(measured["data"], again)
+            problems = case.untraced(measured["data"], Trace(events, self.whole), self.proof.host_word)
         except Exception as error:  # noqa: BLE001 - figures that cannot be read again are not confirmed
             problems = [f"{type(error).__name__}: {error}"]
         for text in problems:

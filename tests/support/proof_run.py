@@ -97,7 +97,8 @@ def _no_guard(unit: Changes) -> None:
 
 def toy(name: str) -> Proof:
     mutant = Mutant("no-guard", "the guard is gone", _cases, _no_guard)
-    return Proof(name, "toys break as told", "value 1", "two of them", 1.0, _cases, [mutant])
+    host_word = dict.fromkeys(["witness.state", "n", "value", "spans", "seen_s", "restart_s"], "toys are believed")
+    return Proof(name, "toys break as told", "value 1", "two of them", 1.0, _cases, [mutant], host_word=host_word)
 
 
 def answer(argv: tuple[str, ...]) -> Output:

@@ -28,6 +28,7 @@ GOOD: dict[str, Any] = {
     "broken_references": 0,
     "integrity": "ok",
     "kept": True,
+    "other_ends": [],
     "rows": {
         "compared": 850,
         "difference": "",
@@ -55,6 +56,7 @@ def test_good_figures_pass() -> None:
         ({"torn": [7], "booked": False}, "FAIL at the guard"),
         ({"broken_references": 1}, "FAIL"),
         ({"kept": False}, "FAIL at the guard"),
+        ({"other_ends": [-11]}, "FAIL"),
         ({"rows.difference": "row 7: price"}, "FAIL at the guard"),
         ({"rows.sources": {"mock": {"stored": 850, "missing": 1}}}, "FAIL at the guard"),
         ({"integrity": "row 7 missing"}, "FAIL"),

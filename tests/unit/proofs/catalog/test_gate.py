@@ -27,7 +27,7 @@ STARTED = {"release_digest": "a" * 64, "config_digest": "c" * 64}
 def of(case: Live, **measured: Any) -> Result:
     due = next((way.reason for way in WAYS if way.name == case.name), OPEN)
     found = {"exec_main_status": 12, "active": "failed", "starts": 1, "said": f"refused, {due}", "ready": 0, "runs": 0}
-    return judge(case, genuine(case), found | {"n": 1} | measured)
+    return judge(case, genuine(case), found | {"n": 1, "ended": 12, "watched_s": 6.0} | measured)
 
 
 def test_each_defect_is_a_case_and_sound_is_last() -> None:
@@ -47,11 +47,16 @@ def test_open_gate_fails_at_the_guard(case: Live) -> None:
     assert of(case, said="", ready=1, runs=1).failed_at_guard or of(case, ready=1).failed_at_guard
 
 
-@pytest.mark.parametrize("measured", [{"exec_main_status": 1}, {"active": "activating"}, {"starts": 2}])
+@pytest.mark.parametrize("measured", [{"exec_main_status": 1}, {"active": "activating"}, {"starts": 2}, {"ended": -11}])
 def test_another_exit_fails_elsewhere(measured: dict[str, Any]) -> None:
     result = of(CASES[0], **measured)
     assert result.verdict == "FAIL"
     assert not result.failed_at_guard
+
+
+def test_sound_bundle_is_watched_for_a_restart() -> None:
+    assert of(CASES[-1], watched_s=5.9).verdict == "FAIL"
+    assert of(CASES[0], watched_s=0.0).verdict == "PASS"
 
 
 @pytest.fixture

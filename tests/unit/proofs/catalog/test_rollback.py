@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from proofs.catalog.rollback import CHANGES, NOT_ROLLED_BACK, PROOF, SHOWN_AT_START, Installed, OutOfForce, behaviour
+from proofs.catalog.rollback import CHANGES, NOT_ROLLED_BACK, PROOF, SHOWN_AT_START, Installed, OutOfForce, look
 from proofs.evidence.recorder import Recorder
 from proofs.experiment.case import Deployed, judge
 from proofs.experiment.subject import Subject
@@ -115,7 +115,7 @@ def test_behaviour_is_read_from_the_process(tmp_path: Path, monkeypatch: pytest.
     fields = dict.fromkeys(State.__annotations__, 0)
     monkeypatch.setattr(subject.unit, "state", lambda: State(**(fields | {"pid": os.getpid()})))  # type: ignore[arg-type]
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    assert behaviour(subject, "20-resources.conf") == {"nice": os.nice(0), "open files": limit}
-    assert behaviour(subject, "40-hardening.conf").keys() == set(CHANGES["40-hardening.conf"])
-    assert all(behaviour(subject, "40-hardening.conf").values())
-    assert behaviour(subject, "50-watchdog.conf") == {"WATCHDOG_USEC": os.environ.get("WATCHDOG_USEC")}
+    assert look(subject, "20-resources.conf") == {"nice": os.nice(0), "open files": limit}
+    assert look(subject, "40-hardening.conf").keys() == set(CHANGES["40-hardening.conf"])
+    assert all(look(subject, "40-hardening.conf").values())
+    assert look(subject, "50-watchdog.conf") == {"WATCHDOG_USEC": os.environ.get("WATCHDOG_USEC")}

@@ -1,161 +1,100 @@
-"""What a lab really recorded of some cases (cut short), its figures read again out of the outputs; and each one forged.
+"""Figures that are read again from recorded outputs: what counts as different, unread or missing.
 
-tests/data/proofs/traced.jsonl has the events of each case from its beginning to what was measured; of the journal only
-the lines that are read, and big outputs in their place instead of as blobs.
+What the catalogue's cases read again is walked in tests/unit/proofs/verifier/test_figures.py.
 """
 
 from __future__ import annotations
 
-import copy
-import json
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from proofs.catalog import PROOFS
-from proofs.experiment.case import Case, Deployed
-from proofs.experiment.trace import Trace, Untraced, differences
+from proofs.evidence.recorder import Recorder, read
+from proofs.experiment.row_reads import RecordedStore
+from proofs.experiment.trace import Between, Trace, Untraced, differences
+from proofs.host.shell import Host
 
-RECORDED = Path(__file__).parents[3] / "data" / "proofs" / "traced.jsonl"
-DEPLOYED = Deployed(10.0, 2.0, (0, 0))
 Event = dict[str, Any]
-Key = tuple[str, str]
+SPAN = Between(1.0, 2.0)
 
 
-def _groups() -> dict[Key, list[Event]]:
-    found: dict[Key, list[Event]] = {}
-    going: dict[str, Key] = {}
-    for line in RECORDED.read_text().splitlines():
-        event = json.loads(line)
-        if event["kind"] == "case":
-            going[event["scope"]] = (event["scope"], event["data"]["case"])
-        found.setdefault(going[event["scope"]], []).append(event)
-    return found
-
-
-GROUPS = _groups()
-
-
-def case_of(key: Key) -> Case:
-    return next(case for case in PROOFS[key[0]].cases(DEPLOYED) if case.name == key[1])
-
-
-def wrong(key: Key, events: list[Event]) -> list[str]:
-    """Which figures of that case these events do not bear out."""
-    measured = next(event["data"] for event in events if event["kind"] == "measured")
-    case = case_of(key)
-    again = case.traced(case.decode(measured), Trace(events, lambda event: str(event["stdout"])))
-    return differences(measured, again)
-
-
-@pytest.mark.parametrize("key", GROUPS, ids=lambda key: f"{key[0]}: {key[1]}")
-def test_recorded_figures_follow_from_outputs(key: Key) -> None:
-    assert wrong(key, GROUPS[key]) == []
-
-
-TOML, PROCESS, STAGE = ("exit12", "invalid TOML"), ("stall", "process"), ("stall", "one stage")
-CONTROL, EVERY_5 = ("exit12", "control"), ("sampling", "sample_every 5")
-OTHER_ROWS = {"compared": 21, "difference": "", "sources": {}, "signals": 2, "chains": ""}
-CLOSES, REFUSES, SILENT = ("failover", "closes"), ("failover", "refuses"), ("failover", "goes silent")
-
-
-@pytest.mark.holds("EVIDENCE")
 @pytest.mark.parametrize(
-    ("key", "figure", "value"),
+    ("figures", "again", "named"),
     [
-        (TOML, "exec_main_status", 13),
-        (TOML, "active", "active"),
-        (TOML, "restarts", 1),
-        (TOML, "starts", 2),
-        (TOML, "watched_s", 1e9),
-        (CONTROL, "restarts", 0),
-        (CONTROL, "active", "failed"),
-        (PROCESS, "seen_s", 0.5),
-        (PROCESS, "seen_s", None),
-        (PROCESS, "result", "success"),
-        (PROCESS, "new_invocation", "ab" * 16),
-        (PROCESS, "old_invocation", "ab" * 16),
-        (PROCESS, "tick_after_s", 0.01),
-        (PROCESS, "restarts", 0),
-        (STAGE, "seen_s", 1.0),
-        (STAGE, "stacks", 99),
-        (STAGE, "wedge_named", False),
-        (EVERY_5, "n", 5),
-        (EVERY_5, "sent", 5),
-        (EVERY_5, "stored", 401),
-        (EVERY_5, "first_ids", [9, 9]),
-        (EVERY_5, "last_id", 7),
-        (EVERY_5, "final", {}),
-        (EVERY_5, "rows", OTHER_ROWS),
-        (CLOSES, "rows", OTHER_ROWS),
-        (CLOSES, "stored_s", 1.9),
-        (CLOSES, "stored_s", None),
-        (CLOSES, "fault_ms", 0),
-        (CLOSES, "secondary_sent", 0),
-        (REFUSES, "stored_s", 1.9),
-        (SILENT, "stored_s", 0.0),
+        ({"a": 1}, {"a": 1}, []),
+        ({"a": 1}, {"a": True}, ["a"]),
+        ({"a": 1}, {"a": 1.0}, ["a"]),
+        ({"a": 1.5}, {"a": SPAN}, []),
+        ({"a": 2.1}, {"a": SPAN}, ["a"]),
+        ({"a": True}, {"a": SPAN}, ["a"]),
+        ({"a": None}, {"a": SPAN}, ["a"]),
+        ({"a": [{"b": 1.5, "c": 1}]}, {"a": [{"b": SPAN, "c": 2}]}, ["a.0.c"]),
+        ({"a": [1.5]}, {"a": [SPAN, SPAN]}, ["a"]),
+        ({"a": {"b": 1, "c": 2}}, {"a": {"b": 1}}, ["a.c"]),
+        ({"a": 1, "b": {"c": 2, "d": {}}}, {"a": 1}, ["b.c", "b.d"]),
+        ({}, {"a": 1}, ["a"]),
+        ({}, {"a": None}, []),
     ],
 )
-def test_forged_figure_differs_from_outputs(key: Key, figure: str, value: Any) -> None:
-    events = copy.deepcopy(GROUPS[key])
-    measured = next(event for event in events if event["kind"] == "measured")
-    assert figure in measured["data"]
-    measured["data"][figure] = value
-    assert [text.partition(" is ")[0] for text in wrong(key, events)] == [figure]
+def test_figure_that_differs_or_is_unread_is_named(figures: Event, again: Event, named: list[str]) -> None:
+    assert [text.partition(" is ")[0] for text in differences(figures, again)] == named
 
 
-def commands(first: str) -> Callable[[Event], bool]:
-    return lambda event: event["kind"] == "command" and event["argv"][:1] == [first]
+@pytest.mark.parametrize("pattern", ["b", "b.*", "b.c"])
+def test_figure_on_the_hosts_word_may_be_unread(pattern: str) -> None:
+    figures = {"a": 1, "b": {"c": 2}}
+    assert differences(figures, {"a": 1}, [pattern]) == []
+    assert differences(figures, {"b": {"c": 2}}, [pattern]) == ["a is '1', and no recorded output shows it"]
+    assert differences(figures, {"a": 1, "b": {"c": 3}}, [pattern]) != []
 
 
-@pytest.mark.holds("EVIDENCE")
+@pytest.fixture
+def store(tmp_path: Path) -> RecordedStore:
+    database = tmp_path / "x.db"
+    with sqlite3.connect(database) as connection:
+        connection.execute("CREATE TABLE ticks (id INTEGER, source TEXT)")
+        connection.execute("INSERT INTO ticks VALUES (1, 'a'), (2, 'b\n')")
+    return RecordedStore(Host(Recorder(tmp_path / "events.jsonl"), "test"), "x.service", database)
+
+
+def trace_of(store: RecordedStore) -> Trace:
+    return Trace(read(store.path.parent / "events.jsonl"), lambda event: str(event["stdout"]))
+
+
+def test_reads_are_answered_by_the_recording(store: RecordedStore) -> None:
+    rows = store.ticks(2)
+    with sqlite3.connect(store.path) as connection:
+        connection.execute("DELETE FROM ticks WHERE id = 2")
+    assert store.ticks(2) == rows[:1]
+    trace = trace_of(store)
+    assert [trace.store(number, "x.service").ticks(2) for number in (0, 1)] == [rows, rows[:1]]
+    assert trace.store(-1, "x.service").ticks(2) == rows[:1]
+
+
 @pytest.mark.parametrize(
-    ("key", "is_lost"),
+    "read_again",
     [
-        (TOML, commands("journalctl")),
-        (TOML, commands("systemctl")),
-        (CONTROL, commands("systemctl")),
-        (TOML, lambda event: event["stdout"].endswith("/etc/config.toml")),
-        (PROCESS, commands("journalctl")),
-        (PROCESS, commands("systemctl")),
-        (PROCESS, lambda event: event["stdout"].startswith("kill -STOP")),
-        (STAGE, commands("journalctl")),
-        (EVERY_5, commands("journalctl")),
-        (EVERY_5, lambda event: event["kind"] == "exchange stats"),
-        (EVERY_5, lambda event: event["kind"] == "rows stored"),
-        (CLOSES, lambda event: event["kind"] == "trades sent" and event["data"]["name"] == "secondary"),
-        (CLOSES, lambda event: event["kind"] == "exchange stats"),
-        (CLOSES, lambda event: event["kind"] == "waited"),
-        (SILENT, lambda event: event["stdout"].startswith("kill -STOP")),
+        lambda trace: trace.store(-1, "x.service").ticks(3),
+        lambda trace: trace.store(-1, "x.service").runs(),
+        lambda trace: trace.store(1, "x.service").ticks(2),
+        lambda trace: trace.store(-1, "y.service").ticks(2),
+        lambda trace: trace.store().ticks(2),
+        lambda trace: trace.shown(0),
+        lambda trace: trace.journal(),
+        lambda trace: trace.waits("a tick"),
     ],
 )
-def test_missing_outputs_are_untraced(key: Key, is_lost: Callable[[Event], bool]) -> None:
-    events = [event for event in GROUPS[key] if not is_lost(event)]
-    assert len(events) < len(GROUPS[key])
+def test_what_is_not_recorded_is_untraced(store: RecordedStore, read_again: Callable[[Trace], object]) -> None:
+    store.ticks(2)
     with pytest.raises(Untraced):
-        wrong(key, events)
+        read_again(trace_of(store))
 
 
-def test_failed_command_is_untraced() -> None:
-    events = copy.deepcopy(GROUPS[PROCESS])
-    for event in events:
-        if event["argv"][:1] == ["journalctl"]:
-            event["rc"] = 1
-    with pytest.raises(Untraced, match="journalctl -u failed"):
-        wrong(PROCESS, events)
-
-
-def test_unwritten_heartbeat_is_untraced() -> None:
-    events = copy.deepcopy(GROUPS[EVERY_5])
-    next(event for event in events if event["kind"] == "measured")["data"]["heartbeat"]["received"] = 7
-    with pytest.raises(Untraced, match="no heartbeat"):
-        wrong(EVERY_5, events)
-
-
-def test_witnessed_config_must_be_the_written_one() -> None:
-    events = copy.deepcopy(GROUPS[TOML])
-    next(event for event in events if event["kind"] == "witness")["data"]["config_sha256"] = "0" * 64
-    with pytest.raises(Untraced, match="not the one that was written"):
-        wrong(TOML, events)
+def test_failed_read_fails_again(store: RecordedStore) -> None:
+    with pytest.raises(sqlite3.OperationalError, match="no such table: runs"):
+        store.runs()
+    with pytest.raises(sqlite3.OperationalError, match="no such table: runs"):
+        trace_of(store).store(-1, "x.service").runs()
