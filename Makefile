@@ -43,12 +43,12 @@ test: setup ## run everything: lint, the quick tests, the lab tests
 
 # The tests wait more than they compute, so more of them than cores run in parallel. Some open the report in a browser.
 test-quick: setup browser ## run the tests that need neither root nor a lab
-	$(BIN)/pytest -m 'not lab and not long' --ignore=tests/lab -n 6 --dist worksteal
+	$(BIN)/pytest --ignore=tests/lab -n 6 --dist worksteal
 
 # The tests of a file share one lab, and the longest file begins first. The root file system is built before several
 # workers need it at once.
 test-lab: setup lab-ready ## run the tests that need a disposable host (root)
-	$(BIN)/pytest tests/lab -m 'not long' -n 5 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest tests/lab -n 5 --dist loadfile --no-loadscope-reorder
 
 # ONLY='stall and host' selects tests (pytest -k). PROOF_SEED=N repeats the random choices of a run that printed N.
 test-long: setup lab-ready ## kill each proof, its controller and its host at every step: hours (ONLY=, PROOF_SEED=)
