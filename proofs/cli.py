@@ -162,11 +162,11 @@ def _show(args: argparse.Namespace) -> int:
     try:
         body = blobs.slurp(args.dir / bundle.STATEMENT)
         statement = host_input.parse_json(body, bundle.STATEMENT, host_input.STATEMENT_BYTES)
-        text = bundle.table(statement)
+        lines = [host_input.printable(line, 4 * host_input.LINE) for line in bundle.table(statement).split("\n")]
         passed = statement["predicate"]["verdict"] == "PASS"
     except Exception as error:  # noqa: BLE001 - whatever it holds, it is no statement of ours
         return _complain(args.dir, "the statement cannot be read", error)
-    show(text)
+    show(*lines)
     return 0 if passed else 1
 
 
