@@ -1,7 +1,7 @@
 """Shows addresses without what may be secret in them: user, password, query values, unguessable parts of the path.
 
-The proofs have the same function in `proofs/evidence/address.py`, because neither package imports the other; one table
-of the tests holds both to the same answers.
+One file for three programs that import nothing of each other: proofs/evidence/address.py and
+plugins/module_utils/address.py are links to it. Whatever is built for a host has a copy.
 """
 
 import re

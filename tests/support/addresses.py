@@ -1,4 +1,4 @@
-"""Addresses with something secret in them, and how the engine, the proofs and the Ansible modules show them."""
+"""Addresses with something secret in them, and how they are shown."""
 
 M = "[redacted]"
 # Each secret has "hunter" in it, or is a long random word.
