@@ -125,7 +125,7 @@ class Sandbox(Case):
         return InsideSandbox(pid, engine)
 
     def traced_witness(self, witness: InsideSandbox, trace: Trace) -> Mapping[str, Json | Between]:
-        (event,) = [one for one in trace.commands("grep", "") if one["argv"][-1].endswith("/status")]
+        (event,) = [one for one in trace.events("command", "grep", "") if one["argv"][-1].endswith("/status")]
         pid = int(event["argv"][-1].split("/")[2])
         engine = sandbox_probe.status_of(trace.whole(event))
         inside = _said(_probe_lines(trace)[-1])["status"]

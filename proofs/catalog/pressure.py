@@ -234,8 +234,8 @@ class Pressed(OnExchanges):
         value = some_avg10(self.folder)
         return value is not None and value < LIMIT / 2
 
-    def _lines(self, subject: Subject, message: str, quiet: bool = True) -> list[tuple[Entry, dict[str, Json]]]:
-        return engine_lines(subject.unit.journal(self.cursor, quiet=quiet), message, self.old.invocation)
+    def _lines(self, subject: Subject, message: str) -> list[tuple[Entry, dict[str, Json]]]:
+        return engine_lines(subject.unit.journal(self.cursor, quiet=True), message, self.old.invocation)
 
     def _spans(self, subject: Subject) -> list[tuple[int, int]]:
         return spans(subject.unit.journal(self.cursor, quiet=True), self.old.invocation, 1)

@@ -147,7 +147,7 @@ class OutOfForce(Case):
 
     def _behaviours(self, trace: Trace) -> list[Row]:
         if self.name in _LOOKS:
-            return [behaviour(self.name, output) for output in trace.outputs("grep")]
+            return [behaviour(self.name, trace.whole(event)) for event in trace.events("command", "grep")]
         pids = [int(kill["stdout"].rpartition(" ")[2]) for kill in trace.intents("kill -KILL ")]
         shown = trace.state(0), trace.state(1), trace.state(-1)  # between the last two is that of the witness
         return [{"after SIGKILL": _after_kill(now, pid)} for now, pid in zip(shown, pids, strict=True)]

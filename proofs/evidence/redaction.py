@@ -57,9 +57,7 @@ _OPTION = rf"[\w-]{{0,60}}?(?:{_WORDS})[\w-]{{0,60}}|(?:\w{{1,30}}-)?(?:key|auth
 _SAID = "password|passphrase|secret|token"
 _SHAPES = (
     (
-        re.compile(
-            rf"-{{4,5}} ?BEGIN (?!{_PUBLIC})[^\n-]{{0,60}}-{{4,5}}.*?(?:-{{4,5}} ?END [^\n-]{{0,60}}-{{4,5}}|\Z)", re.S
-        ),
+        re.compile(rf"-{{4,5}} ?BEGIN (?!{_PUBLIC})[^\n-]{{0,60}}-{{4,5}}.*?(?:{_PEM_END}|\Z)", re.S),
         MARK,
     ),
     (re.compile(r"\b(Private-(?:Lines|MAC|Hash):)[^\n]*(?:\n[A-Za-z0-9+/=]+$)*", re.M), rf"\1 {MARK}"),

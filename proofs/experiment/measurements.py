@@ -182,8 +182,5 @@ class Figures:
     def all(self, name: str) -> list[Json]:
         return list(self.of(name, list[Any]))
 
-    def below(self, name: str) -> "Figures":
-        return Figures(self.of(name))
-
     def __iter__(self) -> Iterator[str]:
         return iter(self._recorded)

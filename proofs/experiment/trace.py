@@ -11,7 +11,6 @@ from datetime import datetime
 from fnmatch import fnmatchcase
 from typing import Self, TypeVar
 
-from proofs.experiment.measurements import decode
 from proofs.experiment.row_reads import Event, TracedStore, Untraced
 from proofs.host.database import Store
 from proofs.host.unit import Entry, State, entries_of, state_of, values_of
@@ -53,18 +52,14 @@ class Trace:
     def __init__(self, events: Sequence[Event], whole: Callable[[Event], str]) -> None:
         self._events, self.whole = list(events), whole
 
-    def _of(self, kind: str, *words: str) -> list[Event]:
-        """Events of that kind, of commands that begin with these words."""
+    def events(self, kind: str, *words: str) -> list[Event]:
+        """Every event of that kind, of commands that begin with these words."""
         return [e for e in self._events if e["kind"] == kind and e["argv"][: len(words)] == [*words]]
-
-    def commands(self, *words: str) -> list[Event]:
-        """The events of commands that begin with these words."""
-        return self._of("command", *words)
 
     def _commands(self, *words: str) -> list[Event]:
         """Commands that begin with these words. They have to have worked, and so have polls of the same."""
-        commands = self._of("command", *words)
-        for event in [*commands, *self._of("waited", *words)]:
+        commands = self.events("command", *words)
+        for event in [*commands, *self.events("waited", *words)]:
             if event["rc"] != 0:
                 raise Untraced(f"line {event['seq'] + 1}: {' '.join(words)} failed")
         return commands
@@ -75,12 +70,8 @@ class Trace:
 
     def text(self, *words: str, worked: bool = True) -> str:
         """The whole output of the last of them. worked: it has to have worked."""
-        commands = self._commands(*words) if worked else self._of("command", *words)
+        commands = self._commands(*words) if worked else self.events("command", *words)
         return self.whole(_at(commands, -1, f"output of {' '.join(words)}"))
-
-    def outputs(self, *words: str) -> list[str]:
-        """The whole output of each command that begins with these words, whatever became of it."""
-        return [self.whole(event) for event in self._of("command", *words)]
 
     def show_event(self, number: int) -> Event:
         """The number-th recorded `systemctl show`; from the end where it is negative."""
@@ -118,14 +109,9 @@ class Trace:
         """What that `journalctl`, or the last one of a wait, printed."""
         return entries_of(self.whole(event), event["argv"][-1].removeprefix("--cursor=")) if event["argv"] else []
 
-    def witness(self, kind: type[T]) -> T:
-        """What was witnessed, as the case's dataclass for it. Raises BadFigure."""
-        witness: T = decode(kind, self.event("witness")["data"])
-        return witness
-
     def waits(self, what: str) -> list[Event]:
         """The events of waiting for that, or of watching that it does not happen."""
-        waits = [event for event in self._of("waited") if event["data"]["for"] == what]
+        waits = [event for event in self.events("waited") if event["data"]["for"] == what]
         if not waits:
             raise Untraced(f"nobody waited for {what}")
         return waits
@@ -144,6 +130,10 @@ class Trace:
         """The last intent whose text begins so."""
         return _at(self.intents(beginning), -1, f"intent {beginning!r}")
 
+    def intent_of(self, *words: str) -> Event:
+        """What announced the last command that begins with these words."""
+        return _at(self.events("intent", *words), -1, f"intent of {' '.join(words)}")
+
     def moment_ms(self, event: Event) -> Between:
         """From this event to the next one of the case, by the wall clock, in ms UTC."""
         least, most = self.around(event)
@@ -151,24 +141,16 @@ class Trace:
 
     def intents(self, beginning: str) -> list[Event]:
         """Each intent whose text begins so."""
-        return [event for event in self._of("intent") if event["stdout"].startswith(beginning)]
-
-    def intent_of(self, *words: str) -> Event:
-        """What announced the last command that begins with these words."""
-        return _at(self._of("intent", *words), -1, f"intent of {' '.join(words)}")
-
-    def events(self, kind: str) -> list[Event]:
-        """Every event of that kind."""
-        return self._of(kind)
+        return [event for event in self.events("intent") if event["stdout"].startswith(beginning)]
 
     def event(self, kind: str, name: str | None = None) -> Event:
         """The last event of that kind, of the exchange of that name."""
-        events = [event for event in self._of(kind) if name is None or event["data"]["name"] == name]
+        events = [event for event in self.events(kind) if name is None or event["data"]["name"] == name]
         return _at(events, -1, kind if name is None else f"{kind} of {name}")
 
     def notes(self, kind: str, name: str | None = None) -> list[dict[str, Json]]:
         """What was noted under that kind, of the exchange of that name."""
-        return [event["data"] for event in self._of(kind) if name is None or event["data"]["name"] == name]
+        return [event["data"] for event in self.events(kind) if name is None or event["data"]["name"] == name]
 
     def stats(self, name: str, number: int = -1) -> dict[str, Json]:
         """What an exchange had counted when it was asked last, or the number-th time."""
@@ -177,7 +159,7 @@ class Trace:
 
     def written(self, name: str) -> str:
         """The text of a file of the scratch configuration, as it was last written."""
-        intents = [event for event in self._of("intent") if event["stdout"].endswith(f"/etc/{name}")]
+        intents = [event for event in self.events("intent") if event["stdout"].endswith(f"/etc/{name}")]
         return str(_at(intents, -1, f"{name} that was written")["data"]["text"])
 
 

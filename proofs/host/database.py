@@ -62,10 +62,10 @@ class Store:
                     raise
             time.sleep(0.02)
 
-    def newest_ms(self, run: int | None = None) -> int:
-        """When the newest stored tick (of that run) was received, 0 while there is none."""
-        sql = "SELECT received_ms FROM ticks WHERE ?1 IS NULL OR run_id = ?1 ORDER BY id DESC LIMIT 1"
-        return next((int(row["received_ms"]) for row in self.rows(sql, (run,))), 0)
+    def newest_ms(self) -> int:
+        """When the newest stored tick was received, 0 while there is none."""
+        rows = self.rows("SELECT received_ms FROM ticks ORDER BY id DESC LIMIT 1")
+        return int(rows[0]["received_ms"]) if rows else 0
 
     def ticks(self, up_to: int) -> list[Row]:
         return self.rows("SELECT * FROM ticks WHERE id <= ? ORDER BY id", (up_to,))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from proofs.host.regular_file import read_regular
-from proofs.host.shell import Host, process_state
+from proofs.host.shell import Host
 from proofs.verdict import Json
 
 _PROPERTIES = (
@@ -110,11 +110,6 @@ class Unit:
 
     def cat_digest(self) -> str:
         return hashlib.sha256(self.host.look("systemctl", "cat", self.name, quiet=True).stdout.encode()).hexdigest()
-
-    def stopped(self) -> bool:
-        """The main process is in state T."""
-        pid = self.state().pid
-        return pid > 0 and process_state(pid) == "T"
 
     def status(self, pid: int) -> str:
         """How that process is, by the lines State and Threads of /proc/PID/status."""
