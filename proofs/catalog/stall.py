@@ -98,7 +98,8 @@ class ThreadStopped:
 
 @dataclass(frozen=True)
 class StageStalled:
-    """Of one stage: what came after its stop. None: it did not come."""
+    """Of one stage: what came after its stop. None: it did not come. tick_after_s: from the new run's start to the
+    receipt of the first tick that this run stored."""
 
     watchdog_in_force_s: Seconds
     seen_s: Seconds | None
@@ -467,19 +468,19 @@ class Stages(Case):
         host.poll("the new runs", within, lambda: all(_replaced(copies[one], old[one]) for one in killed), every=0.1)
         new = {stage: copies[stage].unit.state(quiet=False) for stage in copies}
         replaced = [stage for stage in copies if _is_another(new[stage], old[stage])]
-        ticks = host.poll(
+        host.poll(
             _TICKS,
             _TICK_S + 1,
-            lambda: all(copies[one].store.last_tick() > last[one] for one in replaced),
+            lambda: all(copies[one].store.first_ms_after_run(_run_of(rows[one])) for one in replaced),
             every=0.05,
         )
-        ticked_s = time.monotonic()
-        journal = self._all.journal(self._cursor)
+        wall_s, journal = time.time() - time.monotonic(), self._all.journal(self._cursor)
         stages = {}
         for stage, copy in copies.items():
             timeouts = _timeouts(journal, old[stage].invocation)
             seen_s = round(timeouts[0].mono_s - threads[stage].at_s, 3) if timeouts else None
-            tick_after_s = round(ticked_s - new[stage].started_s, 3) if ticks and stage in replaced else None
+            first_ms = copy.recorded().first_ms_after_run(_run_of(rows[stage])) if stage in replaced else None
+            tick_after_s = round(first_ms / 1000 - wall_s - new[stage].started_s, 3) if first_ms else None
             after, read = copy.recorded().ticks(last[stage]), copy.recorded().integrity()
             stages[stage] = StageStalled(
                 seen_s=seen_s,
@@ -492,7 +493,7 @@ class Stages(Case):
         return StagesStalled(min(map(len, rows.values())), stages)
 
     def traced(self, measured: StagesStalled, trace: Trace) -> Mapping[str, Json | Between]:
-        journal, tick = trace.journal(), trace.waits(_TICKS)[-1]
+        journal, wall_ms = trace.journal(), trace.wall_ms(trace.event("case"), 0.0)
         stopped, lists = trace.event("stopped threads")["data"], self._listed(trace)
         stages: dict[str, dict[str, Json | Between]] = {}
         least = []
@@ -512,8 +513,10 @@ class Stages(Case):
             if timeouts := _timeouts(journal, old.invocation):
                 seen_s = timeouts[0].mono_s - stopped[stage]["at_s"]
                 one["seen_s"] = Between(seen_s, seen_s)
-            if tick["data"]["came"] and one["replaced"]:
-                one["tick_after_s"] = Between.since((new.started_s, new.started_s), *trace.around(tick))
+            first_ms = reads.first_ms_after_run(_run_of(rows)) if one["replaced"] else None
+            if first_ms:
+                after_s = (first_ms - wall_ms) / 1000 - new.started_s
+                one["tick_after_s"] = Between(after_s - _SLACK_MS / 1000, after_s + _SLACK_MS / 1000)
         return {"n": min(least), "stages": stages}
 
     def judge(self, measured: StagesStalled) -> Sequence[Check]:
@@ -557,6 +560,11 @@ def seen_in_time(in_force_s: float, seen_s: float | None, deployed_s: float) -> 
         "WatchdogSec in force (s)", in_force_s, f"above 0, <= {WATCHDOG_S:g}", 0 < in_force_s <= WATCHDOG_S, guard=True
     )
     return in_force, at_most("seen (s)", seen_s, bound_s, guard=True)
+
+
+def _run_of(rows: Sequence[Mapping[str, Json]]) -> int:
+    """The run of the newest of these ticks."""
+    return int(rows[-1]["run_id"]) if rows else 0
 
 
 def _timeouts(entries: Sequence[Entry], invocation: str) -> list[Entry]:

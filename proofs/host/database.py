@@ -67,6 +67,11 @@ class Store:
         rows = self.rows("SELECT received_ms FROM ticks ORDER BY id DESC LIMIT 1")
         return int(rows[0]["received_ms"]) if rows else 0
 
+    def first_ms_after_run(self, run: int) -> int | None:
+        """When the first tick of a later run was received, None while none is stored."""
+        (row,) = self.rows("SELECT min(received_ms) AS first_ms FROM ticks WHERE run_id > ?", (run,))
+        return None if row["first_ms"] is None else int(row["first_ms"])
+
     def ticks(self, up_to: int) -> list[Row]:
         return self.rows("SELECT * FROM ticks WHERE id <= ? ORDER BY id", (up_to,))
 
