@@ -44,7 +44,15 @@ class Store:
         return log.stat().st_size if log.exists() else 0
 
     def last_tick(self) -> int:
-        """The highest tick id, 0 while there is none (or no database yet).
+        """The highest tick id, 0 while there is none (or no database yet). Raises sqlite3.OperationalError."""
+        return self._value("SELECT max(id) AS id FROM ticks")
+
+    def first_ms_after_run(self, run: int) -> int:
+        """When the first tick of a later run was received, 0 while none is stored. Raises sqlite3.OperationalError."""
+        return self._value("SELECT min(received_ms) AS first_ms FROM ticks WHERE run_id > ?", (run,))
+
+    def _value(self, sql: str, arguments: Sequence[Json] = ()) -> int:
+        """The number that a query returns, 0 for none.
 
         An engine that starts may take the log away for a moment: that is no 0, and is read again for up to 2 s.
 
@@ -54,7 +62,7 @@ class Store:
         deadline = time.monotonic() + _UNREADABLE_S
         while True:
             try:
-                return int(self.rows("SELECT max(id) AS id FROM ticks")[0]["id"] or 0)
+                return int(next(iter(self.rows(sql, arguments)[0].values())) or 0)
             except sqlite3.OperationalError as error:
                 if not os.path.lexists(self.path) or "no such table" in str(error):
                     return 0
@@ -66,11 +74,6 @@ class Store:
         """When the newest stored tick was received, 0 while there is none."""
         rows = self.rows("SELECT received_ms FROM ticks ORDER BY id DESC LIMIT 1")
         return int(rows[0]["received_ms"]) if rows else 0
-
-    def first_ms_after_run(self, run: int) -> int | None:
-        """When the first tick of a later run was received, None while none is stored."""
-        (row,) = self.rows("SELECT min(received_ms) AS first_ms FROM ticks WHERE run_id > ?", (run,))
-        return None if row["first_ms"] is None else int(row["first_ms"])
 
     def ticks(self, up_to: int) -> list[Row]:
         return self.rows("SELECT * FROM ticks WHERE id <= ? ORDER BY id", (up_to,))
