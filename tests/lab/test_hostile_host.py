@@ -323,5 +323,5 @@ def test_trust_takes_no_link(hostile: Hostile) -> None:
     (bundle / "statement.sig").symlink_to(hostile.canary)
     (bundle / "events.jsonl").unlink()
     (bundle / "events.jsonl").symlink_to(hostile.canary)
-    case = Case("statement.sig cannot be read.+events.jsonl cannot be read")
+    case = Case("statement.sig cannot be read: Too many levels of symbolic links")
     hostile.refuse("trust", {"trusted": case}, proof=str(bundle), allowed_signers=str(signers))
