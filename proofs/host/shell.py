@@ -128,13 +128,16 @@ class Host:
         self._polled = None
         while True:
             tries += 1
+            asked = time.monotonic()
             result = probe()
-            spent = time.monotonic() - start
+            now = time.monotonic()
+            spent = now - start
             if result or spent >= seconds:
                 data = {"verb": verb, "for": what, "seconds": round(spent, 3), "tries": tries, "came": bool(result)}
                 self._record("waited", *(self._polled or ((), Output(0, "", ""))), data=data)
                 return result
-            time.sleep(min(every, max(0.0, seconds - spent)))
+            # On a busy host a look takes long, and the engine needs the CPU as well.
+            time.sleep(min(max(every, now - asked), seconds - spent))
             if self.stop.asked:
                 raise Interrupted(f"stopped while waiting for {what}")
 

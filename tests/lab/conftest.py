@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import signal
@@ -12,12 +13,23 @@ from pathlib import Path
 import pytest
 
 from tests.lab.labs import STATE, SUITE, Lab, MakeLab, lab_py
+from tests.lab.proof_runs import install
 
 # Begun in this order, before the other files, so that no worker has a long one left when the rest is done.
 LONGEST_FIRST = (
     *("test_killed_steps", "test_proofs", "test_deploy", "test_drift", "test_deploy_gate", "test_rollback"),
     *("test_killed_proofs", "test_other_suite", "test_lifecycle", "test_soak", "test_pressure", "test_flight_recorder"),
 )
+
+
+def pytest_configure() -> None:
+    """Name a lab that all workers of this run share: they inherit it."""
+    os.environ.setdefault("LAB_ORIGINAL", f"t{os.getpid()}-original")
+
+
+def pytest_sessionfinish() -> None:
+    if os.environ["LAB_ORIGINAL"] == f"t{os.getpid()}-original" and (STATE / os.environ["LAB_ORIGINAL"]).exists():
+        lab_py("down", os.environ["LAB_ORIGINAL"])
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -49,14 +61,28 @@ def lab_names(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[],
 
 @pytest.fixture(scope="session")
 def make_lab(lab_names: Callable[[], str], tmp_path_factory: pytest.TempPathFactory) -> MakeLab:
-    """A function that boots another clean lab: make_lab(suite="trixie") -> Lab. The session's end removes it."""
+    """A function that boots another lab: make_lab(suite="trixie") -> Lab. The session's end removes it."""
 
-    def make(suite: str = SUITE) -> Lab:
-        name = lab_names()
-        lab_py("up", name, "--suite", suite)
+    def up(name: str, suite: str, *words: str) -> Lab:
+        lab_py("up", name, "--suite", suite, *words)
         inventory = tmp_path_factory.mktemp(name) / "hosts.yml"
         inventory.write_text(lab_py("inventory", name).stdout)
         return Lab(name, suite, inventory)
+
+    def make(suite: str = SUITE, installed: bool = False, copy: str = "") -> Lab:
+        if not installed:
+            return up(lab_names(), suite, *(("--copy", copy) if copy else ()))
+        original = os.environ["LAB_ORIGINAL"]
+        with (_shared(tmp_path_factory) / original).open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (STATE / original).exists():
+                try:
+                    install(up(original, suite))
+                    lab_py("poweroff", original)
+                except BaseException:
+                    lab_py("down", original)
+                    raise
+        return make(suite, copy=original)
 
     return make
 
@@ -65,6 +91,14 @@ def make_lab(lab_names: Callable[[], str], tmp_path_factory: pytest.TempPathFact
 def lab(make_lab: MakeLab) -> Iterator[Lab]:
     """A clean lab for the tests of one file (suite: LAB_SUITE)."""
     made = make_lab()
+    yield made
+    made.down()
+
+
+@pytest.fixture(scope="module")
+def installed(make_lab: MakeLab) -> Iterator[Lab]:
+    """A lab for the tests of one file, with engine and proofs on it."""
+    made = make_lab(installed=True)
     yield made
     made.down()
 
@@ -78,6 +112,6 @@ def _shared(factory: pytest.TempPathFactory) -> Path:
 def _sweep() -> None:
     """Remove labs of test runs that were killed before they could."""
     for path in STATE.glob("t*-*"):
-        owner = re.fullmatch(r"t(\d+)-\d+", path.name)
+        owner = re.fullmatch(r"t(\d+)-\w+", path.name)
         if owner and not Path("/proc", owner[1]).exists():
             lab_py("down", path.name)

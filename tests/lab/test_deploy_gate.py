@@ -50,12 +50,6 @@ Notifier.watchdog = lambda self: None  # type: ignore[method-assign]
 """
 
 
-@pytest.fixture(scope="module")
-def running(lab: Lab) -> Lab:
-    play(lab, "deploy", ENGINE_ALONE)
-    return lab
-
-
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     return tmp_path / "checkout"
@@ -72,94 +66,94 @@ def candidates(lab: Lab) -> str:
 
 
 @pytest.mark.holds("DEPLOY")
-def test_failing_release_leaves_the_old_one_running(running: Lab, checkout: Path) -> None:
-    before, process, name = state(running), pid(running), live(running)
+def test_failing_release_leaves_the_old_one_running(installed: Lab, checkout: Path) -> None:
+    before, process, name = state(installed), pid(installed), live(installed)
     checkout.mkdir()
     checkout_with(checkout, cli=FAILS)
-    result = play(running, "deploy", ENGINE_ALONE, check=False, release_checkout=checkout)
+    result = play(installed, "deploy", ENGINE_ALONE, check=False, release_checkout=checkout)
     assert result.rc != 0
     assert "broken on purpose" in result.out, "the candidate's last lines"
     assert "Nothing was replaced" in result.text
-    assert (state(running), pid(running), live(running)) == (before, process, name)
-    assert candidates(running) == ""
-    line = history(running)[-1]
+    assert (state(installed), pid(installed), live(installed)) == (before, process, name)
+    assert candidates(installed) == ""
+    line = history(installed)[-1]
     assert (line["outcome"], line["release"]) == ("refused", name)
     assert line["tried"] not in ("", name)
     assert "The candidate of hybrid-engine.service is unhealthy" in line["why"]
-    again = play(running, "deploy", ENGINE_ALONE, check=False, release_checkout=checkout)
+    again = play(installed, "deploy", ENGINE_ALONE, check=False, release_checkout=checkout)
     assert again.rc != 0
     assert "is marked void" in again.text
     assert "release_force=true" in again.text
-    assert "is marked void" in history(running)[-1]["why"]
-    forced = play(running, "deploy", ENGINE_ALONE, check=False, release_checkout=checkout, release_force="true")
+    assert "is marked void" in history(installed)[-1]["why"]
+    forced = play(installed, "deploy", ENGINE_ALONE, check=False, release_checkout=checkout, release_force="true")
     assert "broken on purpose" in forced.out, "tried again because somebody said so"
-    assert (state(running), pid(running)) == (before, process)
+    assert (state(installed), pid(installed)) == (before, process)
 
 
-def test_release_failing_its_watchdog_is_refused(running: Lab, checkout: Path) -> None:
-    before, process = state(running), pid(running)
+def test_release_failing_its_watchdog_is_refused(installed: Lab, checkout: Path) -> None:
+    before, process = state(installed), pid(installed)
     checkout.mkdir()
     checkout_with(checkout, cli=FAILS_TO_PING)
-    result = play(running, "deploy", ENGINE_ALONE, check=False, release_checkout=checkout)
+    result = play(installed, "deploy", ENGINE_ALONE, check=False, release_checkout=checkout)
     assert result.rc != 0
     assert "watchdog" in result.text
-    assert (state(running), pid(running), candidates(running)) == (before, process, "")
+    assert (state(installed), pid(installed), candidates(installed)) == (before, process, "")
 
 
 @pytest.mark.holds("DEPLOY", "HISTORY")
-def test_release_failing_in_place_is_rolled_back(running: Lab, checkout: Path) -> None:
-    before, process, name = state(running), pid(running), live(running)
+def test_release_failing_in_place_is_rolled_back(installed: Lab, checkout: Path) -> None:
+    before, process, name = state(installed), pid(installed), live(installed)
     checkout.mkdir()
     checkout_with(checkout, cli=FAILS_IN_PLACE)
-    result = play(running, "deploy", ENGINE_ALONE, check=False, release_checkout=checkout, engine_sample_every=7)
+    result = play(installed, "deploy", ENGINE_ALONE, check=False, release_checkout=checkout, engine_sample_every=7)
     assert result.rc != 0
     assert "broken in its place on purpose" in result.out
     assert "What was there before runs again" in result.text
-    assert (state(running), live(running)) == (before, name)
-    line = history(running)[-1]
+    assert (state(installed), live(installed)) == (before, name)
+    line = history(installed)[-1]
     assert (line["outcome"], line["release"]) == ("taken back", name)
     assert line["tried"] not in ("", name)
     assert f"{CURRENT} (points to releases/{name})" in line["changed"]
-    assert pid(running) not in (0, process)
+    assert pid(installed) not in (0, process)
     assert "void" in result.text
-    assert running.root("ls", "/run/hybrid-deploy").stdout == ""
+    assert installed.root("ls", "/run/hybrid-deploy").stdout == ""
 
 
-def test_old_releases_are_pruned_but_not_the_live_one(running: Lab, tmp_path: Path) -> None:
-    names = [live(running)]
+def test_old_releases_are_pruned_but_not_the_live_one(installed: Lab, tmp_path: Path) -> None:
+    names = [live(installed)]
     for number in range(2):
         folder = tmp_path / str(number)
         folder.mkdir()
         play(
-            running,
+            installed,
             "deploy",
             ENGINE_ALONE,
             release_checkout=checkout_with(folder, __init__=f"# {number}\n"),
             release_keep=2,
         )
-        names.append(live(running))
+        names.append(live(installed))
     assert len(set(names)) == 3
-    assert sorted(running.root("ls", f"{ROOT}/releases").stdout.split()) == sorted(names[1:])
-    back = play(running, "rollback", release="previous")
+    assert sorted(installed.root("ls", f"{ROOT}/releases").stdout.split()) == sorted(names[1:])
+    back = play(installed, "rollback", release="previous")
     assert "Start the service and wait until it is healthy" in back.changes
-    assert live(running) == names[1]
-    line = history(running)[-1]
+    assert live(installed) == names[1]
+    line = history(installed)[-1]
     output = [line[key] for key in ("what", "of", "outcome", "release")]
     assert output == ["rollback", f"to {names[1]}", "done", names[1]]
-    result = play(running, "rollback", check=False, release="previous")
-    assert history(running)[-1]["outcome"] == "refused"
+    result = play(installed, "rollback", check=False, release="previous")
+    assert history(installed)[-1]["outcome"] == "refused"
     assert "no release was live before" in result.text
-    assert live(running) == names[1]
+    assert live(installed) == names[1]
 
 
-def test_altered_release_is_no_rollback_target(running: Lab) -> None:
-    name = live(running)
-    other = next(n for n in running.root("ls", f"{ROOT}/releases").stdout.split() if n != name)
-    running.root("sh", "-c", f"echo '# altered' >> {ROOT}/releases/{other}/lib/hybrid_engine/domain/events.py")
-    process = pid(running)
-    result = play(running, "rollback", check=False, release=other)
+def test_altered_release_is_no_rollback_target(installed: Lab) -> None:
+    name = live(installed)
+    other = next(n for n in installed.root("ls", f"{ROOT}/releases").stdout.split() if n != name)
+    installed.root("sh", "-c", f"echo '# altered' >> {ROOT}/releases/{other}/lib/hybrid_engine/domain/events.py")
+    process = pid(installed)
+    result = play(installed, "rollback", check=False, release=other)
     assert "altered on this host" in result.text
-    assert (live(running), pid(running)) == (name, process)
+    assert (live(installed), pid(installed)) == (name, process)
 
 
 def test_failed_first_deployment_leaves_nothing_running(make_lab: MakeLab, checkout: Path) -> None:
@@ -181,39 +175,39 @@ def test_failed_first_deployment_leaves_nothing_running(make_lab: MakeLab, check
     assert pid(fresh) > 0
 
 
-def test_preflight_lists_everything_missing(running: Lab) -> None:
-    before = fingerprint(running, "/etc", "/opt", "/var/lib/hybrid-deploy")
+def test_preflight_lists_everything_missing(installed: Lab) -> None:
+    before = fingerprint(installed, "/etc", "/opt", "/var/lib/hybrid-deploy")
     wishes = {"preflight_systemd_min": 999, "preflight_python_min": "9.9", "preflight_free_mb": 10**9}
-    result = play(running, "deploy", ENGINE_ALONE, "--check", check=False, **wishes)
+    result = play(installed, "deploy", ENGINE_ALONE, "--check", check=False, **wishes)
     assert result.rc != 0
     for words in ("for 4 reason(s)", "where 999 or newer", "where 9.9 or newer", "MB free below /opt", "make room"):
         assert words in result.text
-    assert fingerprint(running, "/etc", "/opt", "/var/lib/hybrid-deploy") == before
+    assert fingerprint(installed, "/etc", "/opt", "/var/lib/hybrid-deploy") == before
 
 
-def test_host_without_python_is_refused(running: Lab) -> None:
-    result = play(running, "preflight", check=False, preflight_python="/usr/bin/no-python")
+def test_host_without_python_is_refused(installed: Lab) -> None:
+    result = play(installed, "preflight", check=False, preflight_python="/usr/bin/no-python")
     assert result.rc != 0
     assert "It has no working /usr/bin/no-python: apt-get install python3" in result.text
 
 
-def test_user_without_sudo_is_refused(running: Lab) -> None:
-    running.root("sh", "-c", "mkdir /root/away && mv /etc/sudoers.d/* /root/away/")
-    result = play(running, "deploy", ENGINE_ALONE, check=False)
-    running.root("sh", "-c", "mv /root/away/* /etc/sudoers.d/ && rmdir /root/away")
+def test_user_without_sudo_is_refused(installed: Lab) -> None:
+    installed.root("sh", "-c", "mkdir /root/away && mv /etc/sudoers.d/* /root/away/")
+    result = play(installed, "deploy", ENGINE_ALONE, check=False)
+    installed.root("sh", "-c", "mv /root/away/* /etc/sudoers.d/ && rmdir /root/away")
     assert result.rc != 0
-    assert f"{running.name} cannot be used: " in result.text
+    assert f"{installed.name} cannot be used: " in result.text
     assert "password" in result.text
     assert "sudo true" in result.text
     assert result.changes == []
 
 
-def test_unreachable_host_is_one_line(running: Lab, tmp_path: Path) -> None:
+def test_unreachable_host_is_one_line(installed: Lab, tmp_path: Path) -> None:
     inventory = tmp_path / "hosts.yml"
     inventory.write_text(
         "nuc:\n  hosts:\n    gone: {ansible_host: 127.0.0.1, ansible_port: 9, ansible_user: operator}\n"
     )
-    result = play(running, "deploy", ENGINE_ALONE, f"--inventory={inventory}", "--limit=gone", check=False)
+    result = play(installed, "deploy", ENGINE_ALONE, f"--inventory={inventory}", "--limit=gone", check=False)
     assert result.rc != 0
     assert "gone cannot be used" in result.text
     assert "ssh operator@127.0.0.1" in result.text

@@ -34,13 +34,6 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def installed(lab: Lab, checkout: Path) -> Lab:
-    play(lab, "deploy", release_checkout=checkout)
-    play(lab, "prove", "--tags=install", release_checkout=checkout)
-    return lab
-
-
-@pytest.fixture(scope="module")
 def before(installed: Lab) -> dict[str, str]:
     return picture(installed)
 

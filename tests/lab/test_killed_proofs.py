@@ -11,15 +11,9 @@ import pytest
 from proofs.catalog import PROOFS, REQUIRED
 from tests.lab.deployment import UNIT, fingerprint
 from tests.lab.labs import Lab, wait_for
-from tests.lab.proof_runs import EVIDENCE, PROGRAM, events, install, picture, recorded_verdict, strike
+from tests.lab.proof_runs import EVIDENCE, PROGRAM, events, picture, recorded_verdict, strike
 
 pytestmark = pytest.mark.lab
-
-
-@pytest.fixture(scope="module")
-def installed(lab: Lab) -> Lab:
-    install(lab)
-    return lab
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from proofs.catalog import PROOFS
 from tests.lab.deployment import UNIT
 from tests.lab.kills import HOST, PARENT, PROOF, VICTIMS, ended, strike
 from tests.lab.labs import Lab, MakeLab
-from tests.lab.proof_runs import events, files, install, picture, recorded_verdict, rows
+from tests.lab.proof_runs import events, files, picture, recorded_verdict, rows
 from tests.lab.steps import UNDO, steps
 
 pytestmark = pytest.mark.lab
@@ -68,8 +68,7 @@ class Ground:
         if self._lab is None or picture(self._lab) != self._clean:
             if self._lab is not None:
                 self._lab.down()
-            self._lab = self._make_lab()
-            install(self._lab)
+            self._lab = self._make_lab(installed=True)
             self._clean = picture(self._lab)
         return self._lab, self._clean
 

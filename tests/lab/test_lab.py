@@ -142,6 +142,23 @@ def test_two_labs_side_by_side_share_nothing(lab: Lab, make_lab: MakeLab) -> Non
     assert lab.ssh("systemctl is-active ssh").stdout == "active\n"
 
 
+def test_copy_has_the_files_and_an_identity_of_its_own(lab: Lab, make_lab: MakeLab) -> None:
+    lab.root("sh", "-c", "echo kept > /var/lib/copied; rm /etc/issue; rm -r /etc/skel; mkdir /etc/skel")
+    name = f"{lab.name}-copy"
+    running = lab_py("up", name, "--suite", lab.suite, "--copy", lab.name, check=False)
+    assert running.stderr == f"lab: error: {lab.name} runs: `lab.py poweroff {lab.name}` first\n"
+    lab_py("poweroff", lab.name)
+    other = make_lab(suite=lab.suite, copy=lab.name)
+    lab.boot()
+    assert other.root("cat", "/var/lib/copied", "/etc/hostname").stdout.split() == ["kept", other.name]
+    assert other.root("ls", "/etc/issue", check=False).returncode == 2
+    assert other.root("ls", "-A", "/etc/skel").stdout == ""
+    for path in ("/etc/machine-id", "/etc/ssh/ssh_host_ed25519_key.pub"):
+        assert lab.root("cat", path).stdout != other.root("cat", path).stdout
+    assert other.ssh("hostname").stdout == f"{other.name}\n"
+    other.down()
+
+
 def unit_cgroup(lab: Lab, unit: str) -> Path:
     """A unit's cgroup2 directory as the machine outside sees it."""
     mounts = Path("/proc/self/mountinfo").read_text()

@@ -8,16 +8,10 @@ import pytest
 
 from tests.lab.deployment import UNIT
 from tests.lab.labs import Lab
-from tests.lab.proof_runs import EVIDENCE, PROGRAM, install, picture
+from tests.lab.proof_runs import EVIDENCE, PROGRAM, picture
 
 pytestmark = pytest.mark.lab
 MUTANTS = {"logonly", "latched"}
-
-
-@pytest.fixture(scope="module")
-def installed(lab: Lab) -> Lab:
-    install(lab)
-    return lab
 
 
 def test_pressure_is_readable_inside_the_sandbox(installed: Lab) -> None:

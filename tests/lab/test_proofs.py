@@ -20,7 +20,7 @@ from proofs.catalog import PROOFS, REQUIRED
 from proofs.evidence import recorder
 from proofs.evidence import statement as bundle
 from tests.lab.labs import Lab, MakeLab
-from tests.lab.proof_runs import PROGRAM, install, picture, rows
+from tests.lab.proof_runs import PROGRAM, picture, rows
 from tests.lab.same_verdict import shares
 
 pytestmark = pytest.mark.lab
@@ -57,7 +57,6 @@ class Site:
         return statement
 
     def prove(self) -> None:
-        install(self.lab)
         self.before = picture(self.lab)
         words = {"proof_names": self.names, "proof_evidence": str(self.root)}
         key = {"prove_signing_key": f"{self.root}/key", "prove_signing_key_make": True}
@@ -68,7 +67,7 @@ class Site:
 @pytest.fixture(scope="module")
 def sites(make_lab: MakeLab, tmp_path_factory: pytest.TempPathFactory) -> list[Site]:
     """Two hosts that share the proofs out among themselves and run them side by side, as each takes minutes."""
-    sites = [Site(make_lab(), names, tmp_path_factory.mktemp("evidence")) for names in shares(SHOWN, 2)]
+    sites = [Site(make_lab(installed=True), names, tmp_path_factory.mktemp("evidence")) for names in shares(SHOWN, 2)]
     with ThreadPoolExecutor() as pool:
         list(pool.map(Site.prove, sites))
     return sites

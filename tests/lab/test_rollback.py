@@ -14,12 +14,6 @@ pytestmark = pytest.mark.lab
 DROPIN = f"{DROPINS}/40-hardening.conf"
 
 
-@pytest.fixture(scope="module")
-def running(lab: Lab) -> Lab:
-    play(lab, "deploy")
-    return lab
-
-
 def hardened(lab: Lab) -> bool:
     """Whether the process has system call filters of its own (on top of the container's), and no capabilities."""
     script = 'for pid in "$@"; do awk "/Seccomp_filters|CapBnd/ { print \\$2 }" /proc/$pid/status; done'
@@ -29,55 +23,56 @@ def hardened(lab: Lab) -> bool:
 
 
 @pytest.mark.holds("ROLLBACK")
-def test_dropin_rollback_is_remembered_and_restored(running: Lab) -> None:
-    before = fingerprint(running, "/etc")
-    play(running, "rollback", dropin="40-hardening")
-    assert running.root("ls", DROPINS).stdout.split() == ["20-resources.conf", "30-restart.conf", "50-watchdog.conf"]
-    assert not hardened(running), "the process runs without it"
-    process, lines = pid(running), history(running)
+def test_dropin_rollback_is_remembered_and_restored(installed: Lab) -> None:
+    before = fingerprint(installed, "/etc")
+    play(installed, "rollback", dropin="40-hardening")
+    assert installed.root("ls", DROPINS).stdout.split() == ["20-resources.conf", "30-restart.conf", "50-watchdog.conf"]
+    assert not hardened(installed), "the process runs without it"
+    process, lines = pid(installed), history(installed)
     assert [lines[-1][key] for key in ("what", "of", "outcome")] == ["rollback", "40-hardening", "done"]
     assert lines[-1]["changed"] == [f"{DROPIN} (rolled back)", f"{UNIT} (restart)"]
-    assert play(running, "rollback", dropin="40-hardening").changes == []
-    assert (pid(running), history(running)) == (process, lines)
+    assert play(installed, "rollback", dropin="40-hardening").changes == []
+    assert (pid(installed), history(installed)) == (process, lines)
 
     # A deployment honours it, whatever else it changes: the threshold binds no rollback.
-    deployed = play(running, "deploy", ENGINE_ALONE, engine_sample_every=3)
+    deployed = play(installed, "deploy", ENGINE_ALONE, engine_sample_every=3)
     assert "Install the service's files" in deployed.changes
     assert "40-hardening is rolled back since" in deployed.text
-    assert not hardened(running)
-    verified = play(running, "verify")
+    assert not hardened(installed)
+    verified = play(installed, "verify")
     assert re.search(r"ROLLED BACK: 40-hardening since \S+ by \S+; it stays out until", verified.text)
 
-    play(running, "restore", dropin="40-hardening")
-    assert hardened(running)
-    assert [history(running)[-1][key] for key in ("what", "of", "outcome")] == ["restore", "40-hardening", "done"]
-    play(running, "deploy", ENGINE_ALONE)
-    assert fingerprint(running, "/etc") == before
+    play(installed, "restore", dropin="40-hardening")
+    assert hardened(installed)
+    assert [history(installed)[-1][key] for key in ("what", "of", "outcome")] == ["restore", "40-hardening", "done"]
+    play(installed, "deploy", ENGINE_ALONE)
+    assert fingerprint(installed, "/etc") == before
 
 
 @pytest.mark.parametrize("words", [{}, {"dropin": "nope"}, {"release": "9.9.9-000000000000"}])
-def test_unknown_name_is_refused_with_the_choices(running: Lab, words: dict[str, str]) -> None:
-    before, process = fingerprint(running, "/etc", "/var/lib/hybrid-deploy"), pid(running)
-    result = play(running, "rollback", check=False, **words)
+def test_unknown_name_is_refused_with_the_choices(installed: Lab, words: dict[str, str]) -> None:
+    before, process = fingerprint(installed, "/etc", "/var/lib/hybrid-deploy"), pid(installed)
+    result = play(installed, "rollback", check=False, **words)
     assert result.rc != 0
     assert any(text in result.text for text in ("Say what to roll back", "in force: 20-resources", "on this host:"))
-    assert (fingerprint(running, "/etc", "/var/lib/hybrid-deploy"), pid(running)) == (before, process)
+    assert (fingerprint(installed, "/etc", "/var/lib/hybrid-deploy"), pid(installed)) == (before, process)
 
 
 def failed(result: str) -> set[str]:
     return set(re.findall(r"(?:FAILED|ERROR) tests/verify/\S+::(\w+)", result))
 
 
-def test_verify_fails_for_each_drift(running: Lab) -> None:
+def test_verify_fails_for_each_drift(installed: Lab) -> None:
     """Many wrongs at once, each of which has its assertion; then nothing is left of them."""
-    running.root("chmod", "0666", f"{DROPINS}/20-resources.conf")
-    running.root("sh", "-c", f"sed -i 's/sample_every = 1/sample_every = 2/' {CONFIG}")
-    running.root("sh", "-c", f"echo '# altered' >> {CURRENT}/lib/hybrid_engine/domain/events.py; touch {CURRENT}/stray")
-    running.root("sh", "-c", f"printf '[Service]\\nSystemCallFilter=\\nNice=5\\n' > {DROPINS}/90-foreign.conf")
-    running.root("sh", "-c", f"systemctl daemon-reload; systemctl disable {UNIT}; systemctl restart {UNIT}")
-    running.root("sh", "-c", f"sed -i 's/sample_every = 2/sample_every = 3/' {CONFIG}")
-    running.root("chmod", "0755", "/var/lib/hybrid-engine")
-    result = play(running, "verify", check=False)
+    installed.root("chmod", "0666", f"{DROPINS}/20-resources.conf")
+    installed.root("sh", "-c", f"sed -i 's/sample_every = 1/sample_every = 2/' {CONFIG}")
+    module = f"{CURRENT}/lib/hybrid_engine/domain/events.py"
+    installed.root("sh", "-c", f"echo '# altered' >> {module}; touch {CURRENT}/stray")
+    installed.root("sh", "-c", f"printf '[Service]\\nSystemCallFilter=\\nNice=5\\n' > {DROPINS}/90-foreign.conf")
+    installed.root("sh", "-c", f"systemctl daemon-reload; systemctl disable {UNIT}; systemctl restart {UNIT}")
+    installed.root("sh", "-c", f"sed -i 's/sample_every = 2/sample_every = 3/' {CONFIG}")
+    installed.root("chmod", "0755", "/var/lib/hybrid-engine")
+    result = play(installed, "verify", check=False)
     assert result.rc != 0
     assert failed(result.out) >= {
         "test_enabled",
@@ -91,14 +86,14 @@ def test_verify_fails_for_each_drift(running: Lab) -> None:
     }
     assert "journal of hybrid-engine.service" in result.out
     assert "engine starting" in result.text, "the journal's last lines"
-    running.root("rm", f"{DROPINS}/90-foreign.conf")
-    running.root("chmod", "0750", "/var/lib/hybrid-engine")
-    play(running, "deploy", ENGINE_ALONE)
-    play(running, "verify")
+    installed.root("rm", f"{DROPINS}/90-foreign.conf")
+    installed.root("chmod", "0750", "/var/lib/hybrid-engine")
+    play(installed, "deploy", ENGINE_ALONE)
+    play(installed, "verify")
 
 
-def test_verify_fails_when_nothing_runs(running: Lab) -> None:
-    running.root("systemctl", "stop", UNIT)
-    result = play(running, "verify", check=False)
+def test_verify_fails_when_nothing_runs(installed: Lab) -> None:
+    installed.root("systemctl", "stop", UNIT)
+    result = play(installed, "verify", check=False)
     assert result.rc != 0
     assert {"test_running_and_ready", "test_runs_as_its_own_user", "test_counters_are_fresh"} <= failed(result.out)

@@ -73,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
 
     up = command("up", "boot it on a clean disk, unless it runs already")
     up.add_argument("--fresh", action="store_true", help="a clean disk even if it runs")
+    up.add_argument("--copy", metavar="NAME", help="a copy of the disk of another lab, which is off, not a clean one")
     build = command("build", "build the root file system only, unless it exists", name=False)
     for each in (up, build):
         each.add_argument("--suite", default=DEFAULT_SUITE, help=f"{' or '.join(SUITES)} (LAB_SUITE)")
@@ -100,7 +101,7 @@ def _run_command(options: argparse.Namespace) -> int:
     lab = Lab(options.name)
     match options.command:
         case "up":
-            booted = lab.up(options.suite, options.fresh)
+            booted = lab.up(options.suite, options.fresh, Lab(options.copy) if options.copy else None)
             print(f"{lab.name}: {'booted' if booted else 'was running'} ({lab.suite()})")
         case "down":
             print(f"{lab.name}: {'removed' if lab.down() else 'was not there'}")

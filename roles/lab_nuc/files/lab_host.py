@@ -43,10 +43,11 @@ class Lab:
         """The Debian suite that it runs."""
         return str(json.loads((self.state / "lab.json").read_text())["suite"])
 
-    def up(self, suite: str, fresh: bool = False) -> bool:
+    def up(self, suite: str, fresh: bool = False, original: "Lab | None" = None) -> bool:
         """Boot it on a clean disk, unless it runs already (then the result is False).
 
-        When this fails or is interrupted, nothing of the lab stays.
+        original: a lab that is off; the disk is a copy of its disk, with an identity of its own. When this fails or is
+        interrupted, nothing of the lab stays.
         """
         rootfs = ensure_rootfs(suite)
         with self._locked():
@@ -60,6 +61,8 @@ class Lab:
             try:
                 self._clear()
                 self._make(suite, rootfs)
+                if original:
+                    self._copy_disk(original, suite)
                 self._start()
             except BaseException:
                 with uninterrupted():
@@ -171,6 +174,16 @@ class Lab:
         (self.state / "known_hosts").write_text(f"{self.name} {public}")
         facts = {"name": self.name, "suite": suite, "rootfs": str(rootfs)}
         (self.state / "lab.json").write_text(json.dumps(facts))
+
+    def _copy_disk(self, original: "Lab", suite: str) -> None:
+        if not original.exists or original.suite() != suite:
+            raise LabError(f"{original.name} is no lab of {suite}: name one that is, by its name")
+        if find_machine(original.name) is not None:
+            raise LabError(f"{original.name} runs: `lab.py poweroff {original.name}` first")
+        disk = self.state / "upper"
+        run(["cp", "--archive", "--reflink=auto", f"{original.state}/upper/.", str(disk)])
+        (disk / "etc/machine-id").unlink()  # it gets an identity where it has no such file
+        shutil.rmtree(disk / f"home/{USER}/.ssh")
 
     def _start(self) -> None:
         machine: subprocess.Popen[bytes] | None = None

@@ -27,8 +27,8 @@ PACKAGES = (
 USER = "operator"
 NEEDED_MB = 900
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
-# Runs in the new root. Removes identity (keys, ids, names), which each lab has of its own, and timers that need the
-# internet.
+# Runs in the new root. Removes identity (keys, ids, names), which each lab has of its own, timers that need the
+# internet, and what systemd would run at each reload to look for disks and init scripts, which a lab does not have.
 FINISH = f"""
 set -e
 useradd --create-home --shell /bin/bash --gid {USER} --password '*' {USER}
@@ -36,6 +36,10 @@ echo '{USER} ALL=(ALL:ALL) NOPASSWD: ALL' > /etc/sudoers.d/{USER}
 chmod 0440 /etc/sudoers.d/{USER}
 printf 'PermitRootLogin no\\nPasswordAuthentication no\\n' > /etc/ssh/sshd_config.d/10-lab.conf
 systemctl -q disable apt-daily.timer apt-daily-upgrade.timer e2scrub_all.timer fstrim.timer
+mkdir -p /etc/systemd/system-generators
+for kind in cryptsetup debug fstab getty gpt-auto hibernate-resume integritysetup rc-local sysv veritysetup; do
+  ln -s /dev/null /etc/systemd/system-generators/systemd-$kind-generator
+done
 apt-get clean
 rm -rf /var/lib/apt/lists/* /var/log/*.log /var/log/apt
 rm -f /etc/ssh/ssh_host_*_key* /etc/machine-id /var/lib/dbus/machine-id
