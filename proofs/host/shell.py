@@ -128,7 +128,7 @@ class Host:
         self._polled = None
         while True:
             tries += 1
-            asked = time.monotonic()
+            look_start = time.monotonic()
             result = probe()
             now = time.monotonic()
             spent = now - start
@@ -137,7 +137,7 @@ class Host:
                 self._record("waited", *(self._polled or ((), Output(0, "", ""))), data=data)
                 return result
             # On a busy host a look takes long, and the engine needs the CPU as well.
-            time.sleep(min(max(every, now - asked), seconds - spent))
+            time.sleep(min(max(every, now - look_start), seconds - spent))
             if self.stop.asked:
                 raise Interrupted(f"stopped while waiting for {what}")
 

@@ -69,8 +69,8 @@ def make_lab(lab_names: Callable[[], str], tmp_path_factory: pytest.TempPathFact
         inventory.write_text(lab_py("inventory", name).stdout)
         return Lab(name, suite, inventory)
 
-    def make(suite: str = SUITE, installed: bool = False, copy: str = "") -> Lab:
-        if not installed:
+    def make(suite: str = SUITE, proofs: bool = False, copy: str = "") -> Lab:
+        if not proofs:
             return up(lab_names(), suite, *(("--copy", copy) if copy else ()))
         original = os.environ["LAB_ORIGINAL"]
         with (_shared(tmp_path_factory) / original).open("w") as lock:
@@ -98,7 +98,7 @@ def lab(make_lab: MakeLab) -> Iterator[Lab]:
 @pytest.fixture(scope="module")
 def installed(make_lab: MakeLab) -> Iterator[Lab]:
     """A lab for the tests of one file, with engine and proofs on it."""
-    made = make_lab(installed=True)
+    made = make_lab(proofs=True)
     yield made
     made.down()
 

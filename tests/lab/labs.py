@@ -90,7 +90,7 @@ class Lab:
 
 
 MakeLab = Callable[..., Lab]
-"""make_lab(suite="trixie") -> Lab: another clean lab, removed at the session's end. make_lab(installed=True): one with
+"""make_lab(suite="trixie") -> Lab: another clean lab, removed at the session's end. make_lab(proofs=True): one with
 engine and proofs on its disk, as the playbooks put them there. make_lab(copy=NAME): a copy of another one, which is
 off."""
 

@@ -68,7 +68,7 @@ class Ground:
         if self._lab is None or picture(self._lab) != self._clean:
             if self._lab is not None:
                 self._lab.down()
-            self._lab = self._make_lab(installed=True)
+            self._lab = self._make_lab(proofs=True)
             self._clean = picture(self._lab)
         return self._lab, self._clean
 

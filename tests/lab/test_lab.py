@@ -7,14 +7,16 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.lab.labs import CHECKOUT, Lab, MakeLab, lab_py, wait_for
+from tests.lab.labs import CHECKOUT, STATE, SUITE, Lab, MakeLab, lab_py, wait_for
 from tests.support import programs
 
 pytestmark = pytest.mark.lab
+OTHER_SUITE = "trixie" if SUITE == "bookworm" else "bookworm"
 
 
 def test_boots_to_running_with_no_failed_unit(lab: Lab) -> None:
@@ -142,11 +144,31 @@ def test_two_labs_side_by_side_share_nothing(lab: Lab, make_lab: MakeLab) -> Non
     assert lab.ssh("systemctl is-active ssh").stdout == "active\n"
 
 
+@pytest.mark.parametrize(
+    ("copy", "suite", "why"),
+    [
+        ("{lab}", SUITE, "{lab} runs: `lab.py poweroff {lab}` first"),
+        ("{lab}", OTHER_SUITE, f"{{lab}} runs {SUITE}, not {OTHER_SUITE}: use --suite {SUITE}"),
+        ("no-such-lab", SUITE, "no-such-lab does not exist: `make lab-up LAB=no-such-lab` makes it"),
+        ("../etc", SUITE, "LAB='../etc': a lab's name is 1 to 32 of a-z, 0-9 and inner hyphens"),
+    ],
+)
+def test_copy_is_refused(lab: Lab, lab_names: Callable[[], str], copy: str, suite: str, why: str) -> None:
+    name = lab_names()
+    result = lab_py("up", name, "--suite", suite, "--copy", copy.format(lab=lab.name), check=False)
+    assert (result.returncode, result.stderr) == (1, f"lab: error: {why.format(lab=lab.name)}\n")
+    assert not (STATE / name).exists()
+
+
+def test_copy_of_itself_is_refused_and_keeps_the_disk(lab: Lab) -> None:
+    lab_py("poweroff", lab.name)
+    result = lab_py("up", lab.name, "--suite", lab.suite, "--copy", lab.name, check=False)
+    assert "cannot be a copy of itself" in result.stderr
+    lab.boot()
+
+
 def test_copy_has_the_files_and_an_identity_of_its_own(lab: Lab, make_lab: MakeLab) -> None:
     lab.root("sh", "-c", "echo kept > /var/lib/copied; rm /etc/issue; rm -r /etc/skel; mkdir /etc/skel")
-    name = f"{lab.name}-copy"
-    running = lab_py("up", name, "--suite", lab.suite, "--copy", lab.name, check=False)
-    assert running.stderr == f"lab: error: {lab.name} runs: `lab.py poweroff {lab.name}` first\n"
     lab_py("poweroff", lab.name)
     other = make_lab(suite=lab.suite, copy=lab.name)
     lab.boot()

@@ -67,7 +67,7 @@ class Site:
 @pytest.fixture(scope="module")
 def sites(make_lab: MakeLab, tmp_path_factory: pytest.TempPathFactory) -> list[Site]:
     """Two hosts that share the proofs out among themselves and run them side by side, as each takes minutes."""
-    sites = [Site(make_lab(installed=True), names, tmp_path_factory.mktemp("evidence")) for names in shares(SHOWN, 2)]
+    sites = [Site(make_lab(proofs=True), names, tmp_path_factory.mktemp("evidence")) for names in shares(SHOWN, 2)]
     with ThreadPoolExecutor() as pool:
         list(pool.map(Site.prove, sites))
     return sites

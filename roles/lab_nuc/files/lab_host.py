@@ -50,6 +50,8 @@ class Lab:
         interrupted, nothing of the lab stays.
         """
         rootfs = ensure_rootfs(suite)
+        if original:
+            original.require_copyable(self.name, suite)
         with self._locked():
             if self.leader() and not fresh:
                 if self.exists and self.suite() != suite:
@@ -62,7 +64,7 @@ class Lab:
                 self._clear()
                 self._make(suite, rootfs)
                 if original:
-                    self._copy_disk(original, suite)
+                    self._copy_disk(original)
                 self._start()
             except BaseException:
                 with uninterrupted():
@@ -160,6 +162,16 @@ class Lab:
             raise LabError(f"{self.name} is off: `lab.py boot {self.name}` starts it")
         return leader
 
+    def require_copyable(self, name: str, suite: str) -> None:
+        """LabError unless another lab, called `name`, can get a copy of its disk."""
+        if name == self.name:
+            raise LabError(f"{name} cannot be a copy of itself: name another lab after --copy")
+        self._require_disk()
+        if self.suite() != suite:
+            raise LabError(f"{self.name} runs {self.suite()}, not {suite}: use --suite {self.suite()}")
+        if find_machine(self.name) is not None:
+            raise LabError(f"{self.name} runs: `lab.py poweroff {self.name}` first")
+
     def _enter(self) -> list[str]:
         return enter_argv(self.require_leader())
 
@@ -175,11 +187,7 @@ class Lab:
         facts = {"name": self.name, "suite": suite, "rootfs": str(rootfs)}
         (self.state / "lab.json").write_text(json.dumps(facts))
 
-    def _copy_disk(self, original: "Lab", suite: str) -> None:
-        if not original.exists or original.suite() != suite:
-            raise LabError(f"{original.name} is no lab of {suite}: name one that is, by its name")
-        if find_machine(original.name) is not None:
-            raise LabError(f"{original.name} runs: `lab.py poweroff {original.name}` first")
+    def _copy_disk(self, original: "Lab") -> None:
         disk = self.state / "upper"
         run(["cp", "--archive", "--reflink=auto", f"{original.state}/upper/.", str(disk)])
         (disk / "etc/machine-id").unlink()  # it gets an identity where it has no such file

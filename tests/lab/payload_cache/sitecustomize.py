@@ -15,6 +15,7 @@ import os
 import tempfile
 import zipfile
 from importlib.util import MAGIC_NUMBER
+from typing import Any
 
 UNCHECKED = (1).to_bytes(4, "little") + bytes(8)  # PEP 552: compared with no source
 # All that Jinja's compiled code depends on besides the source.
@@ -51,24 +52,24 @@ def keep_templates() -> None:
 
     without = Environment.compile
 
-    def compile_once(environment, source, name=None, filename=None, raw=False, defer_init=False):  # type: ignore[no-untyped-def]
-        if raw or not isinstance(source, str):
-            return without(environment, source, name, filename, raw, defer_init)
+    def compile_once(environment: Environment, source: Any, *words: Any, **more: Any) -> Any:
+        if not isinstance(source, str):
+            return without(environment, source, *words, **more)
         options = [getattr(environment, option) for option in OPTIONS]
-        about = (type(environment).__name__, str(source), name, filename, defer_init, options)
+        about = (type(environment).__name__, str(source), words, sorted(more.items()), options)
         path = f"{os.environ['LAB_PAYLOADS']}/{hashlib.sha256(repr(about).encode()).hexdigest()}"
         try:
             with open(path, "rb") as stream:
                 return marshal.loads(stream.read())
         except FileNotFoundError:
-            code = without(environment, source, name, filename, raw, defer_init)
+            code = without(environment, source, *words, **more)
         own = f"{path}.{os.getpid()}"
         with open(own, "wb") as stream:
             stream.write(marshal.dumps(code))
         os.rename(own, path)
         return code
 
-    Environment.compile = compile_once  # type: ignore[method-assign]
+    Environment.compile = compile_once  # type: ignore[assignment, method-assign]
 
 
 tempfile.mkdtemp = mkdtemp  # type: ignore[assignment]

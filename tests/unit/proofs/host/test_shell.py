@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from proofs.evidence.recorder import Recorder, read
+from proofs.host import shell
 from proofs.host.shell import Host, HostError, Interrupted, Output, Stop, WaitTimeout
 
 
@@ -22,6 +24,23 @@ def test_wait_ends_by_condition_deadline_or_stop(tmp_path: Path) -> None:
     for wait in (Host.wait_for, Host.poll, Host.assert_never):
         with pytest.raises(Interrupted):
             wait(Host(host.recorder, "", stop), "nothing", 5, lambda: 0)
+
+
+@pytest.mark.parametrize(("look_s", "pause_s"), [(0.01, 0.25), (2.0, 2.0)])
+def test_long_look_is_repeated_more_rarely(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, look_s: float, pause_s: float
+) -> None:
+    now = 0.0
+    pauses: list[float] = []
+
+    def look() -> bool:
+        nonlocal now
+        now += look_s
+        return len(pauses) == 3
+
+    monkeypatch.setattr(shell, "time", SimpleNamespace(monotonic=lambda: now, sleep=pauses.append))
+    Host(Recorder(tmp_path / "events.jsonl")).poll("a tick", 60, look)
+    assert pauses == pytest.approx([pause_s] * 3)
 
 
 def test_poll_and_assert_never_record_their_verb(tmp_path: Path) -> None:
