@@ -67,16 +67,23 @@ class Copy:
         text = (ROOT / fault.file).read_text()
         if text.count(fault.old) != 1:
             raise ValueError(f"{fault.name}: {fault.file} has its old text {text.count(fault.old)} times")
-        (self.place / fault.file).write_text(text.replace(fault.old, fault.new))
+        self._write(fault.file, text.replace(fault.old, fault.new))
 
     def revert(self, fault: Fault) -> None:
         """Take the fault out."""
-        shutil.copy2(ROOT / fault.file, self.place / fault.file)
+        self._write(fault.file, (ROOT / fault.file).read_text())
+
+    def _write(self, file: str, text: str) -> None:
+        """Replace a file's text. What was compiled of it goes: a compiled module is told by size and second alone."""
+        path = self.place / file
+        path.write_text(text)
+        for compiled in path.parent.glob(f"__pycache__/{path.stem}.*.pyc"):
+            compiled.unlink()
 
     def run(self, argv: Sequence[str], timeout_s: float, **environment: str) -> Output:
         """Run a program in the copy, and kill it with all that it started after `timeout_s`."""
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-        own = {"PYTHONPATH": str(self.place), "PYTHONDONTWRITEBYTECODE": "1", "PATH": path, "ANSIBLE_NOCOLOR": "1"}
+        own = {"PYTHONPATH": str(self.place), "PATH": path, "ANSIBLE_NOCOLOR": "1"}
         streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
         program = programs.start(argv, cwd=self.place, env=clean_environment({**own, **environment}), **streams)
         self._program = program
