@@ -57,7 +57,7 @@ test-lab: setup lab-ready ## run the tests that need a disposable host (root)
 
 # ONLY='stall and host' selects tests (pytest -k). PROOF_SEED=N repeats the random choices of a run that printed N.
 test-long: setup lab-ready ## kill each proof, its controller and its host at every step: hours (ONLY=, PROOF_SEED=)
-	$(BIN)/pytest tests/lab -m long -n 4 -v $(if $(ONLY),-k '$(ONLY)')
+	$(BIN)/pytest tests/lab tests/mutations -m long -n 4 -v $(if $(ONLY),-k '$(ONLY)')
 
 # NAMES=a,b or ONLY=WATCHDOG select faults, DETECTORS=mirror,promise what looks, SEED=7 TENTH=1 a random tenth; goes on
 # where it was ended. RESULTS=file.jsonl; `python -m tests.mutations --help` explains.

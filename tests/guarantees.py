@@ -1,11 +1,11 @@
 """Every promise and what holds it: `python -m tests.guarantees` writes `docs/guarantees.md` from the tests' marks.
 
 A test says which promise it holds with `@pytest.mark.holds("G1")`; a proof is named here. A promise that no test holds
-fails the build.
+fails the build. What no proof can show is told by the faults of tests/mutations/.
 """
 
 import ast
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -79,7 +79,10 @@ PROMISES = {
     "CONFIG12": Promise(
         "Any configuration is valid, or exit 12 with one line that names file, key, found and allowed", ("exit12",)
     ),
-    "BYTES": Promise("No bytes from an exchange end the engine or make it store what was not sent"),
+    "BYTES": Promise(
+        "No bytes from an exchange end the engine or make it store what was not sent",
+        ("sampling", "stop", "failover", "parse"),
+    ),
     "LAYERS": Promise("The pipeline is one-way, and a module imports only lower layers"),
     "OUTSIDE": Promise("Proofs know the engine only as an operator does"),
     "DEPLOY": Promise("A deploy is atomic: what fails its gate leaves the old release running"),
@@ -90,7 +93,7 @@ PROMISES = {
     "HISTORY": Promise(
         "Every deployment, rollback and restore is a line on the host: who, when, what and how it ended"
     ),
-    "REBOOT": Promise("After a boot the engine stores ticks within 10 s, and its accounting continues"),
+    "REBOOT": Promise("After a boot the engine stores ticks within 10 s, and its accounting continues", ("crash",)),
     "UNINSTALL": Promise(
         "An uninstall leaves nothing but the data; the data go too when asked twice, by the host's name"
     ),
@@ -131,6 +134,15 @@ def shipped_proofs() -> set[str]:
     return set(PROOFS)
 
 
+def unseen(promise: str) -> str:
+    """Of the faults that break a promise: how many no proof can show, by the reason. "-" without one."""
+    from tests.mutations.table import FAULTS
+
+    faults = [fault for fault in FAULTS if fault.promise == promise]
+    reasons = Counter(fault.unseen for fault in faults if fault.unseen)
+    return "<br>".join(f"{number} of {len(faults)} faults: {why}" for why, number in reasons.items()) or "-"
+
+
 def page() -> str:
     """The page as it must be. Raises ValueError for a promise whose proof does not exist."""
     tests, shipped = held(), shipped_proofs()
@@ -143,13 +155,16 @@ def page() -> str:
         "Every promise, the tests that hold it, and the proof that shows it on a host. Written by",
         "`python -m tests.guarantees` from the marks in the tests; a promise without a test fails the build.",
         "",
-        "| promise | what is promised | tests | proof |",
-        "|---|---|---|---|",
+        "`make mutation` puts faults into the product, and says what catches them. The last column",
+        "tells how many of a promise's faults no proof can show on a host, and why.",
+        "",
+        "| promise | what is promised | tests | proof | what no proof can show |",
+        "|---|---|---|---|---|",
     ]
     for name, promise in PROMISES.items():
         named = "<br>".join(f"`{test}`" for test in tests[name])
         proofs = ", ".join(promise.proofs) or "-"
-        lines.append(f"| {name} | {promise.text} | {named} | {proofs} |")
+        lines.append(f"| {name} | {promise.text} | {named} | {proofs} | {unseen(name)} |")
     return "\n".join(lines) + "\n"
 
 

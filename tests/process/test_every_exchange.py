@@ -19,19 +19,22 @@ def kind_of(path: str) -> str:
     return "binance" if path.startswith("binance") else path
 
 
+@pytest.mark.holds("BYTES")
 @pytest.mark.parametrize("path", PATHS)
 def test_reconnect_stores_each_trade_once(engine: Launcher, path: str) -> None:
     with MockExchange(count=COUNT, rate=0, close_after=150, close_times=1, heartbeat=0.1) as exchange:
         engine.write_sources({"name": "one", "url": exchange.url(path, "btcusd"), "kind": kind_of(path)})
         process = engine.start(engine={"ingest_mode": "REAL_WS"})
         process.heartbeat(lambda fields: fields["ticks_stored"] == COUNT, after=0)
+        sent = exchange.command("trades")["trades"]
         process.send(signal.SIGTERM)
         assert process.popen.wait(20) == 0
     run = check_finished(engine.db)
     assert (run["received"], run["rejected"], run["duplicate"]) == (COUNT, 0, 0)
-    assert rows(engine.db, "SELECT exchange_id, symbol FROM ticks ORDER BY id") == [
-        (number, "BTC/USD") for number in range(1, COUNT + 1)
+    assert rows(engine.db, "SELECT exchange_id, price, size, exchange_ms FROM ticks ORDER BY id") == [
+        (number, float(price), float(size), at_ms) for _, number, price, size, at_ms in sent
     ]
+    assert rows(engine.db, "SELECT DISTINCT source, symbol FROM ticks") == [("one", "BTC/USD")]
     assert rows(engine.db, "SELECT * FROM gaps WHERE kind = 'missed'") == []
 
 
