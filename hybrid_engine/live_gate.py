@@ -141,7 +141,7 @@ def _read_file(path: Path) -> bytes:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_BYTES:
                 raise _GateClosed(f"{path} is not a file of at most {MAX_BYTES} bytes")
-            return file.read(MAX_BYTES)
+            return file.read(status.st_size)
     except (OSError, ValueError) as error:  # ValueError: an impossible name
         raise _GateClosed(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
 

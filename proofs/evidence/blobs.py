@@ -43,7 +43,7 @@ def slurp(path: Path, largest: int = _LARGEST) -> bytes:
     with os.fdopen(fd, "rb") as file:
         if about.st_size > largest:
             raise Unreadable(f"{path.name} is larger than {largest >> 20} MB")
-        return file.read(largest)
+        return file.read(about.st_size)  # a buffer of the largest size is allocated whole
 
 
 def keep(folder: Path, text: str) -> tuple[str, Json]:

@@ -194,9 +194,8 @@ def undo(run: str, by: str, config_dir: Path, host: Host | None = None) -> dict[
         if report["restored"]:
             file_backups.remove_backups(lease.originals)
         lease.path.unlink(missing_ok=True)
-        shutil.rmtree(
-            lease.path.parent, ignore_errors=True
-        )  # with the draft of a lease that was being saved when it was killed
+        # With the draft of a lease that was being saved when it was killed.
+        shutil.rmtree(lease.path.parent, ignore_errors=True)
         shell.do("systemctl", "stop", timer_of(run), check=False)
         return report
 
@@ -219,7 +218,7 @@ def _restore(lease: Lease, shell: Host, by: str, config_dir: Path) -> dict[str, 
     running = [lease.unit] if lease.disturbed_mono and not (lease.originals or lease.at_work) else []
     for name in [*lease.copies, *running]:  # frozen or healthy: a scratch engine has nothing to drain
         shell.do("systemctl", *_KILL, name, check=False)
-    for name in lease.copies:
+    for name in [*lease.copies, *running]:  # or it starts once more, and behind this on the operator's database
         shell.do("systemctl", "stop", name, check=False)
     for name in lease.mounts:  # lazily, in case a process still uses it
         if os.path.ismount(name):

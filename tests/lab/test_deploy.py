@@ -219,5 +219,5 @@ def test_refused_configuration_replaces_nothing(lab: Lab, deployed: PlayResult) 
 def test_diff_shows_no_secrets(lab: Lab, deployed: PlayResult) -> None:
     url = "ws://trader:hunter2@127.0.0.1:9/feed?token=hunter3"
     result = play(lab, "deploy", ENGINE_ALONE, "--check", "--diff", engine_ingest_mode="MOCK_WS", engine_ws_url=url)
-    assert "ws://***@127.0.0.1:9/feed?token=***" in result.out
+    assert "ws://[redacted]@127.0.0.1:9/feed?token=[redacted]" in result.out
     assert "hunter" not in result.out
