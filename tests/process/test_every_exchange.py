@@ -52,6 +52,7 @@ def test_missing_trade_numbers_are_counted(engine: Launcher, path: str) -> None:
     assert missed == ([("one", "BTC/USD", 7)] if path in COUNTED else [])
 
 
+@pytest.mark.holds("BYTES")
 @pytest.mark.parametrize("kind", ["binance", "coinbase", "gemini", "gemini_v2", "kraken"])
 def test_symbols_of_one_source_stay_apart(engine: Launcher, kind: str) -> None:
     symbols = ["BTC/USD", "eth-usd", "LTC/EUR"]

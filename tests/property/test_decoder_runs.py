@@ -95,6 +95,15 @@ def test_stream_decodes_equally_both_ways(messages: list[bytes]) -> None:
 
 
 @pytest.mark.holds("BYTES")
+@pytest.mark.parametrize("field", ["p", "q"])
+@pytest.mark.parametrize("amount", ["1_0", "1_0.5", "+1", "1e1", "Infinity", " 1", "1\n", "٣", "0x1", "1.2.3", "0"])
+def test_amount_that_no_exchange_sends_is_not_taken_in_a_run(amount: str, field: str) -> None:
+    messages = [TRADE.encode(), json.dumps({**KINDS["trade"], field: amount}, separators=(",", ":")).encode()]
+    assert same([TRADE.encode()])
+    assert not same(messages)
+
+
+@pytest.mark.holds("BYTES")
 @settings(max_examples=300)
 @given(st.lists(st.one_of(spoiled(), damaged(), st.binary(max_size=30)), max_size=3))
 @example([])

@@ -48,12 +48,14 @@ def test_caps_hold(script: list[tuple[str, float, tuple[str, float] | None]], li
         side, size = wish
         order = out[2]
         assert isinstance(order, Order)
+        assert (order.symbol, order.side, order.size) == (symbol, side, size)
         after = net[symbol] + (size if side == BUY else -size)
         reduces = abs(after) < abs(net[symbol])
         if order.status == FILLED:
             (trade,) = out[3:]
             assert isinstance(trade, Trade)
-            assert (trade.id, trade.size, trade.price, trade.fee) == (number, size, price, size * price * 0.001)
+            assert (trade.id, trade.symbol, trade.side, trade.size) == (number, symbol, side, size)
+            assert (trade.price, trade.fee) == (price, size * price * 0.001)
             net[symbol] = after
             trades += 1
             if not reduces:
@@ -85,6 +87,18 @@ def test_position_over_cap_can_only_be_reduced(cap: float, part: float, growth: 
     assert limiter.symbol_exposure("A") == size * (1.0 + growth)
 
 
+@pytest.mark.holds("I2")
+@pytest.mark.parametrize(("size", "vetoed"), [(4.0, False), (4.0001, True), (0.5, False)])
+@pytest.mark.parametrize("caps", [RiskCaps(1000.0, 8.0, 9), RiskCaps(8.0, 1000.0, 9)])
+def test_cap_is_exact(caps: RiskCaps, size: float, vetoed: bool) -> None:
+    limiter = ExposureLimiter(caps)
+    limiter.set_price("A", 2.0)
+    tick = Tick(1, "s", "A", 2.0, 1.0, None, 1, 1)
+    for side in (BUY, "SELL"):
+        assert (limiter.exceeded_cap(Signal.of(tick, side, size, "R", 1.0)) is not None) is vetoed
+
+
+@pytest.mark.holds("I2")
 def test_nan_is_vetoed() -> None:
     limiter = ExposureLimiter(RiskCaps())
     limiter.set_price("A", 1.0)
@@ -93,6 +107,7 @@ def test_nan_is_vetoed() -> None:
         assert limiter.exceeded_cap(Signal.of(tick, "BUY", size, "R", 1.0)) is not None
 
 
+@pytest.mark.holds("I2")
 def test_open_orders_cap_spares_reducing_orders() -> None:
     limiter = ExposureLimiter(RiskCaps(1e6, 1e6, 2))
     limiter.set_price("A", 1.0)

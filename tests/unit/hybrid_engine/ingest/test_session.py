@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import json
+from typing import cast
+
 import pytest
 
 from hybrid_engine.config.sources import Source
 from hybrid_engine.domain.deduplication import MAX_SYMBOLS, MAX_UNKNOWN_SYMBOLS
 from hybrid_engine.domain.events import MarketTrade
 from hybrid_engine.exchanges import Mark
+from hybrid_engine.ingest.connection import Connection
 from hybrid_engine.ingest.sequence_gaps import SequenceTracker
-from hybrid_engine.ingest.session import SymbolNames
+from hybrid_engine.ingest.session import Session, SymbolNames
 from hybrid_engine.stages.admission import AdmissionQueue
 from tests.support.pipeline import nothing
+
+
+class FakeConnection:
+    """A connection of which nothing but its number is asked."""
+
+    def fileno(self) -> int:
+        return 0
 
 
 @pytest.fixture
@@ -46,6 +57,19 @@ def test_spellings_of_one_symbol_are_limited(names: SymbolNames) -> None:
     for number in range(10 * MAX_SYMBOLS):
         assert names.local_name(f"BT{number:b}CUSD".translate({ord("0"): "-", ord("1"): "/"})) == "BTC/USD"
     assert len(names.cache) <= 2 * MAX_SYMBOLS
+
+
+@pytest.mark.holds("BYTES")
+@pytest.mark.parametrize("count", [1, 255, 256, 257, 1000])
+def test_every_trade_of_a_message_is_taken(count: int) -> None:
+    source = Source("one", "ws://x/v2", "kraken", ("BTC/USD",), 1, "")
+    session = Session(source, SymbolNames(source, "BTC/USD"), cast(Connection, FakeConnection()))
+    trade = {"symbol": "BTC/USD", "side": "buy", "price": 1.5, "qty": 2.0, "ord_type": "limit"}
+    at = "2026-01-02T03:04:05.006000Z"
+    data = [{**trade, "trade_id": number, "timestamp": at} for number in range(1, count + 1)]
+    message = json.dumps({"channel": "trade", "type": "update", "data": data}).encode()
+    batch = session.parse([message], {"BTC/USD"}, 0.0, 5, 5)
+    assert [one.exchange_id for one in batch.trades] == list(range(1, count + 1))
 
 
 def test_trade_without_symbol_is_rejected() -> None:

@@ -92,14 +92,19 @@ def test_any_number_of_rows_is_stored(db: Path, count: int) -> None:
     store.close()
 
 
+@pytest.mark.holds("REBOOT", "CHAINS")
 def test_crashed_run_closed_with_gap(db: Path) -> None:
     store = Store(db)
     store.begin_run(INFO, 1000)
-    write(store, batch(1), Gap(1, "down", "s", "X", 5, None, None))
+    write(store, batch(1, 3), Gap(1, "down", "s", "X", 5, None, None))
     (updated,) = rows(db, "SELECT updated_ms FROM runs")[0]
     store.close()  # without end_run, as after a SIGKILL
+    kept = [f"SELECT * FROM {table} ORDER BY id" for table in ("ticks", "signals", "orders", "trades")]
+    kept.append("SELECT received, admitted, ticks_stored, started_ms FROM runs WHERE id = 1")
+    before = [rows(db, query) for query in kept]
     store = Store(db)
     assert store.begin_run(INFO, updated + 60_000) == 2
+    assert [rows(db, query) for query in kept] == before
     store.end_run(0, updated + 61_000)
     store.close()
     assert rows(db, "SELECT id, ended_ms, exit_code FROM runs") == [(1, updated, None), (2, updated + 61_000, 0)]
