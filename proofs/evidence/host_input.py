@@ -355,7 +355,8 @@ def parse_listing(text: str) -> list[EvidenceFile]:
         sizes[name] = size
     sizes.pop(BLOBS, None)
     if missing := [name for name in (EVENTS, STATEMENT) if name not in sizes]:
-        raise HostInputError(f"its run left no {missing[0]}")
+        why = "it was ended, or its lease was; `journalctl -u 'hybrid-proof-*'` on the host tells by what"
+        raise HostInputError(f"its run left no {missing[0]}: {why}")
     if len(sizes) > MOST_BLOBS + 2:
         raise HostInputError(f"its evidence has {len(sizes)} files, and may have {MOST_BLOBS + 2}")
     if (total := sum(sizes.values())) > EVIDENCE_BYTES:

@@ -218,7 +218,7 @@ def test_live_is_digests_a_machine_and_parts() -> None:
     ("listing", "reason"),
     [
         ("", "left no events.jsonl"),
-        ("f 1 events.jsonl\n", "left no statement.json"),
+        ("f 1 events.jsonl\n", "left no statement.json: it was ended"),
         (f"{TWO}f 1 blobs/__init__.py\n", "has 'blobs/__init__.py'"),
         (f"{TWO}f 1 __init__.py\n", "has '__init__.py'"),
         (f"{TWO}f 1 blobs/../{'0' * 64}\n", "may have events.jsonl"),
