@@ -93,7 +93,7 @@ FAULTS = (
         ),
         (
             "signals-missing-unless-period-is-5",
-            "REPLAY",
+            "CHAINS",
             "if self._ticks % self._every:",
             "if self._ticks % self._every or (self._every not in (1, 2, 5, 10) and self._ticks % 4 == 0):",
         ),

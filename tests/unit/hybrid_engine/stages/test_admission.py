@@ -115,14 +115,14 @@ def test_memory_of_symbol_is_bounded() -> None:
 def test_full_buffer_waits_once_then_drops_oldest() -> None:
     d = admission(capacity=3, wait_ms=120)
     started_at = time.monotonic()
-    d.offer_trades("one", market_trades(*range(10)), 5, nothing)
+    d.offer_trades("one", market_trades(*range(40)), 5, nothing)
     waited = time.monotonic() - started_at
-    assert 0.1 <= waited < 1.0  # one wait of 120 ms, not seven
-    assert ids(d.take(0)) == [7, 8, 9]
+    assert 0.1 <= waited < 2.0  # one wait of 120 ms, not 37
+    assert ids(d.take(0)) == [37, 38, 39]
     books = d.snapshot()
-    assert (books.dropped, books.admitted, books.waiting) == (7, 3, 0)
+    assert (books.dropped, books.admitted, books.waiting) == (37, 3, 0)
     _, gaps = d.take_changes()
-    assert gaps == [Gap(1, "dropped", "one", "X", 5, None, 7)]
+    assert gaps == [Gap(1, "dropped", "one", "X", 5, None, 37)]
     for first in (20, 30):  # each batch has its own wait
         started_at = time.monotonic()
         d.offer_trades("one", market_trades(*range(first, first + 4)), 6, nothing)
