@@ -123,7 +123,7 @@ def test_full_buffer_waits_once_then_drops_oldest() -> None:
     assert (books.dropped, books.admitted, books.waiting) == (37, 3, 0)
     _, gaps = d.take_changes()
     assert gaps == [Gap(1, "dropped", "one", "X", 5, None, 37)]
-    for first in (20, 30):  # each batch has its own wait
+    for first in (50, 60):  # each batch has its own wait
         started_at = time.monotonic()
         d.offer_trades("one", market_trades(*range(first, first + 4)), 6, nothing)
         assert time.monotonic() - started_at >= 0.1
