@@ -60,8 +60,8 @@ def promise_proofs(promise: str) -> tuple[str, ...]:
     return listed or PROOFS.get(promise, ())
 
 
-def run_tests(copy: Copy, detector: str, fault: Fault) -> Outcome:
-    """Run a part of the quick tests, up to the first that fails."""
+def run_tests(copy: Copy, detector: str, fault: Fault, timeout_s: float | None = None) -> Outcome:
+    """Run a part of the quick tests, up to the first that fails. timeout_s: after which they count as endless."""
     if detector == "mirror":
         chosen = mirror_of(fault.file)
     elif detector == "promise":
@@ -73,7 +73,7 @@ def run_tests(copy: Copy, detector: str, fault: Fault) -> Outcome:
     argv = [*_PYTEST, f"--ignore={_OWN_TESTS}", *chosen]
     if detector != "quick":
         argv += ["-m", "not lab and not long", "-n", "0"]
-    return _judge_tests(copy.run(argv, _TIMEOUT_S[detector]))
+    return _judge_tests(copy.run(argv, timeout_s or _TIMEOUT_S[detector]))
 
 
 def _judge_tests(output: Output) -> Outcome:
