@@ -167,6 +167,29 @@ def test_command_line_option_is_checked(tmp_path: Path) -> None:
     assert 'command line: engine.run_seconds = "soon": must be' in refused(tmp_path, engine__run_seconds="soon")
 
 
+BOUNDED = [name for name, item in KEYS.items() if item.metadata["low"] is not None]
+
+
+@pytest.mark.holds("CONFIG12")
+@pytest.mark.parametrize("name", BOUNDED)
+def test_bounds_of_every_key_are_checked(tmp_path: Path, name: str) -> None:
+    """Wherever the value comes from; at its bounds it is allowed."""
+    low, high = KEYS[name].metadata["low"], KEYS[name].metadata["high"]
+    table, _, key = name.rpartition(".")
+    step = 1 if KEYS[name].type is int else (high - low) * 1e-9
+    for value in (low - step, high + step, -(10**15), high * 10 + 1):
+        written = f"{value:.17g}"
+        for refusal in (
+            refused(tmp_path, f"[{table}]\n{key} = {value!r}" if table else f"{key} = {value!r}"),
+            refused(tmp_path, "", {"HYBRID_ENGINE__" + name.upper().replace(".", "__"): written}),
+            refused(tmp_path, **{name.replace(".", "__"): written}),
+        ):
+            assert "must be a " in refusal
+            assert f" from {low:.15g} to {high:.15g}" in refusal
+    for value in (low, high):
+        assert loaded(tmp_path, **{name.replace(".", "__"): f"{value!r}"}).values[name] == value
+
+
 def test_binary_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     path.write_bytes(b"mode = '\xff'")

@@ -230,6 +230,19 @@ def test_closing_gaps_continues_silences(for_good: bool) -> None:
     assert d.take_changes()[1] == []  # reported once
 
 
+@pytest.mark.holds("MISSED")
+def test_missed_numbers_have_a_gap_of_their_length() -> None:
+    d = admission()
+    d.count_missed("one", "X", 3, 100, 250)
+    d.count_missed("one", "X", 150, 300, 320)
+    d.count_missed("one", "Y", 1, 90, 90)
+    d.close_gaps(400, for_good=False)
+    books, gaps = d.take_changes()
+    assert (books.missed, books.received) == (154, 0)
+    found = [(g.kind, g.source, g.symbol, g.from_ms, g.to_ms, g.missed) for g in gaps]
+    assert found == [("missed", "one", "X", 100, 320, 153), ("missed", "one", "Y", 90, 90, 1)]
+
+
 def test_silence_ends_without_negative_gap() -> None:
     d = admission()
     d.begin_silence("one", "X", 100)
