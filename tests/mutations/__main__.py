@@ -26,6 +26,7 @@ _EPILOG = """detectors, in order of cost:
   gate     playbooks/deploy.yml, into a lab of the worker's own (root)
   verify   playbooks/verify.yml
   proof    the promise's proofs, then all others; FAIL catches, any other verdict is reported
+  lab      the tests that hold the promise in a lab (root)
 
 Each fault is put into a scratch copy of the working tree. A result is a line of --results; a run goes on where another
 one of the same tree ended. Ctrl-C removes copies and labs. Beside the lines lie FILE.md (totals by promise, and what

@@ -17,11 +17,11 @@ from tests.mutations.scratch import Copy, Output
 from tests.mutations.table import PROOFS
 from tests.support.process import ROOT
 
-DETECTORS = ("mirror", "promise", "quick", "gate", "verify", "proof")
+DETECTORS = ("mirror", "promise", "quick", "gate", "verify", "proof", "lab")
 ON_HOST = ("gate", "verify", "proof")
 # What says by whom a fault was caught, in the order in which it is looked up.
-KINDS = {"mirror": "test", "promise": "test", "quick": "test", "gate": "gate", "verify": "verify", "proof": "proof"}
-_TIMEOUT_S = {"mirror": 300, "promise": 600, "quick": 1800, "gate": 600, "verify": 300, "proof": 900}
+KINDS = {**dict.fromkeys(("mirror", "promise", "quick", "lab"), "test"), **{each: each for each in ON_HOST}}
+_TIMEOUT_S = {"mirror": 300, "promise": 600, "quick": 1800, "gate": 600, "verify": 300, "proof": 900, "lab": 1800}
 # Tests of the table itself: they fail in every copy with a fault.
 _OWN_TESTS = "tests/unit/repository/test_mutations.py"
 _PYTEST = (sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "--tb=line", "-p", "no:cacheprovider")
@@ -49,9 +49,9 @@ def mirror_of(file: str) -> list[str]:
     return [str(test.relative_to(ROOT)) for test in named or [folder] if test.exists()]
 
 
-def promise_tests(promise: str) -> list[str]:
-    """The tests that hold a promise and need no lab."""
-    return [f"tests/{test}" for test in _held().get(promise, []) if not test.startswith("lab/")]
+def promise_tests(promise: str, *, lab: bool = False) -> list[str]:
+    """The tests that hold a promise: those that need no lab, or those that do."""
+    return [f"tests/{test}" for test in _held().get(promise, []) if test.startswith("lab/") is lab]
 
 
 def promise_proofs(promise: str) -> tuple[str, ...]:
@@ -61,18 +61,19 @@ def promise_proofs(promise: str) -> tuple[str, ...]:
 
 
 def run_tests(copy: Copy, detector: str, fault: Fault, timeout_s: float | None = None) -> Outcome:
-    """Run a part of the quick tests, up to the first that fails. timeout_s: after which they count as endless."""
+    """Run a part of the tests, up to the first that fails. timeout_s: after which they count as endless."""
+    marks, workers = "not lab and not long", "0"
     if detector == "mirror":
         chosen = mirror_of(fault.file)
     elif detector == "promise":
         chosen = promise_tests(fault.promise)
+    elif detector == "lab":
+        chosen, marks = promise_tests(fault.promise, lab=True), "not long"
     else:
-        chosen = ["-m", "not lab and not long", "-n", "2", "tests"]
+        chosen, workers = ["tests"], "2"
     if not chosen:
         return Outcome(False, "no such test")
-    argv = [*_PYTEST, f"--ignore={_OWN_TESTS}", *chosen]
-    if detector != "quick":
-        argv += ["-m", "not lab and not long", "-n", "0"]
+    argv = [*_PYTEST, f"--ignore={_OWN_TESTS}", *chosen, "-m", marks, "-n", workers]
     return _judge_tests(copy.run(argv, timeout_s or _TIMEOUT_S[detector]))
 
 
