@@ -38,7 +38,7 @@ _held = cache(held)  # it reads every test
 
 
 def mirror_of(file: str) -> list[str]:
-    """The unit tests that mirror a file; those of its package where none has its name."""
+    """The unit tests that mirror a file; those of its folder, but not of a whole product, where none has its name."""
     path = Path(file)
     if path.suffix != ".py" or path.parts[0] == "roles":
         return ["tests/unit/roles"]
@@ -46,7 +46,8 @@ def mirror_of(file: str) -> list[str]:
     # tests/unit/plugins has no folder for its modules and utilities.
     folder = base / "plugins" if path.parts[0] == "plugins" else base / path.parent
     named = sorted(folder.glob(f"test_{path.stem}.py")) + sorted(folder.glob(f"test_{path.stem}_*.py"))
-    return [str(test.relative_to(ROOT)) for test in named or [folder] if test.exists()]
+    chosen = named or ([folder] if len(path.parts) > 2 else [])
+    return [str(test.relative_to(ROOT)) for test in chosen if test.exists()]
 
 
 def promise_tests(promise: str, *, lab: bool = False) -> list[str]:
