@@ -14,7 +14,7 @@ from typing import Any
 import jinja2
 import pytest
 
-from proofs.catalog import _sandbox, hardening
+from proofs.catalog import _sandbox, hardening, shadow
 from proofs.catalog.hardening import EXPOSURE, NO_MODULES, PROOF, TRIED, Sandbox
 from proofs.experiment import sandbox_probe
 from proofs.experiment.case import Deployed, judge
@@ -25,7 +25,7 @@ from tests.support.witnesses import genuine
 CASE = Sandbox(Deployed(10.0, 2.0, (0, 0)))
 REFUSED = dict.fromkeys(TRIED, "EPERM")
 DONE = dict.fromkeys(TRIED, "")
-WITH_ARGUMENT = ("write", "see", "list", "signal", "connect")
+WITH_ARGUMENT = ("write", "see", "list", "signal", "connect", "datagram", "stream")
 ROOT = Path(__file__).parents[4]
 
 
@@ -101,7 +101,8 @@ def test_every_attempt_reports_success_or_errno() -> None:
 
 
 def test_probe_knows_every_attempt() -> None:
-    assert {word.partition("=")[0] for word in TRIED.values()} | {"inet-socket"} == sandbox_probe.ATTEMPTS.keys()
+    words = {*TRIED.values(), *shadow.ATTEMPTS, shadow.INET_SOCKET}
+    assert {word.partition("=")[0] for word in words} == sandbox_probe.ATTEMPTS.keys()
 
 
 WIDENED = {
