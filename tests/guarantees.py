@@ -97,6 +97,10 @@ PROMISES = {
     "UNINSTALL": Promise(
         "An uninstall leaves nothing but the data; the data go too when asked twice, by the host's name"
     ),
+    "SANDBOX": Promise(
+        "The engine's limits and its sandbox are those of its drop-ins and no wider, as declared and as in force",
+        ("hardening",),
+    ),
     "ROLLBACK": Promise(
         "A drop-in is restored byte for byte; its rollback is remembered until it is restored by name", ("rollback",)
     ),

@@ -142,6 +142,7 @@ def failed(result: Result) -> list[str]:
     return [check.name for check in result.checks if check.ok is False]
 
 
+@pytest.mark.holds("SANDBOX")
 @pytest.mark.parametrize("name", WIDENED)
 def test_property_wider_than_promised_fails_alone(name: str) -> None:
     result = of({}, {}, properties=PROPERTIES | {name: WIDENED[name]})
@@ -155,6 +156,7 @@ def test_property_that_the_templates_set_has_to_be_there(name: str) -> None:
     assert failed(of({}, {}, properties={key: value for key, value in PROPERTIES.items() if key != name}))
 
 
+@pytest.mark.holds("SANDBOX")
 @pytest.mark.parametrize(
     ("measured", "check"),
     [
@@ -247,6 +249,7 @@ NO_SANDBOX = {"Type", "ExecStart", "ExecReload", "SyslogIdentifier", "TimeoutSta
 OF_PEERS = {"IPAddressDeny", "IPAddressAllow", "SystemCallFilter"}
 
 
+@pytest.mark.holds("SANDBOX")
 def test_table_is_what_the_templates_set() -> None:
     values = {
         "engine_user": "hybrid-engine",
