@@ -93,12 +93,12 @@ class ShadowWork:
 class QuietWork(ShadowWork):
     """counted: counters of the network that grew during the orders, and by how much. sockets: those that are in it.
 
-    children: those of the engine, and page faults of those that it waited for.
+    children: those of the engine, and page faults of those that it waited for; below 0 where it ended.
     """
 
     counted: dict[str, int]
     sockets: list[str]
-    children: Count
+    children: int
 
 
 def probe_output(entries: Sequence[Entry]) -> dict[str, Json]:
@@ -258,8 +258,8 @@ def _work(orders: Sequence[Mapping[str, Json]], now: State, restarts_before: int
 
 def _traces(first: str, last: str) -> dict[str, Any]:
     """What of a QuietWork comes from two looks at the engine's network."""
-    grown, children = network.growth(first, last), max(0, network.children(first, last))
-    return {"counted": grown, "sockets": network.sockets(last), "children": children}
+    found = {"counted": network.growth(first, last), "sockets": network.sockets(last)}
+    return {**found, "children": network.children(first, last)}
 
 
 def headline(results: Sequence[Result]) -> str:
