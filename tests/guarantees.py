@@ -23,9 +23,12 @@ class Promise(NamedTuple):
 PROMISES = {
     "S1": Promise("The database's PRAGMAs are set, read back and verified before READY"),
     "S6": Promise("Channels are bounded; a burst drops the oldest and is counted", ("overload",)),
-    "S9": Promise("In SHADOW no order leaves the process", ("shadow",)),
+    "S9": Promise("In SHADOW no order leaves the process: it makes no socket and has no child", ("shadow",)),
     "S13": Promise("A stop drains: everything admitted is stored, or the exit code says that it is not", ("stop",)),
-    "I1": Promise("Shadow execution makes no network call", ("shadow",)),
+    "I1": Promise(
+        "Shadow execution makes no network call, of any family, where a network is open as where there is none",
+        ("shadow",),
+    ),
     "I2": Promise("No cap on exposure or open orders is exceeded; an order that reduces exposure always passes"),
     "I6": Promise(
         "A locked or slow database never blocks ingest: it waits briefly, then drops ticks and counts them",
@@ -96,6 +99,10 @@ PROMISES = {
     "REBOOT": Promise("After a boot the engine stores ticks within 10 s, and its accounting continues", ("crash",)),
     "UNINSTALL": Promise(
         "An uninstall leaves nothing but the data; the data go too when asked twice, by the host's name"
+    ),
+    "SANDBOX": Promise(
+        "The engine's limits and its sandbox are those of its drop-ins and no wider, as declared and as in force",
+        ("hardening",),
     ),
     "ROLLBACK": Promise(
         "A drop-in is restored byte for byte; its rollback is remembered until it is restored by name", ("rollback",)

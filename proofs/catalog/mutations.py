@@ -20,6 +20,20 @@ class Mutation(NamedTuple):
 
 _TIME = '__import__("time")'
 _COMMIT_BEFORE_SIGNALS = f'self._con.execute("COMMIT"); {_TIME}.sleep(0.1); self._con.execute("BEGIN IMMEDIATE"); '
+_SOCKET = '__import__("socket").socket'
+_SEND_DATAGRAM = f"""
+        try:
+            {_SOCKET}(1, 2).sendto(b"order", "\\0orders")  # AF_UNIX, SOCK_DGRAM
+        except OSError:
+            pass"""
+_CONNECT_UNDER_RUN = f"""
+        try:
+            {_SOCKET}(1, 1).connect("/run/systemd/journal/stdout")
+        except OSError:
+            pass"""
+_RUN_PROGRAM = """
+        if self._counters.orders % 50 == 0:
+            __import__("os").system("true")"""
 _OPEN_INET_SOCKET = '__import__("socket").socket(2, 1).close()  # AF_INET, SOCK_STREAM\n        '
 
 MUTATIONS = {
@@ -86,6 +100,24 @@ MUTATIONS = {
         "stages/execution.py",
         "self._counters.orders += 1",
         f"{_OPEN_INET_SOCKET}self._counters.orders += 1",
+    ),
+    "shadow/datagram-for-each-order": Mutation(
+        "an execution that tells each order to whoever listens at an abstract address",
+        "stages/execution.py",
+        "self._counters.risk_vetoes += veto",
+        f"self._counters.risk_vetoes += veto{_SEND_DATAGRAM}",
+    ),
+    "shadow/connects-under-run": Mutation(
+        "an execution that connects to a socket under /run for each order that is filled",
+        "stages/execution.py",
+        "self._limiter.apply_fill(symbol, side, size)",
+        f"self._limiter.apply_fill(symbol, side, size){_CONNECT_UNDER_RUN}",
+    ),
+    "shadow/runs-a-program": Mutation(
+        "an execution that runs a program at each 50th order",
+        "stages/execution.py",
+        "self._counters.trade_count += 1",
+        f"self._counters.trade_count += 1{_RUN_PROGRAM}",
     ),
     "pressure/latched": Mutation(
         "a ladder that only goes up, as the first system's did",

@@ -23,6 +23,7 @@ from pathlib import Path
 MARK = "proof_probe: "
 _NEW_USER = 0x10000000  # CLONE_NEWUSER
 _SEIZE = 0x4206  # PTRACE_SEIZE
+_SET_DUMPABLE = 4  # PR_SET_DUMPABLE
 _INIT_MODULE = {"x86_64": 175, "aarch64": 105}  # the system call's number
 STATUS = ("Uid", "Gid", "CapEff", "CapBnd", "NoNewPrivs", "Seccomp", "Seccomp_filters")
 
@@ -43,24 +44,32 @@ def open_socket(family: str, kind: str, protocol: int = 0) -> None:
     socket.socket(getattr(socket, family), getattr(socket, kind), protocol).close()
 
 
-def gain_capability(_: str) -> None:
-    """A user namespace makes whoever may create one root in it, with every capability there is to hold."""
+def _of_child(try_it: Callable[[], str]) -> str:
+    """What a child returned; the name of the signal that ended it, where one did."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
-        reason = b""
-        if _libc().unshare(_NEW_USER) != 0:
-            reason = errno.errorcode[ctypes.get_errno()].encode()
-        elif int(status()["CapEff"], 16) == 0:
-            reason = b"no capability in the new namespace"
-        os.write(writing, reason)
-        os._exit(0)
+        try:
+            os.write(writing, try_it().encode())
+        finally:
+            os._exit(0)
     os.close(writing)
-    reason_of_child = os.read(reading, 200).decode()
-    os.close(reading)
-    os.waitpid(child, 0)
-    if reason_of_child:
-        raise Refused(reason_of_child)
+    with os.fdopen(reading) as output:
+        reason = output.read()
+    status = os.waitpid(child, 0)[1]
+    return signal.Signals(os.WTERMSIG(status)).name if os.WIFSIGNALED(status) else reason
+
+
+def gain_capability(_: str) -> None:
+    """A user namespace makes whoever may create one root in it, with every capability there is to hold."""
+
+    def unshare() -> str:
+        if _libc().unshare(_NEW_USER) != 0:
+            return errno.errorcode[ctypes.get_errno()]
+        return "" if int(status()["CapEff"], 16) else "no capability in the new namespace"
+
+    if reason := _of_child(unshare):
+        raise Refused(reason)
 
 
 def load_module(_: str) -> None:
@@ -120,6 +129,32 @@ def connect(path: str) -> None:
         own.connect(path)
 
 
+def _peers(place: str, kind: socket.SocketKind) -> tuple[socket.socket, socket.socket]:
+    """A listener on a loopback address, or an abstract one (@) of its own, and a socket not connected to it yet."""
+    family = socket.AF_UNIX if place[0] == "@" else socket.AF_INET6 if ":" in place else socket.AF_INET
+    listener = socket.socket(family, kind)
+    listener.settimeout(1)
+    listener.bind(f"\0{place}-{os.getpid()}" if family == socket.AF_UNIX else (place, 0))
+    return listener, socket.socket(family, kind)
+
+
+def datagram(place: str) -> None:
+    """One that arrives, from a socket that is not connected."""
+    listener, sender = _peers(place, socket.SOCK_DGRAM)
+    with listener, sender:
+        sender.sendto(b"probe", listener.getsockname())
+        listener.recv(8)
+
+
+def stream(place: str) -> None:
+    """A connection that is accepted."""
+    listener, sender = _peers(place, socket.SOCK_STREAM)
+    with listener, sender:
+        listener.listen(1)
+        sender.connect(listener.getsockname())
+        listener.accept()[0].close()
+
+
 def writable_code(_: str) -> None:
     mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC).close()
 
@@ -142,7 +177,11 @@ ATTEMPTS: dict[str, Callable[[str], None]] = {
     "set-user-id": set_user_id,
     "host-name": lambda _: socket.sethostname(socket.gethostname()),
     "connect": connect,
+    "datagram": datagram,
+    "stream": stream,
 }
+# Made by a child without a core: a filter of system calls may kill whoever makes them.
+_BY_CHILD = ("connect", "datagram", "stream", "netlink-socket")
 
 
 def _libc() -> ctypes.CDLL:
@@ -178,22 +217,36 @@ def writable() -> list[str]:
     return sorted(place for place in places if Path(place).is_dir() and os.access(place, os.W_OK))
 
 
+def netns() -> str:
+    """The network namespace of this process."""
+    return str(Path("/proc/self/ns/net").readlink())
+
+
 def attempt(words: str) -> str:
     """The result of one attempt: "" when it succeeded, else what prevented it."""
     name, _, argument = words.partition("=")
-    try:
-        ATTEMPTS[name](argument)
-    except OSError as error:
-        return errno.errorcode.get(error.errno or 0, str(error))
-    except Refused as refusal:
-        return str(refusal)
-    return ""
+
+    def try_it() -> str:
+        try:
+            ATTEMPTS[name](argument)
+        except OSError as error:
+            return errno.errorcode.get(error.errno or 0, str(error))
+        except Refused as refusal:
+            return str(refusal)
+        return ""
+
+    def without_core() -> str:
+        _libc().prctl(_SET_DUMPABLE, 0, 0, 0, 0)
+        return try_it()
+
+    return _of_child(without_core) if name in _BY_CHILD else try_it()
 
 
 def main(words: list[str]) -> None:
     output = {
         "status": status(),
         "interfaces": interfaces(),
+        "netns": netns(),
         "writable": writable(),
         "refused": {word: attempt(word) for word in words},
     }

@@ -14,7 +14,6 @@ from typing import NamedTuple
 from tests.guarantees import PROMISES, held
 from tests.mutations.fault import Fault
 from tests.mutations.scratch import Copy, Output
-from tests.mutations.table import PROOFS
 from tests.support.process import ROOT
 
 DETECTORS = ("mirror", "promise", "quick", "gate", "verify", "proof", "lab")
@@ -57,8 +56,7 @@ def promise_tests(promise: str, *, lab: bool = False) -> list[str]:
 
 def promise_proofs(promise: str) -> tuple[str, ...]:
     """The proofs that show a promise on a host."""
-    listed = PROMISES[promise].proofs if promise in PROMISES else ()
-    return listed or PROOFS.get(promise, ())
+    return PROMISES[promise].proofs
 
 
 def run_tests(copy: Copy, detector: str, fault: Fault, timeout_s: float | None = None) -> Outcome:

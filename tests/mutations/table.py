@@ -14,7 +14,3 @@ FAULTS: tuple[Fault, ...] = (
 )
 # Promises that have fewer than LEAST faults, and why.
 FEWER: dict[str, str] = {}
-# What docs/guarantees.md does not list: the proof `hardening` holds it.
-UNLISTED = {"SANDBOX": "The unit's limits and its sandbox are exactly those of its drop-ins"}
-# Proofs of promises without one on the page; of the others the page has them.
-PROOFS = {"SANDBOX": ("hardening",)}

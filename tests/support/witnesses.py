@@ -7,12 +7,14 @@ from typing import Any
 from proofs.catalog.drift import DESCRIPTION, OOM
 from proofs.catalog.exit12 import ENDS, RULES
 from proofs.catalog.rollback import CHANGES
+from proofs.catalog.shadow import ATTEMPTS, INET_SOCKET, TRAPPED
 from proofs.catalog.stall import STAGES
 from proofs.experiment import sandbox_probe
 from proofs.experiment.case import Case
 
 _INVOCATION = "ab" * 16
 _SENT = {"sent": 2003, "by_connection": [1007, 996], "repeats": 0, "lost": 0}
+_NETWORK = {"interfaces": ["lo"], "netns": "net:[2]", "netns_of_host": "net:[1]"}
 _BY_CLASS: dict[str, dict[str, Any]] = {
     "BadConfig": {
         "invocation": _INVOCATION,
@@ -55,13 +57,11 @@ _BY_CLASS: dict[str, dict[str, Any]] = {
     "Spoiled": {"garbage": {"primary": 20, "secondary": 0}},
     "Full": {"errno": "ENOSPC", "free_kb": 0, "size_kb": 4096, "last": 33},
     "Stopped": {"pid": 42, "invocation": _INVOCATION, "sent": [500, 510]},
-    "Sealed": {
-        "pid": 42,
-        "interfaces": ["lo"],
-        "netns": "net:[2]",
-        "netns_of_host": "net:[1]",
-        "inet_socket": "EAFNOSUPPORT",
-        "inet_socket_before": "",
+    "Sealed": {**_NETWORK, "refused": {INET_SOCKET: "EAFNOSUPPORT"}, "refused_before": {INET_SOCKET: ""}},
+    "Open": {
+        **_NETWORK,
+        "refused": dict.fromkeys(ATTEMPTS, TRAPPED),
+        "refused_before": {words: "EAFNOSUPPORT" if words == "netlink-socket" else "" for words in ATTEMPTS},
     },
     "Live": {"invocation": _INVOCATION, "seen": ["it"], "signature_holds": True, "config_sha256": "0" * 64},
     "OutOfForce": {"in_force": ["hybrid-engine.service", "zz-proof.conf"], "invocation": _INVOCATION},

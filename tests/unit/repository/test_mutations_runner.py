@@ -11,9 +11,9 @@ import pytest
 
 from tests.mutations import __main__ as command
 from tests.mutations import results as reports
-from tests.mutations.detectors import DETECTORS, KINDS, mirror_of, promise_proofs, promise_tests
+from tests.mutations.detectors import DETECTORS, KINDS, mirror_of, promise_tests
 from tests.mutations.results import Line, Results
-from tests.mutations.table import FAULTS, UNLISTED
+from tests.mutations.table import FAULTS
 from tests.support.process import ROOT
 
 FAULT, OTHER = FAULTS[0], FAULTS[1]
@@ -81,7 +81,6 @@ def test_every_fault_has_tests_that_look_at_it() -> None:
         assert all((ROOT / path).exists() for path in mirror_of(file)), file
     for promise in {fault.promise for fault in FAULTS}:
         assert all((ROOT / test.partition("::")[0]).exists() for test in promise_tests(promise))
-    assert all(promise_proofs(promise) for promise in UNLISTED)
 
 
 def test_command_refuses_what_it_does_not_know() -> None:

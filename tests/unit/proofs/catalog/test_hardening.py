@@ -14,7 +14,7 @@ from typing import Any
 import jinja2
 import pytest
 
-from proofs.catalog import _sandbox, hardening
+from proofs.catalog import _sandbox, hardening, shadow
 from proofs.catalog.hardening import EXPOSURE, NO_MODULES, PROOF, TRIED, Sandbox
 from proofs.experiment import sandbox_probe
 from proofs.experiment.case import Deployed, judge
@@ -25,7 +25,7 @@ from tests.support.witnesses import genuine
 CASE = Sandbox(Deployed(10.0, 2.0, (0, 0)))
 REFUSED = dict.fromkeys(TRIED, "EPERM")
 DONE = dict.fromkeys(TRIED, "")
-WITH_ARGUMENT = ("write", "see", "list", "signal", "connect")
+WITH_ARGUMENT = ("write", "see", "list", "signal", "connect", "datagram", "stream")
 ROOT = Path(__file__).parents[4]
 
 
@@ -101,7 +101,8 @@ def test_every_attempt_reports_success_or_errno() -> None:
 
 
 def test_probe_knows_every_attempt() -> None:
-    assert {word.partition("=")[0] for word in TRIED.values()} | {"inet-socket"} == sandbox_probe.ATTEMPTS.keys()
+    words = {*TRIED.values(), *shadow.ATTEMPTS, shadow.INET_SOCKET}
+    assert {word.partition("=")[0] for word in words} == sandbox_probe.ATTEMPTS.keys()
 
 
 WIDENED = {
@@ -141,6 +142,7 @@ def failed(result: Result) -> list[str]:
     return [check.name for check in result.checks if check.ok is False]
 
 
+@pytest.mark.holds("SANDBOX")
 @pytest.mark.parametrize("name", WIDENED)
 def test_property_wider_than_promised_fails_alone(name: str) -> None:
     result = of({}, {}, properties=PROPERTIES | {name: WIDENED[name]})
@@ -154,6 +156,7 @@ def test_property_that_the_templates_set_has_to_be_there(name: str) -> None:
     assert failed(of({}, {}, properties={key: value for key, value in PROPERTIES.items() if key != name}))
 
 
+@pytest.mark.holds("SANDBOX")
 @pytest.mark.parametrize(
     ("measured", "check"),
     [
@@ -246,6 +249,7 @@ NO_SANDBOX = {"Type", "ExecStart", "ExecReload", "SyslogIdentifier", "TimeoutSta
 OF_PEERS = {"IPAddressDeny", "IPAddressAllow", "SystemCallFilter"}
 
 
+@pytest.mark.holds("SANDBOX")
 def test_table_is_what_the_templates_set() -> None:
     values = {
         "engine_user": "hybrid-engine",

@@ -178,13 +178,10 @@ def test_forged_witness_is_inconclusive(case: Case) -> None:
         assert (result.verdict, result.reason) == ("INCONCLUSIVE", "what was witnessed does not show the fault")
 
 
-FOR_PEOPLE = {"inet_socket_before"}  # recorded for the reader; it may be null
-
-
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{type(case).__name__}-{case.name}")
 def test_each_field_of_a_witness_counts(case: Case) -> None:
     seen = genuine(case)
-    for name in seen.keys() - FOR_PEOPLE:
+    for name in seen:
         for spoiled in ({key: seen[key] for key in seen if key != name}, {**seen, name: None}, {**seen, name: -1}):
             reason = "what was witnessed does not show the fault"
             assert not spoiled or judge(case, spoiled, {"n": 1}).reason == reason, name
