@@ -327,7 +327,7 @@ def test_missing_bundle_signers_or_tool_raises(signed: Path, tmp_path: Path, mon
         verify.verify(signed, requirements(signed))
 
 
-def _link(signers: Path) -> None:
+def _linked(signers: Path) -> None:
     signers.rename(signers.with_name("other"))
     signers.symlink_to("other")
 
@@ -345,7 +345,7 @@ def _linked_folder(signers: Path) -> None:
         (lambda signers: signers.chmod(0o664), "can be written by others"),
         (lambda signers: signers.parent.chmod(0o777), "can be written by others"),
         (lambda signers: signers.parent.parent.chmod(0o777), "can be written by others"),
-        (_link, "no plain file|Too many levels|cannot be read"),
+        (_linked, "no plain file|Too many levels|cannot be read"),
         (_linked_folder, "is a link"),
     ],
 )
