@@ -162,6 +162,7 @@ def _show(args: argparse.Namespace) -> int:
     try:
         body = blobs.slurp(args.dir / bundle.STATEMENT)
         statement = host_input.parse_json(body, bundle.STATEMENT, host_input.STATEMENT_BYTES)
+        bundle.refuse_former(statement, args.dir.name)
         lines = [host_input.printable(line, 4 * host_input.LINE) for line in bundle.table(statement).split("\n")]
         passed = statement["predicate"]["verdict"] == "PASS"
     except Exception as error:  # noqa: BLE001 - whatever it holds, it is no statement of ours
@@ -179,12 +180,17 @@ def _complain(directory: Path, what: str, error: Exception) -> int:
 
 
 def _render(args: argparse.Namespace) -> int:
-    from proofs.evidence import host_input, recorder
+    from proofs.evidence import blobs, host_input, recorder
+    from proofs.evidence import statement as bundle
     from proofs.report import buglog, html
     from proofs.soak import log
 
     try:
         with host_input.receiving(600.0, 1 << 32):  # seconds and bytes that rendering may take, whatever the events
+            if os.path.lexists(path := args.dir / bundle.STATEMENT):
+                body = blobs.slurp(path)
+                statement = host_input.parse_json(body, bundle.STATEMENT, host_input.STATEMENT_BYTES)
+                bundle.refuse_former(statement, args.dir.name)
             for path in buglog.write(args.dir):
                 show(str(path))
             show(str(html.write(args.dir)))

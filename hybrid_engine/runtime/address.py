@@ -8,7 +8,9 @@ import re
 
 MARK = "[redacted]"
 # No lookbehind: an address may follow any word. The scheme is bounded, so the search is linear in the text.
-_IN_TEXT = re.compile(r"[a-z][a-z0-9+.-]{0,19}:(?:\\*/){2}[^\s\"'<>\\`]+(?:\\+/[^\s\"'<>\\`]*)*", re.I)
+# A password may hold what ends an address elsewhere, such as a quote.
+_USER = r"[^\s/@?#,;{}()\[\]|]{1,200}@"
+_IN_TEXT = re.compile(rf"[a-z][a-z0-9+.-]{{0,19}}:(?:\\*/){{2}}(?:{_USER})?[^\s\"'<>\\`]+(?:\\+/[^\s\"'<>\\`]*)*", re.I)
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:/{1,2}", re.I)
 _HOST = re.compile(r"(?:\[[0-9a-f:.]*\]|[\w.-]*)(?::\d*)?", re.I)
 # What only a host looks like: where one follows an "@" in what seems to be the path, the password had a slash in it.
@@ -23,6 +25,8 @@ _SECRET_FOLDER = re.compile(
 _OBJECT_FOLDERS = frozenset({"commit", "commits", "tree", "blob", "raw", "sha256"})
 _DIGEST = re.compile(r"[0-9a-f]{7,64}")
 _LONGEST_GUESSABLE = 11  # characters
+# Letters of both cases and digits, or both in turn: no symbol, channel or version is spelled like that.
+_MIXED = re.compile(r"(?=.*[a-z])(?=.*[A-Z])(?=.*\d).{8}|(?:.*[A-Za-z]\d){3}|(?:.*\d[A-Za-z]){3}")
 
 
 def show_address(address: str) -> str:
@@ -77,7 +81,8 @@ def _show_segment(segment: str, before: str) -> str:
 
 
 def _is_guessable(segment: str, before: str) -> bool:
-    if len(segment) <= _LONGEST_GUESSABLE or (before in _OBJECT_FOLDERS and _DIGEST.fullmatch(segment)):
+    short = len(segment) <= _LONGEST_GUESSABLE and not _MIXED.match(segment)
+    if short or (before in _OBJECT_FOLDERS and _DIGEST.fullmatch(segment)):
         return True
     return bool(_STREAM.fullmatch(segment) or _WORDS.fullmatch(segment))
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import marshal
 import os
+import stat
 from importlib.util import MAGIC_NUMBER, cache_from_source
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ UNRELEASED = "unreleased"
 _MANIFEST = "release.json"
 _BYTECODE = "bytecode.json"  # what the host compiled; the code itself is compared, so that file is not read
 _HEADER = 16  # bytes of a .pyc before its code
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 class Release(NamedTuple):
@@ -39,7 +41,7 @@ def release_difference(home: Path) -> str:
     """How the files in `home` differ from what the digest in release.json is of; empty when they do not.
 
     Python runs the .pyc beside a source without another look at the source, so each is compared with its source
-    compiled anew. Anything that is not listed, or is no regular file, is a difference too.
+    compiled anew. Anything that is not listed, is no regular file, or can be written by others, is a difference too.
     """
     try:
         about = json.loads((home / _MANIFEST).read_text())
@@ -51,6 +53,8 @@ def release_difference(home: Path) -> str:
         compiled = {os.path.relpath(cache_from_source(str(home / path)), home): path for path in sources}
         left = set(files)
         for folder, folders, names in os.walk(home):
+            if os.stat(folder).st_mode & _OTHERS_WRITE:
+                return f"{os.path.relpath(folder, home)} can be written by others"
             for name in [*names, *(name for name in folders if os.path.islink(os.path.join(folder, name)))]:
                 path = os.path.relpath(os.path.join(folder, name), home)
                 left.discard(path)
@@ -62,7 +66,8 @@ def release_difference(home: Path) -> str:
 
 
 def _as_built(home: Path, path: str, files: dict[str, str], compiled: dict[str, str]) -> bool:
-    if (home / path).is_symlink():
+    status = os.lstat(home / path)
+    if not stat.S_ISREG(status.st_mode) or status.st_mode & _OTHERS_WRITE:
         return False
     if path in (_MANIFEST, _BYTECODE):
         return True
@@ -73,4 +78,6 @@ def _as_built(home: Path, path: str, files: dict[str, str], compiled: dict[str, 
     if source is None or body[:4] != MAGIC_NUMBER:
         return False
     code: Any = marshal.loads(body[_HEADER:])
-    return bool(code == compile((home / source).read_bytes(), str(home / source), "exec", dont_inherit=True))
+    again = compile((home / source).read_bytes(), code.co_filename, "exec", dont_inherit=True)
+    # As bytes without references: equal code objects may still differ in what Python runs (co_stacksize).
+    return marshal.dumps(code, 2) == marshal.dumps(again, 2)

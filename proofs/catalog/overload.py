@@ -1,12 +1,15 @@
 """overload: while somebody else locks the database a burst is dropped at admission and counted, and the engine recovers
 when the lock goes; held for longer the engine ends with 13, is restarted, and recovers by itself as well."""
 
+import os
 import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any
 
 from proofs.catalog._checks import PARTS, at_most, equal, figures, imbalance, known, last_fields
@@ -20,6 +23,7 @@ from proofs.experiment.measurements import Count, Pid, Row, Seconds, decode, fig
 from proofs.experiment.subject import Subject
 from proofs.experiment.trace import Between, Trace
 from proofs.host.database import Store, torn_chains
+from proofs.host.regular_file import as_owner_of
 from proofs.host.shell import Host, process_state
 from proofs.host.unit import Entry, engine_lines
 from proofs.verdict import Check, Json, Result
@@ -48,8 +52,12 @@ class Lock:
 
     def __init__(self, host: Host, path: str) -> None:
         host.recorder.intent(f"BEGIN EXCLUSIVE on {path}", scope=host.scope)
-        argv = [sys.executable, "-ISBc", _LOCKER, path]
-        self._process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        argv, owner = [sys.executable, "-ISBc", _LOCKER, path], os.stat(os.path.dirname(path))
+        # As the owner of the database's directory, who may have put a link there.
+        user, group = (owner.st_uid, owner.st_gid) if os.geteuid() == 0 else (None, None)
+        more: list[int] | None = None if user is None else []
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(argv, stdin=pipe, stdout=pipe, user=user, group=group, extra_groups=more)
         assert self._process.stdout
         self.reply = self._process.stdout.readline().decode().strip()
         self.pid = self._process.pid
@@ -61,14 +69,15 @@ class Lock:
 
 def _refused(path: str) -> str:
     """How SQLite answers our own try to write: "database is locked" while somebody else holds it."""
-    connection = sqlite3.connect(path, isolation_level=None, timeout=0)
     try:
-        connection.execute("BEGIN IMMEDIATE")
-        connection.execute("ROLLBACK")
+        with (
+            as_owner_of(Path(path).parent),
+            closing(sqlite3.connect(path, isolation_level=None, timeout=0)) as connection,
+        ):
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("ROLLBACK")
     except sqlite3.OperationalError as error:
         return str(error)
-    finally:
-        connection.close()
     return ""
 
 

@@ -15,7 +15,7 @@ from proofs.evidence.address import hide_addresses
 from proofs.verdict import Json
 
 _WORDS = (
-    r"secret|token|passw(?:or)?d|passphrase|credentials?|authorization|cookie"
+    r"secret|token|passw(?:or)?d|passphrase|credentials?|authorization|cookie|mnemonic|seed[-_]?phrase"
     r"|(?:api|access|private|secret|session|signing|encryption|auth|master|account)[-_.]?key"
 )
 # A recording may hold a word of any length, so a name is looked for from where a word begins (or, in a very long one,
@@ -43,13 +43,24 @@ _SET = re.compile(
 )
 _VARIABLE_NAME = re.compile(_VARIABLE)
 _NOT_YET = re.escape(MARK)
-_TEXT = r"(?:\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'|[^\s\"']+)"  # of a shell: a word, or one in quotes
+_TEXT = r"(?:\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'|[^\s\"'\0]+)"  # of a shell: a word, or one in quotes
 _BARE = r"(?=[^\s\"',;}\\]*\d)[^\s\"',;}\\]{6,}"  # a word that looks like a credential
-_BLOCK = r"[|>][+-]?\d?[ \t]*(?:\n[ \t]+[^\n]*)+"  # of YAML
+_PASSWORD = r"(?=[^\s:@/\"']*\d)[^\s:@/\"']{6,}"
+# A host, and no unit of systemd: what follows a password where no scheme stands before the user.
+_KEY = r"(?=[^\s\"',;}\\]*\d)(?=[^\s\"',;}\\]*[A-Za-z])[A-Za-z0-9+=_-][A-Za-z0-9+/=_-]{11,}"
+_REMOTE = r"(?:\d{1,3}(?:\.\d{1,3}){3}|(?![\w.-]*\.(?:service|slice|timer|socket|mount|scope)\b)[\w-]+(?:\.[\w-]+)+)"
+_BLOCK = r"(?:![\w!/-]+[ \t]+)?[|>][+-]?\d?[ \t]*(?:\n+[ \t]+[^\n]*)+"  # of YAML
+_ITEMS = r"(?:\n[ \t]*-[ \t]+[^\n]*)+"
 _LIST = r"\[[^\]\n]*\]"
 _LONG = r"(?P<long>\"{3}|'{3}).*?(?:(?P=long)|\Z)"  # of TOML
 # Names that are a credential's only if nothing precedes or follows: `sig` is, `signals` is not.
-_EXACT = r"signature|sig|jwt|listen[-_]?key|pwd|pass|x-gemini-payload|x-gemini-signature|api-sign|cb-access-sign"
+_EXACT = (
+    r"signature|sign|sig|jwt|listen[-_]?key|pwd|pass|sshpass|(?:j|php)?sess(?:ion)?[-_]?id|csrf|xsrf|gemini-payload"
+    r"|auth[-_]?(?:sig|sign|payload)"
+)
+# What stands before such a name, as in OK-ACCESS-SIGN or ansible_ssh_pass.
+_BEFORE = r"(?:[A-Za-z0-9]{1,30}[-_]){0,4}"
+_GIVES = r"(?:=>|:=|->|[=:])"
 # What a key file may be called that holds nothing secret.
 _PUBLIC = r"[A-Z0-9 ]{0,20}(?:CERTIFICATE|PUBLIC KEY|SIGNATURE|CRL|PARAMETERS|SIGNED MESSAGE)"
 _PEM_END = r"-{4,5} ?END [^\n-]{0,60}-{4,5}"
@@ -67,15 +78,23 @@ _SHAPES = (
             r"\b(?:gh[pousr]_\w{16,}|github_pat_\w{20,}|glpat-[\w-]{16,}|xox[a-z]-[\w-]{8,}|xapp-[\w-]{10,}"
             r"|[spr]k_(?:live|test)_\w{16,}|sk-[\w-]{20,}|AIza[\w-]{30,}|(?:AKIA|ASIA)[0-9A-Z]{16}|npm_\w{30,}"
             r"|pypi-[\w-]{20,}|hf_\w{20,}|AGE-SECRET-KEY-1\w+|SG\.[\w-]{16,64}\.[\w-]{16,}"
-            r"|eyJ[\w-]{6,}\.[\w-]{6,}(?:\.[\w-]*){0,3})",
+            r"|eyJ[\w-]{6,}\.[\w-]*\.[\w-]{6,}(?:\.[\w-]*){0,2}|eyJ[\w-]{6,}\.[\w-]{6,}(?:\.[\w-]*){0,3}"
+            r"|ya29\.[\w-]{20,}|whsec_\w{16,}|dop_v1_\w{20,}|gl(?:rt|dt|cbt|ptt|soat)-[\w-]{16,}|shp(?:at|ss|ca)_\w{16,}"
+            r"|xprv[A-Za-z0-9]{40,}|\d{8,10}:AA[\w-]{33})",
         ),
         MARK,
     ),
     (re.compile(r"\$(?:1|2[abxy]|5|6|7|y|argon2id?)\$[\w./$=,+-]{20,}"), MARK),
     (re.compile(r"(\bSetCredential(?:Encrypted)?=[^:\s]{1,255}:)(?:[^\\\n]|\\.)*", re.S), rf"\1{MARK}"),
+    (re.compile(r"(\bAuthorization:[ \t]*(?:Digest|OAuth|Hawk)\b)[^\n]*", re.I), rf"\1 {MARK}"),
     (re.compile(r"(\b(?:Authorization|(?:Set-)?Cookie)\\*[\"']?\s*[:=]\s*\\*[\"']?)[^\n\"'\\]+", re.I), rf"\1{MARK}"),
     (re.compile(r"(\b(?:Bearer|Basic)\s+)[\w.~+/=-]{8,}"), rf"\1{MARK}"),
-    (re.compile(rf"((?<![\w-])--(?:{_OPTION})(?:[ \t]+|=))(?!--){_TEXT}", re.I), rf"\1{MARK}"),
+    (re.compile(rf"(\bbearer[ \t]+){_BARE}", re.I), rf"\1{MARK}"),
+    (re.compile(r"\$ANSIBLE_VAULT;[^\n]*(?:\\?\n[ \t]*[0-9a-f]{16,})+"), MARK),
+    (re.compile(r"\bMI[A-Za-z0-9+/]{3,6}IB(?:ADAN|AAKC)[A-Za-z0-9+/=]*(?:\\?\n[ \t]*[A-Za-z0-9+/=]{16,})*"), MARK),
+    (re.compile(r"((?:%3A|:)(?:%2F){2})[^\s\"'&]*(?:%40|%3F)[^\s\"'&]*", re.I), rf"\1{MARK}"),
+    (re.compile(rf"(?<![\w/@.:%\]-])[\w.%+-]{{1,60}}:{_PASSWORD}@(?={_REMOTE})"), f"{MARK}@"),
+    (re.compile(rf"((?<![\w-])--(?:{_OPTION})(?:[ \t\0]+|=))(?!--){_TEXT}", re.I), rf"\1{MARK}"),
     (re.compile(r"((?<!\S)(?:-u[ \t]*|--(?:proxy-)?user[ \t=]+)[^\s:\"']{1,200}:)[^\s\"']+"), rf"\1{MARK}"),
     (re.compile(rf"((?<!\S)-p[ \t]*)(?:{_BARE}(?<!/)|'[^'\n]*'|\"[^\"\n]*\")(?![^\s])"), rf"\1{MARK}"),
     (re.compile(r"(\blogin\s+\S{1,200}\s+(?:account\s+\S{1,200}\s+)?password\s+)\S+"), rf"\1{MARK}"),
@@ -88,11 +107,39 @@ _SHAPES = (
     (re.compile(r"(\bpass:)(?=[^\s\"']*[A-Za-z])[^\s\"']{6,}"), rf"\1{MARK}"),
     (re.compile(r"(^[^:\s#]{1,255}:(?:\d{1,5}|\*):[^:\s]{1,63}:[^:\s]{1,63}:)[^:\s]{4,}$", re.M), rf"\1{MARK}"),
     (
-        re.compile(rf"({_NAME}\\*[\"']?[ \t]*[:=][ \t]*)(?!{_NOT_YET})(?:{_BLOCK}|{_LIST}|{_LONG})", re.I | re.S),
+        re.compile(
+            rf"({_NAME}s?\\*[\"']?[ \t]*[:=][ \t]*)(?!{_NOT_YET})(?:{_BLOCK}|{_LIST}|{_LONG}|{_ITEMS})", re.I | re.S
+        ),
         rf"\1{MARK}",
     ),
-    (re.compile(rf"((?<=[\"'])(?:{_EXACT})(\\*[\"'])\s*[:=,]\s*\2)(?:\\.|(?!\2)[^\\\n])+(?=\2)", re.I), rf"\1{MARK}"),
-    (re.compile(rf"((?<![\w.-])(?:{_EXACT})[ \t]*[:=][ \t]*[\"']?)(?!{_NOT_YET}|/){_BARE}", re.I), rf"\1{MARK}"),
+    (
+        re.compile(rf"((?<=[\"']){_BEFORE}(?:{_EXACT})(\\*[\"'])\s*[:=,]\s*\2)(?:\\.|(?!\2)[^\\\n])+(?=\2)", re.I),
+        rf"\1{MARK}",
+    ),
+    (
+        re.compile(rf"((?<![\w.-]){_BEFORE}(?:{_EXACT})[ \t]*[:=][ \t]*[\"']?)(?!{_NOT_YET}|/){_BARE}", re.I),
+        rf"\1{MARK}",
+    ),
+    # `key` alone names much else: what it holds has to look like a key.
+    (re.compile(r"((?<![\w.-])key\\*[\"']?\s*[:=]\s*\\*[\"']?)" + _KEY, re.I), rf"\1{MARK}"),
+    (re.compile(rf"([\"'](?:{_NAME}|{_EXACT})[\"'],\s*[\"'])(?!{_NOT_YET}){_BARE}(?=[\"'])", re.I), rf"\1{MARK}"),
+    (re.compile(rf"([\"']--(?:{_OPTION})[\"'],\s*[\"'])(?!--|{_NOT_YET})[^\"'\n]+(?=[\"'])", re.I), rf"\1{MARK}"),
+    (re.compile(rf"(<(?:{_WORDS})\w{{0,30}}(?:\s[^<>\n]{{0,200}})?>)(?!{_NOT_YET})[^<\n]+(?=</)", re.I), rf"\1{MARK}"),
+    (re.compile(rf"(<(?:{_WORDS})\w{{0,30}}\s+value=[\"'])(?!{_NOT_YET})[^\"'\n]+", re.I), rf"\1{MARK}"),
+    (
+        re.compile(r"(\b(?:api|access|secret|private|signing)[ \t](?:key|token)[ \t]*[:=][ \t]*[\"']?)" + _BARE, re.I),
+        rf"\1{MARK}",
+    ),
+    (
+        re.compile(rf"(\b\w{{0,20}}(?:Secret|Password|Token)(?:Str)?\((?:value=)?[\"'])(?!{_NOT_YET})[^\"'\n]+"),
+        rf"\1{MARK}",
+    ),
+    (
+        re.compile(
+            r"(\b(?:mnemonic|seed[-_ ]?phrase)\\*[\"']?\s*[:=]\s*\\*[\"']?)(?:[a-z]{3,8}[ ,]+){5,}[a-z]{3,8}", re.I
+        ),
+        rf"\1{MARK}",
+    ),
 )
 # NAME=value, name = "value", "name": "value" (also inside a JSON string), and "NAME=value with spaces".
 _QUOTED = (
@@ -102,10 +149,10 @@ _QUOTED = (
 _ASSIGNED = (
     re.compile(rf"(?P<before>(?P<quote>[\"'])(?P<name>{_NAME}|{_VARIABLE})=)(?:\\.|(?!(?P=quote))[^\\\n])*", re.I),
     re.compile(rf"(?P<before>(?P<name>{_VARIABLE})=)(?:{_QUOTED}|{_VALUE})"),
-    re.compile(rf"(?P<before>(?P<name>{_NAME})=)(?!{_NOT_YET}|(?:Bearer|Basic) )(?:{_QUOTED}|{_VALUE})", re.I),
+    re.compile(rf"(?P<before>(?P<name>{_NAME})=)(?!>|{_NOT_YET}|(?:Bearer|Basic) )(?:{_QUOTED}|{_VALUE})", re.I),
     re.compile(
-        rf"(?P<before>(?P<name>{_NAME})\\*[\"']?\s*[=:]\s*)"
-        rf"(?!{_NOT_YET}|(?:Bearer|Basic) )(?:{_QUOTED}|[^\s\"',;}}\\]+)",
+        rf"(?P<before>(?P<name>{_NAME})\\*[\"']?\s*{_GIVES}\s*)"
+        rf"(?!{_NOT_YET}|[\"']?(?:Bearer|Basic) )(?:{_QUOTED}|[\"']?[^\s\"',;}}\\]+)",
         re.I,
     ),
 )

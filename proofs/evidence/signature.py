@@ -1,7 +1,7 @@
 """Signs a statement and checks its signature with `ssh-keygen -Y`: the operator's key, in a namespace of its own."""
 
 import os
-import shutil
+import stat
 import subprocess
 import tempfile
 from pathlib import Path
@@ -11,6 +11,7 @@ from proofs.evidence.atomic_file import write_atomically
 
 NAMESPACE = "hybrid-engine-proofs"  # live_gate requires it: a signature for another purpose does not count
 SIGNATURE = "statement.sig"
+KEYGEN = Path("/usr/bin/ssh-keygen")  # by its full name: whoever sets PATH does not choose who checks the signature
 _SECONDS = 20
 _LARGEST = 1 << 16
 _MEMORY = "/dev/shm"
@@ -22,6 +23,10 @@ class NoTool(ProofError):
 
 class BadSignature(ProofError):
     """The signature does not hold; the message says why."""
+
+
+class UnsafeSigners(ProofError):
+    """Others decide who is among the allowed signers; the message says how."""
 
 
 class CannotSign(ProofError):
@@ -51,6 +56,26 @@ def check(body: bytes, armored: bytes, allowed_signers: Path) -> str:
     raise BadSignature(f"does not hold for these bytes and the namespace {NAMESPACE}: {_why(verified)}")
 
 
+def check_signers(allowed_signers: Path) -> None:
+    """Check that the file and every directory above it are no links, and only of who runs or installed this program.
+
+    Raises UnsafeSigners: others may write to it, or replace it; OSError: one cannot be read.
+    """
+    trusted = {0, os.geteuid(), os.stat(__file__).st_uid}
+    for path in (allowed_signers.absolute(), *allowed_signers.absolute().parents):
+        status = path.lstat()
+        if stat.S_ISLNK(status.st_mode):
+            raise UnsafeSigners(f"{path} is a link, so that {allowed_signers.name} vouches for nobody")
+        if status.st_uid not in trusted:
+            raise UnsafeSigners(f"{path} belongs to user {status.st_uid}, so that it vouches for nobody")
+        is_folder = stat.S_ISDIR(status.st_mode)
+        sticky = is_folder and status.st_mode & stat.S_ISVTX  # as /tmp: nobody replaces another's entry
+        private = is_folder and status.st_uid == status.st_gid != 0  # a group of one user, as with umask 002
+        others = stat.S_IWOTH if private else stat.S_IWOTH | stat.S_IWGRP
+        if status.st_mode & others and not sticky:
+            raise UnsafeSigners(f"{path} can be written by others than its owner, so that it vouches for nobody")
+
+
 def sign(body: bytes, key: Path, directory: Path) -> Path:
     """Sign these bytes with a private key, or the agent's key of a public one, and write the signature to `directory`.
 
@@ -64,10 +89,9 @@ def sign(body: bytes, key: Path, directory: Path) -> Path:
 
 
 def _keygen(stdin: bytes, *arguments: str) -> subprocess.CompletedProcess[bytes]:
-    program = shutil.which("ssh-keygen")
-    if program is None:
-        raise NoTool("ssh-keygen is not installed (Debian: openssh-client)")
-    argv, environment = [program, "-Y", *arguments], {**os.environ, "LC_ALL": "C.UTF-8"}
+    if not KEYGEN.is_file():
+        raise NoTool(f"{KEYGEN} is not installed (Debian: openssh-client)")
+    argv, environment = [str(KEYGEN), "-Y", *arguments], {**os.environ, "LC_ALL": "C.UTF-8"}
     try:
         return subprocess.run(argv, input=stdin, capture_output=True, timeout=_SECONDS, env=environment, check=False)
     except subprocess.TimeoutExpired:

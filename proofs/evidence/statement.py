@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from proofs.errors import ProofError
 from proofs.evidence import recorder, settings, unit_parts
 from proofs.evidence.atomic_file import write_atomically
 from proofs.evidence.recorder import Event
@@ -15,6 +16,10 @@ STATEMENT = "statement.json"
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "urn:hybrid-engine:proofs:v2"
 _CELL = 60  # characters of a cell that the others of its column are aligned with
+
+
+class FormerRelease(ProofError, ValueError):
+    """A bundle is of the format of an earlier release; the message names it."""
 
 
 def build(events: Sequence[Event], proofs: Sequence[dict[str, Json]] | None = None) -> dict[str, Json]:
@@ -88,6 +93,12 @@ def of_earlier_release(kind: Json) -> bool:
     """Whether a predicateType is one that an earlier release wrote: ours with a lower version."""
     (stem, version), match = PREDICATE_TYPE.rsplit(":v", 1), re.fullmatch(r"(.+):v([0-9]{1,4})", str(kind), re.ASCII)
     return match is not None and match[1] == stem and int(match[2]) < int(version)
+
+
+def refuse_former(statement: Json, name: str) -> None:
+    """Raises FormerRelease: its fields meant something else then. name: of the bundle."""
+    if isinstance(statement, dict) and of_earlier_release(statement.get("predicateType")):
+        raise FormerRelease(f"{name} was recorded by an earlier release, and has to be read with that release")
 
 
 def encode(statement: dict[str, Json]) -> bytes:

@@ -17,6 +17,7 @@ from proofs.experiment import sandbox_probe
 from proofs.experiment.exchange import Exchange
 from proofs.experiment.row_reads import RecordedStore
 from proofs.host.database import Store
+from proofs.host.regular_file import remove_tree
 from proofs.host.shell import Host
 from proofs.host.unit import Unit
 from proofs.restore.lease import SYSTEMD_CONTROL, SYSTEMD_RUN, Lease
@@ -177,7 +178,7 @@ class Subject(Changes):
         self.host.do("systemctl", "stop", self.unit.name, check=False)
         for path in self.state.iterdir():
             if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
+                remove_tree(path)
             else:
                 path.unlink()
 

@@ -8,6 +8,7 @@ the tests holds them to the same answers.
 import ctypes
 import os
 import stat
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -77,6 +78,14 @@ def as_owner_of(folder: Path) -> Iterator[None]:
     finally:
         libc.setfsuid(0)
         libc.setfsgid(0)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a directory as far as that is possible, and what an engine put into it, however deep.
+
+    shutil.rmtree calls itself and holds a descriptor for each level, and so gives up where they are some hundred.
+    """
+    subprocess.run(["rm", "-rf", "--one-file-system", "--", str(path)], check=False, capture_output=True)
 
 
 def read_regular(path: Path | str, most: int = 1 << 28) -> bytes:

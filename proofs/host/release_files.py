@@ -7,6 +7,8 @@ own (hybrid_engine/runtime/release.py): the proofs do not ask the program that t
 import hashlib
 import json
 import marshal
+import stat
+from collections.abc import Mapping
 from importlib.util import MAGIC_NUMBER, cache_from_source
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from proofs.errors import ProofError
 
 _LISTS = ("release.json", "bytecode.json")
 _HEADER = 16  # bytes of a .pyc before its code
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 class AlteredRelease(ProofError):
@@ -23,7 +26,7 @@ class AlteredRelease(ProofError):
 def digest(home: Path) -> str:
     """The digest that release.json in `home` names, once every file was compared with it, bytecode included.
 
-    Raises AlteredRelease: a file differs, is missing, is no regular file, or was not built.
+    Raises AlteredRelease: a file differs, is missing, is no regular file, was not built, or can be written by others.
     """
     try:
         about = json.loads((home / _LISTS[0]).read_text())
@@ -33,17 +36,14 @@ def digest(home: Path) -> str:
             raise AlteredRelease(f"{home / _LISTS[0]} is not of the digest that it names")
         compiled = {cache_from_source(str(home / path)): home / path for path in files if path.endswith(".py")}
         found = set()
-        for path in home.rglob("*"):
-            name = str(path.relative_to(home))
+        for path in (home, *home.rglob("*")):
+            name, mode = str(path.relative_to(home)), path.lstat().st_mode
+            if mode & _OTHERS_WRITE and not stat.S_ISLNK(mode):
+                raise AlteredRelease(f"{path} can be written by others")
             if (path.is_dir() and not path.is_symlink()) or name in _LISTS:
                 continue
             found.add(name)
-            body = b"" if path.is_symlink() or not path.is_file() else path.read_bytes()
-            if str(path) in compiled:
-                same = body[:4] == MAGIC_NUMBER and _is_compiled(body, compiled[str(path)])
-            else:
-                same = not path.is_symlink() and hashlib.sha256(body).hexdigest() == files.get(name)
-            if not same:
+            if not stat.S_ISREG(mode) or not _is_as_built(path, files.get(name), compiled):
                 raise AlteredRelease(f"{path} is not as it was built")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, SyntaxError, EOFError) as error:
         raise AlteredRelease(f"{home}: {type(error).__name__}: {error}") from None
@@ -52,5 +52,15 @@ def digest(home: Path) -> str:
     return content
 
 
+def _is_as_built(path: Path, sha256: str | None, compiled: Mapping[str, Path]) -> bool:
+    body, source = path.read_bytes(), compiled.get(str(path))
+    if source is None:
+        return hashlib.sha256(body).hexdigest() == sha256
+    return body[:4] == MAGIC_NUMBER and _is_compiled(body, source)
+
+
 def _is_compiled(body: bytes, source: Path) -> bool:
-    return bool(marshal.loads(body[_HEADER:]) == compile(source.read_bytes(), str(source), "exec", dont_inherit=True))
+    code = marshal.loads(body[_HEADER:])
+    again = compile(source.read_bytes(), code.co_filename, "exec", dont_inherit=True)
+    # As bytes without references: equal code objects may still differ in what Python runs (co_stacksize).
+    return marshal.dumps(code, 2) == marshal.dumps(again, 2)

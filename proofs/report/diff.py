@@ -14,7 +14,7 @@ _KEYS = ("run", "finished", "kind_of_host", "systemd", "git_revision", "proofs_r
 def runs(one: Path, other: Path) -> tuple[list[str], bool]:
     """What differs, line by line, and whether the verdicts are the same.
 
-    Raises Unreadable, HostInputError: one of them has no statement that can be read; ValueError: it is of an earlier
+    Raises Unreadable, HostInputError: one of them has no statement that can be read; FormerRelease: it is of an earlier
     release; KeyError, TypeError, AttributeError: it is none of ours.
     """
     statements = [_statement(directory) for directory in (one, other)]
@@ -35,8 +35,7 @@ def runs(one: Path, other: Path) -> tuple[list[str], bool]:
 def _statement(directory: Path) -> Json:
     body = blobs.slurp(directory / bundle.STATEMENT, host_input.STATEMENT_BYTES)
     statement = host_input.parse_json(body, f"{directory.name}/{bundle.STATEMENT}", host_input.STATEMENT_BYTES)
-    if bundle.of_earlier_release(statement["predicateType"]):
-        raise ValueError(f"{directory.name} was recorded by an earlier release; compare it with that release")
+    bundle.refuse_former(statement, directory.name)
     return statement
 
 

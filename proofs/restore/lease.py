@@ -11,7 +11,6 @@ edited files: they lie in the run's evidence, and are restored after the boot.
 import json
 import os
 import re
-import shutil
 import subprocess
 import threading
 import time
@@ -22,6 +21,7 @@ from pathlib import Path
 from proofs.evidence.atomic_file import write_atomically
 from proofs.evidence.recorder import Recorder
 from proofs.host.lock import holder, locked_within
+from proofs.host.regular_file import remove_tree
 from proofs.host.shell import Host, WaitTimeout
 from proofs.host.unit import Unit, tree_digest
 from proofs.restore import file_backups
@@ -177,7 +177,7 @@ def undo(run: str, by: str, config_dir: Path, host: Host | None = None) -> dict[
         if lease is None:
             # Killed before it saved its lease, it had touched nothing; after that was removed, it may leave the timer.
             if run in os.listdir(RUN_ROOT):
-                shutil.rmtree(RUN_ROOT / run, ignore_errors=True)
+                remove_tree(RUN_ROOT / run)
             _systemctl("stop", timer_of(run))
             return None
         if by == "timer":
@@ -194,8 +194,7 @@ def undo(run: str, by: str, config_dir: Path, host: Host | None = None) -> dict[
         if report["restored"]:
             file_backups.remove_backups(lease.originals)
         lease.path.unlink(missing_ok=True)
-        # With the draft of a lease that was being saved when it was killed.
-        shutil.rmtree(lease.path.parent, ignore_errors=True)
+        remove_tree(lease.path.parent)  # with the draft of a lease that was being saved when it was killed
         shell.do("systemctl", "stop", timer_of(run), check=False)
         return report
 
@@ -246,7 +245,7 @@ def _restore(lease: Lease, shell: Host, by: str, config_dir: Path) -> dict[str, 
         problems.append(str(error))
     away = lease.disturbed_mono and not lease.at_work
     away_s = round(time.monotonic() - lease.disturbed_mono, 3) if away else 0.0
-    shutil.rmtree(lease.scratch, ignore_errors=True)
+    remove_tree(lease.scratch)
     after = snapshot(unit, config_dir)
     changed = [key for key in ("active", "cat_sha256", "etc_sha256") if after[key] != lease.before[key]]
     problems += [f"{key} is not what it was" for key in changed]

@@ -103,9 +103,12 @@ def _signature(report: Report, body: bytes, requirements: Requirements) -> None:
         report.skipped["signature"] = "about to be made"
         return
     try:
-        blobs.slurp(requirements.signers.resolve())  # ssh-keygen would wait for ever on a pipe
+        blobs.slurp(requirements.signers)  # ssh-keygen would wait for ever on a pipe
+        signature.check_signers(requirements.signers)
     except blobs.Unreadable as error:
         raise VerificationError(f"{requirements.signers.parent}: {error}") from None
+    except (signature.UnsafeSigners, OSError) as error:
+        raise VerificationError(str(error)) from None
     armored = report.signature = _read(report.directory / signature.SIGNATURE, reasons)
     if not (body and armored):
         reasons.append("the statement is not signed")

@@ -46,7 +46,7 @@ LAYERS: dict[str, list[set[str]]] = {
         {"verifier"},
         {"cli", "demo"},
     ],
-    "plugins": [{"module_utils"}, {"modules"}, {"action"}],
+    "plugins": [{"module_utils"}, {"modules"}, {"action", "callback"}],
 }
 # Processes of their own, which import nothing of the package that they lie in; others may import them.
 STANDALONE = {"proofs": {"mock_exchange"}}

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sqlite3
+import tempfile
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -103,3 +107,26 @@ def test_lock_is_held_until_released(tmp_path: Path) -> None:
     assert "locked" in overload._refused(path)
     lock.release()
     assert overload._refused(path) == ""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root is another user for a while")
+def test_database_is_locked_as_the_owner_of_its_directory(tmp_path: Path) -> None:
+    """A link that an engine has put there leads its own user nowhere, and root everywhere."""
+    top = Path(tempfile.mkdtemp(dir="/tmp"))
+    top.chmod(0o755)
+    try:
+        folder, outside = top / "state", top / "outside.db"
+        folder.mkdir()
+        os.chown(folder, 4242, 4242)
+        with closing(sqlite3.connect(outside)) as database:
+            database.execute("CREATE TABLE t (x)")
+        outside.chmod(0o600)
+        (folder / "hybrid.db").symlink_to(outside)
+        recorder = Recorder(tmp_path / "events.jsonl")
+        lock = overload.Lock(Host(recorder, "overload"), str(folder / "hybrid.db"))
+        assert lock.reply == ""
+        lock.release()
+        assert overload._refused(str(folder / "hybrid.db")) == "unable to open database file"
+        recorder.close()
+    finally:
+        shutil.rmtree(top)

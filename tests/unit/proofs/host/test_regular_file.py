@@ -153,3 +153,18 @@ def test_library_opens_as_the_owner_in_one_thread_alone(tmp_path: Path) -> None:
     assert (folder / "made").stat().st_uid == 54321
     with regular_file.as_owner_of(tmp_path):
         assert secret.read_text() == "of root", "root's own directory"
+
+
+def test_directory_of_any_depth_is_removed(tmp_path: Path) -> None:
+    """An engine may nest more directories than shutil.rmtree() goes down, and so hold up the undo."""
+    handle = os.open(tmp_path, os.O_RDONLY)
+    for name in ["tree", *["x"] * 3000]:
+        os.mkdir(name, dir_fd=handle)
+        below = os.open(name, os.O_RDONLY, dir_fd=handle)
+        os.close(handle)
+        handle = below
+    os.symlink(tmp_path / "kept", "link", dir_fd=handle)
+    os.close(handle)
+    (tmp_path / "kept").mkdir()
+    regular_file.remove_tree(tmp_path / "tree")
+    assert os.listdir(tmp_path) == ["kept"]

@@ -78,6 +78,20 @@ def test_a_statement_of_another_shape_is_one_line(
     assert said.isprintable()
 
 
+@pytest.mark.parametrize("command", ["show", "render", "diff"])
+def test_a_bundle_of_an_earlier_release_is_refused_in_one_line(
+    tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record(tmp_path, {"kind": "run", "data": HEADER})
+    predicate = {"proofs": [], "missing": [], "required": [], "verdict": "PASS"}
+    former = {"predicateType": "urn:hybrid-engine:proofs:v1", "predicate": predicate}
+    (tmp_path / "statement.json").write_text(json.dumps(former))
+    assert cli.main([command, *[str(tmp_path)] * (2 if command == "diff" else 1)]) == 2
+    (said,) = lines(capsys)
+    assert "earlier release" in said
+    assert not (tmp_path / "BUGLOG.md").exists()
+
+
 def test_a_statement_is_shown_without_escapes_and_without_making_every_row_as_wide_as_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -173,6 +173,29 @@ def test_changed_report_is_denied(there: Path, old: str, new: str) -> None:
     assert why == ""
 
 
+@pytest.mark.holds("EVIDENCE")
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("<path ", "<script>x</script><path "),
+        ("<path ", '<path onload="x" '),
+        ("<path ", '<image href="http://h.example/"/><path '),
+        ("<path ", "<foreignObject><p>PASS</p></foreignObject><path "),
+        ("<path ", '<a href="javascript:x"><path '),
+        ("stroke-linejoin: round", "background: url(http://h.example)"),
+        ('style="', 'style="background: url(http://h.example); '),
+        ("</svg>", "<!-- --></svg>"),
+    ],
+)
+def test_chart_that_is_not_compared_still_runs_and_loads_nothing(there: Path, old: str, new: str) -> None:
+    page = there / "report.html"
+    head, svg, rest = page.read_text().partition("<svg")
+    assert old in rest
+    page.write_text(head + svg + rest.replace(old, new, 1))
+    problems, _ = html.problems(there, events_of(there), time.monotonic() - 1)
+    assert problems == ["report.html is not what these events render to; `hybrid-proofs render` writes it anew"]
+
+
 def test_charts_that_there_is_no_time_for_are_said_not_to_be_compared(rendered: Path) -> None:
     problems, why = html.problems(rendered, events_of(rendered), time.monotonic() - 1)
     assert problems == []

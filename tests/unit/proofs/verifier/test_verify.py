@@ -322,9 +322,60 @@ def test_missing_bundle_signers_or_tool_raises(signed: Path, tmp_path: Path, mon
         verify.verify(tmp_path / "none", requirements(signed))
     with pytest.raises(VerificationError, match="No such file"):
         verify.verify(signed, Requirements(tmp_path / "none", None))
-    monkeypatch.setattr("shutil.which", lambda name: None)
-    with pytest.raises(VerificationError, match="ssh-keygen is not installed"):
+    monkeypatch.setattr(signature, "KEYGEN", tmp_path / "none")
+    with pytest.raises(VerificationError, match="is not installed"):
         verify.verify(signed, requirements(signed))
+
+
+def _linked(signers: Path) -> None:
+    signers.rename(signers.with_name("other"))
+    signers.symlink_to("other")
+
+
+def _linked_folder(signers: Path) -> None:
+    signers.parent.rename(signers.parent.with_name("elsewhere"))
+    signers.parent.symlink_to("elsewhere")
+
+
+@pytest.mark.holds("EVIDENCE")
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        (lambda signers: signers.chmod(0o666), "can be written by others"),
+        (lambda signers: signers.chmod(0o664), "can be written by others"),
+        (lambda signers: signers.parent.chmod(0o777), "can be written by others"),
+        (lambda signers: signers.parent.parent.chmod(0o777), "can be written by others"),
+        (_linked, "no plain file|Too many levels|cannot be read"),
+        (_linked_folder, "is a link"),
+    ],
+)
+def test_signers_that_others_choose_vouch_for_nobody(
+    signed: Path, tmp_path: Path, spoil: Callable[[Path], None], why: str
+) -> None:
+    signers = tmp_path / "above" / "folder" / "allowed_signers"
+    signers.parent.mkdir(parents=True)
+    shutil.copy(signed.parent / "allowed_signers", signers)
+    what = replace(requirements(signed), signers=signers)
+    assert verify.verify(signed, what).allowed
+    spoil(signers)
+    with pytest.raises(VerificationError, match=why):
+        verify.verify(signed, what)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives a file away")
+def test_signers_of_another_user_vouch_for_nobody(signed: Path, tmp_path: Path) -> None:
+    signers = tmp_path / "allowed_signers"
+    shutil.copy(signed.parent / "allowed_signers", signers)
+    os.chown(signers, 4242, 4242)
+    with pytest.raises(VerificationError, match="belongs to user 4242"):
+        verify.verify(signed, replace(requirements(signed), signers=signers))
+
+
+def test_keygen_of_the_path_is_not_asked(signed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "ssh-keygen").write_text("#!/bin/sh\necho eve\n")
+    (tmp_path / "ssh-keygen").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert verify.verify(signed, requirements(signed)).signer == "operator"
 
 
 def test_verify_changes_nothing(signed: Path) -> None:
