@@ -37,6 +37,20 @@ def test_signal_exits_0_with_everything_stored(engine: Launcher, number: int) ->
     assert process.strange == []
 
 
+@pytest.mark.holds("S13")
+def test_stop_waits_for_a_slow_strategy(engine: Launcher) -> None:
+    (engine.folder / "slow.py").write_text(
+        "import time\n"
+        "class Slow:\n    def on_tick(self, tick):\n        time.sleep(0.02)\n"
+        "def make(settings): return Slow()\n"
+    )
+    process = engine.start(engine={"strategy": "slow:make", "tick_interval_ms": 5}, channels={"tick": 40})
+    process.heartbeat(lambda f: f["waiting"] == 40)
+    assert process.stop() == 0
+    check_finished(engine.db)
+    assert rows(engine.db, "SELECT count FROM gaps WHERE kind = 'stop'") == []
+
+
 def test_run_seconds_exit_0(engine: Launcher) -> None:
     started_at = time.monotonic()
     process = engine.start("--seconds", "0.5")

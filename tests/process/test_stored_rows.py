@@ -50,6 +50,6 @@ def _check_orders(engine: Launcher, due: list[tuple[int, float, float, int]]) ->
     expected = []
     for (tick, (_, price, *_)), side in zip(every_seventh, cycle(("BUY", "SELL")), strict=False):
         fee = SIZE * price * FEE
-        expected.append((tick, tick, SYMBOL, side, SIZE, tick, SYMBOL, side, SIZE, price, "FILLED", "SHADOW"))
-        expected[-1] += (tick, SYMBOL, side, SIZE, price, fee)
+        signal_and_order = (tick, tick, SYMBOL, side, SIZE, tick, SYMBOL, side, SIZE, price, "FILLED", "SHADOW")
+        expected.append((*signal_and_order, tick, SYMBOL, side, SIZE, price, fee))
     assert rows(engine.db, _SIGNALS) == expected

@@ -182,12 +182,12 @@ def test_bounds_of_every_key_are_checked(tmp_path: Path, name: str) -> None:
         for refusal in (
             refused(tmp_path, f"[{table}]\n{key} = {value!r}" if table else f"{key} = {value!r}"),
             refused(tmp_path, "", {"HYBRID_ENGINE__" + name.upper().replace(".", "__"): written}),
-            refused(tmp_path, **{name.replace(".", "__"): written}),
+            refused(tmp_path, "", None, **{name.replace(".", "__"): written}),
         ):
             assert "must be a " in refusal
             assert f" from {low:.15g} to {high:.15g}" in refusal
     for value in (low, high):
-        assert loaded(tmp_path, **{name.replace(".", "__"): f"{value!r}"}).values[name] == value
+        assert loaded(tmp_path, "", None, **{name.replace(".", "__"): f"{value!r}"}).values[name] == value
 
 
 def test_binary_file_is_refused(tmp_path: Path) -> None:

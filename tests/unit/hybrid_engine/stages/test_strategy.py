@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from hybrid_engine.config.settings import EngineSettings
@@ -84,7 +86,7 @@ GOOD = Signal(3, "X", "BUY", "R", 0.75, 0.1, 6)
     ],
     ids=str,
 )
-def test_signal_that_no_order_can_be_made_of_ends_the_stage(change: dict[str, object]) -> None:
+def test_signal_that_no_order_can_be_made_of_ends_the_stage(change: dict[str, Any]) -> None:
     stage = StrategyStage(Returns(GOOD._replace(**change)), Channel(9), Channel(9), StageCounters())
     with pytest.raises(ValueError, match="strategy Returns returned"):
         stage.transform([tick(3)])
