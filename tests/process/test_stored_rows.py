@@ -53,3 +53,30 @@ def _check_orders(engine: Launcher, due: list[tuple[int, float, float, int]]) ->
         signal_and_order = (tick, tick, SYMBOL, side, SIZE, tick, SYMBOL, side, SIZE, price, "FILLED", "SHADOW")
         expected.append((*signal_and_order, tick, SYMBOL, side, SIZE, price, fee))
     assert rows(engine.db, _SIGNALS) == expected
+
+
+@pytest.mark.holds("FAILOVER", "STANDBY", "BYTES")
+@pytest.mark.parametrize("standby", ["cold", "hot"])
+def test_every_row_of_each_source_is_as_sent(engine: Launcher, standby: str) -> None:
+    """The first source ends for good, and the second one sends for as long as one wrong in 10,000 is among its rows."""
+    with MockExchange(rate=0, seed=3, count=900) as first, MockExchange(rate=0, seed=4, hold=True) as second:
+        engine.write_sources(
+            {"name": "first", "url": first.url("binance", "btcusdt"), "symbol": SYMBOL, "priority": 1},
+            {"name": "second", "url": second.url("binance", "btcusdt"), "symbol": SYMBOL, "priority": 2},
+        )
+        process = engine.start(engine={"ingest_mode": "REAL_WS", "standby": standby})
+        process.wait("HEARTBEAT", lambda fields: fields["ticks_stored"] == 900, timeout_s=60)
+        sent = {"first": first.command("trades")["trades"]}
+        first.stop()
+        process.wait("HEARTBEAT", lambda fields: fields["source"] == "second", timeout_s=60)
+        second.command("count", n=11_000)
+        second.command("resume")
+        process.wait("HEARTBEAT", lambda fields: fields["ticks_stored"] >= 11_900, timeout_s=90)
+        sent["second"] = second.command("trades")["trades"]
+        process.send(signal.SIGTERM)
+        assert process.popen.wait(20) == 0
+    check_finished(engine.db)
+    for name, trades in sent.items():
+        query = "SELECT exchange_id, price, size, exchange_ms, symbol FROM ticks WHERE source = ? ORDER BY id"
+        due = [(number, float(price), float(size), at_ms, SYMBOL) for _, number, price, size, at_ms in trades]
+        assert rows(engine.db, query, name) == due
