@@ -2,7 +2,6 @@
 
 import os
 import shlex
-import shutil
 import subprocess
 from typing import Any
 
@@ -85,8 +84,8 @@ class Candidate:
         known = os.path.exists(path) or show(self.unit).get("ActiveState") not in ("inactive", None)
         if known:
             run("systemctl", "stop", self.unit)
-        for left in (f"{path}.d", self.home):
-            shutil.rmtree(left, ignore_errors=True)
+        # Not shutil.rmtree: it has a limit of depth, and the candidate may have written to its state.
+        run("rm", "-rf", "--one-file-system", "--", f"{path}.d", self.home)
         if os.path.exists(path):
             os.unlink(path)
         if known:
