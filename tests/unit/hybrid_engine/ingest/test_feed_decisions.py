@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 
 from hybrid_engine.ingest.source_state import SourceState
+from hybrid_engine.runtime.clock import now_ms
 from hybrid_engine.runtime.errors import NetworkError, ParseError
 from tests.support.feed_harness import FeedHarness, source
 from tests.support.scripted_exchange import ScriptedExchange, trade
@@ -54,6 +55,19 @@ def test_source_that_asks_for_time_is_left_alone(primary: ScriptedExchange) -> N
         assert len(primary.attempts) == 1
 
 
+@pytest.mark.holds("PACE")
+def test_probe_that_asks_for_time_is_left_alone(primary: ScriptedExchange, secondary: ScriptedExchange) -> None:
+    secondary.refusal = b"HTTP/1.1 503 Unavailable\r\nRetry-After: 30\r\nContent-Length: 0\r\n\r\n"
+    pair = source("primary", primary, "BTC/USD"), source("secondary", secondary, "BTC/USD", priority=2)
+    with FeedHarness(*pair, standby="cold", stale_after_s=0.3) as harness:
+        harness.wait_active("primary")
+        harness.wait_until(lambda: primary.open_connections)
+        primary.send(trade(1))  # and then the market is quiet, so that the other source is looked at
+        harness.wait_until(lambda: secondary.attempts)
+        harness.sleep(1.5)
+        assert len(secondary.attempts) == 1
+
+
 @pytest.mark.holds("FAILOVER")
 @pytest.mark.parametrize("standby", ["hot", "cold"])
 def test_down_gap_is_as_long_as_the_silence(
@@ -63,24 +77,27 @@ def test_down_gap_is_as_long_as_the_silence(
     with FeedHarness(*pair, standby=standby) as harness:
         harness.wait_active("primary")
         harness.wait_until(lambda: primary.open_connections)
-        primary.send(trade(1))
-        harness.wait_until(lambda: harness.ids() == [1])
-        if standby == "hot":
+        if standby == "hot":  # nothing of the standby is left to be offered at the failover
             harness.wait_until(lambda: secondary.open_connections)
             secondary.send(trade(2))
             harness.wait_until(lambda: harness.source("secondary").traded_at)
+        primary.send(trade(1))
+        harness.wait_until(lambda: harness.ids() == [1])
         harness.sleep(0.8)
         primary.stop()
         harness.wait_active("secondary")
+        active_ms = now_ms()
         if standby == "cold":
             harness.wait_until(lambda: secondary.open_connections)
             secondary.send(trade(2))
-        # It is over at once, not at the next trade or at the end of the run.
         harness.wait_until(lambda: [gap for gap in harness.gaps("down") if gap.to_ms is not None], "the end of the gap")
         (down,) = harness.gaps("down")
         last = harness.ticks[0].received_ms
         assert (down.source, down.symbol, down.missed) == ("primary", "BTC/USD", None)
         assert abs(down.from_ms - last) <= 250
+        if standby == "hot":
+            assert down.to_ms is not None
+            assert down.to_ms <= active_ms
 
 
 @pytest.mark.holds("MOVES")
