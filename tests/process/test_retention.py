@@ -49,6 +49,7 @@ def test_retention_deletes_old_rows_during_a_run(engine: Launcher) -> None:
     assert low > 300
 
 
+@pytest.mark.holds("REPLAY")
 def test_replay_keeps_its_rows_and_refuses_an_expired_run(engine: Launcher) -> None:
     settings = {"tick_interval_ms": 1, "retention_days": 0.2 * SECOND}
     assert engine.start("--seconds", "0.5", engine={"tick_interval_ms": 1}).code() == 0

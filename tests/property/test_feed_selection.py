@@ -232,3 +232,22 @@ def test_failover_prefers_fresh_and_useful_sources() -> None:
         active.fail(now, SourceFailed("made up"), 60.0)
         selector.decide(now, rules)
     assert order == ["s0", "s3", "s2", "s1"]
+
+
+@pytest.mark.holds("FAILBACK")
+@pytest.mark.parametrize(("traded_at", "better"), [(99.0, True), (90.0, True), (89.0, False), (None, False)])
+def test_failback_waits_for_a_source_that_keeps_up(traded_at: float | None, better: bool) -> None:
+    """The better source has been useful for long enough; the other one traded last at 100 s."""
+    rules = selection_rules(10.0, 20.0, True)
+    first, second = (make_source(name, number, ("X",)) for number, name in enumerate(("s0", "s1")))
+    selector = SourceSelector((first, second))
+    for one in (first, second):
+        connect(one, 1.0)
+        one.mark_seen(2.0, 2000, traded=True)
+        one.mark_seen(100.0, 100_000, traded=True)
+    second.traded_at["X"] = 100.0
+    if traded_at is not None:
+        first.traded_at["X"] = traded_at
+    assert selector.active["X"]._is_proven(first, second, rules) is better
+    first.useful_since = 81.0  # not for failback_after_s
+    assert not selector.active["X"]._is_proven(first, second, rules)

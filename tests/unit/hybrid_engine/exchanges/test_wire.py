@@ -146,6 +146,7 @@ def test_many_small_fragments_are_fast() -> None:
     assert used < 2.5  # CPU seconds of this thread; 0.3 on an idle machine
 
 
+@pytest.mark.holds("MEMORY")
 def test_oversized_frame_refused_before_reading() -> None:
     with server(frame(1, b" " * 16 * 1024 * 1024)) as (_, url):
         connection = Connection(source(url, "binance"), "X", 5)
@@ -153,6 +154,17 @@ def test_oversized_frame_refused_before_reading() -> None:
             read_all(connection, 1)
         connection.close()
     assert str(caught.value) == f"sent a frame of {16 * 1024 * 1024} bytes; the limit is {MAX_MESSAGE_BYTES}"
+
+
+@pytest.mark.holds("MEMORY")
+def test_message_in_fragments_beyond_the_limit_fails_the_source() -> None:
+    piece = frame(0, b" " * 2**20, fin=False)
+    with server(frame(1, b" " * 2**20, fin=False), piece * 7) as (_, url):
+        connection = Connection(source(url, "binance"), "X", 5)
+        with pytest.raises(SourceFailed) as caught:
+            read_all(connection, 1)
+        connection.close()
+    assert str(caught.value) == f"sent a message in fragments beyond {4 * 1024 * 1024} bytes"
 
 
 def test_largest_allowed_frame_is_read() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from hybrid_engine.domain.events import MarketTrade
 from hybrid_engine.ingest import recent_trades
-from hybrid_engine.ingest.recent_trades import MAX_PER_SYMBOL, MAX_TOTAL, RecentTrades
+from hybrid_engine.ingest.recent_trades import MAX_PER_SYMBOL, MAX_TOTAL, DuplicateWindow, RecentTrades
 from tests.support.feed_harness import FeedHarness, source
 from tests.support.scripted_exchange import ScriptedExchange, trade
 
@@ -97,3 +97,13 @@ def test_remembered_trades_are_bounded() -> None:
     unshared = RecentTrades([])  # no symbol that several sources carry
     unshared.add("one", [MarketTrade("S1", 1.0, 1.0, 1, 1)])
     assert unshared.from_others("two", "S1") == set()
+
+
+@pytest.mark.holds("STANDBY", "MOVES")
+def test_trades_are_known_for_five_seconds() -> None:
+    window = DuplicateWindow()
+    one, two = (MarketTrade("BTC/USD", 1.0, 1.0, number, 1) for number in (1, 2))
+    window.extend([one], 100.0)
+    assert window.split([one, two], 104.9) == ([two], [one])
+    assert window.split([one], 105.1) == ([], [one])  # those that came together are compared together
+    assert window.split([one], 105.2) == ([one], [])

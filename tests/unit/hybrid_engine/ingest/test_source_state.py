@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from hybrid_engine.ingest import source_state
+from hybrid_engine.ingest.session import Session
 from tests.support.feed_harness import FeedHarness, source
 from tests.support.scripted_exchange import ScriptedExchange, trade
 
 pytestmark = pytest.mark.usefixtures("fast_feed")
+OVERLAP_S = source_state.OVERLAP_S
 SHUTDOWN = json.dumps({"e": "serverShutdown", "E": 1_770_123_456_789})
 
 
@@ -27,6 +31,31 @@ def test_early_close_is_a_failure_that_the_new_connection_ends(primary: Scripted
         primary.connections[1].send(trade(2))
         harness.wait_until(lambda: harness.ids() == [1, 2])
         assert len(primary.attempts) == 2
+
+
+@pytest.mark.holds("MOVES")
+def test_move_is_due_before_the_lifetime_is_over(primary: ScriptedExchange) -> None:
+    state = FeedHarness(source("primary", primary, "BTC/USD")).source("primary")
+    day_s = 86_400.0  # after which Binance closes a connection
+    state.session = cast(Session, SimpleNamespace(closing_reason=""))
+    for _ in range(50):  # it is drawn
+        state._plan_move(1000.0)
+        assert state.move_reason(1000.0 + 0.89 * day_s) == ""
+        assert state.move_reason(1000.0 + 0.99 * day_s) == "its lifetime is nearly over"
+
+
+@pytest.mark.holds("MOVES")
+def test_connections_are_read_side_by_side_for_a_second(
+    primary: ScriptedExchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source_state, "OVERLAP_S", OVERLAP_S)  # which `fast_feed` has shortened
+    state = FeedHarness(source("primary", primary, "BTC/USD")).source("primary")
+    assert not state.move_ready(1000.0)
+    state.successor = cast(Session, SimpleNamespace(first_valid_at=None))
+    assert not state.move_ready(1000.0)
+    state.successor.first_valid_at = 1000.0
+    assert not state.move_ready(1000.9)
+    assert state.move_ready(1001.0)
 
 
 @pytest.mark.holds("MOVES")
