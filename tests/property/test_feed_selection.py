@@ -251,3 +251,17 @@ def test_failback_waits_for_a_source_that_keeps_up(traded_at: float | None, bett
     assert selector.active["X"]._is_proven(first, second, rules) is better
     first.useful_since = 81.0  # not for failback_after_s
     assert not selector.active["X"]._is_proven(first, second, rules)
+
+
+@pytest.mark.holds("FAILOVER")
+def test_next_source_is_tried_after_a_second() -> None:
+    """One that takes long to connect is not waited for."""
+    rules = selection_rules(60.0, 60.0, False)
+    first, second = (make_source(name, number, ("X",)) for number, name in enumerate(("s0", "s1")))
+    selector = SourceSelector((first, second))
+    selector.decide(100.0, rules)
+    assert set(selector.purposes) == {first}
+    begin_connecting(first, 100.0)
+    for now, wanted in ((100.5, {first}), (101.1, {first, second})):
+        selector.decide(now, rules)
+        assert set(selector.purposes) == wanted

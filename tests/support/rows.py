@@ -6,6 +6,14 @@ from hybrid_engine.domain.accounting import AdmissionCounters, FeedState, Gap, S
 from hybrid_engine.domain.events import Order, Signal, Tick, Trade
 from hybrid_engine.storage.store import Batch, Store
 
+# What the writer's connection has at any moment of a run.
+IN_FORCE = {"journal_mode": "wal", "synchronous": 1, "temp_store": 2, "foreign_keys": 1, "busy_timeout": 250}
+
+
+def in_force(store: Store) -> dict[str, object]:
+    """These PRAGMAs as the store's own connection has them."""
+    return {name: store._con.execute(f"PRAGMA {name}").fetchone()[0] for name in IN_FORCE}
+
 
 def chains(first: int, count: int, received_ms: int, exchange_ms: int, every: int = 1) -> Batch:
     """`count` ticks from id `first` on; each `every`-th caused a signal, an order and a trade."""

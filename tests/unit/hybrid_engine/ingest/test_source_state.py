@@ -9,6 +9,8 @@ from typing import cast
 import pytest
 
 from hybrid_engine.ingest import source_state
+from hybrid_engine.ingest.connection_attempt import ConnectionAttempt
+from hybrid_engine.ingest.failure import SourceUndecodable
 from hybrid_engine.ingest.session import Session
 from tests.support.feed_harness import FeedHarness, source
 from tests.support.scripted_exchange import ScriptedExchange, trade
@@ -42,6 +44,25 @@ def test_move_is_due_before_the_lifetime_is_over(primary: ScriptedExchange) -> N
         state._plan_move(1000.0)
         assert state.move_reason(1000.0 + 0.89 * day_s) == ""
         assert state.move_reason(1000.0 + 0.99 * day_s) == "its lifetime is nearly over"
+
+
+@pytest.mark.holds("PACE")
+def test_connection_for_a_move_counts_as_an_attempt(primary: ScriptedExchange) -> None:
+    state = FeedHarness(source("primary", primary, "BTC/USD")).source("primary")
+    state.session = cast(Session, SimpleNamespace(closing_reason="it said so"))
+    for _ in range(12):
+        assert state.retry.retry_at <= 1000.0
+        state.begin_connecting(1000.0, "a move", cast(ConnectionAttempt, None))
+    assert state.retry.retry_at == 1060.0
+
+
+@pytest.mark.holds("G5")
+def test_source_that_did_not_decode_is_usable_once_it_trades(primary: ScriptedExchange) -> None:
+    state = FeedHarness(source("primary", primary, "BTC/USD")).source("primary")
+    assert state.mark_seen(1.0, 1000, traded=False)
+    state.fail(2.0, SourceUndecodable("20 frames"), 60.0)
+    assert not state.mark_seen(3.0, 3000, traded=False)
+    assert state.mark_seen(4.0, 4000, traded=True)
 
 
 @pytest.mark.holds("MOVES")

@@ -23,7 +23,7 @@ from hybrid_engine.storage.store import Store
 from tests.support.accounting import check_chains, rows
 from tests.support.pipeline import INFO, nothing
 from tests.support.process import wait_until
-from tests.support.rows import chains
+from tests.support.rows import IN_FORCE, chains, in_force
 
 NOW = now_ms()
 OLD = NOW - 10 * DAY_MS
@@ -320,3 +320,17 @@ def test_replay_deletes_nothing(aged: Store, db: Path) -> None:
     persist.join(5)
     aged.close()
     assert rows(db, "SELECT min(id) FROM ticks") == [(1,)]
+
+
+@pytest.mark.holds("S1")
+def test_pragmas_are_in_force_after_a_deletion(db: Path) -> None:
+    store = Store(db)
+    run(store, OLD)
+    fill(store, 1, 3, OLD)
+    store.end_run(0, OLD + 1)
+    run(store, NOW)
+    fill(store, 4, 2, NOW)
+    assert expire_all(store) > 0
+    assert rows(db, "SELECT id FROM runs") == [(2,)]
+    assert in_force(store) == IN_FORCE
+    store.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ from hybrid_engine.storage.schema import APPLICATION_ID, MIGRATIONS
 from hybrid_engine.storage.store import Batch, Store, read_ticks
 from tests.support.accounting import rows
 from tests.support.pipeline import INFO
-from tests.support.rows import batch, write
+from tests.support.rows import IN_FORCE, batch, in_force, write
 
 
 @pytest.mark.holds("S1", "G3")
@@ -31,6 +32,31 @@ def test_new_database_has_documented_schema_and_pragmas(db: Path) -> None:
     assert strict == dict.fromkeys(("runs", "ticks", "signals", "orders", "trades", "gaps"), 1)
     assert db.stat().st_mode & 0o137 == 0  # others may not read it
     assert sorted(path.name for path in db.parent.iterdir()) == ["hybrid.db"]  # the log was moved into the database
+
+
+@pytest.mark.holds("S1")
+def test_pragmas_stay_in_force_during_a_run(db: Path) -> None:
+    store = Store(db)
+    assert in_force(store) == IN_FORCE
+    store.begin_run(INFO, 1000)
+    write(store, batch(1, 5))
+    assert in_force(store) == IN_FORCE
+    store.close()
+
+
+@pytest.mark.holds("G3")
+@pytest.mark.parametrize("name", ["journal_mode", "synchronous", "busy_timeout", "temp_store", "foreign_keys"])
+def test_pragma_that_does_not_hold_is_refused(db: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    class Deaf(sqlite3.Connection):
+        """A connection to which one PRAGMA cannot be set."""
+
+        def execute(self, query: str, *rest: Any) -> sqlite3.Cursor:
+            return super().execute("SELECT 'another'" if query == f"PRAGMA {name}" else query, *rest)
+
+    original = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda *given, **options: original(*given, **options, factory=Deaf))
+    with pytest.raises(StorageError, match=f"PRAGMA {name} is 'another' where"):
+        Store(db)
 
 
 def test_power_durability_sets_full_sync(db: Path) -> None:
@@ -131,6 +157,7 @@ def test_ended_run_has_no_open_gap(db: Path) -> None:
     ]
 
 
+@pytest.mark.holds("G3")
 def test_second_writer_is_refused(finished_db: Path) -> None:
     first = Store(finished_db)
     with pytest.raises(StorageError, match="another engine writes to this database"):
@@ -143,6 +170,7 @@ def test_second_writer_is_refused(finished_db: Path) -> None:
     Store(finished_db).close()
 
 
+@pytest.mark.holds("G5", "I6")
 def test_lock_raises_database_locked(finished_db: Path) -> None:
     store = Store(finished_db)
     with closing(sqlite3.connect(finished_db, isolation_level=None)) as other:
