@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 import sh
 
@@ -154,14 +154,26 @@ def unrecorded_host() -> Iterator[Host]:
 
 
 def _run(argv: tuple[str, ...]) -> Output:
-    # timeout(1), not sh's _timeout: with that, every command took 0.1 s, the interval at which sh looks at its clock.
-    try:
-        timeout = sh.Command("timeout").bake("--kill-after=5", "90", _tty_out=False, _tty_in=False, _env=_ENV)
-        command = timeout(*argv, _ok_code=_STATUSES, _return_cmd=True)
-    except sh.CommandNotFound as error:  # no coreutils: not the kind of host that this is for
-        return Output(127, "", f"{error}: not found")
-    stdout, stderr = (stream.decode(errors="replace") for stream in (command.stdout, command.stderr))
-    return Output(int(command.exit_code), stdout, stderr)
+    # The command writes into memory of its own: two seconds after its end sh stops to read a pipe, whatever is left in
+    # it. And timeout(1), not sh's _timeout: with that, every command took 0.1 s, the interval at which sh looks at its
+    # clock.
+    with _memory("stdout") as out, _memory("stderr") as err:
+        try:
+            timeout = sh.Command("timeout").bake("--kill-after=5", "90", _tty_out=False, _tty_in=False, _env=_ENV)
+            command = timeout(*argv, _ok_code=_STATUSES, _return_cmd=True, _out=out, _err=err)
+        except sh.CommandNotFound as error:  # no coreutils: not the kind of host that this is for
+            return Output(127, "", f"{error}: not found")
+        return Output(int(command.exit_code), _content(out), _content(err))
+
+
+def _memory(name: str) -> BinaryIO:
+    """A file in memory."""
+    return open(os.memfd_create(name), "w+b")
+
+
+def _content(file: BinaryIO) -> str:
+    file.seek(0)
+    return file.read().decode(errors="replace")
 
 
 def read_text(path: Path | str, default: str = "") -> str:

@@ -76,3 +76,11 @@ def test_signal_to_no_process_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(HostError, match=f"kill -STOP {pid}: the unit has no main process"):
         Host(Recorder(tmp_path / "events.jsonl")).send_signal(pid, signal.SIGSTOP)
     assert sent == []
+
+
+def test_output_is_whole_however_late_it_is_read() -> None:
+    """A command writes into memory, not into a pipe that is read for so long after its end."""
+    for number in (1, 2):
+        assert "/memfd:" in shell._run(("sh", "-c", f"readlink /proc/self/fd/{number}")).stdout
+    output = shell._run(("sh", "-c", "head -c 3000000 /dev/zero; head -c 2000000 /dev/zero >&2; exit 3"))
+    assert (output.rc, len(output.stdout), len(output.stderr)) == (3, 3_000_000, 2_000_000)
