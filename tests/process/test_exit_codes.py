@@ -7,6 +7,8 @@ import signal
 import socket
 import subprocess
 import time
+from datetime import datetime
+from itertools import pairwise
 
 import pytest
 
@@ -261,6 +263,16 @@ def test_overload_exits_13_after_deadline(engine: Launcher) -> None:
     assert final["received"] == final["dropped"] + final["admitted"]
     assert rows(engine.db, "SELECT exit_code, waiting, admitted - ticks_stored FROM runs") == [(13, 0, 0)]
     assert rows(engine.db, "SELECT sum(count) FROM gaps") == [(final["dropped"],)]
+
+
+@pytest.mark.holds("G4")
+def test_heartbeats_come_at_their_interval(engine: Launcher) -> None:
+    process = engine.start(engine={"heartbeat_interval_secs": 0.4})
+    process.wait("HEARTBEAT", lambda _: len(process.messages("HEARTBEAT")) >= 8)
+    assert process.stop() == 0
+    lines = [line for line in process.lines if line["fields"]["message"] == "HEARTBEAT"]
+    times = [datetime.fromisoformat(line["timestamp"]).timestamp() for line in lines]
+    assert 0.3 <= sorted(after - before for before, after in pairwise(times))[1] < 0.6  # a busy machine has late ones
 
 
 FIELDS_OF_THE_FIRST_SYSTEM = [

@@ -16,6 +16,7 @@ from hybrid_engine.domain.events import BUY, Signal
 from hybrid_engine.runtime import unit
 from hybrid_engine.runtime.errors import ConfigError
 from hybrid_engine.runtime.release import Release
+from proofs.catalog import REQUIRED
 from proofs.evidence import signature
 
 SIGNAL = Signal(1, "BTC/USD", BUY, "TEST", 1.0, 0.1, 0)
@@ -343,6 +344,43 @@ def test_gate_stays_shut(bundle: Bundle, spoil: Callable[[Bundle], None], reason
     message = refusal(bundle)
     assert message.startswith(f"{bundle.config_file}: mode = LIVE: refused, ")
     assert reason in message
+
+
+def test_gate_requires_what_every_host_is_proven_by() -> None:
+    assert set(live_gate.REQUIRED) == set(REQUIRED["nuc"])
+
+
+@pytest.mark.holds("G1")
+@pytest.mark.parametrize("name", REQUIRED["nuc"])
+def test_no_proof_may_be_missing(bundle: Bundle, name: str) -> None:
+    bundle.predicate["required"] = [other for other in bundle.predicate["required"] if other != name]
+    bundle.predicate["proofs"] = [proof for proof in bundle.predicate["proofs"] if proof["name"] != name]
+    assert f"{name} is required and was not run" in refusal(bundle)
+
+
+@pytest.mark.holds("G1")
+@pytest.mark.parametrize("verdict", ["FAIL", "INCONCLUSIVE", "ERROR", "NOT RUN", "", "pass", None, True])
+def test_nothing_but_pass_opens_the_gate(bundle: Bundle, verdict: object) -> None:
+    bundle.predicate["verdict"] = verdict
+    refusal_of_run = refusal(bundle)
+    bundle.predicate["verdict"] = "PASS"
+    bundle.predicate["proofs"][2]["verdict"] = verdict
+    refusal_of_proof = refusal(bundle)
+    assert "the gate is open" not in refusal_of_run + refusal_of_proof
+
+
+@pytest.mark.holds("G1")
+@pytest.mark.parametrize("verdict", ["PASS", "INCONCLUSIVE", "ERROR", "NOT RUN", "", None])
+def test_mutants_have_to_fail(bundle: Bundle, verdict: object) -> None:
+    bundle.predicate["proofs"][2]["mutant"]["verdict"] = verdict
+    assert "the gate is open" not in refusal(bundle)
+
+
+@pytest.mark.holds("G1")
+@pytest.mark.parametrize("restored", [False, None, 0, 1, "yes"])
+def test_host_has_to_be_restored(bundle: Bundle, restored: object) -> None:
+    bundle.predicate["proofs"][2]["restored"] = restored
+    assert "the gate is open" not in refusal(bundle)
 
 
 @pytest.mark.holds("G1")

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from hybrid_engine.config.load import KEYS, load_config
+from hybrid_engine.config.settings import NOT_IN_DIGEST
 from hybrid_engine.runtime.errors import ConfigError, ExitCode
 
 
@@ -233,7 +234,19 @@ def test_config_of_first_system_loads(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.holds("G0")
+def test_nothing_but_its_key_changes_the_mode(tmp_path: Path) -> None:
+    assert loaded(tmp_path).settings.mode == "SHADOW"
+    assert loaded(tmp_path, "[engine]\nseed = 2").settings.mode == "SHADOW"
+    assert loaded(tmp_path, "live_armed = true\nproof_bundle = '/tmp'").settings.mode == "SHADOW"
+    assert loaded(tmp_path, "", {"HYBRID_ENGINE__ENGINE__SEED": "3"}).settings.mode == "SHADOW"
+    assert loaded(tmp_path, "", {}, engine__seed="4").settings.mode == "SHADOW"
+    assert loaded(tmp_path, "", {}, mode="PAPER").settings.mode == "PAPER"
+
+
+@pytest.mark.holds("G1")
 def test_digest_excludes_arming_keys(tmp_path: Path) -> None:
+    assert {"mode", "live_armed", "proof_bundle", "proof_max_age_h"} == NOT_IN_DIGEST
     plain = loaded(tmp_path).digest
     assert (
         plain == loaded(tmp_path, "[engine]\nsample_every = 1\n").digest
