@@ -65,16 +65,18 @@ PROMISES = {
     "FAILBACK": Promise("A better source takes over again once it is proven; one that flaps is tried ever more rarely"),
     "MOVES": Promise("A connection that the exchange is about to close is replaced before, without loss or repetition"),
     "PACE": Promise("No source is connected to more than 12 times in any minute, or before its Retry-After"),
-    "MISSED": Promise("What an exchange's sequence numbers leave out is in gaps, exactly, and nothing else is"),
+    "MISSED": Promise(
+        "What an exchange's sequence numbers leave out is in gaps, exactly, and nothing else is", ("sampling",)
+    ),
     "WATCHDOG": Promise(
         "A stuck thread is seen by systemd and the process killed with its stacks; a busy engine is not", ("stall",)
     ),
-    "REPLAY": Promise("Replaying a run gives the same signals, orders and trades, byte for byte"),
+    "REPLAY": Promise("Replaying a run gives the same signals, orders and trades, byte for byte", ("sampling",)),
     "RETENTION": Promise(
         "Rows older than retention_days are deleted, whole chains and nothing else; 0 keeps everything"
     ),
     "GROWTH": Promise("Starts, commits and health cost the same however much is stored"),
-    "RELOAD": Promise("A reload under load loses no tick and takes effect at the trade that it logs"),
+    "RELOAD": Promise("A reload under load loses no tick and takes effect at the trade that it logs", ("sampling",)),
     "MEMORY": Promise("Memory for a source and a symbol is bounded, whatever an exchange sends"),
     "CONFIG12": Promise(
         "Any configuration is valid, or exit 12 with one line that names file, key, found and allowed", ("exit12",)

@@ -29,6 +29,24 @@ MUTATIONS = {
         "skip = every - 1 - position % every",
         "skip = -position % every",
     ),
+    "sampling/gaps-of-one": Mutation(
+        "an engine that takes whatever is missing for one trade",
+        "ingest/delivery.py",
+        "if missed := gap.count:",
+        "if missed := min(1, gap.count):",
+    ),
+    "sampling/counts-on": Mutation(
+        "a reload after which the sampling counts on",
+        "stages/admission.py",
+        "self._sample_positions.clear()",
+        "self._sample_positions.copy()",
+    ),
+    "sampling/replays-in-another-order": Mutation(
+        "a replay in the order of receipt alone",
+        "storage/store.py",
+        "WHERE run_id = ? ORDER BY id",
+        "WHERE run_id = ? ORDER BY received_ms, -id",
+    ),
     "parse/ignores-garbage": Mutation(
         "frames that do not decode are never held against their source",
         "ingest/session.py",

@@ -43,6 +43,8 @@ _BY_CLASS: dict[str, dict[str, Any]] = {
         for number, stage in enumerate(STAGES)
     },
     "Sampling": _SENT,
+    "Reloads": {"reloads": 5, "sent": [250, 500, 750, 1000, 1250]},
+    "Replay": {"runs": 1, "ingest_mode": "REPLAY"},
     "Pressed": {
         "burning": [42, 43],
         "cgroup": "/sys/fs/cgroup/x",
@@ -91,6 +93,8 @@ def genuine(case: Case) -> dict[str, Any]:
     if "Failover" in kinds:
         return dict(_OF_FAILOVER[case.name])
     result = dict(next(_BY_CLASS[kind] for kind in kinds if kind in _BY_CLASS))
+    if kinds[0] == "Sampling":
+        result["lost"] = case.left_out  # type: ignore[attr-defined]
     if kinds[0] == "Live":
         result["signature_holds"] = case._way.holds  # type: ignore[attr-defined]
     return result

@@ -37,6 +37,7 @@ DENIED_BY_OTHERS = {
     "last", "lost", "ready", "runs", "watched_s", "masked", "stages", "unit", "sent", "active", "ended", "kept",
     "broken_references", "balance", "booked", "n", "seed", "torn", "other_ends", "main thread",
     "ingest", "strategy", "execution", "persist", "committed", "crash_gaps", "late_ms", "killed_ms",
+    "holes", "reloads", "due", "old", "vetoed", "reducing", "forced",
 }  # fmt: skip
 Path_ = tuple[str | int, ...]
 
