@@ -21,7 +21,7 @@ class Promise(NamedTuple):
 
 # S, I and G are the numbers of the field's own specification; the words are ours.
 PROMISES = {
-    "S1": Promise("The database's PRAGMAs are set, read back and verified before READY"),
+    "S1": Promise("The database's PRAGMAs are set, read back and verified before READY", ("storage",)),
     "S6": Promise("Channels are bounded; a burst drops the oldest and is counted", ("overload",)),
     "S9": Promise("In SHADOW no order leaves the process", ("shadow",)),
     "S13": Promise("A stop drains: everything admitted is stored, or the exit code says that it is not", ("stop",)),
@@ -39,7 +39,7 @@ PROMISES = {
     "G2": Promise(
         "Pressure of the unit's own cgroup reduces the ticks step by step, and back when it is over", ("pressure",)
     ),
-    "G3": Promise("A database whose PRAGMAs do not hold is refused with exit 14"),
+    "G3": Promise("A database whose PRAGMAs do not hold is refused with exit 14", ("storage",)),
     "G4": Promise("HEARTBEAT and FINAL METRICS carry every counter, as one JSON line", ("sampling",)),
     "G5": Promise(
         "Each exit code comes exactly when it is promised, after its own deadline",
@@ -73,7 +73,8 @@ PROMISES = {
     ),
     "REPLAY": Promise("Replaying a run gives the same signals, orders and trades, byte for byte", ("sampling",)),
     "RETENTION": Promise(
-        "Rows older than retention_days are deleted, whole chains and nothing else; 0 keeps everything"
+        "Rows older than retention_days are deleted, whole chains and nothing else; 0 keeps everything",
+        ("storage",),
     ),
     "GROWTH": Promise("Starts, commits and health cost the same however much is stored"),
     "RELOAD": Promise("A reload under load loses no tick and takes effect at the trade that it logs", ("sampling",)),

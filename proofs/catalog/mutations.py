@@ -59,6 +59,24 @@ MUTATIONS = {
         "except StorageError as error:\n                self._counters.persist_errors += 1",
         "except StorageError as error:\n                break\n                self._counters.persist_errors += 1",
     ),
+    "storage/unsynced": Mutation(
+        "a connection that is verified first and then told to sync nothing",
+        "storage/database.py",
+        'con.execute(f"PRAGMA busy_timeout = {TRY_MS}")',
+        'con.execute(f"PRAGMA busy_timeout = {TRY_MS}"); con.execute("PRAGMA synchronous = 0")',
+    ),
+    "storage/any-database": Mutation(
+        "a start that takes any database for its own",
+        "storage/schema.py",
+        "if application_id != APPLICATION_ID:",
+        "if application_id not in (0, APPLICATION_ID):",
+    ),
+    "storage/one-more": Mutation(
+        "a retention that deletes one chain more than is too old",
+        "storage/retention.py",
+        "ends = old[0][0], old[-1][0]\n",
+        "ends = old[0][0], old[-1][0] + 1\n",
+    ),
     "overload/uncounted": Mutation(
         "an admission that drops without counting",
         "stages/admission.py",

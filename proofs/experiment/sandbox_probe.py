@@ -142,6 +142,7 @@ ATTEMPTS: dict[str, Callable[[str], None]] = {
     "set-user-id": set_user_id,
     "host-name": lambda _: socket.sethostname(socket.gethostname()),
     "connect": connect,
+    "sync": lambda _: os.fdatasync(os.memfd_create("probe")),
 }
 
 

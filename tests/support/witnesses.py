@@ -45,6 +45,9 @@ _BY_CLASS: dict[str, dict[str, Any]] = {
     "Sampling": _SENT,
     "Reloads": {"reloads": 5, "sent": [250, 500, 750, 1000, 1250]},
     "Replay": {"runs": 1, "ingest_mode": "REPLAY"},
+    "Retention": {"old": 20, "young": 42},
+    "Held": {"lock": "held"},
+    "Unusable": {"before": "", "now": "EPERM"},
     "Pressed": {
         "burning": [42, 43],
         "cgroup": "/sys/fs/cgroup/x",
