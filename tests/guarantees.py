@@ -58,9 +58,12 @@ PROMISES = {
     ),
     "FAILOVER": Promise("The next source takes over, and what was missed meanwhile is in gaps", ("failover",)),
     "QUIET": Promise("A quiet market is not a fault"),
-    "STALE": Promise("A source that answers but does not trade, while another source of the symbol does, is left"),
+    "STALE": Promise(
+        "A source that answers but does not trade, while another source of the symbol does, is left", ("failover",)
+    ),
     "STANDBY": Promise(
-        "A hot standby takes over without connecting, with every trade since the active source's last one"
+        "A hot standby takes over without connecting, with every trade since the active source's last one",
+        ("failover",),
     ),
     "FAILBACK": Promise("A better source takes over again once it is proven; one that flaps is tried ever more rarely"),
     "MOVES": Promise("A connection that the exchange is about to close is replaced before, without loss or repetition"),

@@ -47,6 +47,12 @@ MUTATIONS = {
         "WHERE run_id = ? ORDER BY id",
         "WHERE run_id = ? ORDER BY received_ms, -id",
     ),
+    "failover/keeps-nothing": Mutation(
+        "a standby whose trades are not kept",
+        "ingest/session.py",
+        "len(self._standby_trades) >= MAX_KEPT_SYMBOLS:",
+        "len(self._standby_trades) >= 0:",
+    ),
     "parse/ignores-garbage": Mutation(
         "frames that do not decode are never held against their source",
         "ingest/session.py",

@@ -87,6 +87,7 @@ _OF_FAILOVER: dict[str, dict[str, Any]] = {
     "goes silent": {"pid": 42, "state": "T"},
     "sends garbage": {"garbage": 20},
     "bad certificate": {"tls_hellos": 1, "accepted": 0},
+    "stops trading": {"connection": 1, "silent_ms": 520},
 }
 
 

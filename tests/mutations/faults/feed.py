@@ -254,6 +254,7 @@ FAULTS = (
             "STANDBY",
             "self._closes_at = now + DUPLICATE_WINDOW_S",
             "self._closes_at = now",
+            "the proofs' exchanges have no trade in common",
         ),
     ),
     *in_file(

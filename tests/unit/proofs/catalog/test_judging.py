@@ -55,6 +55,7 @@ CLOSES: dict[str, Any] = {
         "signals": 1,
         "chains": "",
     },
+    "first_ms": [1150, 1170],
 }
 COUNTERS = {
     "received": 2003,
