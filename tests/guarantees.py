@@ -26,7 +26,9 @@ PROMISES = {
     "S9": Promise("In SHADOW no order leaves the process", ("shadow",)),
     "S13": Promise("A stop drains: everything admitted is stored, or the exit code says that it is not", ("stop",)),
     "I1": Promise("Shadow execution makes no network call", ("shadow",)),
-    "I2": Promise("No cap on exposure or open orders is exceeded; an order that reduces exposure always passes"),
+    "I2": Promise(
+        "No cap on exposure or open orders is exceeded; an order that reduces exposure always passes", ("shadow",)
+    ),
     "I6": Promise(
         "A locked or slow database never blocks ingest: it waits briefly, then drops ticks and counts them",
         ("overload",),

@@ -1,4 +1,4 @@
-"""shadow: with no network at all, the engine makes its shadow orders and trades as before."""
+"""shadow: with no network at all, the engine makes its shadow orders and trades as before; within the risk caps."""
 
 import json
 import sqlite3
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from proofs.catalog._caps import GROSS_CAP, SYMBOL_CAP, Caps
 from proofs.catalog._checks import equal, figures
 from proofs.catalog._steady import steady
 from proofs.catalog.mutations import patched
@@ -121,6 +122,15 @@ class Sealed(Case):
         )
 
 
+class Unsealed(Caps):
+    """The risk caps, when the network is back: not before, as the mutant needs the CPU for its short life."""
+
+    def steady(self, subject: Subject) -> None:
+        subject.directives = [one for one in subject.directives if one not in _SEALED]
+        subject.install()
+        super().steady(subject)
+
+
 def _orders(store: Store, run: int) -> list[dict[str, Json]]:
     """The first orders after that run."""
     try:
@@ -169,12 +179,14 @@ def headline(results: Sequence[Result]) -> str:
 
 PROOF = Proof(
     name="shadow",
-    claim="shadow execution needs no network: with none at all the engine makes its shadow orders and trades",
-    bound=f">= {ORDERS} orders in {WITHIN_S:g} s, a trade of each that was filled, no restart",
-    fault="PrivateNetwork=yes and RestrictAddressFamilies=AF_UNIX",
-    seconds=14,
+    claim="shadow execution needs no network: with none at all the engine makes its shadow orders and trades; no risk"
+    " cap is exceeded",
+    bound=f">= {ORDERS} orders in {WITHIN_S:g} s, a trade of each that was filled, no restart; filled exactly where the"
+    f" caps of {SYMBOL_CAP:g} and {GROSS_CAP:g} allow it",
+    fault="PrivateNetwork=yes and RestrictAddressFamilies=AF_UNIX; orders beyond the caps",
+    seconds=20,
     notes="a probe that tries an INET socket runs in the unit's sandbox before each start (ExecStartPre=)",
-    cases=Sealed.alone,
+    cases=lambda deployed: [Sealed(deployed), Unsealed(deployed)],
     mutants=[patched("shadow/socket-for-each-order", Sealed.alone)],
     headline=headline,
     host_word=dict.fromkeys(

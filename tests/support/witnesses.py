@@ -48,6 +48,7 @@ _BY_CLASS: dict[str, dict[str, Any]] = {
     "Retention": {"old": 20, "young": 42},
     "Held": {"lock": "held"},
     "Unusable": {"before": "", "now": "EPERM"},
+    "Caps": {"sent": {"BTCUSDT": 702, "ETHUSDT": 351, "LTCUSDT": 350}, "lost": 3},
     "Pressed": {
         "burning": [42, 43],
         "cgroup": "/sys/fs/cgroup/x",
