@@ -21,7 +21,7 @@ class Promise(NamedTuple):
 
 # S, I and G are the numbers of the field's own specification; the words are ours.
 PROMISES = {
-    "S1": Promise("The database's PRAGMAs are set, read back and verified before READY"),
+    "S1": Promise("The database's PRAGMAs are set, read back and verified before READY", ("storage",)),
     "S6": Promise("Channels are bounded; a burst drops the oldest and is counted", ("overload",)),
     "S9": Promise("In SHADOW no order leaves the process: it makes no socket and has no child", ("shadow",)),
     "S13": Promise("A stop drains: everything admitted is stored, or the exit code says that it is not", ("stop",)),
@@ -29,7 +29,9 @@ PROMISES = {
         "Shadow execution makes no network call, of any family, where a network is open as where there is none",
         ("shadow",),
     ),
-    "I2": Promise("No cap on exposure or open orders is exceeded; an order that reduces exposure always passes"),
+    "I2": Promise(
+        "No cap on exposure or open orders is exceeded; an order that reduces exposure always passes", ("shadow",)
+    ),
     "I6": Promise(
         "A locked or slow database never blocks ingest: it waits briefly, then drops ticks and counts them",
         ("overload",),
@@ -42,7 +44,7 @@ PROMISES = {
     "G2": Promise(
         "Pressure of the unit's own cgroup reduces the ticks step by step, and back when it is over", ("pressure",)
     ),
-    "G3": Promise("A database whose PRAGMAs do not hold is refused with exit 14"),
+    "G3": Promise("A database whose PRAGMAs do not hold is refused with exit 14", ("storage",)),
     "G4": Promise("HEARTBEAT and FINAL METRICS carry every counter, as one JSON line", ("sampling",)),
     "G5": Promise(
         "Each exit code comes exactly when it is promised, after its own deadline",
@@ -61,23 +63,29 @@ PROMISES = {
     ),
     "FAILOVER": Promise("The next source takes over, and what was missed meanwhile is in gaps", ("failover",)),
     "QUIET": Promise("A quiet market is not a fault"),
-    "STALE": Promise("A source that answers but does not trade, while another source of the symbol does, is left"),
+    "STALE": Promise(
+        "A source that answers but does not trade, while another source of the symbol does, is left", ("failover",)
+    ),
     "STANDBY": Promise(
-        "A hot standby takes over without connecting, with every trade since the active source's last one"
+        "A hot standby takes over without connecting, with every trade since the active source's last one",
+        ("failover",),
     ),
     "FAILBACK": Promise("A better source takes over again once it is proven; one that flaps is tried ever more rarely"),
     "MOVES": Promise("A connection that the exchange is about to close is replaced before, without loss or repetition"),
     "PACE": Promise("No source is connected to more than 12 times in any minute, or before its Retry-After"),
-    "MISSED": Promise("What an exchange's sequence numbers leave out is in gaps, exactly, and nothing else is"),
+    "MISSED": Promise(
+        "What an exchange's sequence numbers leave out is in gaps, exactly, and nothing else is", ("sampling",)
+    ),
     "WATCHDOG": Promise(
         "A stuck thread is seen by systemd and the process killed with its stacks; a busy engine is not", ("stall",)
     ),
-    "REPLAY": Promise("Replaying a run gives the same signals, orders and trades, byte for byte"),
+    "REPLAY": Promise("Replaying a run gives the same signals, orders and trades, byte for byte", ("sampling",)),
     "RETENTION": Promise(
-        "Rows older than retention_days are deleted, whole chains and nothing else; 0 keeps everything"
+        "Rows older than retention_days are deleted, whole chains and nothing else; 0 keeps everything",
+        ("storage",),
     ),
     "GROWTH": Promise("Starts, commits and health cost the same however much is stored"),
-    "RELOAD": Promise("A reload under load loses no tick and takes effect at the trade that it logs"),
+    "RELOAD": Promise("A reload under load loses no tick and takes effect at the trade that it logs", ("sampling",)),
     "MEMORY": Promise("Memory for a source and a symbol is bounded, whatever an exchange sends"),
     "CONFIG12": Promise(
         "Any configuration is valid, or exit 12 with one line that names file, key, found and allowed", ("exit12",)

@@ -2,13 +2,14 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from proofs.catalog._checks import at_most, equal, figures
-from proofs.catalog._rows import LEAST, Rows, compare, record_rows, row_checks, trace_rows
-from proofs.catalog._steady import OnExchanges
+from proofs.catalog._rows import LEAST, Rows, Sent, StoredRow, compare, record_rows, row_checks, trace_rows
+from proofs.catalog._steady import UP_S, OnExchanges
+from proofs.catalog.mutations import patched
 from proofs.experiment.case import Deployed, Mutant, Proof
 from proofs.experiment.exchange import Exchange, refuses
 from proofs.experiment.measurements import (
@@ -36,13 +37,16 @@ PARSE_LIMIT = 20
 RATE = 50  # trades a second of each exchange
 _FAST = 700  # once the figures are there: for enough rows to compare
 _CERTIFICATE = Path(__file__).resolve().parent.parent / "mock_exchange" / "data" / "untrusted.pem"
-SCRATCH = config(
-    ingest_mode="REAL_WS",
-    heartbeat_interval_secs=0.5,
-    flush_interval_ms=100,
-    dead_after_s=DEAD_AFTER_S,
-    parse_error_limit=PARSE_LIMIT,
-)
+STALE_S = 1.5  # stale_after_s of 0.5 s, and the second for which the engine compares the sources
+_SCRATCH: dict[str, Json] = {
+    "ingest_mode": "REAL_WS",
+    "heartbeat_interval_secs": 0.5,
+    "flush_interval_ms": 100,
+    "dead_after_s": DEAD_AFTER_S,
+    "parse_error_limit": PARSE_LIMIT,
+}
+_HOT: dict[str, Json] = {"standby": "hot", "stale_after_s": 0.5}
+_MUTE_MS = 500  # of a source whose trades come every 20 ms
 _START_S = 4.0  # for the process to start, where the fault is met at its first try to connect
 _SLACK_MS = 100  # clocks are one and the same; this is for the way from the exchange to the engine
 
@@ -83,7 +87,15 @@ class TlsHello:
     accepted: Count
 
 
-Witness = ConnectionClosed | PortRefuses | Answered451 | ExchangeStopped | GarbageSent | TlsHello
+@dataclass(frozen=True)
+class TradesStopped:
+    """An open connection that has not been sent a trade for so long."""
+
+    connection: Positive
+    silent_ms: Annotated[int, count_from(_MUTE_MS)]
+
+
+Witness = ConnectionClosed | PortRefuses | Answered451 | ExchangeStopped | GarbageSent | TlsHello | TradesStopped
 Answer = dict[str, Json]
 
 
@@ -108,6 +120,11 @@ def _hello(stats: Stats) -> TlsHello | None:
     return TlsHello(stats["tls_hellos"], stats["accepted"]) if stats["tls_hellos"] else None
 
 
+def _mute(stats: Stats) -> TradesStopped | None:
+    silent = [(one["id"], stats["now_ms"] - one["last_sent_ms"]) for one in stats["connections"] if one["open"]]
+    return next((TradesStopped(*one) for one in silent if one[1] >= _MUTE_MS), None)
+
+
 def _refused(exchange: Exchange) -> PortRefuses | None:
     return PortRefuses(exchange.port, "connection refused") if refuses(exchange.port) else None
 
@@ -119,7 +136,7 @@ def _stopped(exchange: Exchange) -> ExchangeStopped | None:
 @dataclass(frozen=True)
 class How:
     """A way to fail. shown: the witness that its counts come to, or `look` where it does not count it; None while
-    there is none. at_connect: the engine is started into it."""
+    there is none. at_connect: the engine is started into it. engine: further settings of it."""
 
     name: str
     fault: str
@@ -129,6 +146,7 @@ class How:
     bound_s: float = BOUND_S
     tls: bool = False
     gap_kind: str = "down"
+    engine: Mapping[str, Json] = field(default_factory=dict)
     look: Callable[[Exchange], Witness | None] = lambda exchange: None
 
     def witness(self, exchange: Exchange, quiet: bool = True) -> Witness | None:
@@ -144,7 +162,10 @@ class NotTakenOver:
 
 @dataclass(frozen=True, kw_only=True)
 class TakenOver:
-    """stored_s: from the fault to a stored tick of the secondary; received_s: to its receipt. gaps: of the primary."""
+    """stored_s: from the fault to a stored tick of the secondary; received_s: to its receipt. gaps: of the primary.
+
+    first_ms: when the secondary sent its first stored trade, and the one before that.
+    """
 
     n: Count
     stored_s: Seconds | None
@@ -159,6 +180,7 @@ class TakenOver:
     secondary_sent: Count
     said: list[dict[str, Any]]
     rows: Rows
+    first_ms: tuple[Count, Count]
 
 
 class Failover(OnExchanges):
@@ -170,10 +192,14 @@ class Failover(OnExchanges):
     def steady(self, subject: Subject) -> None:
         """Both exchanges trade; unless the fault is one of connecting, the engine stores the primary's trades."""
         tls = {"tls_cert": str(_CERTIFICATE), "tls_key": str(_CERTIFICATE)} if self.how.tls else {}
-        self.start_exchanges(subject, SCRATCH, tls, rate=RATE, heartbeat=0.5)
+        self.start_exchanges(subject, config(**{**_SCRATCH, **self.how.engine}), tls, rate=RATE, heartbeat=0.5)
         self.cursor = subject.unit.cursor()
         if not self.how.at_connect:
             self.await_primary(subject)
+        if self.how.engine:  # a hot standby
+            secondary = self.exchanges["secondary"]
+            connected = lambda: secondary.stats(quiet=True)["sent"] > RATE // 5  # noqa: E731
+            subject.host.wait_for("the standby", UP_S, connected, every=0.05)
 
     def inject(self, subject: Subject) -> None:
         answer = self.how.inject(self.exchanges["primary"])
@@ -217,8 +243,8 @@ class Failover(OnExchanges):
         took_over = self._taken_over(subject.recorded(), entries, fault_ms, stored_s - fault_s)
         garbage_sent = self.exchanges["primary"].stats()["garbage"] if kind == "rejected" else 0
         secondary_sent = self.exchanges["secondary"].stats()["sent"]
-        rows = self._compare_rows(subject)
-        return TakenOver(**took_over, garbage_sent=garbage_sent, secondary_sent=secondary_sent, rows=rows)
+        counted = {"garbage_sent": garbage_sent, "secondary_sent": secondary_sent}
+        return TakenOver(**took_over, **counted, **_compared(*self._record_rows(subject)))
 
     def _taken_over(self, store: Store, entries: Sequence[Entry], fault_ms: int, stored_s: float) -> dict[str, Any]:
         """The fields of a TakenOver that come from the store and the journal."""
@@ -238,7 +264,7 @@ class Failover(OnExchanges):
             "said": [fields for _, fields in engine_lines(entries, "source failed")][-1:],
         }
 
-    def _compare_rows(self, subject: Subject) -> Rows:
+    def _record_rows(self, subject: Subject) -> tuple[Sent, Sequence[StoredRow]]:
         """What both sources sent, with what is stored of it, once there is enough of it."""
         frozen = self.how.inject is _freeze
         for name, exchange in self.exchanges.items():
@@ -248,7 +274,7 @@ class Failover(OnExchanges):
         subject.host.do("systemctl", "stop", subject.unit.name)
         if frozen:
             self.exchanges["primary"].thaw()
-        return compare(*record_rows(subject, self.exchanges))
+        return record_rows(subject, self.exchanges)
 
     def traced(self, measured: NotTakenOver | TakenOver, trace: Trace) -> Mapping[str, Json | Between]:
         stored = trace.waits("a stored tick of the secondary")[-1]
@@ -263,7 +289,7 @@ class Failover(OnExchanges):
             "fault_ms": fault_ms,
             "garbage_sent": trace.stats("primary")["garbage"] if rejected else 0,
             "secondary_sent": trace.stats("secondary")["sent"],
-            "rows": encode(compare(*trace_rows(trace, ("primary", "secondary")))),
+            **{name: encode(one) for name, one in _compared(*trace_rows(trace, ("primary", "secondary"))).items()},
         }
 
     def _began(self, trace: Trace) -> tuple[float, float]:
@@ -294,11 +320,31 @@ class Failover(OnExchanges):
         spans = [decode(tuple[Count, Count | None], [gap.get("from_ms"), gap.get("to_ms")]) for gap in measured.gaps]
         latest = end if last_ms is None else begin  # where it never spoke, the gap begins when it was first tried
         covered = any(start <= latest and (stop is None or stop >= end - _SLACK_MS) for start, stop in spans)
-        return [in_time, *rows, Check("gap", spans, f"from <= {begin}, to >= {end} (ms)", covered)]
+        gap = Check("gap", spans, f"from <= {begin}, to >= {end} (ms)", covered)
+        return [in_time, *rows, gap, *self._nothing_between(measured)]
+
+    def _nothing_between(self, measured: TakenOver) -> list[Check]:
+        """Of a hot standby: its first stored trade is the first that it sent after the primary's last one."""
+        if not self.how.engine or measured.last_primary_ms is None:
+            return []
+        before, first = (ms - measured.last_primary_ms for ms in measured.first_ms)
+        due = f"<= {_SLACK_MS} and >= {-_SLACK_MS}"
+        ok = before <= _SLACK_MS and first >= -_SLACK_MS
+        return [
+            Check("last trade not taken, first taken (ms after the primary's last)", [before, first], due, ok, True)
+        ]
 
 
 def _of(gaps: list[dict[str, Json]], kind: str) -> list[dict[str, Json]]:
     return [gap for gap in gaps if gap["kind"] == kind and gap["source"] == "primary"]
+
+
+def _compared(sent: Sent, rows: Sequence[StoredRow]) -> dict[str, Any]:
+    """The fields of a TakenOver that come from what was sent and what is stored of it."""
+    trades = sent["secondary"]
+    first = next((row.exchange_id for row in rows if row.source == "secondary"), None)
+    place = next((place for place, one in enumerate(trades) if one.trade_id == first), 0)
+    return {"rows": compare(sent, rows), "first_ms": (trades[max(0, place - 1)].time_ms, trades[place].time_ms)}
 
 
 def _connecting(entries: Sequence[Entry]) -> list[Entry]:
@@ -325,6 +371,15 @@ HOWS = (
     How("goes silent", "SIGSTOP of the primary", None, _freeze, bound_s=DEAD_AFTER_S + BOUND_S, look=_stopped),
     How("sends garbage", _SENDS, _garbage, _tell("garbage", n=PARSE_LIMIT, scope="open"), gap_kind="rejected"),
     How("bad certificate", _PRESENTS, _hello, at_connect=True, tls=True),
+    How(
+        "stops trading",
+        "the primary sends no more trades, all else goes on; the secondary is a hot standby",
+        _mute,
+        _tell("silent", what="trades"),
+        bound_s=STALE_S + BOUND_S,
+        gap_kind="stale",
+        engine=_HOT,
+    ),
 )
 
 
@@ -344,14 +399,16 @@ def headline(results: Sequence[Result]) -> str:
 PROOF = Proof(
     name="failover",
     claim="when the best source fails in any way, the next one's trades are stored in time and the gap is recorded",
-    bound=f"{BOUND_S:g} s (silence: dead_after_s {DEAD_AFTER_S:g} + {BOUND_S:g} s);"
+    bound=f"{BOUND_S:g} s (silence: dead_after_s {DEAD_AFTER_S:g} + {BOUND_S:g} s, no trades: {STALE_S:g} +"
+    f" {BOUND_S:g} s, of a hot standby every trade since);"
     " rows as each source sent them, none missing",
-    fault="the primary closes, refuses, answers 451, goes silent, sends garbage, has a bad certificate",
-    seconds=22,
+    fault="the primary closes, refuses, answers 451, goes silent, sends garbage, has a bad certificate, stops trading",
+    seconds=28,
     cases=failing(*(how.name for how in HOWS)),
     mutants=[
         # One of each kind: a connection that ends, one that is never made, one that talks nonsense.
-        Mutant("one-source", "one source instead of two", failing("closes", "refuses", "sends garbage"), _one_source)
+        Mutant("one-source", "one source instead of two", failing("closes", "refuses", "sends garbage"), _one_source),
+        patched("failover/keeps-nothing", failing("stops trading")),
     ],
     headline=headline,
     host_word={

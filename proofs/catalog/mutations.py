@@ -43,6 +43,30 @@ MUTATIONS = {
         "skip = every - 1 - position % every",
         "skip = -position % every",
     ),
+    "sampling/gaps-of-one": Mutation(
+        "an engine that takes whatever is missing for one trade",
+        "ingest/delivery.py",
+        "if missed := gap.count:",
+        "if missed := min(1, gap.count):",
+    ),
+    "sampling/counts-on": Mutation(
+        "a reload after which the sampling counts on",
+        "stages/admission.py",
+        "self._sample_positions.clear()",
+        "self._sample_positions.copy()",
+    ),
+    "sampling/replays-in-another-order": Mutation(
+        "a replay in the order of receipt alone",
+        "storage/store.py",
+        "WHERE run_id = ? ORDER BY id",
+        "WHERE run_id = ? ORDER BY received_ms, -id",
+    ),
+    "failover/keeps-nothing": Mutation(
+        "a standby whose trades are not kept",
+        "ingest/session.py",
+        "len(self._standby_trades) >= MAX_KEPT_SYMBOLS:",
+        "len(self._standby_trades) >= 0:",
+    ),
     "parse/ignores-garbage": Mutation(
         "frames that do not decode are never held against their source",
         "ingest/session.py",
@@ -54,6 +78,24 @@ MUTATIONS = {
         "stages/persist.py",
         "except StorageError as error:\n                self._counters.persist_errors += 1",
         "except StorageError as error:\n                break\n                self._counters.persist_errors += 1",
+    ),
+    "storage/unsynced": Mutation(
+        "a connection that is verified first and then told to sync nothing",
+        "storage/database.py",
+        'con.execute(f"PRAGMA busy_timeout = {TRY_MS}")',
+        'con.execute(f"PRAGMA busy_timeout = {TRY_MS}"); con.execute("PRAGMA synchronous = 0")',
+    ),
+    "storage/any-database": Mutation(
+        "a start that takes any database for its own",
+        "storage/schema.py",
+        "if application_id != APPLICATION_ID:",
+        "if application_id not in (0, APPLICATION_ID):",
+    ),
+    "storage/one-more": Mutation(
+        "a retention that deletes one chain more than is too old",
+        "storage/retention.py",
+        "ends = old[0][0], old[-1][0]\n",
+        "ends = old[0][0], old[-1][0] + 1\n",
     ),
     "overload/uncounted": Mutation(
         "an admission that drops without counting",

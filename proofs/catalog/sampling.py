@@ -1,11 +1,14 @@
-"""sampling: sample_every = k stores exactly trades k, 2k, 3k ... as they were sent, across a reconnect, and the
-accounting agrees."""
+"""sampling: sample_every = k stores exactly trades k, 2k, 3k ... as they were sent, across a reconnect and reloads; the
+accounting agrees, what the exchange left out is in `gaps`, and a replay repeats it all."""
 
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from proofs.catalog._checks import Counters, equal, figures, imbalance, last_fields, numbers_sent
+from proofs.catalog._checks import Counters, equal, figures, imbalance, last_fields
+from proofs.catalog._missed import LEFT_OUT, Hole, holes_of, missed_difference
+from proofs.catalog._reload import Reloads
+from proofs.catalog._replay import Replay
 from proofs.catalog._rows import (
     SIGNAL_EVERY,
     Rows,
@@ -21,9 +24,10 @@ from proofs.catalog._steady import OnExchanges
 from proofs.catalog.mutations import patched
 from proofs.experiment.case import Deployed, Proof
 from proofs.experiment.measurements import BadFigure, Count, decode, encode, figures_of
+from proofs.experiment.measurements import Row as GapRow
 from proofs.experiment.subject import Subject
 from proofs.experiment.trace import Between, Trace
-from proofs.host.database import Row
+from proofs.host.database import Row, Store
 from proofs.host.unit import Entry
 from proofs.verdict import Check, Json, Result
 
@@ -55,7 +59,8 @@ class Nothing:
 class Sampled:
     """n, sent: trades sent, by the exchange's total and by its connections. ids: the exchange's of stored trades.
 
-    seed: of what was drawn; None where nothing was.
+    holes: what the exchange left out of its numbers; gaps: of the run, but for those of sampling. seed: of what was
+    drawn; None where nothing was.
     """
 
     n: Count
@@ -69,6 +74,8 @@ class Sampled:
     heartbeat: Counters
     store: Counters
     rows: Rows
+    holes: list[Hole]
+    gaps: list[GapRow]
     seed: Count | None = None
 
 
@@ -94,7 +101,9 @@ class Sampling(OnExchanges):
         super().__init__(deployed)
         self.every = every
         self.name = f"sample_every {every or 'drawn'}"
-        self.fault = f"{TRADES} trades of recorded frames, the connection closed after {RECONNECT_AFTER}"
+        self.left_out = sum(LEFT_OUT.values()) if every == 1 else 0
+        less = f", {self.left_out} numbers left out" if self.left_out else ""
+        self.fault = f"{TRADES} trades of recorded frames, the connection closed after {RECONNECT_AFTER}{less}"
         self.seed: int | None = None
 
     def periods(self, seed: int | None) -> Periods:
@@ -110,7 +119,11 @@ class Sampling(OnExchanges):
             subject.host.note("seed", {"seed": self.seed})
         periods = self.periods(self.seed)
         engine = {"sample_every": periods.sample, "signal_every_n_ticks": periods.signal}
-        feed = {"hold": True, "count": TRADES, "rate": RATE, "close_after": RECONNECT_AFTER, "close_times": 1}
+        feed: dict[str, Json] = {"hold": True, "count": TRADES + self.left_out, "rate": RATE}
+        feed |= {"close_after": RECONNECT_AFTER, "close_times": 1}
+        if self.left_out:  # without frames between the trades, the last one that was heard is a trade
+            lose = [{"command": "lose", "n": numbers, "after_sent": after} for after, numbers in LEFT_OUT.items()]
+            feed |= {"do": lose, "noise": 0}
         self.start(subject, feed, **engine, heartbeat_interval_secs=0.5, flush_interval_ms=200)
         subject.host.wait_for("the engine to subscribe", 15, lambda: self.counted("subscribed") == 1, every=0.05)
 
@@ -125,7 +138,8 @@ class Sampling(OnExchanges):
 
     def witnessed(self, witness: Feed) -> bool:
         sent = witness.by_connection
-        return witness.sent == TRADES == sum(sent) and len(sent) >= 2 and sent[0] == RECONNECT_AFTER
+        whole = witness.sent == TRADES == sum(sent) and witness.lost == self.left_out
+        return whole and len(sent) >= 2 and sent[0] == RECONNECT_AFTER
 
     def traced_witness(self, witness: Feed, trace: Trace) -> Mapping[str, Json | Between]:
         return figures_of(_feed(trace.stats("mock")))
@@ -135,22 +149,23 @@ class Sampling(OnExchanges):
         self.old = unit.state(quiet=False)
         self.await_counted(subject, TRADES)
         subject.host.do("systemctl", "stop", unit.name)
-        entries, run = unit.journal(self.cursor), subject.recorded().runs()[-1]
+        entries, store = unit.journal(self.cursor), subject.recorded()
         sent, rows = record_rows(subject, self.exchanges)
-        return self._sampled(self.stats, entries, self.old.invocation, run, sent, rows, self.seed)
+        return self._sampled(self.stats, entries, self.old.invocation, store, sent, rows, self.seed)
 
     def _sampled(
         self,
         stats: dict[str, Json],
         entries: Sequence[Entry],
         invocation: str,
-        run: Row,
+        store: Store,
         trades: Sent,
         rows: Sequence[StoredRow],
         seed: int | None,
     ) -> Sampled:
+        run: Row = store.runs()[-1]
         ids = ids_of(rows, run)
-        sent, periods = _numbers(stats), self.periods(seed)
+        sent, periods = [one.trade_id for one in trades["mock"]], self.periods(seed)
         final = last_fields(entries, "FINAL METRICS", invocation)
         return Sampled(
             n=stats["sent"],
@@ -164,6 +179,8 @@ class Sampling(OnExchanges):
             heartbeat=Counters.of(last_fields(entries, "HEARTBEAT", invocation)),
             store=Counters.of(run),
             rows=compare(trades, rows, periods.signal),
+            holes=holes_of(sent, store),
+            gaps=[gap for gap in store.gaps(int(run["id"])) if gap["kind"] != "sampled_out"],
             seed=seed,
         )
 
@@ -173,7 +190,7 @@ class Sampling(OnExchanges):
             trace.stats("mock"),
             trace.journal(),
             trace.shown(-1)["InvocationID"],
-            trace.store().runs()[-1],
+            trace.store(),
             *trace_rows(trace, ["mock"]),
             seeds[-1]["seed"] if seeds else None,
         )
@@ -185,13 +202,19 @@ class Sampling(OnExchanges):
         stored, sent, store = measured.stored, measured.sent, measured.store.known()
         final, heartbeat = encode(measured.final) or encode(Counters.of({})), encode(measured.heartbeat)
         losses = [store[name] for name in ("dropped", "rejected", "duplicate")]
-        which = f"{every}, {2 * every}, ... {due * every}"
+        which = f"{every}, {2 * every}, ... {due * every + self.left_out}"
+        left_out = list(LEFT_OUT.values()) if self.left_out else []
+        others = sorted({str(gap["kind"]) for gap in measured.gaps} - {"missed"})
+        missed = missed_difference(measured.gaps, measured.holes)
         ids = f"{measured.first_ids} ... {measured.last_id}"
         return (
             equal("trades stored", stored, due, guard=True),
             *row_checks(measured.rows, due),
             equal("signals stored", measured.rows.signals, due // periods.signal, guard=True),
             Check("which trades", ids, which, measured.ids_match, guard=True),
+            equal("numbers left out", [hole.count for hole in measured.holes], left_out),
+            Check("gaps `missed`", missed or "all of these", "all of these", not missed, guard=True),
+            equal("kinds of other gaps", others, ["down"], guard=True),
             Check("received", store["received"], sent, store["received"] == sent == TRADES),
             equal("dropped, rejected, duplicate", losses, [0, 0, 0]),
             equal("ticks_stored by the counters", store["ticks_stored"], stored),
@@ -206,27 +229,35 @@ def _feed(stats: dict[str, Json]) -> Feed:
     return Feed(stats["sent"], [one["sent"] for one in stats["connections"]], stats["repeats"], stats["lost"])
 
 
-def _numbers(stats: dict[str, Json]) -> list[int]:
-    """What the exchange sent: it numbers its trades from 1, and these numbers are their ids."""
-    return [number for sent in numbers_sent(stats) for number in sent]
-
-
 def headline(results: Sequence[Result]) -> str:
     counts = [
-        f"1/{result.case.rpartition(' ')[2]}: {figures([result]).get('trades stored', '?')}" for result in results
+        f"1/{result.case.rpartition(' ')[2]}: {figures([result]).get('trades stored', '?')}"
+        for result in results
+        if result.case.startswith("sample_every")
     ]
     return f"stored of {TRADES}: " + ", ".join(counts)
 
 
 PROOF = Proof(
     name="sampling",
-    claim="sample_every = k stores exactly trades k, 2k, 3k ..., each as the exchange sent it, across a reconnect",
+    claim="sample_every = k stores exactly trades k, 2k, 3k ..., each as the exchange sent it, across a reconnect and"
+    " from a reload on; numbers left out are in gaps, a replay repeats the run",
     bound=", ".join(f"1/{every}: {TRADES // every}" for every in EVERY)
-    + f", 1/k for a drawn k; all of up to {TRADES} rows as sent; dropped 0; accounting balances",
+    + f", 1/k for a drawn k; all of up to {TRADES} rows as sent; dropped 0; accounting balances;"
+    f" gaps of {', '.join(map(str, LEFT_OUT.values()))}; the same rows again",
     fault=f"{TRADES} trades, the connection closed after {RECONNECT_AFTER};"
-    f" sample_every {', '.join(map(str, EVERY))}, and one drawn from a seed",
-    seconds=18,
-    cases=lambda deployed: [Sampling(deployed, every) for every in (*EVERY, None)],
-    mutants=[patched("sampling/off-by-one", lambda deployed: [Sampling(deployed, 5)])],
+    f" sample_every {', '.join(map(str, EVERY))}, and one drawn from a seed; reloads; a replay",
+    seconds=28,
+    cases=lambda deployed: [
+        *(Sampling(deployed, every) for every in (*EVERY, None)),
+        Reloads(deployed),
+        Replay(deployed),
+    ],
+    mutants=[
+        patched("sampling/off-by-one", lambda deployed: [Sampling(deployed, 5)]),
+        patched("sampling/gaps-of-one", lambda deployed: [Sampling(deployed, 1)]),
+        patched("sampling/counts-on", Reloads.alone),
+        patched("sampling/replays-in-another-order", Replay.alone),
+    ],
     headline=headline,
 )

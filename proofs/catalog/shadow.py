@@ -1,4 +1,5 @@
-"""shadow: with no network the engine makes its shadow orders and trades as before, and an open one it leaves alone.
+"""shadow: with no network the engine makes its shadow orders and trades as before, and an open one it leaves alone;
+within the risk caps.
 
 The open network is one of the unit's own (PrivateNetwork=), in which nobody else is counted. There the unit does not
 notify systemd, so that it has no use for a socket: a filter kills whoever makes one, of any family.
@@ -11,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from proofs.catalog._caps import GROSS_CAP, SYMBOL_CAP, Caps
 from proofs.catalog._checks import equal, figures
 from proofs.catalog._steady import steady
 from proofs.catalog.mutations import patched
@@ -233,6 +235,14 @@ def _network(before: Sequence[Entry], after: Sequence[Entry], link: str) -> Sand
     )
 
 
+class Capped(Caps):
+    """The risk caps, with the network that the unit is deployed with."""
+
+    def steady(self, subject: Subject) -> None:
+        subject.install()
+        super().steady(subject)
+
+
 def _orders(store: Store, run: int, most: int) -> list[dict[str, Json]]:
     """The first orders after that run."""
     try:
@@ -275,12 +285,14 @@ PROOF = Proof(
     name="shadow",
     claim="shadow execution needs no network: with none the engine makes its orders and trades, an open one it leaves",
     bound=f">= {ORDERS} orders in {WITHIN_S:g} s without a network, {ORDERS_OPEN} in an open one, a trade of each that "
-    "was filled, no restart; no socket, no packet, no child",
-    fault="PrivateNetwork=yes and RestrictAddressFamilies=AF_UNIX; PrivateNetwork=yes where a socket's maker is killed",
-    seconds=20,
+    f"was filled, no restart; no socket, no packet, no child; filled exactly where caps of {SYMBOL_CAP:g} and "
+    f"{GROSS_CAP:g} allow it",
+    fault="PrivateNetwork=yes and RestrictAddressFamilies=AF_UNIX; PrivateNetwork=yes where a socket's maker is killed;"
+    " orders beyond the caps",
+    seconds=28,
     notes="a probe that tries connections runs in the unit's sandbox before each start (ExecStartPre=); in the open "
     "network the unit is Type=exec, and its filter of system calls is one that kills whoever makes or uses a socket",
-    cases=lambda deployed: [Sealed(deployed), Open(deployed)],
+    cases=lambda deployed: [Sealed(deployed), Open(deployed), Capped(deployed)],
     mutants=[
         patched("shadow/socket-for-each-order", Sealed.alone),
         patched("shadow/datagram-for-each-order", Open.alone),

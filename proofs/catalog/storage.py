@@ -1,4 +1,5 @@
-"""storage: on a full disk the engine ends with 14, what was committed stays readable, and space brings it back."""
+"""storage: on a full disk the engine ends with 14, what was committed stays readable, and space brings it back; it
+refuses databases that it must not write to, and deletes exactly what is too old."""
 
 import errno
 import os
@@ -7,7 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from proofs.catalog._recovery import DEADLINE_S, Lasting, Recovery, headline
+from proofs.catalog import _recovery
+from proofs.catalog._recovery import DEADLINE_S, Lasting, Recovery
+from proofs.catalog._refused import Corrupt, Foreign, Held, NoSync
+from proofs.catalog._retention import Retention
 from proofs.catalog._steady import STEADY_TICKS, await_ticks
 from proofs.catalog.mutations import patched
 from proofs.experiment.case import Proof
@@ -16,7 +20,7 @@ from proofs.experiment.subject import Subject, config
 from proofs.experiment.trace import Between, Trace
 from proofs.host.database import Row
 from proofs.host.regular_file import open_regular
-from proofs.verdict import Check, Json
+from proofs.verdict import Check, Json, Result
 
 SIZE_KB = 4096
 SCRATCH = config(
@@ -135,16 +139,29 @@ def _fill(subject: Subject) -> int:
         os.close(fd)
 
 
+def headline(results: Sequence[Result]) -> str:
+    return _recovery.headline([result for result in results if result.case == Full.name])
+
+
 PROOF = Proof(
     name="storage",
-    claim="a full disk ends the engine with 14, loses nothing that was committed, and space alone brings it back",
+    claim="a full disk ends the engine with 14, loses nothing that was committed, and space alone brings it back; a"
+    " database that is not the engine's alone, or cannot be synced, is refused with 14; old chains go whole",
     bound=f"14 after storage_deadline_s ({DEADLINE_S:g} s) + 3 s, restarted, every committed tick kept, a tick in"
-    " deadline + RestartSec + 5 s",
-    fault=Full.fault,
-    seconds=14,
-    cases=Full.alone,
-    mutants=[patched("storage/swallows-errors", Full.alone)],
+    " deadline + RestartSec + 5 s; refused: never ready, nothing changed; retention: exactly the chains of before",
+    fault=f"{Full.fault}; a foreign and a corrupt database, a second writer, fsync refused; chains of two days ago",
+    seconds=34,
+    cases=lambda deployed: [case(deployed) for case in (Full, Retention, Foreign, Corrupt, Held, NoSync)],
+    mutants=[
+        patched("storage/swallows-errors", Full.alone),
+        patched("storage/unsynced", NoSync.alone),
+        patched("storage/any-database", Foreign.alone),
+        patched("storage/one-more", Retention.alone),
+    ],
     notes=f"storage_deadline_s is {DEADLINE_S:g} s in the scratch config; its state lies on a tmpfs of {SIZE_KB} KB",
     headline=headline,
-    host_word={"witness.errno": "how a write of the proof's own was refused"},
+    host_word={
+        "witness.errno": "how a write of the proof's own was refused",
+        "witness.lock": "a lock of the proof's own",
+    },
 )

@@ -179,6 +179,7 @@ ATTEMPTS: dict[str, Callable[[str], None]] = {
     "connect": connect,
     "datagram": datagram,
     "stream": stream,
+    "sync": lambda _: os.fdatasync(os.memfd_create("probe")),
 }
 # Made by a child without a core: a filter of system calls may kill whoever makes them.
 _BY_CHILD = ("connect", "datagram", "stream", "netlink-socket")

@@ -20,6 +20,10 @@ _FIELDS = "MESSAGE,MESSAGE_ID,UNIT,UNIT_RESULT,INVOCATION_ID,_SYSTEMD_INVOCATION
 UNIT_STARTING = "7d4958e842da4a758f6c1cdc7b36dcc5"
 # "The unit UNIT has successfully entered the dead state" (SD_MESSAGE_UNIT_SUCCESS): all that it says of a clean exit.
 UNIT_SUCCESS = "7ad2d189f7e94e70a38c781354912448"
+# "A start job for unit UNIT has finished successfully" (SD_MESSAGE_UNIT_STARTED): the engine said that it is ready.
+UNIT_STARTED = "39f53479d3a045ac8e11786248231fbf"
+# "A reload job for unit UNIT has finished" (SD_MESSAGE_UNIT_RELOADED), also with a failure: see its result.
+UNIT_RELOADED = "7b05ebc668384222baa8881179cfda54"
 _SPAN = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 
 

@@ -36,7 +36,7 @@ _STATE = 20  # lines: what a unit's state has fewer of
 _KEPT = {
     "exit12": ("invalid TOML", "control", "exit codes"),
     "gate": ("unarmed", "nothing is wrong"),
-    "sampling": ("sample_every 5", "sample_every drawn"),
+    "sampling": ("sample_every 5", "sample_every drawn", "reloads", "replay"),
 }
 
 

@@ -45,6 +45,12 @@ _BY_CLASS: dict[str, dict[str, Any]] = {
         for number, stage in enumerate(STAGES)
     },
     "Sampling": _SENT,
+    "Reloads": {"reloads": 5, "sent": [250, 500, 750, 1000, 1250]},
+    "Replay": {"runs": 1, "ingest_mode": "REPLAY"},
+    "Retention": {"old": 20, "young": 42},
+    "Held": {"lock": "held"},
+    "Unusable": {"before": "", "now": "EPERM"},
+    "Caps": {"sent": {"BTCUSDT": 702, "ETHUSDT": 351, "LTCUSDT": 350}, "lost": 3},
     "Pressed": {
         "burning": [42, 43],
         "cgroup": "/sys/fs/cgroup/x",
@@ -82,6 +88,7 @@ _OF_FAILOVER: dict[str, dict[str, Any]] = {
     "goes silent": {"pid": 42, "state": "T"},
     "sends garbage": {"garbage": 20},
     "bad certificate": {"tls_hellos": 1, "accepted": 0},
+    "stops trading": {"connection": 1, "silent_ms": 520},
 }
 
 
@@ -91,6 +98,8 @@ def genuine(case: Case) -> dict[str, Any]:
     if "Failover" in kinds:
         return dict(_OF_FAILOVER[case.name])
     result = dict(next(_BY_CLASS[kind] for kind in kinds if kind in _BY_CLASS))
+    if kinds[0] == "Sampling":
+        result["lost"] = case.left_out  # type: ignore[attr-defined]
     if kinds[0] == "Live":
         result["signature_holds"] = case._way.holds  # type: ignore[attr-defined]
     return result

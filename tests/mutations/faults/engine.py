@@ -5,6 +5,7 @@ from tests.mutations.fault import in_file
 _SOURCE = "it is about the source, not about what runs"
 _LIVE = "the way into LIVE needs a signed bundle of the host, which a proof's run does not have yet"
 _AFTER = 'con.execute(f"PRAGMA busy_timeout = {TRY_MS}")\n'
+_REFERENCES = "no row of the engine has a reference that is missing"
 _LAYER = "from typing import NamedTuple\n"
 
 
@@ -17,10 +18,22 @@ FAULTS = (
     *in_file(
         "hybrid_engine/storage/database.py",
         ("synchronous-off-after-check", "S1", _AFTER, _undone("synchronous = 0")),
-        ("foreign-keys-off-after-check", "S1", _AFTER, _undone("foreign_keys = 0")),
-        ("temp-store-on-disk-after-check", "S1", _AFTER, _undone("temp_store = 1")),
+        ("foreign-keys-off-after-check", "S1", _AFTER, _undone("foreign_keys = 0"), _REFERENCES),
+        (
+            "temp-store-on-disk-after-check",
+            "S1",
+            _AFTER,
+            _undone("temp_store = 1"),
+            "no statement of the engine needs a temporary table",
+        ),
         ("synchronous-off", "S1", 'SYNCHRONOUS = {"normal": 1', 'SYNCHRONOUS = {"normal": 0'),
-        ("pragmas-not-compared", "G3", "if actual[pragma] != value:", "if actual[pragma] is None:"),
+        (
+            "pragmas-not-compared",
+            "G3",
+            "if actual[pragma] != value:",
+            "if actual[pragma] is None:",
+            "SQLite refuses none of these PRAGMAs on a host",
+        ),
         ("database-not-checked", "G3", "        if size:\n", "        if size > 2**40:\n"),
         ("second-writer-allowed", "G3", "fcntl.LOCK_EX | fcntl.LOCK_NB", "fcntl.LOCK_SH | fcntl.LOCK_NB"),
         (
@@ -70,6 +83,7 @@ FAULTS = (
             "S1",
             'con.execute("PRAGMA foreign_keys = ON")',
             'con.execute("PRAGMA foreign_keys")',
+            _REFERENCES,
         ),
     ),
     *in_file(

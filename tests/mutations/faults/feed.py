@@ -3,6 +3,7 @@
 from tests.mutations.fault import in_file
 
 _DAYS = "it shows after minutes or days of service, and a proof has seconds"
+_IN_ORDER = "the proofs' exchange sends its numbers in order"
 _HOSTILE = "the exchange that triggers it is hostile, which no proof's exchange is"
 
 FAULTS = (
@@ -176,6 +177,7 @@ FAULTS = (
             "MISSED",
             "if self._ascending < len(ids):\n                known = trade_id in ids",
             "if self._ascending < len(ids):\n                known = True",
+            _IN_ORDER,
         ),
     ),
     *in_file(
@@ -252,6 +254,7 @@ FAULTS = (
             "STANDBY",
             "self._closes_at = now + DUPLICATE_WINDOW_S",
             "self._closes_at = now",
+            "the proofs' exchanges have no trade in common",
         ),
     ),
     *in_file(
@@ -267,8 +270,9 @@ FAULTS = (
             "MISSED",
             "if gap.key == key and len(gap.ranges) < MAX_PENDING:",
             "if gap.key is key and gap.count < 0:",
+            _IN_ORDER,
         ),
-        ("no-time-for-late-numbers", "MISSED", "LATE_S = 1.0", "LATE_S = 0.0"),
+        ("no-time-for-late-numbers", "MISSED", "LATE_S = 1.0", "LATE_S = 0.0", _IN_ORDER),
         ("pending-gaps-unbounded", "MEMORY", " or len(self._pending) > MAX_PENDING)", ")", _HOSTILE),
         (
             "tracked-symbols-unbounded",

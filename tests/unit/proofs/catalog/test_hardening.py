@@ -101,7 +101,8 @@ def test_every_attempt_reports_success_or_errno() -> None:
 
 
 def test_probe_knows_every_attempt() -> None:
-    words = {*TRIED.values(), *shadow.ATTEMPTS, shadow.INET_SOCKET}
+    # those of shadow and of storage as well
+    words = {*TRIED.values(), *shadow.ATTEMPTS, shadow.INET_SOCKET, "sync"}
     assert {word.partition("=")[0] for word in words} == sandbox_probe.ATTEMPTS.keys()
 
 

@@ -55,6 +55,7 @@ CLOSES: dict[str, Any] = {
         "signals": 1,
         "chains": "",
     },
+    "first_ms": [1150, 1170],
 }
 COUNTERS = {
     "received": 2003,
@@ -84,6 +85,8 @@ SAMPLED: dict[str, Any] = {
         "chains": "",
     },
     "store": COUNTERS,
+    "holes": [],
+    "gaps": [{"kind": "down", "count": None}],
 }
 STALLED, CLOSED, EVERY_5 = Frozen(DEPLOYED), Failover(DEPLOYED, HOWS[0]), Sampling(DEPLOYED, 5)
 BROKEN = BadConfig(DEPLOYED, "x", "x", "x")
@@ -120,6 +123,9 @@ def test_good_figures_pass(case: Case, figures: dict[str, Any]) -> None:
         (CLOSED, CLOSES, {"rows.sources": {"secondary": {"stored": 1100, "missing": 1}}}, "FAIL"),
         (EVERY_5, SAMPLED, {"rows.difference": "row 7: price"}, "FAIL"),
         (EVERY_5, SAMPLED, {"rows.signals": 39}, "FAIL"),
+        (EVERY_5, SAMPLED, {"gaps": []}, "FAIL"),
+        (EVERY_5, SAMPLED, {"gaps": [{"kind": "down"}, {"kind": "missed", "count": 1}]}, "FAIL"),
+        (EVERY_5, SAMPLED, {"holes": [{"count": 1, "before_ms": 7, "after_ms": 9}]}, "FAIL"),
         (EVERY_5, SAMPLED, {"seed": 7}, "ERROR"),
         (CLOSED, CLOSES, {"stored_s": 50.0, "bound_s": 100.0}, "ERROR"),
         (CLOSED, CLOSES, {"gaps": [{"from_ms": None, "to_ms": 1200}]}, "ERROR"),
