@@ -38,6 +38,16 @@ def test_ready_after_store_verification_and_stopping_before_exit(engine: Launche
     assert result == {"journal_mode": "wal", "synchronous": 1, "busy_timeout": 5000, "temp_store": 2}
 
 
+@pytest.mark.holds("S1", "G3")
+def test_engine_without_its_store_is_never_ready(engine: Launcher) -> None:
+    engine.db.write_bytes(b"this is no database" * 100)
+    with Manager(engine.folder / "notify") as manager:
+        process = engine.start(engine={"storage_deadline_s": 1.0}, env=manager.env)
+        assert process.code() == 14
+        manager.close()  # takes what is left in the socket
+    assert manager.times("READY=1") == []
+
+
 def test_stages_share_one_cpu(engine: Launcher) -> None:
     process = engine.start()
     process.ready()

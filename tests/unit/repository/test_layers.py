@@ -88,7 +88,7 @@ def layer(package: str, name: str) -> int | None:
         return None
     if name in STANDALONE.get(package, ()):
         return 0
-    numbers = [number for number, rooms in enumerate(LAYERS[package]) if name in rooms]
+    numbers = [number for number, rooms in enumerate(LAYERS[package], 1) if name in rooms]
     assert numbers, f"{package}/{name} is in no layer of this test's table; {WHERE}"
     return numbers[0]
 

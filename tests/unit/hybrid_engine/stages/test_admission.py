@@ -243,6 +243,17 @@ def test_missed_numbers_have_a_gap_of_their_length() -> None:
     assert found == [("missed", "one", "X", 100, 320, 153), ("missed", "one", "Y", 90, 90, 1)]
 
 
+@pytest.mark.holds("FAILOVER")
+def test_silence_is_as_long_as_it_lasted() -> None:
+    d = admission()
+    d.begin_silence("one", "X", 1000)
+    d.begin_silence("two", "Y", 1500, "stale")
+    d.end_silence(4700)
+    _, gaps = d.take_changes()
+    found = [(g.kind, g.source, g.symbol, g.from_ms, g.to_ms, g.missed) for g in gaps]
+    assert found == [("down", "one", "X", 1000, 4700, None), ("stale", "two", "Y", 1500, 4700, None)]
+
+
 def test_silence_ends_without_negative_gap() -> None:
     d = admission()
     d.begin_silence("one", "X", 100)
