@@ -61,6 +61,15 @@ def test_run_seconds_exit_0(engine: Launcher) -> None:
     assert check_finished(engine.db)["ticks_stored"] > 10
 
 
+@pytest.mark.holds("S9", "G0")
+def test_armed_engine_in_shadow_stays_in_shadow(engine: Launcher) -> None:
+    process = engine.start("--seconds", "0.5", env={"HYBRID_ENGINE__LIVE_ARMED": "true"})
+    assert process.code() == 0
+    assert rows(engine.db, "SELECT DISTINCT mode, status, reason FROM orders") == [
+        ("SHADOW", "FILLED", "SHADOW_RECORDED")
+    ]
+
+
 @pytest.mark.holds("G5")
 def test_no_source_exits_10_after_deadline(engine: Launcher) -> None:
     url = f"ws://127.0.0.1:{free_port()}/ws/btcusdt@trade"

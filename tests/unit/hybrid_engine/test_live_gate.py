@@ -388,6 +388,17 @@ def test_valid_bundle_opens_gate_without_network(bundle: Bundle) -> None:
     assert refusal(bundle).endswith("the gate is open, but no live adapter installed (hybrid_engine.adapters)")
 
 
+@pytest.mark.holds("G1")
+@pytest.mark.parametrize("option", ['namespaces="another"', 'valid-before="20200101"', 'valid-after="20990101"'])
+def test_key_of_another_purpose_or_time_signs_nothing(bundle: Bundle, option: str) -> None:
+    bundle.sign()
+    name, key = bundle.signers.read_text().split(maxsplit=1)
+    bundle.signers.write_text(f"{name} {option} {key}")
+    with pytest.raises(ConfigError) as caught:
+        live_gate.check(bundle.load())
+    assert "the gate is open" not in str(caught.value)
+
+
 @pytest.mark.parametrize("lines", ["!eve,operator {key}", '"two words" {key}', "operator {key}\nother {key}"])
 def test_signers_read_like_verifier(bundle: Bundle, lines: str) -> None:
     key = bundle.key.with_suffix(".pub").read_text().strip()
