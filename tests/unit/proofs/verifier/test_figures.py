@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from proofs.catalog import PROOFS
+from proofs.host.unit import UNIT_STARTED
 from proofs.verifier.verify import JUDGED
 from tests.support.recorded_cases import DEPLOYED, Event, Key, figures, load, problems
 
@@ -37,10 +38,15 @@ UNREACHED = {
     ("stall", "each stage", "witness.*.unit"): _LOOKED_UP,
     ("sampling", "*", "ids_match"): _FIRST_ROWS,
     ("sampling", "sample_every drawn", "rows.sources.mock.missing"): _FIRST_ROWS,
+    ("sampling", "*", "holes"): _FIRST_ROWS,
+    ("sampling", "reloads", "witness.reloads"): _LOOKED_UP,
     ("crash", "SIGKILL", "kept"): _FIRST_ROWS,
     ("overload", "short lock", "books.id"): _LOOKED_UP,
     ("overload", "short lock", "newest_kept"): _FIRST_ROWS,
     ("storage", "full disk", "witness.last"): _LOOKED_UP,
+    ("storage", "retention", "due.*"): _FIRST_ROWS,
+    ("storage", "retention", "witness.old"): _FIRST_ROWS,
+    **{("shadow", "risk caps", name): _FIRST_ROWS for name in ("vetoed", "reducing", "forced")},
     ("gate", "unarmed", "watched_s"): "the catalogue has another case watched, and this one not",
     ("pressure", "CPU", "ids_match"): _FIRST_ROWS,
 }
@@ -157,9 +163,11 @@ PLANTED = (
     "WATCHDOG_USEC=7",
     '{"kind": "stop", "count": 1}',
 )
-MESSAGES = (
-    "hybrid-engine.service: Main process exited, code=killed, status=11/SEGV",
-    '{"fields": {"message": "ready"}}',
+# Fields of an entry of the journal.
+ENTRIES = (
+    {"MESSAGE": "hybrid-engine.service: Main process exited, code=killed, status=11/SEGV"},
+    {"MESSAGE": '{"fields": {"message": "ready"}}'},
+    {"MESSAGE_ID": UNIT_STARTED},
 )
 
 
@@ -175,8 +183,8 @@ def changes(event: Event) -> Iterator[Event]:
     lines = event["stdout"].splitlines()
     for line in PLANTED if event["kind"] not in ("intent", "waited") else ():
         yield {**event, "stdout": "\n".join([*lines, line])}
-    for message in MESSAGES if event["argv"][:1] == ["journalctl"] and lines else ():
-        yield {**event, "stdout": "\n".join([*lines, json.dumps({**json.loads(lines[-1]), "MESSAGE": message})])}
+    for planted in ENTRIES if event["argv"][:1] == ["journalctl"] and lines else ():
+        yield {**event, "stdout": "\n".join([*lines, json.dumps({**json.loads(lines[-1]), **planted})])}
     for number, line in enumerate(lines):
         for other in changed_lines(line):
             yield {**event, "stdout": "\n".join([*lines[:number], *other, *lines[number + 1 :]])}
