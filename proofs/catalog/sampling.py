@@ -247,7 +247,7 @@ PROOF = Proof(
     f" gaps of {', '.join(map(str, LEFT_OUT.values()))}; the same rows again",
     fault=f"{TRADES} trades, the connection closed after {RECONNECT_AFTER};"
     f" sample_every {', '.join(map(str, EVERY))}, and one drawn from a seed; reloads; a replay",
-    seconds=28,
+    seconds=45,
     cases=lambda deployed: [
         *(Sampling(deployed, every) for every in (*EVERY, None)),
         Reloads(deployed),
