@@ -209,8 +209,9 @@ def test_proof_of_a_full_disk_writes_through_no_link(host: Lab) -> None:
             said(result.stdout + result.stderr)
             (verdict,) = (event["data"] for event in events(host, run) if event["kind"] == "verdict")
             assert verdict["verdict"] == "ERROR"
-            (case,) = verdict["cases"]
-            assert case["reason"].endswith("/ballast is a link where a file belongs, and was not opened"), verdict
+            reasons = [case["reason"] for case in verdict["cases"]]
+            why = "/ballast is a link where a file belongs, and was not opened"
+            assert [reason for reason in reasons if reason.endswith(why)], verdict
             assert verdict["restored"] is True
     finally:
         host.root("systemctl", "stop", "planter")
