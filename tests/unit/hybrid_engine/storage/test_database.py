@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from hybrid_engine.runtime.errors import ExitCode, StorageError
+from hybrid_engine.storage import schema
 from hybrid_engine.storage.schema import check_schema
 from hybrid_engine.storage.store import Store
 from tests.support.pipeline import INFO
@@ -145,6 +146,7 @@ def test_inconsistent_index_is_corrupt(finished_db: Path) -> None:
 
 @pytest.mark.holds("GROWTH")
 def test_start_check_is_limited_in_time(finished_db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert schema.CHECK_S <= 0.05
     with closing(sqlite3.connect(finished_db)) as con:
         con.execute(
             "WITH RECURSIVE n (id) AS (SELECT 51 UNION ALL SELECT id + 1 FROM n WHERE id < 200000)"
