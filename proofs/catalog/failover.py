@@ -198,8 +198,9 @@ class Failover(OnExchanges):
             self.await_primary(subject)
         if self.how.engine:  # a hot standby
             secondary = self.exchanges["secondary"]
-            connected = lambda: secondary.stats(quiet=True)["sent"] > RATE // 5  # noqa: E731
-            subject.host.wait_for("the standby", UP_S, connected, every=0.05)
+            subject.host.wait_for(
+                "the standby", UP_S, lambda: secondary.stats(quiet=True)["sent"] > RATE // 5, every=0.05
+            )
 
     def inject(self, subject: Subject) -> None:
         answer = self.how.inject(self.exchanges["primary"])

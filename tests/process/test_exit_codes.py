@@ -13,7 +13,7 @@ from itertools import pairwise
 import pytest
 
 from tests.support.accounting import check_finished, rows
-from tests.support.process import COMMAND, ROOT, Launcher, clean_environment, wait_until
+from tests.support.process import COMMAND, ROOT, Launcher, clean_environment, wait_until, write_slow_strategy
 
 
 def free_port() -> int:
@@ -41,11 +41,7 @@ def test_signal_exits_0_with_everything_stored(engine: Launcher, number: int) ->
 
 @pytest.mark.holds("S13")
 def test_stop_waits_for_a_slow_strategy(engine: Launcher) -> None:
-    (engine.folder / "slow.py").write_text(
-        "import time\n"
-        "class Slow:\n    def on_tick(self, tick):\n        time.sleep(0.02)\n"
-        "def make(settings): return Slow()\n"
-    )
+    write_slow_strategy(engine.folder, 0.02)
     process = engine.start(engine={"strategy": "slow:make", "tick_interval_ms": 5}, channels={"tick": 40})
     process.heartbeat(lambda f: f["waiting"] == 40)
     assert process.stop() == 0
@@ -254,11 +250,7 @@ def test_exit_code_survives_closed_stdout(engine: Launcher) -> None:
 
 @pytest.mark.holds("G5")
 def test_overload_exits_13_after_deadline(engine: Launcher) -> None:
-    (engine.folder / "slow.py").write_text(
-        "import time\n"
-        "class Slow:\n    def on_tick(self, tick):\n        time.sleep(0.05)\n"
-        "def make(settings): return Slow()\n"
-    )
+    write_slow_strategy(engine.folder, 0.05)
     settings = {"strategy": "slow:make", "tick_interval_ms": 1, "admit_wait_ms": 1, "overload_after_s": 1.5}
     process = engine.start(engine=settings, channels={"tick": 4})
     process.ready()

@@ -14,7 +14,7 @@ import pytest
 
 from tests.process.test_exit_codes import free_port
 from tests.support.notify import Manager
-from tests.support.process import HASTY, Launcher, wait_until
+from tests.support.process import HASTY, Launcher, wait_until, write_slow_strategy
 
 
 @pytest.mark.holds("S1")
@@ -145,11 +145,7 @@ def test_stuck_stage_stops_pings_but_not_heartbeats(engine: Launcher) -> None:
 
 @pytest.mark.holds("WATCHDOG")
 def test_slow_strategy_is_not_stuck(engine: Launcher) -> None:
-    (engine.folder / "slow.py").write_text(
-        "import time\n"
-        "class Slow:\n    def on_tick(self, tick):\n        time.sleep(0.3)\n"
-        "def make(settings): return Slow()\n"
-    )
+    write_slow_strategy(engine.folder, 0.3)
     with Manager(engine.folder / "notify") as manager:
         process = engine.start(
             engine={"strategy": "slow:make", "admit_wait_ms": 0}, channels={"tick": 4}, env=manager.env

@@ -63,6 +63,14 @@ def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     return {**inherited, **(extra or {})}
 
 
+def write_slow_strategy(folder: Path, seconds: float) -> None:
+    """A module `slow` beside the engine, whose strategy "slow:make" takes so long for each tick."""
+    (folder / "slow.py").write_text(
+        f"import time\nclass Slow:\n    def on_tick(self, tick):\n        time.sleep({seconds})\n"
+        "def make(settings): return Slow()\n"
+    )
+
+
 def as_toml(table: Mapping[str, Any], name: str = "") -> str:
     """The text of a configuration file. JSON values are TOML values."""
     lines = [f"[{name}]"] if name else []

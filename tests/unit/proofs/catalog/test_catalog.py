@@ -55,7 +55,7 @@ def test_catalogue_is_complete() -> None:
         assert proof.bound
         assert proof.fault
         assert proof.mutants
-        assert proof.cap_s > 2 * proof.seconds
+        assert proof.cap_s > 8 * proof.seconds  # on a busy host, with its mutants beside it
         names = [case.name for case in proof.cases(DEPLOYED)]
         assert len(set(names)) == len(names) > 0
         for mutant in proof.mutants:
