@@ -51,8 +51,8 @@ def printable(text: str, longest: int = LINE, keep: str = "") -> str:
     shown = text if len(text) <= longest else f"{text[:longest]}... ({len(text)} characters)"
     if shown.isprintable():
         return shown
-    escaped = {c: c.encode("unicode_escape", "surrogatepass").decode() for c in shown if not c.isprintable()}
-    return "".join(c if c in keep else escaped.get(c, c) for c in shown)
+    raw = [c for c in set(shown).difference(keep) if not c.isprintable()]
+    return shown.translate({ord(c): c.encode("unicode_escape", "surrogatepass").decode() for c in raw})
 
 
 def printable_data(value: Any) -> Any:

@@ -21,6 +21,7 @@ _VARIABLES = {
     "#070707": "var(--measured)",
 }
 _TEXT, _TICKS, _FAULT, _SYSTEMD, _ENGINE, _BOUND, _MEASURED = _VARIABLES
+_WIDTH, _LEFT, _RIGHT, _BELOW, _ABOVE = 5.0, 0.65, 0.05, 0.45, 0.05  # of the picture and its margins, in inches
 _CLOSE = 0.03  # marks nearer to each other than this fraction of the axis share a number
 _MOST_NUMBERS = 14
 _DETECTIONS = (
@@ -99,8 +100,11 @@ def draw(chart: CaseChart) -> str:
     from matplotlib.figure import Figure
 
     with mpl.rc_context(_settings(chart.slug)):
-        figure = Figure(figsize=(5.0, 2.1 + 0.5 * len(chart.spans)), layout="constrained")
-        axes = figure.subplots()
+        height = 2.1 + 0.5 * len(chart.spans)
+        figure = Figure(figsize=(_WIDTH, height))  # with fixed margins: an automatic layout draws everything twice
+        axes = figure.add_axes(
+            (_LEFT / _WIDTH, _BELOW / height, 1 - (_LEFT + _RIGHT) / _WIDTH, 1 - (_BELOW + _ABOVE) / height)
+        )
         for number, (start, rate) in enumerate(chart.bars):
             axes.bar(start, rate, width=chart.width, align="edge", color=_TICKS, gid=f"{chart.slug}-ticks-{number}")
         top = max((rate for _, rate in chart.bars), default=1.0)
@@ -156,4 +160,4 @@ def _draw_span(axes: Json, chart: CaseChart, span: Json, row: int, y: float, top
     time = "never" if measured is None else f"{measured:.2f} s"
     text = f"{span['name']}: {time}, bound {bound:g} s"
     late = (origin - chart.left) / (chart.right - chart.left) >= 0.5  # the label goes where there is room
-    axes.text(origin, y + top * 0.1, text, va="bottom", ha="right" if late else "left", in_layout=False)
+    axes.text(origin, y + top * 0.1, text, va="bottom", ha="right" if late else "left")
