@@ -66,14 +66,30 @@ _PUBLIC = r"[A-Z0-9 ]{0,20}(?:CERTIFICATE|PUBLIC KEY|SIGNATURE|CRL|PARAMETERS|SI
 _PEM_END = r"-{4,5} ?END [^\n-]{0,60}-{4,5}"
 _OPTION = rf"[\w-]{{0,60}}?(?:{_WORDS})[\w-]{{0,60}}|(?:\w{{1,30}}-)?(?:key|auth|pin|{_EXACT})"
 _SAID = "password|passphrase|secret|token"
-_SHAPES = (
+# What a text must have in it, with its case folded, for a shape to be looked for: one of these, or nothing. To look for
+# a word is hundreds of times quicker than for a shape, and hardly any output has one.
+_NEEDS_WORD = (
+    *("secret", "token", "passw", "passphrase", "credential", "authorization", "cookie", "mnemonic", "seed"),
+    "key",
+)
+_NEEDS_EXACT = ("sig", "jwt", "listen", "pwd", "pass", "sess", "csrf", "xsrf", "gemini-payload", "auth")
+_NEEDS_VARIABLE = ("key", "pass", "pwd", "jwt", "hmac", "seed", "mnemonic", "private", "dsn", "auth", "webhook")
+_NEEDS_SAID = ("password", "passphrase", "secret", "token")
+_ALIKE = str.maketrans("\u0130\u0131\u017f\u212a", "iisk")
+_SHAPES: tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...] = (
     (
+        ("begin ",),
         re.compile(rf"-{{4,5}} ?BEGIN (?!{_PUBLIC})[^\n-]{{0,60}}-{{4,5}}.*?(?:{_PEM_END}|\Z)", re.S),
         MARK,
     ),
-    (re.compile(r"\b(Private-(?:Lines|MAC|Hash):)[^\n]*(?:\n[A-Za-z0-9+/=]+$)*", re.M), rf"\1 {MARK}"),
-    (re.compile(r"(?:LS0tLS1CRUdJTi|b3BlbnNzaC1rZXkt)[A-Za-z0-9+/=]*(?:\\?\n[ \t]*[A-Za-z0-9+/=]{16,})*"), MARK),
+    (("private-",), re.compile(r"\b(Private-(?:Lines|MAC|Hash):)[^\n]*(?:\n[A-Za-z0-9+/=]+$)*", re.M), rf"\1 {MARK}"),
     (
+        ("ls0tls1crudjti", "b3blbnnzac1rzxkt"),
+        re.compile(r"(?:LS0tLS1CRUdJTi|b3BlbnNzaC1rZXkt)[A-Za-z0-9+/=]*(?:\\?\n[ \t]*[A-Za-z0-9+/=]{16,})*"),
+        MARK,
+    ),
+    (
+        (),
         re.compile(
             r"\b(?:gh[pousr]_\w{16,}|github_pat_\w{20,}|glpat-[\w-]{16,}|xox[a-z]-[\w-]{8,}|xapp-[\w-]{10,}"
             r"|[spr]k_(?:live|test)_\w{16,}|sk-[\w-]{20,}|AIza[\w-]{30,}|(?:AKIA|ASIA)[0-9A-Z]{16}|npm_\w{30,}"
@@ -84,57 +100,88 @@ _SHAPES = (
         ),
         MARK,
     ),
-    (re.compile(r"\$(?:1|2[abxy]|5|6|7|y|argon2id?)\$[\w./$=,+-]{20,}"), MARK),
-    (re.compile(r"(\bSetCredential(?:Encrypted)?=[^:\s]{1,255}:)(?:[^\\\n]|\\.)*", re.S), rf"\1{MARK}"),
-    (re.compile(r"(\bAuthorization:[ \t]*(?:Digest|OAuth|Hawk)\b)[^\n]*", re.I), rf"\1 {MARK}"),
-    (re.compile(r"(\b(?:Authorization|(?:Set-)?Cookie)\\*[\"']?\s*[:=]\s*\\*[\"']?)[^\n\"'\\]+", re.I), rf"\1{MARK}"),
-    (re.compile(r"(\b(?:Bearer|Basic)\s+)[\w.~+/=-]{8,}"), rf"\1{MARK}"),
-    (re.compile(rf"(\bbearer[ \t]+){_BARE}", re.I), rf"\1{MARK}"),
-    (re.compile(r"\$ANSIBLE_VAULT;[^\n]*(?:\\?\n[ \t]*[0-9a-f]{16,})+"), MARK),
-    (re.compile(r"\bMI[A-Za-z0-9+/]{3,6}IB(?:ADAN|AAKC)[A-Za-z0-9+/=]*(?:\\?\n[ \t]*[A-Za-z0-9+/=]{16,})*"), MARK),
-    (re.compile(r"((?:%3A|:)(?:%2F){2})[^\s\"'&]*(?:%40|%3F)[^\s\"'&]*", re.I), rf"\1{MARK}"),
-    (re.compile(rf"(?<![\w/@.:%\]-])[\w.%+-]{{1,60}}:{_PASSWORD}@(?={_REMOTE})"), f"{MARK}@"),
-    (re.compile(rf"((?<![\w-])--(?:{_OPTION})(?:[ \t\0]+|=))(?!--){_TEXT}", re.I), rf"\1{MARK}"),
-    (re.compile(r"((?<!\S)(?:-u[ \t]*|--(?:proxy-)?user[ \t=]+)[^\s:\"']{1,200}:)[^\s\"']+"), rf"\1{MARK}"),
-    (re.compile(rf"((?<!\S)-p[ \t]*)(?:{_BARE}(?<!/)|'[^'\n]*'|\"[^\"\n]*\")(?![^\s])"), rf"\1{MARK}"),
-    (re.compile(r"(\blogin\s+\S{1,200}\s+(?:account\s+\S{1,200}\s+)?password\s+)\S+"), rf"\1{MARK}"),
-    (re.compile(r"(\bpassword\s+)\S+(?=\s+login\b)"), rf"\1{MARK}"),
-    (re.compile(rf"(\b(?:{_SAID})[ \t]+(?:is|was)[ \t]+)[^\s\"']+", re.I), rf"\1{MARK}"),
+    (("$",), re.compile(r"\$(?:1|2[abxy]|5|6|7|y|argon2id?)\$[\w./$=,+-]{20,}"), MARK),
     (
+        ("setcredential",),
+        re.compile(r"(\bSetCredential(?:Encrypted)?=[^:\s]{1,255}:)(?:[^\\\n]|\\.)*", re.S),
+        rf"\1{MARK}",
+    ),
+    (("authorization",), re.compile(r"(\bAuthorization:[ \t]*(?:Digest|OAuth|Hawk)\b)[^\n]*", re.I), rf"\1 {MARK}"),
+    (
+        ("authorization", "cookie"),
+        re.compile(r"(\b(?:Authorization|(?:Set-)?Cookie)\\*[\"']?\s*[:=]\s*\\*[\"']?)[^\n\"'\\]+", re.I),
+        rf"\1{MARK}",
+    ),
+    (("bearer", "basic"), re.compile(r"(\b(?:Bearer|Basic)\s+)[\w.~+/=-]{8,}"), rf"\1{MARK}"),
+    (("bearer",), re.compile(rf"(\bbearer[ \t]+){_BARE}", re.I), rf"\1{MARK}"),
+    (("$ansible_vault",), re.compile(r"\$ANSIBLE_VAULT;[^\n]*(?:\\?\n[ \t]*[0-9a-f]{16,})+"), MARK),
+    (
+        ("ibadan", "ibaakc"),
+        re.compile(r"\bMI[A-Za-z0-9+/]{3,6}IB(?:ADAN|AAKC)[A-Za-z0-9+/=]*(?:\\?\n[ \t]*[A-Za-z0-9+/=]{16,})*"),
+        MARK,
+    ),
+    (("%2f",), re.compile(r"((?:%3A|:)(?:%2F){2})[^\s\"'&]*(?:%40|%3F)[^\s\"'&]*", re.I), rf"\1{MARK}"),
+    (("@",), re.compile(rf"(?<![\w/@.:%\]-])[\w.%+-]{{1,60}}:{_PASSWORD}@(?={_REMOTE})"), f"{MARK}@"),
+    (("--",), re.compile(rf"((?<![\w-])--(?:{_OPTION})(?:[ \t\0]+|=))(?!--){_TEXT}", re.I), rf"\1{MARK}"),
+    (("-u",), re.compile(r"((?<!\S)(?:-u[ \t]*|--(?:proxy-)?user[ \t=]+)[^\s:\"']{1,200}:)[^\s\"']+"), rf"\1{MARK}"),
+    (("-p",), re.compile(rf"((?<!\S)-p[ \t]*)(?:{_BARE}(?<!/)|'[^'\n]*'|\"[^\"\n]*\")(?![^\s])"), rf"\1{MARK}"),
+    (("password",), re.compile(r"(\blogin\s+\S{1,200}\s+(?:account\s+\S{1,200}\s+)?password\s+)\S+"), rf"\1{MARK}"),
+    (("password",), re.compile(r"(\bpassword\s+)\S+(?=\s+login\b)"), rf"\1{MARK}"),
+    (_NEEDS_SAID, re.compile(rf"(\b(?:{_SAID})[ \t]+(?:is|was)[ \t]+)[^\s\"']+", re.I), rf"\1{MARK}"),
+    (
+        (*_NEEDS_SAID, "identified by"),
         re.compile(rf"(\b(?:{_SAID}|IDENTIFIED BY)[ \t]+([\"']))[^\"'\n]+(?=\2)", re.I),
         rf"\1{MARK}",
     ),
-    (re.compile(r"(\bpass:)(?=[^\s\"']*[A-Za-z])[^\s\"']{6,}"), rf"\1{MARK}"),
-    (re.compile(r"(^[^:\s#]{1,255}:(?:\d{1,5}|\*):[^:\s]{1,63}:[^:\s]{1,63}:)[^:\s]{4,}$", re.M), rf"\1{MARK}"),
+    (("pass:",), re.compile(r"(\bpass:)(?=[^\s\"']*[A-Za-z])[^\s\"']{6,}"), rf"\1{MARK}"),
+    ((":",), re.compile(r"(^[^:\s#]{1,255}:(?:\d{1,5}|\*):[^:\s]{1,63}:[^:\s]{1,63}:)[^:\s]{4,}$", re.M), rf"\1{MARK}"),
     (
+        _NEEDS_WORD,
         re.compile(
             rf"({_NAME}s?\\*[\"']?[ \t]*[:=][ \t]*)(?!{_NOT_YET})(?:{_BLOCK}|{_LIST}|{_LONG}|{_ITEMS})", re.I | re.S
         ),
         rf"\1{MARK}",
     ),
     (
+        _NEEDS_EXACT,
         re.compile(rf"((?<=[\"']){_BEFORE}(?:{_EXACT})(\\*[\"'])\s*[:=,]\s*\2)(?:\\.|(?!\2)[^\\\n])+(?=\2)", re.I),
         rf"\1{MARK}",
     ),
     (
+        _NEEDS_EXACT,
         re.compile(rf"((?<![\w.-]){_BEFORE}(?:{_EXACT})[ \t]*[:=][ \t]*[\"']?)(?!{_NOT_YET}|/){_BARE}", re.I),
         rf"\1{MARK}",
     ),
     # `key` alone names much else: what it holds has to look like a key.
-    (re.compile(r"((?<![\w.-])key\\*[\"']?\s*[:=]\s*\\*[\"']?)" + _KEY, re.I), rf"\1{MARK}"),
-    (re.compile(rf"([\"'](?:{_NAME}|{_EXACT})[\"'],\s*[\"'])(?!{_NOT_YET}){_BARE}(?=[\"'])", re.I), rf"\1{MARK}"),
-    (re.compile(rf"([\"']--(?:{_OPTION})[\"'],\s*[\"'])(?!--|{_NOT_YET})[^\"'\n]+(?=[\"'])", re.I), rf"\1{MARK}"),
-    (re.compile(rf"(<(?:{_WORDS})\w{{0,30}}(?:\s[^<>\n]{{0,200}})?>)(?!{_NOT_YET})[^<\n]+(?=</)", re.I), rf"\1{MARK}"),
-    (re.compile(rf"(<(?:{_WORDS})\w{{0,30}}\s+value=[\"'])(?!{_NOT_YET})[^\"'\n]+", re.I), rf"\1{MARK}"),
+    (("key",), re.compile(r"((?<![\w.-])key\\*[\"']?\s*[:=]\s*\\*[\"']?)" + _KEY, re.I), rf"\1{MARK}"),
     (
+        _NEEDS_WORD + _NEEDS_EXACT,
+        re.compile(rf"([\"'](?:{_NAME}|{_EXACT})[\"'],\s*[\"'])(?!{_NOT_YET}){_BARE}(?=[\"'])", re.I),
+        rf"\1{MARK}",
+    ),
+    (
+        ("--",),
+        re.compile(rf"([\"']--(?:{_OPTION})[\"'],\s*[\"'])(?!--|{_NOT_YET})[^\"'\n]+(?=[\"'])", re.I),
+        rf"\1{MARK}",
+    ),
+    (
+        _NEEDS_WORD,
+        re.compile(rf"(<(?:{_WORDS})\w{{0,30}}(?:\s[^<>\n]{{0,200}})?>)(?!{_NOT_YET})[^<\n]+(?=</)", re.I),
+        rf"\1{MARK}",
+    ),
+    (_NEEDS_WORD, re.compile(rf"(<(?:{_WORDS})\w{{0,30}}\s+value=[\"'])(?!{_NOT_YET})[^\"'\n]+", re.I), rf"\1{MARK}"),
+    (
+        ("key", "token"),
         re.compile(r"(\b(?:api|access|secret|private|signing)[ \t](?:key|token)[ \t]*[:=][ \t]*[\"']?)" + _BARE, re.I),
         rf"\1{MARK}",
     ),
     (
+        _NEEDS_SAID,
         re.compile(rf"(\b\w{{0,20}}(?:Secret|Password|Token)(?:Str)?\((?:value=)?[\"'])(?!{_NOT_YET})[^\"'\n]+"),
         rf"\1{MARK}",
     ),
     (
+        ("mnemonic", "seed"),
         re.compile(
             r"(\b(?:mnemonic|seed[-_ ]?phrase)\\*[\"']?\s*[:=]\s*\\*[\"']?)(?:[a-z]{3,8}[ ,]+){5,}[a-z]{3,8}", re.I
         ),
@@ -146,17 +193,27 @@ _QUOTED = (
     r"(?P<quote>[\"'])(?:\\.|(?!(?P=quote))[^\\\n])*(?P=quote)"
     r"|(?P<escaped>\\+[\"'])(?:(?!(?P=escaped))[^\n])*(?P=escaped)"
 )
-_ASSIGNED = (
-    re.compile(rf"(?P<before>(?P<quote>[\"'])(?P<name>{_NAME}|{_VARIABLE})=)(?:\\.|(?!(?P=quote))[^\\\n])*", re.I),
-    re.compile(rf"(?P<before>(?P<name>{_VARIABLE})=)(?:{_QUOTED}|{_VALUE})"),
-    re.compile(rf"(?P<before>(?P<name>{_NAME})=)(?!>|{_NOT_YET}|(?:Bearer|Basic) )(?:{_QUOTED}|{_VALUE})", re.I),
-    re.compile(
-        rf"(?P<before>(?P<name>{_NAME})\\*[\"']?\s*{_GIVES}\s*)"
-        rf"(?!{_NOT_YET}|[\"']?(?:Bearer|Basic) )(?:{_QUOTED}|[\"']?[^\s\"',;}}\\]+)",
-        re.I,
+_ASSIGNED: tuple[tuple[tuple[str, ...], re.Pattern[str]], ...] = (
+    (
+        _NEEDS_WORD + _NEEDS_VARIABLE,
+        re.compile(rf"(?P<before>(?P<quote>[\"'])(?P<name>{_NAME}|{_VARIABLE})=)(?:\\.|(?!(?P=quote))[^\\\n])*", re.I),
+    ),
+    (_NEEDS_VARIABLE, re.compile(rf"(?P<before>(?P<name>{_VARIABLE})=)(?:{_QUOTED}|{_VALUE})")),
+    (
+        _NEEDS_WORD,
+        re.compile(rf"(?P<before>(?P<name>{_NAME})=)(?!>|{_NOT_YET}|(?:Bearer|Basic) )(?:{_QUOTED}|{_VALUE})", re.I),
+    ),
+    (
+        _NEEDS_WORD,
+        re.compile(
+            rf"(?P<before>(?P<name>{_NAME})\\*[\"']?\s*{_GIVES}\s*)"
+            rf"(?!{_NOT_YET}|[\"']?(?:Bearer|Basic) )(?:{_QUOTED}|[\"']?[^\s\"',;}}\\]+)",
+            re.I,
+        ),
     ),
 )
 _ROUNDS = 4
+_SHORT, _MOST_KEPT = 100, 10_000  # characters of a text that is kept with its replacement; such texts
 _SHORTEST = 6  # a shorter value occurs in texts by chance, and replacing it would make them unreadable
 
 
@@ -165,29 +222,39 @@ class Redactor:
 
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
         self._known: list[str] = []
+        self._replaced: dict[str, str] = {}  # short texts that occur over and over, such as keys of JSON
         self.learn(value for name, value in environment.items() if is_secret(name))
 
     def learn(self, values: Iterable[str]) -> None:
         """Replace these values too, wherever they occur."""
         known = {*self._known, *(value for value in values if len(value) >= _SHORTEST)}
         self._known = sorted(known, key=len, reverse=True)
+        self._replaced.clear()
 
     def text(self, text: str) -> str:
         """The text without credentials. What replaces one may join two texts, so it is repeated."""
+        if (known := self._replaced.get(text)) is not None:
+            return known
+        replaced = text
         for _ in range(_ROUNDS):
-            text, before = self._replace(text), text
-            if text == before:
+            replaced, before = self._replace(replaced), replaced
+            if replaced == before:
                 break
-        return text
+        if len(text) <= _SHORT and len(self._replaced) < _MOST_KEPT:
+            self._replaced[text] = replaced
+        return replaced
 
     def _replace(self, text: str) -> str:
         for value in self._known:
             text = text.replace(value, MARK)
         text = hide_addresses(_ENVIRONMENT.sub(_unit_variables, text))
-        for shape, instead in _SHAPES:
-            text = shape.sub(instead, text)
-        for assigned in _ASSIGNED:
-            text = assigned.sub(_masked, text)
+        folded = _fold(text)
+        for needs, shape, instead in _SHAPES:
+            if not needs or any(word in folded for word in needs):
+                text = shape.sub(instead, text)
+        for needs, assigned in _ASSIGNED:
+            if any(word in folded for word in needs):
+                text = assigned.sub(_masked, text)
         return text
 
     def argv(self, argv: Sequence[str]) -> list[str]:
@@ -216,6 +283,11 @@ class Redactor:
             secret = {key for key, value in data.items() if is_secret(str(key)) and not isinstance(value, plain)}
             return {self.text(str(key)): MARK if key in secret else self.data(value) for key, value in data.items()}
         return data
+
+
+def _fold(text: str) -> str:
+    """The text in lower case; a letter that re.IGNORECASE takes for an ASCII one becomes that."""
+    return (text if text.isascii() else text.translate(_ALIKE)).lower()
 
 
 def _masked(match: re.Match[str]) -> str:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from proofs.errors import ProofError
+from proofs.evidence import redaction
 from proofs.evidence.redaction import Redactor
 from proofs.host import deployed
 
@@ -336,3 +338,30 @@ def test_credential_that_is_no_file_ends_the_run(tmp_path: Path, kind: str) -> N
         os.mkfifo(directory / "exchange")
     with pytest.raises(ProofError, match=r"exchange is a .* was not opened"):
         deployed.credentials("Environment=", directory)
+
+
+def test_what_is_learned_later_is_replaced_in_texts_seen_before() -> None:
+    redactor = Redactor({})
+    assert redactor.text("the word is plainword") == "the word is plainword"
+    redactor.learn(["plainword"])
+    assert "plainword" not in redactor.text("the word is plainword")
+
+
+NEEDS = [*((needs, shape) for needs, shape, _ in redaction._SHAPES if needs), *redaction._ASSIGNED]
+
+
+@pytest.mark.parametrize(("needs", "shape"), NEEDS, ids=[str(number) for number in range(len(NEEDS))])
+@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_no_text_of_a_shape_lacks_what_it_is_looked_for_by(
+    needs: tuple[str, ...], shape: re.Pattern[str], data: st.DataObject
+) -> None:
+    text = data.draw(st.from_regex(shape))
+    assert not shape.search(text) or any(word in redaction._fold(text) for word in needs)
+
+
+@pytest.mark.parametrize("text", LEFT_OUT)
+def test_no_known_text_lacks_what_its_shapes_are_looked_for_by(text: str) -> None:
+    for variant in (text, text.upper(), text.lower(), text.swapcase(), text.replace("s", "\u017f")):
+        for needs, shape in NEEDS:
+            assert not shape.search(variant) or any(word in redaction._fold(variant) for word in needs)
