@@ -78,8 +78,8 @@ def _parser() -> argparse.ArgumentParser:
     cap = "undo a proof after S seconds, whatever its state (default: see plan)"
     add("--cap", type=float, default=0.0, metavar="S", help=cap)
     add("--no-wait", action="store_true", help="start the run, print its id and return; see `follow`")
-    follow = command("follow", "print the progress of a run that was started with --no-wait, as JSON", _call_runner)
-    answer = command("answer", "hand over the result of a proof's request, as JSON on stdin", _call_runner)
+    follow = command("follow", "print the progress of a run that was started with --no-wait, as JSON", _follow)
+    answer = command("answer", "hand over the result of a proof's request, as JSON on stdin", _follow)
     undo = command("undo", "undo what a run left on this host; harmless when nothing is left", _call_runner)
     for sub in (follow, answer, undo):
         sub.add_argument("run", metavar="RUN", help="the run's id")
@@ -111,6 +111,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _follow(args: argparse.Namespace) -> int:
+    from proofs.runner import progress
+
+    if args.command == "answer":
+        return progress.answer(args.run, args.number)
+    return progress.follow(args.run, args.offset, args.seconds, args.answers)
+
+
 def _call_runner(args: argparse.Namespace) -> int:
     """The commands that run proofs. They are imported when one is called, as most commands need none of it."""
     from proofs.catalog import PROOFS
@@ -126,10 +134,6 @@ def _call_runner(args: argparse.Namespace) -> int:
         case "inside":
             proofs = [PROOFS[name] for name in args.names]
             return run.inside(proofs, args.unit, args.run, run.Origin(args.git, args.nonce), args.cap)
-        case "follow":
-            return run.follow(args.run, args.offset, args.seconds, args.answers)
-        case "answer":
-            return run.answer(args.run, args.number)
         case "undo":
             return run.undo(args.run, args.by)
         case _:  # after-boot

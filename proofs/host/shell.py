@@ -12,8 +12,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
-import sh
-
 from proofs.errors import ProofError
 from proofs.evidence.recorder import EVENTS, Recorder
 from proofs.verdict import Json
@@ -154,6 +152,8 @@ def unrecorded_host() -> Iterator[Host]:
 
 
 def _run(argv: tuple[str, ...]) -> Output:
+    import sh  # takes 0.1 s, and not every command of this program runs others
+
     # The command writes into memory of its own: two seconds after its end sh stops to read a pipe, whatever is left in
     # it. And timeout(1), not sh's _timeout: with that, every command took 0.1 s, the interval at which sh looks at its
     # clock.

@@ -1,4 +1,4 @@
-"""Run proofs on this host: from the command line into a transient unit, inside it; follow a run, and undo it."""
+"""Run proofs on this host: from the command line into a transient unit, inside it; and undo a run."""
 
 import json
 import os
@@ -20,7 +20,6 @@ from proofs.evidence import recorder as evidence
 from proofs.evidence import statement as bundle
 from proofs.evidence.recorder import Recorder
 from proofs.evidence.terminal import complain, show
-from proofs.experiment import controller_requests
 from proofs.experiment.case import Proof
 from proofs.experiment.subject import CONFIG_DIR, RELEASE
 from proofs.host import deployed, lock
@@ -31,13 +30,12 @@ from proofs.host.unit import Unit
 from proofs.restore import after_boot as boot
 from proofs.restore import lease
 from proofs.restore.lease import unit_of
+from proofs.runner import progress
 from proofs.runner.prerequisites import mode_allows, prerequisites
 from proofs.runner.run_proof import Entry, Run, run_proof
 from proofs.verdict import Json
 
-EVIDENCE_ROOT = Path("/var/lib/hybrid-proofs")
 KEPT_RUNS = 20
-PROGRESS = "progress.log"
 _STREAMS = ("StandardOutput", "StandardError")
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,63}")
 
@@ -100,7 +98,7 @@ def new_run_id() -> str:
 def in_a_unit(run_id: str, description: str, words: Sequence[str], wait: bool) -> int:
     """Call this program with these words and --run in a transient unit, which undoes the run however it ends."""
     name, command = unit_of(run_id), self_command()
-    log = EVIDENCE_ROOT / run_id / PROGRESS
+    log = progress.EVIDENCE_ROOT / run_id / progress.PROGRESS
     output = ["--pipe", "--wait"] if wait else [f"--property={kind}=append:{log}" for kind in _STREAMS]
     argv = ["systemd-run", f"--unit={name}", "--quiet", *output, "--collect", "--service-type=exec"]
     argv += [f"--description={description}"]
@@ -159,7 +157,7 @@ def record_run(
 
     cap_s: seconds after which a lease ends its proof; 0: the proof's own.
     """
-    folder = EVIDENCE_ROOT / run_id
+    folder = progress.EVIDENCE_ROOT / run_id
     recorder = Recorder(folder / evidence.EVENTS)
     folder.chmod(0o750)
     _forget_old_runs(run_id)
@@ -190,48 +188,10 @@ def record_run(
     return 130 if interrupted else int(statement["predicate"]["verdict"] != "PASS")
 
 
-def follow(run_id: str, offset: int, seconds: float, answers: bool = False) -> int:
-    """Print {"text", "next", "ended"} as JSON: the run's progress from byte `offset` on, and where to continue.
-
-    Returns at once when there is progress, after that many seconds at the latest. answers: the caller answers the
-    proofs' requests; "ask" is then the open one (see controller_requests.py).
-    """
-    log = EVIDENCE_ROOT / run_id / PROGRESS
-    deadline = time.monotonic() + seconds
-    while True:
-        # The state is read first: all progress before the end is then in the file.
-        ended = _ended(run_id)
-        progress = log.read_bytes()[offset:] if log.exists() else b""
-        progress = progress[: progress.rfind(b"\n") + 1]
-        request = controller_requests.open_ask(run_id) if answers and not ended else None
-        if progress or request or ended or time.monotonic() >= deadline:
-            news = {"text": progress.decode(errors="replace"), "next": offset + len(progress), "ended": ended}
-            print(json.dumps(news | ({"ask": request} if request else {})))
-            return 0
-        time.sleep(0.2)
-
-
-def _ended(run_id: str) -> bool:
-    """systemd says that the run's unit is over: not while its undo goes on, nor when systemd does not answer."""
-    argv = ["systemctl", "show", "--value", "--property=ActiveState", unit_of(run_id)]
-    shown = subprocess.run(argv, check=False, capture_output=True, text=True)
-    return shown.stdout.strip() in ("inactive", "failed")
-
-
-def answer(run_id: str, number: int) -> int:
-    """Take the result of a proof's request from stdin: {argv, rc, stdout, stderr} as JSON."""
-    try:
-        controller_requests.answer(run_id, number, sys.stdin.read())
-    except (OSError, ValueError) as error:
-        complain(f"the answer to request {number} of run {run_id} was refused: {error}")
-        return 2
-    return 0
-
-
 def undo(run_id: str, by: str) -> int:
     """Undo what a run left on this host. Returns 0 when the host is as it was before the run."""
     report = lease.undo(run_id, by, CONFIG_DIR)
-    folder = EVIDENCE_ROOT / run_id
+    folder = progress.EVIDENCE_ROOT / run_id
     if report or not (folder / bundle.STATEMENT).exists():
         _end_recording(folder, by)
     if report is None:
@@ -246,12 +206,12 @@ def undo(run_id: str, by: str) -> int:
 def after_boot() -> int:
     """Undo the runs that a reboot or a power cut ended. Returns 0 when the host is as it was before them."""
     codes = []
-    for left in boot.unfinished_leases(EVIDENCE_ROOT):
+    for left in boot.unfinished_leases(progress.EVIDENCE_ROOT):
         if lease.load(left.run) is None:  # else a run of this boot
             boot.prepare_undo(left)
             codes.append(undo(left.run, "boot"))
     with suppress(Busy), lock.locked(lease.RUN_ROOT / "lock", "the end of recordings"):
-        for events in sorted(EVIDENCE_ROOT.glob(f"*/{evidence.EVENTS}")):
+        for events in sorted(progress.EVIDENCE_ROOT.glob(f"*/{evidence.EVENTS}")):
             if not events.with_name(bundle.STATEMENT).exists():  # of runs that ended before or after their lease
                 _end_recording(events.parent, "boot")
     return max(codes, default=0)
@@ -310,6 +270,6 @@ def _header(host: Host, unit: Unit, proofs: Sequence[Proof], run_id: str, git: s
 
 def _forget_old_runs(keep: str) -> None:
     """Remove all but the newest runs from the host; the controller has fetched the others."""
-    runs = [path for path in EVIDENCE_ROOT.iterdir() if path.is_dir() and path.name != keep]
+    runs = [path for path in progress.EVIDENCE_ROOT.iterdir() if path.is_dir() and path.name != keep]
     for path in sorted(runs, key=lambda path: path.stat().st_mtime, reverse=True)[KEPT_RUNS - 1 :]:
         shutil.rmtree(path, ignore_errors=True)

@@ -20,6 +20,7 @@ from proofs.host import deployed
 from proofs.host.database import Store
 from proofs.host.shell import Host, Interrupted, WaitTimeout
 from proofs.restore.lease import SOAK_UNIT, unit_of
+from proofs.runner import progress
 from proofs.runner import run as runner
 from proofs.runner.prerequisites import prerequisites
 from proofs.runner.run_proof import Entry, Run, Session, run_leased
@@ -67,7 +68,7 @@ def inside(options: Options, unit: str, run_id: str, git: str) -> int:
             return 2
         if refused(unit):
             return 2
-        sys.stdout = _Tee(sys.stdout, runner.EVIDENCE_ROOT / run_id / runner.PROGRESS)
+        sys.stdout = _Tee(sys.stdout, progress.EVIDENCE_ROOT / run_id / progress.PROGRESS)
     soak, proof = Soak(options), replace(PROOF, seconds=options.seconds)
     code = runner.inside([proof], unit, run_id, runner.Origin(git), options.seconds + _GRACE_S, soak.run)
     return 130 if soak.interrupted else code

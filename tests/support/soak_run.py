@@ -15,7 +15,7 @@ from proofs.host import deployed
 from proofs.host.deployed import Live
 from proofs.host.shell import Stop
 from proofs.restore import lease
-from proofs.runner import run, run_proof
+from proofs.runner import progress, run, run_proof
 from proofs.soak import log, observer, override
 from proofs.soak.criteria import PROOF
 from proofs.soak.options import Options
@@ -43,7 +43,7 @@ class SoakRun:
         self.stop = Stop()
         self.code = -1
         patch.setattr("proofs.host.shell._run", self.systemd.run)
-        patch.setattr(run, "EVIDENCE_ROOT", self.root)
+        patch.setattr(progress, "EVIDENCE_ROOT", self.root)
         patch.setattr(run, "facts", lambda: FACTS)
         patch.setattr(deployed, "parts_of_unit", lambda shown, checked: PARTS)
         patch.setattr(run_proof, "facts", lambda: FACTS)

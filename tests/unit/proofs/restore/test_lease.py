@@ -16,6 +16,7 @@ from proofs.host import lock
 from proofs.host.shell import Output
 from proofs.restore import lease
 from proofs.restore.lease import Lease
+from proofs.runner import progress
 from proofs.runner import run as runner
 from tests.support import programs
 
@@ -82,7 +83,7 @@ def test_undo_removes_only_runs(root: Path, tmp_path: Path) -> None:
 def test_boot_writes_missing_statement(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, torn: bytes
 ) -> None:
-    monkeypatch.setattr(runner, "EVIDENCE_ROOT", tmp_path / "evidence")
+    monkeypatch.setattr(progress, "EVIDENCE_ROOT", tmp_path / "evidence")
     folder = tmp_path / "evidence" / "r1"
     recorder = Recorder(folder / EVENTS)
     recorder.write("proof", scope="stall", data={"name": "stall", "claim": "", "bound": "", "fault": ""})
