@@ -285,7 +285,7 @@ PROOF = Proof(
     claim="what is changed on the host by hand is named by verify, and healed by deploy",
     bound=f"{len(DRIFTS)} of {len(DRIFTS)} named; after the deploy every file as before, and verify clean",
     fault=Changed.fault,
-    seconds=60,
+    seconds=75,
     cases=lambda deployed: [Named(deployed), Healed(deployed)],
     mutants=[
         Mutant("blind", "verify without the assertions that see them", lambda deployed: [Named(deployed, ASSERTIONS)]),

@@ -320,7 +320,7 @@ PROOF = Proof(
     bound="each ends with 12 and its reason, failed, one start, no run begun; the last, a sound bundle, is watched for "
     "3 x RestartSec: 12, no live adapter installed",
     fault=", ".join(way.name for way in WAYS) + "; control: a bundle that holds",
-    seconds=51,
+    seconds=35,
     notes="keys, signers and bundle are scratch, signed on this host: they open nothing but the scratch configuration",
     cases=lambda deployed: [
         *(Live(deployed, way) for way in WAYS),

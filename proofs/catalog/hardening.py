@@ -297,7 +297,7 @@ PROOF = Proof(
     bound=f"exposure <= {EXPOSURE:g}; no property of the unit wider than promised, declared or in force; every attempt "
     "refused inside that root outside can make",
     fault=", ".join(TRIED),
-    seconds=8,
+    seconds=11,
     notes="the attempts run in the unit's sandbox before its start (ExecStartPre=); the config they try to write is "
     "the scratch one, which the proof itself binds read-only",
     cases=Sandbox.alone,

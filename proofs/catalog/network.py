@@ -170,7 +170,7 @@ PROOF = Proof(
     bound=f"10 after network_deadline_s ({DEADLINE_S:g} s) + 3 s, at most {_TRIES_A_S:g} connections a second, never"
     " down for good, a tick in deadline + RestartSec + 5 s",
     fault=Refused.fault,
-    seconds=27,
+    seconds=32,
     cases=Refused.alone,
     mutants=[
         with_directives("start-limit", "StartLimitIntervalSec=60, StartLimitBurst=2", Refused.alone, *_START_LIMIT)

@@ -315,7 +315,7 @@ PROOF = Proof(
     " 13 after overload_after_s"
     f" ({DEADLINE_S:g} s) and a drain of {_DRAIN_S:g} s, a tick in deadline + RestartSec + 5 s",
     fault="another process holds BEGIN EXCLUSIVE: through a burst; for longer than overload_after_s",
-    seconds=25,
+    seconds=22,
     cases=lambda deployed: [Short(deployed), Long(deployed)],
     mutants=[patched("overload/uncounted", Short.alone), patched("overload/never-13", Long.alone)],
     notes=f"overload_after_s is {_OVERLOAD_AFTER_S:g} s, then {DEADLINE_S:g} s in the scratch config",

@@ -124,7 +124,7 @@ PROOF = Proof(
     bound=f"11 after network_deadline_s ({DEADLINE_S:g} s) + 3 s, at most {_TRIES_A_S:g} connections a second, never"
     " down for good, a tick in deadline + RestartSec + 5 s",
     fault=Spoiled.fault,
-    seconds=17,
+    seconds=14,
     cases=Spoiled.alone,
     mutants=[patched("parse/ignores-garbage", Spoiled.alone)],
     notes=f"network_deadline_s is {DEADLINE_S:g} s in the scratch config",

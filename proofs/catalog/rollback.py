@@ -299,7 +299,7 @@ PROOF = Proof(
     bound="; ".join(f"{name}: {', '.join(keys)} change" for name, keys in CHANGES.items())
     + "; systemctl cat and behaviour afterwards equal",
     fault="each drop-in masked by /run/systemd/system.control/UNIT.d/NAME -> /dev/null",
-    seconds=24,
+    seconds=16,
     cases=lambda deployed: [*(OutOfForce(deployed, drop_in) for drop_in in CHANGES), Installed(deployed)],
     mutants=[
         _empty("40-hardening.conf"),

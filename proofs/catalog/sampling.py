@@ -247,12 +247,13 @@ PROOF = Proof(
     f" gaps of {', '.join(map(str, LEFT_OUT.values()))}; the same rows again",
     fault=f"{TRADES} trades, the connection closed after {RECONNECT_AFTER};"
     f" sample_every {', '.join(map(str, EVERY))}, and one drawn from a seed; reloads; a replay",
-    seconds=45,
+    seconds=21,
     cases=lambda deployed: [
         *(Sampling(deployed, every) for every in (*EVERY, None)),
         Reloads(deployed),
         Replay(deployed),
     ],
+    on_copies=(*(f"sample_every {every}" for every in EVERY[1:]), Replay.name),
     mutants=[
         patched("sampling/off-by-one", lambda deployed: [Sampling(deployed, 5)]),
         patched("sampling/gaps-of-one", lambda deployed: [Sampling(deployed, 1)]),

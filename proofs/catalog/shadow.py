@@ -289,10 +289,11 @@ PROOF = Proof(
     f"{GROSS_CAP:g} allow it",
     fault="PrivateNetwork=yes and RestrictAddressFamilies=AF_UNIX; PrivateNetwork=yes where a socket's maker is killed;"
     " orders beyond the caps",
-    seconds=28,
+    seconds=18,
     notes="a probe that tries connections runs in the unit's sandbox before each start (ExecStartPre=); in the open "
     "network the unit is Type=exec, and its filter of system calls is one that kills whoever makes or uses a socket",
     cases=lambda deployed: [Sealed(deployed), Open(deployed), Capped(deployed)],
+    on_copies=(Capped.name,),
     mutants=[
         patched("shadow/socket-for-each-order", Sealed.alone),
         patched("shadow/datagram-for-each-order", Open.alone),

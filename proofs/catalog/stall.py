@@ -641,8 +641,9 @@ PROOF = Proof(
     bound=f"seen in WatchdogSec (at most {WATCHDOG_S:g} s) + {_SEEN_S:g} s, a new tick {_TICK_S:g} s after the restart,"
     " no stored tick lost",
     fault="SIGSTOP of the main process; a strategy that blocks while all others run; each stage's thread stopped",
-    seconds=52,
+    seconds=23,
     cases=lambda deployed: [Frozen(deployed), Wedged(deployed), Stages(deployed)],
+    on_copies=(Wedged.name, Stages.name),
     mutants=[
         with_directives("no-watchdog", "WatchdogSec=0", Frozen.alone),
         patched("stall/blind-pinger", Wedged.alone),

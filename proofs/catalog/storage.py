@@ -150,8 +150,9 @@ PROOF = Proof(
     bound=f"14 after storage_deadline_s ({DEADLINE_S:g} s) + 3 s, restarted, every committed tick kept, a tick in"
     " deadline + RestartSec + 5 s; refused: never ready, nothing changed; retention: exactly the chains of before",
     fault=f"{Full.fault}; a foreign and a corrupt database, a second writer, fsync refused; chains of two days ago",
-    seconds=34,
+    seconds=17,
     cases=lambda deployed: [case(deployed) for case in (Full, Retention, Foreign, Corrupt, Held, NoSync)],
+    on_copies=[case.name for case in (Retention, Foreign, Corrupt, Held, NoSync)],
     mutants=[
         patched("storage/swallows-errors", Full.alone),
         patched("storage/unsynced", NoSync.alone),

@@ -54,6 +54,11 @@ def line_of(event: dict[str, Json]) -> bytes:
     return (json.dumps(body, ensure_ascii=False) + "\n").encode()
 
 
+def has_cases_of(scope: str, name: str) -> bool:
+    """Whether cases of that proof are recorded in this scope: those on the unit itself, or the one on a copy of it."""
+    return scope == name or scope.startswith(f"{name}/copy ")
+
+
 def line_number(event: dict[str, Json]) -> int:
     """The event's line in events.jsonl, from 1."""
     return int(event["seq"]) + 1

@@ -10,6 +10,7 @@ import tomllib
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from proofs.evidence import recorder
 from proofs.verdict import Json
 
 _CHECK = ["config", "check"]
@@ -37,7 +38,9 @@ def of_proof(events: Sequence[dict[str, Json]], name: str) -> dict[str, Json]:
     greatest of these as a multiple of the deployed one.
     """
     deployed = _settings(_checked(events))
-    texts = [event["data"]["text"] for event in events if event["scope"] == name and _is_config(event)]
+    texts = [
+        event["data"]["text"] for event in events if recorder.has_cases_of(event["scope"], name) and _is_config(event)
+    ]
     runs = [scratch for text in texts if (scratch := _parsed(text)) is not None]
     as_deployed, changed = list[str](), list[dict[str, Json]]()
     for key, setting in sorted(deployed.items() if runs else ()):

@@ -1,11 +1,12 @@
 """The frame every proof runs in: steady state, fault, witness, measure, restore, steady state, verdict.
 
-A proof is a list of cases on the operator's unit and, at the same time, the same cases on copies of the unit without
-the guard (the mutants). What a case measures is recorded before it is judged, and `judge` gets nothing but the
-recording: so the verdict can be computed again from that alone.
+A proof is a list of cases on the operator's unit; at the same time, some of its cases run on copies of the unit, and
+cases of the mutants on copies without the guard. What a case measures is recorded before it is judged, and `judge` gets
+nothing but the recording: so the verdict can be computed again from that alone.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -143,6 +144,7 @@ class Proof:
     seconds: float
     cases: Cases
     mutants: Sequence[Mutant]
+    on_copies: Collection[str] = ()  # the cases that each run on a copy of the unit, beside the others and the mutants
     in_place: bool = False  # on the deployed unit itself; its mutants take their turn after it, on the same
     notes: str = ""  # what else of the unit under test is not as deployed, and why
     not_applicable: Callable[[Host], str] = lambda host: ""  # why this host cannot show it at all
@@ -154,6 +156,14 @@ class Proof:
     def cap_s(self) -> float:
         # On a busy host a proof takes several times as long, and its mutants run beside it.
         return 120 + 10 * self.seconds
+
+    def scope(self, case: str) -> str:
+        """The scope of that case's events."""
+        return f"{self.name}/copy {case}" if case in self.on_copies else self.name
+
+    def copy_name(self, case: str) -> str:
+        """What the copy is called on which that case runs."""
+        return f"{self.name}-{re.sub(r'[^a-z0-9]+', '-', case)}"
 
 
 def run_case(case: Case, subject: Subject) -> Result:

@@ -1,9 +1,9 @@
-"""The unit under test: the deployed one on scratch directories, or a copy of it without its guard.
+"""The unit under test: the deployed one on scratch directories, or a copy of it, with or without its guard.
 
 Everything is written below /run and announced to the lease first. The operator's config and database are not touched:
 scratch directories are bound over them inside the unit's own mount namespace; its fragment, drop-ins, release and user
-stay in force. A mutant runs on a copy of the unit under another name, made of the files that `systemctl cat` shows, so
-that the deployed unit never runs without its guards.
+stay in force. A copy of the unit has another name and is made of the files that `systemctl cat` shows. Cases run on
+such copies beside each other, and every mutant does, so that the deployed unit never runs without its guards.
 """
 
 import os
@@ -153,11 +153,11 @@ class Subject(Changes):
         """Write what puts the scratch directories in force; the next restart runs on them."""
         raise NotImplementedError
 
-    def copied_as(self, name: str) -> "MutantCopy":
+    def copied_as(self, name: str) -> "UnitCopy":
         """A copy of this unit as it is in force, under another name and on scratch directories of its own."""
         own = f"{self.scratch.parent.name}-{self.scratch.name}-{name}"
-        copy = MutantCopy(self.host, self.unit, own, self._lease, self._owner)
-        copy.mutant, copy.pick_sources = self.mutant, self.pick_sources
+        copy = UnitCopy(self.host, self.unit, own, self._lease, self._owner, self.mutant)
+        copy.pick_sources = self.pick_sources
         copy.directives.extend(self.directives)
         return copy
 
@@ -201,13 +201,15 @@ class DeployedUnit(Subject):
         return "\n".join(["[Service]", *self.binds(), *_unset_overrides(self.unit), ""])
 
 
-class MutantCopy(Subject):
-    """A copy of the operator's unit under another name, for a mutant."""
+class UnitCopy(Subject):
+    """A copy of the operator's unit under another name."""
 
-    mutant = True
-
-    def __init__(self, host: Host, original: Unit, name: str, lease: Lease, owner: tuple[int, int]) -> None:
-        super().__init__(host, f"hybrid-proof-mutant-{name}.service", lease.scratch / f"mutant-{name}", owner)
+    def __init__(
+        self, host: Host, original: Unit, name: str, lease: Lease, owner: tuple[int, int], mutant: bool = False
+    ) -> None:
+        own = copy_name(name, mutant)
+        super().__init__(host, f"hybrid-proof-{own}.service", lease.scratch / own, owner)
+        self.mutant = mutant
         self._original = original
         self._lease = lease
 
@@ -246,6 +248,11 @@ class MutantCopy(Subject):
         """Kill it at once: it uses a CPU core that the measurement beside it needs."""
         self.host.do("systemctl", "kill", "--kill-whom=all", "--signal=KILL", self.unit.name, check=False)
         self.host.do("systemctl", "stop", self.unit.name, check=False)
+
+
+def copy_name(name: str, mutant: bool) -> str:
+    """What a copy's unit and scratch directory are called."""
+    return f"{'mutant' if mutant else 'copy'}-{name}"
 
 
 def _unset_overrides(unit: Unit) -> list[str]:

@@ -149,8 +149,10 @@ def _section(events: Sequence[Event], proof: Json, whole: Callable[[Event], str]
     announced: dict[str, Json] = next((event["data"] for event in own if event["kind"] == "proof"), {})
     groups = {cases[0]["data"]["case"]: cases for cases in _cases(own, name)}
     judged = {event["scope"]: event for event in own if event["kind"] == "mutant judged"}
-    failed = next((case["case"] for case in proof["cases"] if case["verdict"] != Verdict.PASS), "")
-    name_in_short = failed if failed in groups else next(iter(groups), "")
+    shown = sorted(
+        proof["cases"], key=lambda case: bool(case["verdict"] == Verdict.PASS)
+    )  # one that failed comes first
+    name_in_short = next((case["case"] for case in shown if case["case"] in groups), next(iter(groups), ""))
     quotes = list(deciding(groups.get(name_in_short, [])))
     return {
         **announced,
@@ -167,14 +169,18 @@ def _section(events: Sequence[Event], proof: Json, whole: Callable[[Event], str]
     }
 
 
-def _cases(events: Sequence[Event], scope: str) -> list[list[Event]]:
-    """The events of each case on the unit itself, from its beginning to its verdict."""
+def _cases(events: Sequence[Event], name: str) -> list[list[Event]]:
+    """The events of each case of the proof, from its beginning to its verdict."""
     groups: list[list[Event]] = []
+    running: dict[str, list[Event]] = {}  # by scope
     for event in events:
-        if event["scope"] == scope and event["kind"] == "case":
-            groups.append([])
-        if event["scope"] == scope and groups and not any(each["kind"] == "judged" for each in groups[-1]):
-            groups[-1].append(event)
+        scope = event["scope"]
+        if event["kind"] == "case" and recorder.has_cases_of(scope, name):
+            groups.append(running.setdefault(scope, []))
+        if scope in running:
+            running[scope].append(event)
+        if event["kind"] == "judged":
+            running.pop(scope, None)
     return groups
 
 

@@ -81,18 +81,17 @@ def problems(run_dir: Path, events: Sequence[Event], until: float) -> tuple[list
 
 
 def _charts(events: Sequence[Event], proof: Json, draw: _Draw) -> list[dict[str, Json]]:
-    """One chart a case of the unit itself: its entry of the statement, with the chart and its SVG."""
-    scope = proof["name"]
-    judged = {case["case"]: case for case in proof["cases"]}
+    """One chart a case of the proof: its entry of the statement, with the chart and its SVG."""
+    name = proof["name"]
+    recorded = [e for e in events if e["kind"] == "timeline" and recorder.has_cases_of(e["scope"], name)]
+    timelines = {event["data"]["case"]: event for event in recorded}
     charts = []
-    for event in events:
-        timeline = event["data"]
-        if event["kind"] != "timeline" or event["scope"] != scope or timeline["case"] not in judged:
-            continue
-        case = judged[timeline["case"]]
-        slug = re.sub(r"[^a-z0-9]+", "-", f"{scope} {timeline['case']}".lower())
-        drawn = chart.of_case(slug, timeline, _fault_ms(events, scope, timeline), _spans(case["checks"]))
-        charts.append({**case, "chart": drawn, "svg": draw(drawn)})
+    for case in proof["cases"]:
+        if event := timelines.get(case["case"]):
+            slug = re.sub(r"[^a-z0-9]+", "-", f"{name} {case['case']}".lower())
+            fault_ms = _fault_ms(events, event["scope"], event["data"])
+            drawn = chart.of_case(slug, event["data"], fault_ms, _spans(case["checks"]))
+            charts.append({**case, "chart": drawn, "svg": draw(drawn)})
     return charts
 
 

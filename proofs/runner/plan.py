@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from proofs.catalog import PROOFS
 from proofs.evidence.terminal import show
 from proofs.experiment.case import Proof
+from proofs.experiment.subject import copy_name
 from proofs.host.shell import unrecorded_host
 from proofs.runner.prerequisites import prerequisites
 from proofs.runner.run import chosen_proofs
@@ -33,6 +34,10 @@ def plan(names: Sequence[str], unit: str) -> int:
     return 0 if all(item.ok for item in items) else 2
 
 
+def _unit(name: str, mutant: bool) -> str:
+    return f"/run/systemd/system/hybrid-proof-{copy_name(name, mutant)}.service"
+
+
 def _steps(proof: Proof, unit: str) -> list[str]:
     scratch = f"/run/hybrid-proofs/RUN/{proof.name}"
     lines = [
@@ -50,10 +55,16 @@ def _steps(proof: Proof, unit: str) -> list[str]:
         ]
     if proof.notes:
         lines.append(f"  note     {proof.notes}")
+    for case in proof.on_copies:
+        lines += [
+            f"  copy     the case {case!r} runs beside the others, on a copy",
+            f"           of the unit: {_unit(proof.copy_name(case), mutant=False)}",
+        ]
     where = "after the proof, in the same place" if proof.in_place else "beside the proof, on a copy"
     for mutant in proof.mutants:
-        copy = f"/run/systemd/system/hybrid-proof-mutant-{proof.name}-{mutant.name}.service"
         lines.append(f"  mutant   {mutant.name}: {mutant.what}; must FAIL. It runs {where}")
-        lines += [] if proof.in_place else [f"           of the unit: {copy}"]
+        lines += (
+            [] if proof.in_place else [f"           of the unit: {_unit(f'{proof.name}-{mutant.name}', mutant=True)}"]
+        )
     lines.append(f"  engine   away from its real work for about {proof.seconds:.0f} s, then restarted as it was")
     return lines

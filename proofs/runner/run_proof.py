@@ -1,17 +1,16 @@
 """Run one proof: observe the host, arm the lease, run the cases and mutants, restore the host, record the verdict."""
 
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
 
 from proofs import verdict as verdicts
 from proofs.experiment import summary
-from proofs.experiment.case import Deployed, Mutant, Proof, run_case
+from proofs.experiment.case import Case, Deployed, Mutant, Proof, run_case
 from proofs.experiment.in_place import InPlace
-from proofs.experiment.subject import CONFIG_DIR, STATE_DIR, DeployedUnit, MutantCopy, Subject
+from proofs.experiment.subject import CONFIG_DIR, STATE_DIR, DeployedUnit, Subject, UnitCopy
 from proofs.host import deployed as live
 from proofs.host.shell import Host, Interrupted, WaitTimeout, facts, pressure
 from proofs.host.unit import Unit
@@ -56,7 +55,7 @@ def run_proof(proof: Proof, run: Run) -> Entry:
 
     Raises Interrupted: the run was asked to stop; the host is restored.
     """
-    return run_leased(proof, run, _run_in_place if proof.in_place else _run_beside_mutants)
+    return run_leased(proof, run, _run_in_place if proof.in_place else _run_beside_copies)
 
 
 def run_leased(proof: Proof, run: Run, work: Work) -> Entry:
@@ -103,28 +102,62 @@ def _leased_entry(proof: Proof, run: Run, host: Host, work: Work) -> Entry:
     return summary.of_proof(proof, verdict, reason, results, session.mutants, report)
 
 
-def _run_cases(session: Session, subject: Subject) -> list[Result]:
-    proof, run = session.proof, session.run
+def _run_cases(session: Session, subject: Subject, cases: Sequence[Case]) -> list[Result]:
+    name, say = session.proof.name, session.run.say
     subject.install()
     subject.host.note("in force", {"cat": subject.unit.cat()})
     results = []
-    for case in proof.cases(session.deployed):
-        run.say(f"{proof.name}: {case.name}: {case.fault}")
+    for case in cases:
+        say(f"{name}: {case.name}: {case.fault}")
         result = run_case(case, subject)
-        run.say(f"{proof.name}: {case.name}: {result.verdict}{': ' if result.reason else ''}{result.reason}")
+        say(f"{name}: {case.name}: {result.verdict}{': ' if result.reason else ''}{result.reason}")
         results.append(result)
     return results
 
 
-def _run_beside_mutants(session: Session) -> list[Result]:
-    with _mutants_on_copies(session):
-        return _run_cases(session, DeployedUnit(session.host, session.run.unit, session.lease, session.deployed.owner))
+def _run_beside_copies(session: Session) -> list[Result]:
+    """The cases on the deployed unit, and at the same time every mutant, and every other case, on a copy of its own.
+
+    All have ended when this returns or raises.
+    """
+    proof, host = session.proof, session.host
+    cases = proof.cases(session.deployed)
+    own = [case for case in cases if case.name not in proof.on_copies]
+    with ThreadPoolExecutor(1 + len(proof.mutants) + len(proof.on_copies)) as pool:
+        try:
+            for mutant in proof.mutants:
+                name = f"{proof.name}-{mutant.name}"
+                pool.submit(_run_mutant, mutant, session, _copy(session, _scope_of(mutant, session), name, mutant=True))
+            others = {case.name: pool.submit(_run_on_copy, case, session) for case in cases if case not in own}
+            results = _run_cases(
+                session, DeployedUnit(host, session.run.unit, session.lease, session.deployed.owner), own
+            )
+            results += [each.result()[0] for each in others.values()]
+        except BaseException:
+            host.stop.ask()  # or the others would go on to their ends first
+            raise
+    order = [case.name for case in cases]
+    return sorted(results, key=lambda result: order.index(result.case))
+
+
+def _run_on_copy(case: Case, session: Session) -> list[Result]:
+    name = session.proof.copy_name(case.name)
+    copy = _copy(session, session.run.host.scoped(session.proof.scope(case.name)), name)
+    try:
+        return _run_cases(session, copy, [case])
+    finally:
+        copy.stop()
+
+
+def _copy(session: Session, host: Host, name: str, mutant: bool = False) -> UnitCopy:
+    return UnitCopy(host, Unit(host, session.run.unit), name, session.lease, session.deployed.owner, mutant)
 
 
 def _run_in_place(session: Session) -> list[Result]:
     """The cases on the deployed unit, then each mutant's on the same unit; no mutant where there is no PASS to void."""
     owner = session.deployed.owner
-    results = _run_cases(session, InPlace(session.host, session.run.unit, session.lease, owner))
+    cases = session.proof.cases(session.deployed)
+    results = _run_cases(session, InPlace(session.host, session.run.unit, session.lease, owner), cases)
     if verdicts.merge(result.verdict for result in results) is Verdict.PASS:
         for mutant in session.proof.mutants:
             host = _scope_of(mutant, session)
@@ -134,38 +167,17 @@ def _run_in_place(session: Session) -> list[Result]:
     return results
 
 
-@contextmanager
-def _mutants_on_copies(session: Session) -> Iterator[None]:
-    """Run every mutant on a copy of the unit, each in a thread of its own; all have ended when this is left."""
-    threads: list[threading.Thread] = []
-    try:
-        for mutant in session.proof.mutants:
-            host = _scope_of(mutant, session)
-            name = f"{session.proof.name}-{mutant.name}"
-            copy = MutantCopy(host, Unit(host, session.run.unit), name, session.lease, session.deployed.owner)
-            thread = threading.Thread(target=_run_mutant, args=(mutant, session, copy), name=host.scope)
-            thread.start()
-            threads.append(thread)
-        yield
-    except BaseException:
-        session.host.stop.ask()  # or the mutants would go on to their ends first
-        raise
-    finally:
-        for thread in threads:
-            thread.join()
-
-
 def _scope_of(mutant: Mutant, session: Session) -> Host:
     return session.run.host.scoped(f"{session.proof.name}/mutant {mutant.name}")
 
 
-def _run_mutant(mutant: Mutant, session: Session, subject: MutantCopy | InPlace) -> None:
+def _run_mutant(mutant: Mutant, session: Session, subject: UnitCopy | InPlace) -> None:
     """Run a mutant's cases and put its entry into the session. No other thread writes that key."""
     host = subject.host
     results: list[Result] = []
     try:
         host.note("mutant", {"name": mutant.name, "what": mutant.what})
-        if isinstance(subject, MutantCopy):
+        if isinstance(subject, UnitCopy):
             mutant.make(subject)
         subject.install()
         host.note("in force", {"cat": subject.unit.cat()})

@@ -27,6 +27,7 @@ _CASES |= {"command", "intent", "pressure", "rows read", "rows stored", "seed", 
 _CASES |= {"waited"}
 _PROOF = _CASES | {"proof", "deployed", "observed", "verdict"}
 _MUTANT = _CASES | {"mutant", "patched", "mutant judged"}
+_BELOW = {"": _PROOF, "undo": _UNDO, "mutant": _MUTANT, "copy": _CASES}
 _ONCE = ("verdict", "deployed", "mutant", "mutant judged", "in force")
 
 
@@ -107,14 +108,14 @@ def _scopes(events: Sequence[Event]) -> Iterator[Problem]:
     for event in events:
         kind, scope = event["kind"], event["scope"]
         name, _, below = scope.partition("/")
+        what, blank, which = below.partition(" ")
         if kind == "proof":
             if running or event["data"]["name"] != scope:
                 yield event, f"{scope or 'a proof'} begins while {running or 'another'} runs"
             running = scope
-        allowed = _TOP if not scope else _PROOF if not below else _UNDO if below == "undo" else _MUTANT
-        if below not in ("", "undo") and not below.startswith("mutant "):
+        if what not in _BELOW or bool(which) != (what in ("mutant", "copy")) or bool(blank) != bool(which):
             yield event, f"no proof has a scope {scope!r}"
-        elif kind not in allowed:
+        elif kind not in (_BELOW[what] if scope else _TOP):
             yield event, f"{scope or 'the run itself'} has no events of the kind {kind!r}"
         elif scope and name != running:
             yield event, f"an event of {name}, which is not running"

@@ -5,13 +5,13 @@ scratch directories, and each mutant has to be what the catalogue makes of that 
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from proofs.evidence.recorder import Event, line_number
 from proofs.evidence.redaction import Redactor
 from proofs.experiment.case import Mutant, Proof
-from proofs.experiment.subject import CONFIG_DIR, STATE_DIR, Changes, Source
+from proofs.experiment.subject import CONFIG_DIR, STATE_DIR, Changes, Source, copy_name
 from proofs.host.deployed import HEALTH
 from proofs.host.unit import seconds
 from proofs.restore.lease import SYSTEMD_RUN
@@ -65,6 +65,10 @@ def problems(events: Sequence[Event], proof: Proof, header: Mapping[str, Json]) 
         own = by_scope.get(f"{proof.name}/mutant {mutant.name}", [])
         if any(event["kind"] == "judged" for event in own):
             yield from _mutant(own, proof, mutant, header, deployed)
+    for case in proof.on_copies:
+        own = by_scope.get(proof.scope(case), [])
+        if any(event["kind"] == "case" for event in own):
+            yield from _copy(own, copy_name(proof.copy_name(case), mutant=False), _change_nothing, header, deployed)
 
 
 def _health(events: Sequence[Event]) -> Iterator[str]:
@@ -185,18 +189,36 @@ def _mutant(
     events: Sequence[Event], proof: Proof, mutant: Mutant, header: Mapping[str, Json], deployed: Sections
 ) -> Iterator[str]:
     """The mutant is a copy of the deployed unit without its guard, and otherwise equal."""
+    announced = [one["data"] for one in events if one["kind"] == "mutant"]
+    if announced != [{"name": mutant.name, "what": mutant.what}]:
+        yield f"{_line(events[0])}: not announced as the catalogue has it"
+    if not proof.in_place:
+        yield from _copy(events, copy_name(f"{proof.name}-{mutant.name}", mutant=True), mutant.make, header, deployed)
+        return
+    event, in_force = _in_force(events)
+    if event is None:
+        yield f"{_line(events[0])}: what was in force is not what systemctl showed"
+    elif in_force != deployed:
+        yield f"{_line(event)}: in force was another unit than the deployed one"
+
+
+def _change_nothing(copy: Changes) -> None:
+    """What `make` is of a copy that is no mutant."""
+
+
+def _copy(
+    events: Sequence[Event],
+    name: str,
+    make: Callable[[Changes], None],
+    header: Mapping[str, Json],
+    deployed: Sections,
+) -> Iterator[str]:
+    """It is a copy of the deployed unit with what `make` changes, and otherwise equal."""
     event, in_force = _in_force(events)
     if event is None:
         yield f"{_line(events[0])}: what was in force is not what systemctl showed"
         return
-    announced = [one["data"] for one in events if one["kind"] == "mutant"]
-    if announced != [{"name": mutant.name, "what": mutant.what}]:
-        yield f"{_line(events[0])}: not announced as the catalogue has it"
-    if proof.in_place:
-        if in_force != deployed:
-            yield f"{_line(event)}: in force was another unit than the deployed one"
-        return
-    unit = f"hybrid-proof-mutant-{proof.name}-{mutant.name}.service"
+    unit = f"hybrid-proof-{name}.service"
     copies = [e for e in events if e["kind"] == "intent" and e["stdout"] == f"copy {header['unit']} to {unit}"]
     conf = str(SYSTEMD_RUN / f"{unit}.d" / _PROOF_CONF)
     if not copies or copies[0]["seq"] > event["seq"]:
@@ -204,13 +226,13 @@ def _mutant(
         return
     libs = [one["data"]["from"] for one in events if one["kind"] == "copied"]
     replayed = Replayed(Path(_scratch(copies[0]["data"][conf])), libs[0] if libs else "")
-    mutant.make(replayed)
+    make(replayed)
     recorded = [one["data"] for one in events if one["kind"] == "patched"]
     if [{"old": one["old"], "new": one["new"]} for one in recorded] != _REDACTOR.data(replayed.patches):
         yield f"{_line(event)}: the release was not patched as the catalogue does it"
-    below = f"/{header['run']}/{proof.name}/mutant-{proof.name}-{mutant.name}"
+    below = f"/{header['run']}/{events[0]['scope'].partition('/')[0]}/{name}"
     if _scratch_conf(copies[0]["data"][conf], below, replayed.directives) is None:
-        yield f"{_line(copies[0])}: its guard was not taken out as the catalogue does it"
+        yield f"{_line(copies[0])}: it was not changed as the catalogue does it"
     expected = _renamed(deployed, str(header["unit"]), unit, replayed.instead)
     for copy in copies:
         files = {path: text.strip("\n") for path, text in copy["data"].items()}

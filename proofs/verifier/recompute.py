@@ -14,6 +14,7 @@ from proofs.evidence.recorder import Event, line_number
 from proofs.evidence.redaction import Redactor
 from proofs.experiment import summary
 from proofs.experiment.case import Case, Deployed, Mutant, Proof, judge
+from proofs.experiment.subject import copy_name
 from proofs.experiment.trace import Trace
 from proofs.host.unit import seconds
 from proofs.verdict import Json, Result, Verdict
@@ -90,7 +91,7 @@ class _Attempt:
                 verdict_ = Verdict.ERROR
             entry = summary.of_proof(self.proof, verdict_, str(recorded["reason"]), [], {}, None)
         else:
-            results, frame = self._results(self.proof.name, self.unit, self.proof.cases(deployed)), ""
+            results, frame = self._own_results(deployed), ""
             broken = [case for case in recorded["cases"] if case["case"] == "frame" and case["verdict"] == "ERROR"]
             if broken:  # the frame itself gave up: it can have judged one case more than it returned
                 frame = str(broken[0]["reason"])
@@ -130,6 +131,17 @@ class _Attempt:
                 value = properties.get(name, "nothing")
                 self._report_problem(recorded[0], f"{key} {data[key]} is not what systemctl showed: {value}")
         return Deployed(float(data["watchdog_s"]), float(data["restart_s"]), (0, 0))
+
+    def _own_results(self, deployed: Deployed) -> list[Result]:
+        """Those of the proof's cases: on the unit itself, and each of the others on its copy."""
+        proof, cases = self.proof, self.proof.cases(deployed)
+        results = self._results(proof.name, self.unit, [case for case in cases if case.name not in proof.on_copies])
+        for case in cases:
+            if case.name in proof.on_copies:
+                copy = f"hybrid-proof-{copy_name(proof.copy_name(case.name), mutant=False)}.service"
+                results += self._results(proof.scope(case.name), copy, [case])
+        order = [case.name for case in cases]
+        return sorted(results, key=lambda result: order.index(result.case))
 
     def _results(self, scope: str, unit: str, cases: Sequence[Case]) -> list[Result]:
         groups: list[list[Event]] = []
@@ -185,7 +197,7 @@ class _Attempt:
         if not verdicts:
             return None
         recorded, cases = verdicts[-1]["data"], mutant.cases(deployed)
-        copy = f"hybrid-proof-mutant-{self.proof.name}-{mutant.name}.service"
+        copy = f"hybrid-proof-{copy_name(f'{self.proof.name}-{mutant.name}', mutant=True)}.service"
         results = self._results(scope, self.unit if self.proof.in_place else copy, cases)
         if recorded["verdict"] == Verdict.ERROR and not recorded["cases"]:  # it could not be made, or not be run
             outcome, results = (Verdict.ERROR, str(recorded["reason"])), []

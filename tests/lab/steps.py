@@ -1,7 +1,7 @@
 """The steps of a proof, by name: known before it runs, recognised in its recording while it runs.
 
 A step is a boundary of the frame: the lease, the installed scratch run, each case's steady state, fault, witness and
-release, the same of each mutant beside it, and the undo. `Tracker` says of each event which step it begins.
+release, the same of each copy and mutant beside it, and the undo. `Tracker` says of each event which step it begins.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ _BY_KIND |= {"mutant": "made", "in force": "in force", "witness": "witnessed", "
 def steps(proof: Proof) -> list[str]:
     """Every step of a proof, its mutants' behind its own, which run at the same time."""
     steps = [LEASE, ARMED, "in force"]
-    steps += [f"{case.name}: {step}" for case in proof.cases(_DEPLOYED) for step in _CASE]
+    for case in proof.cases(_DEPLOYED):
+        part = proof.scope(case.name).partition("/")[2]
+        steps += [f"{part}: in force"] if part else []
+        steps += [f"{part}/{case.name}: {step}" if part else f"{case.name}: {step}" for step in _CASE]
     for mutant in proof.mutants:
         steps += [f"mutant {mutant.name}: made", f"mutant {mutant.name}: in force"]
         steps += [f"mutant {mutant.name}/{case.name}: {step}" for case in mutant.cases(_DEPLOYED) for step in _CASE]
@@ -49,7 +52,7 @@ class Tracker:
         step = _BY_KIND.get(kind)
         if step in _CASE:
             return self._of_case(part, step)
-        return f"{part}: {step}" if step and part.startswith("mutant") else step
+        return f"{part}: {step}" if step and part not in ("", "undo") else step
 
     def _intent(self, part: str, event: dict[str, Any]) -> str | None:
         result = event["stdout"]

@@ -10,6 +10,7 @@ import hashlib
 import json
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,13 @@ from proofs.evidence import statement as bundle
 from proofs.experiment import subject as faults
 from proofs.experiment.case import Case, Deployed, Mutant, Proof
 from proofs.experiment.measurements import Figures
-from proofs.experiment.subject import Changes, MutantCopy, Subject
+from proofs.experiment.subject import Changes, Subject, UnitCopy
 from proofs.experiment.trace import Between, Trace
 from proofs.host import deployed
 from proofs.host.deployed import Live
 from proofs.host.shell import Output, Stop
 from proofs.restore import lease
-from proofs.runner import run, run_proof
+from proofs.runner import progress, run, run_proof
 from proofs.verdict import Check, Json
 
 Event = dict[str, Any]
@@ -98,7 +99,8 @@ def _no_guard(unit: Changes) -> None:
 def toy(name: str) -> Proof:
     mutant = Mutant("no-guard", "the guard is gone", _cases, _no_guard)
     host_word = dict.fromkeys(["witness.state", "n", "value", "spans", "seen_s", "restart_s"], "toys are believed")
-    return Proof(name, "toys break as told", "value 1", "two of them", 1.0, _cases, [mutant], host_word=host_word)
+    rest = Proof(name, "toys break as told", "value 1", "two of them", 1.0, _cases, [mutant], host_word=host_word)
+    return replace(rest, on_copies=("second",)) if name == "toy2" else rest
 
 
 def answer(argv: tuple[str, ...]) -> Output:
@@ -127,7 +129,7 @@ def _install(self: faults.DeployedUnit) -> None:
     IN_FORCE[self.unit.name] = {**DEPLOYED, path: self.drop_in()}
 
 
-def _install_copy(self: MutantCopy) -> None:
+def _install_copy(self: UnitCopy) -> None:
     """As it really is, but for the writing."""
     unit, hardening = DEPLOYED.values()
     path = f"{UNITS}/{self.unit.name}"
@@ -140,7 +142,7 @@ def _install_copy(self: MutantCopy) -> None:
     IN_FORCE[self.unit.name] = files
 
 
-def _patch(self: MutantCopy, old: str, new: str) -> None:
+def _patch(self: UnitCopy, old: str, new: str) -> None:
     self.directives.append(f"BindReadOnlyPaths={self.scratch / 'lib'}:/opt/x/lib")
     self.host.note("copied", {"from": "/opt/x/lib", "to": str(self.scratch / "lib")})
     self.host.note("patched", {"module": "x.py", "old": old, "new": new})
@@ -150,7 +152,7 @@ def record(root: Path, names: Sequence[str] = ("toy", "toy2")) -> Path:
     """Run toy proofs as `hybrid-proofs inside` would, and return the directory of their evidence."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("proofs.host.shell._run", answer)
-        patch.setattr(run, "EVIDENCE_ROOT", root)
+        patch.setattr(progress, "EVIDENCE_ROOT", root)
         patch.setattr(run, "facts", lambda: FACTS)
         patch.setattr(deployed, "parts_of_unit", lambda shown, checked: PARTS)
         patch.setattr(run_proof, "facts", lambda: FACTS)
@@ -158,8 +160,8 @@ def record(root: Path, names: Sequence[str] = ("toy", "toy2")) -> Path:
         patch.setattr(lease, "RUN_ROOT", root / "run")
         patch.setattr(lease, "tree_digest", lambda paths: "e" * 64)
         patch.setattr(faults.DeployedUnit, "install", _install)
-        patch.setattr(faults.MutantCopy, "install", _install_copy)
-        patch.setattr(faults.MutantCopy, "patch", _patch)
+        patch.setattr(faults.UnitCopy, "install", _install_copy)
+        patch.setattr(faults.UnitCopy, "patch", _patch)
         enlist(patch)
         run.record_run(
             [PROOFS[name] for name in names], "hybrid-engine.service", "r1", run.Origin("abc", "0" * 32), 0, Stop()

@@ -46,7 +46,7 @@ def load(path: Path = RECORDED) -> dict[Key, list[Event]]:
     for line in path.read_text().splitlines():
         event = json.loads(line)
         if event["kind"] == "case":
-            key = event["scope"], event["data"]["case"]
+            key = event["scope"].partition("/")[0], event["data"]["case"]
         groups.setdefault(key, []).append(event)
     return groups
 
@@ -110,18 +110,20 @@ def _comparable(value: Any) -> str:
 
 def groups_of(folder: Path) -> Iterator[tuple[Key, list[Event]]]:
     """Each case of each proof of a run, without what came after it was measured."""
-    group: list[Event] = []
+    groups: dict[str, list[Event]] = {}  # by scope
     for event in recorder.read(folder / recorder.EVENTS):
-        if event["scope"] not in PROOFS:
+        scope = event["scope"]
+        proof = scope.partition("/")[0]
+        if proof not in PROOFS or not recorder.has_cases_of(scope, proof):
             continue
         if event["kind"] == "case":
-            group = []
+            groups[scope] = []
+        group = groups.setdefault(scope, [])
         for name, reference in event["blobs"].items():
             event[name] = (folder / "blobs" / reference["sha256"]).read_text()
         group.append({name: event[name] for name in _FIELDS})
         if event["kind"] == "measured":
-            yield (event["scope"], group[0]["data"]["case"]), group
-            group = []
+            yield (proof, group[0]["data"]["case"]), groups.pop(scope)
 
 
 def cut(key: Key, events: list[Event]) -> list[Event]:

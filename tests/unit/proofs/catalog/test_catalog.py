@@ -11,7 +11,7 @@ import pytest
 from proofs.catalog import PROOFS, REQUIRED
 from proofs.evidence.recorder import Recorder
 from proofs.experiment.case import Deployed, Mutant
-from proofs.experiment.subject import MutantCopy, Subject
+from proofs.experiment.subject import Subject, UnitCopy
 from proofs.host.shell import Host
 
 DEPLOYED = Deployed(10.0, 2.0, (0, 0))
@@ -36,7 +36,7 @@ def test_every_mutant_fits_this_engine(
     shutil.copytree(Path(__file__).parents[4] / "hybrid_engine", lib / "hybrid_engine")
     monkeypatch.setattr("proofs.experiment.subject.RELEASE", tmp_path / "release")
     host = Host(Recorder(tmp_path / "events.jsonl"), name)
-    copy = MutantCopy(host, Subject(host, "x.service", tmp_path, (0, 0)).unit, mutant.name, _lease(tmp_path), (0, 0))
+    copy = UnitCopy(host, Subject(host, "x.service", tmp_path, (0, 0)).unit, mutant.name, _lease(tmp_path), (0, 0))
     mutant.make(copy)
     assert copy.directives or copy.instead or copy.pick_sources([{"name": "a"}, {"name": "b"}]) == [{"name": "a"}]
     for path in copy.scratch.rglob("*.py"):

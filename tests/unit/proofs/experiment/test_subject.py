@@ -10,7 +10,7 @@ import pytest
 
 from proofs.catalog import storage
 from proofs.evidence.recorder import Recorder
-from proofs.experiment.subject import CannotMutate, MutantCopy, Subject, config
+from proofs.experiment.subject import CannotMutate, Subject, UnitCopy, config
 from proofs.host.regular_file import IrregularFile
 from proofs.host.shell import Host
 
@@ -29,7 +29,7 @@ def test_patch_needs_exactly_one_place(tmp_path: Path, monkeypatch: pytest.Monke
     (package / "two.py").write_text("other = 1\n")
     monkeypatch.setattr("proofs.experiment.subject.RELEASE", tmp_path / "release")
     host = Host(Recorder(tmp_path / "events.jsonl"), "test")
-    copy = MutantCopy(host, Subject(host, "x.service", tmp_path, (0, 0)).unit, "m", _lease(tmp_path), (0, 0))
+    copy = UnitCopy(host, Subject(host, "x.service", tmp_path, (0, 0)).unit, "m", _lease(tmp_path), (0, 0))
     for text in ("nowhere", "other = 1"):
         with pytest.raises(CannotMutate):
             copy.patch(text, "")

@@ -21,6 +21,7 @@ Edit = Callable[[Events], object]
 MUTANT = "toy/mutant no-guard"
 CONF = "/run/systemd/system/hybrid-proof-mutant-toy-no-guard.service.d/zz-proof.conf"
 HARDENING = CONF.replace("zz-proof", "40-hardening")
+COPY = "toy2/copy second"
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +112,24 @@ def put_back(events: Events) -> None:
     events.insert(events.index(case) + 1, {**again, "mono_ns": case["mono_ns"], "utc": case["utc"]})
 
 
+def copied_with(line: str) -> Edit:
+    """The copy that a case runs on has one more line, in every place that says what it is."""
+
+    def change(events: Events) -> None:
+        data = of(events, "intent", COPY, "copy hybrid")["data"]
+        path = next(path for path in data if path.endswith("/zz-proof.conf"))
+        before, data[path] = data[path].strip("\n"), f"{data[path]}{line}\n"
+        shows(COPY, lambda cat: cat.replace(before, data[path].strip("\n")))(events)
+
+    return change
+
+
+def without_case(events: Events) -> None:
+    """All of a case on a copy is left out; the verdict is as it was."""
+    for event in [event for event in events if event["scope"] == COPY]:
+        events.remove(event)
+
+
 ROWS: list[tuple[str, Edit, str]] = [
     ("commands without intents", unannounced, "toy: done without its intent: systemd-run"),
     ("one without its intent", only("intent", "toy", "systemctl kill"), "done without its intent: systemctl kill"),
@@ -126,9 +145,9 @@ ROWS: list[tuple[str, Edit, str]] = [
     ("the operator's own as mutant", operators_own, "in force was something else than the copy"),
     ("never patched", only("patched", MUTANT), "the release was not patched as the catalogue does it"),
     ("patched otherwise", patched(new="guard = 1"), "the release was not patched as the catalogue does it"),
-    ("never copied", only("copied", MUTANT), "its guard was not taken out as the catalogue does it"),
+    ("never copied", only("copied", MUTANT), "it was not changed as the catalogue does it"),
     ("never made", only("intent", MUTANT, "copy hybrid"), "it was not made before it was put in force"),
-    ("directive left out", made(CONF, lambda text: text.replace("WatchdogSec=0\n", "")), "its guard was not taken out"),
+    ("directive left out", made(CONF, lambda text: text.replace("WatchdogSec=0\n", "")), "it was not changed as"),
     (
         "drop-in left in",
         made(HARDENING, lambda text: "[Service]\nNoNewPrivileges=yes\n"),
@@ -150,6 +169,17 @@ ROWS: list[tuple[str, Edit, str]] = [
         "another health",
         lambda e: [o["data"].update(health_rc=1) for o in e if o["kind"] == "observed"],
         "health is not what the health command returned",
+    ),
+    ("copy with a directive more", copied_with("WatchdogSec=0"), "toy2/copy second: it was not changed as"),
+    ("copy of another unit", shows(COPY, lambda cat: cat.replace("/x", "/y")), "copy second: in force was something"),
+    ("copy never made", only("intent", COPY, "copy hybrid"), "second: it was not made before it was put in force"),
+    ("copy never in force", only("in force", COPY), "second: what was in force is not what systemctl showed"),
+    ("patch of a copy", lambda e: of(e, "in force", COPY).update(kind="patched"), "no events of the kind 'patched'"),
+    ("no case on the copy", without_case, "toy2: only 1 of its cases were run"),
+    (
+        "a figure of the copy",
+        lambda e: of(e, "measured", COPY)["data"].update(entries=2999),
+        "second: entries is '2999'",
     ),
     ("of another run", of_another_run, "not put over the unit's own, or more was"),
 ]
