@@ -11,17 +11,20 @@ import json
 import re
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from proofs.catalog import PROOFS
-from proofs.host.unit import UNIT_STARTED
+from proofs.experiment import trace
+from proofs.host.unit import UNIT_STARTED, entries_of
 from proofs.verifier.verify import JUDGED
 from tests.support.recorded_cases import DEPLOYED, Event, Key, figures, load, problems
 
 CASES = load()
+ENTRIES_OF = lru_cache(entries_of)
 # Cases that differ in a text or a number: one of each kind is recorded.
 KINDS = {"exit12": "BadConfig", "gate": "Live", "sampling": "Sampling"}
 # What the catalogue fixes: no output is under it, and it is denied all the same where it is another.
@@ -51,6 +54,12 @@ UNREACHED = {
     ("pressure", "CPU", "ids_match"): _FIRST_ROWS,
 }
 Path_ = tuple[str | int, ...]
+
+
+@pytest.fixture(autouse=True)
+def parse_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of thousands of recordings that differ in one output, all the others are read."""
+    monkeypatch.setattr(trace, "entries_of", ENTRIES_OF)
 
 
 def leaves(value: Any, path: Path_ = ()) -> Iterator[tuple[Path_, Any]]:
