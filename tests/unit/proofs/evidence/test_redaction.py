@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from proofs.errors import ProofError
@@ -17,6 +17,9 @@ from proofs.host import deployed
 
 S = "hunter2hunter2"
 LEFT_OUT = [
+    f"password {S} login bob",
+    f"LS0tLS1CRUdJTiBQ{S}",
+    f"$ANSIBLE_VAULT;1.1;AES256;{S}\n31323334353637383930",
     f"Environment=DB_PASS={S}",
     f"Environment=KRAKEN_KEY={S}",
     f'Environment="API_KEY={S} more {S}"',
@@ -350,18 +353,23 @@ def test_what_is_learned_later_is_replaced_in_texts_seen_before() -> None:
 NEEDS = [*((needs, shape) for needs, shape, _ in redaction._SHAPES if needs), *redaction._ASSIGNED]
 
 
-@pytest.mark.parametrize(("needs", "shape"), NEEDS, ids=[str(number) for number in range(len(NEEDS))])
-@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
-@given(data=st.data())
-def test_no_text_of_a_shape_lacks_what_it_is_looked_for_by(
-    needs: tuple[str, ...], shape: re.Pattern[str], data: st.DataObject
-) -> None:
-    text = data.draw(st.from_regex(shape))
-    assert not shape.search(text) or any(word in redaction._fold(text) for word in needs)
+def spellings(text: str) -> tuple[str, ...]:
+    """The text in other cases, and with letters that re.IGNORECASE takes for others."""
+    alike = text.replace("s", "\u017f").replace("k", "\u212a").replace("i", "\u0131")
+    return text, text.upper(), text.lower(), text.swapcase(), alike
 
 
 @pytest.mark.parametrize("text", LEFT_OUT)
-def test_no_known_text_lacks_what_its_shapes_are_looked_for_by(text: str) -> None:
-    for variant in (text, text.upper(), text.lower(), text.swapcase(), text.replace("s", "\u017f")):
+def test_text_of_a_shape_has_a_word_that_it_is_looked_for_by(text: str) -> None:
+    for spelling in spellings(text):
         for needs, shape in NEEDS:
-            assert not shape.search(variant) or any(word in redaction._fold(variant) for word in needs)
+            assert not shape.search(spelling) or any(word in redaction._fold(spelling) for word in needs)
+
+
+@pytest.mark.parametrize(("needs", "shape"), NEEDS, ids=[str(number) for number in range(len(NEEDS))])
+def test_every_shape_that_is_looked_for_by_words_has_a_known_text(
+    needs: tuple[str, ...], shape: re.Pattern[str]
+) -> None:
+    phrase = "mnemonic: legal winner thank year wave sausage worth"
+    assert any(shape.search(text) for text in (*LEFT_OUT, phrase))
+    assert not shape.search(phrase) or any(word in phrase for word in needs)
