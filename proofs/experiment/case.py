@@ -144,7 +144,8 @@ class Proof:
     seconds: float
     cases: Cases
     mutants: Sequence[Mutant]
-    on_copies: Collection[str] = ()  # the cases that each run on a copy of the unit, beside the others and the mutants
+    # The cases that each run on a copy of the unit, beside the others and the mutants: none that a busy host spoils.
+    on_copies: Collection[str] = ()
     in_place: bool = False  # on the deployed unit itself; its mutants take their turn after it, on the same
     notes: str = ""  # what else of the unit under test is not as deployed, and why
     not_applicable: Callable[[Host], str] = lambda host: ""  # why this host cannot show it at all
