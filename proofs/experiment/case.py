@@ -205,6 +205,8 @@ def judge(case: Case, witness: Json, measured: dict[str, Json]) -> Result:
             return Result(case.name, Verdict.INCONCLUSIVE, "what was witnessed does not show the fault", (), witness)
         checks = case.judge(case.decode(measured))
         return verdicts.of_checks(case.name, checks, witness, decode(Count, measured["n"], "n"), case.n_min)
+    except MemoryError:
+        raise  # is told where memory is bounded
     except Exception as error:  # noqa: BLE001 - a case that raises shows nothing: never a PASS
         return Result(case.name, Verdict.ERROR, f"{type(error).__name__}: {error}", witness=witness)
 

@@ -65,6 +65,8 @@ def _rebuild_entry(
         return statement.unfinished(events, name)
     try:
         return _Attempt(proof, unit, events, problems, whole).rebuild()
+    except MemoryError:
+        raise  # is told where memory is bounded
     except Exception as error:  # noqa: BLE001 - whatever a forged event does to the rules, it is no PASS
         problems.append(f"{name}: its events cannot be judged: {type(error).__name__}: {error}")
         return statement.unfinished(events, name)
@@ -186,6 +188,8 @@ class _Attempt:
             return
         try:
             problems = case.untraced(measured["data"], Trace(events, self.whole), self.proof.host_word)
+        except MemoryError:
+            raise  # is told where memory is bounded
         except Exception as error:  # noqa: BLE001 - figures that cannot be read again are not confirmed
             problems = [f"{type(error).__name__}: {error}"]
         for text in problems:

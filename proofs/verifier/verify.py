@@ -67,6 +67,8 @@ def verify(directory: Path, requirements: Requirements) -> Report:
             report.steps["verdicts"] = problems + _host_actions(events) + _compare(body, statement, rebuilt)
             until = began + _CHARTS_S if requirements.signers else began  # who signs has just drawn them
             _pages(report, events, until)
+        except MemoryError:
+            raise  # is told where memory is bounded
         except Exception as error:  # noqa: BLE001 - events that break the rules themselves are denied as well
             report.steps["verdicts"] = [f"the events cannot be judged: {type(error).__name__}: {error}"]
     report.steps["files"] = _unknown_files(directory)
@@ -163,6 +165,8 @@ def _recording(report: Report) -> list[dict[str, Json]] | None:
     except recorder.ChainBroken as error:
         reasons.append(f"{recorder.EVENTS}: {error}")
         return None
+    except MemoryError:
+        raise  # is told where memory is bounded
     except Exception as error:  # noqa: BLE001 - whatever it holds, it is no recording of ours
         reasons.append(f"{recorder.EVENTS}: not a run of proofs: {type(error).__name__}: {error}")
         return None

@@ -74,6 +74,25 @@ def test_unsigned_bundle_is_denied(there: Path, recorded: Path, capsys: pytest.C
     assert "signature: the statement is not signed" in report["reasons"]
 
 
+@pytest.mark.holds("EVIDENCE")
+@pytest.mark.parametrize(
+    "step",
+    ["recorder.checked", "event_order.problems", "recompute.rebuild", "recompute.Trace", "recompute.judge", "_pages"],
+)
+def test_bundle_that_takes_too_much_memory_is_denied_for_that(
+    there: Path, recorded: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], step: str
+) -> None:
+    def take(*_: object) -> None:
+        raise MemoryError
+
+    assert sign(there, recorded) == 0
+    capsys.readouterr()
+    monkeypatch.setattr(f"proofs.verifier.verify.{step}", take)
+    assert verify(there, recorded, *ALL) == 1
+    reasons = [line for line in capsys.readouterr().out.splitlines() if "not checked" not in line]
+    assert reasons[1:] == ["  recording: checking the bundle is given up, it takes more than 240 MB of memory"]
+
+
 def test_live_is_read_from_this_host_where_an_engine_is_installed(
     there: Path, recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
