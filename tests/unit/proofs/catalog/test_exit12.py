@@ -69,8 +69,16 @@ def test_copy_that_ended_otherwise_is_no_witness() -> None:
 
 
 STAYED: dict[str, Any] = {
-    **{"n": 1, "exec_main_status": 12, "active": "failed", "sub": "failed", "result": "exit-code", "restarts": 0},
-    **{"starts": 1, "first_seen": "failed", "watched_s": 6.0, "said": []},
+    "n": 1,
+    "exec_main_status": 12,
+    "active": "failed",
+    "sub": "failed",
+    "result": "exit-code",
+    "restarts": 0,
+    "starts": 1,
+    "first_seen": "failed",
+    "watched_s": 6.0,
+    "said": [],
 }
 
 
