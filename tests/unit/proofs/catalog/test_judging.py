@@ -191,3 +191,12 @@ def test_each_field_of_a_witness_counts(case: Case) -> None:
         for spoiled in ({key: seen[key] for key in seen if key != name}, {**seen, name: None}, {**seen, name: -1}):
             reason = "what was witnessed does not show the fault"
             assert not spoiled or judge(case, spoiled, {"n": 1}).reason == reason, name
+
+
+@pytest.mark.holds("G5")
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("exec_main_status", 0), ("active", "activating"), ("restarts", 1), ("starts", 2), ("watched_s", 5.9)],
+)
+def test_start_after_a_bad_config_fails_at_the_guard(name: str, value: Any) -> None:
+    assert judge_with(BROKEN, {**REFUSED, name: value}).failed_at_guard
