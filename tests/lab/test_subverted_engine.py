@@ -196,7 +196,7 @@ def test_playbooks_end_in_time_and_touch_nothing_outside(state: Lab, tmp_path: P
 def test_proof_of_a_full_disk_writes_through_no_link(host: Lab) -> None:
     """The engine's user plants in its scratch directory what the proof is about to write."""
     script = (
-        "while sleep 0.02; do for d in /run/hybrid-proofs/*/storage/*/state; do"
+        "while sleep 0.02; do for d in /run/hybrid-proofs/*/storage/unit/state; do"
         f" [ -d $d ] && cd $d && ln -s {OUTSIDE}/secret ballast; done; done 2>/dev/null"
     )
     owner = host.root("stat", "-c", "--uid=%u", STATE).stdout.strip()
@@ -208,7 +208,7 @@ def test_proof_of_a_full_disk_writes_through_no_link(host: Lab) -> None:
             result = host.root(*words, check=False, timeout=180)
             said(result.stdout + result.stderr)
             (verdict,) = (event["data"] for event in events(host, run) if event["kind"] == "verdict")
-            assert verdict["verdict"] == "ERROR"
+            assert verdict["verdict"] == "ERROR", verdict["reason"]
             reasons = [case["reason"] for case in verdict["cases"]]
             why = "/ballast is a link where a file belongs, and was not opened"
             assert [reason for reason in reasons if reason.endswith(why)], verdict

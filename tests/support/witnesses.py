@@ -45,7 +45,7 @@ _BY_CLASS: dict[str, dict[str, Any]] = {
         for number, stage in enumerate(STAGES)
     },
     "Sampling": _SENT,
-    "Reloads": {"reloads": 5, "sent": [250, 500, 750, 1000, 1250]},
+    "Reloads": {"reloads": 7, "sent": [250, 500, 750, 1000, 1250, 1500, 1750]},
     "Replay": {"runs": 1, "ingest_mode": "REPLAY"},
     "Retention": {"old": 20, "young": 42},
     "Held": {"lock": "held"},
