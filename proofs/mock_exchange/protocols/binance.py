@@ -7,6 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 from proofs.mock_exchange.protocols.base import ExchangeProtocol, Frame, RecordedTrade, Trade, UnknownPathError, dump
 
 TRADE_KINDS = ("trade", "aggTrade")
+_EVENT_AFTER_MS = 3  # E, when the trade is told, after T, when it took place: so a test sees which of them is stored
 
 
 class Binance(ExchangeProtocol):
@@ -64,7 +65,8 @@ class Binance(ExchangeProtocol):
         (trade,) = trades
         symbol, kind, stream = self._stream_for(trade)
         time, number = trade.time_ms * self._scale, trade.trade_id
-        data: Frame = {"e": kind, "E": time, "s": symbol, "a" if kind == "aggTrade" else "t": number}
+        told = time + _EVENT_AFTER_MS * self._scale
+        data: Frame = {"e": kind, "E": told, "s": symbol, "a" if kind == "aggTrade" else "t": number}
         data |= {"p": trade.price, "q": trade.size}
         if kind == "aggTrade":
             data |= {"f": number, "l": number}

@@ -12,6 +12,7 @@ def _tick(**values: str) -> str:
 
 
 _NO_MESSAGE = "the message that triggers it has to come from a hostile exchange, which no proof's exchange is"
+_ONE_TRADE = "the proofs' exchange has one trade in a frame, and this takes 256 of them"
 _ONE_EXCHANGE = "the proofs' exchange speaks another protocol"
 
 FAULTS = (
@@ -73,7 +74,13 @@ FAULTS = (
             "MarketTrade(name, *item[1:])",
             "MarketTrade(self.names.default, *item[1:])",
         ),
-        ("last-trade-of-a-frame-lost", "BYTES", "trades_of_batch += items", "trades_of_batch += items[:255]"),
+        (
+            "last-trade-of-a-frame-lost",
+            "BYTES",
+            "trades_of_batch += items",
+            "trades_of_batch += items[:255]",
+            _ONE_TRADE,
+        ),
     ),
     *in_file(
         "hybrid_engine/ingest/connection.py",

@@ -24,6 +24,7 @@ def test_trade_frame_has_the_documented_shape() -> None:
     assert list(frame) == ["e", "E", "s", "t", "p", "q", "T", "m", "M"]
     assert isinstance(frame["p"], str)
     assert isinstance(frame["T"], int)
+    assert frame["E"] > frame["T"]
 
 
 def test_streams_share_the_trades_by_turns() -> None:
