@@ -39,6 +39,12 @@ class Source:
         """The exchange that it subscribes at; of kind "auto", the one that serves its URL."""
         return EXCHANGES[(guess_kind(self.url) or "auto") if self.kind == "auto" else self.kind]
 
+    def watched_symbols(self, app_symbol: str) -> tuple[str, ...]:
+        """What it is for: `symbols`, else those that its URL names; `app_symbol` for the same symbol, or for none."""
+        own = {normalize_symbol(app_symbol): app_symbol}
+        in_url = tuple(own.get(symbol, symbol) for symbol in self.exchange.symbols_in_url(self.url))
+        return self.symbols or in_url or (app_symbol,)
+
 
 def guess_kind(url: str) -> str:
     """The protocol of the exchange that serves `url`, "" when it is unknown."""

@@ -26,10 +26,10 @@ MAX_KEPT_SYMBOLS = 128
 
 
 class SymbolNames:
-    """The names of one source. `own`: the configured symbols; `default`: the symbol of a frame that names none."""
+    """The names of one source. `own`: the symbols that it is for; `default`: the symbol of a frame that names none."""
 
     def __init__(self, source: Source, app_symbol: str) -> None:
-        self.own = source.symbols or (app_symbol,)
+        self.own = source.watched_symbols(app_symbol)
         self._source = source
         # the exchange's symbol without separators -> the configured name
         self._configured = {normalize_symbol(symbol): symbol for symbol in self.own}

@@ -78,7 +78,7 @@ def test_no_source_exits_10_after_deadline(engine: Launcher) -> None:
     assert time.monotonic() - started_at >= 1.0
     assert "connection refused" in process.messages("source failed")[0]["reason"]
     assert process.last_error()["exit_name"] == "NETWORK"
-    assert rows(engine.db, "SELECT kind, symbol, count, to_ms > from_ms FROM gaps") == [("down", "BTC/USD", None, 1)]
+    assert rows(engine.db, "SELECT kind, symbol, count, to_ms > from_ms FROM gaps") == [("down", "BTCUSDT", None, 1)]
     assert rows(engine.db, "SELECT exit_code FROM runs") == [(10,)]
 
 
