@@ -12,7 +12,7 @@ import json
 from collections.abc import Sequence
 from operator import attrgetter
 from typing import Annotated
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import msgspec
 
@@ -147,7 +147,7 @@ class Binance(Exchange):
 
     def symbols_in_url(self, url: str) -> list[str]:
         parts = urlsplit(url)
-        streams = "/".join(parse_qs(parts.query).get("streams", [])) or parts.path.rpartition("/ws/")[2]
+        streams = "/".join(parse_qs(parts.query).get("streams", [])) or unquote(parts.path).rpartition("/ws/")[2]
         symbols = (normalize_symbol(stream.partition("@")[0]) for stream in streams.split("/") if "@" in stream)
         return list(dict.fromkeys(symbols))
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 from hybrid_engine.exchanges.base import (
     Decoded,
@@ -81,7 +81,7 @@ class GeminiV1(Exchange):
             raise ValueError("the url names the one symbol it sends; give each symbol a [[source]] of its own")
 
     def symbols_in_url(self, url: str) -> list[str]:
-        symbol = normalize_symbol(urlsplit(url).path.rpartition("/v1/marketdata/")[2])
+        symbol = normalize_symbol(unquote(urlsplit(url).path).rpartition("/v1/marketdata/")[2])
         return [symbol] if symbol else []
 
 

@@ -11,16 +11,20 @@ import ssl
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from http import HTTPStatus
 from typing import cast
+from urllib.parse import quote, urlsplit, urlunsplit
 
 import websocket
 from websocket import ABNF, WebSocketException
 from websocket import _handshake as handshake
 from websocket._abnf import frame_buffer
 from websocket._http import read_headers
+from websocket._url import parse_url
 
 from hybrid_engine.config.sources import Source
-from hybrid_engine.ingest.failure import SourceDead, SourceFailed, failure_of
+from hybrid_engine.ingest.dial import dial
+from hybrid_engine.ingest.failure import SourceDead, SourceFailed, excerpt, failure_of
 from hybrid_engine.stages.channel import HEARTBEAT_S
 
 # A hundred times the largest message seen from an exchange. Decoding JSON of the worst kind needs 40 times its size
@@ -28,6 +32,9 @@ from hybrid_engine.stages.channel import HEARTBEAT_S
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 READ_BYTES = 64 * 1024
 MAX_HEAD_BYTES = 64 * 1024  # of the answer to a handshake
+# Of the body of one that refuses, which is read for its reason: how much, and for how long.
+BODY_BYTES, BODY_S = 1024, 0.5
+_SAFE = "/%:@!$&'()*+,;=?~-._[]"  # of a URL: what stays as it is
 _SINGLE_FRAME = (0x81, 0x82)  # first byte of a message in one frame: text, binary
 
 
@@ -53,12 +60,27 @@ def _read_headers(
     """Limit the size and the time of an exchange's answer to the handshake.
 
     The library reads the body of an HTTP error before it reports the error, and accepts a header of any length in any
-    time. A slow body would delay the next source, and an endless header would occupy its thread for good.
+    time. A slow body would delay the next source, and an endless header would occupy its thread for good. It says
+    nothing of where a redirect leads.
     """
     status, headers, message = read_headers(cast(socket.socket, _LimitedSocket(sock)))
-    if status not in success_statuses:
-        raise websocket.WebSocketBadStatusException(f"{status} {message}", status, message, headers, None)
+    if status != HTTPStatus.SWITCHING_PROTOCOLS:
+        body = _read_body(sock)
+        raise websocket.WebSocketBadStatusException(f"{status} {message}", status, message, headers, body)
     return status, headers
+
+
+def _read_body(sock: socket.socket) -> bytes:
+    """The beginning of an answer's body: what comes of it within BODY_S."""
+    body, deadline = b"", time.monotonic() + BODY_S
+    with suppress(OSError):
+        while len(body) < BODY_BYTES and (left_s := deadline - time.monotonic()) > 0:
+            sock.settimeout(left_s)
+            chunk = sock.recv(BODY_BYTES)
+            if not chunk:
+                break
+            body += chunk
+    return body
 
 
 handshake._get_resp_headers = _read_headers  # for every connection of this process
@@ -114,13 +136,14 @@ class Connection:
     """An open connection. Every method raises SourceFailed once it cannot be used any more."""
 
     def __init__(self, source: Source, app_symbol: str, timeout_s: float) -> None:
-        self._socket = websocket.WebSocket(sslopt=_tls_options(source), skip_utf8_validation=True)
+        self._socket = websocket.WebSocket(skip_utf8_validation=True)
         self._buffer = self._socket.frame_buffer = _ReadAheadBuffer(self._socket._recv, True)
         self._socket.settimeout(timeout_s)
         try:
+            url = ascii_url(source.exchange.connection_url(source.url))
             # No extension is offered, so a frame with a reserved bit is a protocol error and fails the source.
-            self._socket.connect(source.exchange.connection_url(source.url), redirect_limit=0)
-            for text in source.exchange.subscribe_messages(source.symbols or (app_symbol,)):
+            self._socket.connect(url, socket=_open_socket(source, url, timeout_s), redirect_limit=0)
+            for text in source.exchange.subscribe_messages(source.watched_symbols(app_symbol)):
                 self._socket.send(text)
             self._socket.settimeout(0)
         except (SourceFailed, WebSocketException, OSError, ValueError) as error:
@@ -204,7 +227,8 @@ class Connection:
         elif frame.opcode == ABNF.OPCODE_CLOSE:
             data = frame.data if isinstance(frame.data, bytes) else b""
             code = int.from_bytes(data[:2]) if len(data) >= 2 else 1005
-            raise SourceFailed(f"closed by the exchange (code {code})")
+            text = excerpt(data[2:])
+            raise SourceFailed(f"closed by the exchange (code {code}{': ' if text else ''}{text})")
         return None
 
     def _join_fragment(self, frame: ABNF) -> bytes | None:
@@ -234,10 +258,34 @@ class Connection:
             raise failure_of(error) from error
 
 
-def _tls_options(source: Source) -> dict[str, object]:
-    if not source.url.startswith("wss:"):
-        return {}
+def ascii_url(url: str) -> str:
+    """A URL as it goes over the wire: what is not ASCII in its host is in IDNA, and elsewhere percent-encoded.
+
+    >>> ascii_url("wss://stream.example.com/ws/\u5e01usdt@trade")
+    'wss://stream.example.com/ws/%E5%B8%81usdt@trade'
+    """
+    if url.isascii():
+        return url
+    parts = urlsplit(url)
+    user, at, host = parts.netloc.rpartition("@")
+    netloc = quote(user, _SAFE) + at + host.encode("idna").decode()
+    return urlunsplit((parts.scheme, netloc, quote(parts.path, _SAFE), quote(parts.query, _SAFE), ""))
+
+
+def _open_socket(source: Source, url: str, timeout_s: float) -> socket.socket:
+    """Connected, and with TLS for wss://."""
+    host, port, _, secure = parse_url(url)
+    context = _tls_context(source) if secure else None
+    sock = dial(host, port, secure, timeout_s)
     try:
-        return {"context": ssl.create_default_context(cafile=source.ca_file or None)}
+        return context.wrap_socket(sock, server_hostname=host) if context else sock
+    except BaseException:
+        sock.close()
+        raise
+
+
+def _tls_context(source: Source) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=source.ca_file or None)
     except (OSError, ssl.SSLError) as error:
         raise SourceFailed(f"ca_file {source.ca_file} cannot be used: {error}") from error

@@ -3,9 +3,12 @@
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
+from hybrid_engine.runtime.address import hide_addresses, show_address
+
 # Seconds to wait after an exchange refused this client, or limited its rate.
 REFUSED_HOLD_S = 900.0
 LIMITED_HOLD_S = 60.0
+EXCERPT = 200  # characters of what an exchange says that a reason has
 MAX_HOLD_S = 3 * 86_400.0  # the longest ban that Binance documents
 
 
@@ -34,7 +37,10 @@ def failure_of(error: Exception) -> SourceFailed:
     if isinstance(error, SourceFailed):
         return error
     if isinstance(error, WebSocketBadStatusException):
-        return SourceFailed(f"answered HTTP {error.status_code}", _hold_s(error.status_code, error.resp_headers or {}))
+        headers = {name.lower(): value for name, value in (error.resp_headers or {}).items()}
+        where = show_address(headers["location"]) if "location" in headers else ""
+        parts = f"answered HTTP {error.status_code}", where and f"it sends to {where}", excerpt(error.resp_body or b"")
+        return SourceFailed(": ".join(filter(None, parts)), _hold_s(error.status_code, headers))
     if isinstance(error, ssl.SSLCertVerificationError):
         return SourceFailed(f"bad certificate: {error.verify_message}")
     if isinstance(error, WebSocketConnectionClosedException):
@@ -44,9 +50,16 @@ def failure_of(error: Exception) -> SourceFailed:
     return SourceFailed(f"{type(error).__name__}: {error}")
 
 
+def excerpt(data: bytes | str) -> str:
+    """What an exchange says, as a part of a line: its first EXCERPT characters, what cannot be printed left out."""
+    text = data if isinstance(data, str) else data.decode("utf-8", "replace")
+    words = "".join(c if c.isprintable() else " " for c in text[: 4 * EXCERPT]).split()
+    return hide_addresses(" ".join(words))[:EXCERPT]
+
+
 def _hold_s(status: int, headers: Mapping[str, str]) -> float:
     """Seconds to wait after this HTTP answer: what Retry-After asks for, or what the status implies."""
-    retry_s = retry_after_s({name.lower(): value for name, value in headers.items()}.get("retry-after", ""))
+    retry_s = retry_after_s(headers.get("retry-after", ""))
     if status in (403, 451):
         return max(REFUSED_HOLD_S, retry_s or 0.0)
     if status in (418, 429):

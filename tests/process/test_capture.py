@@ -92,7 +92,8 @@ def test_capture_of_failing_source_exits_10_and_keeps_frames(engine: Launcher) -
 
 
 @pytest.mark.parametrize(
-    ("command", "message"), [("http", "answered HTTP 451"), ("silent", "dead: nothing came for 1 s, no pong either")]
+    ("command", "message"),
+    [("http", "answered HTTP 451: refused on command"), ("silent", "dead: nothing came for 1 s, no pong either")],
 )
 def test_capture_of_unusable_source_leaves_no_file(engine: Launcher, command: str, message: str) -> None:
     with MockExchange() as exchange:

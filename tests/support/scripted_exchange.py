@@ -63,9 +63,9 @@ class ScriptedConnection:
         """Send the messages together."""
         self._sock.sendall(b"".join(frame(TEXT, text.encode()) for text in texts))
 
-    def close(self, code: int = 1001) -> None:
+    def close(self, code: int | None = 1001, text: bytes = b"") -> None:
         with contextlib.suppress(OSError):
-            self._sock.sendall(frame(CLOSE, struct.pack(">H", code)))
+            self._sock.sendall(frame(CLOSE, (b"" if code is None else struct.pack(">H", code)) + text))
             self._sock.shutdown(socket.SHUT_WR)
 
     def _listen(self) -> None:

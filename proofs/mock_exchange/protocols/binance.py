@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from proofs.mock_exchange.protocols.base import ExchangeProtocol, Frame, RecordedTrade, Trade, UnknownPathError, dump
 
@@ -40,7 +40,7 @@ class Binance(ExchangeProtocol):
         url = urlsplit(target)
         query = parse_qs(url.query)
         self.combined = url.path.rstrip("/") == "/stream"
-        named = ",".join(query.get("streams", [])) if self.combined else url.path.removeprefix("/ws/")
+        named = ",".join(query.get("streams", [])) if self.combined else unquote(url.path).removeprefix("/ws/")
         streams = [part for part in named.split("/") if part]
         if not streams or any("@" not in stream for stream in streams):
             raise UnknownPathError(f"no stream like btcusdt@trade in {target!r}")

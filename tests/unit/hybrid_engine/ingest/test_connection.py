@@ -13,8 +13,11 @@ from email.utils import format_datetime
 import pytest
 
 from hybrid_engine.config.sources import Source
-from hybrid_engine.ingest.connection import Connection
-from hybrid_engine.ingest.failure import MAX_HOLD_S, SourceFailed, retry_after_s
+from hybrid_engine.exchanges import EXCHANGES
+from hybrid_engine.ingest.connection import Connection, ascii_url
+from hybrid_engine.ingest.failure import EXCERPT, MAX_HOLD_S, SourceFailed, retry_after_s
+from tests.support.process import wait_until
+from tests.support.scripted_exchange import ScriptedExchange
 
 
 @contextmanager
@@ -53,7 +56,7 @@ def test_refusal_does_not_wait_for_body(status: str, hold_s: float) -> None:
     with server(head) as url, pytest.raises(SourceFailed) as caught:
         # The time-out is long: a client that waits for the body runs into the time-out of pytest.
         Connection(Source("s", url, "binance", (), 1, ""), "BTC/USD", timeout_s=60)
-    assert str(caught.value) == f"answered HTTP {status[:3]}"
+    assert str(caught.value) == f"answered HTTP {status[:3]}: hi"
     assert caught.value.hold_s == hold_s
 
 
@@ -78,6 +81,84 @@ def test_endless_answer_fails_the_source(more: bytes, timeout_s: float) -> None:
         thread.start()
         thread.join(20)
         assert failures == ["answers the request without an end"]
+
+
+@pytest.mark.parametrize(
+    ("location", "reason"),
+    [
+        ("wss://me:secret@new.example/ws/x@trade?listenKey=abc", "wss://[redacted]@new.example/ws/x@trade?listenKey=["),
+        ("/elsewhere", "answered HTTP 302: it sends to /elsewhere"),
+        ("", "answered HTTP 302"),
+    ],
+)
+def test_redirect_is_refused_with_its_target(location: str, reason: str) -> None:
+    head = f"HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n".encode()
+    with server(head) as url, pytest.raises(SourceFailed) as caught:
+        Connection(Source("s", url, "binance", (), 1, ""), "BTC/USD", timeout_s=8)
+    assert reason in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_reason_in_a_body_is_one_short_line() -> None:
+    body = b'{"msg":\x1b[31m"no\r\nsuch  stream",\xff\xe2\x80\xae "see": "https://x.example/?token=abc"}' + b"x" * 4000
+    with server(b"HTTP/1.1 400 Bad\r\n\r\n" + body) as url, pytest.raises(SourceFailed) as caught:
+        Connection(Source("s", url, "binance", (), 1, ""), "BTC/USD", timeout_s=8)
+    reason = str(caught.value)
+    assert reason.startswith('answered HTTP 400: {"msg": [31m"no such stream"')
+    assert reason.isprintable()
+    assert "abc" not in reason
+    assert len(reason) <= len("answered HTTP 400: ") + EXCERPT
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "reason"),
+    [
+        (1008, b"Pong timeout", "closed by the exchange (code 1008: Pong timeout)"),
+        (1001, b"", "closed by the exchange (code 1001)"),
+        (None, b"", "closed by the exchange (code 1005)"),
+        (1013, b"\x1b[2Jtry\nlater", "closed by the exchange (code 1013: [2Jtry later)"),
+        (1013, b"see wss://u:pw@h.example/", "(code 1013: see wss://[redacted]@h.example/)"),
+    ],
+)
+def test_text_of_a_close_frame_is_told(code: int | None, text: bytes, reason: str) -> None:
+    with ScriptedExchange() as exchange:
+        connection = Connection(Source("s", exchange.url(), "binance", (), 1, ""), "BTC/USD", timeout_s=8)
+        wait_until(lambda: exchange.connections, "its connection")
+        exchange.connections[0].close(code, text)
+        with pytest.raises(SourceFailed) as caught:
+            wait_until(lambda: connection.read(0.1), "the close frame")
+        connection.close()
+    assert reason in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("written", "sent"),
+    [
+        ("/ws/币安人生usdt@trade", "/ws/%E5%B8%81%E5%AE%89%E4%BA%BA%E7%94%9Fusdt@trade"),
+        ("/stream?streams=币usdt@trade/a@trade", "/stream?streams=%E5%B8%81usdt@trade/a@trade"),
+        ("/ws/%E5%B8%81usdt@trade", "/ws/%E5%B8%81usdt@trade"),
+        ("/ws/%E5%B8%81é@trade", "/ws/%E5%B8%81%C3%A9@trade"),
+    ],
+)
+def test_request_line_is_ascii(written: str, sent: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"ws://127.0.0.1:{listener.getsockname()[1]}{written}"
+        thread = threading.Thread(target=_connect_in_vain, args=(url,), daemon=True)
+        thread.start()
+        client, _ = listener.accept()
+        with client:
+            assert client.recv(65536).split(b"\r\n")[0] == f"GET {sent} HTTP/1.1".encode()
+        thread.join()
+    assert EXCHANGES["binance"].symbols_in_url(url)[0] in ("币安人生USDT", "币USDT", "币É")
+
+
+def test_host_in_another_script_is_in_idna() -> None:
+    assert ascii_url("wss://me@börse.example:9443/ws/a@trade") == "wss://me@xn--brse-5qa.example:9443/ws/a@trade"
+
+
+def _connect_in_vain(url: str) -> None:
+    with suppress(SourceFailed):
+        Connection(Source("s", url, "binance", (), 1, ""), "BTC/USD", timeout_s=8)
 
 
 def test_retry_after_is_seconds_or_date() -> None:
