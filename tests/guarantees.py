@@ -73,6 +73,9 @@ PROMISES = {
     "FAILBACK": Promise("A better source takes over again once it is proven; one that flaps is tried ever more rarely"),
     "MOVES": Promise("A connection that the exchange is about to close is replaced before, without loss or repetition"),
     "PACE": Promise("No source is connected to more than 12 times in any minute, or before its Retry-After"),
+    "USE": Promise(
+        "Only trades and acknowledgements make a source one of use, and a refused symbol leaves the others recorded"
+    ),
     "MISSED": Promise(
         "What an exchange's sequence numbers leave out is in gaps, exactly, and nothing else is", ("sampling",)
     ),

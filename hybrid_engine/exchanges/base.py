@@ -38,18 +38,31 @@ class Mark(NamedTuple):
     lasting: bool
 
 
+class Refusal(NamedTuple):
+    """What an exchange says that it will not do. `symbol`: the one that this is about, "" where it names none."""
+
+    symbol: str
+    text: str
+
+
 class Decoded(NamedTuple):
     """The content of a frame: its trades in order, with the exchange's own symbol ("" where frames have none).
 
     `rejections`: for each trade that cannot be decoded, why. `close_notice`: why the exchange will close this
-    connection soon, `refusal`: why it will not send what was subscribed to; both are "" in all other frames.
+    connection soon, "" in all other frames. `acknowledged`: the symbols that it says it will send the trades of.
+    `known`: whether frames of this type are expected from this exchange.
     """
 
     trades: Sequence[MarketTrade] = ()
     rejections: Sequence[str] = ()
     marks: Sequence[Mark] = ()
     close_notice: str = ""
-    refusal: str = ""
+    refusals: Sequence[Refusal] = ()
+    acknowledged: Sequence[str] = ()
+    known: bool = True
+
+
+UNKNOWN = Decoded(known=False)
 
 
 class Exchange:
@@ -57,7 +70,8 @@ class Exchange:
 
     kind = ""  # its name in `ws_sources.toml`
     lifetime_s = 0.0  # after so many seconds the exchange closes a connection; 0: never
-    must_subscribe = False  # it sends no trades before it gets a subscription
+    must_subscribe = False  # it sends no trades before it gets a subscription, which it acknowledges
+    answers_at_once = False  # one acknowledgement, or one refusal, is for everything that was asked for
     hosts: tuple[str, ...] = ()  # in the URLs of no other exchange
     paths = ""  # a regular expression for the beginning of a path that only it has; some are the mock exchange's
 
@@ -108,7 +122,12 @@ def decode(exchange: Exchange, payload: bytes) -> Decoded:
             frame = _JSON.decode(payload.decode())
         except (ValueError, RecursionError) as error:
             return Decoded([], [f"not JSON: {type(error).__name__}"])
-    return exchange.decode(frame) if type(frame) is dict else Decoded()
+    if type(frame) is not dict:
+        return UNKNOWN
+    decoded = exchange.decode(frame)
+    if not decoded.trades and not decoded.rejections and (refusal := read_refusal(frame)):
+        return Decoded(refusals=(refusal,))
+    return decoded
 
 
 def normalize_symbol(symbol: str) -> str:
@@ -239,9 +258,44 @@ def history_mark(frame: Frame, symbol_key: str, number_key: str) -> tuple[Mark, 
     return (Mark(symbol, number + 1, number, True),)
 
 
-def refusal_text(*parts: object) -> str:
-    """The exchange's reason for a refusal, short enough for a log line."""
-    return ": ".join(["the exchange refused", *(str(part) for part in parts if part)])[:200]
+# How the exchanges say no, each in words of its own: which fields tell, and which words in others.
+_COMPLAINTS = ("error", "errors", "errorMessage", "error_message")
+_STATES = ("status", "result", "type", "event", "method", "e")
+_BAD_STATES = frozenset({"error", "failed", "failure", "rejected", "refused", "invalid"})
+_TELLING = frozenset({*_COMPLAINTS, "success", "code", "status", "result"})
+_EXPLANATIONS = ("code", "status", *_COMPLAINTS, "message", "msg", "reason")
+_SYMBOL_KEYS = ("symbol", "pair", "product_id", "id")  # Gemini's requests have the name of their stream as their id
+_HTTP_ERROR = 400
+
+
+def read_refusal(frame: Frame) -> Refusal | None:
+    """What a frame says no to, in whatever words; None where it does not."""
+    states = [value for key in _STATES if type(value := frame.get(key)) is str]
+    if frame.keys().isdisjoint(_TELLING) and _BAD_STATES.isdisjoint(states):
+        return None
+    code, status, result = frame.get("code"), frame.get("status"), frame.get("result")
+    refused = (
+        any(frame.get(key) for key in _COMPLAINTS)
+        or frame.get("success") is False
+        or any(state.lower() in _BAD_STATES for state in states)
+        or (type(status) is int and status >= _HTTP_ERROR)
+        or (type(code) is int and code not in (0, 200) and ("msg" in frame or "message" in frame))
+    )
+    if not refused:
+        return read_refusal(result) if type(result) is dict else None
+    symbol = next((value for key in _SYMBOL_KEYS if type(value := frame.get(key)) is str), "")
+    texts = [_explain(frame.get(key)) for key in _EXPLANATIONS]
+    said = ": ".join(dict.fromkeys(text for text in texts if text and text.lower() not in _BAD_STATES))
+    return Refusal(symbol.partition("@")[0][:64], (said or "without a reason")[:200])
+
+
+def _explain(value: Any) -> str:
+    """A field of a refusal as text: of an object the values, of a list the items."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        return ": ".join(text for item in value[:8] if (text := _explain(item)))
+    return str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
 
 
 def _refuse_constant(name: str) -> float:

@@ -21,6 +21,7 @@ from hybrid_engine.exchanges.base import (
     INFINITE,
     MAX_INT,
     MICROSECONDS,
+    UNKNOWN,
     Decoded,
     Exchange,
     Frame,
@@ -84,14 +85,17 @@ class Binance(Exchange):
                 claims = isinstance(stream, str) and stream.endswith(("@trade", "@aggTrade"))
                 return Decoded([], ["data: not an object"]) if claims else Decoded()
             frame = data
-        match frame.get("e"):
+        kind = frame.get("e")
+        match kind:
             case "trade":
                 return _decode_trade(frame, "t")
             case "aggTrade":
                 return _decode_trade(frame, "a")
             case "serverShutdown":
                 return Decoded(close_notice="the exchange announced that it shuts this server down")
-        return Decoded()
+        # The best price and a part of the book are the streams without "e".
+        known = isinstance(kind, str) or {"u", "s"} <= frame.keys() or "lastUpdateId" in frame
+        return Decoded() if known else UNKNOWN
 
     def decode_run(self, messages: Sequence[bytes]) -> list[Decoded] | None:
         """The trades of all frames, one Decoded for each run of consecutive numbers; None unless every frame fits."""
@@ -164,10 +168,11 @@ def _decode_trade(frame: Frame, id_key: str) -> Decoded:
         time_ms = read_unix_ms(frame, "T" if "T" in frame else "E")
         # The named tuple's own constructor takes twice as long.
         trade = tuple.__new__(MarketTrade, (symbol, read_amount(frame, "p"), read_amount(frame, "q"), number, time_ms))
-        return tuple.__new__(Decoded, ([trade], (), marks, "", ""))
+        return tuple.__new__(Decoded, ([trade], (), marks, "", (), (), True))
     except UndecodableError as error:
         return Decoded([], [str(error)], marks)
 
 
 def _run(trades: list[MarketTrade], symbol: str, first: int, last: int) -> Decoded:
-    return tuple.__new__(Decoded, (trades, (), (tuple.__new__(Mark, (symbol, first, last, True)),), "", ""))
+    mark = tuple.__new__(Mark, (symbol, first, last, True))
+    return tuple.__new__(Decoded, (trades, (), (mark,), "", (), (), True))

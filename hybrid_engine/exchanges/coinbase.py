@@ -8,15 +8,16 @@ channel of their own and may overtake the trades they name, which are then late 
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
-from hybrid_engine.exchanges.base import Decoded, Exchange, Frame, TradeFormat, history_mark, refusal_text, split_pair
+from hybrid_engine.exchanges.base import UNKNOWN, Decoded, Exchange, Frame, TradeFormat, history_mark, split_pair
 
 _MATCH = TradeFormat("product_id", "price", "size", "trade_id", "time", rfc3339=True, counted=True)
 
 
 class Coinbase(Exchange):
     kind = "coinbase"
-    must_subscribe = True
+    must_subscribe = answers_at_once = True
     hosts, paths = ("ws-feed.exchange.coinbase.com",), "/coinbase$"
 
     def recognizes(self, frame: Frame) -> bool:
@@ -30,10 +31,19 @@ class Coinbase(Exchange):
                 return Decoded(marks=history_mark(frame, "product_id", "trade_id"))
             case "heartbeat":
                 return Decoded(marks=history_mark(frame, "product_id", "last_trade_id"))
-            case "error":
-                return Decoded(refusal=refusal_text(frame.get("message"), frame.get("reason")))
-        return Decoded()
+            case "subscriptions":
+                return Decoded(acknowledged=_acknowledged(frame.get("channels")))
+            case str():
+                return Decoded()
+        return UNKNOWN
 
     def subscribe_messages(self, symbols: Sequence[str]) -> list[str]:
         products = [split_pair(symbol, "-") for symbol in symbols]
         return [json.dumps({"type": "subscribe", "product_ids": products, "channels": ["matches", "heartbeat"]})]
+
+
+def _acknowledged(channels: Any) -> tuple[str, ...]:
+    """The products of the channel of trades, of all those that a client is subscribed to."""
+    listed = channels if isinstance(channels, list) else []
+    named = [one.get("product_ids") for one in listed if isinstance(one, dict) and one.get("name") == "matches"]
+    return tuple(one for products in named if isinstance(products, list) for one in products if isinstance(one, str))

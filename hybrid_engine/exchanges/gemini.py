@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 from hybrid_engine.exchanges.base import (
+    UNKNOWN,
     Decoded,
     Exchange,
     Frame,
@@ -12,13 +13,11 @@ from hybrid_engine.exchanges.base import (
     TradeFormat,
     normalize_symbol,
     read_number,
-    refusal_text,
 )
 
 _STREAM = TradeFormat("s", "p", "q", "t", "E")
 _V1 = TradeFormat("", "price", "amount", "tid", "timestampms")
 _V2 = TradeFormat("symbol", "price", "quantity", "event_id", "timestamp")
-_REQUEST_ID = "trades"  # of the subscription, the only request that is sent
 # The query parameters of v1 that select trades and heartbeats.
 _QUERY = {"heartbeat": "true", "trades": "true", "bids": "false", "offers": "false"}
 
@@ -37,15 +36,17 @@ class Gemini(Exchange):
         return "type" not in frame
 
     def decode(self, frame: Frame) -> Decoded:
-        if "e" in frame:
-            return Decoded()
-        if frame.get("id") == _REQUEST_ID and frame.get("status") != 200:
-            return Decoded(refusal=refusal_text(frame.get("status"), frame.get("error")))
-        return _STREAM.decode([frame]) if "t" in frame or "p" in frame else Decoded()
+        match frame:
+            case {"e": str()} | {"u": _, "s": str()} | {"lastUpdateId": _}:
+                return Decoded()
+            case {"id": str(stream), "status": 200}:
+                return Decoded(acknowledged=(stream.partition("@")[0],))
+        return _STREAM.decode([frame]) if "t" in frame or "p" in frame else UNKNOWN
 
     def subscribe_messages(self, symbols: Sequence[str]) -> list[str]:
+        # One request a symbol, for a refusal says of a request and not of a symbol what is wrong.
         streams = [f"{normalize_symbol(symbol).lower()}@trade" for symbol in symbols]
-        return [json.dumps({"id": _REQUEST_ID, "method": "subscribe", "params": streams})]
+        return [json.dumps({"id": stream, "method": "subscribe", "params": [stream]}) for stream in streams]
 
 
 class GeminiV1(Exchange):
@@ -64,7 +65,7 @@ class GeminiV1(Exchange):
         number = read_number(frame, "socket_sequence")
         marks = () if number is None else (Mark("", number, number, False),)
         if frame.get("type") != "update":
-            return Decoded(marks=marks)
+            return Decoded(marks=marks, known=bool(marks) or frame.get("type") == "heartbeat")
         events = frame.get("events")
         if isinstance(events, list):
             events = [event for event in events if not isinstance(event, dict) or event.get("type") == "trade"]
@@ -96,10 +97,17 @@ class GeminiV2(Exchange):
     paths = "/v2/marketdata"
 
     def recognizes(self, frame: Frame) -> bool:
-        return frame.get("type") == "trade"
+        return frame.get("type") in ("trade", "l2_updates")
 
     def decode(self, frame: Frame) -> Decoded:
-        return _V2.decode([frame]) if frame.get("type") == "trade" else Decoded()
+        match frame:
+            case {"type": "trade"}:
+                return _V2.decode([frame])
+            case {"type": "l2_updates", "symbol": str(symbol)}:
+                return Decoded(acknowledged=(symbol,))
+            case {"type": str()}:
+                return Decoded()
+        return UNKNOWN
 
     def subscribe_messages(self, symbols: Sequence[str]) -> list[str]:
         subscription = {"name": "l2", "symbols": [normalize_symbol(symbol) for symbol in symbols]}

@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from hybrid_engine.exchanges.base import Decoded, Exchange, Frame, TradeFormat, history_mark, refusal_text, split_pair
+from hybrid_engine.exchanges.base import UNKNOWN, Decoded, Exchange, Frame, TradeFormat, history_mark, split_pair
 
 _TRADE = TradeFormat("symbol", "price", "qty", "trade_id", "timestamp", rfc3339=True, counted=True)
 
@@ -18,7 +18,7 @@ class Kraken(Exchange):
     paths = "/v2/*$"
 
     def recognizes(self, frame: Frame) -> bool:
-        return "channel" in frame or "success" in frame
+        return not frame.keys().isdisjoint(("channel", "success", "method"))
 
     def decode(self, frame: Frame) -> Decoded:
         match frame:
@@ -26,9 +26,11 @@ class Kraken(Exchange):
                 return _TRADE.decode(frame.get("data"), "data")
             case {"channel": "trade", "type": "snapshot"}:
                 return _decode_snapshot(frame.get("data"))
-            case {"method": "subscribe", "success": False}:
-                return Decoded(refusal=refusal_text(frame.get("symbol"), frame.get("error")))
-        return Decoded()
+            case {"method": "subscribe", "success": True, "result": {"symbol": str(symbol)}}:
+                return Decoded(acknowledged=(symbol,))
+            case {"channel": str()} | {"method": "subscribe" | "pong"}:
+                return Decoded()
+        return UNKNOWN
 
     def subscribe_messages(self, symbols: Sequence[str]) -> list[str]:
         params = {"channel": "trade", "symbol": [split_pair(symbol, "/") for symbol in symbols], "snapshot": True}

@@ -81,7 +81,8 @@ class Capture:
 
     def _record(self, file: io.FileIO) -> None:
         self._print_progress()
-        with closing(Connection(self._source, self._settings.app.symbol, CONNECT_TIMEOUT_S)) as connection:
+        symbols = self._source.watched_symbols(self._settings.app.symbol)
+        with closing(Connection(self._source, symbols, CONNECT_TIMEOUT_S)) as connection:
             self._connected = True
             started_at = printed_at = time.monotonic()
             while not self._stopped and time.monotonic() - started_at < self._seconds:
@@ -114,8 +115,8 @@ class Capture:
             decoded = decode(EXCHANGES[self._source.kind], message)
             self.trades += len(decoded.trades)
             self.rejected += len(decoded.rejections)
-            if decoded.refusal:
-                raise SourceFailed(decoded.refusal)
+            if decoded.refusals:
+                raise SourceFailed(f"refused: {decoded.refusals[0].text}")
 
     def _print_progress(self, *, end: bool = False) -> None:
         """On a terminal a line that is overwritten each time; elsewhere only the last one."""

@@ -9,8 +9,9 @@ import select
 import socket
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from http import HTTPStatus
 from typing import cast
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -135,7 +136,9 @@ class _ReadAheadBuffer(frame_buffer):
 class Connection:
     """An open connection. Every method raises SourceFailed once it cannot be used any more."""
 
-    def __init__(self, source: Source, app_symbol: str, timeout_s: float) -> None:
+    def __init__(self, source: Source, symbols: Sequence[str], timeout_s: float) -> None:
+        """symbols: what to subscribe to, where the exchange needs that."""
+        self._exchange = source.exchange
         self._socket = websocket.WebSocket(skip_utf8_validation=True)
         self._buffer = self._socket.frame_buffer = _ReadAheadBuffer(self._socket._recv, True)
         self._socket.settimeout(timeout_s)
@@ -143,7 +146,7 @@ class Connection:
             url = ascii_url(source.exchange.connection_url(source.url))
             # No extension is offered, so a frame with a reserved bit is a protocol error and fails the source.
             self._socket.connect(url, socket=_open_socket(source, url, timeout_s), redirect_limit=0)
-            for text in source.exchange.subscribe_messages(source.watched_symbols(app_symbol)):
+            for text in source.exchange.subscribe_messages(symbols):
                 self._socket.send(text)
             self._socket.settimeout(0)
         except (SourceFailed, WebSocketException, OSError, ValueError) as error:
@@ -153,6 +156,11 @@ class Connection:
         self._received_at = self._pinged_at = time.monotonic()
         self.control_at = 0.0  # when the last ping or pong arrived; 0: none yet
         self._failure: SourceFailed | None = None
+
+    def subscribe(self, symbols: Sequence[str]) -> None:
+        """Subscribe to more symbols, or once more."""
+        for text in self._exchange.subscribe_messages(symbols):
+            self._send(partial(self._socket.send, text))
 
     def fileno(self) -> int:
         """The socket, for a selector. A selector does not see bytes that TLS has read already: see `pending`."""
@@ -248,7 +256,7 @@ class Connection:
         message, self._partial = bytes(self._partial), None
         return message
 
-    def _send(self, send: Callable[[], None]) -> None:
+    def _send(self, send: Callable[[], object]) -> None:
         try:
             send()
         except (BlockingIOError, ssl.SSLWantWriteError):

@@ -5,7 +5,7 @@ The network libraries are imported in that thread too, so that READY does not wa
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
@@ -19,13 +19,14 @@ CONNECT_TIMEOUT_S = 8.0
 
 
 class ConnectionAttempt:
-    """A connection being made. `wake` is called from the attempt's thread once there is a result.
+    """A connection being made, to subscribe to `symbols`. `wake` is called from its thread once there is a result.
 
     The two threads share a future, nothing else. It calls the callback that `abandon` adds also where the connection is
     there already, so an abandoned attempt leaves none open.
     """
 
-    def __init__(self, source: Source, app_symbol: str, wake: Callable[[], None]) -> None:
+    def __init__(self, source: Source, symbols: Sequence[str], wake: Callable[[], None]) -> None:
+        self.symbols = symbols
         self._future: Future[Connection] = Future()
         self._deadline = time.monotonic() + CONNECT_TIMEOUT_S
 
@@ -33,7 +34,7 @@ class ConnectionAttempt:
             try:
                 from hybrid_engine.ingest.connection import Connection
 
-                self._future.set_result(Connection(source, app_symbol, CONNECT_TIMEOUT_S))
+                self._future.set_result(Connection(source, symbols, CONNECT_TIMEOUT_S))
             except SourceFailed as error:
                 self._future.set_exception(error)
             except Exception as error:  # noqa: BLE001 - an unexpected error of a library fails the source, not the engine

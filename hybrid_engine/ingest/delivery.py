@@ -1,16 +1,16 @@
 """Delivers what the connections received to admission: trades, missing sequence numbers, and silences."""
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from hybrid_engine.domain.accounting import FeedState
 from hybrid_engine.exchanges import Mark
-from hybrid_engine.ingest.failure import SourceFailed, SourceUndecodable
+from hybrid_engine.ingest.failure import SourceFailed, SourceUndecodable, excerpt
 from hybrid_engine.ingest.recent_trades import RecentTrades
 from hybrid_engine.ingest.sequence_gaps import SequenceGap, SequenceGaps
 from hybrid_engine.ingest.session import ParsedBatch, Session
 from hybrid_engine.ingest.source_selector import SourceSelector
-from hybrid_engine.ingest.source_state import SourceState
+from hybrid_engine.ingest.source_state import ASK_AGAIN_S, SourceState
 from hybrid_engine.runtime.clock import now_ms
 from hybrid_engine.runtime.log import Logger, LogRateLimiter
 from hybrid_engine.stages.admission import AdmissionQueue
@@ -35,6 +35,7 @@ class Delivery:
         self._silent: set[str] = set()  # symbols with an open gap
         self._gaps = SequenceGaps()
         self._rejection_limiter, self._gap_limiter = LogRateLimiter(log), LogRateLimiter(log)
+        self._complaint_limiter = LogRateLimiter(log)
 
     def deliver(self, source: SourceState, session: Session, messages: Sequence[bytes], limit: int) -> None:
         """Decode the messages of one read and offer their trades. Raises SourceFailed when the source must be left."""
@@ -46,12 +47,13 @@ class Delivery:
                 self._admission.count_loss("rejected", source.name, source.names.default, received_ms)
             excerpt = message[:200].decode("utf-8", "replace")
             self._rejection_limiter.warn("frame rejected", source=source.name, reason=reason, frame=excerpt)
+        self._note_answers(source, session, batch, now, received_ms)
         if batch.closing_reason and not session.closing_reason:
             session.closing_reason = batch.closing_reason
             log.info("the exchange will close this connection", source=source.name, reason=batch.closing_reason)
         if session is source.successor:
             session.marks += batch.marks
-            if batch.valid and session.first_valid_at is None:
+            if batch.valid and session.first_valid_at is None and session.subscription.may_be_quiet:
                 session.first_valid_at = now
         else:
             if batch.marks:
@@ -59,13 +61,79 @@ class Delivery:
             for symbol in batch.traded_symbols:
                 source.traded_at[symbol] = now
             if batch.valid:
-                self.mark_seen(source, now, received_ms, bool(batch.traded_symbols))
+                self.mark_seen(source, session, now, received_ms, bool(batch.traded_symbols))
             if batch.trades:
                 self._offer_batch(source, batch, now, received_ms)
         if session.errors_in_a_row >= limit:
             raise SourceUndecodable(f"{limit} undecodable trade frames in a row")
-        if batch.refusal:
-            raise SourceFailed(f"refused: {batch.refusal}")
+
+    def _note_answers(
+        self, source: SourceState, session: Session, batch: ParsedBatch, now: float, received_ms: int
+    ) -> None:
+        """What the exchange says of the subscription. Raises SourceFailed where it will send nothing."""
+        subscription = session.subscription
+        if batch.valid or batch.trades or batch.rejections:
+            subscription.note_known()
+        elif batch.unknown:
+            subscription.note_unknown(batch.unknown, now)
+        if batch.traded_symbols and not (subscription.in_use and not subscription.unanswered and not source.refused):
+            self._confirm(source, session, batch.traded_symbols)
+        if batch.acknowledged:
+            self._confirm(source, session, {source.names.local_name(symbol) for symbol in batch.acknowledged})
+            if subscription.unanswered and subscription.answers_at_once:
+                missing = sorted(subscription.unanswered)
+                self.refuse(source, session, missing, "missing in what the exchange acknowledged", now, received_ms)
+        for refusal in batch.refusals:
+            symbols = [s for s in source.symbols if s in subscription.unanswered]
+            meant = subscription.meant_by(refusal, symbols)
+            if meant:
+                self.refuse(source, session, meant, refusal.text, now, received_ms)
+                if subscription.unanswered and subscription.answers_at_once:  # all was refused for one of them
+                    session.connection.subscribe(sorted(subscription.unanswered))
+                    subscription.ask((), now)
+            elif subscription.in_use:
+                self._complaint_limiter.warn("the exchange complains", source=source.name, reason=refusal.text)
+            else:
+                raise SourceFailed(f"refused: {refusal.text}")
+
+    def _confirm(self, source: SourceState, session: Session, symbols: Collection[str]) -> None:
+        session.subscription.confirm(symbols)
+        for symbol in source.refused.keys() & symbols:
+            del source.refused[symbol]
+            log.info("symbol accepted after all", source=source.name, symbol=symbol)
+
+    def refuse(
+        self, source: SourceState, session: Session, symbols: Sequence[str], text: str, now: float, received_ms: int
+    ) -> None:
+        """The exchange will not send these symbols. Raises SourceFailed where it will send none at all."""
+        session.subscription.unanswered.difference_update(symbols)
+        if not set(source.symbols) - source.refused.keys() - set(symbols):
+            raise SourceFailed(f"refused: {text}")
+        for symbol in symbols:
+            if symbol not in source.refused:
+                traded_at = source.traded_at.get(symbol)
+                from_ms = session.connected_ms if traded_at is None else received_ms - round((now - traded_at) * 1000)
+                if self._selector.active[symbol].source in (None, source):
+                    self.begin_silence("down", source.name, symbol, from_ms)
+            log.warn("symbol refused", source=source.name, symbol=symbol, reason=text, again_in_s=ASK_AGAIN_S)
+            source.refuse(symbol, now)
+
+    def check_answers(self, source: SourceState, session: Session, now: float, limit_s: float) -> None:
+        """Refuse what was not acknowledged in time, ask again for what was refused, tell of what nobody understands.
+
+        Raises SourceFailed as `refuse` does.
+        """
+        subscription = session.subscription
+        overdue = sorted(subscription.overdue(now, limit_s))
+        if overdue:
+            self.refuse(source, session, overdue, f"not acknowledged within {limit_s:g} s", now, now_ms())
+        if source.refused and session is source.session and min(source.refused.values()) <= now:
+            again = [symbol for symbol in source.symbols_to_ask(now) if symbol in source.refused]
+            session.connection.subscribe(again)
+            subscription.ask(again, now)
+        if subscription.nothing_understood(now, limit_s):
+            about = {"frames": subscription.unknown_frames, "frame": excerpt(subscription.unknown_frame)}
+            log.warn("nothing that the source sends is understood", source=source.name, **about)
 
     def _offer_batch(self, source: SourceState, batch: ParsedBatch, now: float, received_ms: int) -> None:
         """Offer the trades without those that its old connection, or the source active before, brought already."""
@@ -84,8 +152,16 @@ class Delivery:
         self._recent_trades.add(source.name, trades)
         self._admission.offer_trades(source.name, trades, received_ms, self._heartbeat)
 
-    def mark_seen(self, source: SourceState, now: float, received_ms: int, traded: bool) -> None:
-        """The connection in use delivered a valid frame or a pong; `traded`: the frames had trades."""
+    def mark_seen(
+        self, source: SourceState, session: Session, now: float, received_ms: int, traded: bool = False
+    ) -> None:
+        """The connection in use delivered a valid frame or a pong; `traded`: the frames had trades.
+
+        Before it has brought what it was asked for, that is a sign of life and none of use.
+        """
+        session.subscription.confirm_standing(now)
+        if not session.subscription.in_use:
+            return
         became_useful = source.useful_since is None
         self._feed.last_frame_ms = received_ms
         usable = source.mark_seen(now, received_ms, traded)

@@ -105,6 +105,7 @@ class FeedIngest(IngestStage):
         for session in source.sessions():
             try:
                 session.connection.check_alive(self.settings.dead_after_s)
+                self._delivery.check_answers(source, session, now, self.settings.dead_after_s)
             except SourceFailed as error:
                 self._fail_session(source, session, error)
                 continue
@@ -113,15 +114,16 @@ class FeedIngest(IngestStage):
                 if session is source.successor:
                     session.first_valid_at = session.first_valid_at or control_at
                 elif control_at > source.last_seen_at:
-                    self._delivery.mark_seen(source, now, now_ms(), traded=False)
+                    self._delivery.mark_seen(source, session, now, now_ms())
         if source.move_ready(now):
             self._move(source)
         elif reason := source.move_reason(now):
             self._connect(source, reason)
 
     def _connect(self, source: SourceState, purpose: str) -> None:
-        attempt = ConnectionAttempt(source.config, self.app_symbol, self._poller.wake)
-        source.begin_connecting(time.monotonic(), purpose, attempt)
+        now = time.monotonic()
+        attempt = ConnectionAttempt(source.config, source.symbols_to_ask(now), self._poller.wake)
+        source.begin_connecting(now, purpose, attempt)
 
     def _fail_session(self, source: SourceState, session: Session, error: SourceFailed) -> None:
         """Close a connection that cannot be used any more; its successor, if there is one, takes over."""
@@ -243,8 +245,8 @@ class FeedIngest(IngestStage):
         deadline_s = self.settings.network_deadline_s
         if self.stopping or time.monotonic() - self._delivery.usable_at < deadline_s:
             return
-        if any(source.session is not None for source in self._sources):
-            return  # it may be in a quiet market; a dead or an undecodable connection fails by itself
+        if any(source.session is not None and source.session.subscription.may_be_quiet for source in self._sources):
+            return  # a dead or an undecodable connection fails by itself
         names = ", ".join(source.name for source in self._sources)
         if all(source.undecodable for source in self._sources):
             raise ParseError(f"every source sent frames that do not decode for {deadline_s:g} s: {names}")

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from hybrid_engine.config.sources import Source
 from hybrid_engine.domain.deduplication import MAX_SYMBOLS, MAX_UNKNOWN_SYMBOLS
 from hybrid_engine.domain.events import MarketTrade
-from hybrid_engine.exchanges import EXCHANGES, Mark, decode, normalize_symbol
+from hybrid_engine.exchanges import EXCHANGES, Mark, Refusal, decode, normalize_symbol
+from hybrid_engine.ingest.subscription import Subscription
 from hybrid_engine.runtime.clock import now_ms
 from hybrid_engine.runtime.log import Logger
 
@@ -68,29 +69,47 @@ class SymbolNames:
 class ParsedBatch:
     """The content of the messages of one read. `trades`: those of active symbols, and of unknown ones beside them.
 
-    `valid`: a message decoded; `rejections`: the reason and the message; `closing_reason`, `refusal`: as in `Decoded`.
+    `valid`: a message of a known type decoded; `unknown`: the last one of another type; `rejections`: the reason and
+    the message; `closing_reason`, `refusals`, `acknowledged`: as in `Decoded`.
     """
 
-    __slots__ = ("closing_reason", "marks", "refusal", "rejections", "traded_symbols", "trades", "valid")
+    __slots__ = (
+        "acknowledged",
+        "closing_reason",
+        "marks",
+        "refusals",
+        "rejections",
+        "traded_symbols",
+        "trades",
+        "unknown",
+        "valid",
+    )
 
     def __init__(self) -> None:  # one for each read: that of a dataclass takes a third longer
         self.trades: list[MarketTrade] = []
         self.marks: list[Sequence[Mark]] = []
         self.rejections: list[tuple[str, bytes]] = []
         self.traded_symbols: set[str] = set()
+        self.refusals: list[Refusal] = []
+        self.acknowledged: list[str] = []
         self.valid = False
-        self.closing_reason = self.refusal = ""
+        self.unknown = b""
+        self.closing_reason = ""
 
 
 class Session:
     """A connection and its decoding state. Times are monotonic seconds; those named `_ms` are wall-clock milliseconds.
 
-    `first_valid_at`, `marks`: of a successor, the first valid frame or pong, and the sequence numbers to observe once
-    it replaces the connection in use. `unknown_symbols`: symbols with trades that the source is not configured for.
+    `subscription`: what it was asked for, and the answer. `first_valid_at`, `marks`: of a successor, the first valid
+    frame or pong, and the sequence numbers to observe once it replaces the connection in use. `unknown_symbols`:
+    symbols with trades that the source is not configured for.
     """
 
-    def __init__(self, source: Source, names: SymbolNames, connection: "Connection") -> None:
+    def __init__(
+        self, source: Source, names: SymbolNames, connection: "Connection", asked: Sequence[str], now: float
+    ) -> None:
         self.names = names
+        self.subscription = Subscription(source.exchange, asked, now)
         self.connection = connection
         self.exchange = EXCHANGES[source.kind]
         self.open = True
@@ -117,7 +136,7 @@ class Session:
         accepted = active_symbols | self.unknown_symbols if active_symbols else active_symbols
         run = exchange.decode_run(messages)
         decoded = zip(messages, run, strict=False) if run else ((one, decode(exchange, one)) for one in messages)
-        for message, (trades, rejections, marks, closing_reason, refusal) in decoded:
+        for message, (trades, rejections, marks, closing_reason, refusals, acknowledged, known) in decoded:
             if trades:
                 self.errors_in_a_row = 0
                 for symbol, group in groupby(trades, _SYMBOL):
@@ -131,11 +150,16 @@ class Session:
                         self._keep(name, items, now, received_ms)
             if marks:
                 batch.marks.append(marks)
-            if closing_reason or refusal:
-                batch.closing_reason = closing_reason or batch.closing_reason
-                batch.refusal = refusal or batch.refusal
+            if closing_reason:
+                batch.closing_reason = closing_reason
+            if refusals or acknowledged:
+                batch.refusals += refusals
+                batch.acknowledged += acknowledged
             if not rejections:
-                batch.valid = True
+                if not known:
+                    batch.unknown = message
+                elif not refusals:
+                    batch.valid = True
                 continue
             for reason in rejections:
                 batch.rejections.append((reason, message))

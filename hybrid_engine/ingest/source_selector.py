@@ -78,7 +78,7 @@ class ActiveSource:
                 del self.stale_at[source]
                 self.fresh_at[source] = traded_at
         old = self.source
-        if old is not None and old.connected_at is None:
+        if old is not None and not old.carries(self.symbol):
             old = self.source = None
         new, reason = (self._first(now), "first") if old is None else self._replacement(old, now, rules)
         if new is None:
@@ -94,7 +94,7 @@ class ActiveSource:
         """The best connected source; those that are not stale come first, and then those that are useful already."""
         connected: list[SourceState] = []
         for source in self.sources:
-            if source.connected_at is not None:
+            if source.carries(self.symbol):
                 connected.append(source)
             # At the very first, a better source that is just being connected is waited for.
             elif not (self.since or connected) and now - (source.connecting_at or -1e9) < SLOW_CONNECT_S:
@@ -106,7 +106,7 @@ class ActiveSource:
         silent_since = max(self.since, old.traded_at.get(self.symbol, 0.0))
         self.quiet = False
         if now - silent_since >= rules.stale_after_s:
-            others = [s for s in self.sources if s is not old and s.connected_at is not None]
+            others = [s for s in self.sources if s is not old and s.carries(self.symbol)]
             trading = next((s for s in others if s.traded_at.get(self.symbol, 0.0) > silent_since), None)
             if trading is not None:
                 self.suspect_since = self.suspect_since or now
@@ -144,7 +144,7 @@ class ActiveSource:
 
     def _is_proven(self, source: SourceState, current: SourceState, rules: EngineSettings) -> bool:
         """Whether `source` has been useful for failback_after_s and keeps up with the trades of `current`."""
-        if source.connected_at is None or source.useful_since is None:
+        if not source.carries(self.symbol) or source.connected_at is None or source.useful_since is None:
             return False
         useful_since = max(source.useful_since, self.fresh_at.get(source, 0.0))
         if source.last_seen_at - useful_since < rules.failback_after_s:

@@ -22,6 +22,8 @@ from hybrid_engine.runtime.log import Logger
 OVERLAP_S = 1.0
 # A connection with a limited lifetime is replaced after this part of it, drawn so that many do not move together.
 MOVE_AFTER = (0.9, 0.98)
+# How long a symbol that was refused is not asked for again.
+ASK_AGAIN_S = 3600.0
 
 log = Logger("hybrid_engine.ingest")
 
@@ -33,6 +35,7 @@ class SourceState:
     - of the connection in use: `connected_at`; `useful_since`: the first valid frame or pong; `traded_at`: the last
       trade of each symbol; `last_seen_at`, `last_seen_ms`: the last valid frame or pong;
     - `undecodable`: the last failure was frames that do not decode;
+    - `refused`: the symbols that the exchange will not send, and when it is asked for them again;
     - `moved_trades`, `failover_trades`: trades of its old connection, or of the source active before, that it may send
       as well.
     """
@@ -57,6 +60,7 @@ class SourceState:
         self.last_seen_ms: int | None = None
         self.failed_at = float("-inf")
         self.undecodable = False
+        self.refused: dict[str, float] = {}
         self.moved_trades = DuplicateWindow()
         self.failover_trades = DuplicateWindow()
         self._attempt: ConnectionAttempt | None = None
@@ -75,6 +79,21 @@ class SourceState:
         """The open connections."""
         return [session for session in (self.session, self.successor) if session is not None]
 
+    def carries(self, symbol: str) -> bool:
+        """Whether it is connected, and not refused that symbol."""
+        return self.connected_at is not None and symbol not in self.refused
+
+    def symbols_to_ask(self, now: float) -> list[str]:
+        """Those to subscribe to now: without what was refused within ASK_AGAIN_S, which is noted for the others."""
+        asked = [symbol for symbol in self.symbols if self.refused.get(symbol, now) <= now]
+        self.refused |= {symbol: now + ASK_AGAIN_S for symbol in asked if symbol in self.refused}
+        return asked
+
+    def refuse(self, symbol: str, now: float) -> None:
+        """The exchange will not send the trades of that symbol."""
+        self.refused[symbol] = now + ASK_AGAIN_S
+        self.active_symbols.discard(symbol)
+
     def begin_connecting(self, now: float, purpose: str, attempt: ConnectionAttempt) -> None:
         """Note an attempt for the connection in use, or for its successor where there is one in use."""
         log.info("connecting", source=self.name, url=show_address(self.config.url), why=purpose)
@@ -91,7 +110,7 @@ class SourceState:
             self._attempt = attempt
             return None
         log.info("connected", source=self.name)
-        session = Session(self.config, self.names, connection)
+        session = Session(self.config, self.names, connection, attempt.symbols if attempt else (), now)
         if self.session is not None:
             self.successor = session
         else:
@@ -121,6 +140,8 @@ class SourceState:
         self._failure = "dead" if isinstance(error, SourceDead) else "failed"
         self.retry.record_failure(now, 0.0 if self.undecodable else self.useful_s, error.hold_s, failback_after_s)
         self.failed_at = now
+        if self.refused.keys() >= set(self.symbols):  # or there would be nothing to ask for
+            self.refused.clear()
         self._forget_connection()
         if self._attempt is not None:  # meant for the successor; it becomes the connection in use
             self.connecting_at = now

@@ -2,7 +2,7 @@ import json
 
 from hybrid_engine.domain.events import MarketTrade
 from hybrid_engine.exchanges import Decoded, Mark
-from tests.exchanges.table import Table
+from tests.exchanges.table import Table, refused
 
 T = 1_700_000_000_123
 TRADE = (
@@ -45,16 +45,25 @@ TABLE = Table(
     price="p",
     size="q",
     without_trades=[
+        (
+            {"error": {"code": 2, "msg": "Invalid request: invalid stream"}, "id": 2},
+            refused("2: Invalid request: invalid stream"),
+        ),
+        ({"code": -1121, "msg": "Invalid symbol."}, refused("-1121: Invalid symbol.")),
         ({"e": "serverShutdown", "E": T}, SHUTDOWN),
         ({"stream": "btcusdt@trade", "data": {"e": "serverShutdown", "E": T}}, SHUTDOWN),
     ],
     ignored=[
         {"e": "depthUpdate", "s": "X"},
         {"u": 1, "s": "BTCUSDT", "b": "1", "B": "1", "a": "1", "A": "1"},  # bookTicker has no `e`
-        {"result": None, "id": 1},
+        {"lastUpdateId": 1, "bids": [], "asks": []},
         {"stream": "x@bookTicker", "data": [1]},
+    ],
+    unknown=[
+        {"result": None, "id": 1},
         {"stream": "x", "data": {"stream": "x@trade", "data": 1}},
         {"e": ["trade"]},
+        [{"e": "trade"}],
     ],
     undecodable=[
         (trade(T=0), "T: not a time"),

@@ -2,7 +2,7 @@ import json
 
 from hybrid_engine.domain.events import MarketTrade
 from hybrid_engine.exchanges import Decoded, Mark
-from tests.exchanges.table import Table
+from tests.exchanges.table import Table, refused
 
 MATCH = {
     "type": "match",
@@ -39,9 +39,20 @@ TABLE = Table(
         (HEARTBEAT, only(Mark("BTC-USD", 21, 20, True))),
         (
             {"type": "error", "message": "Failed to subscribe", "reason": "BTC-UDS is not a valid product"},
-            Decoded([], [], refusal="the exchange refused: Failed to subscribe: BTC-UDS is not a valid product"),
+            refused("Failed to subscribe: BTC-UDS is not a valid product"),
         ),
-        ({"type": "error"}, Decoded([], [], refusal="the exchange refused")),
+        ({"type": "error"}, refused("without a reason")),
+        (
+            {
+                "type": "subscriptions",
+                "channels": [
+                    {"name": "matches", "product_ids": ["BTC-USD", "ETH-USD", 7]},
+                    {"name": "heartbeat", "product_ids": ["X-USD"]},
+                    5,
+                ],
+            },
+            Decoded([], [], [], acknowledged=["BTC-USD", "ETH-USD"]),
+        ),
     ],
     ignored=[
         {**HEARTBEAT, "last_trade_id": 0},  # what a client gets that is not logged in
@@ -51,7 +62,11 @@ TABLE = Table(
         {"type": "ticker", "price": "1", "last_size": "1", "trade_id": 5, "product_id": "BTC-USD"},
         {"type": "l2update", "product_id": "BTC-USD", "changes": []},
         {"type": "something_new"},
+        {"type": "subscriptions", "channels": None},
+        {"type": "subscriptions", "channels": [{"name": "matches", "product_ids": 5}]},
     ],
+    # Of Coinbase Advanced Trade, which speaks another protocol.
+    unknown=[{"channel": "market_trades", "events": [{"type": "update", "trades": []}]}, [MATCH]],
     undecodable=[
         ({**MATCH, "time": 1618677817089}, "time: not a time"),
         ({**MATCH, "time": "2021-04-17"}, "time: not a time"),

@@ -2,7 +2,7 @@ import json
 
 from hybrid_engine.domain.events import MarketTrade
 from hybrid_engine.exchanges import Decoded, Mark
-from tests.exchanges.table import Table
+from tests.exchanges.table import Table, refused
 
 T = 1_700_000_000_123
 TRADE = {"type": "trade", "tid": 5335307668, "price": "3788.11", "amount": "0.00207", "makerSide": "bid"}
@@ -28,6 +28,10 @@ TABLE = Table(
             {"type": "heartbeat", "timestampms": T, "sequence": 0, "socket_sequence": 0},
             Decoded([], [], [Mark("", 0, 0, False)]),
         ),
+        (
+            {"result": "error", "reason": "InvalidSymbol", "message": "Received an invalid symbol: FOOUSD"},
+            refused("Received an invalid symbol: FOOUSD: InvalidSymbol"),
+        ),
         (update(CHANGE), Decoded([], [], [MARK])),
         (update(), Decoded([], [], [MARK])),
         (update({"type": "block_trade", "price": "1", "amount": "1"}), Decoded([], [], [MARK])),
@@ -44,6 +48,7 @@ TABLE = Table(
     ignored=[
         {"type": "update", "events": [{"type": "auction_open"}]},  # without a time, which nothing here needs
     ],
+    unknown=[{"type": "something_new"}, {}, [TRADE]],
     undecodable=[
         ({"type": "update", "timestampms": T, "events": {}}, "events: not a list"),
         ({"type": "update", "timestampms": None, "events": [TRADE]}, "timestampms: not a time"),

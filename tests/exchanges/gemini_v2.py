@@ -1,6 +1,7 @@
 import json
 
 from hybrid_engine.domain.events import MarketTrade
+from hybrid_engine.exchanges import Decoded
 from tests.exchanges.table import Table
 
 T = 1_700_000_000_123
@@ -28,11 +29,17 @@ TABLE = Table(
     size="quantity",
     ignored=[
         {"type": "heartbeat", "timestamp": T},
-        {"type": "l2_updates", "symbol": "BTCUSD", "changes": [], "trades": [TRADE, TRADE]},  # history
         {"type": "candles_1m_updates"},
         {"type": "something_new"},
-        {"type": ["trade"]},
     ],
+    without_trades=[
+        # History, and the answer to the subscription.
+        (
+            {"type": "l2_updates", "symbol": "BTCUSD", "changes": [], "trades": [TRADE, TRADE]},
+            Decoded([], [], acknowledged=["BTCUSD"]),
+        ),
+    ],
+    unknown=[{"type": ["trade"]}],
     undecodable=[
         ({**TRADE, "timestamp": None}, "timestamp: not a time"),
         ({**TRADE, "symbol": 5}, "symbol: not a symbol"),

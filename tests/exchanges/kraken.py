@@ -1,6 +1,6 @@
 from hybrid_engine.domain.events import MarketTrade
 from hybrid_engine.exchanges import Decoded, Mark
-from tests.exchanges.table import Table
+from tests.exchanges.table import Table, refused
 
 # As text, with the numbers as the exchange writes them.
 ONE = (
@@ -45,19 +45,31 @@ TABLE = Table(
         ),
         (
             {"method": "subscribe", "success": False, "symbol": "X/Y", "error": "Currency pair not supported X/Y"},
-            Decoded([], [], refusal="the exchange refused: X/Y: Currency pair not supported X/Y"),
+            refused("Currency pair not supported X/Y", "X/Y"),
+        ),
+        ({"error": "Malformed request", "method": "error", "success": False}, refused("Malformed request")),
+        # What the earlier version of its protocol says.
+        (
+            {"errorMessage": "Currency pair not supported XBT/FOO", "event": "subscriptionStatus", "pair": "XBT/FOO"}
+            | {"status": "error"},
+            refused("Currency pair not supported XBT/FOO", "XBT/FOO"),
+        ),
+        (
+            {"method": "subscribe", "result": {"channel": "trade", "symbol": "MATIC/USD"}, "success": True},
+            Decoded([], [], acknowledged=["MATIC/USD"]),
         ),
     ],
     ignored=[
         {"channel": "heartbeat"},
         {"channel": "status", "type": "update", "data": [{"system": "online"}]},
-        {"method": "subscribe", "result": {"channel": "trade", "symbol": "MATIC/USD"}, "success": True},
+        {"method": "subscribe", "result": None, "success": True},
         {"method": "pong"},
         {"channel": "trade", "type": "something_new", "data": [1]},
         {"channel": "trade", "type": "snapshot", "data": [1, {"trade_id": 5}]},
         {"channel": "trade", "type": "snapshot", "data": None},
         {"channel": "ticker", "type": "update", "data": [{"symbol": "MATIC/USD"}]},
     ],
+    unknown=[{"event": "systemStatus", "status": "online"}, [0, [["1", "2"]], "trade", "XBT/USD"]],
     undecodable=[
         ({"channel": "trade", "type": "update", "data": {}}, "data: not a list"),
         ({"channel": "trade", "type": "update", "data": [7]}, "data: not objects"),

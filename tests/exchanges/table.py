@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import Any
 
 from hybrid_engine.domain.events import MarketTrade
-from hybrid_engine.exchanges import EXCHANGES, Decoded, Mark
+from hybrid_engine.exchanges import EXCHANGES, Decoded, Mark, Refusal
 
 
 @dataclass(frozen=True)
@@ -17,10 +17,10 @@ class Table:
     """Frames of one exchange: texts as they are sent, or objects where only the content matters.
 
     `trades`: frames with one trade each, the trade and its marks. `without_trades`: frames that decode to other things.
-    `ignored`: frames that decode to nothing. `undecodable`: frames that claim to be a trade, with the start of the
-    rejection. `price` and `size`: the names of these fields in the first trade. `subscription`: the messages for the
-    symbols BTC/USD and ETH/USD. `recorded`: for each file of tests/data/frames its trades by symbol, as (count, first
-    price, first id, last price, last id).
+    `ignored`: frames that decode to nothing; `unknown`: those of no known type. `undecodable`: frames that claim to be
+    a trade, with the start of the rejection. `price` and `size`: the names of these fields in the first trade.
+    `subscription`: the messages for the symbols BTC/USD and ETH/USD. `recorded`: for each file of tests/data/frames its
+    trades by symbol, as (count, first price, first id, last price, last id).
     """
 
     trades: Sequence[tuple[str, MarketTrade, Sequence[Mark]]]
@@ -28,9 +28,14 @@ class Table:
     size: str
     without_trades: Sequence[tuple[Any, Decoded]] = ()
     ignored: Sequence[Any] = ()
+    unknown: Sequence[Any] = ()
     undecodable: Sequence[tuple[Any, str]] = ()
     subscription: Sequence[Any] = ()
     recorded: Mapping[str, Mapping[str, tuple[int, float, int, float, int]]] = field(default_factory=dict)
+
+
+def refused(text: str, symbol: str = "") -> Decoded:
+    return Decoded([], [], refusals=[Refusal(symbol, text)])
 
 
 KINDS = [kind for kind in EXCHANGES if kind != "auto"]

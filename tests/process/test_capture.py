@@ -120,7 +120,7 @@ def test_refused_subscription_fails_the_source(engine: Launcher) -> None:
         server.shutdown()
     assert requests == [{"type": "subscribe", "product_ids": ["BTC-USD"], "channels": ["matches", "heartbeat"]}]
     assert (code, [line["frame"] for line in recorded(recording.out)]) == (10, [refusal])
-    assert "the exchange refused: Failed to subscribe: BTC-USD is not a valid product" in message
+    assert "refused: Failed to subscribe: BTC-USD is not a valid product" in message
 
 
 def test_capture_on_full_disk_exits_14_with_whole_lines(engine: Launcher) -> None:

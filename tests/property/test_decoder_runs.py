@@ -81,7 +81,7 @@ def same(messages: list[bytes]) -> bool:
     assert [list(one.rejections) for one in each] == [[]] * len(each)
     assert [item for one in run for item in one.trades] == [item for one in each for item in one.trades]
     for one in run:
-        assert check(one) == Decoded(one.trades, (), one.marks, "", "")
+        assert check(one) == Decoded(one.trades, (), one.marks)
     before = Mark("BTCUSDT", 20, 20, True)
     assert left_out(before, [one.marks for one in run]) == left_out(before, [one.marks for one in each])
     return True

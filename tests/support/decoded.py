@@ -29,5 +29,8 @@ def check(decoded: object) -> Decoded:
         assert max(mark.first, mark.last) <= MAX_INT
         assert mark.symbol or not mark.lasting
     assert all(isinstance(reason, str) and 0 < len(reason) < 200 for reason in decoded.rejections)
-    assert all(isinstance(message, str) and len(message) <= 200 for message in (decoded.close_notice, decoded.refusal))
+    texts = [decoded.close_notice, *(refusal.text for refusal in decoded.refusals)]
+    assert all(isinstance(text, str) and len(text) <= 200 for text in texts)
+    assert all(isinstance(refusal.symbol, str) and len(refusal.symbol) <= 64 for refusal in decoded.refusals)
+    assert all(isinstance(symbol, str) for symbol in decoded.acknowledged)
     return decoded

@@ -27,6 +27,7 @@ class FakeAttempt:
 
     def __init__(self) -> None:
         self.outcome: FakeConnection | SourceFailed | None = None
+        self.symbols: list[str] = []
 
     def result(self) -> FakeConnection | None:
         if isinstance(self.outcome, SourceFailed):

@@ -406,8 +406,9 @@ FAULTS = (
         (
             "exchange-imports-ingest",
             "LAYERS",
-            '        if "e" in frame:\n',
-            '        import hybrid_engine.ingest.failure  # noqa: F401\n\n        if "e" in frame:\n',
+            '            case {"e": str()} |',
+            '            case {"import": _}:\n                import hybrid_engine.ingest.failure  # noqa: F401\n'
+            '            case {"e": str()} |',
             _SOURCE,
         ),
     ),

@@ -2,6 +2,7 @@
 
 from tests.mutations.fault import in_file
 
+_ANSWERS = "the proofs' exchange has its streams in its URL, and acknowledges or refuses none"
 _DAYS = "it shows after minutes or days of service, and a proof has seconds"
 _IN_ORDER = "the proofs' exchange sends its numbers in order"
 _HOSTILE = "the exchange that triggers it is hostile, which no proof's exchange is"
@@ -26,7 +27,7 @@ FAULTS = (
         (
             "quiet-market-ends-the-run",
             "QUIET",
-            "if any(source.session is not None for source in self._sources):",
+            "if any(source.session is not None and source.session.subscription.may_be_quiet for source in self._sources):",
             "if not self._sources:",
             _DAYS,
         ),
@@ -376,5 +377,40 @@ FAULTS = (
             "generator = random.Random()",
             "a replay repeats the ticks, not their making",
         ),
+    ),
+    *in_file(
+        "hybrid_engine/ingest/subscription.py",
+        ("life-is-use", "USE", "if self.may_be_quiet and now", "if now", _ANSWERS),
+        (
+            "missing-answers-forgiven",
+            "USE",
+            "return set(self.unanswered) if now - self._asked_at >= limit_s else set()",
+            "return set()",
+            _ANSWERS,
+        ),
+        (
+            "refusal-of-one-is-of-all",
+            "USE",
+            "meant = [symbol for symbol in symbols if normalize_symbol(symbol) in words]",
+            "meant = list(symbols)",
+            _ANSWERS,
+        ),
+        (
+            "babble-is-quiet",
+            "USE",
+            "not (self.unknown_frames or self._must_subscribe)",
+            "not self._must_subscribe",
+            _ANSWERS,
+        ),
+        ("babble-untold", "USE", "self._unknown_told = True\n        return True", "return False", _ANSWERS),
+    ),
+    *in_file(
+        "hybrid_engine/ingest/source_state.py",
+        ("refused-symbol-asked-at-once", "USE", "self.refused.get(symbol, now) <= now", "True", _ANSWERS),
+        ("refused-symbol-still-its-own", "USE", " and symbol not in self.refused\n", "\n", _ANSWERS),
+    ),
+    *in_file(
+        "hybrid_engine/exchanges/base.py",
+        ("errors-in-other-words-unheard", "USE", 'or frame.get("success") is False\n', "or False\n", _ANSWERS),
     ),
 )

@@ -20,20 +20,22 @@ FRAMES = Path(__file__).parents[3] / "data" / "frames"
 def read(kind: str, frame: Any) -> Decoded:
     """The result of `kind` for a frame, in plain lists. Kind "auto", which goes by its shape, must give the same."""
     result = [decode(EXCHANGES[name], text(frame)) for name in (kind, "auto")]
-    own, auto = (Decoded([*d.trades], [*d.rejections], [*d.marks], d.close_notice, d.refusal) for d in result)
+    own, auto = map(expected, result)
     assert auto == own
     return own
 
 
 def expected(decoded: Decoded) -> Decoded:
-    return decoded._replace(marks=[*decoded.marks])
+    """In plain lists."""
+    trades, rejections, marks, close_notice, refusals, acknowledged, known = decoded
+    return Decoded([*trades], [*rejections], [*marks], close_notice, [*refusals], [*acknowledged], known)
 
 
 @pytest.mark.parametrize(
     ("kind", "frame", "item", "marks"), [(kind, *row) for kind in KINDS for row in TABLES[kind].trades]
 )
 def test_decodes_trade(kind: str, frame: str, item: MarketTrade, marks: list[Mark]) -> None:
-    assert read(kind, frame) == Decoded([item], [], marks)
+    assert read(kind, frame) == expected(Decoded([item], [], marks))
 
 
 @pytest.mark.parametrize(
@@ -43,14 +45,67 @@ def test_decodes_frames_without_trades(kind: str, frame: object, output: Decoded
     assert read(kind, frame) == expected(output)
 
 
-COMMON: list[Any] = [[], '"trade"', 5, None, [[]], {"type": "error of somebody's, but not in these words"}]
+COMMON: list[Any] = [[], '"trade"', 5, None, [[]]]
+
+
+@pytest.mark.parametrize(("kind", "frame"), [(kind, frame) for kind in KINDS for frame in TABLES[kind].ignored])
+def test_ignores_other_frames(kind: str, frame: object) -> None:
+    assert read(kind, frame) == expected(Decoded([], []))
 
 
 @pytest.mark.parametrize(
-    ("kind", "frame"), [(kind, frame) for kind in KINDS for frame in [*TABLES[kind].ignored, *COMMON]]
+    ("kind", "frame"), [(kind, frame) for kind in KINDS for frame in [*TABLES[kind].unknown, *COMMON]]
 )
-def test_ignores_other_frames(kind: str, frame: object) -> None:
-    assert read(kind, frame) == Decoded([], [], [])
+def test_frame_of_no_known_type_is_told_apart(kind: str, frame: object) -> None:
+    assert decode(EXCHANGES[kind], text(frame)) == Decoded(known=False)
+    assert not decode(EXCHANGES["auto"], text(frame)).trades
+
+
+# Anything with an error in it, in the words of whatever exchange or version.
+NO = [
+    ({"error": "no"}, "no"),
+    ({"error": {"code": -1121, "msg": "Invalid symbol."}}, "-1121: Invalid symbol."),
+    ({"errors": ["one", {"message": "two"}]}, "one: two"),
+    ({"errorMessage": "Currency pair not supported"}, "Currency pair not supported"),
+    ({"error_message": "x"}, "x"),
+    ({"success": False}, "without a reason"),
+    ({"status": "error", "message": "x"}, "x"),
+    ({"status": "Error"}, "without a reason"),
+    ({"status": 429}, "429"),
+    ({"result": "error", "reason": "InvalidSymbol"}, "InvalidSymbol"),
+    ({"event": "error", "msg": "x"}, "x"),
+    ({"method": "error", "msg": "x"}, "x"),
+    ({"type": "error", "message": "x", "reason": "y"}, "x: y"),
+    ({"e": "error", "msg": "x"}, "x"),
+    ({"code": 4001, "message": "too many"}, "4001: too many"),
+    ({"result": {"error": "inside"}}, "inside"),
+    ({"error": "x" * 500}, "x" * 200),
+]
+YES = [
+    {"error": None, "success": True},
+    {"errors": [], "status": "ok"},
+    {"code": 0, "msg": "success"},
+    {"code": 200, "message": "OK"},
+    {"code": "7"},
+    {"status": 200},
+    {"success": True},
+    {"result": None, "id": 3},
+    {"type": "error of somebody's, but not in these words"},
+]
+
+
+@pytest.mark.parametrize("kind", ["auto", *KINDS])
+@pytest.mark.parametrize(("frame", "told"), NO)
+def test_no_in_any_words_is_a_refusal(kind: str, frame: object, told: str) -> None:
+    decoded = decode(EXCHANGES[kind], text(frame))
+    assert [refusal.text for refusal in decoded.refusals] == [told]
+    assert not decoded.trades
+
+
+@pytest.mark.parametrize("kind", ["auto", *KINDS])
+@pytest.mark.parametrize("frame", YES)
+def test_yes_is_no_refusal(kind: str, frame: object) -> None:
+    assert decode(EXCHANGES[kind], text(frame)).refusals == ()
 
 
 @pytest.mark.parametrize(
@@ -114,7 +169,7 @@ def test_recorded_frames_decode_to_their_trades(
         assert 1_600_000_000_000 < item.exchange_ms < 1_800_000_000_000
     ends = {symbol: (len(p), p[0], p[-1]) for symbol, p in by_symbol.items()}
     assert {s: (n, a.price, a.exchange_id, b.price, b.exchange_id) for s, (n, a, b) in ends.items()} == trades
-    assert [decoded for decoded in results if decoded.rejections or decoded.close_notice or decoded.refusal] == []
+    assert [decoded for decoded in results if decoded.rejections or decoded.close_notice or decoded.refusals] == []
     # The excerpt must contain other frames as well, or the test shows little.
     assert len([decoded for decoded in results if not decoded.trades]) >= 10
 

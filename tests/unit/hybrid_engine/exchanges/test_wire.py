@@ -87,6 +87,10 @@ def source(url: str, kind: str) -> Source:
     return Source("s", url, kind, SYMBOLS if EXCHANGES[kind].must_subscribe else SYMBOLS[:1], 1, "")
 
 
+def connect(to: Source) -> Connection:
+    return Connection(to, to.watched_symbols("X"), 5)
+
+
 def read_all(connection: Connection, count: int) -> list[bytes]:
     """The next `count` messages. Raises SourceFailed."""
     messages: list[bytes] = []
@@ -101,7 +105,7 @@ def read_all(connection: Connection, count: int) -> list[bytes]:
 def test_handshake_subscribes_without_compression(kind: str) -> None:
     events = text(TABLES[kind].trades[0][0])
     with server(frame(1, events)) as (exchange, url):
-        connection = Connection(source(url, kind), "X", 5)
+        connection = connect(source(url, kind))
         assert read_all(connection, 1) == [events]
         connection.close()
         exchange.thread.join(5)
@@ -115,7 +119,7 @@ def test_reserved_bit_fails_source(rsv: int) -> None:
     packed = squeeze.compress(text(TABLES["binance"].trades[0][0])) + squeeze.flush(zlib.Z_SYNC_FLUSH)
     claim = b"Sec-WebSocket-Extensions: permessage-deflate\r\n"
     with server(frame(1, packed[:-4], rsv=rsv), header=claim) as (_, url), pytest.raises(SourceFailed) as caught:
-        read_all(Connection(source(url, "binance"), "X", 5), 1)
+        read_all(connect(source(url, "binance")), 1)
     assert "rsv" in str(caught.value)
 
 
@@ -129,7 +133,7 @@ def test_fragmented_message_is_decoded(kind: str) -> None:
         for n, piece in enumerate(pieces)
     ]
     with server(*sent, frame(1, whole)) as (_, url):
-        messages = read_all(Connection(source(url, kind), "X", 5), 2)
+        messages = read_all(connect(source(url, kind)), 2)
     assert messages == [whole, whole]
     assert list(decode(EXCHANGES[kind], messages[0]).trades) == [item]
 
@@ -140,7 +144,7 @@ def test_many_small_fragments_are_fast() -> None:
     ending = frame(0, b"zz", fin=False) * pieces + frame(0, b'"}')
     used = -time.thread_time()
     with server(frame(1, head, fin=False), ending) as (_, url):
-        (message,) = read_all(Connection(source(url, "binance"), "X", 5), 1)
+        (message,) = read_all(connect(source(url, "binance")), 1)
     used += time.thread_time()
     assert message == head + b"zz" * pieces + b'"}'
     assert used < 2.5  # CPU seconds of this thread; 0.3 on an idle machine
@@ -149,7 +153,7 @@ def test_many_small_fragments_are_fast() -> None:
 @pytest.mark.holds("MEMORY")
 def test_oversized_frame_refused_before_reading() -> None:
     with server(frame(1, b" " * 16 * 1024 * 1024)) as (_, url):
-        connection = Connection(source(url, "binance"), "X", 5)
+        connection = connect(source(url, "binance"))
         with pytest.raises(SourceFailed) as caught:
             read_all(connection, 1)
         connection.close()
@@ -160,7 +164,7 @@ def test_oversized_frame_refused_before_reading() -> None:
 def test_message_in_fragments_beyond_the_limit_fails_the_source() -> None:
     piece = frame(0, b" " * 2**20, fin=False)
     with server(frame(1, b" " * 2**20, fin=False), piece * 7) as (_, url):
-        connection = Connection(source(url, "binance"), "X", 5)
+        connection = connect(source(url, "binance"))
         with pytest.raises(SourceFailed) as caught:
             read_all(connection, 1)
         connection.close()
@@ -173,7 +177,7 @@ def test_largest_allowed_frame_is_read() -> None:
     whole = text({**events, "padding": "x" * size})
     assert len(whole) == MAX_MESSAGE_BYTES
     with server(frame(1, whole)) as (_, url):
-        (message,) = read_all(Connection(source(url, "binance"), "X", 5), 1)
+        (message,) = read_all(connect(source(url, "binance")), 1)
     assert list(decode(EXCHANGES["binance"], message).trades) == [TABLES["binance"].trades[0][1]]
 
 
@@ -181,7 +185,7 @@ def test_invalid_utf8_rejects_one_frame() -> None:
     events, item, _ = TABLES["binance"].trades[0]
     with server(frame(1, b'{"e":"trade","s":"\xff\xfe"}'), frame(1, events.encode())) as (_, url):
         first, second = (
-            decode(EXCHANGES["binance"], message) for message in read_all(Connection(source(url, "binance"), "X", 5), 2)
+            decode(EXCHANGES["binance"], message) for message in read_all(connect(source(url, "binance")), 2)
         )
     assert first.rejections == ["not JSON: UnicodeDecodeError"]
     assert list(second.trades) == [item]

@@ -55,7 +55,7 @@ def test_refusal_does_not_wait_for_body(status: str, hold_s: float) -> None:
     head = f"HTTP/1.1 {status}\r\nContent-Length: 5000\r\nRetry-After: 7\r\n\r\nhi".encode()
     with server(head) as url, pytest.raises(SourceFailed) as caught:
         # The time-out is long: a client that waits for the body runs into the time-out of pytest.
-        Connection(Source("s", url, "binance", (), 1, ""), "BTC/USD", timeout_s=60)
+        Connection(Source("s", url, "binance", (), 1, ""), ("BTC/USD",), timeout_s=60)
     assert str(caught.value) == f"answered HTTP {status[:3]}: hi"
     assert caught.value.hold_s == hold_s
 
@@ -72,7 +72,7 @@ def test_endless_answer_fails_the_source(more: bytes, timeout_s: float) -> None:
 
     def connect(url: str) -> None:
         try:
-            Connection(Source("s", url, "binance", (), 1, ""), "BTC/USD", timeout_s)
+            Connection(Source("s", url, "binance", (), 1, ""), ("BTC/USD",), timeout_s)
         except SourceFailed as error:
             failures.append(str(error))
 
@@ -94,7 +94,7 @@ def test_endless_answer_fails_the_source(more: bytes, timeout_s: float) -> None:
 def test_redirect_is_refused_with_its_target(location: str, reason: str) -> None:
     head = f"HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n".encode()
     with server(head) as url, pytest.raises(SourceFailed) as caught:
-        Connection(Source("s", url, "binance", (), 1, ""), "BTC/USD", timeout_s=8)
+        Connection(Source("s", url, "binance", (), 1, ""), ("BTC/USD",), timeout_s=8)
     assert reason in str(caught.value)
     assert "secret" not in str(caught.value)
 
@@ -102,7 +102,7 @@ def test_redirect_is_refused_with_its_target(location: str, reason: str) -> None
 def test_reason_in_a_body_is_one_short_line() -> None:
     body = b'{"msg":\x1b[31m"no\r\nsuch  stream",\xff\xe2\x80\xae "see": "https://x.example/?token=abc"}' + b"x" * 4000
     with server(b"HTTP/1.1 400 Bad\r\n\r\n" + body) as url, pytest.raises(SourceFailed) as caught:
-        Connection(Source("s", url, "binance", (), 1, ""), "BTC/USD", timeout_s=8)
+        Connection(Source("s", url, "binance", (), 1, ""), ("BTC/USD",), timeout_s=8)
     reason = str(caught.value)
     assert reason.startswith('answered HTTP 400: {"msg": [31m"no such stream"')
     assert reason.isprintable()
@@ -122,7 +122,7 @@ def test_reason_in_a_body_is_one_short_line() -> None:
 )
 def test_text_of_a_close_frame_is_told(code: int | None, text: bytes, reason: str) -> None:
     with ScriptedExchange() as exchange:
-        connection = Connection(Source("s", exchange.url(), "binance", (), 1, ""), "BTC/USD", timeout_s=8)
+        connection = Connection(Source("s", exchange.url(), "binance", (), 1, ""), ("BTC/USD",), timeout_s=8)
         wait_until(lambda: exchange.connections, "its connection")
         exchange.connections[0].close(code, text)
         with pytest.raises(SourceFailed) as caught:
@@ -158,7 +158,7 @@ def test_host_in_another_script_is_in_idna() -> None:
 
 def _connect_in_vain(url: str) -> None:
     with suppress(SourceFailed):
-        Connection(Source("s", url, "binance", (), 1, ""), "BTC/USD", timeout_s=8)
+        Connection(Source("s", url, "binance", (), 1, ""), ("BTC/USD",), timeout_s=8)
 
 
 def test_retry_after_is_seconds_or_date() -> None:

@@ -92,6 +92,6 @@ def test_open_connection_holds_off_network_deadline(primary: ScriptedExchange) -
 
 def test_failed_import_is_named_as_failure(primary: ScriptedExchange, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "hybrid_engine.ingest.connection", None)  # as in a broken installation
-    attempt = ConnectionAttempt(source("primary", primary, "BTC/USD"), "BTC/USD", lambda: None)
+    attempt = ConnectionAttempt(source("primary", primary, "BTC/USD"), ("BTC/USD",), lambda: None)
     with pytest.raises(SourceFailed, match=r"hybrid_engine\.ingest\.connection"):
         wait_until(attempt.result, "the result of the attempt")

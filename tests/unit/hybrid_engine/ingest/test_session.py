@@ -63,7 +63,7 @@ def test_spellings_of_one_symbol_are_limited(names: SymbolNames) -> None:
 @pytest.mark.parametrize("count", [1, 255, 256, 257, 1000])
 def test_every_trade_of_a_message_is_taken(count: int) -> None:
     source = Source("one", "ws://x/v2", "kraken", ("BTC/USD",), 1, "")
-    session = Session(source, SymbolNames(source, "BTC/USD"), cast(Connection, FakeConnection()))
+    session = Session(source, SymbolNames(source, "BTC/USD"), cast(Connection, FakeConnection()), ["BTC/USD"], 0.0)
     trade = {"symbol": "BTC/USD", "side": "buy", "price": 1.5, "qty": 2.0, "ord_type": "limit"}
     at = "2026-01-02T03:04:05.006000Z"
     data = [{**trade, "trade_id": number, "timestamp": at} for number in range(1, count + 1)]
