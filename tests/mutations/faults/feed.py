@@ -27,7 +27,8 @@ FAULTS = (
         (
             "quiet-market-ends-the-run",
             "QUIET",
-            "if any(source.session is not None and source.session.subscription.may_be_quiet for source in self._sources):",
+            "if any(source.session is not None and source.session.subscription.may_be_quiet for source"
+            " in self._sources):",
             "if not self._sources:",
             _DAYS,
         ),

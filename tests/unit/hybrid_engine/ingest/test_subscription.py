@@ -9,9 +9,11 @@ import pytest
 from hybrid_engine.config.sources import Source
 from hybrid_engine.exchanges import EXCHANGES, Refusal
 from hybrid_engine.ingest import source_state
+from hybrid_engine.ingest.failure import SourceFailed
 from hybrid_engine.ingest.subscription import STANDING_S, Subscription
 from tests.support.feed_harness import FeedHarness
 from tests.support.talking_exchange import Line, exchange, kraken_no, kraken_trade, kraken_yes
+from tests.support.world import make_source
 
 NAMES = ["BTC/USD", "FOO/USD", "FOO/USDT"]
 
@@ -70,6 +72,22 @@ def test_frames_that_nobody_understands_are_told_once() -> None:
     assert subscription.nothing_understood(2.0, 1.0)
     assert not subscription.nothing_understood(3.0, 1.0)
     assert (subscription.unknown_frames, subscription.unknown_frame) == (2, b"[2]")
+
+
+@pytest.mark.holds("USE")
+def test_refused_symbol_is_left_out_of_the_next_connection() -> None:
+    source = make_source("k", 1, ("BTC/USD", "FOO/USD"))
+    source.refuse("FOO/USD", 100.0)
+    assert source.symbols_to_ask(101.0) == ["BTC/USD"]
+    assert source.symbols_to_ask(100.0 + source_state.ASK_AGAIN_S) == ["BTC/USD", "FOO/USD"]
+    assert source.symbols_to_ask(101.0 + source_state.ASK_AGAIN_S) == ["BTC/USD"]
+
+
+def test_source_that_was_refused_all_asks_for_all_again() -> None:
+    source = make_source("k", 1, ("BTC/USD",))
+    source.refuse("BTC/USD", 100.0)
+    source.fail(100.0, SourceFailed("refused"), 60.0)
+    assert source.symbols_to_ask(101.0) == ["BTC/USD"]
 
 
 @pytest.mark.holds("USE")
