@@ -57,7 +57,7 @@ def held_files(config: Config) -> list[str]:
 
     They are parts of the unit, see unit.part. Raises ConfigError: one cannot be read.
     """
-    files = [("ca_file", config.settings.engine.ca_file), *(("ca_file", source.ca_file) for source in config.sources)]
+    files = [("ca_file", source.ca_file) for source in config.sources]
     module, has_module, _ = config.settings.engine.strategy.partition(":")
     try:
         if has_module:

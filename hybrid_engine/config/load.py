@@ -3,6 +3,7 @@
 Every refusal is a ConfigError of one line: the file (or variable, or option), the key, its value, and what is allowed.
 """
 
+import codecs
 import hashlib
 import json
 import math
@@ -86,7 +87,10 @@ def load_config(
         values[name] = _check_value(f"{file}: {name}", KEYS[name], value)
         origins[name] = str(file)
     environ = os.environ if environ is None else environ
-    for variable in sorted(v for v in environ if v.startswith(ENV_PREFIX)):
+    for variable in sorted(environ):
+        if not variable.startswith(ENV_PREFIX):
+            _refuse_near_miss(variable)
+            continue
         name = variable.removeprefix(ENV_PREFIX).lower().replace("__", ".")
         _refuse_unknown(name, f"environment: {variable}")
         values[name] = _parse_text(f"environment: {variable}", KEYS[name], environ[variable])
@@ -98,13 +102,32 @@ def load_config(
     return Config(settings, origins, _check_combinations(settings, file), file)
 
 
+def _refuse_near_miss(variable: str) -> None:
+    """Raises ConfigError for a variable that was meant to set a key, and does not."""
+    squeezed = _squeeze(variable)
+    if not squeezed.startswith(_squeeze(ENV_PREFIX)):
+        return
+    import difflib  # imported here, because only a mistake needs it
+
+    names = {_squeeze(name): name for name in (*KEYS, *REPLACED)}
+    close = difflib.get_close_matches(squeezed.removeprefix(_squeeze(ENV_PREFIX)), names, n=1, cutoff=0.85)
+    if close:
+        name = names[close[0]]
+        right = ENV_PREFIX + REPLACED.get(name, name).upper().replace(".", "__")
+        raise ConfigError(f"environment: {variable}: sets nothing; did you mean {right}?")
+
+
+def _squeeze(name: str) -> str:
+    return "".join(c for c in name if c.isalnum()).lower()
+
+
 def load_sources(path: Path, default_ca_file: str = "") -> "tuple[Source, ...]":
     """The sources in the file `path`, best first; those without a `ca_file` get the default one. Raises ConfigError."""
     # Imported here, because the exchanges' protocols take a sixth of the start-up time.
     from hybrid_engine.config.sources import parse_sources
 
     try:
-        return parse_sources(str(path), _read_toml(path), default_ca_file)
+        return parse_sources(path, _read_toml(path), default_ca_file)
     except FileNotFoundError as error:
         raise ConfigError(f"{path}: REAL_WS needs this file: one [[source]] table for each exchange") from error
 
@@ -112,7 +135,7 @@ def load_sources(path: Path, default_ca_file: str = "") -> "tuple[Source, ...]":
 def _read_toml(path: Path) -> dict[str, Any]:
     """The content of a TOML file. Raises FileNotFoundError, or ConfigError when it cannot be read or parsed."""
     try:
-        return tomllib.loads(path.read_bytes().decode("utf-8"))
+        return tomllib.loads(path.read_bytes().removeprefix(codecs.BOM_UTF8).decode("utf-8"))
     except FileNotFoundError:
         raise
     except OSError as error:
@@ -214,18 +237,17 @@ def _check_combinations(settings: Settings, file: Path) -> "tuple[Source, ...]":
         raise ConfigError(f'{file}: app.db_path = "": must name the database file')
     if engine.ingest_mode == "SYNTHETIC" and not engine.ca_file:
         return ()
-    from hybrid_engine.config.sources import Source, is_file, is_ws_url  # slow to import, see load_sources
+    from hybrid_engine.config.sources import Source, find_ca_file, is_file, is_ws_url  # slow, see load_sources
 
-    if engine.ca_file and not is_file(engine.ca_file):
-        raise ConfigError(f"{file}: engine.ca_file = {_quote(engine.ca_file)}: there is no such file")
+    ca_file = find_ca_file(f"{file}: engine.ca_file", engine.ca_file, file.parent) if engine.ca_file else ""
     if engine.ingest_mode == "REAL_WS":
-        return load_sources(file.parent / engine.sources_file, engine.ca_file)
+        return load_sources(file.parent / engine.sources_file, ca_file)
     if engine.ingest_mode == "MOCK_WS":
         if not is_ws_url(engine.ws_url):
             raise ConfigError(
                 f"{file}: engine.ws_url = {_quote(show_address(engine.ws_url))}: MOCK_WS needs a ws:// or wss:// URL"
             )
-        return (Source("mock", engine.ws_url, "auto", (), 1, engine.ca_file),)
+        return (Source("mock", engine.ws_url, "auto", (), 1, ca_file),)
     if engine.ingest_mode == "REPLAY":
         where, database = f"{file}: engine.replay_from", engine.replay_from.database
         if not database or engine.replay_from.run < 1:

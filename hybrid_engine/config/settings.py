@@ -73,7 +73,9 @@ class EngineSettings:
         "ws_sources.toml", "REAL_WS: file of the sources; a relative path is relative to the config file's directory"
     )
     ca_file: str = key(
-        "", "file of CA certificates to trust instead of the system's, for every source that has no ca_file of its own"
+        "",
+        "file of CA certificates to trust instead of the system's, for every source that has no ca_file of its own;"
+        " a relative one is relative to this file",
     )
     sample_every: int = on_sighup(1, "sampling: keep every Nth trade of each symbol; 1 keeps all", (1, 1_000_000))
     strategy: str = key("periodic", 'the strategy: "periodic", or "module:factory" for one of your own')

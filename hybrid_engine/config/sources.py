@@ -70,21 +70,38 @@ def is_file(name: str) -> bool:
         return False
 
 
-def parse_sources(file: str, table: dict[str, Any], default_ca_file: str) -> tuple[Source, ...]:
+def find_ca_file(where: str, name: str, folder: Path) -> str:
+    """The path of a file of certificates; a relative one is relative to the file that names it. Raises ConfigError."""
+    path = str(folder / name)
+    if not is_file(path):
+        raise ConfigError(f'{where} = "{name}": there is no such file{"" if path == name else f" ({path})"}')
+    import ssl  # imported here, because few need it before the first connection
+
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=path)
+    except OSError as error:  # of which ssl.SSLError is one
+        why = "holds no certificate in PEM" if isinstance(error, ssl.SSLError) else f"cannot be read: {error.strerror}"
+        raise ConfigError(f'{where} = "{name}": {why}') from error
+    return path
+
+
+def parse_sources(file: Path, table: dict[str, Any], default_ca_file: str) -> tuple[Source, ...]:
     """The sources in the content of `file`, best first. Raises ConfigError, one line with the source and the key."""
     if unknown := sorted(set(table) - {"source"}):
         raise ConfigError(f"{file}: {unknown[0]}: unknown key; the file holds [[source]] tables only")
     entries = table.get("source")
     if not isinstance(entries, list) or not entries:
         raise ConfigError(f"{file}: source: must be one [[source]] table or more")
-    sources = [_parse_source(f"{file}: source[{n}]", entry, default_ca_file) for n, entry in enumerate(entries, 1)]
+    sources = [
+        _parse_source(f"{file}: source[{n}]", entry, file.parent, default_ca_file) for n, entry in enumerate(entries, 1)
+    ]
     names = [source.name for source in sources]
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise ConfigError(f'{file}: source.name = "{repeated[0]}": two sources have this name; names must differ')
     return tuple(sorted(sources, key=lambda source: source.priority))
 
 
-def _parse_source(where: str, entry: Any, default_ca_file: str) -> Source:
+def _parse_source(where: str, entry: Any, folder: Path, default_ca_file: str) -> Source:
     if not isinstance(entry, dict):
         raise ConfigError(f"{where}: must be a [[source]] table")
     if unknown := [name for name in entry if name not in _ALLOWED]:
@@ -109,6 +126,16 @@ def _parse_source(where: str, entry: Any, default_ca_file: str) -> Source:
         replaced = ' (what the first system called "ticker")' if kind == "ticker" else ""
         raise ConfigError(f'{where}.kind = "{entry["kind"]}"{replaced}: must be one of {", ".join(KINDS)}{hint}')
     exchange = EXCHANGES[kind]
+    host = urlsplit(url).hostname or ""
+    if owner := next((one for one in EXCHANGES.values() if one.owns(host)), None):
+        same = [one.kind for one in EXCHANGES.values() if one.domains == owner.domains]
+        if kind not in same:
+            allowed = " or ".join(f'"{name}"' for name in same)
+            raise ConfigError(f'{where}.kind = "{entry["kind"]}": but {host} is not its host; write {allowed}')
+    try:
+        exchange.check_url(url)
+    except ValueError as error:
+        raise ConfigError(f'{where}.url = "{show_address(url)}": {error}') from error
     count, limit = len(exchange.symbols_in_url(url)), MAX_SYMBOLS - MAX_UNKNOWN_SYMBOLS
     if count > limit:
         excess = f"names {count} symbols; one source has at most {limit}"
@@ -121,9 +148,8 @@ def _parse_source(where: str, entry: Any, default_ca_file: str) -> Source:
             exchange.check_symbols(url, symbols)
     except ValueError as error:
         raise ConfigError(f"{where}.{'symbols' if 'symbols' in entry else 'symbol'}: {error}") from error
-    ca_file = entry.get("ca_file", "") or default_ca_file
-    if ca_file and not is_file(ca_file):
-        raise ConfigError(f'{where}.ca_file = "{ca_file}": there is no such file')
+    named = entry.get("ca_file", "")
+    ca_file = find_ca_file(f"{where}.ca_file", named, folder) if named else default_ca_file
     return Source(entry["name"], url, kind, symbols, priority, ca_file)
 
 

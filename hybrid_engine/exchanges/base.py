@@ -19,6 +19,7 @@ MAX_INT = 2**63 - 1  # the largest integer that a column of the store can hold
 MICROSECONDS = 10**14
 _NANOSECONDS = 10**17
 INFINITE = float("inf")
+RENAMED = {"XBT": "BTC", "XDG": "DOGE"}  # by exchanges that take the other name
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Frame = dict[str, Any]
@@ -73,6 +74,7 @@ class Exchange:
     must_subscribe = False  # it sends no trades before it gets a subscription, which it acknowledges
     answers_at_once = False  # one acknowledgement, or one refusal, is for everything that was asked for
     hosts: tuple[str, ...] = ()  # in the URLs of no other exchange
+    domains: tuple[str, ...] = ()  # all of its hosts are in these
     paths = ""  # a regular expression for the beginning of a path that only it has; some are the mock exchange's
 
     def recognizes(self, frame: Frame) -> bool:
@@ -94,6 +96,13 @@ class Exchange:
     def subscribe_messages(self, symbols: Sequence[str]) -> list[str]:
         """The messages to send after connecting, to subscribe to trades of `symbols`. Raises as `check_symbols`."""
         return []
+
+    def owns(self, host: str) -> bool:
+        """Whether that host is one of this exchange's."""
+        return any(host == domain or host.endswith(f".{domain}") for domain in self.domains)
+
+    def check_url(self, url: str) -> None:
+        """Raises ValueError, with what to write instead, where nothing can come of `url`."""
 
     def check_symbols(self, url: str, symbols: Sequence[str]) -> None:
         """Raises ValueError, with what to write instead, where `url` cannot deliver `symbols`."""
@@ -141,6 +150,13 @@ def split_pair(symbol: str, separator: str) -> str:
     if len(parts) != 2 or not all(parts):
         raise ValueError(f'{json.dumps(symbol)}: base and quote must be separate, as in "BTC/USD"')
     return separator.join(parts)
+
+
+def check_name(symbol: str, in_url: str) -> None:
+    """Raises ValueError where a symbol with base and quote cannot be a name of the one that a URL names."""
+    base, separator, _ = re.sub(r"[/_-]", "/", symbol).partition("/")
+    if separator and normalize_symbol(RENAMED.get(base.upper(), base)) not in in_url:
+        raise ValueError(f"{json.dumps(symbol)} is not what the url names ({in_url})")
 
 
 def read_symbol(frame: Frame, key: str) -> str:

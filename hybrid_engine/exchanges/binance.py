@@ -27,6 +27,7 @@ from hybrid_engine.exchanges.base import (
     Frame,
     Mark,
     UndecodableError,
+    check_name,
     normalize_symbol,
     read_amount,
     read_id,
@@ -37,6 +38,7 @@ from hybrid_engine.exchanges.base import (
 
 _Number = Annotated[int, msgspec.Meta(ge=0, lt=MAX_INT)]
 _Ms = Annotated[int, msgspec.Meta(gt=0, lt=MICROSECONDS)]
+_TRADE_STREAMS = ("trade", "aggTrade")
 _AMOUNT_CHARACTERS = b"0123456789."
 
 
@@ -74,6 +76,7 @@ class Binance(Exchange):
     kind = "binance"
     lifetime_s = 24 * 3600.0
     paths = "/ws/|/stream"
+    domains = ("binance.com", "binance.us", "binance.vision")
 
     def recognizes(self, frame: Frame) -> bool:
         return "e" in frame or "stream" in frame
@@ -138,11 +141,30 @@ class Binance(Exchange):
         runs.append(_run(trades[start:], symbol, first, next_number - 1))
         return runs
 
+    def check_url(self, url: str) -> None:
+        streams = _streams(url)
+        if not streams:
+            parts = urlsplit(url)
+            if "streams" not in parse_qs(parts.query) and parts.path.rstrip("/").endswith("/stream"):
+                raise ValueError('names no stream; write "/stream?streams=btcusdt@trade/ethusdt@trade"')
+            if parts.path.rstrip("/").endswith("/ws") or "/ws/" in parts.path or parts.path in ("", "/"):
+                raise ValueError('names no stream; write "/ws/btcusdt@trade"')
+            return  # what another path sends is unknown
+        trading = {symbol for symbol, kind in streams if kind in _TRADE_STREAMS}
+        for symbol, kind in streams:
+            right = next((one for one in _TRADE_STREAMS if kind.lower().rstrip("s") == one.lower()), "")
+            if symbol != symbol.lower() or (right and kind != right):
+                raise ValueError(f'{symbol}@{kind} is no stream; write "{symbol.lower()}@{right or kind}"')
+            if symbol not in trading:
+                raise ValueError(f'{symbol}@{kind or "?"} has no trades; write "{symbol}@trade"')
+
     def check_symbols(self, url: str, symbols: Sequence[str]) -> None:
         streams = self.symbols_in_url(url)
         other = [symbol for symbol in symbols if normalize_symbol(symbol) not in streams]
-        # One symbol for one stream may have any name: BTC/USD for btcusdt.
-        if other and streams and not len(symbols) == len(streams) == 1:
+        # One symbol for one stream may have another name: BTC/USD for btcusdt.
+        if other and len(symbols) == len(streams) == 1:
+            check_name(symbols[0], streams[0])
+        elif other and streams:
             names = ", ".join(streams)
             raise ValueError(
                 f"{json.dumps(other[0])} is not among the streams of the url ({names}); name it as "
@@ -150,10 +172,15 @@ class Binance(Exchange):
             )
 
     def symbols_in_url(self, url: str) -> list[str]:
-        parts = urlsplit(url)
-        streams = "/".join(parse_qs(parts.query).get("streams", [])) or unquote(parts.path).rpartition("/ws/")[2]
-        symbols = (normalize_symbol(stream.partition("@")[0]) for stream in streams.split("/") if "@" in stream)
-        return list(dict.fromkeys(symbols))
+        return list(dict.fromkeys(normalize_symbol(symbol) for symbol, _ in _streams(url)))
+
+
+def _streams(url: str) -> list[tuple[str, str]]:
+    """The symbol and the kind of each stream that a URL names."""
+    parts = urlsplit(url)
+    streams = "/".join(parse_qs(parts.query).get("streams", [])) or unquote(parts.path).rpartition("/ws/")[2]
+    named = (stream.partition("@") for stream in streams.split("/") if "@" in stream)
+    return [(symbol, kind.partition("@")[0]) for symbol, _, kind in named]
 
 
 def _decode_trade(frame: Frame, id_key: str) -> Decoded:

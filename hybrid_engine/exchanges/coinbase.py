@@ -9,6 +9,7 @@ channel of their own and may overtake the trades they name, which are then late 
 import json
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from hybrid_engine.exchanges.base import UNKNOWN, Decoded, Exchange, Frame, TradeFormat, history_mark, split_pair
 
@@ -19,6 +20,7 @@ class Coinbase(Exchange):
     kind = "coinbase"
     must_subscribe = answers_at_once = True
     hosts, paths = ("ws-feed.exchange.coinbase.com",), "/coinbase$"
+    domains = ("coinbase.com",)
 
     def recognizes(self, frame: Frame) -> bool:
         return "type" in frame
@@ -36,6 +38,10 @@ class Coinbase(Exchange):
             case str():
                 return Decoded()
         return UNKNOWN
+
+    def check_url(self, url: str) -> None:
+        if (urlsplit(url).hostname or "").startswith("advanced-trade-ws"):
+            raise ValueError('is of Advanced Trade, another protocol; write "wss://ws-feed.exchange.coinbase.com"')
 
     def subscribe_messages(self, symbols: Sequence[str]) -> list[str]:
         products = [split_pair(symbol, "-") for symbol in symbols]

@@ -11,10 +11,12 @@ from hybrid_engine.exchanges.base import (
     Frame,
     Mark,
     TradeFormat,
+    check_name,
     normalize_symbol,
     read_number,
 )
 
+_DOMAINS = ("gemini.com",)
 _STREAM = TradeFormat("s", "p", "q", "t", "E")
 _V1 = TradeFormat("", "price", "amount", "tid", "timestampms")
 _V2 = TradeFormat("symbol", "price", "quantity", "event_id", "timestamp")
@@ -31,6 +33,7 @@ class Gemini(Exchange):
     kind = "gemini"
     must_subscribe = True
     hosts, paths = ("ws.gemini.com",), "/gemini$"
+    domains = _DOMAINS
 
     def recognizes(self, frame: Frame) -> bool:
         return "type" not in frame
@@ -57,6 +60,7 @@ class GeminiV1(Exchange):
 
     kind = "gemini_v1"
     paths = "/v1/marketdata"
+    domains = _DOMAINS
 
     def recognizes(self, frame: Frame) -> bool:
         return "socket_sequence" in frame or frame.get("type") == "update"
@@ -77,9 +81,14 @@ class GeminiV1(Exchange):
         query = {**_QUERY, **dict(parse_qsl(parts.query, keep_blank_values=True))}
         return urlunsplit(parts._replace(query=urlencode(query)))
 
+    def check_url(self, url: str) -> None:
+        if not self.symbols_in_url(url):
+            raise ValueError('names no symbol; write "wss://api.gemini.com/v1/marketdata/btcusd"')
+
     def check_symbols(self, url: str, symbols: Sequence[str]) -> None:
         if len(symbols) > 1:
             raise ValueError("the url names the one symbol it sends; give each symbol a [[source]] of its own")
+        check_name(symbols[0], self.symbols_in_url(url)[0])
 
     def symbols_in_url(self, url: str) -> list[str]:
         symbol = normalize_symbol(unquote(urlsplit(url).path).rpartition("/v1/marketdata/")[2])
@@ -95,6 +104,7 @@ class GeminiV2(Exchange):
     kind = "gemini_v2"
     must_subscribe = True
     paths = "/v2/marketdata"
+    domains = _DOMAINS
 
     def recognizes(self, frame: Frame) -> bool:
         return frame.get("type") in ("trade", "l2_updates")

@@ -4,10 +4,21 @@
 """
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
-from hybrid_engine.exchanges.base import UNKNOWN, Decoded, Exchange, Frame, TradeFormat, history_mark, split_pair
+from hybrid_engine.exchanges.base import (
+    RENAMED,
+    UNKNOWN,
+    Decoded,
+    Exchange,
+    Frame,
+    TradeFormat,
+    history_mark,
+    split_pair,
+)
 
 _TRADE = TradeFormat("symbol", "price", "qty", "trade_id", "timestamp", rfc3339=True, counted=True)
 
@@ -16,6 +27,7 @@ class Kraken(Exchange):
     kind = "kraken"
     must_subscribe = True
     paths = "/v2/*$"
+    domains = ("kraken.com",)
 
     def recognizes(self, frame: Frame) -> bool:
         return not frame.keys().isdisjoint(("channel", "success", "method"))
@@ -31,6 +43,17 @@ class Kraken(Exchange):
             case {"channel": str()} | {"method": "subscribe" | "pong"}:
                 return Decoded()
         return UNKNOWN
+
+    def check_url(self, url: str) -> None:
+        if not re.search(r"/v2/*$", urlsplit(url).path):
+            raise ValueError('is not of version 2 of its protocol; write "wss://ws.kraken.com/v2"')
+
+    def check_symbols(self, url: str, symbols: Sequence[str]) -> None:
+        super().check_symbols(url, symbols)
+        for symbol in symbols:
+            renamed = "/".join(RENAMED.get(part, part) for part in split_pair(symbol, "/").split("/"))
+            if renamed != split_pair(symbol, "/"):
+                raise ValueError(f'{json.dumps(symbol)}: version 2 has other names; write "{renamed}"')
 
     def subscribe_messages(self, symbols: Sequence[str]) -> list[str]:
         params = {"channel": "trade", "symbol": [split_pair(symbol, "/") for symbol in symbols], "snapshot": True}

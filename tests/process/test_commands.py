@@ -130,7 +130,8 @@ def test_config_show_prints_an_equivalent_file(engine: Launcher) -> None:
 
 def test_config_check_lists_the_sources(engine: Launcher) -> None:
     engine.write_sources(
-        {"name": "b", "url": "ws://h/ws/x@trade", "priority": 9}, {"name": "a", "url": "wss://h/stream"}
+        {"name": "b", "url": "ws://h/ws/btc@trade", "priority": 9},
+        {"name": "a", "url": "wss://h/stream?streams=btc@trade"},
     )
     config = engine.write_config({"engine": {"ingest_mode": "real_ws"}})
     completed = engine.command("config", "check", "--config", str(config))

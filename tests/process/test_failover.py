@@ -280,7 +280,7 @@ CLEANING = (
 @pytest.mark.parametrize("connecting", [True, False])
 def test_stop_while_connecting_skips_interpreter_cleanup(engine: Launcher, connecting: bool) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        url = f"ws://127.0.0.1:{server.getsockname()[1]}/ws/ethusdt@trade"
+        url = f"ws://127.0.0.1:{server.getsockname()[1]}/ws/btcusdt@trade"
         engine.write_sources({"name": "silent", "url": url})
         db = engine.folder / "x.db"
         mode = "REAL_WS" if connecting else "SYNTHETIC"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from hybrid_engine import live_gate
 from hybrid_engine.config.load import Config, load_config
@@ -29,6 +30,8 @@ UNIT = [
 ]
 Json = Any
 
+AUTHORITIES = [trustme.CA().cert_pem.bytes() for _ in range(2)]
+
 
 class Bundle:
     """A configuration with a bundle that opens the gate; each row of the table breaks one thing."""
@@ -46,7 +49,7 @@ class Bundle:
         self.strategy = "periodic"
         self.more = ""  # lines of [engine]
         self.authority = directory / "ca.pem"
-        self.authority.write_text("an authority")
+        self.authority.write_bytes(AUTHORITIES[0])
         self.unit_parts = list(UNIT)  # what the process finds
         self.named = str(self.bundle)
         self.namespace = live_gate.NAMESPACE
@@ -259,7 +262,7 @@ def never_give_up(bundle: Bundle) -> None:
 
 
 def replace_the_authority(bundle: Bundle) -> None:
-    bundle.after_signing = lambda: bundle.authority.write_text("another authority")
+    bundle.after_signing = lambda: bundle.authority.write_bytes(AUTHORITIES[1])
 
 
 def of_another_unit(bundle: Bundle) -> None:

@@ -69,6 +69,36 @@ def test_precedence_of_origins(tmp_path: Path) -> None:
     assert origins == ["command line", "environment HYBRID_ENGINE__ENGINE__SEED", file, "default"]
 
 
+@pytest.mark.parametrize(
+    ("variable", "right"),
+    [
+        ("HYBRID_ENGINE_ENGINE__SEED", "HYBRID_ENGINE__ENGINE__SEED"),
+        ("HYBRID_ENGINE__ENGINE_SEED", "unknown key; did you mean engine.seed?"),
+        ("HYBRID_ENGINE_ENGINE_SAMPLE_EVERY", "HYBRID_ENGINE__ENGINE__SAMPLE_EVERY"),
+        ("HYBRID_ENGINE_ENGINE_SAMPLE_EVRY", "HYBRID_ENGINE__ENGINE__SAMPLE_EVERY"),
+        ("hybrid_engine__app__symbol", "HYBRID_ENGINE__APP__SYMBOL"),
+        ("Hybrid_Engine__App__Symbol", "HYBRID_ENGINE__APP__SYMBOL"),
+        ("HYBRIDENGINE__MODE", "HYBRID_ENGINE__MODE"),
+        ("HYBRID_ENGINE_MODE", "HYBRID_ENGINE__MODE"),
+        ("HYBRID-ENGINE__MODE", "HYBRID_ENGINE__MODE"),
+    ],
+)
+def test_environment_variable_that_nearly_fits_is_refused(tmp_path: Path, variable: str, right: str) -> None:
+    message = refused(tmp_path, "", {variable: "1"})
+    assert message.startswith(f"environment: {variable}: ")
+    assert right in message
+
+
+@pytest.mark.parametrize("variable", ["HYBRID_ENGINE_LAB", "HYBRID_ENGINE", "HYBRID", "HYBRID_ENGINE_RELEASE", "PATH"])
+def test_other_environment_variables_are_let_be(tmp_path: Path, variable: str) -> None:
+    loaded(tmp_path, "", {variable: "1"})
+
+
+def test_byte_order_mark_is_skipped(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_bytes(b"\xef\xbb\xbf[engine]\nseed = 3\n")
+    assert load_config(tmp_path / "config.toml").settings.engine.seed == 3
+
+
 def test_environment_variables_for_nested_and_top_level_keys(tmp_path: Path) -> None:
     database = tmp_path / "old.db"
     database.touch()
@@ -262,6 +292,6 @@ def test_digest_covers_sources(tmp_path: Path) -> None:
     sources = tmp_path / "ws_sources.toml"
     digests = set()
     for priority in (1, 2):
-        sources.write_text(f"[[source]]\nname='a'\nurl='ws://h'\nkind='binance'\npriority={priority}\n")
+        sources.write_text(f"[[source]]\nname='a'\nurl='ws://h/ws/a@trade'\nkind='binance'\npriority={priority}\n")
         digests.add(loaded(tmp_path, "[engine]\ningest_mode = 'REAL_WS'").digest)
     assert len(digests) == 2

@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
+import trustme
 from websocket import WebSocketBadStatusException
 
-from hybrid_engine.config.load import load_sources
+from hybrid_engine.config.load import load_config, load_sources
 from hybrid_engine.config.sources import Source
 from hybrid_engine.exchanges import EXCHANGES
 from hybrid_engine.ingest.failure import failure_of
@@ -16,6 +17,10 @@ from hybrid_engine.ingest.session import SymbolNames
 from hybrid_engine.runtime.errors import ConfigError
 
 GOOD = {"name": '"a"', "url": '"ws://h/ws/btcusdt@trade"', "kind": '"binance"', "priority": "1"}
+
+
+OF_KRAKEN = {"kind": '"kraken"', "url": '"ws://h/v2"'}
+OF_GEMINI_V1 = {"kind": '"gemini_v1"', "url": '"ws://h/v1/marketdata/a"'}
 
 
 def write(tmp_path: Path, *tables: dict[str, str]) -> Path:
@@ -31,10 +36,97 @@ def test_sources_sorted_by_priority_then_file_order(tmp_path: Path) -> None:
 
 def test_ca_file_of_source_or_default(tmp_path: Path) -> None:
     own, default = tmp_path / "own.pem", tmp_path / "default.pem"
-    own.touch()
-    default.touch()
-    tables = [{**GOOD, "ca_file": f'"{own}"'}, {**GOOD, "name": '"b"'}]
-    assert [s.ca_file for s in load_sources(write(tmp_path, *tables), str(default))] == [str(own), str(default)]
+    trustme.CA().cert_pem.write_to_path(str(own))
+    tables = [{**GOOD, "ca_file": f'"{own}"'}, {**GOOD, "name": '"b"'}, {**GOOD, "name": '"c"', "ca_file": '"own.pem"'}]
+    sources = load_sources(write(tmp_path, *tables), str(default))
+    assert [s.ca_file for s in sources] == [str(own), str(default), str(own)]
+
+
+def test_ca_file_of_the_configuration_is_relative_to_it(tmp_path: Path) -> None:
+    trustme.CA().cert_pem.write_to_path(str(tmp_path / "own.pem"))
+    config = tmp_path / "config.toml"
+    config.write_text("[engine]\ningest_mode = 'REAL_WS'\nca_file = 'own.pem'\n")
+    write(tmp_path, GOOD)
+    assert [source.ca_file for source in load_config(config).sources] == [str(tmp_path / "own.pem")]
+
+
+@pytest.mark.parametrize(
+    "content", ["", "no certificate", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"]
+)
+def test_ca_file_must_hold_a_certificate(tmp_path: Path, content: str) -> None:
+    (tmp_path / "own.pem").write_text(content)
+    with pytest.raises(ConfigError, match=r'source\[1\] "a"\.ca_file = "own\.pem": holds no certificate in PEM'):
+        load_sources(write(tmp_path, {**GOOD, "ca_file": '"own.pem"'}))
+
+
+# What can never work, and what is right instead.
+BINANCE, KRAKEN = "wss://stream.binance.com:9443", "wss://ws.kraken.com"
+IMPOSSIBLE = [
+    ("binance", f"{BINANCE}/ws/BTCUSDT@trade", "", 'write "btcusdt@trade"'),
+    ("binance", f"{BINANCE}/ws/btcusdt@trade/ETHusdt@trade", "", 'write "ethusdt@trade"'),
+    ("binance", f"{BINANCE}/stream?streams=BTCUSDT@aggTrade", "", 'write "btcusdt@aggTrade"'),
+    ("binance", f"{BINANCE}/ws", "", 'names no stream; write "/ws/btcusdt@trade"'),
+    ("binance", f"{BINANCE}/ws/", "", "names no stream"),
+    ("binance", f"{BINANCE}/ws/btcusdt", "", "names no stream"),
+    ("binance", BINANCE, "", "names no stream"),
+    ("binance", f"{BINANCE}/stream", "", 'write "/stream?streams=btcusdt@trade/ethusdt@trade"'),
+    ("binance", f"{BINANCE}/stream?stream=btcusdt@trade", "", 'write "/stream?streams='),
+    ("binance", f"{BINANCE}/ws/btcusdt@trades", "", 'write "btcusdt@trade"'),
+    ("binance", f"{BINANCE}/ws/btcusdt@aggtrade", "", 'write "btcusdt@aggTrade"'),
+    ("binance", f"{BINANCE}/ws/btcusdt@depth", "", 'has no trades; write "btcusdt@trade"'),
+    ("binance", f"{BINANCE}/ws/btcusdt@depth20@100ms", "", "has no trades"),
+    ("binance", f"{BINANCE}/ws/btcusdt@trade/ethusdt@bookTicker", "", 'write "ethusdt@trade"'),
+    ("binance", f"{BINANCE}/ws/btcusdt@trade", "ETH/USD", '"ETH/USD" is not what the url names (BTCUSDT)'),
+    ("kraken", f"{BINANCE}/ws/btcusdt@trade", "BTC/USD", 'stream.binance.com is not its host; write "binance"'),
+    ("binance", f"{KRAKEN}/v2", "BTC/USD", 'ws.kraken.com is not its host; write "kraken"'),
+    ("coinbase", "wss://ws.gemini.com", "BTC-USD", 'write "gemini" or "gemini_v1" or "gemini_v2"'),
+    ("kraken", KRAKEN, "BTC/USD", 'write "wss://ws.kraken.com/v2"'),
+    ("kraken", f"{KRAKEN}/v1", "BTC/USD", 'write "wss://ws.kraken.com/v2"'),
+    ("kraken", f"{KRAKEN}/v2", "XBT/USD", 'write "BTC/USD"'),
+    ("kraken", f"{KRAKEN}/v2", "xdg/xbt", 'write "DOGE/BTC"'),
+    ("coinbase", "wss://advanced-trade-ws.coinbase.com", "BTC-USD", 'write "wss://ws-feed.exchange.coinbase.com"'),
+    ("gemini_v1", "wss://api.gemini.com/v1/marketdata/", "", 'write "wss://api.gemini.com/v1/marketdata/btcusd"'),
+    ("gemini_v1", "wss://api.gemini.com/v1/marketdata/btcusd", "ETH/USD", "is not what the url names (BTCUSD)"),
+]
+POSSIBLE = [
+    ("binance", f"{BINANCE}/ws/btcusdt@trade", "BTC/USD"),
+    ("binance", f"{BINANCE}/ws/btcusdt@trade", "bitcoin"),
+    ("binance", f"{BINANCE}/ws/btcusdt@trade", "XBT/USD"),
+    ("binance", f"{BINANCE}/ws/1000shibusdt@aggTrade", "SHIB/USDT"),
+    ("binance", f"{BINANCE}/ws/btcusdt@trade/btcusdt@bookTicker", "BTC/USDT"),
+    ("binance", "wss://data-stream.binance.vision/stream?streams=btcusdt@trade/ethusdt@aggTrade", ""),
+    ("binance", "wss://fstream.binance.com/ws/btcusdt@aggTrade", ""),
+    ("binance", "ws://127.0.0.1:8080/some/proxy", ""),
+    ("binance", "ws://127.0.0.1:8080/ws/币安人生usdt@trade", ""),
+    ("kraken", "ws://127.0.0.1:8080/proxy/v2/", "DOGE/USD"),
+    ("coinbase", "wss://ws-feed.exchange.coinbase.com", "BTC-USD"),
+    ("gemini", "wss://ws.gemini.com", "BTCUSD"),
+]
+
+
+@pytest.mark.holds("CONFIG12")
+@pytest.mark.parametrize(("kind", "url", "symbol", "right"), IMPOSSIBLE)
+def test_what_can_never_work_is_refused(tmp_path: Path, kind: str, url: str, symbol: str, right: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_sources(write(tmp_path, table(kind, url, symbol)))
+    assert str(caught.value).startswith(f'{tmp_path}/ws_sources.toml: source[1] "a".')
+    assert right in str(caught.value)
+
+
+@pytest.mark.parametrize(("kind", "url", "symbol"), POSSIBLE)
+def test_what_may_work_is_not_refused(tmp_path: Path, kind: str, url: str, symbol: str) -> None:
+    (source,) = load_sources(write(tmp_path, table(kind, url, symbol)))
+    assert source.url == url
+
+
+def table(kind: str, url: str, symbol: str) -> dict[str, str]:
+    return {**GOOD, "kind": json.dumps(kind), "url": json.dumps(url), "symbol": json.dumps(symbol)}
+
+
+def test_byte_order_mark_is_skipped(tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert [source.name for source in load_sources(path)] == ["a"]
 
 
 @pytest.mark.parametrize(
@@ -58,9 +150,9 @@ def test_ca_file_of_source_or_default(tmp_path: Path) -> None:
             {"kind": '"coinbase"', "symbol": '"BTCUSD"'},
             '.symbol: "BTCUSD": base and quote must be separate, as in "BTC',
         ),
-        ({"kind": '"kraken"', "symbols": '["A/B", "/"]'}, '.symbols: "/": base and quote must be separate, as in'),
+        ({**OF_KRAKEN, "symbols": '["A/B", "/"]'}, '.symbols: "/": base and quote must be separate, as in'),
         (
-            {"kind": '"gemini_v1"', "symbols": '["A", "B"]'},
+            {**OF_GEMINI_V1, "symbols": '["A", "B"]'},
             ".symbols: the url names the one symbol it sends; give each",
         ),
         (
