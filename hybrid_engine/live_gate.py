@@ -235,10 +235,11 @@ def _check_required(predicate: Any) -> None:
         raise _GateClosed("a proof is there twice")
     if predicate["verdict"] != "PASS":
         raise _GateClosed(f"the run as a whole says {predicate['verdict']}")
-    for name in dict.fromkeys((*REQUIRED, *predicate["required"])):
-        proof = proofs.get(name)
-        if proof is None:
-            raise _GateClosed(f"the proof {name} is required and was not run")
+    required = dict.fromkeys((*REQUIRED, *predicate["required"]))
+    if missing := [name for name in required if name not in proofs]:
+        raise _GateClosed(f"required proofs that were not run: {', '.join(missing)}")
+    for name in required:
+        proof = proofs[name]
         if proof["verdict"] != "PASS":
             raise _GateClosed(f"the proof {name} is required and says {proof['verdict']}")
         if proof["restored"] is not True:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from proofs.catalog._checks import at_least, at_most, equal
+from proofs.catalog._config_check import SOUND, WRONG, ConfigCheck
 from proofs.catalog._steady import GOOD, UP_S, steady
 from proofs.catalog.mutations import with_directives
 from proofs.experiment.case import Case, Deployed, Proof
@@ -389,7 +390,7 @@ def bad_configs(deployed: Deployed) -> list[Case]:
 
 
 def headline(results: Sequence[Result]) -> str:
-    bad = [result for result in results if result.case not in (Control.name, Ends.name)]
+    bad = [result for result in results if result.case not in (ConfigCheck.name, Control.name, Ends.name)]
     held = sum(result.verdict == "PASS" for result in bad)
     return f"{held} of {len(bad)} bad configs ended 12 and stayed down; SIGKILL restarted: " + (
         "yes" if any(r.case == "control" and r.verdict == "PASS" for r in results) else "no"
@@ -400,11 +401,13 @@ PROOF = Proof(
     name="exit12",
     claim="a config mistake ends the engine with 12 and the unit stays down; any other end is restarted",
     bound="ExecMainStatus=12, failed, 0 restarts in 3 x RestartSec; of all exit codes 0 and 12 alone stay down, the"
-    f" others are restarted in RestartSec (at most {RESTART_S:g} s) + {_LATE_S:g} s, by the promised rules",
-    fault="invalid TOML, an unknown key, an unknown mode, LIVE; control: SIGKILL; each exit code on a copy",
+    f" others are restarted in RestartSec (at most {RESTART_S:g} s) + {_LATE_S:g} s, by the promised rules;"
+    " `config check` says in a line what is wrong and what is allowed",
+    fault="invalid TOML, an unknown key, an unknown mode, LIVE; control: SIGKILL; each exit code on a copy;"
+    f" {len(WRONG)} wrong and {len(SOUND)} sound configurations for `config check`",
     seconds=18,
-    cases=lambda deployed: [*bad_configs(deployed), Control(deployed), Ends(deployed)],
-    on_copies=[name for name, *_ in _BAD[1:]],
+    cases=lambda deployed: [*bad_configs(deployed), ConfigCheck(deployed), Control(deployed), Ends(deployed)],
+    on_copies=[*(name for name, *_ in _BAD[1:]), ConfigCheck.name],
     mutants=[
         with_directives(
             "restarts-on-12", "RestartPreventExitStatus= emptied", bad_configs, "RestartPreventExitStatus="

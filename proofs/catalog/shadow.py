@@ -32,6 +32,7 @@ FEE = 0.001  # of the value, as the adapter of SHADOW promises
 # A signal each 0.2 s, and one for each of 200 ticks a second.
 _CONFIG = config(ingest_mode="SYNTHETIC", tick_interval_ms=20, signal_every_n_ticks=10, flush_interval_ms=100)
 _QUICK = config(ingest_mode="SYNTHETIC", tick_interval_ms=5, signal_every_n_ticks=1, flush_interval_ms=100)
+_CONFIG, _QUICK = (text.removeprefix('mode = "SHADOW"\n') for text in (_CONFIG, _QUICK))  # it is to be the default
 _SEALED = ("PrivateNetwork=yes", "RestrictAddressFamilies=", "RestrictAddressFamilies=AF_UNIX")
 _OPEN = ("PrivateNetwork=yes",)
 TRAPPED = "SIGSYS"

@@ -126,7 +126,7 @@ def _only_reads(argv: Sequence[str]) -> bool:
     if [*argv] == [*HEALTH]:
         return True
     if first.endswith("/bin/hybrid-engine"):
-        return rest in _ENGINE
+        return rest in _ENGINE or (rest[:3] == ["config", "check", "--config"] and len(rest) == 4)
     return first in ("grep", "stat", "systemd-analyze", "systemd-detect-virt")
 
 

@@ -34,7 +34,7 @@ _LONG = ("hardening", "rollback")
 _STATE = 20  # lines: what a unit's state has fewer of
 # The only cases of a proof that are kept, where they differ in a text or a number.
 _KEPT = {
-    "exit12": ("invalid TOML", "control", "exit codes"),
+    "exit12": ("invalid TOML", "config check", "control", "exit codes"),
     "gate": ("unarmed", "nothing is wrong"),
     "sampling": ("sample_every 5", "sample_every drawn", "reloads", "replay"),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from proofs.catalog._config_check import SOUND, WRONG
 from proofs.catalog.drift import DESCRIPTION, OOM
 from proofs.catalog.exit12 import ENDS, RULES
 from proofs.catalog.rollback import CHANGES
@@ -21,6 +22,7 @@ _BY_CLASS: dict[str, dict[str, Any]] = {
         "config_sha256": "0" * 64,
         "bound": "/run/hybrid-proofs/r/exit12/unit/etc:/etc/hybrid-engine:rbind",
     },
+    "ConfigCheck": {"configurations": len(WRONG) + len(SOUND)},
     "Control": {"pid": 42, "gone": True, "invocation": _INVOCATION},
     "Ends": {"ended": {str(number): number for number in ENDS}, "rules": RULES},
     "Frozen": {"pid": 42, "state": "T", "invocation": _INVOCATION},

@@ -3,6 +3,7 @@
 from tests.mutations.fault import in_file
 
 _ANSWERS = "the proofs' exchange has its streams in its URL, and acknowledges or refuses none"
+_MINUTE = "it shows after a minute of refused attempts, and a proof has seconds"
 _DAYS = "it shows after minutes or days of service, and a proof has seconds"
 _IN_ORDER = "the proofs' exchange sends its numbers in order"
 _HOSTILE = "the exchange that triggers it is hostile, which no proof's exchange is"
@@ -229,9 +230,9 @@ FAULTS = (
     ),
     *in_file(
         "hybrid_engine/ingest/retry_policy.py",
-        ("attempts-30-a-minute", "PACE", "ATTEMPTS_A_MINUTE = 12", "ATTEMPTS_A_MINUTE = 30"),
-        ("attempts-13-a-minute", "PACE", "ATTEMPTS_A_MINUTE = 12", "ATTEMPTS_A_MINUTE = 13"),
-        ("minute-of-20-s", "PACE", "MINUTE_S = 60.0", "MINUTE_S = 20.0"),
+        ("attempts-30-a-minute", "PACE", "ATTEMPTS_A_MINUTE = 12", "ATTEMPTS_A_MINUTE = 30", _MINUTE),
+        ("attempts-13-a-minute", "PACE", "ATTEMPTS_A_MINUTE = 12", "ATTEMPTS_A_MINUTE = 13", _MINUTE),
+        ("minute-of-20-s", "PACE", "MINUTE_S = 60.0", "MINUTE_S = 20.0", _MINUTE),
         ("hold-ignored", "PACE", "self._retry_at = now + max(pause_s, hold_s)", "self._retry_at = now + pause_s"),
         (
             "trial-pauses-do-not-grow",

@@ -78,9 +78,9 @@ FAULTS = (
             "SystemCallFilter=~@privileged",
         ),
         (
-            "system-call-io-uring",
+            "system-call-perf-event",
             "SANDBOX",
-            *_add("SystemCallFilter=~@privileged @resources\n", "SystemCallFilter=@io-event io_uring_setup"),
+            *_add("SystemCallFilter=~@privileged @resources\n", "SystemCallFilter=perf_event_open"),
         ),
         ("family-netlink", "SANDBOX", "=AF_UNIX AF_INET AF_INET6", "=AF_UNIX AF_INET AF_INET6 AF_NETLINK"),
         ("family-packet", "SANDBOX", "=AF_UNIX AF_INET AF_INET6", "=AF_UNIX AF_INET AF_INET6 AF_PACKET"),
@@ -346,7 +346,7 @@ FAULTS = (
     ),
     *in_file(
         "plugins/modules/service_files.py",
-        ("always-changed", "IDEMPOTENT", "changed=bool(changes),", "changed=True,"),
+        ("always-changed", "IDEMPOTENT", "changed=bool(changes),", "changed=True,", _DEPLOY),
     ),
     *in_file(
         "plugins/modules/unit_candidate.py",

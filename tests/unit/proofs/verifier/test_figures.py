@@ -181,9 +181,10 @@ ENTRIES = (
 
 
 def changes(event: Event) -> Iterator[Event]:
-    """The event with its raw output changed in one place each time, with another moment, and as one that failed."""
+    """The event with its raw output changed in one place each time, with another moment, failed, and left out."""
     if event["kind"] in ("case", "witness", "measured"):
         return
+    yield {**event, "kind": "left out"}
     for moved in (10**11, -(10**11)):
         yield {**event, "mono_ns": event["mono_ns"] + moved}
     if event["rc"] is not None:
@@ -197,6 +198,10 @@ def changes(event: Event) -> Iterator[Event]:
     for number, line in enumerate(lines):
         for other in changed_lines(line):
             yield {**event, "stdout": "\n".join([*lines[:number], *other, *lines[number + 1 :]])}
+    errors = event["stderr"].splitlines()
+    for number, line in enumerate(errors):
+        for other in changed_lines(line):
+            yield {**event, "stderr": "\n".join([*errors[:number], *other, *errors[number + 1 :]])}
     for path, value in leaves(event["data"]) if event["data"] else ():
         data = copy.deepcopy(event["data"])
         put(data, path, another(value))
