@@ -47,6 +47,7 @@ class Engine:
         self._reload_requested = False
         self._notifier = Notifier()
         self._next_ping = 0.0
+        self._checked_at = self._measured_from = time.monotonic()  # of the evictions, see _check_overload
         self._ping_every_s = min(PING_EVERY_S, (self._notifier.watchdog_s or PING_EVERY_S) / 3)
 
     def run(self) -> None:
@@ -197,11 +198,18 @@ class Engine:
         blocked_since = pipeline.persist.blocked_since
         if blocked_since is not None and time.monotonic() - blocked_since >= limit_s:
             raise OverloadError(f"commits were blocked by a lock on the database for {limit_s:g} s")
+        now = time.monotonic()
+        since_check_s, self._checked_at = now - self._checked_at, now
+        began = max(self._measured_from, now - pipeline.admission.dropping_for_s())
         if pipeline.persist.failing_since is not None:
-            return  # a full or broken disk fills the tick buffer too, but has its own deadline and exit code
-        if pipeline.stuck_stages and self._notifier.watchdog_s is not None:
-            return  # so does a stage that hangs: the watchdog ends that, and every thread's stack is printed
-        if pipeline.admission.dropping_for_s() >= limit_s:
+            # A full or broken disk fills the tick buffer too, but has its own deadline and exit code. Once it works
+            # again, the buffer may need a while: the measure begins anew.
+            self._measured_from = now
+        elif pipeline.stuck_stages and self._notifier.watchdog_s is not None:
+            # So does a stage that hangs: the watchdog ends that, and every thread's stack is printed. Of a stage that
+            # hangs again and again, the time between counts.
+            self._measured_from = began + since_check_s
+        elif now - began >= limit_s:
             raise OverloadError(f"the tick buffer stayed full: ticks were dropped in every second of {limit_s:g} s")
 
     def _apply_reload(self, pipeline: Pipeline) -> None:

@@ -161,6 +161,24 @@ def test_full_disk_exits_14_though_buffer_is_full_before(engine: Launcher) -> No
         check_snapshot(con, 1)
 
 
+def test_disk_that_comes_back_in_time_costs_drops_alone(engine: Launcher) -> None:
+    """The buffer overflows for longer than overload_after_s, and goes on to for a moment behind the recovery."""
+    process = engine.start(
+        engine={"tick_interval_ms": 1, "storage_deadline_s": 30, "overload_after_s": 2.0, "admit_wait_ms": 1},
+        channels={"tick": 64, "signal": 64, "persist": 64},
+    )
+    process.heartbeat(lambda f: f["ticks_stored"] > 0)
+    limit_size(process, 8192)
+    full = process.heartbeat(lambda f: f["persist_errors"] > 0 and f["dropped"] > 3000)  # for three seconds
+    limit_size(process, resource.RLIM_INFINITY)
+    process.heartbeat(lambda f: f["ticks_stored"] > full["ticks_stored"] + 1000)
+    assert process.stop() == 0
+    run = check_finished(engine.db)
+    assert run["dropped"] >= full["dropped"]
+    (missing,) = rows(engine.db, "SELECT sum(count) FROM gaps WHERE kind = 'dropped'")[0]
+    assert missing == run["dropped"]
+
+
 @pytest.mark.parametrize("how", ["deleted", "replaced"])
 def test_removed_database_exits_14(engine: Launcher, how: str) -> None:
     """An open file can be written after it was deleted, but nobody would ever read it."""

@@ -145,8 +145,15 @@ FAULTS = (
         (
             "overload-deadline-tripled",
             "G5",
-            "if pipeline.admission.dropping_for_s() >= limit_s:",
-            "if pipeline.admission.dropping_for_s() >= 3 * limit_s:",
+            "elif now - began >= limit_s:",
+            "elif now - began >= 3 * limit_s:",
+        ),
+        (
+            "disk-that-came-back-is-an-overload",
+            "G5",
+            "            self._measured_from = now\n",
+            "            pass\n",
+            "the proof's disk comes back with a new process",
         ),
         (
             "lock-never-ends-the-run",
