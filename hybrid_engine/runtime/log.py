@@ -4,6 +4,8 @@ The format is that of the first system, so that its readers keep working. journa
 """
 
 import json
+import os
+import select
 import sys
 import threading
 import time
@@ -34,22 +36,51 @@ class Logger:
     def _write(self, level: str, message: str, /, **fields: object) -> None:
         if LEVELS[level] < _threshold:
             return
-        now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-        about = {
-            "timestamp": now,
-            "level": level,
-            "fields": _hide({"message": message, **fields}),
-            "target": self._target,
-        }
-        line = json.dumps(about, separators=(",", ":"), default=_describe)
         with _lock, suppress(OSError):  # nobody reads the log any more; the engine's work is the store, and goes on
-            sys.stdout.write(line + "\n")
-            sys.stdout.flush()
+            _output.write(_format(level, self._target, {"message": message, **fields}))
 
     debug = partialmethod(_write, "DEBUG")
     info = partialmethod(_write, "INFO")
     warn = partialmethod(_write, "WARN")
     error = partialmethod(_write, "ERROR")
+
+
+def _format(level: str, target: str, fields: dict[str, object]) -> str:
+    now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    about = {"timestamp": now, "level": level, "fields": _hide(fields), "target": target}
+    return json.dumps(about, separators=(",", ":"), default=_describe) + "\n"
+
+
+class _Output:
+    """Writes lines to stdout, and never waits for who reads it: where a pipe is full, lines are lost, and counted."""
+
+    def __init__(self) -> None:
+        self._rest = b""  # of a line that was begun
+        self._lost = 0
+
+    def write(self, line: str) -> None:
+        try:
+            number = sys.stdout.fileno()
+        except (OSError, ValueError, AttributeError):  # a text stream without a file, as tests have
+            sys.stdout.write(line)
+            return
+        self._rest = _write_now(number, self._rest)
+        if self._rest:
+            self._lost += 1
+            return
+        if self._lost:
+            told = {"message": "the log was not read, lines of it are lost", "lost": self._lost}
+            self._rest, self._lost = _write_now(number, _format("WARN", "hybrid_engine", told).encode()), 0
+        self._rest += _write_now(number, line.encode()) if not self._rest else line.encode()
+
+
+def _write_now(number: int, data: bytes) -> bytes:
+    """Write what a file takes without waiting. Returns the rest."""
+    poll = select.poll()
+    poll.register(number, select.POLLOUT)
+    while data and poll.poll(0):  # then a pipe has room for PIPE_BUF bytes
+        data = data[os.write(number, data[: select.PIPE_BUF]) :]
+    return data
 
 
 def _hide(value: object) -> object:
@@ -63,6 +94,9 @@ def _hide(value: object) -> object:
 
 def _describe(value: object) -> str:
     return hide_addresses(str(value))
+
+
+_output = _Output()
 
 
 class LogRateLimiter:

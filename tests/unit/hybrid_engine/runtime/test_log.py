@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
+import os
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -66,6 +71,55 @@ def test_log_without_reader_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(sys, "stdout", Gone())
     Logger("x").error("into the void")
+
+
+@contextmanager
+def pipe_as_stdout(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """The reading end of a pipe with four pages that is stdout."""
+    reading, writing = os.pipe()
+    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4 * 4096)
+    os.set_blocking(reading, False)
+    with os.fdopen(writing, "w") as stdout, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", stdout)
+        patch.setattr(journal, "_output", journal._Output())
+        patch.setattr(journal, "_threshold", journal.LEVELS["INFO"])
+        yield reading
+    os.close(reading)
+
+
+def read_all(reading: int) -> list[dict[str, Any]]:
+    """The fields of every whole line that is there."""
+    return [json.loads(line)["fields"] for line in os.read(reading, 65536).splitlines(keepends=True) if b"\n" in line]
+
+
+def test_log_that_nobody_reads_holds_nothing_up_and_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pipe_as_stdout(monkeypatch) as reading:
+        log = Logger("x")
+        for number in range(1000):
+            log.info("m" * 100, number=number)
+        first = read_all(reading)
+        log.info("on")
+        *rest, told, last = read_all(reading)
+        log.info("and on")
+        (end,) = read_all(reading)
+    numbers = [line["number"] for line in [*first, *rest]]
+    assert numbers == list(range(len(numbers)))
+    assert 20 < len(numbers) < 100
+    assert told == {"message": "the log was not read, lines of it are lost", "lost": 1000 - len(numbers)}
+    assert (last["message"], end["message"]) == ("on", "and on")
+
+
+def test_line_longer_than_a_pipe_is_continued(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pipe_as_stdout(monkeypatch) as reading:
+        log = Logger("x")
+        log.info("m" * 40_000)
+        text = b""
+        for _ in range(3):
+            text += os.read(reading, 65536)
+            log.info("more")
+        text += os.read(reading, 65536)
+    messages = [json.loads(line)["fields"]["message"] for line in text.splitlines()]
+    assert messages == ["m" * 40_000, "the log was not read, lines of it are lost", "more", "more"]
 
 
 def test_rate_limiter_passes_one_and_counts_others(
