@@ -86,6 +86,7 @@ def lock_for_writing(path: Path) -> int:
         if not path.parent.is_dir():
             where = f"{path}: the directory {path.parent}"
             raise StorageError(f"{where} does not exist; create it, or name another app.db_path")
+        _refuse_orphaned_log(path.resolve())
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
         _let_group_read(path)
         try:  # does not conflict with SQLite's own locks, and ends with the process
@@ -94,6 +95,18 @@ def lock_for_writing(path: Path) -> int:
             os.close(fd)
             raise StorageError(f"{path}: another engine writes to this database; one writer at a time") from error
         return fd
+
+
+def _refuse_orphaned_log(path: Path) -> None:
+    """Raise StorageError where a log of committed rows has lost its database: SQLite would delete it."""
+    log = Path(f"{path}-wal")
+    with suppress(FileNotFoundError):
+        if not log.stat().st_size or (path.exists() and path.stat().st_size):
+            return
+        raise StorageError(
+            f"{log} has committed rows of a database that is not at {path} any more; put that back beside its log, or"
+            " move the log to where it is now, under its name and with -wal at the end; only then start again"
+        )
 
 
 def _let_group_read(path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import json
 import os
 import resource
 import shutil
@@ -177,6 +179,49 @@ def test_disk_that_comes_back_in_time_costs_drops_alone(engine: Launcher) -> Non
     assert run["dropped"] >= full["dropped"]
     (missing,) = rows(engine.db, "SELECT sum(count) FROM gaps WHERE kind = 'dropped'")[0]
     assert missing == run["dropped"]
+
+
+@pytest.mark.parametrize("kept", ["moved", "empty"])
+def test_log_without_its_database_is_refused_and_kept(engine: Launcher, kept: str) -> None:
+    """SQLite would delete it, with every committed row that no checkpoint has moved."""
+    process = engine.start(engine={"tick_interval_ms": 5, "storage_deadline_s": 0.5})
+    stored = process.heartbeat(lambda f: f["ticks_stored"] > 100)["ticks_stored"]
+    process.kill()
+    away, log = engine.folder / "away.db", engine.folder / f"{engine.db.name}-wal"
+    engine.db.rename(away)
+    if kept == "empty":
+        engine.db.touch()
+    size = log.stat().st_size
+    again = engine.start(engine={"storage_deadline_s": 0.5})
+    assert again.code() == 14
+    for name in (str(log), str(engine.db)):
+        assert name in again.last_error()["message"]
+    assert log.stat().st_size == size > 0
+    away.rename(engine.db)
+    process = engine.start()
+    process.ready()
+    assert process.stop() == 0
+    assert rows(engine.db, "SELECT count(*) FROM ticks WHERE run_id = 1")[0][0] >= stored
+
+
+def test_log_that_nobody_reads_stops_nothing(engine: Launcher) -> None:
+    settings = {"tick_interval_ms": 2, "heartbeat_interval_secs": 0.1, "log_level": "DEBUG"}
+    command = [*COMMAND, "run", "--config", str(engine.write_config({"engine": settings})), "--db", str(engine.db)]
+    with programs.start(command, stdout=subprocess.PIPE, env=clean_environment()) as process:
+        assert process.stdout is not None
+        fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, 4096)
+
+        def stored() -> int:
+            count: int = rows(engine.db, "SELECT count(*) FROM ticks")[0][0] if engine.db.exists() else 0
+            return count
+
+        wait_until(lambda: stored() > 1000, "a thousand ticks")
+        process.terminate()
+        assert process.wait(10) == 0
+        lines = process.stdout.read().splitlines()
+    assert json.loads(lines[0])["fields"]["message"] == "engine starting"
+    assert sum(map(len, lines)) < 2 * 4096
+    check_finished(engine.db)
 
 
 @pytest.mark.parametrize("how", ["deleted", "replaced"])
