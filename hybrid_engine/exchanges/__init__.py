@@ -6,13 +6,13 @@ exchange (proofs/mock_exchange/protocols/) and a table of its frames to tests/ex
 
 from collections.abc import Sequence
 
-from hybrid_engine.exchanges.base import UNKNOWN, Decoded, Exchange, Frame, Mark, Refusal, decode, normalize_symbol
+from hybrid_engine.exchanges.base import ALL, UNKNOWN, Decoded, Exchange, Frame, Mark, Refusal, decode, normalize_symbol
 from hybrid_engine.exchanges.binance import Binance
 from hybrid_engine.exchanges.coinbase import Coinbase
 from hybrid_engine.exchanges.gemini import Gemini, GeminiV1, GeminiV2
 from hybrid_engine.exchanges.kraken import Kraken
 
-__all__ = ["EXCHANGES", "Decoded", "Exchange", "Mark", "Refusal", "decode", "normalize_symbol"]
+__all__ = ["ALL", "EXCHANGES", "Decoded", "Exchange", "Mark", "Refusal", "decode", "normalize_symbol"]
 
 # The order matters: the first exchange that recognizes a frame, or serves a URL, is taken for its own.
 _REGISTRY: tuple[Exchange, ...] = (Binance(), Kraken(), Gemini(), GeminiV1(), GeminiV2(), Coinbase())

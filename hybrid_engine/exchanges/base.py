@@ -50,8 +50,8 @@ class Decoded(NamedTuple):
     """The content of a frame: its trades in order, with the exchange's own symbol ("" where frames have none).
 
     `rejections`: for each trade that cannot be decoded, why. `close_notice`: why the exchange will close this
-    connection soon, "" in all other frames. `acknowledged`: the symbols that it says it will send the trades of.
-    `known`: whether frames of this type are expected from this exchange.
+    connection soon, "" in all other frames. `acknowledged`: the symbols that it says it will send the trades of,
+    `ALL` for those of the request. `known`: whether frames of this type are expected from this exchange.
     """
 
     trades: Sequence[MarketTrade] = ()
@@ -63,6 +63,7 @@ class Decoded(NamedTuple):
     known: bool = True
 
 
+ALL = ("*",)  # as `Decoded.acknowledged`
 UNKNOWN = Decoded(known=False)
 
 
@@ -72,6 +73,7 @@ class Exchange:
     kind = ""  # its name in `ws_sources.toml`
     lifetime_s = 0.0  # after so many seconds the exchange closes a connection; 0: never
     must_subscribe = False  # it sends no trades before it gets a subscription, which it acknowledges
+    answers_by_id = False  # an answer is to one request, whose id says of which symbol it was, if only of one
     answers_at_once = False  # one acknowledgement, or one refusal, is for everything that was asked for
     hosts: tuple[str, ...] = ()  # in the URLs of no other exchange
     domains: tuple[str, ...] = ()  # all of its hosts are in these

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 from hybrid_engine.exchanges.base import (
+    ALL,
     UNKNOWN,
     Decoded,
     Exchange,
@@ -16,6 +17,7 @@ from hybrid_engine.exchanges.base import (
     read_number,
 )
 
+_ALL_TRADES = "trades"  # the id of a request for several symbols; that for one is named after its stream
 _DOMAINS = ("gemini.com",)
 _STREAM = TradeFormat("s", "p", "q", "t", "E")
 _V1 = TradeFormat("", "price", "amount", "tid", "timestampms")
@@ -31,7 +33,7 @@ class Gemini(Exchange):
     """
 
     kind = "gemini"
-    must_subscribe = True
+    must_subscribe = answers_by_id = True
     hosts, paths = ("ws.gemini.com",), "/gemini$"
     domains = _DOMAINS
 
@@ -42,14 +44,14 @@ class Gemini(Exchange):
         match frame:
             case {"e": str()} | {"u": _, "s": str()} | {"lastUpdateId": _}:
                 return Decoded()
-            case {"id": str(stream), "status": 200}:
-                return Decoded(acknowledged=(stream.partition("@")[0],))
+            case {"id": str(request), "status": 200}:
+                return Decoded(acknowledged=ALL if request == _ALL_TRADES else (request.partition("@")[0],))
         return _STREAM.decode([frame]) if "t" in frame or "p" in frame else UNKNOWN
 
     def subscribe_messages(self, symbols: Sequence[str]) -> list[str]:
-        # One request a symbol, for a refusal says of a request and not of a symbol what is wrong.
         streams = [f"{normalize_symbol(symbol).lower()}@trade" for symbol in symbols]
-        return [json.dumps({"id": stream, "method": "subscribe", "params": [stream]}) for stream in streams]
+        request = streams[0] if len(streams) == 1 else _ALL_TRADES
+        return [json.dumps({"id": request, "method": "subscribe", "params": streams})]
 
 
 class GeminiV1(Exchange):

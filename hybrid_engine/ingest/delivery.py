@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 
 from hybrid_engine.domain.accounting import FeedState
-from hybrid_engine.exchanges import Mark
+from hybrid_engine.exchanges import ALL, Mark
 from hybrid_engine.ingest.failure import SourceFailed, SourceUndecodable, excerpt
 from hybrid_engine.ingest.recent_trades import RecentTrades
 from hybrid_engine.ingest.sequence_gaps import SequenceGap, SequenceGaps
@@ -79,22 +79,24 @@ class Delivery:
         if batch.traded_symbols and not (subscription.in_use and not subscription.unanswered and not source.refused):
             self._confirm(source, session, batch.traded_symbols)
         if batch.acknowledged:
-            self._confirm(source, session, {source.names.local_name(symbol) for symbol in batch.acknowledged})
+            of_all = not set(ALL).isdisjoint(batch.acknowledged)
+            named = {source.names.local_name(symbol) for symbol in batch.acknowledged if symbol not in ALL}
+            self._confirm(source, session, set(subscription.unanswered) if of_all else named)
             if subscription.unanswered and subscription.answers_at_once:
                 missing = sorted(subscription.unanswered)
                 self.refuse(source, session, missing, "missing in what the exchange acknowledged", now, received_ms)
         for refusal in batch.refusals:
-            symbols = [s for s in source.symbols if s in subscription.unanswered]
-            meant = subscription.meant_by(refusal, symbols)
+            unanswered = [symbol for symbol in source.symbols if symbol in subscription.unanswered]
+            meant = subscription.meant_by(refusal, unanswered)
             if meant:
                 self.refuse(source, session, meant, refusal.text, now, received_ms)
-                if subscription.unanswered and subscription.answers_at_once:  # all was refused for one of them
-                    session.connection.subscribe(sorted(subscription.unanswered))
-                    subscription.ask((), now)
             elif subscription.in_use:
                 self._complaint_limiter.warn("the exchange complains", source=source.name, reason=refusal.text)
-            else:
+                continue
+            elif not subscription.may_ask_singly:
                 raise SourceFailed(f"refused: {refusal.text}")
+            for symbols in subscription.requests_after_refusal(now):
+                session.connection.subscribe(symbols)
 
     def _confirm(self, source: SourceState, session: Session, symbols: Collection[str]) -> None:
         session.subscription.confirm(symbols)

@@ -24,6 +24,7 @@ class Subscription:
     def __init__(self, exchange: Exchange, symbols: Iterable[str], now: float) -> None:
         self.in_use = False
         self.answers_at_once = exchange.answers_at_once
+        self._may_ask_singly = exchange.answers_by_id
         self.unknown_frames = 0
         self.unknown_frame = b""
         self._unknown_since = 0.0
@@ -38,6 +39,20 @@ class Subscription:
         """These were asked for now."""
         self.unanswered |= set(symbols)
         self._asked_at = now
+
+    @property
+    def may_ask_singly(self) -> bool:
+        """Whether asking for one symbol at a time, which is tried once, can tell which one a refusal was about."""
+        return self._may_ask_singly and not self.in_use and len(self.unanswered) > 1
+
+    def requests_after_refusal(self, now: float) -> list[list[str]]:
+        """What to ask for again, as a request was refused as a whole: the symbols of each request."""
+        symbols, singly = sorted(self.unanswered), self._may_ask_singly and not self.in_use
+        self._may_ask_singly = False
+        if not symbols or not (singly or self.answers_at_once):
+            return []
+        self.ask((), now)
+        return [[symbol] for symbol in symbols] if singly else [symbols]
 
     def confirm(self, symbols: Collection[str]) -> None:
         """The exchange acknowledged these, or sent trades of them."""

@@ -18,6 +18,7 @@ TABLE = Table(
             refused("400: -1121: Invalid symbol.", "btcusd"),
         ),
         ({"id": 7, "status": 400}, refused("400")),
+        ({"id": "trades", "status": 200}, Decoded([], [], acknowledged=["*"])),
         ({"id": "btcusd@trade", "status": 200}, Decoded([], [], acknowledged=["btcusd"])),
     ],
     ignored=[
@@ -32,8 +33,5 @@ TABLE = Table(
         ({"p": "5"}, "q: missing"),
         ({**TRADE, "t": 1.5}, "t: not a trade id"),
     ],
-    subscription=[
-        {"id": f"{symbol}@trade", "method": "subscribe", "params": [f"{symbol}@trade"]}
-        for symbol in ("btcusd", "ethusd")
-    ],
+    subscription=[{"id": "trades", "method": "subscribe", "params": ["btcusd@trade", "ethusd@trade"]}],
 )

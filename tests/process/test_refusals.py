@@ -79,6 +79,39 @@ def test_product_that_spoils_a_request_is_left_out_of_the_next(engine: Launcher)
 
 
 @pytest.mark.holds("USE")
+@pytest.mark.parametrize("text", ["Invalid symbol.", "Invalid symbol: foousd@trade"])
+def test_refused_request_of_gemini_is_made_anew_for_each_symbol(engine: Launcher, text: str) -> None:
+    def talk(line: Line) -> None:
+        served: list[str] = []
+        told = "foousd" in text
+        while len(served) < 2 or not told:
+            request = line.hear()
+            if "foousd@trade" in request["params"]:
+                told = told or len(request["params"]) == 1
+                line.say({"id": request["id"], "status": 400, "error": {"code": -1121, "msg": text}})
+            else:
+                line.say({"id": request["id"], "status": 200})
+                served += [stream.partition("@")[0] for stream in request["params"]]
+        while True:
+            for symbol in served:
+                number = next(NUMBERS)
+                line.say({"E": 1_700_000_000 * 10**9, "s": symbol, "t": number, "p": "1.5", "q": "1", "m": True})
+            time.sleep(0.02)
+
+    with exchange(talk) as gemini:
+        symbols = ["BTC/USD", "FOO/USD", "ETH/USD"]
+        engine.write_sources({"name": "g", "url": gemini.url("/"), "kind": "gemini", "symbols": symbols})
+        process = engine.start(engine=FAST)
+        told = process.wait("symbol refused")
+        process.heartbeat(lambda f: f["ticks_stored"] > 100)
+        assert process.stop() == 0
+    assert (told["symbol"], told["reason"]) == ("FOO/USD", f"400: -1121: {text}")
+    assert len(process.messages("symbol refused")) == 1
+    assert len(gemini.requests) == 1
+    assert rows(engine.db, "SELECT DISTINCT symbol FROM ticks ORDER BY 1") == [("BTC/USD",), ("ETH/USD",)]
+
+
+@pytest.mark.holds("USE")
 @pytest.mark.parametrize("kind", ["coinbase", "kraken"])
 def test_symbol_that_no_acknowledgement_has_is_told(engine: Launcher, kind: str) -> None:
     def talk(line: Line) -> None:
