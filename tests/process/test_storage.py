@@ -212,8 +212,8 @@ def test_log_that_nobody_reads_stops_nothing(engine: Launcher) -> None:
         fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, 4096)
 
         def stored() -> int:
-            count: int = rows(engine.db, "SELECT count(*) FROM ticks")[0][0] if engine.db.exists() else 0
-            return count
+            there = engine.db.exists() and rows(engine.db, "SELECT 1 FROM sqlite_schema WHERE name = 'ticks'")
+            return int(rows(engine.db, "SELECT count(*) FROM ticks")[0][0]) if there else 0
 
         wait_until(lambda: stored() > 1000, "a thousand ticks")
         process.terminate()
