@@ -131,12 +131,11 @@ class GapRecorder:
             self._close(key, to_ms)
 
     def close_all(self, now_ms: int, *, for_good: bool = False) -> None:
-        """Close every open gap (heartbeat, reload, stop). A silence continues as a new gap unless `for_good`."""
+        """Close every open gap (heartbeat, reload, stop). A silence stays open until it ends, unless `for_good`."""
         for key, gap in list(self._open.items()):
             silent = key[0] in SILENCES
-            self._close(key, now_ms if silent else gap.last_ms)
-            if silent and not for_good:
-                self._begin(key, now_ms, None)
+            if not silent or for_good:
+                self._close(key, now_ms if silent else gap.last_ms)
 
     def take_changes(self) -> list[Gap]:
         """The gaps that are new or changed since the last call."""

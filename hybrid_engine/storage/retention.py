@@ -61,10 +61,13 @@ def _delete_ticks(con: sqlite3.Connection, last_tick: int, cutoff_ms: int) -> Sl
 def _delete_gaps(con: sqlite3.Connection, cutoff_ms: int) -> Slice:
     query = "SELECT id, to_ms FROM gaps WHERE id < (SELECT max(id) FROM gaps) ORDER BY id LIMIT ?"
     rows = con.execute(query, (SLICE,)).fetchall()
-    old = list(takewhile(lambda row: row[1] is not None and row[1] < cutoff_ms, rows))
+    # One that is still open stays, and those behind it go: it may be open for as long as a symbol is refused.
+    over = takewhile(lambda row: row[1] is None or row[1] < cutoff_ms, rows)
+    old = [row[:1] for row in over if row[1] is not None]
     if not old:
         return NOTHING
-    return Slice(con.execute("DELETE FROM gaps WHERE id <= ?", old[-1][:1]).rowcount, len(old) == SLICE)
+    con.executemany("DELETE FROM gaps WHERE id = ?", old)
+    return Slice(len(old), len(rows) == SLICE)
 
 
 def _delete_runs(con: sqlite3.Connection, run_id: int, cutoff_ms: int) -> Slice:

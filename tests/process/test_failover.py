@@ -16,7 +16,7 @@ import trustme
 
 from proofs.mock_exchange import MockExchange
 from tests.support.accounting import check_finished, rows
-from tests.support.process import EngineProcess, Launcher
+from tests.support.process import EngineProcess, Launcher, wait_until
 
 EAGER = (
     sys.executable,
@@ -80,6 +80,26 @@ def test_failover_to_next_source_records_a_gap(engine: Launcher, fault: str) -> 
     assert last <= down[-1][4] <= first_ms
     assert [row[4] for row in down[:-1]] == [row[3] for row in down[1:]]
     assert rows(engine.db, "SELECT DISTINCT symbol FROM ticks") == [("BTC/USD",)]
+
+
+@pytest.mark.holds("FAILOVER")
+def test_one_outage_is_one_gap_that_stays_open_until_it_ends(engine: Launcher) -> None:
+    query = "SELECT to_ms IS NULL FROM gaps WHERE kind = 'down'"
+    with MockExchange(rate=200) as exchange:
+        engine.write_sources({"name": "x", "url": exchange.url()})
+        process = engine.start(engine={**FAST, "heartbeat_interval_secs": 0.1, "flush_interval_ms": 20})
+        process.heartbeat(lambda f: f["ticks_stored"] > 0)
+        exchange.command("refuse")
+        process.wait("source failed")
+        behind = len(process.messages("HEARTBEAT"))
+        wait_until(lambda: len(process.messages("HEARTBEAT")) > behind + 10, "ten heartbeats")
+        assert rows(engine.db, query) == [(1,)]
+        exchange.command("reopen")
+        count = process.heartbeat()["ticks_stored"]
+        process.heartbeat(lambda f: f["ticks_stored"] > count + 20)
+        assert process.stop() == 0
+    assert rows(engine.db, query) == [(0,)]
+    check_finished(engine.db)
 
 
 def test_accounting_equals_what_the_exchange_sent(engine: Launcher) -> None:

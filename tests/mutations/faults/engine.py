@@ -74,8 +74,8 @@ FAULTS = (
         (
             "young-gaps-deleted",
             "RETENTION",
-            "lambda row: row[1] is not None and row[1] < cutoff_ms, rows)",
-            "lambda row: row[1] is not None, rows)",
+            "lambda row: row[1] is None or row[1] < cutoff_ms, rows)",
+            "lambda row: True, rows)",
         ),
         ("retention-searches-the-table", "GROWTH", "ORDER BY id DESC LIMIT 1", "ORDER BY id + 0 DESC LIMIT 1"),
         (

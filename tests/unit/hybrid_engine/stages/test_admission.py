@@ -215,7 +215,7 @@ def test_stopped_replay_counts_no_more() -> None:
 
 
 @pytest.mark.parametrize("for_good", [False, True])
-def test_closing_gaps_continues_silences(for_good: bool) -> None:
+def test_silence_is_one_gap_until_it_ends(for_good: bool) -> None:
     d = admission(every=2)
     d.count_loss("rejected", "one", "X", 10)
     d.offer_trades("one", market_trades(None), 11, nothing)
@@ -224,10 +224,17 @@ def test_closing_gaps_continues_silences(for_good: bool) -> None:
     d.close_gaps(20, for_good=for_good)
     _, gaps = d.take_changes()
     closed = {(g.kind, g.from_ms, g.to_ms, g.missed) for g in gaps if g.to_ms is not None}
-    assert closed == {("rejected", 10, 10, 1), ("sampled_out", 11, 11, 1), ("down", 5, 20, None)}
+    assert closed == {
+        ("rejected", 10, 10, 1),
+        ("sampled_out", 11, 11, 1),
+        *([("down", 5, 20, None)] if for_good else []),
+    }
     still_open = [(g.kind, g.from_ms) for g in gaps if g.to_ms is None]
-    assert still_open == ([] if for_good else [("down", 20)])
+    assert still_open == ([] if for_good else [("down", 5)])
+    d.close_gaps(30)
     assert d.take_changes()[1] == []  # reported once
+    d.end_silence(40, "X")
+    assert [(g.kind, g.from_ms, g.to_ms) for g in d.take_changes()[1]] == ([] if for_good else [("down", 5, 40)])
 
 
 @pytest.mark.holds("MISSED")
