@@ -288,14 +288,14 @@ _HTTP_ERROR = 400
 
 def read_refusal(frame: Frame) -> Refusal | None:
     """What a frame says no to, in whatever words; None where it does not."""
-    states = [value for key in _STATES if type(value := frame.get(key)) is str]
+    states = [value.lower() for key in _STATES if type(value := frame.get(key)) is str]
     if frame.keys().isdisjoint(_TELLING) and _BAD_STATES.isdisjoint(states):
         return None
     code, status, result = frame.get("code"), frame.get("status"), frame.get("result")
     refused = (
         any(frame.get(key) for key in _COMPLAINTS)
         or frame.get("success") is False
-        or any(state.lower() in _BAD_STATES for state in states)
+        or not _BAD_STATES.isdisjoint(states)
         or (type(status) is int and status >= _HTTP_ERROR)
         or (type(code) is int and code not in (0, 200) and ("msg" in frame or "message" in frame))
     )

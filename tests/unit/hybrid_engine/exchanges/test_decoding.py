@@ -77,6 +77,8 @@ NO = [
     ({"method": "error", "msg": "x"}, "x"),
     ({"type": "error", "message": "x", "reason": "y"}, "x: y"),
     ({"e": "error", "msg": "x"}, "x"),
+    ({"type": "ERROR", "message": "x"}, "x"),
+    ({"event": "Rejected", "reason": "x"}, "x"),
     ({"code": 4001, "message": "too many"}, "4001: too many"),
     ({"result": {"error": "inside"}}, "inside"),
     ({"error": "x" * 500}, "x" * 200),
