@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hybrid_engine.config.load import Config
+from hybrid_engine.domain.run_state import read_run_state
 from hybrid_engine.runtime.clock import now_ms
 from hybrid_engine.runtime.errors import StorageError
 from hybrid_engine.storage.database import DatabaseLocked, open_reader
@@ -98,4 +99,13 @@ def _check_run(config: Config, run: dict[str, Any]) -> list[Check]:
         frame_ms = now - run["last_frame_ms"]
         limit_ms = allowed_ms + int(max(engine.dead_after_s * 1000, engine.tick_interval_ms))
         frames = Check("frames", frame_ms <= limit_ms, f"newest frame {frame_ms / 1000:.1f} s old")
-    return [running, durability, accounting, frames]
+    return [running, durability, accounting, frames, _check_symbols(run.get("state"))]
+
+
+def _check_symbols(text: str | None) -> Check:
+    """Whether each symbol that the sources are asked for comes from some source."""
+    state = read_run_state(text)
+    told = [f"{one.symbol} {one.reason} at {one.source}, from {one.provider or 'no other'}" for one in state.unfed]
+    more = [f"{state.unnamed} more"] if state.unnamed else []
+    fed = all(one.provider for one in state.unfed)  # those without a provider are named first
+    return Check("symbols", fed, "; ".join(told + more) or "none is told of as refused, silent or never traded")

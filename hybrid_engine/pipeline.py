@@ -6,6 +6,7 @@ from collections.abc import Callable
 from hybrid_engine.config.load import Config
 from hybrid_engine.config.settings import EngineSettings
 from hybrid_engine.domain.accounting import FeedState, StageCounters, heartbeat_fields
+from hybrid_engine.domain.run_state import read_run_state
 from hybrid_engine.ingest.stage import IngestStage
 from hybrid_engine.runtime.clock import now_ms
 from hybrid_engine.runtime.cpu_affinity import CpuAffinity
@@ -68,7 +69,7 @@ class Pipeline:
             return ReplayIngest(*parts)
         from hybrid_engine.ingest.feed import FeedIngest
 
-        return FeedIngest(*parts)
+        return FeedIngest(*parts, holds=read_run_state(store.last_state).holds)
 
     @property
     def failure(self) -> BaseException | None:

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, settings
 from hybrid_engine.runtime import log
 from tests.support import programs
 from tests.support.process import Launcher
+from tests.support.scripted_exchange import ScriptedExchange
 
 programs.stop_inheritance_of_ignored_signals()
 
@@ -39,6 +40,18 @@ def engine(tmp_path: Path) -> Iterator[Launcher]:
     launcher = Launcher(tmp_path)
     yield launcher
     launcher.close()
+
+
+@pytest.fixture
+def primary() -> Iterator[ScriptedExchange]:
+    with ScriptedExchange() as exchange:
+        yield exchange
+
+
+@pytest.fixture
+def secondary() -> Iterator[ScriptedExchange]:
+    with ScriptedExchange() as exchange:
+        yield exchange
 
 
 @pytest.fixture(autouse=True)

@@ -76,6 +76,7 @@ PROMISES = {
     "USE": Promise(
         "Only trades and acknowledgements make a source one of use, and a refused symbol leaves the others recorded"
     ),
+    "UNFED": Promise("A symbol that its source never trades, or refuses, is told of once and named by health"),
     "MISSED": Promise(
         "What an exchange's sequence numbers leave out is in gaps, exactly, and nothing else is", ("sampling",)
     ),

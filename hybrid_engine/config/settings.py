@@ -94,6 +94,18 @@ class EngineSettings:
         "does; when no source does, the market is quiet",
         (0.5, 86400),
     )
+    never_traded_after_s: float = on_sighup(
+        600.0,
+        "tell of a symbol, once, that a source in use has brought no trade of in so many seconds since it was asked"
+        " for it; 0: never",
+        (0, 1e6),
+    )
+    silent_after_s: float = on_sighup(
+        0.0,
+        "the same since its last trade, for a market that is never that quiet; a source, or a symbol of it, may have a"
+        " limit of its own in sources_file; 0: never",
+        (0, 1e6),
+    )
     standby: str = on_sighup(
         "cold",
         "hot: the next source is connected too, and its newest trades are used when it takes over; cold: it is not",

@@ -1,6 +1,7 @@
 """The sources of REAL_WS, from `ws_sources.toml`: one [[source]] table for each WebSocket, with its priority."""
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,8 +15,9 @@ from hybrid_engine.runtime.errors import ConfigError
 KINDS = tuple(sorted(kind for kind in EXCHANGES if kind != "auto"))
 _REQUIRED = ("name", "url", "kind", "priority")
 _TEXTS = ("name", "url", "kind", "symbol", "ca_file")
-_ALLOWED = (*_REQUIRED, "symbol", "symbols", "ca_file")
+_ALLOWED = (*_REQUIRED, "symbol", "symbols", "ca_file", "silent_after_s")
 _MAX_SYMBOLS = 100
+_MAX_SILENT_S = 1e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,7 @@ class Source:
     `symbols`: the names of its symbols in the database (none: the exchange's own names), and what is subscribed to at
     an exchange that needs a subscription. The source with the lowest `priority` is tried first. `ca_file` replaces the
     system's certificates. With `kind` "auto" (MOCK_WS only) the shape of each frame tells the protocol.
+    `silent_after_s`: by symbol, and under "" for all others, instead of the engine's.
     """
 
     name: str
@@ -33,17 +36,29 @@ class Source:
     symbols: tuple[str, ...]
     priority: int
     ca_file: str
+    silent_after_s: tuple[tuple[str, float], ...] = ()
 
     @property
     def exchange(self) -> Exchange:
         """The exchange that it subscribes at; of kind "auto", the one that serves its URL."""
         return EXCHANGES[(guess_kind(self.url) or "auto") if self.kind == "auto" else self.kind]
 
+    @property
+    def address(self) -> str:
+        """The host and the port of its URL; without what may be secret in that."""
+        parts = urlsplit(self.url)
+        return f"{parts.hostname}:{parts.port or (443 if parts.scheme == 'wss' else 80)}"
+
     def watched_symbols(self, app_symbol: str) -> tuple[str, ...]:
         """What it is for: `symbols`, else those that its URL names; `app_symbol` for the same symbol, or for none."""
         own = {normalize_symbol(app_symbol): app_symbol}
         in_url = tuple(own.get(symbol, symbol) for symbol in self.exchange.symbols_in_url(self.url))
         return self.symbols or in_url or (app_symbol,)
+
+    def silent_limit_s(self, symbol: str) -> float:
+        """Its own limit for that symbol, in seconds; 0 where it has none."""
+        limits = dict(self.silent_after_s)
+        return limits.get(symbol, limits.get("", 0.0))
 
 
 def guess_kind(url: str) -> str:
@@ -150,7 +165,27 @@ def _parse_source(where: str, entry: Any, folder: Path, default_ca_file: str) ->
         raise ConfigError(f"{where}.{'symbols' if 'symbols' in entry else 'symbol'}: {error}") from error
     named = entry.get("ca_file", "")
     ca_file = find_ca_file(f"{where}.ca_file", named, folder) if named else default_ca_file
-    return Source(entry["name"], url, kind, symbols, priority, ca_file)
+    source = Source(entry["name"], url, kind, symbols, priority, ca_file)
+    if "silent_after_s" in entry:
+        limits = _parse_silent_limits(f"{where}.silent_after_s", entry["silent_after_s"], source.watched_symbols(""))
+        return replace(source, silent_after_s=limits)
+    return source
+
+
+def _parse_silent_limits(where: str, value: Any, symbols: tuple[str, ...]) -> tuple[tuple[str, float], ...]:
+    """A limit for all symbols, under "", or a table with one for each symbol it names."""
+    limits = value if isinstance(value, dict) else {"": value}
+    for symbol, limit in limits.items():
+        place = f"{where}.{json.dumps(symbol)}" if symbol else where
+        if symbol and symbol not in symbols:
+            named = ", ".join(filter(None, symbols)) or "none"
+            raise ConfigError(f"{place}: is not a symbol of this source, which has {named}")
+        if isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 < limit <= _MAX_SILENT_S:
+            allowed = (
+                f"seconds, above 0 and at most {_MAX_SILENT_S:,.0f}, or a table with such a number for each symbol"
+            )
+            raise ConfigError(f"{place} = {limit!r}: must be {allowed}")
+    return tuple(sorted((symbol, float(limit)) for symbol, limit in limits.items()))
 
 
 def _parse_symbols(where: str, entry: dict[str, Any]) -> tuple[str, ...]:

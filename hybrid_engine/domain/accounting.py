@@ -7,6 +7,8 @@ the others. The field names are those of the heartbeat's log fields and of the c
 from dataclasses import dataclass, field, fields
 from typing import NamedTuple
 
+from hybrid_engine.domain.run_state import RunState
+
 Key = tuple[str, str, str]  # kind, source and symbol of a gap
 SILENCES = frozenset({"down", "stale", "crash"})  # kinds of gaps; the others are losses
 
@@ -58,8 +60,10 @@ class FeedState:
     dead_count: int = 0  # times a source was left because nothing at all arrived
     stale_count: int = 0  # times a source was left because it did not trade while another one did
     quiet_count: int = 0  # times the market of a symbol was found quiet: not a fault, the source stayed
+    silent_count: int = 0  # times a symbol of a source was told of as never traded, or as silent
     moves: int = 0  # planned: to a new connection before the old one ends, or back to a better source
     sources: dict[str, str] = field(default_factory=dict)  # the state of each source; replaced as a whole
+    state: RunState = field(default_factory=RunState)  # replaced as a whole
 
 
 def heartbeat_fields(admission: AdmissionCounters, stages: StageCounters, feed: FeedState) -> dict[str, object]:
@@ -74,7 +78,7 @@ def heartbeat_fields(admission: AdmissionCounters, stages: StageCounters, feed: 
         "bp_drops_persist": 0,
     }
     for part in (stages, admission, feed):
-        values.update((item.name, getattr(part, item.name)) for item in fields(part))
+        values.update((item.name, getattr(part, item.name)) for item in fields(part) if item.name != "state")
     return values
 
 

@@ -5,10 +5,12 @@
 """
 
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 
 from hybrid_engine.config.load import Config
 from hybrid_engine.domain.accounting import FeedState
+from hybrid_engine.domain.run_state import RunState
 from hybrid_engine.ingest.connection_attempt import ConnectionAttempt
 from hybrid_engine.ingest.connection_poller import ConnectionPoller
 from hybrid_engine.ingest.delivery import Delivery
@@ -17,6 +19,7 @@ from hybrid_engine.ingest.session import Session
 from hybrid_engine.ingest.source_selector import SourceChange, SourceSelector
 from hybrid_engine.ingest.source_state import SourceState
 from hybrid_engine.ingest.stage import IngestStage
+from hybrid_engine.ingest.symbol_watch import SymbolWatch
 from hybrid_engine.runtime.address import show_address
 from hybrid_engine.runtime.clock import now_ms
 from hybrid_engine.runtime.errors import NetworkError, ParseError
@@ -33,9 +36,15 @@ log = Logger("hybrid_engine.ingest")
 class FeedIngest(IngestStage):
     """The feed of the configured sources. Raises NetworkError and ParseError from `work` after `network_deadline_s`."""
 
-    def __init__(self, config: Config, admission: AdmissionQueue, feed: FeedState) -> None:
+    def __init__(
+        self, config: Config, admission: AdmissionQueue, feed: FeedState, holds: Mapping[str, int] | None = None
+    ) -> None:
+        """holds: until when, in wall-clock milliseconds, each address is not to be connected to."""
         super().__init__(config, admission, feed)
         self._sources = tuple(SourceState(source, self.app_symbol) for source in config.sources)
+        for source in self._sources:
+            source.hold(time.monotonic(), (holds or {}).get(source.config.address, 0))
+        self._watch = SymbolWatch(self._sources)
         self._selector = SourceSelector(self._sources)
         self._quiet: set[str] = set()  # symbols whose market is quiet
         self._delivery = Delivery(admission, feed, self._selector, self.heartbeat)
@@ -169,6 +178,10 @@ class FeedIngest(IngestStage):
             source.name: source.describe(quiet=source.active_symbols <= quiet, stale=source in stale)
             for source in self._sources
         }
+        self._watch.check(time.monotonic(), self.settings)
+        feed.silent_count = self._watch.count
+        holds = {one.config.address: one.held_until_ms for one in self._sources if one.held_until_ms > now_ms()}
+        feed.state = RunState(self._watch.unfed(self._selector.active), holds=holds)
         feed.sources_connected = sum(source.session is not None for source in self._sources)
         self._report_active()
 

@@ -53,6 +53,10 @@ class RetryPolicy:
         self._retry_at = now + max(pause_s, hold_s)
         self.record_failed_trial(now, useful_s, failback_after_s)
 
+    def hold(self, until: float) -> None:
+        """Not to be tried before then."""
+        self._retry_at = max(self._retry_at, until)
+
     def record_failed_trial(self, now: float, useful_s: float, failback_after_s: float) -> None:
         """The source did not prove better than the active one."""
         if useful_s >= STEADY_FACTOR * failback_after_s:

@@ -27,7 +27,10 @@ MAX_KEPT_SYMBOLS = 128
 
 
 class SymbolNames:
-    """The names of one source. `own`: the symbols that it is for; `default`: the symbol of a frame that names none."""
+    """The names of one source. `own`: the symbols that it is for; `default`: the symbol of a frame that names none.
+
+    `named`: whether the source or its URL names them; else `own` is the engine's symbol, and any may come.
+    """
 
     def __init__(self, source: Source, app_symbol: str) -> None:
         self.own = source.watched_symbols(app_symbol)
@@ -40,6 +43,7 @@ class SymbolNames:
             self._configured[only] = self.own[0]
         self.default = self._configured.get(only, only) or self.own[0]
         self._in_url = set(in_url)
+        self.named = bool(source.symbols or in_url)
         self.cache: dict[str, str] = {"": self.default}
         self._unknown_count = 0
 

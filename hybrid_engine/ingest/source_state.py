@@ -5,11 +5,12 @@ wall-clock milliseconds.
 """
 
 import random
+from collections.abc import Collection
 
 from hybrid_engine.config.sources import Source
 from hybrid_engine.exchanges import EXCHANGES
 from hybrid_engine.ingest.connection_attempt import ConnectionAttempt
-from hybrid_engine.ingest.failure import SourceDead, SourceFailed, SourceUndecodable
+from hybrid_engine.ingest.failure import MAX_HOLD_S, SourceDead, SourceFailed, SourceUndecodable
 from hybrid_engine.ingest.recent_trades import DuplicateWindow
 from hybrid_engine.ingest.retry_policy import MINUTE_S, RetryPolicy
 from hybrid_engine.ingest.sequence_gaps import SequenceTracker
@@ -35,6 +36,7 @@ class SourceState:
     - of the connection in use: `connected_at`; `useful_since`: the first valid frame or pong; `traded_at`: the last
       trade of each symbol; `last_seen_at`, `last_seen_ms`: the last valid frame or pong;
     - `undecodable`: the last failure was frames that do not decode;
+    - `held_until_ms`: until when the exchange asked not to be connected to; 0: it did not ask;
     - `refused`: the symbols that the exchange will not send, and when it is asked for them again;
     - `moved_trades`, `failover_trades`: trades of its old connection, or of the source active before, that it may send
       as well.
@@ -60,6 +62,7 @@ class SourceState:
         self.last_seen_ms: int | None = None
         self.failed_at = float("-inf")
         self.undecodable = False
+        self.held_until_ms = 0
         self.refused: dict[str, float] = {}
         self.moved_trades = DuplicateWindow()
         self.failover_trades = DuplicateWindow()
@@ -82,6 +85,23 @@ class SourceState:
     def carries(self, symbol: str) -> bool:
         """Whether it is connected, and not refused that symbol."""
         return self.connected_at is not None and symbol not in self.refused
+
+    @property
+    def in_use(self) -> bool:
+        """Whether its connection brought what it was asked for, or the exchange said that it will."""
+        return self.session is not None and self.session.subscription.in_use
+
+    def awaited_symbols(self) -> Collection[str]:
+        """The symbols that trades are expected of; where nothing names any, those that came."""
+        return self.symbols if self.names.named else self.traded_at.keys() or self.symbols
+
+    def hold(self, now: float, until_ms: int) -> None:
+        """The exchange asked, in an earlier run, not to be connected to until then."""
+        hold_s = min((until_ms - now_ms()) / 1000, MAX_HOLD_S)
+        if hold_s > 0:
+            self.held_until_ms = now_ms() + round(hold_s * 1000)
+            self.retry.hold(now + hold_s)
+            log.warn("the exchange asked for a pause, before this start", source=self.name, hold_s=round(hold_s))
 
     def symbols_to_ask(self, now: float) -> list[str]:
         """Those to subscribe to now: without what was refused within ASK_AGAIN_S, which is noted for the others."""
@@ -138,6 +158,7 @@ class SourceState:
         """The source cannot be used now; the caller has closed its connection."""
         self.undecodable = isinstance(error, SourceUndecodable)
         self._failure = "dead" if isinstance(error, SourceDead) else "failed"
+        self._note_hold(error)
         self.retry.record_failure(now, 0.0 if self.undecodable else self.useful_s, error.hold_s, failback_after_s)
         self.failed_at = now
         if self.refused.keys() >= set(self.symbols):  # or there would be nothing to ask for
@@ -145,6 +166,10 @@ class SourceState:
         self._forget_connection()
         if self._attempt is not None:  # meant for the successor; it becomes the connection in use
             self.connecting_at = now
+
+    def _note_hold(self, error: SourceFailed) -> None:
+        if error.hold_s:
+            self.held_until_ms = now_ms() + round(error.hold_s * 1000)
 
     def release(self, now: float, failback_after_s: float) -> list[Session]:
         """The source is not needed any more. Returns the sessions, which the caller closes."""
@@ -199,6 +224,7 @@ class SourceState:
         log.warn("the replacement connection failed", source=self.name, reason=str(error))
         self.successor = None
         self.moved_trades.trades.clear()
+        self._note_hold(error)
         self.retry.record_failure(now, 0.0, error.hold_s, failback_after_s)
 
     def describe(self, *, quiet: bool, stale: bool) -> str:

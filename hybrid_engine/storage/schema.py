@@ -80,8 +80,12 @@ CREATE INDEX runs_open ON runs (id) WHERE ended_ms IS NULL;
 CREATE INDEX gaps_open ON gaps (run_id) WHERE to_ms IS NULL;
 """
 
+_V3 = """
+ALTER TABLE runs ADD COLUMN state TEXT /* JSON, see docs/storage.md; as of the counters; NULL in older runs */;
+"""
+
 # Entry n brings a database from user_version n to n + 1.
-MIGRATIONS = (_V1, _V2)
+MIGRATIONS = (_V1, _V2, _V3)
 
 
 def _read_features(con: sqlite3.Connection) -> dict[str, set[str]]:

@@ -67,6 +67,7 @@ class Store:
         self._path = str(path)
         self.run_id = 0
         self.first_ids = (1, 1)
+        self.last_state: str | None = None  # of the run before
         self._lock_fd = lock_for_writing(path)
         try:
             self._con, self.pragmas = open_writer(path, durability)
@@ -98,6 +99,8 @@ class Store:
                     "INSERT INTO gaps (run_id, kind, source, symbol, from_ms, to_ms) VALUES (?, 'crash', '', '', ?, ?)",
                     (run_id, updated_ms, max(updated_ms, started_ms)),
                 )
+            last = self._con.execute("SELECT state FROM runs ORDER BY id DESC LIMIT 1").fetchone()
+            self.last_state = last[0] if last else None
             cursor = self._con.execute(
                 "INSERT INTO runs (started_ms, updated_ms, version, release_digest, config_digest, mode, ingest_mode,"
                 " sample_every, durability) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -127,12 +130,13 @@ class Store:
                     "UPDATE runs SET updated_ms = ?, last_frame_ms = ?, received = ?, sampled_out = ?, rejected = ?,"
                     " duplicate = ?, dropped = ?, waiting = ?, admitted = ?, risk_vetoes = ?,"
                     " ticks_stored = ticks_stored + ?, signals_stored = signals_stored + ?,"
-                    " orders_stored = orders_stored + ?, trades_stored = trades_stored + ? WHERE id = ?",
+                    " orders_stored = orders_stored + ?, trades_stored = trades_stored + ?, state = ? WHERE id = ?",
                     (
                         *(now_ms(), feed.last_frame_ms),
                         *(admission.received, admission.sampled_out, admission.rejected, admission.duplicate),
                         *(admission.dropped, admission.waiting, admission.admitted, stages.risk_vetoes),
-                        *(len(batch.ticks), len(batch.signals), len(batch.orders), len(batch.trades), run),
+                        *(len(batch.ticks), len(batch.signals), len(batch.orders), len(batch.trades)),
+                        *(feed.state.as_json(), run),
                     ),
                 )
         except StorageError as error:

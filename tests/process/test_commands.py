@@ -181,7 +181,7 @@ def health(engine: Launcher) -> tuple[int, dict[str, bool]]:
     return completed.returncode, result
 
 
-CHECKS = ("database", "running", "durability", "books", "frames")
+CHECKS = ("database", "running", "durability", "books", "frames", "symbols")
 
 
 def test_health_of_running_stopped_and_killed_engine(engine: Launcher) -> None:

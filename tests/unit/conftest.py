@@ -1,8 +1,7 @@
-"""Fixtures of the feed (exchanges, short intervals) and of the store (databases)."""
+"""Fixtures of the feed (short intervals) and of the store (databases)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,6 @@ from hybrid_engine.ingest import feed, source_selector, source_state
 from hybrid_engine.storage.store import Store
 from tests.support.pipeline import INFO
 from tests.support.rows import batch, write
-from tests.support.scripted_exchange import ScriptedExchange
 
 
 @pytest.fixture
@@ -22,18 +20,6 @@ def fast_feed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(source_selector, "SLOW_CONNECT_S", 15.0)
     monkeypatch.setattr(source_state, "OVERLAP_S", 0.1)
     monkeypatch.setattr(feed, "HOUSEKEEPING_S", 0.02)
-
-
-@pytest.fixture
-def primary() -> Iterator[ScriptedExchange]:
-    with ScriptedExchange() as exchange:
-        yield exchange
-
-
-@pytest.fixture
-def secondary() -> Iterator[ScriptedExchange]:
-    with ScriptedExchange() as exchange:
-        yield exchange
 
 
 @pytest.fixture

@@ -162,7 +162,7 @@ FAULTS = (
         (
             "heartbeat-without-zeros",
             "G4",
-            "for item in fields(part))",
+            'if item.name != "state")',
             "for item in fields(part) if getattr(part, item.name) != 0)",
         ),
     ),
@@ -410,6 +410,37 @@ FAULTS = (
         "hybrid_engine/ingest/source_state.py",
         ("refused-symbol-asked-at-once", "USE", "self.refused.get(symbol, now) <= now", "True", _ANSWERS),
         ("refused-symbol-still-its-own", "USE", " and symbol not in self.refused\n", "\n", _ANSWERS),
+    ),
+    *in_file(
+        "hybrid_engine/ingest/symbol_watch.py",
+        (
+            "never-traded-untold",
+            "UNFED",
+            "elif traded_at is None and rules.never_traded_after_s and",
+            "elif False and",
+            _ANSWERS,
+        ),
+        ("limit-of-a-source-unheard", "UNFED", "source.config.silent_limit_s(symbol) or ", "", _ANSWERS),
+        ("refused-symbol-not-named", "UNFED", "if before is None or before.name != REFUSED:", "if False:", _ANSWERS),
+        (
+            "told-again-and-again",
+            "UNFED",
+            "if before is not None or not source.in_use",
+            "if not source.in_use",
+            _ANSWERS,
+        ),
+        ("silent-source-as-provider", "UNFED", " or (provider, symbol) in self._reasons else", " else", _ANSWERS),
+    ),
+    *in_file(
+        "hybrid_engine/ingest/source_state.py",
+        (
+            "hold-forgotten-at-the-end",
+            "PACE",
+            "self.held_until_ms = now_ms() + round(error.hold_s * 1000)",
+            "pass",
+            _MINUTE,
+        ),
+        ("hold-not-taken-over", "PACE", "self.retry.hold(now + hold_s)\n", "pass\n", _MINUTE),
     ),
     *in_file(
         "hybrid_engine/exchanges/base.py",

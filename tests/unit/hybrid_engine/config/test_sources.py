@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,35 @@ def test_ca_file_of_source_or_default(tmp_path: Path) -> None:
     tables = [{**GOOD, "ca_file": f'"{own}"'}, {**GOOD, "name": '"b"'}, {**GOOD, "name": '"c"', "ca_file": '"own.pem"'}]
     sources = load_sources(write(tmp_path, *tables), str(default))
     assert [s.ca_file for s in sources] == [str(own), str(default), str(own)]
+
+
+@pytest.mark.parametrize(
+    ("text", "limits"),
+    [("60", {"BTC/USDT": 60.0}), ("{ 'BTC/USDT' = 1.5 }", {"BTC/USDT": 1.5, "ETH/USDT": 0.0}), ("", {"BTC/USDT": 0.0})],
+)
+def test_limit_of_silence_is_of_a_source_or_of_a_symbol(tmp_path: Path, text: str, limits: dict[str, float]) -> None:
+    table = {**GOOD, "url": '"ws://h/ws/btcusdt@trade/ethusdt@trade"', "symbols": '["BTC/USDT", "ETH/USDT"]'}
+    (source,) = load_sources(write(tmp_path, {**table, **({"silent_after_s": text} if text else {})}))
+    assert {symbol: source.silent_limit_s(symbol) for symbol in limits} == limits
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("0", " = 0: must be seconds, above 0 and at most 1,000,000"),
+        ("-1", " = -1: must be"),
+        ("true", " = True: must be"),
+        ("nan", " = nan: must be"),
+        ("inf", " = inf: must be"),
+        ("'60'", " = '60': must be"),
+        ("[60]", " = [60]: must be"),
+        ("{ 'BTCUSDT' = 0 }", '."BTCUSDT" = 0: must be'),
+        ("{ 'BTC/USD' = 60 }", '."BTC/USD": is not a symbol of this source, which has BTCUSDT'),
+    ],
+)
+def test_limit_of_silence_is_checked(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(f'source[1] "a".silent_after_s{message}')):
+        load_sources(write(tmp_path, {**GOOD, "silent_after_s": text}))
 
 
 def test_ca_file_of_the_configuration_is_relative_to_it(tmp_path: Path) -> None:
