@@ -76,6 +76,9 @@ PROMISES = {
     "USE": Promise(
         "Only trades and acknowledgements make a source one of use, and a refused symbol leaves the others recorded"
     ),
+    "IDENTITY": Promise(
+        "A trade is repeated only where all that is told of it is the same: numbers that begin anew are new"
+    ),
     "UNFED": Promise("A symbol that its source never trades, or refuses, is told of once and named by health"),
     "MISSED": Promise(
         "What an exchange's sequence numbers leave out is in gaps, exactly, and nothing else is", ("sampling",)

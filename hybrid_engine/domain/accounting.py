@@ -27,6 +27,7 @@ class AdmissionCounters:
     dropped: int = 0
     waiting: int = 0
     admitted: int = 0
+    times_off: int = 0  # not a term: trades whose own time is more than a day from this host's clock
     missed: int = 0  # not a term: sequence numbers that the exchange used and that never arrived
 
 

@@ -40,6 +40,7 @@ _Number = Annotated[int, msgspec.Meta(ge=0, lt=MAX_INT)]
 _Ms = Annotated[int, msgspec.Meta(gt=0, lt=MICROSECONDS)]
 _TRADE_STREAMS = ("trade", "aggTrade")
 _AMOUNT_CHARACTERS = b"0123456789."
+_OF_MARKET = "MARKET"
 
 
 class _Fields(msgspec.Struct, tag_field="e", forbid_unknown_fields=True, gc=False, kw_only=True):
@@ -192,6 +193,8 @@ def _decode_trade(frame: Frame, id_key: str) -> Decoded:
             first, last = read_number(frame, "f"), read_number(frame, "l")
         if symbol and first is not None and last is not None and first <= last:
             marks = (tuple.__new__(Mark, (symbol, first, last, True)),)
+        if frame.get("X", _OF_MARKET) != _OF_MARKET:
+            return Decoded(marks=marks)  # on futures: of the insurance fund or of none, at a price of 0
         time_ms = read_unix_ms(frame, "T" if "T" in frame else "E")
         # The named tuple's own constructor takes twice as long.
         trade = tuple.__new__(MarketTrade, (symbol, read_amount(frame, "p"), read_amount(frame, "q"), number, time_ms))

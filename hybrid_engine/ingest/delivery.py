@@ -152,7 +152,8 @@ class Delivery:
             for trade in duplicates:
                 self._admission.count_loss("duplicate", source.name, trade.symbol, received_ms)
         self._recent_trades.add(source.name, trades)
-        self._admission.offer_trades(source.name, trades, received_ms, self._heartbeat)
+        for symbol in self._admission.offer_trades(source.name, trades, received_ms, self._heartbeat):
+            source.sequence.forget([name for name in source.names.cache if source.names.cache[name] == symbol])
 
     def mark_seen(
         self, source: SourceState, session: Session, now: float, received_ms: int, traded: bool = False

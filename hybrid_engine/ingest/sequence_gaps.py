@@ -1,7 +1,7 @@
 """Finds trades that never arrived, by the gaps in the exchange's own sequence numbers; numbers may arrive late."""
 
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -38,6 +38,11 @@ class SequenceTracker:
         """Forget the numbers of the last connection; lasting ones stay for the symbols that `continues` confirms."""
         self._due[False].clear()
         self._due[True] = {symbol: number for symbol, number in self._due[True].items() if continues(symbol)}
+
+    def forget(self, symbols: Iterable[str]) -> None:
+        """The numbers of these began anew."""
+        for symbol in symbols:
+            self._due[True].pop(symbol, None)
 
     def observe(self, marks: Sequence[Mark]) -> Sequence[SequenceEvent]:
         """Compare the numbers of one message with the expected ones."""

@@ -6,7 +6,7 @@ becomes of a trade is decided and counted in one locked section, so a snapshot b
 """
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from itertools import groupby
 from operator import itemgetter
@@ -18,6 +18,8 @@ from hybrid_engine.runtime.log import Logger, LogRateLimiter
 from hybrid_engine.stages.channel import HEARTBEAT_S, Channel
 
 _SYMBOL = itemgetter(0)  # of a MarketTrade
+# A trade whose own time is further from this host's clock than that is stored, told of and counted.
+MAX_CLOCK_DISTANCE_MS = 86_400_000
 
 log = Logger("hybrid_engine.admission")
 
@@ -48,13 +50,17 @@ class AdmissionQueue(Channel):
 
     def offer_trades(
         self, source: str, trades: Iterable[MarketTrade], received_ms: int, heartbeat: Callable[[], None]
-    ) -> None:
+    ) -> Collection[str]:
         """Count trades as they arrived, and queue those that are neither duplicates nor sampled out.
+
+        Returns the symbols whose numbers began anew: a number is used again for another trade.
 
         The trades of one call share one wait of `admit_wait_ms`, because they arrived together. Trades without a symbol
         ("") and those of a source's symbols beyond MAX_SYMBOLS are rejected, and counted under the symbol "".
         """
         refused_symbol: str | None = None
+        reused: dict[str, int] = {}
+        far: dict[str, int] = {}  # by symbol, a time that is far from the clock
         with self._lock:
             self._deadline = None
             recent_of = self._recent_ids.setdefault(source, {})
@@ -67,7 +73,15 @@ class AdmissionQueue(Channel):
                         refused_symbol = symbol
                         continue
                     recent = recent_of[symbol] = RecentIds()
+                reused_before = recent.reused
                 news = recent.filter_duplicates(items)
+                if recent.reused > reused_before:
+                    reused[symbol] = recent.reused - reused_before
+                times = [trade[4] for trade in items]
+                if max(times) > received_ms + MAX_CLOCK_DISTANCE_MS or min(times) < received_ms - MAX_CLOCK_DISTANCE_MS:
+                    distances = [abs(time_ms - received_ms) for time_ms in times]
+                    self._counters.times_off += sum(one > MAX_CLOCK_DISTANCE_MS for one in distances)
+                    far[symbol] = times[distances.index(max(distances))]
                 if duplicates := len(items) - len(news):
                     self._count("duplicate", source, symbol, received_ms, duplicates)
                 self._sample(source, symbol, news, received_ms, heartbeat)
@@ -75,6 +89,14 @@ class AdmissionQueue(Channel):
         if refused_symbol is not None:
             fields = {"source": source, "symbol": refused_symbol, "allowed": MAX_SYMBOLS}
             self._rate_limiter.warn("rejected: too many symbols", **fields)
+        for symbol, count in reused.items():
+            self._rate_limiter.warn(
+                "numbers are used again for other trades", source=source, symbol=symbol, trades=count
+            )
+        for symbol, time_ms in far.items():
+            fields = {"source": source, "symbol": symbol, "exchange_ms": time_ms, "received_ms": received_ms}
+            self._rate_limiter.warn("the time of a trade is more than a day from the clock", **fields)
+        return reused.keys()
 
     def _sample(
         self, source: str, symbol: str, items: list[MarketTrade], received_ms: int, heartbeat: Callable[[], None]

@@ -16,6 +16,8 @@ from proofs.mock_exchange.tape import Tape, builtin_tape, random_walk, read_capt
 
 #: Trades of the first lap's end shown as history, as many as the recorded snapshots hold.
 HISTORY = 50
+#: Of how many trades the time is kept, the newest; more are never repeated.
+MAX_TIMES = 10_000
 
 
 @dataclass(slots=True)
@@ -70,6 +72,7 @@ class Market:
         self.burst = 0
         self.lose = 0
         self.repeats: deque[int] = deque()
+        self._times: dict[int, int] = {}
         self.close_after = settings.close_after
         self.closes_left = settings.close_times
         #: Awaited after each trade was confirmed, before the next is taken: the steps of a script.
@@ -101,9 +104,18 @@ class Market:
     def trade(self, number: int, tape: Tape | None = None) -> Trade:
         tape = tape or self.tape
         item = tape.item(number)
-        at = now_ms() if self.settings.clock == "now" else tape.start_ms + int(tape.at(number) * 1000)
+        at = self._time_of(number) if self.settings.clock == "now" else tape.start_ms + int(tape.at(number) * 1000)
         trade_id = number + self.settings.first_id - 1
         return Trade(number, trade_id, item.symbol, item.price, item.size, item.taker, at)
+
+    def _time_of(self, number: int) -> int:
+        """When that trade was made, which is the same each time that it is sent."""
+        times = self._times
+        if number not in times:
+            times[number] = now_ms()
+            if len(times) > MAX_TIMES:
+                del times[next(iter(times))]
+        return times[number]
 
     def history(self, numbers: Numbers, tape: Tape) -> list[Trade]:
         """The trades before now, oldest first: those of the lap before the first one, then those that were sent."""

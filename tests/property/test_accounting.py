@@ -45,7 +45,7 @@ class Ledger:
         self.every = sample_every
         self.received = self.rejected = self.duplicate = self.passed = 0
         self.spans: list[tuple[int, Counter[str]]] = [(sample_every, Counter())]
-        self.known: set[tuple[str, str, int]] = set()
+        self.known: dict[tuple[str, str, int], MarketTrade] = {}
         self.offered = 0
 
     def offer(self, source: str, items: list[tuple[str, int | None]]) -> list[MarketTrade]:
@@ -54,12 +54,14 @@ class Ledger:
             self.received += 1
             self.offered += 1
             # The price is the trade's position in the input, so that the rows show their order.
-            trades.append(MarketTrade(symbol, float(self.offered), 1.0, number, 1_700_000_000_000 + self.offered))
-            if number is not None and (source, symbol, number) in self.known:
-                self.duplicate += 1
-                continue
+            trade = MarketTrade(symbol, float(self.offered), 1.0, number, 1_700_000_000_000 + self.offered)
             if number is not None:
-                self.known.add((source, symbol, number))
+                known = self.known.setdefault((source, symbol, number), trade)
+                if known is not trade:
+                    trades.append(known)  # all of it is repeated
+                    self.duplicate += 1
+                    continue
+            trades.append(trade)
             self.spans[-1][1][symbol] += 1
         return trades
 

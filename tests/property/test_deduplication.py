@@ -1,4 +1,4 @@
-"""The remembered trade ids are the newest ones, in whatever order they arrived."""
+"""The remembered trades are the newest ones, in whatever order they arrived; another content is another trade."""
 
 from __future__ import annotations
 
@@ -22,20 +22,26 @@ steps = st.one_of(
 )
 
 
-@pytest.mark.holds("MEMORY")
+@pytest.mark.holds("MEMORY", "IDENTITY")
 @settings(max_examples=300)
-@given(st.lists(st.lists(steps, min_size=1, max_size=12), max_size=40), st.integers(1, 9), st.sampled_from([0, 0, 3]))
-def test_recent_ids_are_the_last_ones(script: list[list[tuple[str, int]]], remembered: int, spare: int) -> None:
+@given(
+    st.lists(st.lists(st.tuples(steps, st.sampled_from([1.0, 1.0, 2.0])), min_size=1, max_size=12), max_size=40),
+    st.integers(1, 9),
+    st.sampled_from([0, 0, 3]),
+)
+def test_recent_ids_are_the_last_ones(
+    script: list[list[tuple[tuple[str, int], float]]], remembered: int, spare: int
+) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(deduplication, "REMEMBERED_IDS", remembered)
         patch.setattr(deduplication, "SPARE_IDS", spare)
-        known, new = RecentIds(), list[int]()
-        last = 0
+        known, new = RecentIds(), list[MarketTrade]()
+        last = reused = 0
         for put in script:
             trades = []
-            for what, number in put:
+            for (what, number), price in put:
                 last = min(max({"next": last + number, "back": last - number}.get(what, number), 0), 2**63 - 1)
-                trades.append(MarketTrade("BTCUSD", 1.0, 1.0, None if what == "none" else last, 1))
+                trades.append(MarketTrade("BTCUSD", price, 1.0, None if what == "none" else last, 1))
             sifted = deque(known.filter_duplicates(list(trades)))
             for item in trades:
                 passed = bool(sifted) and sifted[0] is item
@@ -44,12 +50,14 @@ def test_recent_ids_are_the_last_ones(script: list[list[tuple[str, int]]], remem
                 if item.exchange_id is None:
                     assert passed
                     continue
-                if item.exchange_id in new[-remembered:]:
+                if item in new[-remembered:]:
                     assert not passed
-                elif item.exchange_id not in new[-remembered - spare :]:
+                elif item not in new[-remembered - spare :]:
                     assert passed
                 if passed:
-                    new.append(item.exchange_id)
+                    reused += item.exchange_id in [one.exchange_id for one in new[-remembered:]]
+                    new.append(item)
             assert not sifted
-            assert len(known._ids) <= remembered + spare
-            assert list(known._ids) == new[len(new) - len(known._ids) :]
+            assert known.reused >= reused  # of those remembered beside, as spares, it may know more
+            assert len(known._ids) == len(known._digests) <= remembered + spare
+            assert list(known._ids) == [one.exchange_id for one in new[len(new) - len(known._ids) :]]

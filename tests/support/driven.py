@@ -74,7 +74,10 @@ class Feeder(IngestStage):
                 self.admission.count_loss("rejected", source, "BTC/USD", now_ms())
                 continue
             self.offered.log += [(source, symbol, number) for symbol, number in items]
-            trades = [MarketTrade(symbol, 1.0 + at, 1.0, number, now_ms()) for at, (symbol, number) in enumerate(items)]
+            # All that is told of a trade follows from its number, so one that is offered again is a repetition.
+            trades = [
+                MarketTrade(symbol, 1.0 + (number or 0), 1.0, number, 1_700_000_000_000) for symbol, number in items
+            ]
             self.admission.offer_trades(source, trades, now_ms(), self.heartbeat)
 
 

@@ -3,6 +3,7 @@
 from tests.mutations.fault import in_file
 
 _ANSWERS = "the proofs' exchange has its streams in its URL, and acknowledges or refuses none"
+_ANEW = "the proofs' exchange never begins its numbers anew"
 _MINUTE = "it shows after a minute of refused attempts, and a proof has seconds"
 _DAYS = "it shows after minutes or days of service, and a proof has seconds"
 _IN_ORDER = "the proofs' exchange sends its numbers in order"
@@ -108,10 +109,8 @@ FAULTS = (
         (
             "source-stored-by-kind",
             "BYTES",
-            "\n        self._recent_trades.add(source.name, trades)\n"
-            "        self._admission.offer_trades(source.name, trades",
-            "\n        self._recent_trades.add(source.name, trades)\n"
-            "        self._admission.offer_trades(source.config.kind, trades",
+            "for symbol in self._admission.offer_trades(source.name, trades",
+            "for symbol in self._admission.offer_trades(source.config.kind, trades",
         ),
         (
             "heartbeats-count-as-trades",
@@ -176,11 +175,20 @@ FAULTS = (
             _HOSTILE,
         ),
         (
-            "unordered-trade-is-a-duplicate",
-            "MISSED",
-            "if self._ascending < len(ids):\n                known = trade_id in ids",
-            "if self._ascending < len(ids):\n                known = True",
+            "repetition-out-of-order-unseen",
+            "IDENTITY",
+            "        with suppress(ValueError):\n",
+            "        with suppress(TypeError):\n            return found\n",
             _IN_ORDER,
+        ),
+        ("numbers-make-a-trade", "IDENTITY", "any(digests[at] == digest for at in same_id)", "same_id", _ANEW),
+        ("reuse-of-numbers-untold", "IDENTITY", "self.reused += bool(same_id)", "pass", _ANEW),
+        (
+            "price-makes-no-difference",
+            "IDENTITY",
+            "self._ids, self._digests, hash(trade)\n",
+            "self._ids, self._digests, hash(trade._replace(price=1.0))\n",
+            _ANEW,
         ),
     ),
     *in_file(
@@ -410,6 +418,10 @@ FAULTS = (
         "hybrid_engine/ingest/source_state.py",
         ("refused-symbol-asked-at-once", "USE", "self.refused.get(symbol, now) <= now", "True", _ANSWERS),
         ("refused-symbol-still-its-own", "USE", " and symbol not in self.refused\n", "\n", _ANSWERS),
+    ),
+    *in_file(
+        "hybrid_engine/exchanges/binance.py",
+        ("placeholder-is-a-trade", "BYTES", 'if frame.get("X", _OF_MARKET) != _OF_MARKET:', "if False:", _HOSTILE),
     ),
     *in_file(
         "hybrid_engine/ingest/symbol_watch.py",

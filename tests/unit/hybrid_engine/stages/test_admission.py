@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 import tracemalloc
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
 from hybrid_engine.domain.accounting import Gap
 from hybrid_engine.domain.deduplication import MAX_SYMBOLS, REMEMBERED_IDS, SPARE_IDS
 from hybrid_engine.domain.events import Event, MarketTrade, Tick
-from hybrid_engine.stages.admission import AdmissionQueue
+from hybrid_engine.stages.admission import MAX_CLOCK_DISTANCE_MS, AdmissionQueue
 from tests.support.pipeline import nothing
 
 
@@ -49,6 +51,34 @@ def test_duplicate_does_not_advance_sampling() -> None:
     d.offer_trades("two", market_trades(None, None, None), 1, nothing)  # a trade without an id is never a duplicate
     books = d.snapshot()
     assert (books.received, books.duplicate, books.sampled_out, books.waiting) == (9, 2, 4, 2)
+
+
+@pytest.mark.holds("IDENTITY")
+@pytest.mark.parametrize("change", [{"price": 2.0}, {"size": 2.0}, {"exchange_ms": 2}])
+def test_number_of_another_trade_is_no_repetition(change: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    d = admission(capacity=100)
+    first = market_trades(*range(1, 11))
+    d.offer_trades("one", first, 1, nothing)
+    other = [trade._replace(**change) for trade in first]
+    assert set(d.offer_trades("one", other, 1, nothing)) == {"X"}
+    assert not d.offer_trades("one", first + other, 1, nothing)
+    books = d.snapshot()
+    assert (books.received, books.duplicate, books.waiting) == (40, 20, 20)
+    (line,) = [json.loads(line)["fields"] for line in capsys.readouterr().out.splitlines()]
+    assert line.items() >= {"source": "one", "symbol": "X", "trades": 10}.items()
+    assert line["message"] == "numbers are used again for other trades"
+
+
+def test_time_far_from_the_clock_is_told_and_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    now = 2 * MAX_CLOCK_DISTANCE_MS
+    d = admission(capacity=100)
+    times = (now - MAX_CLOCK_DISTANCE_MS, now + MAX_CLOCK_DISTANCE_MS, now - MAX_CLOCK_DISTANCE_MS - 1, 9 * now)
+    d.offer_trades("one", [MarketTrade("X", 1.0, 1.0, n, time) for n, time in enumerate(times)], now, nothing)
+    assert d.snapshot().times_off == 2
+    assert d.snapshot().waiting == 4  # they are stored
+    (line,) = [json.loads(line)["fields"] for line in capsys.readouterr().out.splitlines()]
+    assert line["message"] == "the time of a trade is more than a day from the clock"
+    assert (line["symbol"], line["exchange_ms"], line["received_ms"]) == ("X", 9 * now, now)
 
 
 def test_ids_remembered_for_thousands_of_trades() -> None:
@@ -108,7 +138,7 @@ def test_memory_of_symbol_is_bounded() -> None:
         remaining = tracemalloc.get_traced_memory()[0] - before
     finally:
         tracemalloc.stop()
-    assert remaining < 8 * (REMEMBERED_IDS + SPARE_IDS) + 10_000  # bytes; mostly the test's own, beside the ids
+    assert remaining < 16 * (REMEMBERED_IDS + SPARE_IDS) + 10_000  # bytes; mostly the test's own, beside the ids
 
 
 @pytest.mark.holds("S6", "I6")
