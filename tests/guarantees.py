@@ -76,6 +76,9 @@ PROMISES = {
     "USE": Promise(
         "Only trades and acknowledgements make a source one of use, and a refused symbol leaves the others recorded"
     ),
+    "FILL": Promise(
+        "What an exchange repeats of its own accord after a reconnect is taken where it was missed, and marked"
+    ),
     "IDENTITY": Promise(
         "A trade is repeated only where all that is told of it is the same: numbers that begin anew are new"
     ),

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from hybrid_engine.domain.run_state import RunState
 
 Key = tuple[str, str, str]  # kind, source and symbol of a gap
+MAX_MISSED = 256  # closed gaps of kind `missed` that may still be filled
 SILENCES = frozenset({"down", "stale", "crash"})  # kinds of gaps; the others are losses
 
 
@@ -62,6 +63,7 @@ class FeedState:
     stale_count: int = 0  # times a source was left because it did not trade while another one did
     quiet_count: int = 0  # times the market of a symbol was found quiet: not a fault, the source stayed
     silent_count: int = 0  # times a symbol of a source was told of as never traded, or as silent
+    filled: int = 0  # trades that were missing, and that the exchange repeated after a reconnect
     moves: int = 0  # planned: to a new connection before the old one ends, or back to a better source
     sources: dict[str, str] = field(default_factory=dict)  # the state of each source; replaced as a whole
     state: RunState = field(default_factory=RunState)  # replaced as a whole
@@ -113,16 +115,31 @@ class GapRecorder:
         self._open: dict[Key, _OpenGap] = {}
         self._changed: set[Key] = set()  # keys of open gaps that changed since the last `take_changes`
         self._closed: list[Gap] = []
+        self._missed: dict[int, Gap] = {}  # the newest closed ones of that kind: what they miss may still arrive
 
     def add_loss(
         self, kind: str, source: str, symbol: str, at_ms: int, count: int = 1, from_ms: int | None = None
-    ) -> None:
-        """Add `count` lost trades to the open gap, or open one that begins at `from_ms` (default: `at_ms`)."""
+    ) -> int:
+        """Add `count` lost trades to the open gap, or open one that begins at `from_ms` (default: `at_ms`).
+
+        Returns the gap's id.
+        """
         key = (kind, source, symbol)
         gap = self._open.get(key) or self._begin(key, at_ms if from_ms is None else from_ms, 0)
         gap.count = (gap.count or 0) + count
         gap.last_ms = at_ms
         self._changed.add(key)
+        return gap.id
+
+    def take_back(self, gap_id: int) -> None:
+        """One of the trades that are missing in that gap, of kind `missed`, arrived after all."""
+        for key, gap in self._open.items():
+            if gap.id == gap_id:
+                gap.count = max(0, (gap.count or 0) - 1)
+                self._changed.add(key)
+        if (closed := self._missed.get(gap_id)) is not None:
+            closed = self._missed[gap_id] = closed._replace(missed=max(0, (closed.missed or 0) - 1))
+            self._closed.append(closed)
 
     def begin_silence(self, kind: str, source: str, symbol: str, from_ms: int) -> None:
         """Nothing has arrived since `from_ms`. The number of missed trades cannot be known."""
@@ -160,4 +177,9 @@ class GapRecorder:
     def _close(self, key: Key, to_ms: int) -> None:
         gap = self._open.pop(key)
         self._changed.discard(key)
-        self._closed.append(Gap(gap.id, *key, gap.from_ms, max(to_ms, gap.from_ms), gap.count))
+        closed = Gap(gap.id, *key, gap.from_ms, max(to_ms, gap.from_ms), gap.count)
+        self._closed.append(closed)
+        if closed.kind == "missed":
+            self._missed[gap.id] = closed
+            if len(self._missed) > MAX_MISSED:
+                del self._missed[next(iter(self._missed))]

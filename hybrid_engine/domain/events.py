@@ -21,7 +21,10 @@ class MarketTrade(NamedTuple):
 
 
 class Tick(NamedTuple):
-    """One market trade that was admitted, or waits for it."""
+    """One market trade that was admitted, or waits for it.
+
+    `filled`: 1 where it was missing, and the exchange repeated it after a reconnect; else 0.
+    """
 
     id: int
     source: str
@@ -31,6 +34,7 @@ class Tick(NamedTuple):
     exchange_id: int | None
     exchange_ms: int
     received_ms: int
+    filled: int = 0
 
 
 class Signal(NamedTuple):

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import msgspec
@@ -51,7 +52,8 @@ class Decoded(NamedTuple):
 
     `rejections`: for each trade that cannot be decoded, why. `close_notice`: why the exchange will close this
     connection soon, "" in all other frames. `acknowledged`: the symbols that it says it will send the trades of,
-    `ALL` for those of the request. `known`: whether frames of this type are expected from this exchange.
+    `ALL` for those of the request. `known`: whether frames of this type are expected from this exchange. `history`:
+    trades from before the subscription that the exchange sends of its own accord, in the order of their numbers.
     """
 
     trades: Sequence[MarketTrade] = ()
@@ -61,6 +63,7 @@ class Decoded(NamedTuple):
     refusals: Sequence[Refusal] = ()
     acknowledged: Sequence[str] = ()
     known: bool = True
+    history: Sequence[MarketTrade] = ()
 
 
 ALL = ("*",)  # as `Decoded.acknowledged`
@@ -266,6 +269,11 @@ class TradeFormat(NamedTuple):
                 rejections.append(str(error))
         # No exchange promises that the trades of a message are in order: sorted, they fill each other's gaps.
         return Decoded(trades, rejections, sorted(marks))
+
+    def decode_history(self, items: Any) -> list[MarketTrade]:
+        """Those of `items` that are trades with a number, in the order of their numbers; what is none is left out."""
+        trades = (trade for trade in self.decode(items).trades if trade.exchange_id is not None)
+        return sorted(trades, key=attrgetter("exchange_id"))
 
 
 def history_mark(frame: Frame, symbol_key: str, number_key: str) -> tuple[Mark, ...]:

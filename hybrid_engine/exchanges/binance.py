@@ -198,11 +198,11 @@ def _decode_trade(frame: Frame, id_key: str) -> Decoded:
         time_ms = read_unix_ms(frame, "T" if "T" in frame else "E")
         # The named tuple's own constructor takes twice as long.
         trade = tuple.__new__(MarketTrade, (symbol, read_amount(frame, "p"), read_amount(frame, "q"), number, time_ms))
-        return tuple.__new__(Decoded, ([trade], (), marks, "", (), (), True))
+        return tuple.__new__(Decoded, ([trade], (), marks, "", (), (), True, ()))
     except UndecodableError as error:
         return Decoded([], [str(error)], marks)
 
 
 def _run(trades: list[MarketTrade], symbol: str, first: int, last: int) -> Decoded:
     mark = tuple.__new__(Mark, (symbol, first, last, True))
-    return tuple.__new__(Decoded, (trades, (), (mark,), "", (), (), True))
+    return tuple.__new__(Decoded, (trades, (), (mark,), "", (), (), True, ()))

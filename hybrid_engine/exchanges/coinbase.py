@@ -30,7 +30,8 @@ class Coinbase(Exchange):
             case "match":
                 return _MATCH.decode([frame])
             case "last_match":
-                return Decoded(marks=history_mark(frame, "product_id", "trade_id"))
+                marks = history_mark(frame, "product_id", "trade_id")
+                return Decoded(marks=marks, history=_MATCH.decode_history([frame]))
             case "heartbeat":
                 return Decoded(marks=history_mark(frame, "product_id", "last_trade_id"))
             case "subscriptions":

@@ -116,7 +116,7 @@ class GeminiV2(Exchange):
             case {"type": "trade"}:
                 return _V2.decode([frame])
             case {"type": "l2_updates", "symbol": str(symbol)}:
-                return Decoded(acknowledged=(symbol,))
+                return Decoded(acknowledged=(symbol,), history=_V2.decode_history(frame.get("trades")))
             case {"type": str()}:
                 return Decoded()
         return UNKNOWN

@@ -61,7 +61,7 @@ class Kraken(Exchange):
 
 
 def _decode_snapshot(items: Any) -> Decoded:
-    """The marks of a snapshot: for each symbol, that trades up to the newest one exist."""
+    """The trades of a snapshot, and its marks: for each symbol, that trades up to the newest one exist."""
     trades = [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
     marks = sorted(mark for trade in trades for mark in history_mark(trade, "symbol", "trade_id"))
-    return Decoded(marks=list({mark.symbol: mark for mark in marks}.values()))
+    return Decoded(marks=list({mark.symbol: mark for mark in marks}.values()), history=_TRADE.decode_history(trades))

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 
 from hybrid_engine.domain.accounting import FeedState
+from hybrid_engine.domain.events import MarketTrade
 from hybrid_engine.exchanges import ALL, Mark
 from hybrid_engine.ingest.failure import SourceFailed, SourceUndecodable, excerpt
 from hybrid_engine.ingest.recent_trades import RecentTrades
@@ -58,6 +59,8 @@ class Delivery:
         else:
             if batch.marks:
                 self.observe_marks(source, session, batch.marks, received_ms)
+            if batch.history and active_symbols:
+                self._fill(source, session, batch, received_ms)
             for symbol in batch.traded_symbols:
                 source.traded_at[symbol] = now
             if batch.valid:
@@ -155,6 +158,31 @@ class Delivery:
         for symbol in self._admission.offer_trades(source.name, trades, received_ms, self._heartbeat):
             source.sequence.forget([name for name in source.names.cache if source.names.cache[name] == symbol])
 
+    def _fill(self, source: SourceState, session: Session, batch: ParsedBatch, received_ms: int) -> None:
+        """Offer what the exchange repeats of its own accord after a reconnect, and did not arrive before.
+
+        That is what is missing in its numbers. Where these do not count the trades, it is what is newer than the newest
+        one that arrived.
+        """
+        filled: list[MarketTrade] = []
+        counted = bool(batch.marks)
+        newest = {} if counted else {s: self._admission.newest_number(source.name, s) for s in session.continued}
+        for exchange_symbol, trade in batch.history:
+            if trade.symbol not in source.active_symbols or trade.exchange_id is None:
+                continue
+            if not counted:
+                if 0 <= newest.get(trade.symbol, -1) < trade.exchange_id:
+                    filled.append(trade)
+            elif gap := self._gaps.take((source.name, exchange_symbol, None), trade.exchange_id):
+                filled.append(trade)
+                if gap.row:
+                    self._admission.uncount_missed(gap.row)
+        if filled:
+            self._feed.filled += len(filled)
+            self._recent_trades.add(source.name, filled)
+            self._admission.offer_trades(source.name, filled, received_ms, self._heartbeat, filled=True)
+            log.info("filled what was missing, as the exchange repeats it", source=source.name, trades=len(filled))
+
     def mark_seen(
         self, source: SourceState, session: Session, now: float, received_ms: int, traded: bool = False
     ) -> None:
@@ -196,7 +224,8 @@ class Delivery:
         """Record the gaps whose numbers did not arrive late either."""
         for gap in self._gaps.pop_expired(now):
             if missed := gap.count:
-                self._admission.count_missed(gap.source, gap.symbol, missed, gap.from_ms, gap.detected_ms)
+                row = self._admission.count_missed(gap.source, gap.symbol, missed, gap.from_ms, gap.detected_ms)
+                self._gaps.keep_counted(gap, row)
                 fields = {"source": gap.source, "symbol": gap.symbol, "missed": missed}
                 self._gap_limiter.warn("sequence numbers are missing", **fields)
 

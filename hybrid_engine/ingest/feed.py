@@ -109,7 +109,8 @@ class FeedIngest(IngestStage):
             if session is source.session:
                 # Numbers go on where no other source was active meanwhile: what another one provided is not missing.
                 active, names = self._selector.active, source.names
-                source.sequence.start_connection(lambda s: active[names.own_symbol(s)].last_useful is source)
+                continued = session.continued = frozenset(s for s in source.symbols if active[s].last_useful is source)
+                source.sequence.start_connection(lambda s: names.own_symbol(s) in continued)
             self._poller.register(session, source)
         for session in source.sessions():
             try:

@@ -84,17 +84,27 @@ class SequenceGap:
     from_ms: int
     detected_ms: int
     detected_at: float
+    row: int = 0  # its id in `gaps`, once it was counted
 
     @property
     def count(self) -> int:
         return sum(last - first + 1 for first, last in self.ranges)
 
+    def remove(self, first: int, last: int) -> None:
+        """These numbers are not missing any more."""
+        if len(self.ranges) < MAX_PENDING:
+            ranges = [part for a, b in self.ranges for part in ((a, min(b, first - 1)), (max(a, last + 1), b))]
+            self.ranges = [(a, b) for a, b in ranges if a <= b]
+
 
 class SequenceGaps:
-    """Gaps whose numbers may still arrive late."""
+    """Gaps whose numbers may still arrive late, and the newest of those that were counted: an exchange that repeats
+    trades after a reconnect may fill these too.
+    """
 
     def __init__(self) -> None:
         self._pending: deque[SequenceGap] = deque()
+        self._counted: deque[SequenceGap] = deque(maxlen=MAX_PENDING)
 
     def add(self, gap: SequenceGap) -> None:
         self._pending.append(gap)
@@ -102,9 +112,22 @@ class SequenceGaps:
     def fill(self, key: Hashable, first: int, last: int) -> None:
         """Remove late numbers from the gaps of their numbering."""
         for gap in self._pending:
-            if gap.key == key and len(gap.ranges) < MAX_PENDING:
-                ranges = [part for a, b in gap.ranges for part in ((a, min(b, first - 1)), (max(a, last + 1), b))]
-                gap.ranges = [(a, b) for a, b in ranges if a <= b]
+            if gap.key == key:
+                gap.remove(first, last)
+
+    def take(self, key: Hashable, number: int) -> SequenceGap | None:
+        """The gap of that numbering in which `number` is missing, no more from now on; None where it is in none."""
+        for gap in (*self._pending, *self._counted):
+            if gap.key == key and any(first <= number <= last for first, last in gap.ranges):
+                before = gap.count
+                gap.remove(number, number)
+                return gap if gap.count < before else None
+        return None
+
+    def keep_counted(self, gap: SequenceGap, row: int) -> None:
+        """It is counted now, in that row of `gaps`."""
+        gap.row = row
+        self._counted.append(gap)
 
     def pop_expired(self, now: float) -> Iterator[SequenceGap]:
         """Remove and yield, oldest first, the gaps that have waited for LATE_S, and those beyond MAX_PENDING."""

@@ -24,6 +24,8 @@ _SYMBOL = itemgetter(0)
 MAX_KEPT_PER_SYMBOL = 4096
 MAX_KEPT = 16384
 MAX_KEPT_SYMBOLS = 128
+# How many trades from before a subscription are looked at of one message: more than any exchange sends.
+MAX_HISTORY = 1000
 
 
 class SymbolNames:
@@ -74,12 +76,14 @@ class ParsedBatch:
     """The content of the messages of one read. `trades`: those of active symbols, and of unknown ones beside them.
 
     `valid`: a message of a known type decoded; `unknown`: the last one of another type; `rejections`: the reason and
-    the message; `closing_reason`, `refusals`, `acknowledged`: as in `Decoded`.
+    the message; `closing_reason`, `refusals`, `acknowledged`: as in `Decoded`; `history` too, each with the exchange's
+    own symbol.
     """
 
     __slots__ = (
         "acknowledged",
         "closing_reason",
+        "history",
         "marks",
         "refusals",
         "rejections",
@@ -96,6 +100,7 @@ class ParsedBatch:
         self.traded_symbols: set[str] = set()
         self.refusals: list[Refusal] = []
         self.acknowledged: list[str] = []
+        self.history: list[tuple[str, MarketTrade]] = []
         self.valid = False
         self.unknown = b""
         self.closing_reason = ""
@@ -106,7 +111,8 @@ class Session:
 
     `subscription`: what it was asked for, and the answer. `first_valid_at`, `marks`: of a successor, the first valid
     frame or pong, and the sequence numbers to observe once it replaces the connection in use. `unknown_symbols`:
-    symbols with trades that the source is not configured for.
+    symbols with trades that the source is not configured for. `continued`: the symbols that no other source provided
+    since the connection before.
     """
 
     def __init__(
@@ -124,6 +130,7 @@ class Session:
         self.errors_in_a_row = 0
         self.closing_reason = ""
         self.unknown_symbols: set[str] = set()
+        self.continued: frozenset[str] = frozenset()
         self._standby_trades: dict[str, deque[tuple[float, int, MarketTrade]]] = {}
         self._max_kept = max(MAX_KEPT // MAX_KEPT_SYMBOLS, min(MAX_KEPT_PER_SYMBOL, MAX_KEPT // len(names.own)))
 
@@ -140,7 +147,7 @@ class Session:
         accepted = active_symbols | self.unknown_symbols if active_symbols else active_symbols
         run = exchange.decode_run(messages)
         decoded = zip(messages, run, strict=False) if run else ((one, decode(exchange, one)) for one in messages)
-        for message, (trades, rejections, marks, closing_reason, refusals, acknowledged, known) in decoded:
+        for message, (trades, rejections, marks, closing_reason, refusals, acknowledged, known, history) in decoded:
             if trades:
                 self.errors_in_a_row = 0
                 for symbol, group in groupby(trades, _SYMBOL):
@@ -159,6 +166,10 @@ class Session:
             if refusals or acknowledged:
                 batch.refusals += refusals
                 batch.acknowledged += acknowledged
+            if history:
+                batch.history += [
+                    (one.symbol, one._replace(symbol=name_of(one.symbol))) for one in history[-MAX_HISTORY:]
+                ]
             if not rejections:
                 if not known:
                     batch.unknown = message

@@ -49,9 +49,17 @@ class AdmissionQueue(Channel):
     # Called by ingest -------------------------------------------------------------------------------------------
 
     def offer_trades(
-        self, source: str, trades: Iterable[MarketTrade], received_ms: int, heartbeat: Callable[[], None]
+        self,
+        source: str,
+        trades: Iterable[MarketTrade],
+        received_ms: int,
+        heartbeat: Callable[[], None],
+        *,
+        filled: bool = False,
     ) -> Collection[str]:
         """Count trades as they arrived, and queue those that are neither duplicates nor sampled out.
+
+        `filled`: they had not arrived when they were made, and the exchange repeated them.
 
         Returns the symbols whose numbers began anew: a number is used again for another trade.
 
@@ -84,7 +92,7 @@ class AdmissionQueue(Channel):
                     far[symbol] = times[distances.index(max(distances))]
                 if duplicates := len(items) - len(news):
                     self._count("duplicate", source, symbol, received_ms, duplicates)
-                self._sample(source, symbol, news, received_ms, heartbeat)
+                self._sample(source, symbol, news, received_ms, heartbeat, int(filled))
             self._not_empty.notify()
         if refused_symbol is not None:
             fields = {"source": source, "symbol": refused_symbol, "allowed": MAX_SYMBOLS}
@@ -99,7 +107,13 @@ class AdmissionQueue(Channel):
         return reused.keys()
 
     def _sample(
-        self, source: str, symbol: str, items: list[MarketTrade], received_ms: int, heartbeat: Callable[[], None]
+        self,
+        source: str,
+        symbol: str,
+        items: list[MarketTrade],
+        received_ms: int,
+        heartbeat: Callable[[], None],
+        filled: int,
     ) -> None:
         """Sample, and queue the rest. Each turn of the loop counts and queues as many trades as there is room for."""
         counters, waiting, done = self._counters, self._events, 0
@@ -111,7 +125,7 @@ class AdmissionQueue(Channel):
             kept = fitting[skip::every]
             # The named tuple's own constructor takes twice as long.
             ticks = [
-                tuple.__new__(Tick, (tick_id, source, symbol, price, size, number, at_ms, received_ms))
+                tuple.__new__(Tick, (tick_id, source, symbol, price, size, number, at_ms, received_ms, filled))
                 for tick_id, (_, price, size, number, at_ms) in enumerate(kept, self._next_id)
             ]
             waiting.extend(ticks)
@@ -161,11 +175,26 @@ class AdmissionQueue(Channel):
         with self._lock:
             self._count(term, source, symbol, received_ms, 1)
 
-    def count_missed(self, source: str, symbol: str, count: int, from_ms: int, at_ms: int) -> None:
-        """Count sequence numbers of the exchange that never arrived. They are not a term of the accounting."""
+    def count_missed(self, source: str, symbol: str, count: int, from_ms: int, at_ms: int) -> int:
+        """Count sequence numbers of the exchange that never arrived. They are not a term of the accounting.
+
+        Returns the id of their row in `gaps`, for `uncount_missed`.
+        """
         with self._lock:
             self._counters.missed += count
-            self._gaps.add_loss("missed", source, symbol, at_ms, count, from_ms)
+            return self._gaps.add_loss("missed", source, symbol, at_ms, count, from_ms)
+
+    def uncount_missed(self, gap_id: int) -> None:
+        """One of the numbers that were counted in that gap arrived after all."""
+        with self._lock:
+            self._counters.missed -= 1
+            self._gaps.take_back(gap_id)
+
+    def newest_number(self, source: str, symbol: str) -> int:
+        """The highest number of the trades that are remembered; -1 where there is none."""
+        with self._lock:
+            recent = self._recent_ids.get(source, {}).get(symbol)
+            return -1 if recent is None else recent.highest
 
     def begin_silence(self, source: str, symbol: str, from_ms: int, kind: str = "down") -> None:
         """`source` is "down" or "stale" (`kind`): nothing of `symbol` has arrived since `from_ms`."""

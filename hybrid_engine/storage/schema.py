@@ -82,6 +82,7 @@ CREATE INDEX gaps_open ON gaps (run_id) WHERE to_ms IS NULL;
 
 _V3 = """
 ALTER TABLE runs ADD COLUMN state TEXT /* JSON, see docs/storage.md; as of the counters; NULL in older runs */;
+ALTER TABLE ticks ADD COLUMN filled INTEGER NOT NULL DEFAULT 0 /* 1: missing at first, then repeated by the exchange */;
 """
 
 # Entry n brings a database from user_version n to n + 1.

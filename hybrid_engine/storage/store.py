@@ -159,8 +159,8 @@ class Store:
 
     def _insert(self, batch: Batch) -> None:
         # Columns are named, because a newer release may have added some. What a tick causes has the tick's id.
-        ticks = "ticks (run_id, id, source, symbol, price, size, exchange_id, exchange_ms, received_ms)"
-        self._insert_rows(ticks, f"({self.run_id}, {{}}, {{}}, {{}}, {{}}, {{}}, {{}}, {{}}, {{}})", batch.ticks)
+        ticks = "ticks (run_id, id, source, symbol, price, size, exchange_id, exchange_ms, received_ms, filled)"
+        self._insert_rows(ticks, f"({self.run_id}, {{}}, {{}}, {{}}, {{}}, {{}}, {{}}, {{}}, {{}}, {{}})", batch.ticks)
         signals = "signals (id, tick_id, symbol, side, reason, confidence, size, created_ms)"
         self._insert_rows(signals, "({0}, {0}, {1}, {2}, {3}, {4}, {5}, {6})", batch.signals)
         orders = "orders (id, signal_id, symbol, side, size, price, status, reason, mode, created_ms)"
@@ -213,7 +213,8 @@ class Store:
 
 def read_ticks(con: sqlite3.Connection, run_id: int, chunk: int) -> Iterator[Sequence[Tick]]:
     """The ticks of a run in order, `chunk` at a time."""
-    columns = ", ".join(Tick._fields)
+    stored = {row[1] for row in con.execute("PRAGMA table_info(ticks)")}  # of an earlier release, some are missing
+    columns = ", ".join(name if name in stored else f"0 AS {name}" for name in Tick._fields)
     cursor = con.execute(f"SELECT {columns} FROM ticks WHERE run_id = ? ORDER BY id", (run_id,))
     while rows := cursor.fetchmany(chunk):
         yield [Tick(*row) for row in rows]

@@ -34,8 +34,11 @@ TABLE = Table(
     price="price",
     size="size",
     without_trades=[
-        # History: no trade, but the number of the next one is known.
-        ({**MATCH, "type": "last_match"}, only(Mark("SKL-BTC", 280233, 280232, True))),
+        # History: the number of the next one is known, and what was missed may be this.
+        (
+            {**MATCH, "type": "last_match"},
+            Decoded([], [], [Mark("SKL-BTC", 280233, 280232, True)], history=[PRINT]),
+        ),
         (HEARTBEAT, only(Mark("BTC-USD", 21, 20, True))),
         (
             {"type": "error", "message": "Failed to subscribe", "reason": "BTC-UDS is not a valid product"},

@@ -36,7 +36,7 @@ TABLE = Table(
         # History, and the answer to the subscription.
         (
             {"type": "l2_updates", "symbol": "BTCUSD", "changes": [], "trades": [TRADE, TRADE]},
-            Decoded([], [], acknowledged=["BTCUSD"]),
+            Decoded([], [], acknowledged=["BTCUSD"], history=[PRINT, PRINT]),
         ),
     ],
     unknown=[{"type": ["trade"]}],

@@ -24,6 +24,9 @@ def changed(name: str, value: str) -> str:
     return update(f'{before}"{name}":{value}{after[after.find(",") if "," in after else after.find("}") :]}')
 
 
+EARLIER = MarketTrade("MATIC/USD", 0.51, 1e-8, 4665905, 1695628177000)
+
+
 TABLE = Table(
     trades=[(update(ONE), PRINT, [MARK])],
     price="price",
@@ -33,15 +36,15 @@ TABLE = Table(
         (
             update(ONE, TWO),
             Decoded(
-                [PRINT, MarketTrade("MATIC/USD", 0.51, 1e-8, 4665905, 1695628177000)],
+                [PRINT, EARLIER],
                 [],
                 [Mark("MATIC/USD", 4665905, 4665905, True), MARK],
             ),
         ),
-        # History: no trades, but the number of the next one is known.
+        # History: the number of the next one is known, and what was missed may be among it.
         (
             update(ONE, TWO, kind="snapshot"),
-            Decoded([], [], [Mark("MATIC/USD", 4665907, 4665906, True)]),
+            Decoded([], [], [Mark("MATIC/USD", 4665907, 4665906, True)], history=[EARLIER, PRINT]),
         ),
         (
             {"method": "subscribe", "success": False, "symbol": "X/Y", "error": "Currency pair not supported X/Y"},

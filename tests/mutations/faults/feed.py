@@ -420,6 +420,29 @@ FAULTS = (
         ("refused-symbol-still-its-own", "USE", " and symbol not in self.refused\n", "\n", _ANSWERS),
     ),
     *in_file(
+        "hybrid_engine/ingest/delivery.py",
+        ("repeated-trades-thrown-away", "FILL", "if batch.history and active_symbols:", "if False:", _ANSWERS),
+        ("filled-trades-unmarked", "FILL", "self._heartbeat, filled=True)", "self._heartbeat)", _ANSWERS),
+        ("late-fill-stays-missed", "FILL", "self._admission.uncount_missed(gap.row)", "pass", _ANSWERS),
+        (
+            "history-of-others-filled",
+            "FILL",
+            "newest = {} if counted else {s: self._admission.newest_number(source.name, s) for s in session.continued}",
+            "newest = {} if counted else dict.fromkeys(session.continued, 0)",
+            _ANSWERS,
+        ),
+    ),
+    *in_file(
+        "hybrid_engine/ingest/sequence_gaps.py",
+        (
+            "all-history-fills",
+            "FILL",
+            "if gap.key == key and any(first <= number <= last for first, last in gap.ranges):",
+            "if gap.key == key:",
+            _ANSWERS,
+        ),
+    ),
+    *in_file(
         "hybrid_engine/exchanges/binance.py",
         ("placeholder-is-a-trade", "BYTES", 'if frame.get("X", _OF_MARKET) != _OF_MARKET:', "if False:", _HOSTILE),
     ),

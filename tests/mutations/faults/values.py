@@ -2,12 +2,12 @@
 
 from tests.mutations.fault import in_file
 
-_TICK = "tuple.__new__(Tick, (tick_id, source, symbol, price, size, number, at_ms, received_ms))"
+_TICK = "tuple.__new__(Tick, (tick_id, source, symbol, price, size, number, at_ms, received_ms, filled))"
 
 
 def _tick(**values: str) -> str:
     """The tick's constructor with other values."""
-    names = ("tick_id", "source", "symbol", "price", "size", "number", "at_ms", "received_ms")
+    names = ("tick_id", "source", "symbol", "price", "size", "number", "at_ms", "received_ms", "filled")
     return f"tuple.__new__(Tick, ({', '.join(values.get(name, name) for name in names)}))"
 
 

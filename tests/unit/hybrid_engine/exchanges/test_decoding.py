@@ -27,8 +27,8 @@ def read(kind: str, frame: Any) -> Decoded:
 
 def expected(decoded: Decoded) -> Decoded:
     """In plain lists."""
-    trades, rejections, marks, close_notice, refusals, acknowledged, known = decoded
-    return Decoded([*trades], [*rejections], [*marks], close_notice, [*refusals], [*acknowledged], known)
+    trades, rejections, marks, close_notice, refusals, acknowledged, known, history = decoded
+    return Decoded([*trades], [*rejections], [*marks], close_notice, [*refusals], [*acknowledged], known, [*history])
 
 
 @pytest.mark.parametrize(

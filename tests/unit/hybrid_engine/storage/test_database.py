@@ -150,7 +150,7 @@ def test_start_check_is_limited_in_time(finished_db: Path, monkeypatch: pytest.M
     with closing(sqlite3.connect(finished_db)) as con:
         con.execute(
             "WITH RECURSIVE n (id) AS (SELECT 51 UNION ALL SELECT id + 1 FROM n WHERE id < 200000)"
-            " INSERT INTO ticks SELECT id, 1, 's', 'X', 1.0, 1.0, id, 1, 1 FROM n"
+            " INSERT INTO ticks SELECT id, 1, 's', 'X', 1.0, 1.0, id, 1, 1, 0 FROM n"
         )
         con.commit()
 

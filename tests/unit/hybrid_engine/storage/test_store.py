@@ -99,15 +99,16 @@ def test_any_number_of_rows_is_stored(db: Path, count: int) -> None:
     created = Batch()
     for number in range(1, count + 1):
         price, size = 2500 / number, number / 7
-        tick = Tick(number, f"source {number}", f"S{number}", price, size, None if number % 3 else number, 5, 6)
+        tick = Tick(
+            number, f"source {number}", f"S{number}", price, size, None if number % 3 else number, 5, 6, number % 2
+        )
         created.ticks.append(tick)
         created.signals.append(Signal.of(tick, "BUY", size, f"reason {number}", 1 / number))
         created.orders.append(Order(number, tick.symbol, "SELL", size, price, "FILLED", f"why {number}", "PAPER", 7))
         created.trades.append(Trade(number, tick.symbol, "SELL", size, price, price / 3, 8))
     write(store, created)
-    assert rows(db, "SELECT id, source, symbol, price, size, exchange_id, exchange_ms, received_ms FROM ticks") == [
-        tuple(tick) for tick in created.ticks
-    ]
+    columns = "id, source, symbol, price, size, exchange_id, exchange_ms, received_ms, filled"
+    assert rows(db, f"SELECT {columns} FROM ticks") == [tuple(tick) for tick in created.ticks]
     for table, cause, rest in (
         ("signals", "tick_id", created.signals),
         ("orders", "signal_id", created.orders),
