@@ -11,7 +11,7 @@ from hybrid_engine.domain.run_state import RunState
 
 Key = tuple[str, str, str]  # kind, source and symbol of a gap
 MAX_MISSED = 256  # closed gaps of kind `missed` that may still be filled
-SILENCES = frozenset({"down", "stale", "crash"})  # kinds of gaps; the others are losses
+SILENCES = frozenset({"down", "stale", "crash", "pause"})  # kinds of gaps; the others are losses
 
 
 @dataclass(slots=True)

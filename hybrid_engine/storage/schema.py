@@ -64,7 +64,8 @@ CREATE TABLE trades (
 ) STRICT;
 CREATE TABLE gaps (
     id INTEGER PRIMARY KEY, run_id INTEGER NOT NULL REFERENCES runs (id),
-    kind TEXT NOT NULL,          -- loss: sampled_out rejected duplicate dropped stop missed; silence: down stale crash
+    kind TEXT NOT NULL,          -- loss: sampled_out rejected duplicate dropped stop missed
+                                 -- silence: down stale crash pause
     source TEXT NOT NULL, symbol TEXT NOT NULL,
     from_ms INTEGER NOT NULL,
     to_ms INTEGER,               -- NULL while it is open

@@ -26,6 +26,12 @@ _ROWS_PER_STATEMENT = (128, 64, 32, 16, 8, 4, 2, 1)
 # the rows fill.
 _PAGES_PER_COMMIT, _ROWS_PER_PAGE = 10, 60
 _END_GAPS = "UPDATE gaps SET to_ms = max(from_ms, ?1) WHERE run_id = ?2 AND to_ms IS NULL"
+# Of the newest run, where it has ended.
+_ADD_PAUSE = (
+    "INSERT INTO gaps (run_id, kind, source, symbol, from_ms, to_ms)"
+    " SELECT id, 'pause', '', '', ended_ms, max(ended_ms, ?1)"
+    " FROM (SELECT id, ended_ms FROM runs ORDER BY id DESC LIMIT 1) WHERE ended_ms IS NOT NULL"
+)
 
 
 @cache
@@ -89,8 +95,12 @@ class Store:
             return tick, gap
 
     def begin_run(self, info: RunInfo, started_ms: int) -> int:
-        """Insert the run's row and return its id. Runs that a crash left open are closed, with a gap `crash` to now."""
+        """Insert the run's row and return its id.
+
+        The time since the last run is a gap: `pause`, or `crash` where the run was left open, which is then closed.
+        """
         with translate_errors(self._path), transaction(self._con):
+            self._con.execute(_ADD_PAUSE, (started_ms,))
             query = "SELECT id, updated_ms FROM runs WHERE ended_ms IS NULL"  # those that a crash left open
             for run_id, updated_ms in self._con.execute(query).fetchall():
                 self._con.execute("UPDATE runs SET ended_ms = ?1 WHERE id = ?2", (updated_ms, run_id))

@@ -101,6 +101,8 @@ def test_engine_continues_after_reboot(running: Lab) -> None:
     assert (books.runs[run]["exit_code"], books.runs[run]["waiting"]) == (0, 0)
     books.balance(run)
     assert [gap for gap in books.gaps if gap["kind"] == "crash"] == []
+    (gap,) = [gap for gap in books.gaps if (gap["kind"], gap["run_id"]) == ("pause", run)]
+    assert (gap["from_ms"], gap["to_ms"]) == (books.runs[run]["ended_ms"], books.runs[run + 1]["started_ms"])
     assert running.root("systemctl", "--failed", "--plain", "--no-legend").stdout == ""
     order = running.root("systemctl", "show", "--property=After", "--value", UNIT).stdout.split()
     assert {"network.target", "local-fs.target", "sysinit.target"} - set(order) <= {"local-fs.target"}

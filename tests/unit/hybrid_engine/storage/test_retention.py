@@ -78,15 +78,15 @@ def test_expired_chains_deleted_whole(db: Path) -> None:
     run(store, OLD)
     fill(store, 1, 30, OLD, lost(1, OLD))
     store.end_run(0, OLD + 1)
-    run(store, OLD + 2)
-    fill(store, 31, 10, OLD + 3, lost(2, OLD + 3))
-    fill(store, 41, 5, NOW, lost(3, NOW))
+    run(store, OLD + 2)  # the pause is the second gap
+    fill(store, 31, 10, OLD + 3, lost(3, OLD + 3))
+    fill(store, 41, 5, NOW, lost(4, NOW))
     assert expire_all(store, days=11) == 0
-    assert expire_all(store, days=7) == 4 * 40 + 2 + 1
+    assert expire_all(store, days=7) == 4 * 40 + 3 + 1
     assert counts(db) == {"ticks": 5, "signals": 5, "orders": 5, "trades": 5, "gaps": 1, "runs": 1}
     assert rows(db, "SELECT id, ticks_stored, ticks_expired FROM runs") == [(2, 15, 10)]
     check(db)
-    assert store.next_ids() == (46, 4)
+    assert store.next_ids() == (46, 5)
     fill(store, 46, 5, NOW)
     store.end_run(0, NOW)
     store.close()
@@ -101,7 +101,7 @@ def test_newest_tick_and_gap_are_kept(db: Path) -> None:
     store.end_run(0, OLD)
     run(store, NOW)
     expire_all(store, days=1)
-    assert store.next_ids() == (11, 3)
+    assert store.next_ids() == (11, 4)  # the newest gap is the pause between the runs
     assert rows(db, "SELECT id FROM runs") == [(1,), (2,)]  # one still has a tick
     check(db)
     store.close()
@@ -113,12 +113,12 @@ def test_run_with_ticks_is_kept(db: Path) -> None:
     fill(store, 1, 2, OLD)
     fill(store, 3, 1, OLD, exchange_ms=NOW)
     store.end_run(0, OLD)
-    run(store, NOW)
+    run(store, OLD + 1)
     assert store.delete_expired(7) == (4 * 2, False)
     assert rows(db, "SELECT id FROM runs") == [(1,), (2,)]
     check(db)
-    fill(store, 4, 1, NOW)
-    assert store.delete_expired(7) == (4 + 1, False)
+    fill(store, 4, 1, NOW, lost(2, NOW))
+    assert store.delete_expired(7) == (4 + 1 + 1, False)  # with the pause that followed the run
     assert rows(db, "SELECT id FROM runs") == [(2,)]
     store.close()
 
@@ -160,9 +160,9 @@ def test_open_gap_is_kept(db: Path) -> None:
 def test_run_with_gaps_is_kept(db: Path) -> None:
     store = Store(db)
     run(store, OLD)
-    fill(store, 1, 3, OLD, lost(1, OLD), lost(2, OLD), lost(3, OLD))
+    fill(store, 1, 3, OLD, lost(1, OLD), lost(2, OLD))
     store.end_run(0, OLD)
-    run(store, NOW)
+    run(store, OLD + 1)  # the pause is the third gap
     fill(store, 4, 2, NOW)
     assert expire_all(store) == 4 * 3 + 2
     assert rows(db, "SELECT id FROM runs") == [(1,), (2,)]
@@ -241,8 +241,8 @@ def test_cost_is_independent_of_table_size(tmp_path: Path, monkeypatch: pytest.M
         run(store, OLD)
         fill(store, 1, 100, OLD, lost(1, OLD))
         store.end_run(0, OLD)
-        run(store, NOW)
-        fill(store, 101, young, NOW, *(lost(2 + n, NOW) for n in range(young)))
+        run(store, OLD + 1)
+        fill(store, 101, young, NOW, *(lost(3 + n, NOW) for n in range(young)))
         store.close()  # a crashed run, which the next start closes
         store = Store(db)
         con = store._con
@@ -250,7 +250,7 @@ def test_cost_is_independent_of_table_size(tmp_path: Path, monkeypatch: pytest.M
             steps_of(con, lambda s=store: run(s, NOW)),  # type: ignore[misc]
             steps_of(con, lambda s=store, n=young: fill(s, 101 + n, 10, NOW)),  # type: ignore[misc]
             steps_of(con, lambda s=store: s.delete_expired(7)),  # type: ignore[misc] # a full slice of ticks
-            steps_of(con, lambda s=store: s.delete_expired(7)),  # type: ignore[misc] # the gap and the run
+            steps_of(con, lambda s=store: s.delete_expired(7)),  # type: ignore[misc] # the gaps and the run
             steps_of(con, lambda s=store: s.delete_expired(7)),  # type: ignore[misc] # nothing
             steps_of(con, lambda s=store: s.has_ticks_between(1, 50)),  # type: ignore[misc]
         ]
@@ -328,8 +328,8 @@ def test_pragmas_are_in_force_after_a_deletion(db: Path) -> None:
     run(store, OLD)
     fill(store, 1, 3, OLD)
     store.end_run(0, OLD + 1)
-    run(store, NOW)
-    fill(store, 4, 2, NOW)
+    run(store, OLD + 2)
+    fill(store, 4, 2, NOW, lost(2, NOW))
     assert expire_all(store) > 0
     assert rows(db, "SELECT id FROM runs") == [(2,)]
     assert in_force(store) == IN_FORCE

@@ -142,7 +142,30 @@ def test_crashed_run_closed_with_gap(db: Path) -> None:
     store = Store(db)
     store.begin_run(INFO, updated + 90_000)
     store.close()
-    assert len(rows(db, "SELECT 1 FROM gaps WHERE kind = 'crash'")) == 1  # a clean end is not a crash
+    assert rows(db, "SELECT kind FROM gaps WHERE id > 2") == [("pause",)]  # a clean end is not a crash
+
+
+@pytest.mark.holds("REBOOT")
+def test_time_between_runs_is_a_gap(db: Path) -> None:
+    """From the end of the newest run to the next start, once; none before the first run, none after a crash."""
+    query = "SELECT run_id, kind, source, symbol, from_ms, to_ms, count FROM gaps ORDER BY id"
+    store = Store(db)
+    store.begin_run(INFO, 1000)
+    assert rows(db, query) == []
+    store.end_run(10, 2000)  # with whatever code: it ended by itself
+    store.close()
+    expected = []
+    for run_id, (started, ended) in enumerate(
+        [(5000, 6000), (5500, 7000)], 2
+    ):  # the clock was set back before the last
+        store = Store(db)
+        assert store.begin_run(INFO, started) == run_id
+        assert store.first_ids == (1, run_id)  # the gap's own id is not given again
+        from_ms = 2000 if run_id == 2 else 6000
+        expected.append((run_id - 1, "pause", "", "", from_ms, max(from_ms, started), None))
+        assert rows(db, query) == expected
+        store.end_run(0, ended)
+        store.close()
 
 
 def test_ended_run_has_no_open_gap(db: Path) -> None:
