@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import signal
 import sys
 import threading
 import traceback
@@ -13,7 +14,7 @@ from typing import NoReturn
 from hybrid_engine import __version__
 from hybrid_engine.config.load import DEFAULT_PATH, KEYS, Config, load_config
 from hybrid_engine.runtime.address import show_address
-from hybrid_engine.runtime.errors import ConfigError, EngineError, ExitCode, NetworkError, StorageError
+from hybrid_engine.runtime.errors import ConfigError, EngineError, ExitCode
 from hybrid_engine.runtime.log import Logger
 from hybrid_engine.stages.adapter import WITHOUT_NETWORK, ExecutionAdapter
 
@@ -54,6 +55,29 @@ examples:
   python -m proofs.mock_exchange --capture coinbase.jsonl --speed 10      (replays it, from a checkout)
 """
 
+_BACKUP_EPILOG = """FILE appears whole, checked and synced under its name, or not at all.
+To go back to it, stop the engine, move hybrid.db and hybrid.db-wal away, and copy FILE to where hybrid.db was, as the
+engine's user. docs/storage.md has the details.
+
+exit codes:
+  0    FILE is complete
+  12   the command line or the configuration is wrong, or FILE exists already
+  13   another program held the database locked
+  14   the database cannot be read or is corrupt, or FILE cannot be written
+  130  Ctrl-C (143: SIGTERM, 129: SIGHUP); FILE was not made
+
+examples:
+  hybrid-engine backup /mnt/backup/hybrid-$(date +%F).db
+  hybrid-engine backup --db /var/lib/hybrid-engine/hybrid.db copy.db
+"""
+
+
+class _Interrupted(BaseException):
+    """SIGINT, SIGTERM or SIGHUP arrived in a command that has to clean up."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
@@ -68,14 +92,18 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_RUN_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="run | config | health | capture | version")
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="run | config | health | capture | backup | version"
+    )
     file = _Parser(add_help=False)
     file.add_argument(
         "--config", type=Path, metavar="FILE", help=f"configuration file (default: {DEFAULT_PATH}, if it exists)"
     )
-    override = _Parser(add_help=False)
+    override, database = _Parser(add_help=False), _Parser(add_help=False)
     for option, key, metavar, text in _OVERRIDES:
         override.add_argument(option, dest=key, metavar=metavar, help=text)
+        if option == "--db":
+            database.add_argument(option, dest=key, metavar=metavar, help=f"{text} (default: app.db_path)")
     commands.add_parser(
         "run",
         parents=[file, override],
@@ -117,6 +145,15 @@ def _parser() -> argparse.ArgumentParser:
     capture.add_argument(
         "--out", type=Path, metavar="FILE", required=True, help="a new file; an existing one is not overwritten"
     )
+    backup = commands.add_parser(
+        "backup",
+        parents=[file, database],
+        help="copy the database into one file, also while the engine runs",
+        description="Copy the database into one new file and check it. The engine may run meanwhile, or be stopped.",
+        epilog=_BACKUP_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    backup.add_argument("file", type=Path, metavar="FILE", help="a new file; an existing one is not overwritten")
     version = commands.add_parser("version", help="print the version and the release")
     version.add_argument("--json", action="store_true", help="print it as JSON")
     return parser
@@ -222,12 +259,30 @@ def _capture(args: argparse.Namespace) -> int:
     from hybrid_engine.ingest.capture import Capture, find_source, parse_seconds
 
     config = _load_config(args)
-    try:
-        Capture(config, find_source(config, args.source), parse_seconds(args.seconds), args.out).run()
-    except (NetworkError, StorageError) as error:
-        print(f"hybrid-engine: {error}", file=sys.stderr)
-        return int(error.code)
+    Capture(config, find_source(config, args.source), parse_seconds(args.seconds), args.out).run()
     return int(ExitCode.COMPLETE)
+
+
+def _backup(args: argparse.Namespace) -> int:
+    from hybrid_engine.storage.backup import back_up
+
+    database = Path(_load_config(args).settings.app.db_path)
+    _raise_at_signals()
+    back_up(database, args.file)
+    return int(ExitCode.COMPLETE)
+
+
+def _raise_at_signals() -> None:
+    """From now on the first signal that asks to end raises _Interrupted, and no other one disturbs the cleaning up."""
+    numbers = [n for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN]
+
+    def interrupt(number: int, frame: object) -> None:
+        for each in numbers:
+            signal.signal(each, signal.SIG_IGN)
+        raise _Interrupted(number)
+
+    for number in numbers:
+        signal.signal(number, interrupt)
 
 
 def _version(args: argparse.Namespace) -> int:
@@ -254,15 +309,25 @@ def _open_standard_streams() -> None:
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """The command `hybrid-engine`."""
-    commands = {"run": _run, "config": _config, "health": _health, "capture": _capture, "version": _version}
+    commands = {
+        "run": _run,
+        "config": _config,
+        "health": _health,
+        "capture": _capture,
+        "backup": _backup,
+        "version": _version,
+    }
     _open_standard_streams()
     code = 0
     try:
         args = _parser().parse_args(argv)
         code = commands[args.command](args)
-    except ConfigError as error:
+    except EngineError as error:
         print(f"hybrid-engine: {error}", file=sys.stderr)
         code = int(error.code)
+    except _Interrupted as interrupt:
+        print("hybrid-engine: interrupted", file=sys.stderr)
+        code = 128 + interrupt.number
     except BrokenPipeError:  # nobody reads the output any more, as after `hybrid-engine config show | head`
         pass
     try:

@@ -8,12 +8,13 @@ import fcntl
 import os
 import sqlite3
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
-from hybrid_engine.runtime.errors import StorageError
-from hybrid_engine.storage.schema import APPLICATION_ID, MIGRATIONS, check_schema
+from hybrid_engine.runtime.errors import OverloadError, StorageError
+from hybrid_engine.storage.schema import APPLICATION_ID, MIGRATIONS, check_application, check_schema
 
 # busy_timeout as it is documented and verified at the start. The writer then uses short attempts of TRY_MS instead, and
 # shows a sign of life after each.
@@ -28,7 +29,10 @@ SYNCHRONOUS = {"normal": 1, "power": 2}
 AUTOCHECKPOINT_PAGES = {"normal": 0, "power": 500}
 # A log file larger than this is truncated when SQLite restarts the log.
 MAX_LOG_FILE_BYTES = 32 * 1024 * 1024
+# Of a read that an engine disturbs by starting or stopping under it. The engine paces its starts.
+SNAPSHOT_ATTEMPTS = 10
 
+T = TypeVar("T")
 _LOCKS = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
@@ -78,6 +82,60 @@ def open_reader(path: Path, *, passive: bool = False) -> sqlite3.Connection:
         _refuse_other_kinds(path.resolve())
         uri = _passive_uri(path) if passive else f"{path.resolve().as_uri()}?mode=ro"
         return sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_MS / 1000)
+
+
+def read_snapshot(path: Path, read: Callable[[sqlite3.Connection], T]) -> T:
+    """The result of `read` on one state of an engine's database: at rest, beside its engine, and after a crash.
+
+    No file is created beside a database at rest, so a user may read it who may not write there. It is read without a
+    lock then; where its file has changed under `read`, that is called again. Raises OverloadError where another program
+    holds a lock for BUSY_TIMEOUT_MS, and StorageError.
+    """
+    file = path.resolve()
+    for _ in range(SNAPSHOT_ATTEMPTS):
+        with translate_errors(str(path)):
+            if not file.exists():
+                raise StorageError(f"{path} does not exist: has the engine ever run?")
+            at_rest = _state_at_rest(file)
+        try:
+            return _read_once(file, at_rest, read)
+        except DatabaseLocked as error:
+            raise OverloadError(
+                f"{error}, for {BUSY_TIMEOUT_MS // 1000} s: another program holds it (`fuser {path}` tells which)"
+            ) from error
+        except (StorageError, _Changed):
+            with translate_errors(str(path)):
+                if _state_at_rest(file) == at_rest:
+                    raise
+    raise StorageError(f"{path}: an engine started or stopped at each of {SNAPSHOT_ATTEMPTS} attempts to read it")
+
+
+class _Changed(Exception):
+    """A file that was read without a lock is another one now."""
+
+
+def _read_once(file: Path, at_rest: "_State | None", read: Callable[[sqlite3.Connection], T]) -> T:
+    with translate_errors(str(file)):
+        _refuse_other_kinds(file)
+        uri = f"{file.as_uri()}?mode=ro" + ("&immutable=1" if at_rest else "")
+        with closing(sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_MS / 1000, isolation_level=None)) as con:
+            con.execute("BEGIN")
+            check_application(con, str(file))  # the first read: from here on it is this state
+            result = read(con)
+        if at_rest and _state_at_rest(file) != at_rest:
+            raise _Changed
+        return result
+
+
+_State = tuple[int, ...]
+
+
+def _state_at_rest(file: Path) -> _State | None:
+    """What differs once somebody has written to the file. None while it has a log: it is in use, or was at a crash."""
+    if Path(f"{file}-wal").exists():
+        return None
+    status = file.stat()
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def lock_for_writing(path: Path) -> int:

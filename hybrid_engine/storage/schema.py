@@ -101,6 +101,14 @@ def _read_features(con: sqlite3.Connection) -> dict[str, set[str]]:
     return tables
 
 
+def check_application(con: sqlite3.Connection, path: str) -> None:
+    """Raises StorageError when the database was not created by this engine. Reads one page."""
+    (application_id,) = con.execute("PRAGMA application_id").fetchone()
+    (version,) = con.execute("PRAGMA user_version").fetchone()
+    if application_id != APPLICATION_ID or version < 1:
+        raise StorageError(f"{path} is not a database of this engine")
+
+
 def check_schema(con: sqlite3.Connection, path: str) -> None:
     """Raises StorageError when the database is damaged, or was not created by this engine."""
     tables = _read_features(con)
