@@ -71,6 +71,25 @@ examples:
   hybrid-engine backup --db /var/lib/hybrid-engine/hybrid.db copy.db
 """
 
+_EXPORT_EPILOG = """Times are when this host received the tick: 2026-01-31T12:00:00Z (with a zone), 2026-01-31 (midnight
+UTC), or milliseconds since 1970. The interval has --from in it, and --to no more. Of gaps it has those that touch it,
+and with --symbol also those of every symbol. bars are the minutes of each symbol that had a tick; one that the interval
+cuts has the ticks inside it. Columns, and what CSV does with =, +, - and @: docs/storage.md.
+
+exit codes:
+  0    all rows are written, or nobody reads them any more
+  12   the command line or the configuration is wrong, FILE exists already, or pyarrow is missing
+  13   another program held the database locked
+  14   the database cannot be read, or the rows cannot be written
+  130  Ctrl-C (143: SIGTERM, 129: SIGHUP); FILE was not made
+
+examples:
+  hybrid-engine export --table ticks --from 2026-01-31 --to 2026-02-01 --output ticks.csv
+  hybrid-engine export --table bars --symbol BTC/USD --format jsonl | head
+  hybrid-engine export --table gaps --from 2026-01-31T22:00:00Z
+  hybrid-engine export --table trades --format parquet --output trades.parquet --db backup.db
+"""
+
 
 class _Interrupted(BaseException):
     """SIGINT, SIGTERM or SIGHUP arrived in a command that has to clean up."""
@@ -93,7 +112,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(
-        dest="command", required=True, metavar="run | config | health | capture | backup | version"
+        dest="command", required=True, metavar="run | config | health | capture | backup | export | version"
     )
     file = _Parser(add_help=False)
     file.add_argument(
@@ -154,6 +173,27 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     backup.add_argument("file", type=Path, metavar="FILE", help="a new file; an existing one is not overwritten")
+    export = commands.add_parser(
+        "export",
+        parents=[file, database],
+        help="write ticks, gaps, orders, trades or minute bars as CSV, JSON Lines or Parquet",
+        description="Write the rows of a table to stdout or a new file. The engine may run meanwhile, or be stopped.",
+        epilog=_EXPORT_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    tables, formats = ("ticks", "gaps", "orders", "trades", "bars"), ("csv", "jsonl", "parquet")
+    export.add_argument("--table", required=True, choices=tables, help="what to write")
+    export.add_argument("--format", default="csv", choices=formats, help="csv (default), jsonl or parquet")
+    export.add_argument("--from", dest="begin", metavar="TIME", help="the first moment (default: the first row)")
+    export.add_argument(
+        "--to", dest="end", metavar="TIME", help="the moment after the last one (default: the last row)"
+    )
+    export.add_argument(
+        "--symbol", action="append", default=[], metavar="NAME", help="this symbol only; several: give it repeatedly"
+    )
+    export.add_argument(
+        "--output", type=Path, metavar="FILE", help="a new file (default: stdout); an existing one is not overwritten"
+    )
     version = commands.add_parser("version", help="print the version and the release")
     version.add_argument("--json", action="store_true", help="print it as JSON")
     return parser
@@ -272,6 +312,16 @@ def _backup(args: argparse.Namespace) -> int:
     return int(ExitCode.COMPLETE)
 
 
+def _export(args: argparse.Namespace) -> int:
+    from hybrid_engine.storage.export import export, parse_selection
+
+    selection = parse_selection(args.table, args.begin, args.end, args.symbol)
+    database = Path(_load_config(args).settings.app.db_path)
+    _raise_at_signals()
+    export(database, selection, args.format, args.output)
+    return int(ExitCode.COMPLETE)
+
+
 def _raise_at_signals() -> None:
     """From now on the first signal that asks to end raises _Interrupted, and no other one disturbs the cleaning up."""
     numbers = [n for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN]
@@ -315,6 +365,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         "health": _health,
         "capture": _capture,
         "backup": _backup,
+        "export": _export,
         "version": _version,
     }
     _open_standard_streams()
