@@ -103,10 +103,14 @@ def read_snapshot(path: Path, read: Callable[[sqlite3.Connection], T]) -> T:
             raise OverloadError(
                 f"{error}, for {BUSY_TIMEOUT_MS // 1000} s: another program holds it (`fuser {path}` tells which)"
             ) from error
-        except (StorageError, _Changed):
+        except (StorageError, _Changed) as error:
             with translate_errors(str(path)):
-                if _state_at_rest(file) == at_rest:
-                    raise
+                if _state_at_rest(file) != at_rest:
+                    continue
+                if at_rest is None and not os.path.exists(f"{file}-shm"):
+                    why = f"{file}-wal has no index beside it, and to make one takes the right to write there"
+                    raise StorageError(f"{error}: {why}") from error
+            raise
     raise StorageError(f"{path}: an engine started or stopped at each of {SNAPSHOT_ATTEMPTS} attempts to read it")
 
 
