@@ -88,7 +88,7 @@ def test_pages_equal_one_select(drawn: Any, interval: Any, symbols: list[str], p
 def test_bars_are_the_same_however_pages_are_cut(drawn: Any, interval: Any, page_rows: int) -> None:
     expected: dict[tuple[int, str], list[float]] = {}
     with stored(drawn) as path:
-        for _, _, _, symbol, price, size, *_, received_ms in select(path, Selection("ticks", *interval)):
+        for _, _, _, symbol, price, size, *_, received_ms, _ in select(path, Selection("ticks", *interval)):
             bar = expected.setdefault(
                 (received_ms // MINUTE_MS * MINUTE_MS, symbol), [price, price, price, price, 0, 0]
             )

@@ -44,14 +44,14 @@ FAULTS = (
         (
             "numbers-go-on-behind-another-source",
             "MISSED",
-            "source.sequence.start_connection(lambda s: active[names.own_symbol(s)].last_useful is source)",
-            "source.sequence.start_connection(lambda s: bool(active) and bool(names))",
+            "source.sequence.start_connection(lambda s: names.own_symbol(s) in continued)",
+            "source.sequence.start_connection(lambda s: bool(names) or bool(continued))",
         ),
         (
             "numbers-restart-with-each-connection",
             "MISSED",
-            "source.sequence.start_connection(lambda s: active[names.own_symbol(s)].last_useful is source)",
-            "source.sequence.start_connection(lambda s: not active and not names)",
+            "source.sequence.start_connection(lambda s: names.own_symbol(s) in continued)",
+            "source.sequence.start_connection(lambda s: not names and bool(continued))",
         ),
         (
             "pending-gaps-lost-at-stop",
@@ -279,8 +279,8 @@ FAULTS = (
         (
             "late-numbers-count-as-missed",
             "MISSED",
-            "if gap.key == key and len(gap.ranges) < MAX_PENDING:",
-            "if gap.key is key and gap.count < 0:",
+            "if gap.key == key:\n                gap.remove(first, last)",
+            "if gap.key == key and gap.count < 0:\n                gap.remove(first, last)",
             _IN_ORDER,
         ),
         ("no-time-for-late-numbers", "MISSED", "LATE_S = 1.0", "LATE_S = 0.0", _IN_ORDER),

@@ -263,7 +263,7 @@ FAULTS = (
             "missed-counted-without-gap",
             "MISSED",
             'self._gaps.add_loss("missed", source, symbol, at_ms, count, from_ms)',
-            "pass",
+            "0",
         ),
         (
             "missed-gap-without-length",
