@@ -71,7 +71,9 @@ PROMISES = {
         ("failover",),
     ),
     "FAILBACK": Promise("A better source takes over again once it is proven; one that flaps is tried ever more rarely"),
-    "MOVES": Promise("A connection that the exchange is about to close is replaced before, without loss or repetition"),
+    "MOVES": Promise(
+        "A connection that the exchange is about to close is replaced before, without loss or repetition", ("failover",)
+    ),
     "PACE": Promise("No source is connected to more than 12 times in any minute, or before its Retry-After"),
     "USE": Promise(
         "Only trades and acknowledgements make a source one of use, and a refused symbol leaves the others recorded"

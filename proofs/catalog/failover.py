@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from proofs.catalog._checks import at_most, equal, figures
+from proofs.catalog._move import BOUND_S as MOVE_S
+from proofs.catalog._move import Move
 from proofs.catalog._rows import LEAST, Rows, Sent, StoredRow, compare, record_rows, row_checks, trace_rows
 from proofs.catalog._steady import UP_S, OnExchanges
 from proofs.catalog.mutations import patched
-from proofs.experiment.case import Deployed, Mutant, Proof
+from proofs.experiment.case import Case, Deployed, Mutant, Proof
 from proofs.experiment.exchange import Exchange, refuses
 from proofs.experiment.measurements import (
     Count,
@@ -389,12 +391,20 @@ def failing(*names: str) -> Callable[[Deployed], Sequence[Failover]]:
     return lambda deployed: [Failover(deployed, how) for how in HOWS if how.name in names]
 
 
+def _cases(deployed: Deployed) -> Sequence[Case]:
+    return [*(Failover(deployed, how) for how in HOWS), Move(deployed)]
+
+
 def _one_source(unit: Changes) -> None:
     unit.pick_sources = lambda sources: sources[:1]
 
 
 def headline(results: Sequence[Result]) -> str:
-    return ", ".join(f"{result.case} {figures([result]).get('secondary stored (s)')} s" for result in results)
+    times = [(result.case, figures([result])) for result in results]
+    moved = "moved to a new connection (s)"
+    return ", ".join(
+        f"{case} {measured.get('secondary stored (s)', measured.get(moved))} s" for case, measured in times
+    )
 
 
 PROOF = Proof(
@@ -402,14 +412,16 @@ PROOF = Proof(
     claim="when the best source fails in any way, the next one's trades are stored in time and the gap is recorded",
     bound=f"{BOUND_S:g} s (silence: dead_after_s {DEAD_AFTER_S:g} + {BOUND_S:g} s, no trades: {STALE_S:g} +"
     f" {BOUND_S:g} s, of a hot standby every trade since);"
-    " rows as each source sent them, none missing",
-    fault="the primary closes, refuses, answers 451, goes silent, sends garbage, has a bad certificate, stops trading",
-    seconds=34,
-    cases=failing(*(how.name for how in HOWS)),
+    f" rows as each source sent them, none missing, also over a move to a new connection in {MOVE_S:g} s",
+    fault="the primary closes, refuses, answers 451, goes silent, sends garbage, has a bad certificate, stops trading,"
+    " announces its end",
+    seconds=40,
+    cases=_cases,
     mutants=[
         # One of each kind: a connection that ends, one that is never made, one that talks nonsense.
         Mutant("one-source", "one source instead of two", failing("closes", "refuses", "sends garbage"), _one_source),
         patched("failover/keeps-nothing", failing("stops trading")),
+        patched("failover/takes-both", Move.alone),
     ],
     headline=headline,
     host_word={

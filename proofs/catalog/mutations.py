@@ -67,6 +67,12 @@ MUTATIONS = {
         "len(self._standby_trades) >= MAX_KEPT_SYMBOLS:",
         "len(self._standby_trades) >= 0:",
     ),
+    "failover/takes-both": Mutation(
+        "a move that takes every trade of the new connection",
+        "ingest/delivery.py",
+        "new, _ = source.moved_trades.split(trades, 0.0)",
+        "new = trades",
+    ),
     "parse/ignores-garbage": Mutation(
         "frames that do not decode are never held against their source",
         "ingest/session.py",

@@ -62,6 +62,12 @@ class Commands:
         await asyncio.sleep(0)
         return {"closed": len(open_now)}
 
+    async def announce(self, shared: Annotated[int, "trades"] = 10) -> Any:
+        """announce the end of every open connection (Binance: serverShutdown): the next one is sent the trades from
+        then on, the announced ones `shared` of them, too"""
+        for session in list(self._exchange.sessions):
+            await session.announce_close(shared)
+
     async def abort(self) -> Any:
         """reset every open connection (RST); what was not yet read may be lost to the client"""
         open_now = list(self._exchange.sessions)

@@ -43,6 +43,7 @@ class ConnectionCount:
     heartbeats: int = 0
     garbage: int = 0
     repeats: int = 0
+    notices: int = 0
     heard: int = 0
 
 
@@ -86,12 +87,12 @@ class Ledger:
         self.by_symbol[symbol] += 1
 
     def add(self, count: ConnectionCount, kind: str) -> None:
-        """Count a frame without a new trade: history, noise, heartbeats, garbage, repeats; heard: from the client."""
+        """Count a frame without a new trade (history, noise, heartbeats, garbage, repeats, notices), or one heard."""
         setattr(count, kind, getattr(count, kind) + 1)
         self.totals[kind] += 1
 
     def as_dict(self) -> dict[str, Any]:
-        names = ("sent", "history", "noise", "heartbeats", "garbage", "repeats", "lost", "heard")
+        names = ("sent", "history", "noise", "heartbeats", "garbage", "repeats", "notices", "lost", "heard")
         return {
             **{name: self.totals[name] for name in names},
             "sent_by_symbol": dict(self.by_symbol),

@@ -143,7 +143,7 @@ class Exchange:
         assert connection.request is not None
         assert connection.exchange_protocol is not None
         rules = self.market.rules
-        session = Session(self.market, connection, connection.exchange_protocol, connection.request.path)
+        session = Session(self.market, self.sessions, connection, connection.exchange_protocol, connection.request.path)
         try:
             if (rule := rules.take("accept_close")) is not None:
                 await connection.close(rule["code"])

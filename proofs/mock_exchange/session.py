@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -46,10 +46,13 @@ class Socket(ServerConnection):
 
 
 class Session:
-    """Lives from the accepted upgrade to the closed socket."""
+    """Lives from the accepted upgrade to the closed socket. sessions: all that are open."""
 
-    def __init__(self, market: Market, ws: Socket, protocol: ExchangeProtocol, path: str) -> None:
+    def __init__(
+        self, market: Market, sessions: "Collection[Session]", ws: Socket, protocol: ExchangeProtocol, path: str
+    ) -> None:
         self.market = market
+        self.sessions = sessions
         self.ws = ws
         self.protocol = protocol
         self.count = market.ledger.record_accept(path, protocol.family)
@@ -60,6 +63,8 @@ class Session:
         self.garbage: int | None = 0
         self.garbage_kind = "mixed"
         self._garbage_number = 0
+        #: Once its end is announced: how many trades of the connection after it are still sent here, too.
+        self.shared: int | None = None
         self._tape = market.tape
         self._plan = NoisePlan(market.tape, protocol.family, market.noise_per_trade, market.builtin)
         self._noise_number = 0
@@ -72,6 +77,14 @@ class Session:
     @property
     def wants_trades(self) -> bool:
         return self.open and self.mute is None and self.garbage == 0 and self.protocol.wants_trades
+
+    @property
+    def _takes_trades(self) -> bool:
+        """Trades are due that no other connection took: once its end is announced, the one after it takes them."""
+        return self.wants_trades and (self.shared is None or all(one.shared is not None for one in self._beside()))
+
+    def _beside(self) -> "list[Session]":
+        return [one for one in self.sessions if one is not self and one.wants_trades]
 
     async def run(self) -> None:
         """Serve until the socket is closed."""
@@ -129,13 +142,13 @@ class Session:
                 self._noise_number += 1
                 await self._send_noise(self._noise_number)
                 await market.wait_for_change(max(FLOOD_INTERVAL, market.pace.interval(2)))
-            elif not self.wants_trades:
+            elif not self._takes_trades:
                 await market.wait_until(
-                    lambda: not self.open or self.wants_trades or self._spoiled or self.mute == "trades"
+                    lambda: not self.open or self._takes_trades or self._spoiled or self.mute == "trades"
                 )
             else:
                 at_most = 1 if most == 1 else min(most, market.headroom(self.count.sent))
-                if turn := await market.next_trades(self.numbers, lambda: self.wants_trades, at_most):
+                if turn := await market.next_trades(self.numbers, lambda: self._takes_trades, at_most):
                     await self._send_trades(*turn)
                     sent += 1
                     if sent % YIELD_AFTER == 0:
@@ -165,10 +178,20 @@ class Session:
             self.numbers.sent += len(numbers)
             for trade in trades:
                 market.ledger.record_sent(self.count, trade, self.protocol.symbol_for(trade))
+            await self._share(trades)
             await self._run_due()
         else:
             self.numbers.give_back(numbers)
             market.notify()
+
+    async def _share(self, trades: list[Trade]) -> None:
+        """Send them on the connections whose end is announced, too, until each had its share; then it has no more."""
+        for other in self._beside() if self.shared is None else ():
+            if other.shared is not None and await other._send(other.protocol.trades(trades)):
+                self.market.ledger.add(other.count, "repeats")
+                other.shared -= 1
+                if other.shared <= 0:
+                    await other.silence("trades")
 
     def _trade_of(self, number: int) -> Trade:
         trade = self.market.trade(number, self._tape)
@@ -246,6 +269,11 @@ class Session:
             for _ in range(3):
                 await asyncio.sleep(0)
         self.mute = what
+
+    async def announce_close(self, shared: int) -> None:
+        """Announce that this connection will end."""
+        await self._send_other("notices", lambda: self.protocol.closing_notice(now_ms()))
+        self.shared = shared
 
     async def close(self, code: int = 1001, reason: str = "") -> None:
         """A proper close; the client still reads everything that was sent before it."""

@@ -128,6 +128,10 @@ class ExchangeProtocol:
         """The protocol's own heartbeat, if it has one and the client subscribed to it."""
         return None
 
+    def closing_notice(self, now_ms: int) -> str | None:
+        """The frame that announces the end of this connection, if the exchange has one."""
+        return None
+
     @property
     def heartbeats_due(self) -> int:
         """How many heartbeats are due at a time."""

@@ -83,3 +83,7 @@ class Binance(ExchangeProtocol):
             return dump(data)
         kind = str(recorded.get("stream", "x@bookTicker")).partition("@")[2]
         return dump({"stream": f"{symbol.lower()}@{kind}", "data": data})
+
+    def closing_notice(self, now_ms: int) -> str | None:
+        notice: Frame = {"e": "serverShutdown", "E": now_ms * self._scale}
+        return dump({"stream": self._trading[0][2], "data": notice} if self.combined and self._trading else notice)

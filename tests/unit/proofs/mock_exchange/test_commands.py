@@ -49,6 +49,28 @@ def test_trades_are_listed_as_they_were_sent(exchange: MockExchange) -> None:
         exchange.wait(open=0)
 
 
+@pytest.mark.parametrize("kind", ["binance", "binance_combined"])
+def test_announced_end_is_shared_with_the_next_connection(exchange: MockExchange, kind: str) -> None:
+    exchange.command("pause")
+    with Client(exchange.url(kind)) as old:
+        exchange.wait(subscribed=1)
+        exchange.command("burst", n=5)
+        old.read_until(lambda c: len(c.ids) == 5)
+        exchange.command("announce", shared=3)
+        exchange.command("burst", n=2)
+        old.read_until(lambda c: len(c.ids) == 7)  # alone, it still has all of them
+        with Client(exchange.url(kind)) as new:
+            exchange.wait(subscribed=2)
+            exchange.command("burst", n=10)
+            new.read_until(lambda c: len(c.ids) == 10)
+            old.read_until(lambda c: len(c.ids) == 10)
+            stats = exchange.stats()
+    assert (old.ids, new.ids) == (list(range(1, 11)), list(range(8, 18)))
+    assert (stats["sent"], stats["repeats"], stats["notices"]) == (17, 3, 1)
+    notices = [frame.get("data", frame) for frame in old.parsed]
+    assert [frame["e"] for frame in notices if frame.get("e") == "serverShutdown"] == ["serverShutdown"]
+
+
 def test_repeat_and_lose(exchange: MockExchange) -> None:
     exchange.command("pause")
     with Client(exchange.url("gemini_v1", "btcusd")) as client:
