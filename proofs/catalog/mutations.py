@@ -73,6 +73,12 @@ MUTATIONS = {
         "new, _ = source.moved_trades.split(trades, 0.0)",
         "new = trades",
     ),
+    "network/life-is-use": Mutation(
+        "an engine that takes any frame for a sign of use",
+        "ingest/subscription.py",
+        "if self.may_be_quiet and now - self._opened_at >= STANDING_S:",
+        "if self.may_be_quiet:",
+    ),
     "parse/ignores-garbage": Mutation(
         "frames that do not decode are never held against their source",
         "ingest/session.py",

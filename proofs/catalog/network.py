@@ -8,7 +8,7 @@ from proofs.catalog._checks import at_least, equal
 from proofs.catalog._recovery import DEADLINE_S, Lasting, Recovery, headline
 from proofs.catalog._rows import LEAST, Rows, compare, record_rows, row_checks, trace_rows
 from proofs.catalog._steady import OnExchanges
-from proofs.catalog.mutations import with_directives
+from proofs.catalog.mutations import patched, with_directives
 from proofs.experiment.case import Proof
 from proofs.experiment.exchange import refuses
 from proofs.experiment.measurements import Count, Positive, Seconds, encode
@@ -108,6 +108,101 @@ class AfterRefusal(Compared):
     back_by: str | None = ""
 
 
+@dataclass(frozen=True)
+class Answers:
+    """greeted: connections of the primary that had a frame and no trade. answered: 403 by the other."""
+
+    greeted: Positive
+    answered: Positive
+
+
+@dataclass(frozen=True, kw_only=True)
+class AfterAnswers(Compared):
+    """greeted, answered: as in Answers, at the end of the fault. tries_a_s: connections to both.
+
+    stored_10: runs stored as ended with 10. all_by: whose ticks are stored, of both.
+    used: when the runs that met only answers, and ended with 10, had a frame of use (ms UTC).
+    """
+
+    greeted: Count
+    answered: Count
+    tries_a_s: Seconds
+    stored_10: Count | None = None
+    all_by: str | None = ""
+    used: list[Count | None] | None = None
+
+
+class Answered(TwoSources):
+    """An answer is a sign of life, and none of use: both exchanges talk, and neither brings a trade."""
+
+    name = "every source answers and refuses"
+    fault = "the primary greets each connection and closes it with 1013, the secondary answers HTTP 403"
+    code = 10
+    command = "accept_close"
+
+    def inject(self, subject: Subject) -> None:
+        self.exchanges["secondary"].tell("http", status=403, times=-1)
+        primary = self.exchanges["primary"]
+        self.t0 = mono_s(primary.tell(self.command, code=1013, times=-1, noise=1))
+        primary.tell("close")
+
+    def witness(self, subject: Subject) -> Answers:
+        """By the exchanges' own counts."""
+        primary, secondary = self.exchanges.values()
+
+        def bitten() -> bool:
+            return all(_answers(primary.stats(quiet=True), secondary.stats(quiet=True)).values())
+
+        subject.host.wait_for("both to be asked", 5, bitten, every=0.05)
+        return Answers(**_answers(primary.stats(), secondary.stats()))
+
+    def traced_witness(self, witness: Answers, trace: Trace) -> Mapping[str, Json | Between]:
+        return _answers(trace.stats("primary", 0), trace.stats("secondary", 0))
+
+    def lift(self, subject: Subject) -> None:
+        self.exchanges["primary"].tell("behave")  # the other one is left alone for a quarter of an hour: it said 403
+
+    def measure(self, subject: Subject) -> AfterAnswers:
+        return AfterAnswers(**self.run_fault(subject))
+
+    def figures_during(self, subject: Subject, seconds: float) -> dict[str, Any]:
+        return _asked(self.exchanges["primary"].stats(), self.exchanges["secondary"].stats(), seconds)
+
+    def traced_during(self, seconds: float, trace: Trace) -> dict[str, Json]:
+        return _asked(trace.stats("primary"), trace.stats("secondary"), seconds)
+
+    def figures_of_store(self, store: Store) -> dict[str, Json]:
+        runs = store.runs()
+        return {
+            "stored_10": [run["exit_code"] for run in runs].count(10),
+            "all_by": "secondary" if store.first_of("secondary") else "primary",
+            "used": [run["last_frame_ms"] for run in runs[1:] if run["exit_code"] == 10],
+        }
+
+    def judge(self, measured: AfterAnswers) -> Sequence[Check]:
+        checks = [*self.checks(measured), self.tries(measured.tries_a_s, _TRIES_A_S)]
+        if measured.back_s is not None:
+            used = measured.used or []
+            checks += [
+                equal("tries of the one that said 403", measured.answered, 1),
+                at_least("runs stored as ended with 10", measured.stored_10, len(measured.ends)),
+                equal("all ticks by", measured.all_by, "primary"),
+                Check("signs of use", used, "none, in each run", bool(used) and not any(used), guard=True),
+                *self.checks_of_rows(measured.rows),
+            ]
+        return checks
+
+
+def _answers(primary: Mapping[str, Json], secondary: Mapping[str, Json]) -> dict[str, Json]:
+    greeted = [one for one in primary["connections"] if one["noise"] and not one["sent"] and not one["open"]]
+    return {"greeted": len(greeted), "answered": secondary["rejected_by_status"].get("403", 0)}
+
+
+def _asked(primary: Mapping[str, Json], secondary: Mapping[str, Json], seconds: float) -> dict[str, Json]:
+    counts = _answers(primary, secondary)
+    return {**counts, "tries_a_s": round(sum(counts.values()) / seconds, 3)}
+
+
 class Refused(TwoSources):
     name = "every source refuses"
     fault = "the primary's port refuses, the secondary answers HTTP 503"
@@ -173,11 +268,12 @@ PROOF = Proof(
     claim="with every source refusing the engine ends with 10, is restarted at a pace, and recovers by itself",
     bound=f"10 after network_deadline_s ({DEADLINE_S:g} s) + 3 s, at most {_TRIES_A_S:g} connections a second, never"
     " down for good, a tick in deadline + RestartSec + 5 s",
-    fault=Refused.fault,
-    seconds=22,
-    cases=Refused.alone,
+    fault=f"{Refused.fault}; {Answered.fault}",
+    seconds=38,
+    cases=lambda deployed: [Refused(deployed), Answered(deployed)],
     mutants=[
-        with_directives("start-limit", "StartLimitIntervalSec=60, StartLimitBurst=2", Refused.alone, *_START_LIMIT)
+        with_directives("start-limit", "StartLimitIntervalSec=60, StartLimitBurst=2", Refused.alone, *_START_LIMIT),
+        patched("network/life-is-use", Answered.alone),
     ],
     notes=f"network_deadline_s is {DEADLINE_S:g} s in the scratch config",
     headline=headline,

@@ -95,10 +95,12 @@ class Commands:
         """accept the next TCP connections and never answer the upgrade (until `behave`)"""
         self._market.rules.set("hang", {}, times)
 
-    async def accept_close(self, code: Code = 1001, times: Times = 1) -> Any:
+    async def accept_close(
+        self, code: Code = 1001, times: Times = 1, noise: Annotated[int, "frames without trades before the close"] = 0
+    ) -> Any:
         """accept the next upgrades and close them at once"""
         _check_close(code)
-        self._market.rules.set("accept_close", {"code": code}, times)
+        self._market.rules.set("accept_close", {"code": code, "noise": noise}, times)
 
     async def silent(self, what: Silence = "all", scope: Scope = "all", times: Times = 1) -> Any:
         """send nothing any more, on connections that stay open"""

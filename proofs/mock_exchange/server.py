@@ -146,6 +146,8 @@ class Exchange:
         session = Session(self.market, self.sessions, connection, connection.exchange_protocol, connection.request.path)
         try:
             if (rule := rules.take("accept_close")) is not None:
+                for number in range(1, rule["noise"] + 1):
+                    await session.send_noise(number)
                 await connection.close(rule["code"])
                 return
             if (rule := rules.take("silent")) is not None:

@@ -115,7 +115,7 @@ class Session:
         if self.mute != "all" and self.open and (text := make_frame()) is not None and await self._send(text):
             self.market.ledger.add(self.count, kind)
 
-    async def _send_noise(self, number: int) -> None:
+    async def send_noise(self, number: int) -> None:
         for recorded in self._plan.before(number):
             await self._send_other("noise", partial(self.protocol.noise, recorded, now_ms()))
 
@@ -140,7 +140,7 @@ class Session:
                 await self._send_garbage()
             elif self.mute == "trades":
                 self._noise_number += 1
-                await self._send_noise(self._noise_number)
+                await self.send_noise(self._noise_number)
                 await market.wait_for_change(max(FLOOD_INTERVAL, market.pace.interval(2)))
             elif not self._takes_trades:
                 await market.wait_until(
@@ -162,7 +162,7 @@ class Session:
     async def _send_trades(self, kind: str, numbers: list[int]) -> None:
         market = self.market
         for number in numbers:
-            await self._send_noise(number)
+            await self.send_noise(number)
         if kind == "new" and market.lose > 0 and self.wants_trades:
             market.lose -= 1
             self.protocol.skip_message()
