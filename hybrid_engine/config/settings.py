@@ -162,7 +162,7 @@ class EngineSettings:
         "continues",
         (0, 86400),
     )
-    batch_rows: int = on_sighup(100, "commit when so many rows are waiting", (1, 100_000))
+    batch_rows: int = on_sighup(1000, "commit when so many rows are waiting", (1, 100_000))
     flush_interval_ms: float = on_sighup(
         1000.0, "commit at the latest so many milliseconds after the first waiting row", (1, 60_000)
     )

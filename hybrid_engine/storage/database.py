@@ -25,6 +25,9 @@ CACHE_KIB = 512
 MIN_DATABASE_BYTES = 512  # the smallest page; SQLite would overwrite a smaller file that is not empty
 # The value of PRAGMA synchronous, by durability.
 SYNCHRONOUS = {"normal": 1, "power": 2}
+# Of a new database. A commit writes each page that it changed: of a few rows, the last page of each table and index.
+# With SQLite's 4096 that was 1,770 bytes a tick at 20 a second, with 1024 it is 590 (docs/bench.md).
+PAGE_BYTES = 1024
 # Pages in the write-ahead log at which SQLite checkpoints by itself. With "normal" checkpointer.py does it instead.
 AUTOCHECKPOINT_PAGES = {"normal": 0, "power": 500}
 # A log file larger than this is truncated when SQLite restarts the log.
@@ -233,6 +236,7 @@ def _set_pragmas(con: sqlite3.Connection, path: str, durability: str) -> dict[st
         "temp_store": 2,
     }
     pragmas = {**documented, "foreign_keys": 1}
+    con.execute(f"PRAGMA page_size = {PAGE_BYTES}")
     # WAL first, while the short timeout is in force: this one can meet a lock.
     for pragma, value in pragmas.items():
         con.execute(f"PRAGMA {pragma} = {value}")

@@ -24,7 +24,7 @@ from hybrid_engine.storage.retention import Slice, delete_slice
 _ROWS_PER_STATEMENT = (128, 64, 32, 16, 8, 4, 2, 1)
 # An estimate of the pages that a commit adds to the write-ahead log: the last page of each table and index, and what
 # the rows fill.
-_PAGES_PER_COMMIT, _ROWS_PER_PAGE = 10, 60
+_PAGES_PER_COMMIT, _ROWS_PER_PAGE = 10, 15
 _END_GAPS = "UPDATE gaps SET to_ms = max(from_ms, ?1) WHERE run_id = ?2 AND to_ms IS NULL"
 # Of the newest run, where it has ended.
 _ADD_PAUSE = (

@@ -20,6 +20,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from tests.benchmarks.cost import busy_latency, compare
 from tests.benchmarks.floor import floor
 from tests.benchmarks.race import CRYPTOFEED, ENGINE, ENGINE_RUN, Void, fan_out, race, run_peer, run_rounds
 from tests.benchmarks.steady import steady
@@ -28,6 +29,7 @@ from tests.benchmarks.usage import memory_mb
 STARTS = 9
 FRAMES, ROUNDS = 500_000, 5
 STEADY_S = 10.0
+COST_S = 12.0
 SAME_PACE = 1.25  # two floods whose rates differ by less are equally fast
 MAX_VOID = 4  # void rounds allowed for each round that counts
 SOURCES = (1, 4, 16)
@@ -199,6 +201,13 @@ def main() -> None:
         except Void as why:
             result[name] = {"INCONCLUSIVE": f"too many rounds were void; the last: {why}"}
         print_figures(what, result[name])
+    if PEER_PYTHON.exists():
+        print("\ncost: CPU and bytes written a tick, engine and cryptofeed in turn", flush=True)
+        for name, slow in (("cost_at_20", 20.0), ("cost_at_1000", 1000.0)):
+            result[name] = compare(slow, args.rounds, COST_S, PEER_PYTHON)
+            print_figures(f"cost at {slow:,.0f} ticks a second", result[name])
+    result["busy"] = busy_latency(args.rounds, args.seconds)
+    print_figures("decided p99 at 1,000 a second beside two busy loops, ms", result["busy"])
     args.out.write_text(json.dumps(result, indent=2) + "\n")
     print(f"\nwritten: {args.out}")
 

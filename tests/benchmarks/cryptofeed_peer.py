@@ -1,4 +1,6 @@
-"""cryptofeed with a callback that stores the same rows: `cryptofeed_peer.py URL DATABASE COUNT`.
+"""cryptofeed with a callback that stores the same rows: `cryptofeed_peer.py URL DATABASE COUNT [SECONDS]`.
+
+A transaction has BATCH rows, or with SECONDS those of so many seconds; it ends once it stored COUNT rows.
 
 Runs in a virtual environment of its own. To connect to a server on loopback it sets the addresses, and ws instead of
 wss through a hook of cryptofeed, so nothing is patched.
@@ -7,6 +9,7 @@ wss through a hook of cryptofeed, so nothing is patched.
 import asyncio
 import sqlite3
 import sys
+import time
 from typing import Any
 
 from cryptofeed import FeedHandler
@@ -38,9 +41,11 @@ def main() -> None:
     con.commit()
     rows: list[tuple[int, str, str, float, float, int, int, int]] = []
     number = 0
+    every_s = float(sys.argv[4]) if len(sys.argv) > 4 else float("inf")
+    last_commit = time.monotonic()
 
     async def store(trade: Any, received: float) -> None:
-        nonlocal number
+        nonlocal number, last_commit
         number += 1
         rows.append(
             (
@@ -54,7 +59,8 @@ def main() -> None:
                 int(received * 1000),
             )
         )
-        if len(rows) >= BATCH or number == count:
+        if len(rows) >= BATCH or number == count or time.monotonic() - last_commit >= every_s:
+            last_commit = time.monotonic()
             con.executemany(INSERT, rows)
             con.commit()
             rows.clear()

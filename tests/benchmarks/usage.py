@@ -17,6 +17,12 @@ def memory_mb(pid: int, name: str = "VmRSS") -> float:
     return kib * 1024 / 1e6
 
 
+def written_bytes(pid: int) -> int:
+    """Bytes that it made the system write to a disk; 0 on a file system in memory. Raises OSError as above."""
+    counters = dict(line.split(": ") for line in Path(f"/proc/{pid}/io").read_text().splitlines())
+    return int(counters["write_bytes"])
+
+
 def slope(points: list[tuple[float, float]]) -> float:
     """The slope of the least-squares line through (x, y) points; 0 for fewer than two points."""
     if len(points) < 2:

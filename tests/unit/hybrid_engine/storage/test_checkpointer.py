@@ -21,7 +21,7 @@ from hybrid_engine.runtime.clock import now_ms
 from hybrid_engine.runtime.errors import StorageError
 from hybrid_engine.storage import checkpointer as module
 from hybrid_engine.storage.checkpointer import CHECKPOINT_PAGES, SYNC_PAGES, Checkpointer, Step
-from hybrid_engine.storage.database import AUTOCHECKPOINT_PAGES, MAX_LOG_FILE_BYTES, open_reader
+from hybrid_engine.storage.database import AUTOCHECKPOINT_PAGES, MAX_LOG_FILE_BYTES, PAGE_BYTES, open_reader
 from hybrid_engine.storage.store import Store
 from tests.support.pipeline import INFO
 from tests.support.process import wait_until
@@ -122,7 +122,7 @@ def until_moved(store: Store, number: int) -> int:
 
 
 def pages_of_log(db: Path) -> int:
-    return os.stat(f"{db}-wal").st_size // (4096 + 24)  # a page with its frame header
+    return os.stat(f"{db}-wal").st_size // (PAGE_BYTES + 24)  # a page with its frame header
 
 
 def holds(db: Path, ticks: int) -> bool:
@@ -311,7 +311,7 @@ def test_grown_log_is_truncated(db: Path) -> None:
     with closing(open_reader(db)) as reader:
         reader.execute("BEGIN")
         reader.execute("SELECT * FROM ticks").fetchall()  # while this reader is open, the log cannot be restarted
-        while os.stat(f"{db}-wal").st_size < MAX_LOG_FILE_BYTES + 4096 * CHECKPOINT_PAGES:
+        while os.stat(f"{db}-wal").st_size < MAX_LOG_FILE_BYTES + PAGE_BYTES * CHECKPOINT_PAGES:
             number = commit(store, number, 10, 100)
     number = until_moved(store, number)
     number = commit(store, number, 3, 100)  # one commit waits for the rest, the next restarts the log

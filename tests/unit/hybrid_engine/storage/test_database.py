@@ -14,8 +14,10 @@ import pytest
 
 from hybrid_engine.runtime.errors import ExitCode, StorageError
 from hybrid_engine.storage import schema
+from hybrid_engine.storage.database import PAGE_BYTES
 from hybrid_engine.storage.schema import check_schema
 from hybrid_engine.storage.store import Store
+from tests.support.accounting import rows
 from tests.support.pipeline import INFO
 from tests.support.process import wait_until
 from tests.support.rows import batch, write
@@ -193,3 +195,21 @@ def test_impossible_path_is_refused(tmp_path: Path, places: dict[str, Path], whe
     with pytest.raises(StorageError, match="/"):
         Store(places[where])
     assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_new_database_has_small_pages_and_an_older_one_keeps_its_own(db: Path) -> None:
+    Store(db).close()
+    older = db.with_name("older.db")
+    with closing(sqlite3.connect(older)) as con:
+        con.execute("PRAGMA page_size = 4096")
+        con.executescript(f"PRAGMA application_id = {schema.APPLICATION_ID}; PRAGMA journal_mode = WAL;")
+        for script in schema.MIGRATIONS[:2]:
+            con.executescript(script)
+        con.execute("PRAGMA user_version = 2")
+    store = Store(older)
+    store.begin_run(INFO, 1000)
+    write(store, batch(1, 50))
+    store.close()
+    assert rows(db, "PRAGMA page_size") == [(PAGE_BYTES,)]
+    assert rows(older, "PRAGMA page_size") == [(4096,)]
+    assert rows(older, "SELECT count(*) FROM ticks") == [(50,)]
