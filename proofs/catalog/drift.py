@@ -23,6 +23,7 @@ UNITS = Path("/etc/systemd/system")
 CONFIG = CONFIG_DIR / "config.toml"
 MODULE = "lib/hybrid_engine/domain/events.py"
 DESCRIPTION = "changed by hand"
+MODE = 0o664  # of the config; deployed, nobody but root may write it
 OOM = "200"  # more likely to be killed; raising it needs no capability
 
 
@@ -49,6 +50,14 @@ DRIFTS = {
     "a file of the release changed": Drift(
         "test_release.py::test_release_is_what_its_name_says",
         rf"AssertionError: {re.escape(MODULE)} is not as it was built",
+    ),
+    "the mode of the config changed": Drift(
+        "test_release.py::test_deployed_files_are_as_deployed",
+        rf"{re.escape(str(CONFIG))}: mode {MODE:04o} where \d{{4}} was deployed",
+    ),
+    "a unit that systemd has not read": Drift(
+        "test_unit.py::test_loaded_from_its_own_file",
+        r"AssertionError: hybrid-engine\.service changed on the disk since systemd read it",
     ),
     "the config changed": Drift(
         "test_release.py::test_deployed_files_are_as_deployed", rf"{re.escape(str(CONFIG))}{FILE_IS}"
@@ -110,7 +119,8 @@ class Changed(Case):
                 raise ValueError(f"{path} has no line like {old}")
         texts[added] = f"[Service]\nOOMScoreAdjust={OOM}\n"
         texts[module] += "# changed by hand\n"
-        _in_place(subject).edit(texts)
+        unread = {added: f"{texts[added]}# not read yet\n"}
+        _in_place(subject).edit(texts, {config: MODE}, unread)
 
     def witness(self, subject: Subject) -> ByHand:
         """The changes as systemd, the process and the files show them."""

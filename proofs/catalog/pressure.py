@@ -27,7 +27,9 @@ AFTER = 100  # trades sent when all is over
 LIMIT = 50.0  # percent of the last 10 s: above what a busy host alone makes of the engine's own cgroup
 UP, DOWN = [5, 10, 20], [10, 5, 1]
 FIRST_S = 5.0  # psi_trip_s and two looks, on a host that is busy
-STEPS_S = 12.0  # three steps
+PAUSE_S = 3.0  # psi_cooldown_s
+SOONER_S = 0.5  # how much less may be between two log lines, which are stamped a little after the decision
+STEPS_S = FIRST_S + 4 * PAUSE_S  # three steps, on a host that is busy
 _OVER_S, _CALM_S = 30.0, 60.0
 _KINDS = ("cpu", "memory", "io")
 _DECISION = "pressure decision"
@@ -105,7 +107,13 @@ class Pressed(OnExchanges):
 
     def steady(self, subject: Subject) -> None:
         """Every trade is kept, and what the kernel says of the unit's cgroup is calm."""
-        ladder = {"psi_actions": "on", "psi_cpu_limit": LIMIT, "psi_trip_s": 1, "psi_calm_s": 1, "psi_cooldown_s": 1}
+        ladder = {
+            "psi_actions": "on",
+            "psi_cpu_limit": LIMIT,
+            "psi_trip_s": 1,
+            "psi_calm_s": 1,
+            "psi_cooldown_s": PAUSE_S,
+        }
         self.start(subject, {"rate": RATE}, heartbeat_interval_secs=0.5, flush_interval_ms=200, **ladder)
         await_ticks(subject)
         self.old = subject.unit.state(quiet=False)
@@ -197,6 +205,7 @@ class Pressed(OnExchanges):
         ups, downs = ([one for one in applied if one.action == f"THROTTLE_{way}"] for way in ("UP", "DOWN"))
         up, down = ([one.sample_every for one in steps] for steps in (ups, downs))
         first, last = _after(ups[:1], measured.over_s), _after(downs[-1:], measured.calm_s)
+        pauses = [later.after_s - earlier.after_s for earlier, later in pairwise(applied)]
         losses = [store[name] for name in ("dropped", "rejected", "duplicate")]
         unproven = [one.after_s for one in decisions if not one.is_borne_out()]
         spans_text = [list(span) for span in measured.spans]
@@ -210,6 +219,12 @@ class Pressed(OnExchanges):
         return (
             equal("steps up", up, UP, guard=True),
             at_most("first step (s)", first, FIRST_S, guard=True),
+            at_least(
+                "shortest pause between steps (s)",
+                round(min(pauses), 3) if pauses else None,
+                PAUSE_S - SOONER_S,
+                guard=True,
+            ),
             equal("in force after a reload", measured.after_reload, UP[-1:], guard=True),
             *(check if calm else replace(check, ok=None) for check in way_down),
             Check("which trades", f"{stored} of {sent}", f"by {spans_text}", measured.ids_match, guard=True),
@@ -335,7 +350,7 @@ PROOF = Proof(
         with_directives("logonly", "psi_actions = logonly: it says what it would do", Pressed.alone, _LOGONLY),
         patched("pressure/latched", Pressed.alone),
     ],
-    notes=f"psi_cpu_limit is {LIMIT:g} and the ladder's times are a second each in the scratch config",
+    notes=f"psi_cpu_limit is {LIMIT:g} and the ladder's times are 1 s, its pause {PAUSE_S:g} s, in the scratch config",
     not_applicable=_not_applicable,
     headline=headline,
     host_word={

@@ -5,7 +5,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from proofs.catalog._checks import Counters, equal, figures, imbalance, last_fields
+from proofs.catalog._checks import Counters, at_most, equal, figures, imbalance, last_fields
 from proofs.catalog._missed import LEFT_OUT, Hole, holes_of, missed_difference
 from proofs.catalog._reload import Reloads
 from proofs.catalog._replay import Replay
@@ -37,6 +37,8 @@ RATE = 1500  # trades a second: a stream, not a burst; what admission drops in a
 EVERY = (1, 5, 10, 20)
 _DRAWN_EVERY = [every for every in range(2, 61) if every not in EVERY]
 _DRAWN_SIGNAL_EVERY = [every for every in range(2, 17) if every not in (5, SIGNAL_EVERY)]
+HEARTBEAT_S = 0.5
+LONGEST_MS = 1000  # a gap ends with the heartbeat; the feed takes 1,335 ms
 _FEED_S = 40.0
 
 
@@ -59,8 +61,8 @@ class Nothing:
 class Sampled:
     """n, sent: trades sent, by the exchange's total and by its connections. ids: the exchange's of stored trades.
 
-    holes: what the exchange left out of its numbers; gaps: of the run, but for those of sampling. seed: of what was
-    drawn; None where nothing was.
+    holes: what the exchange left out of its numbers; gaps: of the run, but for those of sampling, of which the longest
+    has longest_ms. seed: of what was drawn; None where nothing was.
     """
 
     n: Count
@@ -76,6 +78,7 @@ class Sampled:
     rows: Rows
     holes: list[Hole]
     gaps: list[GapRow]
+    longest_ms: Count | None
     seed: Count | None = None
 
 
@@ -124,7 +127,7 @@ class Sampling(OnExchanges):
         if self.left_out:  # without frames between the trades, the last one that was heard is a trade
             lose = [{"command": "lose", "n": numbers, "after_sent": after} for after, numbers in LEFT_OUT.items()]
             feed |= {"do": lose, "noise": 0}
-        self.start(subject, feed, **engine, heartbeat_interval_secs=0.5, flush_interval_ms=200)
+        self.start(subject, feed, **engine, heartbeat_interval_secs=HEARTBEAT_S, flush_interval_ms=200)
         subject.host.wait_for("the engine to subscribe", 15, lambda: self.counted("subscribed") == 1, every=0.05)
 
     def inject(self, subject: Subject) -> None:
@@ -166,6 +169,7 @@ class Sampling(OnExchanges):
         run: Row = store.runs()[-1]
         ids = ids_of(rows, run)
         sent, periods = [one.trade_id for one in trades["mock"]], self.periods(seed)
+        gaps = store.gaps(int(run["id"]))
         final = last_fields(entries, "FINAL METRICS", invocation)
         return Sampled(
             n=stats["sent"],
@@ -180,7 +184,10 @@ class Sampling(OnExchanges):
             store=Counters.of(run),
             rows=compare(trades, rows, periods.signal),
             holes=holes_of(sent, store),
-            gaps=[gap for gap in store.gaps(int(run["id"])) if gap["kind"] != "sampled_out"],
+            gaps=[gap for gap in gaps if gap["kind"] != "sampled_out"],
+            longest_ms=max(
+                (gap["to_ms"] - gap["from_ms"] for gap in gaps if gap["kind"] == "sampled_out"), default=None
+            ),
             seed=seed,
         )
 
@@ -215,6 +222,11 @@ class Sampling(OnExchanges):
             equal("numbers left out", [hole.count for hole in measured.holes], left_out),
             Check("gaps `missed`", missed or "all of these", "all of these", not missed, guard=True),
             equal("kinds of other gaps", others, ["down"], guard=True),
+            *(
+                [at_most("longest gap of sampling (ms)", measured.longest_ms, LONGEST_MS, guard=True)]
+                if every > 1
+                else []
+            ),
             Check("received", store["received"], sent, store["received"] == sent == TRADES),
             equal("dropped, rejected, duplicate", losses, [0, 0, 0]),
             equal("ticks_stored by the counters", store["ticks_stored"], stored),

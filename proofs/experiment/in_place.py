@@ -43,8 +43,11 @@ class InPlace(Subject):
         """Have the controller run these playbooks against this host. Raises Unanswered."""
         return controller_requests.ask(self.host, self._lease.run, plays, check=check, without=without)
 
-    def edit(self, texts: Mapping[Path, str]) -> None:
-        """Write these texts over the operator's files and put them in force. The lease restores the files in any case.
+    def edit(self, texts: Mapping[Path, str], modes: Mapping[Path, int], unread: Mapping[Path, str]) -> None:
+        """Write these texts over the operator's files, give some these modes, and put them in force.
+
+        The texts `unread` are written after that, so systemd has not read them. The lease restores the files in any
+        case.
 
         Raises:
             NotALab: this is not a host whose files may be edited.
@@ -56,7 +59,13 @@ class InPlace(Subject):
         for path, text in texts.items():
             self.announce(f"write {path}", {"text": text})
             path.write_text(text)
+        for path, mode in modes.items():
+            self.announce(f"set the mode of {path}", f"{mode:04o}")
+            path.chmod(mode)
         self.reload()
+        for path, text in unread.items():
+            self.announce(f"write {path}, unread", {"text": text})
+            path.write_text(text)
 
     def remove(self, path: Path) -> None:
         """Take an edited file away again that had not been there before."""

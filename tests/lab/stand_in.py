@@ -16,15 +16,19 @@ unit, config = "/etc/systemd/system/hybrid-engine.service", "/etc/hybrid-engine/
 module = os.path.realpath("/opt/hybrid-engine/current/lib/hybrid_engine/domain/events.py")
 added = unit + ".d/60-added.conf"
 was = {path: open(path, "rb").read() for path in (unit, config, module)}
+modes = {path: os.stat(path).st_mode for path in was}
 other = f": sha256 {64 * 'a'} where {64 * 'b'} was deployed"
 says = {
     unit: [("test_release.py::test_deployed_files_are_as_deployed", unit + other),
            ("test_unit.py::test_works_in_its_canonical_directory",
             "the process works elsewhere than in its state directory")],
-    config: [("test_release.py::test_deployed_files_are_as_deployed", config + other)],
+    config: [("test_release.py::test_deployed_files_are_as_deployed",
+              config + other + "; " + config + ": mode 0664 where 0640 was deployed")],
     module: [("test_release.py::test_release_is_what_its_name_says",
               "lib/hybrid_engine/domain/events.py is not as it was built")],
-    added: [("test_dropins.py::test_nobody_else_changes_the_unit", "unmanaged drop-ins are in force: " + added)],
+    added: [("test_dropins.py::test_nobody_else_changes_the_unit", "unmanaged drop-ins are in force: " + added),
+            ("test_unit.py::test_loaded_from_its_own_file",
+             "hybrid-engine.service changed on the disk since systemd read it")],
 }
 def drifted():
     found = [path for path, body in was.items() if open(path, "rb").read() != body]
@@ -40,6 +44,7 @@ def deploy(ask):
             with open(path, "r+b") as file:
                 file.write(was[path])
                 file.truncate()
+            os.chmod(path, modes[path])
         subprocess.run(["systemctl", "daemon-reload"])
         subprocess.run(["systemctl", "restart", "hybrid-engine.service"])
     return 0, f"changed={len(due)}\\n"

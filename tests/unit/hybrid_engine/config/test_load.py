@@ -41,7 +41,7 @@ def test_defaults_match_documentation(tmp_path: Path) -> None:
         "engine.overload_after_s": 10.0,
         "engine.storage_deadline_s": 30.0,
         "engine.admit_wait_ms": 50.0,
-        "engine.batch_rows": 100,
+        "engine.batch_rows": 1000,
         "engine.flush_interval_ms": 1000.0,
         "risk_caps.max_exposure_usd": 10_000.0,
         "risk_caps.max_symbol_exposure_usd": 5_000.0,

@@ -36,7 +36,9 @@ OTHER = f": sha256 {64 * 'a'} where {64 * 'b'} was deployed"
 SAID = f"""
             "E   AssertionError: unmanaged drop-ins are in force: {UNIT}.d/60-added.conf",
             "E   AssertionError: lib/hybrid_engine/domain/events.py is not as it was built",
-            "E   AssertionError: {UNIT}{OTHER}; {CONFIG}{OTHER}",
+            "E   AssertionError: {UNIT}{OTHER}; {CONFIG}{OTHER}; {CONFIG}: mode 0664 where 0640 was deployed (x)",
+            "E   AssertionError: hybrid-engine.service changed on the disk since systemd read it: deploy, or x",
+            "FAILED tests/verify/test_unit.py::test_loaded_from_its_own_file - AssertionError: hybrid-...",
             "E   AssertionError: the process works elsewhere than in its state directory",
             "FAILED tests/verify/test_dropins.py::test_nobody_else_changes_the_unit - AssertionError: un...",
             "FAILED tests/verify/test_release.py::test_release_is_what_its_name_says - AssertionError: ...",
@@ -65,6 +67,7 @@ def test_each_drift_is_named_by_its_assertion() -> None:
     assert {name for name, named in _named_drifts(Answer((), 2, mute, "")).items() if not named} == {
         "the unit edited",
         "the config changed",
+        "the mode of the config changed",
     }
 
 
@@ -75,7 +78,7 @@ def test_assertions_exist() -> None:
 
 
 def judged(case: Any, **measured: object) -> tuple[str, bool]:
-    result = judge_with(case, {"n": 5, **measured})
+    result = judge_with(case, {"n": len(DRIFTS), **measured})
     return str(result.verdict), result.failed_at_guard
 
 
@@ -102,7 +105,7 @@ def test_only_a_lab_is_edited(host: Host, tmp_path: Path, monkeypatch: pytest.Mo
         answers = {"systemd-detect-virt": Output(0, virt, ""), "grep": Output(marked, "", "")}
         monkeypatch.setattr("proofs.host.shell._run", lambda argv, answers=answers: answers[argv[0]])
         with pytest.raises(NotALab, match=r"this is no lab|not started as a lab"):
-            place.edit({path: "by hand\n"})
+            place.edit({path: "by hand\n"}, {}, {})
         assert path.read_text() == "as deployed\n"
         assert PROOFS["drift"].not_applicable(host)
         assert kind_of_host(host) == "nuc"

@@ -87,6 +87,7 @@ SAMPLED: dict[str, Any] = {
     "store": COUNTERS,
     "holes": [],
     "gaps": [{"kind": "down", "count": None}],
+    "longest_ms": 500,
 }
 STALLED, CLOSED, EVERY_5 = Frozen(DEPLOYED), Failover(DEPLOYED, HOWS[0]), Sampling(DEPLOYED, 5)
 BROKEN = BadConfig(DEPLOYED, "x", "x", "x")
@@ -124,6 +125,7 @@ def test_good_figures_pass(case: Case, figures: dict[str, Any]) -> None:
         (EVERY_5, SAMPLED, {"rows.difference": "row 7: price"}, "FAIL"),
         (EVERY_5, SAMPLED, {"rows.signals": 39}, "FAIL"),
         (EVERY_5, SAMPLED, {"gaps": []}, "FAIL"),
+        (EVERY_5, SAMPLED, {"longest_ms": 1335}, "FAIL"),
         (EVERY_5, SAMPLED, {"gaps": [{"kind": "down"}, {"kind": "missed", "count": 1}]}, "FAIL"),
         (EVERY_5, SAMPLED, {"holes": [{"count": 1, "before_ms": 7, "after_ms": 9}]}, "FAIL"),
         (EVERY_5, SAMPLED, {"seed": 7}, "ERROR"),

@@ -41,12 +41,12 @@ def decision(after_s: float, action: str, every: int, received: int | None, avg1
 
 DECISIONS = [
     decision(10.0, "THROTTLE_UP", 5, 1149, 53.0),
-    decision(12.2, "THROTTLE_UP", 10, 1374, 57.0),
-    decision(14.5, "THROTTLE_UP", 20, 1598, 61.0),
-    decision(16.7, "THROTTLE_MAX", 20, None, 64.0),
+    decision(13.4, "THROTTLE_UP", 10, 1374, 57.0),
+    decision(16.8, "THROTTLE_UP", 20, 1598, 61.0),
+    decision(20.0, "THROTTLE_MAX", 20, None, 64.0),
     decision(40.0, "THROTTLE_DOWN", 10, 4048, 24.0),
-    decision(42.3, "THROTTLE_DOWN", 5, 4274, 23.0),
-    decision(44.5, "THROTTLE_DOWN", 1, 4499, 22.0),
+    decision(43.4, "THROTTLE_DOWN", 5, 4274, 23.0),
+    decision(46.8, "THROTTLE_DOWN", 1, 4499, 22.0),
 ]
 COUNTERS = {
     "received": 4663,
@@ -85,7 +85,7 @@ def test_good_figures_pass() -> None:
     result = judge_with(pressure.Pressed(DEPLOYED), GOOD)
     assert (str(result.verdict), result.reason) == ("PASS", "")
     assert pressure.headline([result]) == (
-        "kept 1/1 1/5 1/10 1/20 1/10 1/5 1/1; first step 1.6 s after the limit, all kept 6.0 s after calm"
+        "kept 1/1 1/5 1/10 1/20 1/10 1/5 1/1; first step 1.6 s after the limit, all kept 8.3 s after calm"
     )
 
 
@@ -97,15 +97,16 @@ def test_good_figures_pass() -> None:
         ({"decisions": DECISIONS[1:]}, "FAIL at the guard"),
         ({"decisions": without(1, "received")}, "FAIL at the guard"),
         ({"over_s": 4.9}, "FAIL at the guard"),
-        ({"calm_s": 32.0}, "FAIL at the guard"),
+        ({"calm_s": 29.0}, "FAIL at the guard"),
         ({"after_reload": [1]}, "FAIL at the guard"),
         ({"after_reload": []}, "FAIL at the guard"),
         ({"ids_match": False}, "FAIL at the guard"),
         ({"kept": [1, 5, 20, 10, 5, 1]}, "FAIL at the guard"),
+        ({"decisions": [*DECISIONS[:2], {**DECISIONS[2], "after_s": 14.5}, *DECISIONS[3:]]}, "FAIL at the guard"),
         ({"decisions": without(0, "psi")}, "FAIL"),
         ({"decisions": without(6, "host_psi")}, "FAIL"),
         ({"decisions": [decision(10.0, "THROTTLE_UP", 5, 1149, 43.0), *DECISIONS[1:]]}, "FAIL"),
-        ({"decisions": [*DECISIONS[:6], decision(44.5, "THROTTLE_DOWN", 1, 4499, 25.0)]}, "FAIL"),
+        ({"decisions": [*DECISIONS[:6], decision(46.8, "THROTTLE_DOWN", 1, 4499, 25.0)]}, "FAIL"),
         ({"store.dropped": 1}, "FAIL"),
         ({"store.received": 4662, "store.sampled_out": 3093}, "FAIL"),
         ({"restarted": True}, "FAIL"),
