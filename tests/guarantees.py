@@ -76,7 +76,8 @@ PROMISES = {
     ),
     "PACE": Promise("No source is connected to more than 12 times in any minute, or before its Retry-After"),
     "USE": Promise(
-        "Only trades and acknowledgements make a source one of use, and a refused symbol leaves the others recorded"
+        "Only trades and acknowledgements make a source one of use, and a refused symbol leaves the others recorded",
+        ("network", "parse"),
     ),
     "FILL": Promise(
         "What an exchange repeats of its own accord after a reconnect is taken where it was missed, and marked"

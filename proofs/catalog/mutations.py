@@ -85,6 +85,12 @@ MUTATIONS = {
         "self.errors_in_a_row += 1",
         "self.errors_in_a_row += 0",
     ),
+    "parse/deaf": Mutation(
+        "what an exchange complains of is not told",
+        "ingest/delivery.py",
+        'self._complaint_limiter.warn("the exchange complains", source=source.name, reason=refusal.text)',
+        "pass",
+    ),
     "storage/swallows-errors": Mutation(
         "a writer that goes on as if what failed had been written",
         "stages/persist.py",

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from proofs.catalog._checks import at_least
+from proofs.catalog._checks import at_least, figures
+from proofs.catalog._complaint import Complaint
 from proofs.catalog._recovery import DEADLINE_S, headline
 from proofs.catalog.mutations import patched
 from proofs.catalog.network import Compared, TwoSources
@@ -13,7 +14,7 @@ from proofs.experiment.measurements import Count, Seconds, encode, figures_of
 from proofs.experiment.subject import Subject
 from proofs.experiment.trace import Between, Trace, mono_s
 from proofs.host.database import Store
-from proofs.verdict import Check, Json
+from proofs.verdict import Check, Json, Result
 
 PARSE_LIMIT = 20  # the engine's default: so many in a row make a source useless
 _TRIES_A_S = 4.0  # to both sources together
@@ -118,15 +119,21 @@ def _tries(stats: Stats, seconds: float) -> dict[str, Any]:
     return {"tries_a_s": round(accepted / seconds, 3), "garbage": _garbage(stats)}
 
 
+def _headline(results: Sequence[Result]) -> str:
+    spoiled = [one for one in results if one.case != Complaint.name]
+    told = figures([one for one in results if one.case == Complaint.name]).get("complaints told")
+    return f"{headline(spoiled)}; complaints told: {told}"
+
+
 PROOF = Proof(
     name="parse",
     claim="with every source sending garbage the engine ends with 11, is restarted at a pace, and recovers by itself",
     bound=f"11 after network_deadline_s ({DEADLINE_S:g} s) + 3 s, at most {_TRIES_A_S:g} connections a second, never"
     " down for good, a tick in deadline + RestartSec + 5 s",
     fault=Spoiled.fault,
-    seconds=14,
-    cases=Spoiled.alone,
-    mutants=[patched("parse/ignores-garbage", Spoiled.alone)],
+    seconds=22,
+    cases=lambda deployed: [Spoiled(deployed), Complaint(deployed)],
+    mutants=[patched("parse/ignores-garbage", Spoiled.alone), patched("parse/deaf", Complaint.alone)],
     notes=f"network_deadline_s is {DEADLINE_S:g} s in the scratch config",
-    headline=headline,
+    headline=_headline,
 )

@@ -18,6 +18,7 @@ from proofs.mock_exchange.server import Exchange
 from proofs.mock_exchange.settings import SettingsError, checked
 
 WHEN = ("after_sent", "after_s")
+MAX_SAID = 1000
 
 
 class CommandError(MockExchangeError):
@@ -67,6 +68,18 @@ class Commands:
         then on, the announced ones `shared` of them, too"""
         for session in list(self._exchange.sessions):
             await session.announce_close(shared)
+
+    async def say(
+        self,
+        text: Annotated[str, "the frame"],
+        times: Annotated[int, "how often"] = 1,
+        every_s: Annotated[float, "seconds between two"] = 0.1,
+    ) -> Any:
+        """send a frame that is no trade to every open connection: an error in words of an exchange, or anything"""
+        if not 1 <= times <= MAX_SAID or not 0 <= every_s <= MAX_SAID or len(text) > MAX_SAID:
+            raise CommandError(f"say: times, every_s and the length of text: expected at most {MAX_SAID}")
+        for session in list(self._exchange.sessions):
+            self._exchange.spawn(session.say(text, times, every_s))
 
     async def abort(self) -> Any:
         """reset every open connection (RST); what was not yet read may be lost to the client"""

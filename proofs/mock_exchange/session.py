@@ -270,6 +270,12 @@ class Session:
                 await asyncio.sleep(0)
         self.mute = what
 
+    async def say(self, text: str, times: int, every_s: float) -> None:
+        """Send this text, a frame without a trade, so many times."""
+        for number in range(times):
+            await asyncio.sleep(every_s if number else 0)
+            await self._send_other("noise", lambda: text)
+
     async def announce_close(self, shared: int) -> None:
         """Announce that this connection will end."""
         await self._send_other("notices", lambda: self.protocol.closing_notice(now_ms()))

@@ -62,6 +62,7 @@ _BY_CLASS: dict[str, dict[str, Any]] = {
     "Short": {"holder": 42, "another try": "database is locked", "sent": 700},
     "Long": {"holder": 42, "another try": "database is locked", "sent": 700},
     "Move": {"notices": 1},
+    "Complaint": {"frames": 2},
     "Answered": {"greeted": 1, "answered": 1},
     "Refused": {"probe": "connection refused", "port": 4242},
     "Spoiled": {"garbage": {"primary": 20, "secondary": 0}},

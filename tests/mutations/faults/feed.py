@@ -412,7 +412,7 @@ FAULTS = (
             "not self._must_subscribe",
             _ANSWERS,
         ),
-        ("babble-untold", "USE", "self._unknown_told = True\n        return True", "return False", _ANSWERS),
+        ("babble-untold", "USE", "self._unknown_told = True\n        return True", "return False"),
     ),
     *in_file(
         "hybrid_engine/ingest/source_state.py",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import websocket
@@ -47,6 +48,21 @@ def test_trades_are_listed_as_they_were_sent(exchange: MockExchange) -> None:
         sent = [[connection, one["t"], one["p"], one["q"], one["T"]] for one in frames]
         assert exchange.command("trades")["trades"][first - 1 :] == sent
         exchange.wait(open=0)
+
+
+def test_frame_of_any_words_is_sent_and_is_no_trade(exchange: MockExchange) -> None:
+    exchange.command("pause")
+    with Client(exchange.url("kraken")) as client:
+        exchange.command("say", text='{"error":"no"}', times=3, every_s=0.01)
+        client.read_until(lambda c: len([one for one in c.parsed if one == {"error": "no"}]) == 3)
+        exchange.wait(noise=3)
+        assert exchange.stats()["sent"] == 0
+
+
+@pytest.mark.parametrize("bad", [{"times": 0}, {"times": 1001}, {"every_s": -1.0}, {"text": "x" * 1001}])
+def test_impossible_saying_is_refused(exchange: MockExchange, bad: dict[str, Any]) -> None:
+    with pytest.raises(ControlError, match="say: times, every_s and the length of text: expected at most 1000"):
+        exchange.command("say", **{"text": "x", **bad})
 
 
 @pytest.mark.parametrize("kind", ["binance", "binance_combined"])
