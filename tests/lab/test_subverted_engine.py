@@ -152,7 +152,9 @@ def test_planted_database_is_named_and_not_opened(state: Lab, kind: str) -> None
 @pytest.mark.parametrize("kind", PLANTS)
 def test_planted_record_is_named_and_not_opened(host: Lab, kind: str) -> None:
     day = f"{host.root('date', '-u', '+%F').stdout.strip()}.jsonl"
-    host.root("systemctl", "stop", f"{RECORDER}.timer")
+    host.root(
+        "systemctl", "stop", f"{RECORDER}.timer", f"{RECORDER}.service"
+    )  # one that runs would write the file anew
     as_owner(host, RECORDS, f"mv {day} aside")
     try:
         plant(host, kind, day, "2020-01-01.jsonl", folder=RECORDS)
