@@ -72,7 +72,8 @@ def test_quiet_market_that_has_traded_is_healthy(engine: Launcher, primary: Scri
     wait_until(lambda: primary.open_connections, "the connection")
     primary.send(trade(1))
     process.wait("quiet market")
-    time.sleep(1.5)  # three times the limit: what is to be seen is that nothing is told
+    count = len(process.messages("HEARTBEAT"))
+    process.heartbeat(lambda f: len(process.messages("HEARTBEAT")) >= count + 8)  # three times the limit
     assert symbols_check(engine)[:2] == (0, True)
     assert process.stop() == 0
     assert process.messages(NEVER) == process.messages(SILENT) == []
