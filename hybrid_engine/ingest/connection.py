@@ -98,6 +98,11 @@ class _ReadAheadBuffer(frame_buffer):
     def feed(self, chunk: bytes) -> None:
         self._data += chunk
 
+    @property
+    def empty(self) -> bool:
+        """Every frame so far was read to its end."""
+        return not self._data and self.header is None
+
     def recv_strict(self, bufsize: int) -> bytes:
         if bufsize > MAX_MESSAGE_BYTES:
             raise SourceFailed(f"sent a frame of {bufsize} bytes; the limit is {MAX_MESSAGE_BYTES}")
@@ -204,6 +209,8 @@ class Connection:
         while True:
             if self._partial is None:
                 messages += buffer.pop_messages()
+                if buffer.empty:
+                    return
             message = self._handle_frame(ws.recv_frame())
             self._received_at = time.monotonic()
             if message is not None:

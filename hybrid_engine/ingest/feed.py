@@ -25,9 +25,9 @@ from hybrid_engine.runtime.clock import now_ms
 from hybrid_engine.runtime.errors import NetworkError, ParseError
 from hybrid_engine.runtime.log import Logger
 from hybrid_engine.stages.admission import AdmissionQueue
-from hybrid_engine.stages.channel import HEARTBEAT_S
 
-# How often connections are checked and the selector decides. Failures, new connections and a stop are handled at once.
+# How often connections are checked and the selector decides, and how long a read waits at most. Failures, new
+# connections and a stop are handled at once.
 HOUSEKEEPING_S = 0.1
 
 log = Logger("hybrid_engine.ingest")
@@ -60,8 +60,7 @@ class FeedIngest(IngestStage):
         try:
             while not self.stopping:
                 self.heartbeat()
-                wait_s = max(0.0, min(HEARTBEAT_S, self._housekeeping_at - time.monotonic()))
-                sessions, woken = self._poller.poll(wait_s)
+                sessions, woken = self._poller.poll(max(0.0, self._housekeeping_at - time.monotonic()))
                 for session, source in sessions:
                     self._read(source, session)
                 if woken or time.monotonic() >= self._housekeeping_at:

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from hybrid_engine.domain.events import Event, Tick
+from hybrid_engine.stages.wakeup import Wakeup
 
 # How often a stage that waits (for input, for room, for a lock) shows a sign of life.
 HEARTBEAT_S = 0.25
@@ -34,13 +35,13 @@ class Channel:
     With `wake_when_empty` a producer that waits for room is woken only once nothing is left to take. Where both sides
     only compute, waking it earlier makes it wait for the interpreter's lock (measured: a sixth less throughput).
 
-    One lock guards all state. Both conditions use it, so a check and the wait that follows it cannot miss a wakeup.
+    One lock guards all state. Both wakeups use it, so a check and the wait that follows it cannot miss a wakeup.
     """
 
     def __init__(self, capacity: int, *, wake_when_empty: bool = False) -> None:
         self._lock = threading.Lock()
-        self._not_empty = threading.Condition(self._lock)
-        self._not_full = threading.Condition(self._lock)
+        self._not_empty = Wakeup(self._lock)
+        self._not_full = Wakeup(self._lock)
         self._capacity = capacity
         self._wake_when_empty = wake_when_empty
         self._events: deque[Event] = deque()
@@ -53,8 +54,11 @@ class Channel:
         """The number of waiting events, at some moment during the call."""
         return len(self._events)
 
-    def put(self, events: Sequence[Event], heartbeat: Callable[[], None]) -> None:
-        """Put all of `events`. Waits for room as long as it takes, and calls `heartbeat` while it waits."""
+    def put(self, events: Sequence[Event], heartbeat: Callable[[], None], *, urgent: bool = True) -> None:
+        """Put all of `events`. Waits for room as long as it takes, and calls `heartbeat` while it waits.
+
+        What is not `urgent` does not wake a waiting consumer: that is left to a later `put`, or to `wake`.
+        """
         with self._lock:
             self._rest = events
             self._move_rest_in()
@@ -62,8 +66,13 @@ class Channel:
                 self._not_empty.notify()
                 self._not_full.wait(HEARTBEAT_S)
                 heartbeat()
-            if len(self._events) >= self._min_events:
+            if urgent and len(self._events) >= self._min_events:
                 self._not_empty.notify()
+
+    def wake(self) -> None:
+        """Let a waiting consumer take what is there."""
+        with self._lock:
+            self._not_empty.notify()
 
     def _move_rest_in(self) -> None:
         """Move in what fits of the producer's rest."""
@@ -100,7 +109,7 @@ class Channel:
         """The producer is done. Waiting events can still be taken; then the channel is finished."""
         with self._lock:
             self._closed = True
-            self._not_empty.notify_all()
+            self._not_empty.notify()
 
     @property
     def finished(self) -> bool:

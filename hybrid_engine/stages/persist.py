@@ -12,11 +12,12 @@ from typing import Any
 from hybrid_engine.config.settings import EngineSettings
 from hybrid_engine.domain.accounting import FeedState, Gap, StageCounters
 from hybrid_engine.domain.events import Event, Order, Signal, Tick, Trade
+from hybrid_engine.runtime.clock import now_ms
 from hybrid_engine.runtime.errors import StorageError
 from hybrid_engine.runtime.log import Logger, LogRateLimiter
 from hybrid_engine.stages.admission import AdmissionQueue
 from hybrid_engine.stages.channel import HEARTBEAT_S, Channel
-from hybrid_engine.stages.stage import Stage
+from hybrid_engine.stages.stage import REST_S, Stage
 from hybrid_engine.storage.database import DatabaseLocked
 from hybrid_engine.storage.store import Batch, Store
 
@@ -77,7 +78,10 @@ class PersistStage(Stage):
 
     def _add(self, events: Sequence[Event]) -> None:
         if not self._batch:
-            self._first_row_at = time.monotonic()
+            first = events[0]  # a tick: batches are split in front of one
+            waited_s = (now_ms() - first.received_ms) / 1000 if isinstance(first, Tick) else 0.0
+            # The bounds are for a clock that was set, and for the ticks of a replay.
+            self._first_row_at = time.monotonic() - min(REST_S, max(0.0, waited_s))
         batch = self._batch
         append: dict[type[Event], Callable[[Any], None]] = {
             Tick: batch.ticks.append,

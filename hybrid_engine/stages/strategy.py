@@ -13,7 +13,7 @@ from hybrid_engine.domain.accounting import StageCounters
 from hybrid_engine.domain.events import BUY, SELL, Event, Signal, Tick
 from hybrid_engine.runtime.errors import ConfigError
 from hybrid_engine.stages.channel import Channel
-from hybrid_engine.stages.stage import TransformStage
+from hybrid_engine.stages.stage import REST_S, TransformStage
 
 
 class Strategy(Protocol):
@@ -66,7 +66,7 @@ class StrategyStage(TransformStage):
     """Runs the strategy on every tick, and checks the signals that it returns."""
 
     def __init__(self, strategy: Strategy, inbox: Channel, outbox: Channel, counters: StageCounters) -> None:
-        super().__init__("strategy", inbox, outbox, counters)
+        super().__init__("strategy", inbox, outbox, counters, REST_S)
         self._strategy = strategy
 
     def transform(self, events: Sequence[Event]) -> Sequence[Event]:

@@ -8,6 +8,7 @@ import pytest
 
 from hybrid_engine.domain.events import Signal, Tick
 from hybrid_engine.stages.channel import Channel
+from hybrid_engine.stages.wakeup import Wakeup
 from tests.support.pipeline import nothing
 from tests.support.process import wait_until
 
@@ -48,19 +49,20 @@ def test_wake_when_empty_wakes_producer_at_next_take() -> None:
 def test_take_moves_in_producers_rest(lazy: bool) -> None:
     """The producer of a large batch sleeps until all of it is in; the channel never exceeds its capacity."""
     channel = Channel(2, wake_when_empty=lazy)
-    asleep, woken, output = threading.Event(), threading.Event(), []
+    asleep, woken = threading.Event(), threading.Event()
+    output: list[str] = []
 
-    class Room(threading.Condition):
-        def wait(self, timeout: float | None = None) -> bool:
+    class Room(Wakeup):
+        def wait(self, timeout_s: float) -> None:
             asleep.set()
-            return super().wait(60)  # no timeout wakes it
+            super().wait(60)  # no timeout wakes it
 
-        def notify(self, n: int = 1) -> None:
-            output.append(n)
-            super().notify(n)
+        def notify(self) -> None:
+            output.append("notified")
+            super().notify()
 
-    class Nothing(threading.Condition):
-        def wait(self, timeout: float | None = None) -> bool:
+    class Nothing(Wakeup):
+        def wait(self, timeout_s: float) -> None:
             raise AssertionError("waited, and the producer holds more")
 
     def produce() -> None:
@@ -110,3 +112,31 @@ def test_take_waits_for_min_events() -> None:
     channel = Channel(4)
     channel.put([tick(1)], nothing)
     assert [event.id for event in channel.take(0.01, min_events=3)] == [1]
+
+
+def test_only_urgent_events_wake_a_waiting_consumer() -> None:
+    channel = Channel(4)
+    trades: list[list[int]] = []
+
+    def consume() -> None:
+        while not channel.finished:
+            trades.append([event.id for event in channel.take(60)])
+
+    consumer = threading.Thread(target=consume)
+    consumer.start()
+    wait_until(lambda: channel._not_empty._waiting, "the consumer")
+    channel.put([tick(1)], nothing, urgent=False)
+    channel.put([tick(2)], nothing, urgent=False)
+    assert channel.waiting == 2
+    channel.put([tick(3)], nothing)
+    wait_until(lambda: trades == [[1, 2, 3]], "the urgent event, and those before it")
+    wait_until(lambda: channel._not_empty._waiting, "the consumer")
+    channel.put([tick(4)], nothing, urgent=False)
+    channel.wake()
+    wait_until(lambda: trades[1:] == [[4]], "what waits")
+    wait_until(lambda: channel._not_empty._waiting, "the consumer")
+    # Without room the producer waits for a consumer that must not sleep.
+    channel.put([tick(number) for number in range(5, 15)], nothing, urgent=False)
+    channel.close()
+    consumer.join(5)
+    assert [number for numbers in trades[2:] for number in numbers] == list(range(5, 15))

@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from hybrid_engine.config.settings import EngineSettings
-from hybrid_engine.domain.events import MarketTrade
+from hybrid_engine.domain.events import MarketTrade, Tick
+from hybrid_engine.runtime.clock import now_ms
 from hybrid_engine.runtime.errors import StorageError
 from hybrid_engine.stages.channel import HEARTBEAT_S
+from hybrid_engine.stages.stage import REST_S
 from hybrid_engine.storage.store import Store
 from tests.support.accounting import check_finished, rows
 from tests.support.pipeline import RunningStages, nothing
@@ -44,6 +46,18 @@ def test_batch_committed_by_rows_time_and_end(tmp_path: Path) -> None:
     pipeline.persist.settings = CALM
     pipeline.close()
     assert check_finished(pipeline.db)["ticks_stored"] == 35
+
+
+@pytest.mark.parametrize(("age_ms", "counted_s"), [(60, 0.06), (-5000, 0.0), (86_400_000, REST_S)])
+def test_flush_interval_counts_from_receipt(tmp_path: Path, age_ms: int, counted_s: float) -> None:
+    """What waited in front of persist counts, but not a clock that was set, nor the age of replayed ticks."""
+    pipeline = RunningStages(tmp_path / "x.db", settings=CALM)
+    before = time.monotonic()
+    pipeline.persist._add([Tick(1, "s", "X", 1.0, 1.0, None, 1, now_ms() - age_ms)])
+    took_s = time.monotonic() - before
+    assert before - counted_s - 0.002 <= pipeline.persist._first_row_at <= before + took_s - counted_s + 0.002
+    pipeline.persist._batch.ticks.clear()
+    pipeline.close()
 
 
 def test_counters_stored_at_heartbeat_without_rows(tmp_path: Path) -> None:

@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from hybrid_engine.domain.accounting import StageCounters
 from hybrid_engine.domain.events import MarketTrade, Signal, Tick
-from hybrid_engine.stages.stage import STUCK_AFTER_S, Stage
+from hybrid_engine.stages.channel import Channel
+from hybrid_engine.stages.stage import REST_S, STUCK_AFTER_S, Stage
+from hybrid_engine.stages.strategy import Periodic, StrategyStage
 from tests.support.accounting import rows
 from tests.support.pipeline import RunningStages, nothing
 from tests.support.process import wait_until
@@ -90,3 +93,27 @@ def test_events_behind_failed_stage_are_stored(tmp_path: Path) -> None:
         assert stage.failure is None
     assert rows(pipeline.db, "SELECT max(ticks.id), max(ticks_stored), max(admitted) FROM ticks, runs") == [(3, 3, 4)]
     pipeline.close_store()
+
+
+@pytest.mark.parametrize("signal_every", [1, 10**9])
+def test_next_stage_is_woken_without_another_tick(signal_every: int) -> None:
+    """At once for a tick with a signal; within REST_S for one without, though no tick follows."""
+    inbox, outbox = Channel(9), Channel(9)
+    stage = StrategyStage(Periodic(signal_every), inbox, outbox, StageCounters())
+    stage.start()
+    woken: list[float] = []
+
+    def consume() -> None:
+        outbox.take(60)
+        woken.append(time.monotonic())
+
+    consumer = threading.Thread(target=consume)
+    consumer.start()
+    wait_until(lambda: outbox._not_empty._waiting, "the consumer")
+    put_at = time.monotonic()
+    inbox.put([tick(1)], nothing)
+    consumer.join(5)
+    assert woken, "nobody woke the next stage"
+    assert (woken[0] - put_at >= REST_S) is (signal_every > 1)
+    inbox.close()
+    stage.join(5)
