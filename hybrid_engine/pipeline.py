@@ -53,7 +53,7 @@ class Pipeline:
         for stage in reversed(self.stages):
             stage.on_end = wake
             stage.start()
-        self.cpu_affinity = CpuAffinity(self.stages)
+        self.cpu_affinity = CpuAffinity(self.stages, self.ingest)
 
     def _make_ingest(self, config: Config, store: Store) -> IngestStage:
         # Each mode imports what it needs: SYNTHETIC and REPLAY load no network code.

@@ -4,8 +4,9 @@ The interpreter's lock lets one thread work at a time. On one CPU a change of th
 the next thread is woken by an interrupt on another CPU and has to fetch the data from the first one's cache. In the
 hardened unit the system call is refused; there an operator sets CPUAffinity= (engine_cpus) for the same effect.
 
-The threads also get the scheduling policy SCHED_BATCH (sched(7)): a woken thread then does not preempt the one that
-woke it, which still holds the interpreter's lock. docs/bench.md has the figures of both.
+They also get the scheduling policy SCHED_BATCH (sched(7)): a woken thread then does not preempt the one that woke it,
+which still holds the interpreter's lock. The reader keeps its policy: it is woken by the network, and beside a busy
+program it would wait until that one's time is over. docs/bench.md has the figures of all three.
 
 The kernel's scheduler moves other processes away. Where it cannot, the threads move, but not at every momentary
 difference: a move costs the caches, and for a while two busy programs share a CPU.
@@ -43,10 +44,14 @@ def read_busy_s() -> dict[int, float]:
 
 
 class CpuAffinity:
-    """Keeps threads on one CPU: the one of the first `pin_threads` call, until another one is clearly less busy."""
+    """Keeps threads on one CPU: the one of the first `pin_threads` call, until another one is clearly less busy.
 
-    def __init__(self, threads: Iterable[Thread]) -> None:
+    `reader`: the one of them that reads from the network.
+    """
+
+    def __init__(self, threads: Iterable[Thread], reader: Thread | None = None) -> None:
         self._threads = tuple(threads)
+        self._reader = reader
         self._cpu: int | None = None
         self._compared_at = float("-inf")
         self._busy: dict[int, float] = {}
@@ -65,7 +70,8 @@ class CpuAffinity:
                 for thread in self._threads:
                     if thread.native_id is not None and thread.is_alive():
                         os.sched_setaffinity(thread.native_id, {cpu})
-                        if os.sched_getscheduler(thread.native_id) == os.SCHED_OTHER:
+                        policy = os.sched_getscheduler(thread.native_id)
+                        if thread is not self._reader and policy == os.SCHED_OTHER:
                             os.sched_setscheduler(thread.native_id, os.SCHED_BATCH, os.sched_param(0))
                 self._cpu = cpu
         except OSError as error:  # refused: the threads run where the scheduler puts them

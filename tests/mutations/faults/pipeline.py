@@ -116,8 +116,8 @@ FAULTS = (
         (
             "transform-cut-at-10000-events",
             "CHAINS",
-            "self._out.put(self.transform(events), self.heartbeat)",
-            "self._out.put(self.transform(events)[:10_000], self.heartbeat)",
+            "result = self.transform(events)\n",
+            "result = self.transform(events)[:10_000]\n",
             "no channel of the default configuration holds so many events",
         ),
     ),
