@@ -15,8 +15,9 @@ from proofs.evidence.address import hide_addresses
 from proofs.verdict import Json
 
 _WORDS = (
-    r"secret|token|passw(?:or)?d|passphrase|credentials?|authorization|cookie|mnemonic|seed[-_]?phrase"
-    r"|(?:api|access|private|secret|session|signing|encryption|auth|master|account)[-_.]?key"
+    r"secret|token|passw(?:or)?[dt]|passphrase|credentials?|authorization|cookie|mnemonic|seed[-_]?phrase"
+    r"|(?:api|access|private|secret|session|signing|encryption|auth|master|account|user|consumer|pre-?shared)[-_.]?key"
+    r"(?:[-_]?id)?"
 )
 # A recording may hold a word of any length, so a name is looked for from where a word begins (or, in a very long one,
 # from its own beginning), and neither of its ends in more than one way: the time stays linear in the text.
@@ -25,7 +26,7 @@ _NAME = rf"(?:(?<![\w.-])[\w.-]{{0,200}}?|(?={_WORDS})(?<=[\w.-]{{200}}))(?:{_WO
 _SECRET_NAME = re.compile(rf"[\w.-]*(?:{_WORDS}){_END}", re.I)
 # Variables are named shorter than settings: KRAKEN_KEY, DB_PASS.
 _VARIABLE = (
-    r"(?<![A-Za-z0-9_])(?:[A-Z0-9]{1,40}_){0,12}?"
+    r"(?<![A-Za-z0-9_])(?:[A-Z0-9]{1,40}[_-]){0,12}?"
     r"(?:KEY|PASS|PWD|APIKEY|JWT|HMAC|SEED|MNEMONIC|PRIVATE|DSN|AUTH|WEBHOOK)(?:_[A-Z0-9]{1,40}){0,3}"
 )
 # Names that sound like it and are systemd's own, or hold paths, switches and figures: if that is what they hold.
@@ -55,7 +56,7 @@ _LIST = r"\[[^\]\n]*\]"
 _LONG = r"(?P<long>\"{3}|'{3}).*?(?:(?P=long)|\Z)"  # of TOML
 # Names that are a credential's only if nothing precedes or follows: `sig` is, `signals` is not.
 _EXACT = (
-    r"signature|sign|sig|jwt|listen[-_]?key|pwd|pass|sshpass|(?:j|php)?sess(?:ion)?[-_]?id|csrf|xsrf|gemini-payload"
+    r"signature|sign|sig|jwt|hmac|psk|listen[-_]?key|pwd|pass|sshpass|(?:j|php)?sess(?:ion)?[-_]?id|csrf|xsrf|gemini-payload"
     r"|auth[-_]?(?:sig|sign|payload)"
 )
 # What stands before such a name, as in OK-ACCESS-SIGN or ansible_ssh_pass.
@@ -72,7 +73,7 @@ _NEEDS_WORD = (
     *("secret", "token", "passw", "passphrase", "credential", "authorization", "cookie", "mnemonic", "seed"),
     "key",
 )
-_NEEDS_EXACT = ("sig", "jwt", "listen", "pwd", "pass", "sess", "csrf", "xsrf", "gemini-payload", "auth")
+_NEEDS_EXACT = ("sig", "jwt", "hmac", "psk", "listen", "pwd", "pass", "sess", "csrf", "xsrf", "gemini-payload", "auth")
 _NEEDS_VARIABLE = ("key", "pass", "pwd", "jwt", "hmac", "seed", "mnemonic", "private", "dsn", "auth", "webhook")
 _NEEDS_SAID = ("password", "passphrase", "secret", "token")
 _ALIKE = str.maketrans("\u0130\u0131\u017f\u212a", "iisk")
@@ -96,7 +97,7 @@ _SHAPES: tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...] = (
             r"|pypi-[\w-]{20,}|hf_\w{20,}|AGE-SECRET-KEY-1\w+|SG\.[\w-]{16,64}\.[\w-]{16,}"
             r"|eyJ[\w-]{6,}\.[\w-]*\.[\w-]{6,}(?:\.[\w-]*){0,2}|eyJ[\w-]{6,}\.[\w-]{6,}(?:\.[\w-]*){0,3}"
             r"|ya29\.[\w-]{20,}|whsec_\w{16,}|dop_v1_\w{20,}|gl(?:rt|dt|cbt|ptt|soat)-[\w-]{16,}|shp(?:at|ss|ca)_\w{16,}"
-            r"|xprv[A-Za-z0-9]{40,}|\d{8,10}:AA[\w-]{33})",
+            r"|xprv[A-Za-z0-9]{40,}|\d{8,10}:AA[\w-]{33}|hv[sbr]\.[\w-]{20,}|SK[0-9a-f]{32})",
         ),
         MARK,
     ),
@@ -125,6 +126,18 @@ _SHAPES: tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...] = (
     (("--",), re.compile(rf"((?<![\w-])--(?:{_OPTION})(?:[ \t\0]+|=))(?!--){_TEXT}", re.I), rf"\1{MARK}"),
     (("-u",), re.compile(r"((?<!\S)(?:-u[ \t]*|--(?:proxy-)?user[ \t=]+)[^\s:\"']{1,200}:)[^\s\"']+"), rf"\1{MARK}"),
     (("-p",), re.compile(rf"((?<!\S)-p[ \t]*)(?:{_BARE}(?<!/)|'[^'\n]*'|\"[^\"\n]*\")(?![^\s])"), rf"\1{MARK}"),
+    (
+        ("redis-cli", "ldap"),
+        re.compile(r"(\b(?:redis-cli\b[^\n]{0,200}?\s-a|ldap\w{1,20}\b[^\n]{0,200}?\s-w)[ \t]*)[^\s\"']+", re.I),
+        rf"\1{MARK}",
+    ),
+    (("x-auth:",), re.compile(r"(\bX-Auth:[ \t]*)[^\n\"']+", re.I), rf"\1{MARK}"),
+    (
+        ("args",),
+        re.compile(rf"(\"op\"\s*:\s*\"(?:auth|login)\"\s*,\s*\"args\"\s*:\s*\[)(?!{_NOT_YET})[^{{}}\]\n]+", re.I),
+        rf"\1{MARK}",
+    ),
+    (("-key:",), re.compile(rf"(\b[A-Z][A-Z0-9]{{1,20}}-KEY:[ \t]*){_KEY}"), rf"\1{MARK}"),
     (("password",), re.compile(r"(\blogin\s+\S{1,200}\s+(?:account\s+\S{1,200}\s+)?password\s+)\S+"), rf"\1{MARK}"),
     (("password",), re.compile(r"(\bpassword\s+)\S+(?=\s+login\b)"), rf"\1{MARK}"),
     (_NEEDS_SAID, re.compile(rf"(\b(?:{_SAID})[ \t]+(?:is|was)[ \t]+)[^\s\"']+", re.I), rf"\1{MARK}"),
@@ -152,8 +165,12 @@ _SHAPES: tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...] = (
         re.compile(rf"((?<![\w.-]){_BEFORE}(?:{_EXACT})[ \t]*[:=][ \t]*[\"']?)(?!{_NOT_YET}|/){_BARE}", re.I),
         rf"\1{MARK}",
     ),
-    # `key` alone names much else: what it holds has to look like a key.
-    (("key",), re.compile(r"((?<![\w.-])key\\*[\"']?\s*[:=]\s*\\*[\"']?)" + _KEY, re.I), rf"\1{MARK}"),
+    # `key` and `auth` alone name much else: what they hold has to look like a key.
+    (
+        ("key", "auth"),
+        re.compile(r"((?<![\w.-])(?:key|auth)\\*[\"']?\s*[:=]\s*\\*[\"']?)" + _KEY, re.I),
+        rf"\1{MARK}",
+    ),
     (
         _NEEDS_WORD + _NEEDS_EXACT,
         re.compile(rf"([\"'](?:{_NAME}|{_EXACT})[\"'],\s*[\"'])(?!{_NOT_YET}){_BARE}(?=[\"'])", re.I),
@@ -201,13 +218,15 @@ _ASSIGNED: tuple[tuple[tuple[str, ...], re.Pattern[str]], ...] = (
     (_NEEDS_VARIABLE, re.compile(rf"(?P<before>(?P<name>{_VARIABLE})=)(?:{_QUOTED}|{_VALUE})")),
     (
         _NEEDS_WORD,
-        re.compile(rf"(?P<before>(?P<name>{_NAME})=)(?!>|{_NOT_YET}|(?:Bearer|Basic) )(?:{_QUOTED}|{_VALUE})", re.I),
+        re.compile(
+            rf"(?P<before>(?P<name>{_NAME})=)(?!>|{_NOT_YET}|(?:Bearer|Basic) )(?:b?(?:{_QUOTED})|{_VALUE})", re.I
+        ),
     ),
     (
         _NEEDS_WORD,
         re.compile(
             rf"(?P<before>(?P<name>{_NAME})\\*[\"']?\s*{_GIVES}\s*)"
-            rf"(?!{_NOT_YET}|[\"']?(?:Bearer|Basic) )(?:{_QUOTED}|[\"']?[^\s\"',;}}\\]+)",
+            rf"(?!{_NOT_YET}|[\"']?(?:Bearer|Basic) )(?:b?(?:{_QUOTED})|[\"']?[^\s\"',;}}\\]+)",
             re.I,
         ),
     ),

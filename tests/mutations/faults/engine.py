@@ -6,6 +6,7 @@ _SOURCE = "it is about the source, not about what runs"
 _LIVE = "the way into LIVE needs a signed bundle of the host, which a proof's run does not have yet"
 _AFTER = 'con.execute(f"PRAGMA busy_timeout = {TRY_MS}")\n'
 _REFERENCES = "no row of the engine has a reference that is missing"
+_ROLLED_BACK = "SQLite itself rolls back where a disk is full or fails, and nothing else ends a transaction on a host"
 _LAYER = "from typing import NamedTuple\n"
 
 
@@ -42,7 +43,7 @@ FAULTS = (
             "_LOCKS = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)",
             "_LOCKS = (sqlite3.SQLITE_LOCKED,)",
         ),
-        ("transaction-not-rolled-back", "CHAINS", 'con.execute("ROLLBACK")', 'con.execute("COMMIT")'),
+        ("transaction-not-rolled-back", "CHAINS", 'con.execute("ROLLBACK")', 'con.execute("COMMIT")', _ROLLED_BACK),
         ("writer-waits-5-s-for-a-lock", "I6", "TRY_MS = 250", "TRY_MS = 5000"),
     ),
     *in_file(

@@ -376,7 +376,7 @@ FAULTS = (
             "self.session or self.retry.record_attempt(now)",
             _DAYS,
         ),
-        ("undecodable-source-is-usable", "G5", "usable = traded or not self.undecodable", "usable = True"),
+        ("undecodable-source-is-usable", "G5", "usable = traded or not self.undecodable", "usable = True", _ANSWERS),
     ),
     *in_file(
         "hybrid_engine/ingest/synthetic.py",

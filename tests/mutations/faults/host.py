@@ -6,6 +6,7 @@ _BOOT = "a proof does not boot its host"
 _UNINSTALL = "a proof does not uninstall its host"
 _LAB = "the proof that deploys edits /etc, so only a lab may have it"
 _DEPLOY = "it shows in a deployment, and the proofs begin behind one"
+_PLAY = "a play of the controller's restores a drop-in in /etc, and a proof edits nothing there"
 _DAYS = "it shows after days of records"
 
 
@@ -366,6 +367,7 @@ FAULTS = (
             "ROLLBACK",
             '"mode": mode}, {"path": marker, "kind": "absent"}]',
             '"mode": mode}]',
+            _PLAY,
         ),
     ),
     *in_file(

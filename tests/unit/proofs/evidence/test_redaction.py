@@ -217,6 +217,25 @@ LEFT_OUT += [
     f"eyJhbGciOiJkaXIifQ..{S}.{S}.{S}",
     f"MIIEvQIBADANBgkqhkiG9w0BAQEFAASC{S}",
 ]
+# Of other programs, and of exchanges that log in over the WebSocket.
+LEFT_OUT += [
+    f"FTX-KEY: {S}",
+    f"AccessKeyId={S}",
+    f"X-Auth: BITSTAMP {S}",
+    f"redis-cli -h h.example -a {S} ping",
+    f"ldapsearch -x -D cn=me -w {S}",
+    f"PresharedKey = {S}",
+    f'psk="{S}"',
+    f"Passwort: {S}",
+    f"hmac={S}",
+    f"X-Hmac: {S}",
+    f'"auth": "{S}"',
+    f"hvs.{S}{S}",
+    f"secret=b'{S}'",
+    f"user_key={S}",
+    f'{{"op":"auth","args":["{S}",1700000000,"{S}"]}}',
+    f'{{"op": "login", "args": ["{S}"]}}',
+]
 STAYS = [
     "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b",
     "sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
@@ -261,6 +280,10 @@ STAYS = [
     "design=12345678 assign=12345678 keystroke=abc12345678901",
     "btcusdt@trade ethusdt@aggTrade",
     "bearer of news",
+    "auth: none",
+    "ps -a 123456",
+    "authority=h.example",
+    '{"op":"subscribe","args":["trade.BTCUSDT"]}',
     '["password", "token"]',
     "set <password> in the file",
     "12:34:56.789012 root@10.0.0.1:22",
