@@ -3,6 +3,7 @@
 from tests.mutations.fault import in_file
 
 _VERIFIER = "the verifier runs on the controller, and a run on the host is honest"
+_ERROR = "every proof ends with ERROR then, which opens nothing and is no FAIL"
 _KILLED = "it shows when a run is killed, and then there is no verdict"
 
 FAULTS = (
@@ -20,6 +21,7 @@ FAULTS = (
             "RESTORED",
             "write_atomically(self.path, json.dumps(asdict(self)).encode())",
             "self.path.touch()",
+            _ERROR,
         ),
         ("files-left-under-run", "RESTORED", "path.unlink(missing_ok=True)\n        for", "for"),
         (
