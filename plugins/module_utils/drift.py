@@ -38,6 +38,12 @@ BYTECODE = "bytecode.json"
 OTHER_UNITS = re.compile(
     r"/(hybrid-engine-candidate|hybrid-proof-[^/]+|hybrid-(soak|health-snapshot|drift-check))\.service"
 )
+# Of the interpreter that runs a release: its version, its machine and its glibc.
+_FACTS = """
+import os, sys
+version, libc = ".".join(map(str, sys.version_info[:2])), (os.confstr("CS_GNU_LIBC_VERSION") or "").partition(" ")[2]
+print(version, os.uname().machine, libc)
+"""
 READERS = {"health", "config", "version", "capture"}
 # What is looked for; tests/verify has an assertion for each.
 RULES = (
@@ -182,6 +188,8 @@ def _release(history: Sequence[Entry]) -> Iterator[Difference]:
     differences = compare_release(home)
     if differences is None:
         yield Difference("release contents", f"{MANIFEST} is missing, or lists another release, {source}")
+    if unmet := unmet_needs(home):
+        yield Difference("release contents", f"{unmet}: deploy again, which brings one that fits, {source}")
     for path, wrong in sorted((differences or {}).items()):
         if wrong not in ("altered", "missing"):
             yield Difference("release ownership", f"{path}: {wrong}, {source}")
@@ -202,6 +210,30 @@ def compare_release(home: str) -> dict[str, str] | None:
         return None
     compiled = {path: sha for path, sha in read_json(f"{home}/{BYTECODE}").get("files", {}).items() if sha}
     return release_differences(home, {MANIFEST: None, BYTECODE: None, **files, **compiled})
+
+
+def unmet_needs(home: str) -> str:
+    """What the release in `home` needs and this host does not have, as a sentence; "" where it can run here."""
+    about = read_json(f"{home}/{MANIFEST}")
+    interpreter = str(about.get("interpreter") or "/usr/bin/python3")
+    try:
+        facts = subprocess.run([interpreter, "-ISc", _FACTS], capture_output=True, text=True, timeout=30, check=True)
+        version, machine, libc = facts.stdout.split(" ")
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return f"the release needs {interpreter}, which does not run on this host"
+    present = {"python": version, "machine": machine}
+    unmet = [
+        f"{name} {about[name]} and this host has {present[name]}"
+        for name in present
+        if about.get(name, present[name]) != present[name]
+    ]
+    if _version(libc) < _version(about.get("glibc")):
+        unmet.append(f"glibc {about['glibc']} and this host has {libc.strip()}")
+    return f"the release needs {', '.join(unmet)}" if unmet else ""
+
+
+def _version(text: object) -> list[int]:
+    return [int(part) for part in re.findall(r"\d+", str(text or ""))]
 
 
 def release_differences(home: str, desired: Mapping[str, str | None]) -> dict[str, str]:

@@ -2,7 +2,8 @@
 
 <root>/releases/<version>-<digest12>/bin/<launcher>    0755
                                      lib/<packages>    0644
-                                     release.json      name, version, digest, python, files: {path: sha256}
+                                     release.json      name, version, digest, files: {path: sha256}; what it needs
+                                                       of a host: interpreter, python, machine, glibc
                                      bytecode.json     python, files: {path: sha256}: written by the host
 <root>/current -> releases/<name>
 """

@@ -90,6 +90,20 @@ def pin_of(wheel: str) -> str:
     return f"{re.sub('[-_.]+', '-', name).lower()}=={version}"
 
 
+def glibc_of(wheels: Sequence[str]) -> str:
+    """The oldest glibc that can load all of these, by their names; "" where any can, or there is none.
+
+    >>> glibc_of(["a-1-py3-none-any.whl", "b-1-cp311-cp311-manylinux_2_17_x86_64.manylinux2014_x86_64.whl"])
+    '2.17'
+    """
+    needs = [(0, 0)]
+    for wheel in wheels:
+        tags = [(int(major), int(minor)) for major, minor in re.findall(r"manylinux_(\d+)_(\d+)_", wheel)]
+        tags += [(2, 17)] * ("manylinux2014_" in wheel)
+        needs += [min(tags)] if tags else []
+    return ".".join(map(str, max(needs))) if max(needs) > (0, 0) else ""
+
+
 def platforms(machine: str) -> list[str]:
     """Wheel platforms that every supported target can load, the newest first."""
     newer = [f"manylinux_2_{minor}_{machine}" for minor in range(GLIBC_MINOR, 16, -1)]

@@ -4,6 +4,7 @@ import fcntl
 import gzip
 import hashlib
 import io
+import json
 import os
 import shutil
 import tarfile
@@ -56,12 +57,29 @@ LAUNCHER = """\
 import os
 import sys
 
+# What it was built for; drift.unmet_needs compares the same where this program does not run.
+NEEDS = {needs}
+version, libc = ".".join(map(str, sys.version_info[:2])), (os.confstr("CS_GNU_LIBC_VERSION") or "").partition(" ")[2]
+unmet = [
+    f"{{name}} {{NEEDS[name]}} and this host has {{there}}"
+    for name, there in (("python", version), ("machine", os.uname().machine))
+    if NEEDS[name] != there
+]
+if [int(part) for part in libc.split(".") if part] < [int(part) for part in NEEDS["glibc"].split(".") if part]:
+    unmet.append(f"glibc {{NEEDS['glibc']}} and this host has {{libc}}")
+if unmet:
+    needs = ", ".join(unmet)
+    print(f"{{__file__}}: this release needs {{needs}}: deploy again, which brings one that fits", file=sys.stderr)
+    sys.exit({unfit})
+
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.realpath(__file__))), "lib"))
 
 from {module} import {function}
 
 sys.exit({function}())
 """
+# The exit code of a release on a host that it cannot run on: of a wrong configuration, for trying again is no help.
+UNFIT = 12
 EXCLUDED = (".pyc", ".pyo", "~", ".swp", ".orig", ".rej")
 
 
@@ -174,12 +192,19 @@ def build(options: dict[str, Any]) -> dict[str, Any]:
     module, function = options["entry"].split(":")
     if f"lib/{module.replace('.', '/')}.py" not in contents:
         raise BuildError(f"the launcher calls {options['entry']}, but no package has that module")
-    launcher = LAUNCHER.format(interpreter=options["interpreter"], module=module, function=function)
+    needs = {
+        "python": options["python_version"],
+        "machine": options["machine"],
+        "glibc": release_wheels.glibc_of([wheel.name for wheel in wheel_paths]),
+    }
+    launcher = LAUNCHER.format(
+        interpreter=options["interpreter"], module=module, function=function, needs=json.dumps(needs), unfit=UNFIT
+    )
     contents[f"bin/{options['launcher']}"] = launcher.encode()
     files = {path: hashlib.sha256(data).hexdigest() for path, data in contents.items()}
     digest = content_digest(files)
     facts = {"version": project["version"], "digest": digest, "name": f"{project['version']}-{digest[:12]}"}
-    manifest = canonical({**facts, "python": options["python_version"], "files": files})
+    manifest = canonical({**facts, **needs, "interpreter": options["interpreter"], "files": files})
     data = pack({**contents, MANIFEST: manifest.encode()})
     name = f"{options['launcher']}-{facts['name']}-py{options['python_version']}.tar.gz"
     archive = cache / "releases" / name

@@ -4,10 +4,11 @@ import contextlib
 import glob
 import os
 import shutil
+from collections.abc import Callable
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.drift import compare_release, read_link, read_text
+from ansible.module_utils.drift import compare_release, read_link, read_text, unmet_needs
 from ansible.module_utils.release_layout import NAME, canonical, current_name, read_releases
 from ansible.module_utils.service_unit import link, options_of, write
 
@@ -47,6 +48,11 @@ def is_unaltered(root: str, name: str) -> bool:
     return differences is not None and all(how.startswith(("owner", "mode")) for how in differences.values())
 
 
+def unmet_of(root: str, name: str) -> str:
+    """What a release needs and this host does not have."""
+    return str(unmet_needs(os.path.realpath(os.path.join(root, "releases", name))))
+
+
 def is_in_use(root: str, name: str) -> bool:
     """Whether any process runs from this release, by its command line, directory or mapped files."""
     home = os.path.realpath(os.path.join(root, "releases", name))
@@ -60,8 +66,10 @@ def is_in_use(root: str, name: str) -> bool:
     return False
 
 
-def resolve(options: dict[str, Any], record: dict[str, list[str]], live: str | None) -> str:
-    """The release's name; ValueError says what there is instead."""
+def resolve(
+    options: dict[str, Any], record: dict[str, list[str]], live: str | None, warn: Callable[[str], None]
+) -> str:
+    """The release's name; ValueError says what there is instead. warn: is told of releases that are skipped."""
     name: str = options["name"]
     present = on_disk(options["root"])
     known = [entry for entry in record["history"] if entry in present and entry not in record["void"]]
@@ -70,11 +78,22 @@ def resolve(options: dict[str, Any], record: dict[str, list[str]], live: str | N
         before = known[: known.index(live)] if live in known else known
         if not before:
             raise ValueError(f"no release was live before {live or 'this'} ({choice})")
-        name = before[-1]
+        unfit = {entry: unmet for entry in before if (unmet := unmet_of(options["root"], entry))}
+        fit = [entry for entry in before if entry not in unfit]
+        if not fit:
+            reasons = "; ".join(f"{entry}: {unmet}" for entry, unmet in unfit.items())
+            raise ValueError(
+                f"no release that was live before {live or 'this'} can run on this host: {reasons} ({choice})"
+            )
+        name = fit[-1]
+        for entry in before[before.index(name) + 1 :]:
+            warn(f"Release {entry} is skipped: {unfit[entry]}.")
     if name not in present:
         raise ValueError(f"there is no release {name!r} ({choice})")
     if name in record["void"]:
         raise ValueError(f"release {name} is void: it failed its gate ({choice})")
+    if unmet := unmet_of(options["root"], name):
+        raise ValueError(f"release {name} cannot run on this host: {unmet} ({choice})")
     if not is_unaltered(options["root"], name):
         raise ValueError(f"release {name} is not what it was built as: its files were altered on this host")
     return name
@@ -95,7 +114,7 @@ def main() -> None:
     try:
         record = read_releases(options["history"])
         if state == "found":
-            module.exit_json(changed=False, name=resolve(options, record, live), before=live, pruned=[])
+            module.exit_json(changed=False, name=resolve(options, record, live, module.warn), before=live, pruned=[])
         after = {key: [entry for entry in names if entry != name] for key, names in record.items()}
         pruned: list[str] = []
         if state == "void":

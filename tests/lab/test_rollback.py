@@ -7,7 +7,7 @@ import re
 import pytest
 
 from tests.lab.deployment import CONFIG, CURRENT, DROPINS, ENGINE_ALONE, UNIT, fingerprint, history, pid, play
-from tests.lab.labs import Lab
+from tests.lab.labs import Lab, wait_for
 
 pytestmark = pytest.mark.lab
 
@@ -88,6 +88,24 @@ def test_verify_fails_for_each_drift(installed: Lab) -> None:
     assert "engine starting" in result.text, "the journal's last lines"
     installed.root("rm", f"{DROPINS}/90-foreign.conf")
     installed.root("chmod", "0750", "/var/lib/hybrid-engine")
+    play(installed, "deploy", ENGINE_ALONE)
+    play(installed, "verify")
+
+
+def test_release_of_another_python_is_named_and_healed(installed: Lab) -> None:
+    """What an upgrade of the host's system leaves: a release that was built for the Python of before."""
+    old, files = "3.9", f"{CURRENT}/release.json {CURRENT}/bin/hybrid-engine"
+    installed.root("sh", "-c", f"""sed -i 's/"python": "[0-9.]*"/"python": "{old}"/' {files}""")
+    installed.root("systemctl", "restart", UNIT, check=False)
+    show = ("systemctl", "show", "--property=ActiveState,ExecMainStatus,NRestarts", "--value", UNIT)
+    wait_for("its end", lambda: "failed" in installed.root(*show).stdout)
+    assert sorted(installed.root(*show).stdout.split()) == ["0", "12", "failed"], "one start, which stays down"
+    run = installed.root("systemctl", "show", "--property=InvocationID", "--value", UNIT).stdout.strip()
+    lines = installed.root("journalctl", "--output=cat", "-n3", f"_SYSTEMD_INVOCATION_ID={run}").stdout
+    needs = f"needs python {old} and this host has"
+    assert [needs in line for line in lines.splitlines()] == [True]
+    assert f"was built for Python {old}" in play(installed, "preflight").text
+    assert f"the release {needs}" in play(installed, "verify", check=False).text
     play(installed, "deploy", ENGINE_ALONE)
     play(installed, "verify")
 

@@ -22,6 +22,11 @@ for folder in /opt /var /etc; do
     mount=$(df -P "$folder" 2>/dev/null | awk 'NR == 2 { print $6 }')
     awk -v at="$mount" '$2 == at { o = $4 } END { print o }' /proc/mounts | grep -qw noexec && say noexec "$folder"
 done
+# What the release that is live was built for, where there is one.
+live=/opt/hybrid-engine/current/release.json
+for need in name python machine; do
+    say "live_$need" "$(sed -n "s/^ \"$need\": \"\([^\"]*\)\",*\$/\1/p" "$live" 2>/dev/null)"
+done
 say bus "$(test -S /run/dbus/system_bus_socket && echo yes || echo no)"
 say cgroup2 "$(awk '$0 ~ / - cgroup2 / { print $5; exit }' /proc/self/mountinfo)"
 say controllers "$(cat "$(awk '$0 ~ / - cgroup2 / { print $5; exit }' /proc/self/mountinfo)/cgroup.controllers" 2>/dev/null)"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import itertools
+import json
 import os
 import re
 import shutil
@@ -24,6 +25,9 @@ from tests.unit.plugins.loading import module, shared
 
 ROOT = Path(__file__).parents[3]
 release_wheels: Any = shared("release_wheels")
+drift: Any = shared("drift")
+VERSION = f"{sys.version_info[0]}.{sys.version_info[1]}"
+GLIBC = (os.confstr("CS_GNU_LIBC_VERSION") or "").removeprefix("glibc ")
 PROJECT = """
 [project]
 name = "thing"
@@ -168,6 +172,80 @@ def test_unpacked_release_runs_isolated(builder: ModuleType, ready: Path, tmp_pa
     environment = {"PYTHONPATH": str(ready), "PYTHONHOME": "/nonsense"}
     done = subprocess.run([link / "bin/thing"], capture_output=True, text=True, env=environment, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (7, "it runs well\n", "")
+
+
+@pytest.mark.parametrize(
+    ("other", "unmet"),
+    [
+        ({"python_version": "3.9"}, f"python 3.9 and this host has {VERSION}"),
+        ({"machine": "s390x"}, f"machine s390x and this host has {os.uname().machine}"),
+        ({"glibc": "99.1"}, f"glibc 99.1 and this host has {GLIBC}"),
+    ],
+)
+def test_release_of_another_host_says_so_in_one_line(
+    builder: ModuleType,
+    checkout: Path,
+    tmp_path: Path,
+    other: dict[str, str],
+    unmet: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And so does drift.unmet_needs, which asks the interpreter that the release names."""
+    (checkout / "pyproject.toml").write_text(PROJECT.replace('"dep==1.0"', ""))
+    options = {"python_version": VERSION, "machine": os.uname().machine, **other}
+    glibc = options.pop("glibc", "")
+    monkeypatch.setattr(builder.release_wheels, "glibc_of", lambda wheels: glibc)
+    with tarfile.open(build(builder, checkout, **options)["archive"]) as archive:
+        archive.extractall(tmp_path / "there")
+    done = subprocess.run([tmp_path / "there/bin/thing"], capture_output=True, text=True, check=False)
+    line = f"{tmp_path}/there/bin/thing: this release needs {unmet}: deploy again, which brings one that fits\n"
+    assert (done.returncode, done.stdout, done.stderr) == (12, "", line)
+    assert drift.unmet_needs(str(tmp_path / "there")) == f"the release needs {unmet}"
+
+
+def test_release_of_this_host_has_no_unmet_needs(builder: ModuleType, ready: Path, tmp_path: Path) -> None:
+    with tarfile.open(build(builder, ready, python_version=VERSION, machine=os.uname().machine)["archive"]) as archive:
+        archive.extractall(tmp_path)
+    assert drift.unmet_needs(str(tmp_path)) == ""
+    (tmp_path / "release.json").write_text('{"python": "3.9", "files": {}}')  # of before the others were recorded
+    assert drift.unmet_needs(str(tmp_path)) == f"the release needs python 3.9 and this host has {VERSION}"
+    (tmp_path / "release.json").write_text('{"interpreter": "/usr/bin/absent"}')
+    assert drift.unmet_needs(str(tmp_path)) == "the release needs /usr/bin/absent, which does not run on this host"
+
+
+@pytest.mark.parametrize(
+    ("wheels", "glibc"),
+    [
+        ([], ""),
+        (["a-1-py3-none-any.whl", "b-1-cp311-cp311-linux_x86_64.whl"], ""),
+        (["b-1-cp311-cp311-manylinux2014_x86_64.manylinux_2_17_x86_64.manylinux_2_28_x86_64.whl"], "2.17"),
+        (["b-1-cp311-cp311-manylinux_2_9_x86_64.whl", "c-1-cp311-cp311-manylinux_2_28_x86_64.whl"], "2.28"),
+    ],
+)
+def test_glibc_of_wheels(wheels: list[str], glibc: str) -> None:
+    assert release_wheels.glibc_of(wheels) == glibc
+
+
+def test_going_back_skips_a_release_that_cannot_run(record: ModuleType, tmp_path: Path) -> None:
+    names = ["1.0-aaaaaaaaaaaa", "1.0-bbbbbbbbbbbb", "1.0-cccccccccccc"]
+    for name, python in zip(names, (VERSION, "3.9", VERSION), strict=True):
+        home = tmp_path / "releases" / name
+        home.mkdir(parents=True)
+        (home / "release.json").write_text(json.dumps({"interpreter": sys.executable, "python": python}))
+    record_of = {"history": names, "void": []}
+    warnings: list[str] = []
+
+    def go_back(name: str, live: str) -> str:
+        return str(record.resolve({"root": str(tmp_path), "name": name}, record_of, live, warnings.append))
+
+    with pytest.raises(ValueError, match=f"release {names[0]} is not what it was built as"):  # it was found
+        go_back("previous", names[2])
+    assert warnings == [f"Release {names[1]} is skipped: the release needs python 3.9 and this host has {VERSION}."]
+    with pytest.raises(ValueError, match=f"release {names[1]} cannot run on this host: .* python 3.9"):
+        go_back(names[1], names[2])
+    (tmp_path / "releases" / names[0] / "release.json").write_text('{"python": "3.8"}')
+    with pytest.raises(ValueError, match=r"no release that was live before .* can run on this host: .*3\.8.*; .*3\.9"):
+        go_back("previous", names[2])
 
 
 def test_cached_wheel_with_a_byte_more_is_refused(builder: ModuleType, checkout: Path) -> None:
