@@ -52,6 +52,7 @@ def _of_host(host: Host, unit: Unit) -> list[Prerequisite]:
     # The run that holds the host has a lease too, which is not due.
     due = [run for run in lease.pending() if not holder.startswith(f"run {run},")]
     folders = {path: path.is_dir() for path in (RELEASE / "lib" / "hybrid_engine", STATE_DIR, CONFIG_DIR)}
+    keeps = "-- cursor:" in host.look("journalctl", "-n0", "--show-cursor", "-q", quiet=True).stdout
     rows = [
         ("systemd >= 252", number >= 252, version, "Debian 12 or newer"),
         ("unit is loaded", load == "loaded", load, undeployed),
@@ -63,6 +64,12 @@ def _of_host(host: Host, unit: Unit) -> list[Prerequisite]:
             not (altered := _alteration()),
             altered or "yes",
             "let playbooks/deploy.yml heal it",
+        ),
+        (
+            "the journal keeps entries",
+            keeps,
+            "yes" if keeps else "none",
+            "Storage=auto in journald.conf: proofs read it",
         ),
         mode_allows(unit),
         (f"{_SPACE_MB} MB free in /run", free >= _SPACE_MB, f"{free} MB", "free memory"),

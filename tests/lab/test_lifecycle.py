@@ -128,7 +128,10 @@ def test_drift_names_its_history_line(running: Lab) -> None:
     running.root("sh", "-c", f"cp -rL /opt/hybrid-engine/current /home/operator/old; cp -p {CONFIG} /root/kept")
     running.root("systemd-run", "--quiet", "--unit=old-copy", *copy)
     running.root("sh", "-c", f"echo '# by hand' >> {CONFIG}; printf '[Service]\\nNice=9\\n' > {DROPINS}/90-hand.conf")
-    running.root("systemctl", "daemon-reload")
+    other = "Environment=HYBRID_ENGINE__ENGINE__SIGNAL_EVERY_N_TICKS=7"
+    running.root(
+        "sh", "-c", f"echo {other} >> {DROPINS}/90-hand.conf; systemctl daemon-reload; systemctl restart {UNIT}"
+    )
     assert running.root("systemctl", "start", CHECK, check=False).returncode != 0
     assert running.root("systemctl", "is-failed", CHECK).stdout.strip() == "failed", "it is seen by systemctl --failed"
     result = running.root("journalctl", "--output=cat", f"--unit={CHECK}").stdout
@@ -137,13 +140,14 @@ def test_drift_names_its_history_line(running: Lab) -> None:
     by = f"line {number} of the history: deploy, {line['when'][:19]}Z, by {line['by']}"
     assert re.search(rf"{CONFIG}: sha256 \w+ where \w+ was deployed {re.escape(f'({by})')}", result)
     assert f"unmanaged drop-ins are in force: {DROPINS}/90-hand.conf" in result
+    assert re.search(r"the process runs with config_digest \w+ where \w+ was deployed", result)
     assert "of old-copy.service runs the engine beside hybrid-engine.service: /home/operator/old/bin" in result
     verified = play(running, "verify", check=False)
     assert "was deployed ({by})".replace("{by}", by) in verified.text
     assert "FAILED tests/verify/test_unit.py::test_no_second_copy_runs" in verified.text
     running.root("sh", "-c", f"mv /root/kept {CONFIG}; rm -r {DROPINS}/90-hand.conf /home/operator/old")
     running.root("systemctl", "stop", "old-copy")
-    running.root("systemctl", "daemon-reload")
+    running.root("sh", "-c", f"systemctl daemon-reload; systemctl restart {UNIT}")
     running.root("systemctl", "start", CHECK)
 
 

@@ -100,7 +100,7 @@ def main() -> None:
     state = {
         "drift": DRIFT.find_drift(UNIT),
         "history": history(),
-        "running": DRIFT.running_values(unit.get("InvocationID", "")),
+        "running": DRIFT.running_values(UNIT),
         "unit": unit,
         "status": status(pid),
         "init_status": status(1),

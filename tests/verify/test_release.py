@@ -6,7 +6,7 @@ from tests.verify.conftest import assert_none
 
 
 def test_process_runs_the_live_release(state: dict[str, Any]) -> None:
-    assert state["running"], "the journal has no 'engine starting' of this start"
+    assert state["running"], "the database has no row of a run that goes on"
     assert_none(state, "running release")
 
 

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -263,11 +264,36 @@ def test_secret_arguments_of_a_copy_are_not_shown() -> None:
     assert drift.runs_engine("/usr/bin/python3", words, "/") == "/old/bin/hybrid-engine"
 
 
-@pytest.mark.parametrize("line", ["{", "{}", '{"fields": 1}', '{"fields": {"message": ["reloaded"]}}', "[" * 99999])
-def test_any_line_of_an_engine_is_survived(monkeypatch: pytest.MonkeyPatch, line: str) -> None:
-    started = json.dumps({"fields": {"message": "engine starting", "release_name": "0.1.0-a", "config_digest": [1]}})
-    monkeypatch.setattr(drift, "_run", lambda *_: f"{line}\n{started}\n{line}\n")
-    assert drift.running_values("x") == {"release_name": "0.1.0-a", "config_digest": "[1]"}
+RUN = {"version": "0.1.0", "release_digest": "ab" * 32, "config_digest": "cd" * 32, "ended_ms": None}
+
+
+@pytest.fixture
+def health(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """What `hybrid-engine health --json` prints."""
+    output = [""]
+    monkeypatch.setattr(drift, "_run", lambda *_: output[0])
+    drift.running_values.cache_clear()
+    yield output
+    drift.running_values.cache_clear()
+
+
+def test_running_values_are_those_of_the_newest_run(health: list[str]) -> None:
+    health[0] = json.dumps({"healthy": False, "run": RUN})
+    digests = {"release_digest": "ab" * 32, "config_digest": "cd" * 32}
+    assert drift.running_values(UNIT) == {"release_name": "0.1.0-abababababab", **digests}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "{", "{}", "[" * 99999, '{"run": null}', '{"run": {"ended_ms": null}}', '{"run": {"ended_ms": 1}}'),
+        json.dumps({"run": RUN | {"ended_ms": 1}}),
+        json.dumps({"run": RUN | {"release_digest": 5}}),
+    ],
+)
+def test_any_answer_of_an_engine_is_survived(health: list[str], text: str) -> None:
+    health[0] = text
+    assert drift.running_values(UNIT) == {}
 
 
 @pytest.mark.parametrize("kind", ["link", "fifo", "folder"])
