@@ -137,16 +137,18 @@ SOME = $(if $(PROOF),-e '{"proof_names": ["$(subst $(comma),"$(comma) ",$(PROOF)
 
 prove: setup ## run the proofs on a disposable host and print the verdicts (INVENTORY=... for your own host, PROOF=a,b)
 ifeq ($(INVENTORY),)
-	@$(LAB_PLAY) playbooks/deploy.yml playbooks/prove.yml $(SOME)
+	@$(LAB_PLAY)
+	@$(PLAY) playbooks/deploy.yml playbooks/prove.yml $(SOME)
 	@echo "the lab stays up: 'make lab-shell' logs in to it, 'make lab-down' removes it"
 else
-	@$(BIN)/ansible-playbook -i $(INVENTORY) playbooks/prove.yml $(SOME)
+	@$(PLAY) playbooks/prove.yml $(SOME)
 endif
 
 soak: setup ## watch the engine for two hours (INVENTORY=... for your own host, ARGS="-e soak_seconds=600")
 ifeq ($(INVENTORY),)
-	@$(LAB_PLAY) playbooks/deploy.yml playbooks/soak.yml $(ARGS)
+	@$(LAB_PLAY)
+	@$(PLAY) playbooks/deploy.yml playbooks/soak.yml
 	@echo "the lab stays up: 'make lab-shell' logs in to it, 'make lab-down' removes it"
 else
-	@$(BIN)/ansible-playbook -i $(INVENTORY) playbooks/soak.yml $(ARGS)
+	@$(PLAY) playbooks/soak.yml
 endif

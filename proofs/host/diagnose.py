@@ -135,7 +135,7 @@ PARTS: dict[str, tuple[Look, ...]] = {
 
 def words(shell: str) -> str:
     """The text that a runner passes to `sh -c`: in English, without colours, both streams in one."""
-    return f"export LC_ALL=C.UTF-8 SYSTEMD_COLORS=0 TERM=dumb; exec 2>&1\n{shell}"
+    return f"export LC_ALL=C.UTF-8 SYSTEMD_COLORS=0 S_COLORS=never TERM=dumb; exec 2>&1\n{shell}"
 
 
 def local(shell: str, seconds: float) -> Output:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import re
+import tempfile
+import threading
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
 from tests.lab.deployment import CONFIG, CURRENT, DROPINS, ENGINE_ALONE, UNIT, fingerprint, history, pid, play
-from tests.lab.labs import Lab, wait_for
+from tests.lab.labs import CHECKOUT, Lab, wait_for
+from tests.lab.proof_runs import PROGRAM
 
 pytestmark = pytest.mark.lab
 
@@ -90,6 +95,56 @@ def test_verify_fails_for_each_drift(installed: Lab) -> None:
     installed.root("chmod", "0750", "/var/lib/hybrid-engine")
     play(installed, "deploy", ENGINE_ALONE)
     play(installed, "verify")
+
+
+def test_journal_that_keeps_nothing_fails_no_healthy_host(installed: Lab) -> None:
+    """State is read from state. A proof, which needs the log, says in a line that this host cannot show it."""
+    drop = "/run/systemd/journald.conf.d/99-none.conf"
+    installed.root("mkdir", "-p", drop.rpartition("/")[0])
+    installed.root("sh", "-c", f"printf '[Journal]\\nStorage=none\\n' > {drop}")
+    installed.root("sh", "-c", "systemctl restart systemd-journald; rm -rf /run/log/journal/* /var/log/journal/*")
+    try:
+        assert "the journal has nothing of this start" in play(installed, "verify").text
+        play(installed, "prove", "--tags=install", release_checkout=CHECKOUT)
+        refused = installed.root(PROGRAM, "run", "exit12", check=False)
+        assert refused.returncode != 0
+        assert "the journal keeps entries" in refused.stdout + refused.stderr
+    finally:
+        installed.root("rm", drop)
+        installed.root("systemctl", "restart", "systemd-journald")
+
+
+def test_verify_writes_no_password_to_disk(installed: Lab) -> None:
+    """Where sudo asks for one: what an interrupt leaves behind is a file without it."""
+    password, rule = "correct-horse-7", "/etc/sudoers.d/operator"
+    written: list[str] = []
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.02):
+            for path in Path(tempfile.gettempdir()).glob("ansible.*.yml"):
+                with suppress(OSError):
+                    written.append(path.read_text())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    installed.root("sh", "-c", f"echo operator:{password} | chpasswd; sed -i 's/NOPASSWD: //' {rule}")
+    try:
+        result = play(installed, "verify", "-v", ansible_become_password=password)
+    finally:
+        over.set()
+        watcher.join(5)
+        installed.root("sh", "-c", f"sed -i 's/) ALL/) NOPASSWD: ALL/' {rule}; passwd -q -d operator")
+    assert any("ansible_become_password" in text for text in written), "the inventory that testinfra reads"
+    assert not any(password in text for text in written)
+    assert password not in result.text
+
+
+def test_check_of_proofs_and_soak_takes_nothing_away(installed: Lab) -> None:
+    before, process = fingerprint(installed, "/etc", "/opt", "/var/lib/hybrid-deploy"), pid(installed)
+    for name in ("prove", "soak"):
+        assert play(installed, name, "--check", release_checkout=CHECKOUT).rc == 0
+    assert (fingerprint(installed, "/etc", "/opt", "/var/lib/hybrid-deploy"), pid(installed)) == (before, process)
 
 
 def test_release_of_another_python_is_named_and_healed(installed: Lab) -> None:

@@ -1,7 +1,8 @@
-"""What `make` fetches by itself, on a machine that lacks it: seen with a PATH of the test's own."""
+"""What `make` fetches by itself, seen with a PATH of the test's own, and what its targets hand to Ansible."""
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -72,3 +73,24 @@ def test_browser_install_failure_names_the_remedy(bare: Path, why: str | None) -
         complaints[-1]
         == "make: no chromium, and apt-get did not bring it: install it as root, the tests look at the report"
     )
+
+
+HOST_TARGETS = re.findall(
+    r"^([a-z]+): setup ## .*\n(?:ifeq.*\n)?\t@\$\((?:LAB_)?PLAY\)", (ROOT / "Makefile").read_text(), re.M
+)
+
+
+@pytest.mark.parametrize("target", HOST_TARGETS)
+@pytest.mark.parametrize("inventory", ["inventory/yours", ""])
+def test_target_of_a_host_hands_on_check_and_arguments(target: str, inventory: str) -> None:
+    words = ["make", "--dry-run", target, f"INVENTORY={inventory}", "CHECK=1", "ARGS=-e some=value"]
+    output = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60).stdout
+    plays = [line for line in output.splitlines() if "ansible-playbook" in line and "lab_up.yml" not in line]
+    assert plays
+    for line in plays:
+        assert "--check --diff -e some=value" in line
+        assert (f"-i {inventory}" in line) == bool(inventory)
+
+
+def test_all_targets_of_a_host_are_seen() -> None:
+    assert {"deploy", "verify", "rollback", "uninstall", "diagnose", "prove", "soak"} <= set(HOST_TARGETS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import stat
 from pathlib import Path
@@ -166,3 +167,15 @@ def cli_code(*words: str) -> int:
     code = cli.main(words)
     assert isinstance(code, int)
     return code
+
+
+def test_colours_of_sysstat_are_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Newer releases colour whatever they print, and end with the code that ends a colour."""
+    (tmp_path / "pidstat").write_text(
+        "#!/bin/sh\nsleep 0.2; echo it ran\n[ \"$S_COLORS\" = never ] || printf '\\033[0m'\n"
+    )
+    (tmp_path / "pidstat").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    activity = diagnose.compare_looks(diagnose.local(diagnose.ACTIVITY_SHELL, 30).text)
+    assert activity is not None
+    assert activity.pidstat == "it ran"
