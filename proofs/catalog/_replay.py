@@ -14,6 +14,7 @@ from proofs.host.database import Store
 from proofs.verdict import Check, Json
 
 TRADES = 1203  # one wrong in 1,000 is among them
+_RATE = 3000  # a second; a busy host drops some of a flood
 _SIGNAL_EVERY = 3
 NAME = "replayed.db"
 _TABLES = ("ticks", "signals", "orders", "trades")
@@ -62,7 +63,7 @@ class Replay(OnExchanges):
 
     def steady(self, subject: Subject) -> None:
         """A run on an exchange is stored, and over."""
-        self.start(subject, {"count": TRADES, "rate": 0}, **_ENGINE)
+        self.start(subject, {"count": TRADES, "rate": _RATE}, **_ENGINE)
         subject.host.wait_for("the feed to end", 15, lambda: self.counted("complete"), every=0.05)
         self.old = subject.unit.state(quiet=False)
         self.await_counted(subject, TRADES)
