@@ -11,7 +11,7 @@ PYTHON ?= $(or $(shell for python in /usr/bin/python3 python3; do \
   $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done),python3)
 
 .PHONY: help setup lint test test-quick test-lab test-long mutation bench demo browser lab-ready lab-up lab-down lab-shell
-.PHONY: lock deploy verify rollback restore preflight uninstall history prove soak diagnose
+.PHONY: lock deploy verify rollback restore preflight uninstall history prove fetch soak diagnose
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | sort
@@ -143,6 +143,9 @@ ifeq ($(INVENTORY),)
 else
 	@$(PLAY) playbooks/prove.yml $(SOME)
 endif
+
+fetch: setup ## list the runs of proofs and soaks on the host, or bring one home (RUN=id)
+	@$(PLAY) $(RUN:%=-e run=%) playbooks/fetch.yml
 
 soak: setup ## watch the engine for two hours (INVENTORY=... for your own host, ARGS="-e soak_seconds=600")
 ifeq ($(INVENTORY),)

@@ -18,6 +18,7 @@ from plugins.module_utils.host_action import HostAction
 from proofs.evidence import folder
 from proofs.host import diagnose
 
+LOST_S = 120.0  # for how long a connection that broke is tried again
 LATE_S = 30  # that a look may take longer than the host was asked to let it
 
 
@@ -38,5 +39,5 @@ class ActionModule(HostAction):
 
     def _output(self, shell: str, seconds: float) -> diagnose.Output:
         words = shlex.join(["timeout", f"{seconds:g}", "sh", "-c", diagnose.words(shell)])
-        answer = self.ask(words, seconds + LATE_S, diagnose.MOST_CHARACTERS)
+        answer = self.ask_again(words, seconds + LATE_S, diagnose.MOST_CHARACTERS, LOST_S)
         return diagnose.Output(answer.rc, answer.stdout)

@@ -4,8 +4,8 @@ Fetches events.jsonl, statement.json and blobs/SHA256 of one run, and nothing el
 chain of the events and the digests of the blobs are checked first; then all of it is written at once. What exists is
 never overwritten, and no link is followed.
 run: the run's id; nonce: what its first event has to have, "" for anything; host_evidence: the directory on the host
-that holds the runs; evidence: the directory on the controller that gets it, as HOST/RUN. Returns dest, the directory
-that was made.
+that holds the runs; evidence: the directory on the controller that gets it, as HOST/RUN; lost_s: for how long a
+connection that broke is tried again. Returns dest, the directory that was made.
 """
 
 import hashlib
@@ -32,18 +32,19 @@ CHECK_S = 600.0
 class ActionModule(HostAction):
     """Nothing is written into the evidence before all of it is there and checked; meanwhile it is a nameless file."""
 
-    _VALID_ARGS = frozenset({"run", "nonce", "host_evidence", "evidence"})
+    _VALID_ARGS = frozenset({"run", "nonce", "host_evidence", "evidence", "lost_s"})
 
     def act(self) -> dict[str, Any]:
         if self._task.check_mode:
             return {"skipped": True, "msg": "no run was begun: not in check mode"}
         root, host = Path(self.args["evidence"]), self.host
+        self.lost_s = float(self.args["lost_s"])
         try:
             run = host_input.check_run(str(self.args["run"]))
             refuse_existing(root, host, run)
             folder = f"{self.args['host_evidence']}/{run}"
             files = host_input.parse_listing(
-                self.read(f"cd {shlex.quote(folder)} && {_LIST}", host_input.LISTING_BYTES)
+                self.read(f"cd {shlex.quote(folder)} && {_LIST}", host_input.LISTING_BYTES, self.lost_s)
             )
             with tempfile.TemporaryFile() as spool:
                 for chunk in host_input.plan_chunks(files):
@@ -66,7 +67,7 @@ class ActionModule(HostAction):
             f" skip={segment.offset} count={segment.size} status=none"
             for segment in chunk
         )
-        text = self.read(f"cd {shlex.quote(folder)} && {{ {reads}; }} | base64", 2 * size + (1 << 16))
+        text = self.read(f"cd {shlex.quote(folder)} && {{ {reads}; }} | base64", 2 * size + (1 << 16), self.lost_s)
         return host_input.decode_base64(text, size)
 
 

@@ -1,9 +1,10 @@
-"""Begin a run of the proofs, or a soak, and show its progress.
+"""Begin a run of the proofs, or a soak, and show its progress; or show that of a run that was begun before.
 
-The run is a unit of its own, which ends and restores the host whatever becomes of the connection. Does not judge; the
-statement does.
+The run is a unit of its own, which ends and restores the host whatever becomes of the connection. Only Ctrl-C asks it
+to stop. Does not judge; the statement does.
 program: the command hybrid-proofs on the host; begin: its words that begin a run and print the run's id; nonce: add one
-to these words; runs_in: the unit that the run is in, where RUN stands for the id. Returns run, the id, and the nonce.
+to these words; runs_in: the unit that the run is in, where RUN stands for the id; run: the id of a run to follow
+instead; lost_s: for how long a connection that broke is tried again. Returns run, the id, and the nonce.
 """
 
 import json
@@ -19,20 +20,20 @@ from pathlib import Path
 from typing import Any
 
 from ansible import context
-from ansible.errors import AnsibleActionFail
+from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.utils.display import Display
 
 sys.path.append(str(Path(__file__).parents[2]))
 
-from plugins.module_utils.host_action import HostAction
+from plugins.module_utils.host_action import HostAction, HostLost
 from proofs.evidence import host_input
 from proofs.evidence.host_input import Answer, HostInputError
 
-# How often a connection that broke is tried again until the run is given up on; the run itself goes on regardless.
-LOST_S = 60
 PLAY_S = 220
 ANSWER_S = 120.0
+FOLLOW_S = 10  # how long the host waits for progress, and how much longer an answer may be on its way
+LATE_S = 30.0
 
 
 def _interrupted(*_: object) -> None:
@@ -51,13 +52,21 @@ class ActionModule(HostAction):
     """
 
     consequence = "the run is not followed any further"
-    _VALID_ARGS = frozenset({"program", "begin", "nonce", "runs_in"})
+    _VALID_ARGS = frozenset({"program", "begin", "run", "nonce", "runs_in", "lost_s"})
 
     def act(self) -> dict[str, Any]:
         if self._task.check_mode:
             return {"skipped": True, "msg": "proofs break things on purpose: not in check mode"}
+        self.lost_s = float(self.args["lost_s"])
+        if run := str(self.args.get("run") or ""):
+            self._follow(host_input.check_run(run))
+            return {"changed": True, "run": run, "nonce": ""}
         nonce = secrets.token_hex(16) if boolean(self.args.get("nonce", False)) else ""
-        answer = self._proofs(*self.args["begin"], *([f"--nonce={nonce}"] if nonce else []))
+        try:
+            answer = self._proofs(*self.args["begin"], *([f"--nonce={nonce}"] if nonce else []))
+        except AnsibleConnectionFailure as error:
+            hint = f"a run may have begun all the same: {self._fetch_command('')} lists them"
+            raise AnsibleActionFail(f"{self.host}: connection lost: {error}; {hint}") from error
         if answer.rc != 0:
             raise AnsibleActionFail(f"{self.host}: {answer.summary}")
         lines = answer.stdout.strip().splitlines()
@@ -66,7 +75,7 @@ class ActionModule(HostAction):
         before = {number: signal.signal(number, _interrupted) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             self._follow(run_id)
-        except BaseException:
+        except KeyboardInterrupt:
             for number in before:
                 signal.signal(number, signal.SIG_IGN)
             unit = self.args["runs_in"].replace("RUN", run_id)
@@ -77,35 +86,52 @@ class ActionModule(HostAction):
                 signal.signal(number, handler)
         return {"changed": True, "run": run_id, "nonce": nonce}
 
-    def _proofs(self, *words: str, stdin: bytes | None = None) -> Answer:
-        return self.ask(shlex.join([self.args["program"], *words]), ANSWER_S, stdin=stdin)
+    def _proofs(self, *words: str) -> Answer:
+        return self.ask(shlex.join([self.args["program"], *words]), ANSWER_S)
 
     def _follow(self, run_id: str) -> None:
-        display, offset, lost_at, answers = Display(), 0, 0.0, dict[int, bytes]()
+        """Show the progress of a run up to its end. Raises AnsibleActionFail where it goes on unseen."""
+        display, offset, answers, failed_at = Display(), 0, dict[int, bytes](), 0.0
         budget = host_input.ProgressBudget()
+        later = f"it goes on and ends by itself, and can be brought home then: {self._fetch_command(run_id)}"
         while True:
             began = time.monotonic()
-            answer = self._proofs("follow", run_id, f"--from={offset}", "--seconds=10", "--answers")
+            try:
+                answer = self._ask_progress(run_id, offset)
+            except HostLost as error:
+                raise AnsibleActionFail(f"lost sight of run {run_id}: {error}; {later}") from error
             if answer.rc != 0:
-                lost_at = lost_at or time.monotonic()
-                if time.monotonic() - lost_at > LOST_S:
-                    raise AnsibleActionFail(f"lost sight of run {run_id}, which ends by itself: {answer.summary}")
+                failed_at = failed_at or time.monotonic()
+                if time.monotonic() - failed_at > self.lost_s:
+                    raise AnsibleActionFail(f"{self.host} says nothing of run {run_id}: {answer.summary}; {later}")
                 time.sleep(1)
                 continue
             progress = host_input.parse_progress(answer.stdout, offset)
             budget.count(progress, time.monotonic() - began)
-            offset, lost_at = progress.next, 0.0
+            offset, failed_at = progress.next, 0.0
             for line in progress.lines:
                 if line.startswith("["):  # the table at the end is told from the statement, later
-                    display.display(f"  {line}")
+                    display.display(f"  {self.host} {line}")
             if ask := progress.ask:
                 if ask.number not in answers:  # else it got lost on its way
                     if len(answers) >= host_input.MOST_ASKS:
                         raise HostInputError(f"run {run_id} asks more than {host_input.MOST_ASKS} times")
                     answers[ask.number] = self._play(ask, run_id)
-                self._proofs("answer", run_id, str(ask.number), stdin=answers[ask.number])
+                words = (self.args["program"], "answer", run_id, str(ask.number))
+                self.ask_again(
+                    shlex.join(words), ANSWER_S, host_input.ANSWER_BYTES, self.lost_s, stdin=answers[ask.number]
+                )
             if progress.ended and progress.empty:
                 return
+
+    def _ask_progress(self, run_id: str, offset: int) -> Answer:
+        words = (self.args["program"], "follow", run_id, f"--from={offset}", f"--seconds={FOLLOW_S}", "--answers")
+        return self.ask_again(shlex.join(words), FOLLOW_S + LATE_S, host_input.ANSWER_BYTES, self.lost_s)
+
+    def _fetch_command(self, run_id: str) -> str:
+        inventories = [str(source) for source in self.task_vars["ansible_inventory_sources"]]
+        words = [*(f"INVENTORY={one}" for one in inventories), *([f"RUN={run_id}"] if run_id else [])]
+        return shlex.join(["make", "fetch", *words])
 
     def _play(self, ask: host_input.Ask, run_id: str) -> bytes:
         """Play what a proof asks for; how it went, as `hybrid-proofs answer` takes it."""

@@ -3,15 +3,22 @@
 They bring nothing to the host and need no Python there, only a shell. They have no module beside them.
 """
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
-from ansible.errors import AnsibleActionFail
+from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
 
 from proofs.evidence import folder, host_input
 
 READ_S = 600.0  # over a bad line
+RETRY_S = 2.0
+
+
+class HostLost(AnsibleActionFail):  # type: ignore[misc]
+    """No question got an answer for as long as one waits for that."""
 
 
 class HostAction(ActionBase):  # type: ignore[misc]
@@ -47,6 +54,37 @@ class HostAction(ActionBase):  # type: ignore[misc]
         """Run a shell text on the host. Raises HostInputError where the answer takes longer, or is larger."""
         return host_input.ask(lambda: self._low_level_execute_command(shell, in_data=stdin), seconds, largest)
 
-    def read(self, shell: str, largest: int) -> str:
-        """What a shell text prints, apart from what a terminal or sudo print around it. Raises HostInputError."""
-        return host_input.unmark(self.ask(host_input.marked(shell), READ_S, largest).stdout)
+    def ask_again(
+        self, shell: str, seconds: float, largest: int, lost_s: float, stdin: bytes | None = None
+    ) -> host_input.Answer:
+        """As `ask`, for a question that may be put twice: over a connection that breaks, until one holds.
+
+        Raises HostLost where none did for `lost_s` seconds, and says meanwhile that it is tried.
+        """
+        lost_at = 0.0
+        while True:
+            asked_at = time.monotonic()
+            try:
+                answer = self.ask(shell, seconds, largest, stdin)
+            except (AnsibleConnectionFailure, host_input.AnswerTimeoutError) as error:
+                if lost_s <= 0:
+                    raise
+                why = host_input.printable(str(error), host_input.LINE)
+                if not lost_at:
+                    lost_at = asked_at
+                    Display().display(f"  {self.host}: connection lost, trying again for {lost_s:g} s: {why}")
+                if time.monotonic() - lost_at > lost_s:
+                    raise HostLost(f"{self.host} cannot be reached for {lost_s:g} s: {why}") from error
+                time.sleep(RETRY_S)
+                self._connection.reset()  # what the connections share is as dead as they are
+                continue
+            if lost_at:
+                Display().display(f"  {self.host}: connected again after {time.monotonic() - lost_at:.0f} s")
+            return answer
+
+    def read(self, shell: str, largest: int, lost_s: float = 0.0) -> str:
+        """What a shell text prints, apart from what a terminal or sudo print around it. Raises HostInputError.
+
+        lost_s: as of `ask_again`.
+        """
+        return host_input.unmark(self.ask_again(host_input.marked(shell), READ_S, largest, lost_s).stdout)

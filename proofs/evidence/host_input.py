@@ -46,6 +46,10 @@ class HostInputError(ProofError):
         super().__init__(printable(text))
 
 
+class AnswerTimeoutError(HostInputError):
+    """An answer did not end in time: its host may be hostile, or be gone."""
+
+
 def printable(text: str, longest: int = LINE, keep: str = "") -> str:
     """Text that a terminal shows as it is: no escape sequences, no line breaks, no longer than that."""
     shown = text if len(text) <= longest else f"{text[:longest]}... ({len(text)} characters)"
@@ -112,7 +116,7 @@ def receiving(seconds: float, memory: int = MEMORY_BYTES) -> Iterator[None]:
             resource.setrlimit(resource.RLIMIT_AS, (now + memory, hard))
         yield
     except _Expired:
-        raise HostInputError(f"it does not end within {seconds:g} s") from None
+        raise AnswerTimeoutError(f"it does not end within {seconds:g} s") from None
     except MemoryError:
         raise HostInputError(f"it takes more than {memory >> 20} MB of memory") from None
     finally:

@@ -19,6 +19,7 @@ from tests.lab.proof_runs import install
 LONGEST_FIRST = (
     *("test_killed_steps", "test_proofs", "test_deploy", "test_drift", "test_deploy_gate", "test_rollback"),
     *("test_lifecycle", "test_subverted_engine", "test_soak", "test_other_suite", "test_killed_proofs"),
+    "test_lost_connection",
     *("test_flight_recorder", "test_hostile_host", "test_pressure", "test_lab_teardown", "test_lab"),
 )
 
