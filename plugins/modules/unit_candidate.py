@@ -1,8 +1,12 @@
 """Check a unit, and run it beside the one that it is to replace: see DOCUMENTATION."""
 
+import fcntl
 import os
 import shlex
 import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -61,6 +65,40 @@ verdict: {type: str, returned: always, description: "healthy, unhealthy, refused
 why: {type: str, returned: always, description: What was wrong}
 journal: {type: list, elements: str, returned: always, description: Its last lines where it was unhealthy}
 """
+
+
+class BusyError(Exception):
+    """Another deployment has its candidate; the message says whose."""
+
+
+@contextmanager
+def hold_lock(path: str) -> Iterator[None]:
+    """One deployment at a time has a candidate: a second one would remove the first one's. Raises BusyError, OSError.
+
+    The lock ends with its holder, however that ends, and nobody else can open it. Its file is removed at the end, so
+    one that was waited for may be gone when it is locked: then there is another.
+    """
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(handle, 200).decode(errors="replace").strip() or "a deployment that has just begun"
+            os.close(handle)
+            raise BusyError(holder) from None
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(handle), os.lstat(path)):
+                break
+        os.close(handle)
+    try:
+        os.ftruncate(handle, 0)
+        who = os.environ.get("SUDO_USER") or "root"
+        os.write(handle, f"{who}, process {os.getpid()}, since {time.strftime('%FT%TZ', time.gmtime())}".encode())
+        yield
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+        os.close(handle)
 
 
 class Candidate:
@@ -128,6 +166,30 @@ class Candidate:
         )
 
 
+def try_out(candidate: Candidate) -> tuple[str, str, list[str]]:
+    """The verdict on a candidate, why, and its last lines where it was unhealthy; nothing is left of it."""
+    options = candidate.options
+    try:
+        candidate.remove()
+        candidate.place()
+        who = {"user": options["user"], "group": options["group"], "extra_groups": [], "cwd": "/"}
+        if options["check"]:
+            process = run(*candidate.command(options["check"]), **who)
+            if process.returncode != 0:
+                return "refused", (process.stderr.strip() or process.stdout.strip())[-800:], []
+        run("systemctl", "daemon-reload")
+        run("systemctl", "start", "--no-block", candidate.unit)
+        health = candidate.command(options["health"])
+        state = wait_until_healthy(candidate.unit, health, options["deadline_s"], options["settle_s"], **who)
+        if not state["healthy"]:
+            return "unhealthy", state["why"], journal(candidate.unit, state.get("InvocationID", ""), 20)
+        return "healthy", "", []
+    except (OSError, subprocess.SubprocessError) as problem:
+        return "unhealthy", str(problem), []
+    finally:
+        candidate.remove()
+
+
 def main() -> None:
     module = AnsibleModule(options_of(DOCUMENTATION), supports_check_mode=True)
     options = module.params
@@ -140,27 +202,15 @@ def main() -> None:
     if module.check_mode or not options["exec"]:
         module.exit_json(changed=False, verdict="skipped", why="", journal=[])
     candidate = Candidate(options)
-    verdict, why, lines = "healthy", "", []
     try:
-        candidate.remove()
-        candidate.place()
-        who = {"user": options["user"], "group": options["group"], "extra_groups": [], "cwd": "/"}
-        if options["check"]:
-            process = run(*candidate.command(options["check"]), **who)
-            if process.returncode != 0:
-                verdict, why = "refused", (process.stderr.strip() or process.stdout.strip())[-800:]
-        if verdict == "healthy":
-            run("systemctl", "daemon-reload")
-            run("systemctl", "start", "--no-block", candidate.unit)
-            health = candidate.command(options["health"])
-            state = wait_until_healthy(candidate.unit, health, options["deadline_s"], options["settle_s"], **who)
-            if not state["healthy"]:
-                verdict, why = "unhealthy", state["why"]
-                lines = journal(candidate.unit, state.get("InvocationID", ""), 20)
-    except (OSError, subprocess.SubprocessError) as problem:
-        verdict, why = "unhealthy", str(problem)
-    finally:
-        candidate.remove()
+        with hold_lock(f"/run/{options['unit']}.deployment-lock"):
+            verdict, why, lines = try_out(candidate)
+    except BusyError as busy:
+        module.fail_json(
+            msg=f"Another deployment tries its candidate of {options['unit']}: {busy}. Nothing was replaced."
+        )
+    except OSError as problem:
+        verdict, why, lines = "unhealthy", str(problem), []
     why = why.replace(f"{candidate.files}/", "")
     module.exit_json(changed=False, verdict=verdict, why=why, journal=lines)
 

@@ -93,6 +93,15 @@ def test_preflight_accepts_a_ready_host(lab: Lab, before: set[str]) -> None:
     assert host(lab) == before
 
 
+def test_verify_of_a_host_without_a_deployment_is_one_line(lab: Lab, before: set[str]) -> None:
+    result = play(lab, "verify", check=False)
+    assert result.rc != 0
+    assert "the host cannot be verified: nothing was ever deployed to it" in result.text
+    assert "Traceback" not in result.out + result.text
+    assert "FAILED tests/verify" not in result.text
+    assert host(lab) == before
+
+
 @pytest.mark.holds("REBOOT")
 def test_engine_continues_after_reboot(running: Lab) -> None:
     run = Books(running).last

@@ -114,6 +114,19 @@ def test_journal_that_keeps_nothing_fails_no_healthy_host(installed: Lab) -> Non
         installed.root("systemctl", "restart", "systemd-journald")
 
 
+def test_full_disk_and_wrong_clock_stop_installing_alone(installed: Lab) -> None:
+    """As a host without space and with another time looks: it can be looked at, and gone back on."""
+    bad: dict[str, object] = {"preflight_free_mb": 10**9, "preflight_clock_tolerance_s": -1}
+    refused = play(installed, "deploy", ENGINE_ALONE, check=False, **bad)
+    assert refused.rc != 0
+    assert "MB free below /var where 1000000000 MB are needed" in refused.text
+    assert "Its clock is" in refused.text
+    play(installed, "verify", **bad)
+    play(installed, "rollback", dropin="40-hardening", **bad)
+    play(installed, "restore", dropin="40-hardening", **bad)
+    assert hardened(installed)
+
+
 def test_verify_writes_no_password_to_disk(installed: Lab) -> None:
     """Where sudo asks for one: what an interrupt leaves behind is a file without it."""
     password, rule = "correct-horse-7", "/etc/sudoers.d/operator"

@@ -75,6 +75,8 @@ def _read_state(host: Any) -> dict[str, Any]:
         reason = result.stderr.strip()[-host_input.LINE :] or result.rc
         raise HostInputError(f"its state could not be read: {reason}")
     state = parse_state(result.stdout)
+    if state["deployed"] is None and state["release"] is None:
+        raise HostInputError("nothing was ever deployed to it, or it was uninstalled: make deploy")
     if history := state["history"]:
         _NOTES.append(f"LAST: {_describe(history[-1])}: {history[-1].get('outcome')}")
     return state

@@ -1,4 +1,4 @@
-"""Nothing of a candidate stays, whatever it has written to its own directory."""
+"""One candidate at a time, and nothing of it stays, whatever it has written to its own directory."""
 
 from __future__ import annotations
 
@@ -26,3 +26,30 @@ def test_directories_of_any_depth_are_removed(tmp_path: Path, monkeypatch: pytes
     os.close(handle)
     candidate.remove()
     assert os.listdir(tmp_path) == []
+
+
+def test_second_deployment_is_told_who_has_a_candidate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    unit_candidate = module("unit_candidate")
+    monkeypatch.setenv("SUDO_USER", "anna")
+    path = str(tmp_path / "lock")
+    with unit_candidate.hold_lock(path):
+        assert os.stat(path).st_mode & 0o777 == 0o600
+        with (
+            pytest.raises(unit_candidate.BusyError, match=rf"^anna, process {os.getpid()}, since \d{{4}}-"),
+            unit_candidate.hold_lock(path),
+        ):
+            pass
+        assert os.path.exists(path), "the holder's"
+    assert os.listdir(tmp_path) == []
+    (tmp_path / "lock").write_text("of one that was killed, and had longer to say: " + "x" * 500)
+    with unit_candidate.hold_lock(path):
+        assert (tmp_path / "lock").read_text().startswith("anna, process ")
+        assert "x" not in (tmp_path / "lock").read_text()
+
+
+def test_lock_is_no_link(tmp_path: Path) -> None:
+    unit_candidate = module("unit_candidate")
+    (tmp_path / "lock").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OSError, match="Too many levels"), unit_candidate.hold_lock(str(tmp_path / "lock")):
+        pass
+    assert not (tmp_path / "elsewhere").exists()
