@@ -1,10 +1,11 @@
 """Makes a file that appears whole under its name, or not at all."""
 
 import os
+import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from hybrid_engine.runtime.errors import ConfigError, StorageError
 
@@ -20,12 +21,14 @@ def new_file(path: Path, database: Path) -> Iterator[Path]:
     SQLite would take it for a part of `database`; and StorageError where it cannot be written.
     """
     _refuse_path(path, database)
+    # Named before it is made, so that an interrupt right behind that removes it as well.
+    folder = path.parent / f"{PREFIX}{secrets.token_hex(8)}"
     try:
-        folder = TemporaryDirectory(prefix=PREFIX, dir=path.parent)
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be created: {error.strerror}") from error
-    with folder:
-        draft = Path(folder.name) / "file"
+        try:
+            folder.mkdir(0o700)
+        except OSError as error:
+            raise ConfigError(f"{path}: cannot be created: {error.strerror}") from error
+        draft = folder / "file"
         yield draft
         try:
             _publish(draft, path)
@@ -33,6 +36,8 @@ def new_file(path: Path, database: Path) -> Iterator[Path]:
             raise _exists(path) from None
         except OSError as error:
             raise StorageError(f"{path}: cannot be written: {error.strerror}") from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _refuse_path(path: Path, database: Path) -> None:

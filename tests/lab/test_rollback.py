@@ -116,14 +116,14 @@ def test_journal_that_keeps_nothing_fails_no_healthy_host(installed: Lab) -> Non
 
 def test_full_disk_and_wrong_clock_stop_installing_alone(installed: Lab) -> None:
     """As a host without space and with another time looks: it can be looked at, and gone back on."""
-    bad: dict[str, object] = {"preflight_free_mb": 10**9, "preflight_clock_tolerance_s": -1}
-    refused = play(installed, "deploy", ENGINE_ALONE, check=False, **bad)
+    bad = ("-e", "preflight_free_mb=1000000000", "-e", "preflight_clock_tolerance_s=-1")
+    refused = play(installed, "deploy", ENGINE_ALONE, *bad, check=False)
     assert refused.rc != 0
     assert "MB free below /var where 1000000000 MB are needed" in refused.text
     assert "Its clock is" in refused.text
-    play(installed, "verify", **bad)
-    play(installed, "rollback", dropin="40-hardening", **bad)
-    play(installed, "restore", dropin="40-hardening", **bad)
+    play(installed, "verify", *bad)
+    play(installed, "rollback", *bad, dropin="40-hardening")
+    play(installed, "restore", *bad, dropin="40-hardening")
     assert hardened(installed)
 
 

@@ -96,3 +96,16 @@ def test_impossible_path_is_refused_at_once(
     with pytest.raises(ConfigError, match=reason):
         make(path, database, lambda: pytest.fail("it began"))
     assert names(database.parent) == before
+
+
+def test_interrupt_right_behind_the_directory_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Path.mkdir
+
+    def make_and_end(path: Path, mode: int) -> None:
+        made(path, mode)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "mkdir", make_and_end)
+    with pytest.raises(KeyboardInterrupt), new_file(tmp_path / "copy.db", tmp_path / "x.db"):
+        pass
+    assert list(tmp_path.iterdir()) == []
