@@ -6,6 +6,7 @@ import glob
 import grp
 import os
 import pwd
+import re
 import stat
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -28,8 +29,9 @@ DOCUMENTATION = r"""
   "paths": {"type": "list", "elements": "str", "required": true,
    "description": "Files and directories that are this project's alone."},
   "shared": {"type": "list", "elements": "dict", "default": [],
-   "description": "{path, names}: directories that may hold files of others, which stay, and the names in them that
-    go"},
+   "description": "{path, names, pattern}: directories that may hold files of others, which stay and keep the directory
+    and those above it; the names in them that go, and a pattern of such names. A directory comes before the one that
+    it lies in."},
   "data": {"type": "list", "elements": "str", "required": true, "description": "Directories of data."},
   "keep_data": {"type": "bool", "required": true, "description": "Whether they stay."},
   "users": {"type": "list", "elements": "str", "required": true, "description": "The users of its services."},
@@ -84,17 +86,26 @@ def deployed_files() -> set[str]:
 def paths_to_remove(options: dict[str, Any], remaining: list[str]) -> list[str]:
     """All paths to remove, files before their directories. Adds to `remaining` what others put beside them."""
     deployed, paths = deployed_files(), []
-    folders = {entry["path"]: set(entry["names"]) for entry in options["shared"]}
+    folders = {entry["path"]: (set(entry["names"]), entry.get("pattern") or "(?!)") for entry in options["shared"]}
+    occupied: set[str] = set()  # directories in which something stays
     for unit in options["units"]:
         paths += [*links_to(unit), f"{UNITS}/{unit}", f"{STAMPS}/stamp-{unit}"]
         paths += [f"{root}/{name}" for root in RUN_UNITS for name in (unit, f"{unit}.d")]
-        folders[f"{UNITS}/{unit}.d"] = set()
-    for folder, names in folders.items():
-        inside = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
-        others = [name for name in inside if name not in names and f"{folder}/{name}" not in deployed]
-        paths += [f"{folder}/{name}" for name in inside if name not in others]
-        remaining += [f"{folder}/{name}: not put there by a deployment, so it stays" for name in others]
-        if not others:
+        folders[f"{UNITS}/{unit}.d"] = set(), "(?!)"
+    for folder, (names, pattern) in folders.items():
+        # A link leads to what is somebody else's: the entries of a directory of ours are looked at, and no others.
+        inside = sorted(os.listdir(folder)) if os.path.isdir(folder) and not os.path.islink(folder) else []
+        ours = {
+            name for name in inside if name in names or f"{folder}/{name}" in deployed or re.fullmatch(pattern, name)
+        }
+        stays = [name for name in inside if name not in ours or f"{folder}/{name}" in occupied]
+        paths += [f"{folder}/{name}" for name in inside if name not in stays]
+        remaining += [
+            f"{folder}/{name}: not put there by a deployment, so it stays" for name in stays if name not in ours
+        ]
+        if stays:
+            occupied.add(folder)
+        else:
             paths.append(folder)
     paths += options["paths"] + ([] if options["keep_data"] else options["data"])
     return [path for path in dict.fromkeys(paths) if os.path.lexists(path)]

@@ -218,5 +218,10 @@ def test_uninstall_keeps_data_for_a_reinstall(running: Lab, before: set[str]) ->
 
 @pytest.mark.holds("UNINSTALL")
 def test_uninstall_with_data_removes_it(running: Lab, before: set[str]) -> None:
-    play(running, "uninstall", engine_data="absent", engine_data_of=running.name)
+    running.root("sh", "-c", "cd /opt/hybrid-engine; echo kept > notes; mkdir releases/mine")
+    result = play(running, "uninstall", engine_data="absent", engine_data_of=running.name)
+    assert "/opt/hybrid-engine/notes: not put there by a deployment, so it stays" in result.text
+    left = running.root("find", "/opt/hybrid-engine", "-mindepth", "1", "-printf", "%P\\n").stdout
+    assert sorted(left.split()) == ["notes", "releases", "releases/mine"]
+    running.root("rm", "-r", "/opt/hybrid-engine")
     assert host(running) == before

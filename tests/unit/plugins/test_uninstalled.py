@@ -94,6 +94,41 @@ def test_files_of_others_stay_and_are_reported(tmp_path: Path, monkeypatch: pyte
     ]
 
 
+def test_directory_above_what_stays_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("UNITS", "STAMPS", "DEPLOYED"):
+        monkeypatch.setattr(uninstalled, name, str(tmp_path / name))
+    root, pattern = tmp_path / "opt", VARS["engine_all_releases"]
+    for name in ("0.1.0-aaaaaaaaaaaa", ".staging-x1", "0.1.0-notes", "mine"):
+        (root / "releases" / name).mkdir(parents=True)
+    (root / "current").symlink_to("releases/0.1.0-aaaaaaaaaaaa")
+    (root / "backup").mkdir()
+    shared = [
+        {"path": str(root / "releases"), "names": [], "pattern": pattern},
+        {"path": str(root), "names": ["releases", "current"]},
+    ]
+    options = {"units": [], "paths": [], "data": [], "keep_data": True, "shared": shared}
+    remaining: list[str] = []
+    paths = uninstalled.paths_to_remove(options, remaining)
+    assert paths == [f"{root}/releases/{name}" for name in (".staging-x1", "0.1.0-aaaaaaaaaaaa")] + [f"{root}/current"]
+    assert [line.partition(":")[0] for line in remaining] == [
+        *(f"{root}/releases/{name}" for name in ("0.1.0-notes", "mine")),
+        f"{root}/backup",
+    ]
+    for name in ("releases/0.1.0-notes", "releases/mine", "backup"):
+        (root / name).rmdir()
+    assert uninstalled.paths_to_remove(options, [])[-3:] == [f"{root}/releases", f"{root}/current", f"{root}"]
+
+
+def test_what_a_link_leads_to_is_not_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("UNITS", "STAMPS", "DEPLOYED"):
+        monkeypatch.setattr(uninstalled, name, str(tmp_path / name))
+    (tmp_path / "elsewhere/releases").mkdir(parents=True)
+    (tmp_path / "opt").symlink_to("elsewhere")
+    options = {"units": [], "paths": [], "data": [], "keep_data": True}
+    options["shared"] = [{"path": str(tmp_path / "opt"), "names": ["releases"]}]
+    assert uninstalled.paths_to_remove(options, []) == [str(tmp_path / "opt")]
+
+
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     """The data of an engine that put links, a FIFO and directories among its own files, and files outside."""
