@@ -9,7 +9,8 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -110,16 +111,22 @@ def as_another_user(engine: Launcher, copy: Path) -> tuple[int, str]:
     return completed.returncode, re.sub(r"\d+\.\d MB, checked\n", "", completed.stderr)
 
 
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """Others may enter it. pytest's own is root's alone, and made so again whenever another pytest begins."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        yield Path(folder)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be another user")
 @pytest.mark.holds("GROWTH")
-def test_another_user_reads_at_rest_and_beside_the_engine(tmp_path: Path) -> None:
+def test_another_user_reads_at_rest_and_beside_the_engine(open_folder: Path) -> None:
     """One who may read the database, and may not write where it is."""
-    state, home = tmp_path / "state", tmp_path / "home"
+    state, home = open_folder / "state", open_folder / "home"
     state.mkdir(mode=0o755)
     home.mkdir()
     os.chown(home, 65534, 65534)
-    for folder in (tmp_path, *tmp_path.parents[:-2]):
-        folder.chmod(folder.stat().st_mode | 0o055)
     engine = Launcher(state)
     try:
         engine.start("--seconds", "0.5").code()
