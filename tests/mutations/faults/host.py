@@ -159,7 +159,13 @@ FAULTS = (
             _DEPLOY,
         ),
         ("candidate-unwatched", "DEPLOY", "  watchdog_s: 4\n", "  watchdog_s: 0\n", _DEPLOY),
-        ("uninstall-leaves-the-proofs", "UNINSTALL", "  - /opt/hybrid-proofs\n", "", _UNINSTALL),
+        (
+            "uninstall-leaves-the-proofs",
+            "UNINSTALL",
+            "  - {path: /opt/hybrid-proofs, names: [releases, current, current.new]}\n",
+            "",
+            _UNINSTALL,
+        ),
         (
             "uninstall-leaves-the-drift-check",
             "UNINSTALL",
@@ -402,7 +408,13 @@ FAULTS = (
             "pass",
             _UNINSTALL,
         ),
-        ("uninstall-takes-others-files", "UNINSTALL", "if name not in names and f", "if not name and f", _UNINSTALL),
+        (
+            "uninstall-takes-others-files",
+            "UNINSTALL",
+            "stays = [name for name in inside if name not in ours or",
+            "stays = [name for name in inside if not name or",
+            _UNINSTALL,
+        ),
     ),
     *in_file(
         "roles/flight_recorder/files/health_snapshot.py",
