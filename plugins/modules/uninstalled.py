@@ -165,12 +165,16 @@ def _walk_from(folder: str, name: str, above: int | None) -> Iterator[tuple[str,
         os.close(handle)
 
 
-def accounts(options: dict[str, Any]) -> tuple[list[pwd.struct_passwd], str]:
-    """The users and the group's name to remove; none and empty where there is none, or one that no deployment made."""
-    users = [user for user in pwd.getpwall() if user.pw_name in options["users"]]
-    if not all(user.pw_gecos.startswith(COMMENT) for user in users):
-        return [], ""
-    return users, options["group"] if options["group"] in {group.gr_name for group in grp.getgrall()} else ""
+def accounts(options: dict[str, Any], remaining: list[str]) -> tuple[list[pwd.struct_passwd], str]:
+    """The users and the group's name to remove; none and empty where there is none.
+
+    Adds to `remaining` the users that no deployment made, by their comment. The group stays with them.
+    """
+    present = [user for user in pwd.getpwall() if user.pw_name in options["users"]]
+    users = [user for user in present if user.pw_gecos.startswith(COMMENT)]
+    remaining += [f"user {user.pw_name}: no deployment made it, so it stays" for user in present if user not in users]
+    group = options["group"] if options["group"] in {group.gr_name for group in grp.getgrall()} else ""
+    return users, group if users == present else ""
 
 
 def main() -> None:
@@ -180,7 +184,7 @@ def main() -> None:
     try:
         lock_host()
         units, paths = existing(options["units"]), paths_to_remove(options, remaining)
-        users, group = accounts(options)
+        users, group = accounts(options, remaining)
         kept = [path for path in options["data"] if os.path.isdir(path)] if options["keep_data"] else []
         shown = [f"{unit} (stopped and disabled)" for unit in units] + [f"{path} (removed)" for path in paths]
         shown += [f"{path} (given to root)" for path in kept if owned_by(path, users)]

@@ -225,3 +225,29 @@ def test_uninstall_with_data_removes_it(running: Lab, before: set[str]) -> None:
     assert sorted(left.split()) == ["notes", "releases", "releases/mine"]
     running.root("rm", "-r", "/opt/hybrid-engine")
     assert host(running) == before
+
+
+@pytest.mark.holds("UNINSTALL")
+def test_user_of_somebody_else_stays_as_it_was(running: Lab, before: set[str]) -> None:
+    words = (
+        "--system",
+        "--user-group",
+        "--comment",
+        "Anna's",
+        "--shell",
+        "/bin/sh",
+        "--home-dir",
+        "/srv",
+        "hybrid-engine",
+    )
+    running.root("useradd", *words)
+    was = running.root("getent", "passwd", "hybrid-engine").stdout
+    assert play(running, "deploy").rc == 0
+    assert pid(running)
+    assert play(running, "deploy").changes == []
+    assert running.root("getent", "passwd", "hybrid-engine").stdout == was
+    result = play(running, "uninstall", engine_data="absent", engine_data_of=running.name)
+    assert "user hybrid-engine: no deployment made it, so it stays" in result.text
+    assert running.root("getent", "passwd", "hybrid-engine").stdout == was
+    running.root("userdel", "hybrid-engine")
+    assert host(running) == before
