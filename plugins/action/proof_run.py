@@ -129,9 +129,7 @@ class ActionModule(HostAction):
         return self.ask_again(shlex.join(words), FOLLOW_S + LATE_S, host_input.ANSWER_BYTES, self.lost_s)
 
     def _fetch_command(self, run_id: str) -> str:
-        inventories = [str(source) for source in self.task_vars["ansible_inventory_sources"]]
-        words = [*(f"INVENTORY={one}" for one in inventories), *([f"RUN={run_id}"] if run_id else [])]
-        return shlex.join(["make", "fetch", *words])
+        return shlex.join(["make", "fetch", *self.make_words(), *([f"RUN={run_id}"] if run_id else [])])
 
     def _play(self, ask: host_input.Ask, run_id: str) -> bytes:
         """Play what a proof asks for; how it went, as `hybrid-proofs answer` takes it."""

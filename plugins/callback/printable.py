@@ -55,6 +55,13 @@ class CallbackModule(Default):  # type: ignore[misc]
         diffs = difflist if isinstance(difflist, list) else [difflist]
         return _Coloured(super()._get_diff([{key: _printable(value) for key, value in diff.items()} for diff in diffs]))
 
+    def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
+        """Of an argument that does not validate, what is wrong with it and not the whole specification."""
+        if "argument_errors" in result._result:
+            for key in ("argument_spec_data", "validate_args_context", "argument_errors"):
+                result._result.pop(key, None)
+        super().v2_runner_on_failed(result, ignore_errors)
+
     def v2_playbook_on_stats(self, stats: Any) -> None:
         with self._own_text():
             super().v2_playbook_on_stats(stats)

@@ -52,7 +52,8 @@ class HostAction(ActionBase):  # type: ignore[misc]
         stdin: bytes | None = None,
     ) -> host_input.Answer:
         """Run a shell text on the host. Raises HostInputError where the answer takes longer, or is larger."""
-        return host_input.ask(lambda: self._low_level_execute_command(shell, in_data=stdin), seconds, largest)
+        begun = host_input.mark_begin(shell)
+        return host_input.ask(lambda: self._low_level_execute_command(begun, in_data=stdin), seconds, largest)
 
     def ask_again(
         self, shell: str, seconds: float, largest: int, lost_s: float, stdin: bytes | None = None
@@ -81,6 +82,10 @@ class HostAction(ActionBase):  # type: ignore[misc]
             if lost_at:
                 Display().display(f"  {self.host}: connected again after {time.monotonic() - lost_at:.0f} s")
             return answer
+
+    def make_words(self) -> list[str]:
+        """How `make` is told of this inventory, for the commands that are suggested."""
+        return [f"INVENTORY={source}" for source in map(str, self.task_vars.get("ansible_inventory_sources", []))]
 
     def read(self, shell: str, largest: int, lost_s: float = 0.0) -> str:
         """What a shell text prints, apart from what a terminal or sudo print around it. Raises HostInputError.

@@ -67,10 +67,12 @@ def journal(unit: str, invocation: str, lines: int = 40) -> list[str]:
 
 
 def wait_until_healthy(
-    unit: str, health: Sequence[str], deadline_s: float, settle_s: float, **who: Any
+    unit: str, health: Sequence[str], deadline_s: float, settle_s: float, former: str = "", **who: Any
 ) -> dict[str, Any]:
     """Wait until a started unit is healthy: active, `health` (a command, if any) has exited 0, and the same process has
     stayed for `settle_s`. Returns {healthy, why, and what show() returns}.
+
+    former: the id of the invocation before a restart that was queued and may not have begun yet.
     """
     began = time.monotonic()
     since, process, why = None, None, "it did not get ready"
@@ -78,7 +80,10 @@ def wait_until_healthy(
         now = time.monotonic()
         state = show(unit)
         active, main = state.get("ActiveState"), state.get("MainPID")
-        if active == "failed" or (active == "inactive" and now - began > 1) or state.get("SubState") == "auto-restart":
+        if queued := bool(former) and state.get("InvocationID") == former:
+            active = "queued"
+        ended = active == "failed" or (active == "inactive" and now - began > 1)
+        if ended or (not queued and state.get("SubState") == "auto-restart"):
             output = f"{active}, {state.get('Result')}, exit status {state.get('ExecMainStatus')}"
             return {"healthy": False, "why": f"it ended: {output}", **state}
         if active == "active":
@@ -98,7 +103,8 @@ def wait_until_healthy(
             elif now - since >= settle_s:
                 return {"healthy": True, "why": "", **state}
         if now - began > deadline_s:
-            return {"healthy": False, "why": f"{why} within {deadline_s:g} s", **state}
+            reason = "its restart did not begin" if queued else why
+            return {"healthy": False, "why": f"{reason} within {deadline_s:g} s", **state}
         time.sleep(0.1)
 
 

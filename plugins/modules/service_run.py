@@ -45,8 +45,10 @@ def restart(module: AnsibleModule, unit: str) -> dict[str, Any]:
     """Restart the unit and wait. The result is that of wait_until_healthy."""
     options = module.params
     run("systemctl", "reset-failed", unit)
+    former = show(unit).get("InvocationID", "")
     systemctl(module, "restart", "--no-block", unit)
-    state: dict[str, Any] = wait_until_healthy(unit, options["health"], options["deadline_s"], options["settle_s"])
+    limits = (options["deadline_s"], options["settle_s"])
+    state: dict[str, Any] = wait_until_healthy(unit, options["health"], *limits, former)
     return state
 
 

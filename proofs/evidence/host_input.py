@@ -32,6 +32,8 @@ ASK_PLAYS = ("deploy", "verify")
 
 _RUN = re.compile(r"(?:[0-9]{8}T[0-9]{6}Z-[0-9a-f]{4}|soak-[0-9a-f]{32})", re.ASCII)
 _HOST = re.compile(r"[\w][\w.:@-]{0,252}")
+_BEGIN = "begin-of-output"
+_BEGUN = re.compile(rf"(?:^|\n){_BEGIN}\n")
 _MARKED = re.compile(r"(?:^|\n)begin-of-answer\n(.*)end-of-answer(?:\n|$)", re.DOTALL)
 
 
@@ -88,11 +90,21 @@ class Answer(NamedTuple):
         return printable("; ".join(shown), 4 * LINE)
 
 
+def mark_begin(shell: str) -> str:
+    """A shell text that says first where its own output begins, for login shells may print something before it."""
+    return f"echo {_BEGIN}; {shell}"
+
+
 def ask(run: Callable[[], Mapping[str, Any]], seconds: float = ANSWER_S, largest: int = ANSWER_BYTES) -> Answer:
-    """Run a command on a host, and take what it prints. Raises HostInputError: it took longer, or printed more."""
+    """Run a command on a host, and take what it prints, of a marked one (mark_begin) nothing before that.
+
+    Raises HostInputError: it took longer, or printed more.
+    """
     with receiving(seconds):
         result = run()
     stdout, stderr = str(result["stdout"]).replace("\r\n", "\n"), str(result["stderr"])
+    if match := _BEGUN.search(stdout):
+        stdout = stdout[match.end() :]
     if len(stdout) > largest or len(stderr) > largest:
         raise HostInputError(f"it answers {max(len(stdout), len(stderr))} characters where {largest} are the most")
     return Answer(int(result["rc"]), stdout, stderr)

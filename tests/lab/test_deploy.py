@@ -5,8 +5,11 @@ from __future__ import annotations
 import getpass
 import os
 import socket
+import sys
+from pathlib import Path
 
 import pytest
+import testinfra
 
 from tests.lab.deployment import (
     CONFIG,
@@ -95,6 +98,27 @@ def test_engine_runs_and_candidate_is_gone(lab: Lab, deployed: PlayResult) -> No
 
 
 @pytest.mark.holds("IDEMPOTENT")
+def test_host_is_as_documented(lab: Lab, deployed: PlayResult, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By testinfra, which knows nothing of what verify looks at, over a connection of Ansible's."""
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")  # it runs ansible-inventory
+    host = testinfra.get_host(f"ansible://{lab.name}?ansible_inventory={lab.inventory}&sudo=true")
+    service, user = host.service("hybrid-engine"), host.user("hybrid-engine")
+    assert (service.is_running, service.is_enabled) == (True, True)
+    assert (user.home, user.shell, user.groups) == ("/var/lib/hybrid-engine", "/usr/sbin/nologin", ["hybrid-engine"])
+    modes = {
+        "/etc/hybrid-engine": ("root", "hybrid-engine", 0o750),
+        CONFIG: ("root", "hybrid-engine", 0o640),
+        "/var/lib/hybrid-engine": ("hybrid-engine", "hybrid-engine", 0o750),
+        f"{CURRENT}/": ("root", "root", 0o755),
+        DROPINS: ("root", "root", 0o755),
+    }
+    files = {path: host.file(path) for path in modes}
+    assert {path: (file.user, file.group, file.mode) for path, file in files.items()} == modes
+    (process,) = host.process.filter(user="hybrid-engine")
+    assert process.pid == pid(lab)
+    assert not host.run(f"ss -Htulnp | grep pid={process.pid},").stdout, "it listens nowhere"
+
+
 def test_second_run_changes_nothing(lab: Lab, deployed: PlayResult) -> None:
     before, process = fingerprint(lab, "/etc", "/opt", "/var/log/hybrid-engine"), pid(lab)
     again = play(lab, "deploy", "--diff")

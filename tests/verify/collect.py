@@ -6,6 +6,8 @@ It reads and changes nothing. The database is read as the service's own user: ro
 import glob
 import json
 import os
+import pwd
+import stat
 import subprocess
 import sys
 import time
@@ -67,6 +69,24 @@ def recorder() -> dict[str, Any]:
     return {"deployed": deployed, "timer": timer, "service": service, "idle_s": age}
 
 
+def directory(path: str) -> dict[str, str]:
+    """Kind, mode and owner of what is at a path; a link is not followed."""
+    try:
+        found = os.lstat(path)
+        owner = pwd.getpwuid(found.st_uid).pw_name
+    except (OSError, KeyError) as error:
+        return {"error": str(error)}
+    return {"directory": str(stat.S_ISDIR(found.st_mode)), "mode": f"{stat.S_IMODE(found.st_mode):04o}", "owner": owner}
+
+
+def shell_of(user: str) -> str:
+    """A user's login shell; empty where there is no such user."""
+    try:
+        return pwd.getpwnam(user).pw_shell
+    except KeyError:
+        return ""
+
+
 def history() -> list[dict[str, Any]]:
     """The lines of the history; none where something else stands in its place, which is a difference of its own."""
     try:
@@ -109,6 +129,9 @@ def main() -> None:
         "mounts": text(f"/proc/{pid}/mountinfo").splitlines(),
         "environ": text(f"/proc/{pid}/environ").split("\0"),
         "namespaces": namespaces,
+        "shell": shell_of(NAME),
+        "state_directory": directory(f"/var/lib/{NAME}"),
+        "journal_end": run("journalctl", "--no-pager", "-oshort-iso", "-n40", f"-u{UNIT}").stdout.splitlines(),
         "journal": run("journalctl", "--no-pager", "--output=cat", this_start).stdout.splitlines(),
         "deployed": value(f"{REMEMBERED}/deployed/{UNIT}.json"),
         "dropins": {path: text(path) for path in unit.get("DropInPaths", "").split()},

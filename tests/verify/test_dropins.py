@@ -95,13 +95,13 @@ CHECKS: dict[str, Callable[[dict[str, Any], dict[str, str]], None]] = {
 
 
 @pytest.mark.parametrize("name", CHECKS)
-def test_in_force_or_rolled_back(state: dict[str, Any], notes: list[str], name: str) -> None:
+def test_in_force_or_rolled_back(state: dict[str, Any], notes: list[str], make_words: str, name: str) -> None:
     path, marker = f"{FOLDER}/{name}.conf", state["rolled_back"].get(f"{name}.conf", "none")
     if marker != "none":
         marker = marker or {}
         notes.append(
             f"ROLLED BACK: {name} since {marker.get('since', 'an unknown time')} by {marker.get('by') or 'somebody'}; "
-            f"it stays out until: make restore DROPIN={name}"
+            f"it stays out until: make restore DROPIN={name} {make_words}"
         )
         assert_none(state, "rolled-back drop-ins")
         assert path not in state["dropins"], f"{name} is remembered as rolled back, and in force all the same"

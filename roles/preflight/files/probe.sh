@@ -27,6 +27,8 @@ live=/opt/hybrid-engine/current/release.json
 for need in name python machine; do
     say "live_$need" "$(sed -n "s/^ \"$need\": \"\([^\"]*\)\",*\$/\1/p" "$live" 2>/dev/null)"
 done
+user=$(getent passwd hybrid-engine) && say user_comment "$(echo "$user" | cut -d: -f5)"
+say recorded "$(test -e /var/lib/hybrid-deploy/deployed/hybrid-engine.service.json && echo yes || echo no)"
 say bus "$(test -S /run/dbus/system_bus_socket && echo yes || echo no)"
 say cgroup2 "$(awk '$0 ~ / - cgroup2 / { print $5; exit }' /proc/self/mountinfo)"
 say controllers "$(cat "$(awk '$0 ~ / - cgroup2 / { print $5; exit }' /proc/self/mountinfo)/cgroup.controllers" 2>/dev/null)"

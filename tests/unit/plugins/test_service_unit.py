@@ -42,3 +42,23 @@ def test_options_are_the_documented_ones(name: str) -> None:
         key: dict(value, description="") for key, value in documented.items()
     }
     assert all(value["description"] for value in documented.values())
+
+
+def test_process_of_before_a_queued_restart_is_none_to_judge(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is still active when it is first looked at, and its end is no end of the service."""
+    old = {"ActiveState": "active", "MainPID": "7", "InvocationID": "a"}
+    new = {"ActiveState": "active", "MainPID": "8", "InvocationID": "b"}
+    looks = iter([old, {**old, "ActiveState": "deactivating"}, {**new, "ActiveState": "activating"}, new])
+    monkeypatch.setattr(service_unit, "show", lambda unit: next(looks, new))
+    monkeypatch.setattr(service_unit.time, "sleep", lambda seconds: None)
+    state = service_unit.wait_until_healthy("x.service", [], 10, 0.01, "a")
+    assert (state["healthy"], state["MainPID"]) == (True, "8"), state["why"]
+    looks = iter([old, new])
+    state = service_unit.wait_until_healthy("x.service", [], 10, 0.01)
+    assert not state["healthy"], "its process was replaced"
+
+
+def test_restart_that_never_begins_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service_unit, "show", lambda unit: {"ActiveState": "active", "InvocationID": "a"})
+    state = service_unit.wait_until_healthy("x.service", [], 0.01, 0, "a")
+    assert (state["healthy"], state["why"]) == (False, "its restart did not begin within 0.01 s")
