@@ -15,7 +15,7 @@ from ansible.module_utils.parsing.convert_bool import boolean
 sys.path.append(str(Path(__file__).parents[2]))
 
 from plugins.module_utils.host_action import HostAction
-from plugins.module_utils.setting_names import read_settings, unknown_names
+from plugins.module_utils.setting_names import CONSTANTS, read_own_names, read_settings, unknown_names
 from proofs.evidence import host_input
 
 
@@ -27,8 +27,9 @@ class ActionModule(HostAction):
     def act(self) -> dict[str, Any]:
         unknown = []
         if boolean(self.args.get("settings", False)):
-            # Only what the inventory and the command line say: no role has made variables of its own before this one.
-            unknown = unknown_names(set(self.task_vars["hostvars"][self.host]), read_settings())
+            # Of the inventory, the command line, and of plays before this one.
+            names = set(self.task_vars["hostvars"][self.host])
+            unknown = unknown_names(names & CONSTANTS.keys() | names - read_own_names(), read_settings())
         try:
             answer = self.ask(self.args["script"])
             return {"lines": host_input.parse_probe(answer.stdout), "summary": answer.summary, "unknown": unknown}

@@ -200,6 +200,8 @@ def make(change: Change) -> None:
 
 def text_of(state: State) -> str:
     """A path's state as the diff shows it."""
+    if state.get("secret"):
+        return "(what was there before, as it was)\n"
     if state["kind"] == "file":
         return str(redacted(contents(state).decode(errors="replace")))
     return {"link": f"-> {state.get('target')}\n", "directory": "directory\n", "absent": ""}[state["kind"]]

@@ -19,7 +19,7 @@ UNITS = "/etc/systemd/system"
 RUN_UNITS = "/run/systemd/system"
 SHOWN = (
     "LoadState,ActiveState,SubState,Result,MainPID,InvocationID,NRestarts,ExecMainStatus,NeedDaemonReload,"
-    "UnitFileState,DropInPaths,FragmentPath"
+    "UnitFileState,DropInPaths,FragmentPath,User"
 )
 # What a diff must not show beside what is secret in addresses: values whose name says that they are secret.
 SECRETS = re.compile(

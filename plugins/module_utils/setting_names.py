@@ -4,6 +4,7 @@ One that is nearly a setting was mistyped, and Ansible would ignore it. Others m
 """
 
 import difflib
+import re
 from pathlib import Path
 
 import yaml
@@ -30,8 +31,14 @@ def read_settings(roles: Path = ROLES) -> set[str]:
     return names
 
 
+def read_own_names(roles: Path = ROLES) -> set[str]:
+    """All words of the roles' tasks and variables: what they register is a variable of the host in a later play."""
+    paths = [path for folder in ("tasks", "vars") for path in roles.glob(f"*/{folder}/*.yml")]
+    return {word for path in paths for word in re.findall(r"[a-z_][a-z_0-9]*", path.read_text())}
+
+
 def unknown_names(names: set[str], known: set[str]) -> list[str]:
-    """A sentence for each name that is nearly a setting and none, with the one that was meant."""
+    """A sentence for each name that is nearly one of known (read_settings) and none, with the one that was meant."""
     sentences = []
     for name in sorted(names - known):
         if name in CONSTANTS:

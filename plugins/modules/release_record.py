@@ -24,6 +24,8 @@ DOCUMENTATION = r"""
   "state": {"choices": ["current", "void", "found"], "default": "current",
    "description": "C(current) makes it the live one (atomically) and prunes; C(void) marks it as failed and removes it;
     C(found) only looks whether it is on the host, unaltered; if not, it fails and lists the releases that are."},
+  "adopted": {"type": "path", "default": "",
+   "description": "The record of a service that was taken over; with O(state=found) it is C(adopted), older than any."},
   "keep": {"type": "int", "default": 3, "description": "How many releases stay."},
   "replaces": {"default": "", "description": "What was live before; empty when going back to one."}
  }}
@@ -35,6 +37,7 @@ before: {type: str, returned: always, description: What current pointed to; null
 pruned: {type: list, elements: str, returned: always, description: Releases removed}
 """
 
+ADOPTED = "adopted"  # instead of a release's name
 MAX_VOID = 50  # names kept as failed; a name is its content, so an old one hardly returns
 
 
@@ -76,6 +79,8 @@ def resolve(
     choice = f"on this host: {', '.join(known) or 'none'}; live: {live or 'none'}"
     if name == "previous":
         before = known[: known.index(live)] if live in known else known
+        if not before and os.path.exists(options["adopted"]):
+            return ADOPTED
         if not before:
             raise ValueError(f"no release was live before {live or 'this'} ({choice})")
         unfit = {entry: unmet for entry in before if (unmet := unmet_of(options["root"], entry))}
@@ -88,6 +93,8 @@ def resolve(
         name = fit[-1]
         for entry in before[before.index(name) + 1 :]:
             warn(f"Release {entry} is skipped: {unfit[entry]}.")
+    if name == ADOPTED and os.path.exists(options["adopted"]):
+        return name
     if name not in present:
         raise ValueError(f"there is no release {name!r} ({choice})")
     if name in record["void"]:

@@ -7,8 +7,18 @@ import shutil
 from collections.abc import Sequence
 from typing import Any
 
+from ansible.module_utils.adoption import (
+    DECIDING,
+    adopted_dropins,
+    adopted_file,
+    adopted_record,
+    foreign_dropins,
+    give_back,
+    is_recorded,
+    read_adopted,
+)
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.drift import DEPLOYED, read_json
+from ansible.module_utils.drift import DEPLOYED, read_json, read_text
 from ansible.module_utils.service_changes import (
     Problem,
     State,
@@ -27,10 +37,13 @@ DOCUMENTATION = r"""
  "description": "Compares and replaces contents, owner and mode of every file named. In check mode it only says what it
   would do, which is the same list. What it replaces is kept under /run/hybrid-deploy until the service is healthy (see
   M(service_run)); O(state=reverted) puts all of it back, also what was not there before. A drop-in that was rolled back
-  by name stays out, and is reported.",
+  by name stays out, and is reported. With O(adopt), a service of others that stands there is taken over: what is
+  replaced is kept for good, and O(state=returned) brings it back.",
  "options": {
   "unit": {"required": true, "description": "The unit, as hybrid-engine.service."},
-  "state": {"choices": ["present", "reverted"], "default": "present", "description": "Install, or take back."},
+  "state": {"choices": ["present", "reverted", "returned"], "default": "present",
+   "description": "Install; take an unfinished change back; or put back what was taken over from others."},
+  "adopt": {"type": "bool", "default": false, "description": "Whether a service of others is taken over."},
   "content": {"description": "The unit file's text. Without it the unit and its drop-ins are left as they are."},
   "dropins": {"type": "list", "elements": "dict", "default": [],
    "description": "{name, content, state: present|absent} each"},
@@ -48,6 +61,10 @@ matters: {type: bool, returned: always, description: Something differs that the 
 restart: {type: bool, returned: always, description: The running process does not know what is installed}
 rolled_back: {type: list, elements: dict, returned: always, description: Drop-ins that stay out, and since when}
 unmanaged: {type: list, elements: str, returned: always, description: Drop-ins in force that are not listed}
+adopts: {type: bool, returned: state is present, description: A service of others is taken over}
+deciding: {type: list, elements: str, returned: state is present,
+ description: "Of unmanaged, those that decide what runs, each with the setting"}
+former: {type: dict, returned: not when reverted, description: "{active, enabled} of what was there before"}
 pending: {type: bool, returned: always, description: An earlier change was not finished}
 """
 
@@ -60,16 +77,21 @@ def desired(options: dict[str, Any], rolled_back: Sequence[str]) -> list[State]:
         states += unit_states(options["unit"], options["content"], options["dropins"], rolled_back)
     states += [{"kind": "file", **each} for each in options["files"]]
     states += [{"kind": "link", **each} for each in options["links"]]
-    return [*states, deployed_record(options["unit"], states, rolled_back, whole=whole)]
+    # First: whatever is cut off after this is a deployment's, and nobody else's.
+    return [deployed_record(options["unit"], states, rolled_back, whole=whole), *states]
 
 
-def unmanaged(unit: str, states: Sequence[State]) -> list[str]:
-    """Drop-ins that change the unit and that this deployment does not name. They are left alone, and reported."""
-    known = {each["path"] for each in states}
-    in_force = set(show(unit).get("DropInPaths", "").split())
-    in_force |= set(glob.glob(f"{UNITS}/{unit}.d/*.conf"))
-    # A distribution's own drop-ins for all services are its business.
-    return sorted(path for path in in_force - known if f"/{unit}.d/" in path)
+def returned(unit: str, module: AnsibleModule) -> None:
+    """Put back the service that a deployment took over."""
+    record = read_adopted(unit)
+    if not record:
+        module.fail_json(msg=f"{unit} was not taken over from anybody: {adopted_file(unit)} has no record of it")
+    former = {key: bool(record.get(key)) for key in ("active", "enabled")}
+    try:
+        paths = sorted(record["states"]) if module.check_mode else give_back(unit)
+    except (OSError, Problem) as problem:
+        module.fail_json(msg=f"{unit}: {problem}")
+    module.exit_json(changed=True, paths=paths, former=former)
 
 
 def revert(unit: str, module: AnsibleModule) -> None:
@@ -91,12 +113,22 @@ def main() -> None:
     os.umask(0o022)
     if options["state"] == "reverted":
         revert(unit, module)
+    if options["state"] == "returned":
+        returned(unit, module)
     markers = sorted(glob.glob(f"{rolled_back_folder(unit)}/*.conf"))
     rolled_back = {os.path.basename(path)[: -len(".conf")]: read_json(path) for path in markers}
     try:
         states = desired(options, list(rolled_back))
-        pending = read_json(transaction_file(unit))
+        pending, shown = read_json(transaction_file(unit)), show(unit)
+        adopts = options["adopt"] and not is_recorded(unit)
+        if options["content"] is not None:
+            states += adopted_dropins(unit, states, pending.get("before", {}), adopts=adopts)
         changes = compare(states)
+        if adopts and any(change.now["kind"] != "absent" for change in changes):
+            changes = [*compare([adopted_record(unit, changes)]), *changes]
+        # Also where an earlier run of this was cut off.
+        before = {change.path: change.now for change in changes} | pending.get("before", {})
+        adopts = before.get(adopted_file(unit), {}).get("kind") == "absent"
         # Owner and mode concern the next start; contents, links and kinds concern the process that runs.
         restart = any(
             change.desired["kind"] != "directory"
@@ -106,6 +138,9 @@ def main() -> None:
         )
         if changes and not module.check_mode:
             make_all(unit, changes, restart)
+        # They change the unit and this deployment does not name them: left alone, and reported.
+        leaves = options["content"] is not None and not adopts
+        unmanaged = foreign_dropins(shown, unit, [str(each["path"]) for each in states]) if leaves else []
     except (OSError, Problem) as problem:
         module.fail_json(msg=f"{unit}: {problem}")
     module.exit_json(
@@ -116,7 +151,15 @@ def main() -> None:
         pending=bool(pending),
         rolled_back=[{"name": name, **marker} for name, marker in rolled_back.items()],
         beside=sorted(name.removesuffix(".json") for name in glob.glob("*.json", root_dir=DEPLOYED)),
-        unmanaged=unmanaged(unit, states) if options["content"] is not None else [],
+        adopts=adopts,
+        former={
+            "active": shown.get("ActiveState") == "active",
+            "enabled": shown.get("UnitFileState") == "enabled",
+        },
+        unmanaged=unmanaged,
+        deciding=[
+            f"{path} sets {match[1]}=" for path in unmanaged for match in [DECIDING.search(read_text(path))] if match
+        ],
         **report(changes),
     )
 

@@ -20,6 +20,10 @@ DOCUMENTATION = r"""
   "restart": {"type": "bool", "default": false, "description": "The running process does not know what is installed."},
   "state": {"choices": ["started", "restored"], "default": "started",
    "description": "C(restored) follows a reverted change. It starts the former service, if there was one."},
+  "active": {"type": "bool", "default": true,
+   "description": "With C(restored), whether the former service ran; else it is only stopped."},
+  "enabled": {"type": "bool",
+   "description": "With C(restored), whether the former service is started at boot; without it that stays."},
   "health": {"type": "list", "elements": "str", "default": [],
    "description": "A command that exits 0 when the service is healthy."},
   "deadline_s": {"type": "float", "default": 45, "description": "Seconds until it must be healthy."},
@@ -61,6 +65,13 @@ def restore(module: AnsibleModule, unit: str) -> None:
         for verb in ("reset-failed", "stop", "disable"):
             run("systemctl", verb, unit)
         module.exit_json(changed=True, healthy=False, was_there=False)
+    if (enabled := module.params["enabled"]) is not None:
+        run("systemctl", "disable", unit)  # its links are those of another unit's [Install]
+        if enabled:
+            systemctl(module, "enable", unit)
+    if not module.params["active"]:
+        run("systemctl", "stop", unit)
+        module.exit_json(changed=True, healthy=True, was_there=True, why="it did not run before")
     state = restart(module, unit)
     module.exit_json(changed=True, healthy=state["healthy"], was_there=True, why=state["why"])
 

@@ -12,6 +12,7 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from ansible.module_utils.adoption import paths_given_back, put_back, read_adopted, start_again
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.drift import DEPLOYED, PROOF_LOCK, open_regular, read_json, read_text
 from ansible.module_utils.service_unit import UNITS, options_of, run
@@ -22,10 +23,13 @@ DOCUMENTATION = r"""
  "description": "One module and not several builtin ones, because it holds the lock of the proofs from the first look to
   the last removal, so that none can begin meanwhile. Refuses while a proof or a soak holds the host. Lists in check
   mode what would be removed. Data that stay belong to root afterwards, so that no user created later gets hold of them
-  by number. A deployment gives them back, as systemd does for a state directory.",
+  by number. A deployment gives them back, as systemd does for a state directory. A service that a deployment took over
+  is put back and started as it was. A mount point is emptied and stays.",
  "options": {
   "units": {"type": "list", "elements": "str", "required": true,
    "description": "Units, as example.service, example.timer."},
+  "recorded": {"type": "list", "elements": "str", "default": [],
+   "description": "Those of O(units) that deployments record: one that is there without a record is somebody else's."},
   "paths": {"type": "list", "elements": "str", "required": true,
    "description": "Files and directories that are this project's alone."},
   "shared": {"type": "list", "elements": "dict", "default": [],
@@ -71,8 +75,20 @@ def links_to(unit: str) -> list[str]:
     return [path for path in glob.glob(f"{UNITS}/*.wants/{unit}") if os.path.islink(path)]
 
 
+def foreign_units(options: dict[str, Any], remaining: list[str]) -> set[str]:
+    """Those of recorded units whose file no deployment put there. Adds them to `remaining`."""
+    deployed = deployed_files()
+    foreign = {
+        unit for unit in options["recorded"] if os.path.lexists(f"{UNITS}/{unit}") and f"{UNITS}/{unit}" not in deployed
+    }
+    remaining += [f"{UNITS}/{unit}: not put there by a deployment, so it stays" for unit in sorted(foreign)]
+    return foreign
+
+
 def existing(units: list[str]) -> list[str]:
     """The units that are installed, enabled, or running from a file that was removed."""
+    if not units:
+        return []
     states = run("systemctl", "list-units", "--all", "--plain", "--no-legend", "--full", *units).stdout
     loaded = {line.split()[0] for line in states.splitlines() if line.split()}
     return [unit for unit in units if unit in loaded or os.path.exists(f"{UNITS}/{unit}") or links_to(unit)]
@@ -83,25 +99,25 @@ def deployed_files() -> set[str]:
     return {path for name in glob.glob(f"{DEPLOYED}/*.json") for path in read_json(name).get("files", {})}
 
 
-def paths_to_remove(options: dict[str, Any], remaining: list[str]) -> list[str]:
+def paths_to_remove(options: dict[str, Any], ours: Sequence[str], remaining: list[str]) -> list[str]:
     """All paths to remove, files before their directories. Adds to `remaining` what others put beside them."""
     deployed, paths = deployed_files(), []
     folders = {entry["path"]: (set(entry["names"]), entry.get("pattern") or "(?!)") for entry in options["shared"]}
     occupied: set[str] = set()  # directories in which something stays
-    for unit in options["units"]:
+    for unit in ours:
         paths += [*links_to(unit), f"{UNITS}/{unit}", f"{STAMPS}/stamp-{unit}"]
         paths += [f"{root}/{name}" for root in RUN_UNITS for name in (unit, f"{unit}.d")]
         folders[f"{UNITS}/{unit}.d"] = set(), "(?!)"
     for folder, (names, pattern) in folders.items():
         # A link leads to what is somebody else's: the entries of a directory of ours are looked at, and no others.
         inside = sorted(os.listdir(folder)) if os.path.isdir(folder) and not os.path.islink(folder) else []
-        ours = {
+        known = {
             name for name in inside if name in names or f"{folder}/{name}" in deployed or re.fullmatch(pattern, name)
         }
-        stays = [name for name in inside if name not in ours or f"{folder}/{name}" in occupied]
+        stays = [name for name in inside if name not in known or f"{folder}/{name}" in occupied]
         paths += [f"{folder}/{name}" for name in inside if name not in stays]
         remaining += [
-            f"{folder}/{name}: not put there by a deployment, so it stays" for name in stays if name not in ours
+            f"{folder}/{name}: not put there by a deployment, so it stays" for name in stays if name not in known
         ]
         if stays:
             occupied.add(folder)
@@ -113,16 +129,40 @@ def paths_to_remove(options: dict[str, Any], remaining: list[str]) -> list[str]:
 
 def remove(path: str) -> None:
     """Remove a file, a link or a directory; also its parent where that was created for it and is empty."""
+    if mounts := mount_points(path):
+        for mount in mounts:
+            empty(mount)
+        if path in mounts:
+            return
     if os.path.isdir(path) and not os.path.islink(path):
         # rm, and not shutil.rmtree: it follows no link either, and has no limit of depth, which an engine may know.
         process = run("rm", "-rf", "--one-file-system", "--", path, timeout=REMOVE_S)
-        if process.returncode != 0:
+        if process.returncode != 0 and not mounts:
             raise OSError(process.stderr.strip().partition("\n")[0] or f"rm -rf {path}: {process.returncode}")
     else:
         os.unlink(path)
     if os.path.dirname(path) in ("/usr/local/libexec", "/etc/systemd/journald.conf.d"):
         with contextlib.suppress(OSError):
             os.rmdir(os.path.dirname(path))
+
+
+def mount_points(top: str) -> list[str]:
+    """The mount points from a path on, the deepest first."""
+    fields = (line.split() for line in read_text("/proc/self/mountinfo").splitlines())
+    places = {re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), field[4]) for field in fields}
+    return sorted((place for place in places if place == top or place.startswith(f"{top}/")), key=len, reverse=True)
+
+
+def empty(folder: str) -> None:
+    """Remove all that a mount point holds but other mount points. Raises OSError."""
+    if not os.path.isdir(folder):
+        return
+    mounts = mount_points(folder)
+    for name in os.listdir(folder):
+        path = os.path.join(folder, name)
+        process = run("rm", "-rf", "--one-file-system", "--", path, timeout=REMOVE_S)
+        if process.returncode != 0 and not any(mount == path or mount.startswith(f"{path}/") for mount in mounts):
+            raise OSError(process.stderr.strip().partition("\n")[0] or f"rm -rf {path}: {process.returncode}")
 
 
 def owned_by(top: str, users: Sequence[pwd.struct_passwd]) -> list[str]:
@@ -181,22 +221,32 @@ def main() -> None:
     module = AnsibleModule(options_of(DOCUMENTATION), supports_check_mode=True)
     options = module.params
     remaining: list[str] = []
+    problems: list[str] = []
     try:
         lock_host()
-        units, paths = existing(options["units"]), paths_to_remove(options, remaining)
+        foreign = foreign_units(options, remaining)
+        ours = [unit for unit in options["units"] if unit not in foreign]
+        units, paths = existing(ours), paths_to_remove(options, ours, remaining)
+        adopted = [record for unit in ours if (record := read_adopted(unit))]
         users, group = accounts(options, remaining)
+        emptied = {mount for path in paths for mount in mount_points(path)}
+        remaining += [f"{mount}: a mount point, which is emptied and stays" for mount in sorted(emptied)]
         kept = [path for path in options["data"] if os.path.isdir(path)] if options["keep_data"] else []
         shown = [f"{unit} (stopped and disabled)" for unit in units] + [f"{path} (removed)" for path in paths]
         shown += [f"{path} (given to root)" for path in kept if owned_by(path, users)]
+        shown += [f"{path} (put back as it was)" for record in adopted for path in paths_given_back(record)]
         shown += [f"user {user.pw_name} (removed)" for user in users] + [f"group {group} (removed)"] * bool(group)
         if shown and not module.check_mode:
             stop(module, units)
             remove_paths(units, paths)
             for path in kept:
                 give_to_root(path, users)
+            problems = [put_back_and_start(record) for record in adopted]
             remove_accounts(module, [user.pw_name for user in users], group)
     except (OSError, HostHeld, subprocess.SubprocessError) as problem:
         module.fail_json(msg=str(problem))
+    for trouble in filter(None, problems):
+        module.warn(f"What was taken over is back, and does not run as it did: {trouble}")
     remaining += [f"{path}: data; -e engine_data=absent and its host's name delete them" for path in kept]
     remaining.append("the journal, where the units' lines stay as long as journald keeps them")
     diff = {"before": "".join(f"{line}\n" for line in shown), "after": ""}
@@ -222,6 +272,12 @@ def remove_paths(units: list[str], paths: list[str]) -> None:
         run("systemctl", "reset-failed", unit)
     if any("journald.conf.d" in path for path in paths):
         run("systemctl", "restart", "systemd-journald.service")
+
+
+def put_back_and_start(record: dict[str, Any]) -> str:
+    """What a deployment took over, as it was; why it does not run, where it should."""
+    put_back(record)
+    return str(start_again(record))
 
 
 def give_to_root(top: str, users: Sequence[pwd.struct_passwd]) -> None:

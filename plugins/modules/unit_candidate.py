@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.drift import read_text
 from ansible.module_utils.service_changes import present_dropins
 from ansible.module_utils.service_unit import (
     RUN_UNITS,
@@ -41,6 +42,8 @@ DOCUMENTATION = r"""
   "dropins": {"type": "list", "elements": "dict", "default": [], "description": "{name, content, state} each"},
   "rolled_back": {"type": "list", "elements": "str", "default": [],
    "description": "Names of drop-ins that the candidate runs without."},
+  "unmanaged": {"type": "list", "elements": "path", "default": [],
+   "description": "Drop-ins on the host that no deployment knows, with which the service will run, and the candidate."},
   "exposure": {"type": "float", "description": "Highest exposure allowed, from 0.0 to 10.0. Without it any is."},
   "programs": {"type": "list", "elements": "str", "default": [],
    "description": "Programs that this deployment is about to install, so that they may be missing now."},
@@ -111,7 +114,8 @@ class Candidate:
         self.home = f"/run/{self.stem}"
         self.files, self.state = f"{self.home}/etc", f"{self.home}/state"
         dropins = present_dropins(options["dropins"]).items()
-        self.dropins = {name: text for name, text in dropins if name not in options["rolled_back"]}
+        foreign = {os.path.basename(path).removesuffix(".conf"): read_text(path) for path in options["unmanaged"]}
+        self.dropins = foreign | {name: text for name, text in dropins if name not in options["rolled_back"]}
 
     def command(self, words: list[str]) -> list[str]:
         return [word.replace("{files}", self.files).replace("{state}", self.state) for word in words]
@@ -145,7 +149,7 @@ class Candidate:
                 stream.write(text)
             os.chown(path, 0, group)
             os.chmod(path, 0o640)
-        dropins = {**self.dropins, "zz-candidate": self.own()}
+        dropins = {**self.dropins, "zzzz-candidate": self.own()}
         write_unit(RUN_UNITS, self.unit, self.options["content"], dropins)
 
     def watchdog(self) -> str:

@@ -18,8 +18,15 @@ from tests.lab.proof_runs import install
 # Begun in this order, before the other files, so that no worker has a long one left when the rest is done.
 LONGEST_FIRST = (
     *("test_killed_steps", "test_proofs", "test_deploy", "test_drift", "test_deploy_gate", "test_rollback"),
-    *("test_lifecycle", "test_subverted_engine", "test_soak", "test_other_suite", "test_killed_proofs"),
-    "test_lost_connection",
+    *(
+        "test_lifecycle",
+        "test_adoption",
+        "test_subverted_engine",
+        "test_soak",
+        "test_other_suite",
+        "test_killed_proofs",
+    ),
+    *("test_lost_connection", "test_connections"),
     *("test_flight_recorder", "test_hostile_host", "test_pressure", "test_lab_teardown", "test_lab"),
 )
 

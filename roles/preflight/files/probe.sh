@@ -28,7 +28,13 @@ for need in name python machine; do
     say "live_$need" "$(sed -n "s/^ \"$need\": \"\([^\"]*\)\",*\$/\1/p" "$live" 2>/dev/null)"
 done
 user=$(getent passwd hybrid-engine) && say user_comment "$(echo "$user" | cut -d: -f5)"
-say recorded "$(test -e /var/lib/hybrid-deploy/deployed/hybrid-engine.service.json && echo yes || echo no)"
+# What is in the way of a first deployment, or would be taken over by it.
+if ! [ -e /var/lib/hybrid-deploy/deployed/hybrid-engine.service.json ]; then
+    for path in /etc/systemd/system/hybrid-engine.service.d /etc/hybrid-engine /opt/hybrid-engine /var/lib/hybrid-engine; do
+        [ -e "$path" ] && say there "$path"
+    done
+    [ "$(systemctl show --property=LoadState --value hybrid-engine.service 2>/dev/null)" = not-found ] || say there unit
+fi
 say bus "$(test -S /run/dbus/system_bus_socket && echo yes || echo no)"
 say cgroup2 "$(awk '$0 ~ / - cgroup2 / { print $5; exit }' /proc/self/mountinfo)"
 say controllers "$(cat "$(awk '$0 ~ / - cgroup2 / { print $5; exit }' /proc/self/mountinfo)/cgroup.controllers" 2>/dev/null)"

@@ -7,6 +7,7 @@ _UNINSTALL = "a proof does not uninstall its host"
 _LAB = "the proof that deploys edits /etc, so only a lab may have it"
 _DEPLOY = "it shows in a deployment, and the proofs begin behind one"
 _PLAY = "a play of the controller's restores a drop-in in /etc, and a proof edits nothing there"
+_ADOPT = "a host of proofs is deployed to, so nobody else's service is there"
 _DAYS = "it shows after days of records"
 
 
@@ -262,6 +263,40 @@ FAULTS = (
         ("verify-passes-what-failed", "DRIFT", "when: verify_run.rc != 0", "when: verify_run.rc > 1", _LAB),
     ),
     *in_file(
+        "plugins/module_utils/adoption.py",
+        (
+            "foreign-dropins-stay",
+            "ADOPTION",
+            "foreign_dropins(show(unit), unit, ours) if adopts else cut_off",
+            "cut_off",
+            _ADOPT,
+        ),
+        (
+            "adopted-modes-lost",
+            "ADOPTION",
+            '        put(path, state)\n        if "mtime_ns"',
+            '        put(path, {**state, "mode": 0o755})\n        if "mtime_ns"',
+            _ADOPT,
+        ),
+        (
+            "returned-service-not-started",
+            "ADOPTION",
+            '["restart"] if record.get("active") else ["stop"]',
+            '["stop"]',
+            _ADOPT,
+        ),
+    ),
+    *in_file(
+        "roles/preflight/templates/failures.j2",
+        (
+            "taken-over-unasked",
+            "ADOPTION",
+            "and not engine_adopt | default(false) | bool %}",
+            "and engine_adopt | default(false) | bool %}",
+            _ADOPT,
+        ),
+    ),
+    *in_file(
         "plugins/module_utils/drift.py",
         ("modes-not-compared", "DRIFT", "if actual[key] != value:", 'if key != "mode" and actual[key] != value:'),
         ("single-unmanaged-dropin-unseen", "DRIFT", "    if unmanaged:\n", "    if len(unmanaged) > 1:\n"),
@@ -348,7 +383,7 @@ FAULTS = (
     *in_file(
         "plugins/modules/service_run.py",
         ("sick-service-passes", "DEPLOY", 'if not state["healthy"]:', 'if state["healthy"] is None:', _DEPLOY),
-        ("not-enabled", "REBOOT", 'systemctl(module, "enable", unit)', 'systemctl(module, "daemon-reload")', _BOOT),
+        ("not-enabled", "REBOOT", 'if "enable" in due:', 'if "enabled" in due:', _BOOT),
         ("every-deploy-restarts", "IDEMPOTENT", 'elif options["restart"] or pending.get("restart"):', "else:"),
     ),
     *in_file(
@@ -411,7 +446,7 @@ FAULTS = (
         (
             "uninstall-takes-others-files",
             "UNINSTALL",
-            "stays = [name for name in inside if name not in ours or",
+            "stays = [name for name in inside if name not in known or",
             "stays = [name for name in inside if not name or",
             _UNINSTALL,
         ),

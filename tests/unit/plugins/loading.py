@@ -32,7 +32,7 @@ def shared(name: str) -> ModuleType:
 
 def module(name: str) -> ModuleType:
     """A module of plugins/modules."""
-    for needed in ("service_changes", "release_layout", "release_wheels"):
+    for needed in ("service_changes", "adoption", "release_layout", "release_wheels"):
         shared(needed)
     return load(PLUGINS / f"modules/{name}.py", name)
 

@@ -7,6 +7,7 @@ import os
 import pwd
 import re
 import stat
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,7 @@ def test_files_of_others_stay_and_are_reported(tmp_path: Path, monkeypatch: pyte
     options = {"units": ["x.service"], "paths": [], "data": [str(tmp_path / "data")], "keep_data": False}
     options["shared"] = [{"path": str(tmp_path / "etc"), "names": ["config.toml"]}]
     remaining: list[str] = []
-    paths = uninstalled.paths_to_remove(options, remaining)
+    paths = uninstalled.paths_to_remove(options, options["units"], remaining)
     assert paths == [f"{tmp_path}/etc/config.toml", f"{tmp_path}/UNITS/x.service.d/20-ours.conf"]
     assert [line.partition(":")[0] for line in remaining] == [
         f"{tmp_path}/etc/my.pem",
@@ -87,7 +88,7 @@ def test_files_of_others_stay_and_are_reported(tmp_path: Path, monkeypatch: pyte
     ]
     (tmp_path / "UNITS/x.service.d/90-mine.conf").unlink()
     (tmp_path / "data").mkdir()
-    assert uninstalled.paths_to_remove(options, [])[1:] == [
+    assert uninstalled.paths_to_remove(options, options["units"], [])[1:] == [
         f"{tmp_path}/UNITS/x.service.d/20-ours.conf",
         f"{tmp_path}/UNITS/x.service.d",
         f"{tmp_path}/data",
@@ -108,7 +109,7 @@ def test_directory_above_what_stays_is_kept(tmp_path: Path, monkeypatch: pytest.
     ]
     options = {"units": [], "paths": [], "data": [], "keep_data": True, "shared": shared}
     remaining: list[str] = []
-    paths = uninstalled.paths_to_remove(options, remaining)
+    paths = uninstalled.paths_to_remove(options, options["units"], remaining)
     assert paths == [f"{root}/releases/{name}" for name in (".staging-x1", "0.1.0-aaaaaaaaaaaa")] + [f"{root}/current"]
     assert [line.partition(":")[0] for line in remaining] == [
         *(f"{root}/releases/{name}" for name in ("0.1.0-notes", "mine")),
@@ -116,7 +117,11 @@ def test_directory_above_what_stays_is_kept(tmp_path: Path, monkeypatch: pytest.
     ]
     for name in ("releases/0.1.0-notes", "releases/mine", "backup"):
         (root / name).rmdir()
-    assert uninstalled.paths_to_remove(options, [])[-3:] == [f"{root}/releases", f"{root}/current", f"{root}"]
+    assert uninstalled.paths_to_remove(options, options["units"], [])[-3:] == [
+        f"{root}/releases",
+        f"{root}/current",
+        f"{root}",
+    ]
 
 
 def test_what_a_link_leads_to_is_not_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,7 +131,7 @@ def test_what_a_link_leads_to_is_not_listed(tmp_path: Path, monkeypatch: pytest.
     (tmp_path / "opt").symlink_to("elsewhere")
     options = {"units": [], "paths": [], "data": [], "keep_data": True}
     options["shared"] = [{"path": str(tmp_path / "opt"), "names": ["releases"]}]
-    assert uninstalled.paths_to_remove(options, []) == [str(tmp_path / "opt")]
+    assert uninstalled.paths_to_remove(options, options["units"], []) == [str(tmp_path / "opt")]
 
 
 @pytest.fixture
@@ -182,3 +187,35 @@ def test_data_are_removed_and_nothing_that_they_link_to(data: Path) -> None:
     uninstalled.remove(str(data))
     assert not data.exists()
     assert modes(data.parent / "outside") == before
+
+
+def test_unit_that_no_deployment_recorded_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uninstalled, "UNITS", str(tmp_path))
+    monkeypatch.setattr(uninstalled, "deployed_files", lambda: {str(tmp_path / "ours.service")})
+    for name in ("ours.service", "theirs.service", "never-recorded.service"):
+        (tmp_path / name).touch()
+    remaining: list[str] = []
+    recorded = ["ours.service", "theirs.service", "missing.service"]
+    assert uninstalled.foreign_units({"recorded": recorded}, remaining) == {"theirs.service"}
+    assert remaining == [f"{tmp_path}/theirs.service: not put there by a deployment, so it stays"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
+def test_mount_point_is_emptied_and_stays(tmp_path: Path) -> None:
+    """The directory itself, and one deeper down; what lies beside that goes."""
+    inner = tmp_path / "data" / "deep" / "inner place"
+    (tmp_path / "data").mkdir()
+    mounted: list[Path] = []
+    try:
+        for place in (tmp_path / "data", inner):
+            place.mkdir(parents=True, exist_ok=True)
+            subprocess.run(["mount", "-t", "tmpfs", "none", str(place)], check=True)
+            mounted.insert(0, place)
+            (place / "file").touch()
+        (tmp_path / "data" / "beside").mkdir()
+        assert uninstalled.mount_points(str(tmp_path / "data")) == [str(inner), str(tmp_path / "data")]
+        uninstalled.remove(str(tmp_path / "data"))
+        assert sorted(path.name for path in (tmp_path / "data").rglob("*")) == ["deep", "inner place"]
+    finally:
+        for place in mounted:
+            subprocess.run(["umount", str(place)], check=True)

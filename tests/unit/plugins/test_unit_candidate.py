@@ -15,7 +15,7 @@ def test_directories_of_any_depth_are_removed(tmp_path: Path, monkeypatch: pytes
     unit_candidate = module("unit_candidate")
     monkeypatch.setattr(unit_candidate, "show", lambda unit: {})
     monkeypatch.setattr(unit_candidate, "RUN_UNITS", str(tmp_path / "units"))
-    candidate = unit_candidate.Candidate({"unit": "x.service", "dropins": [], "rolled_back": []})
+    candidate = unit_candidate.Candidate({"unit": "x.service", "dropins": [], "rolled_back": [], "unmanaged": []})
     candidate.home = str(tmp_path / "home")
     handle = os.open(tmp_path, os.O_RDONLY)
     for name in ["home", *["x"] * 3000]:
