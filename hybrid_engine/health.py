@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from hybrid_engine.config.load import Config
 from hybrid_engine.domain.run_state import read_run_state
+from hybrid_engine.pressure import missing_controls
 from hybrid_engine.runtime.clock import now_ms
 from hybrid_engine.runtime.errors import StorageError
 from hybrid_engine.storage.database import DatabaseLocked, open_reader
@@ -99,7 +100,9 @@ def _check_run(config: Config, run: dict[str, Any]) -> list[Check]:
         frame_ms = now - run["last_frame_ms"]
         limit_ms = allowed_ms + int(max(engine.dead_after_s * 1000, engine.tick_interval_ms))
         frames = Check("frames", frame_ms <= limit_ms, f"newest frame {frame_ms / 1000:.1f} s old")
-    return [running, durability, accounting, frames, _check_symbols(run.get("state"))]
+    # Told and not failed: it is the kernel's, and the engine works without.
+    pressure = Check("pressure", True, "; ".join(missing_controls()) or "the kernel shows it, and bounds memory")
+    return [running, durability, accounting, frames, _check_symbols(run.get("state")), pressure]
 
 
 def _check_symbols(text: str | None) -> Check:

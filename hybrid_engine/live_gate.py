@@ -4,6 +4,7 @@ The process checks the signature, the digests, the unit, the host, the age and t
 controller recomputes the verdicts from the recorded events; a bundle that it would deny is never signed.
 """
 
+import hashlib
 import json
 import os
 import stat
@@ -197,13 +198,23 @@ def _check_statement(statement: Any, config: Config) -> None:
         raise _GateClosed(f"the proof is of another release than this one, {release.name}")
     if config.digest != config_digest:
         raise _GateClosed(f"the proof is of another configuration than this one, digest {config.digest}")
-    machine_id = _read_file(Path("/etc/machine-id")).decode().strip()
+    machine_id = _machine_identity()
     if not machine_id or predicate["host"]["machine_id"] != machine_id:
-        raise _GateClosed(f"the proof is of another host, {predicate['host']['hostname']}")
+        reason = "its machine id, name or ssh host key is not this one's"
+        raise _GateClosed(f"the proof is of another host, {predicate['host']['hostname']}: {reason}")
     _check_age(predicate["finished"], config.settings.proof_max_age_h)
     _check_required(predicate)
     if difference := release_difference(release_home()):
         raise _GateClosed(f"the release on the disk is not the one that was proven, {release.name}: {difference}")
+
+
+def _machine_identity(root: Path = Path("/")) -> str:
+    """As `machine_identity` of the proofs: hosts made from one image share their machine id. Raises _GateClosed."""
+    machine_id = _read_file(root / "etc/machine-id").decode().strip()
+    key = root / "etc/ssh/ssh_host_ed25519_key.pub"
+    words = _read_file(key).decode().split() if key.exists() else []
+    text = "\n".join((machine_id, os.uname().nodename, words[1] if len(words) > 1 else ""))
+    return hashlib.sha256(text.encode()).hexdigest()[:32] if machine_id else ""
 
 
 def _check_unit(statement: Any, config: Config) -> None:

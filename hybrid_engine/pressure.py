@@ -191,6 +191,17 @@ def find_own_cgroup(proc: Path) -> Path | None:
     return None
 
 
+def missing_controls(proc: Path = Path("/proc")) -> list[str]:
+    """What this host's kernel does not show or enforce, each with its remedy; empty where it does."""
+    missing = []
+    if not (proc / "pressure/cpu").exists():
+        missing.append("no pressure (PSI) is known, so nothing is throttled: boot with psi=1")
+    lines = (_read_text(proc / "cgroups") or "").splitlines()
+    if any(line.split()[0] == "memory" and line.split()[-1] == "0" for line in lines if line.strip()):
+        missing.append("MemoryMax= bounds nothing, and memory pressure is unknown: boot with cgroup_enable=memory")
+    return missing
+
+
 def read_psi(folder: Path | None, name: str) -> dict[str, str | None]:
     """The text of each kind's file, None where it cannot be read. `name` is the file's name with {} for the kind."""
     return {kind: _read_text(folder / name.format(kind)) if folder else None for kind in KINDS}

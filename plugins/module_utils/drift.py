@@ -31,6 +31,7 @@ DEPLOYED = f"{REMEMBERED}/deployed"
 ROLLED_BACK = f"{REMEMBERED}/rolled-back"
 RELEASES = "/opt/hybrid-engine/releases"
 CURRENT = "/opt/hybrid-engine/current"
+UNRECORDED = f"{REMEMBERED}/unrecorded.json"  # what a change replaced, until the history has it
 PROOF_LOCK = "/run/hybrid-proofs/lock"
 RECORDER = "hybrid-health-snapshot"
 MANIFEST = "release.json"
@@ -90,7 +91,7 @@ def origin(history: Sequence[Entry], *paths: str) -> Entry | None:
     for path in paths:
         for entry in reversed(history):
             changed = {str(change).partition(" (")[0] for change in entry.get("changed") or []}
-            if entry.get("outcome") == "done" and path in changed:
+            if entry.get("outcome") in ("done", "cut off") and path in changed:
                 return entry
     return None
 

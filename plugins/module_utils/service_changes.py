@@ -5,6 +5,7 @@ Behind service_files, service_timer and dropin_rollback: one record, one compari
 
 import base64
 import contextlib
+import datetime
 import hashlib
 import json
 import os
@@ -12,10 +13,11 @@ import stat
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from ansible.module_utils.drift import open_regular, read_json
+from ansible.module_utils.drift import UNRECORDED, open_regular, read_json
 from ansible.module_utils.service_unit import (
     UNITS,
     deployed_file,
+    draft,
     group_id,
     link,
     redacted,
@@ -96,7 +98,10 @@ def deployed_record(unit: str, desired: Sequence[State], rolled_back: Sequence[s
 
 
 def make_all(unit: str, changes: Sequence[Change], restart: bool, reverts: bool = True) -> None:
-    """Make the changes, recorded before the first write, so that the next run can finish or revert them when cut off.
+    """Make the changes, recorded before the first one, so that the next run can finish or revert them when cut off.
+
+    A disk that is full by then stops this before anything is replaced, and cannot stop a revert: the new files are on
+    the disk beside their places first, and what they replace stays there, by another name, until the end.
 
     reverts: whether service_files(state=reverted) puts them back.
     """
@@ -104,9 +109,74 @@ def make_all(unit: str, changes: Sequence[Change], restart: bool, reverts: bool 
     before = {**{change.path: change.now for change in changes if reverts}, **pending["before"]}
     record = {"before": before, "restart": pending["restart"] or restart}
     os.makedirs(os.path.dirname(transaction_file(unit)), mode=0o700, exist_ok=True)
+    note_unrecorded(unit, changes)
     write(transaction_file(unit), json.dumps(record).encode(), 0o600)
-    for change in changes:
-        make(change)
+    drafts: dict[str, str] = {}
+    try:
+        for change in changes:
+            if change.desired["kind"] == "directory":
+                make(change)
+        for change in changes:
+            if change.desired["kind"] == "file":
+                check_kind(change)
+                state = resolved_for(change)
+                drafts[change.path] = draft(change.path, contents(state), state["mode"], state["uid"], state["gid"])
+        for path in before if reverts else ():
+            keep_former(path)
+        for change in changes:
+            if change.path in drafts:
+                os.replace(drafts.pop(change.path), change.path)
+            elif change.desired["kind"] != "directory":
+                make(change)
+    finally:
+        for path in drafts.values():
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+
+
+def former_of(path: str) -> str:
+    """Where what a change replaced stays until the change is complete: beside it, for that takes no room."""
+    return os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.former")
+
+
+def keep_former(path: str) -> None:
+    """Give a file that is about to be replaced a second name, unless an earlier run that was cut off has done so."""
+    if os.path.isfile(path) and not os.path.islink(path):
+        with contextlib.suppress(OSError):  # it is there already, or the file system has no links
+            os.link(path, former_of(path), follow_symlinks=False)
+
+
+def forget_formers(paths: Iterable[str]) -> None:
+    """Remove the second names of what was replaced."""
+    for path in paths:
+        with contextlib.suppress(OSError):
+            os.unlink(former_of(path))
+
+
+def put_former(path: str, state: State) -> None:
+    """Put back what was at a path; a file by its second name, which needs no room on the disk."""
+    former = former_of(path)
+    if state["kind"] == "file" and same_file(former, state):
+        os.replace(former, path)
+    else:
+        put(path, state)
+
+
+def same_file(path: str, state: State) -> bool:
+    """Whether a file is what a snapshot was of."""
+    try:
+        return snapshot(path) == {key: state[key] for key in ("kind", "data", "mode", "uid", "gid")}
+    except (OSError, Problem, KeyError):
+        return False
+
+
+def note_unrecorded(unit: str, changes: Sequence[Change]) -> None:
+    """Note on the disk what is about to change, until the history has it: see deployment_history."""
+    former = read_json(UNRECORDED)
+    when = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    paths = [*former.get("changed", []), *(f"{change.path} ({change.how})" for change in changes)]
+    note = {"unit": unit, "when": former.get("when", when), "changed": list(dict.fromkeys(paths))}
+    write(UNRECORDED, json.dumps(note, indent=1).encode(), 0o600)
 
 
 def report(changes: Sequence[Change]) -> dict[str, Any]:
@@ -187,15 +257,25 @@ def difference(desired: State, now: State) -> str:
 
 
 def make(change: Change) -> None:
-    """Bring one path to what it should be."""
-    path, kind, now = change.path, change.desired["kind"], change.now["kind"]
+    """Bring one path to what it should be. Raises Problem."""
+    check_kind(change)
+    put(change.path, resolved_for(change))
+
+
+def check_kind(change: Change) -> None:
+    """Raises Problem where a directory stands in the place of something else, or the other way round."""
+    kind, now = change.desired["kind"], change.now["kind"]
     if kind != now and "directory" in (kind, now) and now != "absent":
-        raise Problem(f"{path} is a {now} where a {kind} belongs: move it away")
+        raise Problem(f"{change.path} is a {now} where a {kind} belongs: move it away")
+
+
+def resolved_for(change: Change) -> State:
+    """As `resolved`, of a host that has the owner and the group. Raises Problem."""
     state = resolved(change.desired)
     if None in (state.get("uid", 0), state.get("gid", 0)):
         names = f"{state.get('owner', 'root')}:{state.get('group', 'root')}"
-        raise Problem(f"{path} should belong to {names}, and this host has no such user or group")
-    put(path, state)
+        raise Problem(f"{change.path} should belong to {names}, and this host has no such user or group")
+    return state
 
 
 def text_of(state: State) -> str:

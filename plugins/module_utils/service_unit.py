@@ -131,8 +131,18 @@ def group_id(name: str) -> int | None:
 
 def write(path: str, data: bytes, mode: int, owner: int = 0, group: int = 0) -> None:
     """Replace a file in one step and have it on the disk: a crash leaves the old one or the new one."""
+    new = draft(path, data, mode, owner, group)
+    try:
+        os.replace(new, path)
+    except BaseException:
+        os.unlink(new)
+        raise
+
+
+def draft(path: str, data: bytes, mode: int, owner: int, group: int) -> str:
+    """A file beside the path with what is to be there, on the disk; its name. Raises OSError, and leaves none then."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    handle, draft = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".new-")
+    handle, name = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".new-")
     try:
         with os.fdopen(handle, "wb") as stream:
             os.fchown(stream.fileno(), owner, group)
@@ -140,10 +150,10 @@ def write(path: str, data: bytes, mode: int, owner: int = 0, group: int = 0) -> 
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
-        os.replace(draft, path)
     except BaseException:
-        os.unlink(draft)
+        os.unlink(name)
         raise
+    return name
 
 
 def link(path: str, target: str) -> None:

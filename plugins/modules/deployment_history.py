@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.drift import open_regular, read_link
+from ansible.module_utils.drift import UNRECORDED, open_regular, read_link
 from ansible.module_utils.service_unit import options_of, redacted, run
 
 DOCUMENTATION = r"""
@@ -29,7 +29,7 @@ DOCUMENTATION = r"""
   "state": {"choices": ["appended", "read"], "default": "appended", "description": "Write a line, or read all."},
   "what": {"default": "deploy", "description": "deploy, rollback, restore, uninstall"},
   "of": {"default": "", "description": "What it was done to, where that is not everything: a drop-in, a release."},
-  "outcome": {"default": "done", "description": "done, refused, taken back, failed"},
+  "outcome": {"default": "done", "description": "done, refused, taken back, failed, cut off"},
   "changed": {"type": "list", "elements": "str", "default": [],
    "description": "What was changed, each as 'path (how)'."},
   "tried": {"default": "", "description": "The release that did not stay."},
@@ -52,6 +52,7 @@ MAX_REASON = 400  # characters
 LOCK = ".deployments.lock"  # beside the history, which anybody may read: who can open a file can lock it
 LOCKED_S = 10.0
 RETRY_S = 0.05
+RESERVED = 16384  # bytes behind the last line
 
 
 class HistoryHeld(OSError):
@@ -106,6 +107,10 @@ def _append(path: str, line: bytes) -> None:
         except OSError:
             os.ftruncate(handle, size)
             raise
+        # Room for the next lines: a deployment that fails because the disk is full has its line all the same.
+        reserve = ("--keep-size", "--offset", str(size + len(data)), "--length", str(RESERVED))
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            run("fallocate", *reserve, path)
     finally:
         os.close(handle)
     upper = os.open(folder, os.O_RDONLY)
@@ -181,6 +186,8 @@ def main() -> None:
             "why": reason(options["why"]),
         }
         append(path, json.dumps({key: value for key, value in entry.items() if value != ""}).encode())
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(UNRECORDED)
     except OSError as problem:
         module.fail_json(msg=f"The change was made, but could not be recorded in the history: {problem}")
     module.exit_json(changed=False)

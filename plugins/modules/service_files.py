@@ -18,14 +18,15 @@ from ansible.module_utils.adoption import (
     read_adopted,
 )
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.drift import DEPLOYED, read_json, read_text
+from ansible.module_utils.drift import DEPLOYED, UNRECORDED, read_json, read_text
 from ansible.module_utils.service_changes import (
     Problem,
     State,
     compare,
     deployed_record,
+    forget_formers,
     make_all,
-    put,
+    put_former,
     report,
     unit_states,
 )
@@ -65,6 +66,9 @@ adopts: {type: bool, returned: state is present, description: A service of other
 deciding: {type: list, elements: str, returned: state is present,
  description: "Of unmanaged, those that decide what runs, each with the setting"}
 former: {type: dict, returned: not when reverted, description: "{active, enabled} of what was there before"}
+problems: {type: list, elements: str, returned: when reverted, description: What could not be put back}
+unrecorded: {type: dict, returned: state is present,
+ description: "{unit, when, changed} of an earlier change that was cut off before the history had it"}
 pending: {type: bool, returned: always, description: An earlier change was not finished}
 """
 
@@ -96,15 +100,19 @@ def returned(unit: str, module: AnsibleModule) -> None:
 
 def revert(unit: str, module: AnsibleModule) -> None:
     """Put everything back that the unfinished change replaced."""
-    before = read_json(transaction_file(unit)).get("before", {})
+    before, problems = read_json(transaction_file(unit)).get("before", {}), []
     if not module.check_mode:
         for path, state in reversed(list(before.items())):
-            put(path, state)
+            try:
+                put_former(path, state)
+            except OSError as problem:  # the others are put back all the same
+                problems.append(f"{path} could not be put back: {problem.strerror}")
+        forget_formers(before)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(transaction_file(unit))
         if before.get(f"{UNITS}/{unit}", {}).get("kind") == "absent":
             shutil.rmtree(f"{UNITS}/{unit}.d", ignore_errors=True)
-    module.exit_json(changed=bool(before), paths=sorted(before))
+    module.exit_json(changed=bool(before), paths=sorted(before), problems=problems)
 
 
 def main() -> None:
@@ -149,6 +157,7 @@ def main() -> None:
         matters=restart,
         restart=restart or pending.get("restart", False),
         pending=bool(pending),
+        unrecorded=read_json(UNRECORDED),
         rolled_back=[{"name": name, **marker} for name, marker in rolled_back.items()],
         beside=sorted(name.removesuffix(".json") for name in glob.glob("*.json", root_dir=DEPLOYED)),
         adopts=adopts,

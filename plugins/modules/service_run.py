@@ -6,6 +6,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.drift import read_json
+from ansible.module_utils.service_changes import forget_formers
 from ansible.module_utils.service_unit import journal, options_of, run, show, transaction_file, wait_until_healthy
 
 DOCUMENTATION = r"""
@@ -102,6 +103,7 @@ def main() -> None:
         if "enable" in due:
             systemctl(module, "enable", unit)
     if pending and not module.check_mode:
+        forget_formers(pending.get("before", {}))
         with contextlib.suppress(FileNotFoundError):
             os.unlink(transaction_file(unit))
     module.exit_json(

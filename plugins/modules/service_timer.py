@@ -14,6 +14,7 @@ from ansible.module_utils.service_changes import (
     compare,
     deployed_record,
     make,
+    note_unrecorded,
     present_dropins,
     put,
     report,
@@ -64,8 +65,12 @@ def desired(options: dict[str, Any]) -> list[State]:
 
 def apply(name: str, changes: Sequence[Change], due: Sequence[str]) -> list[str]:
     """Make the changes and have systemd use them; what went wrong, in lines (none, as a rule)."""
-    for change in changes:
-        make(change)
+    try:
+        note_unrecorded(f"{name}.timer", changes)
+        for change in changes:
+            make(change)
+    except OSError as problem:
+        return [f"{problem.filename or name}: {problem.strerror}"]
     commands = [["restart", change.desired["restart"]] for change in changes if "restart" in change.desired]
     commands += [["daemon-reload"]] if due else []
     commands += [["enable", "--now", f"{name}.timer"]] if "start" in due else []
@@ -82,8 +87,10 @@ def apply(name: str, changes: Sequence[Change], due: Sequence[str]) -> list[str]
 def undo(name: str, changes: Sequence[Change]) -> None:
     """Put everything back as it was."""
     for change in reversed(changes):
-        put(change.path, change.now)
+        with contextlib.suppress(OSError):  # the others are put back all the same
+            put(change.path, change.now)
     run("systemctl", "daemon-reload")
+    run("systemctl", "reset-failed", f"{name}.service")
     for unit in [change.desired["restart"] for change in changes if "restart" in change.desired]:
         run("systemctl", "restart", unit)
     if not os.path.exists(f"{UNITS}/{name}.timer"):

@@ -48,6 +48,7 @@ paths: {type: list, elements: str, returned: always, description: "What was remo
 remaining: {type: list, elements: str, returned: always, description: "What stays, each with why"}
 """
 RUN_UNITS = ("/run/systemd/system", "/run/systemd/system.control", "/run/systemd/transient")
+LEFT = re.compile(r"\.new-.*|\..*\.former")  # of a change that was cut off
 STAMPS = "/var/lib/systemd/timers"
 REMOVE_S = 600.0
 COMMENT = "Hybrid engine"  # how the comment of each user that a deployment made begins
@@ -112,7 +113,9 @@ def paths_to_remove(options: dict[str, Any], ours: Sequence[str], remaining: lis
         # A link leads to what is somebody else's: the entries of a directory of ours are looked at, and no others.
         inside = sorted(os.listdir(folder)) if os.path.isdir(folder) and not os.path.islink(folder) else []
         known = {
-            name for name in inside if name in names or f"{folder}/{name}" in deployed or re.fullmatch(pattern, name)
+            name
+            for name in inside
+            if name in names or f"{folder}/{name}" in deployed or re.fullmatch(pattern, name) or LEFT.fullmatch(name)
         }
         stays = [name for name in inside if name not in known or f"{folder}/{name}" in occupied]
         paths += [f"{folder}/{name}" for name in inside if name not in stays]

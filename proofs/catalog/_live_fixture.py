@@ -11,7 +11,7 @@ from proofs.catalog.names import NAMES
 from proofs.evidence import signature, unit_parts
 from proofs.experiment.subject import CONFIG_DIR, Source, Subject, config
 from proofs.host import deployed
-from proofs.host.shell import read_text
+from proofs.host.identity import machine_identity
 from proofs.verdict import Json
 
 BUNDLE = CONFIG_DIR / "bundle"
@@ -80,7 +80,7 @@ class LiveFixture:
                 "finished": datetime.now(UTC).isoformat(),
                 "required": list(NAMES),
                 "unit_parts": parts,
-                "host": {"machine_id": read_text("/etc/machine-id").strip(), "hostname": "this host"},
+                "host": {"machine_id": machine_identity(), "hostname": "this host"},
                 "proofs": [{"name": name, **copy.deepcopy(passed)} for name in NAMES],
             },
         }

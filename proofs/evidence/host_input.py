@@ -462,6 +462,7 @@ _WORD = re.compile(r"[A-Za-z0-9_.+-]{0,64}", re.ASCII)
 _PROBE_VALUES = {
     **dict.fromkeys(("uid", "systemd", "clock", "free_opt", "free_var", "free_etc", "proof_age_s"), _NUMBER),
     **dict.fromkeys(("state", "kernel", "machine", "bus", "psi", "container", "libc", "sqlite", "missing_tool"), _WORD),
+    "machine_id": re.compile(r"[0-9a-f]{0,64}", re.ASCII),
     "python": re.compile(r"(?:[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3})?", re.ASCII),
     **dict.fromkeys(("read_only", "noexec"), re.compile(r"/[a-z]{1,16}", re.ASCII)),
 }

@@ -1,4 +1,4 @@
-"""What is deployed on this host: release, effective config, unit and machine id. It reads, and changes nothing.
+"""What is deployed on this host: release, effective config, unit and machine. It reads, and changes nothing.
 
 A bundle of proofs counts only for these four."""
 
@@ -14,6 +14,7 @@ from proofs.errors import ProofError
 from proofs.evidence import unit_parts
 from proofs.evidence.redaction import is_secret
 from proofs.host import release_files
+from proofs.host.identity import machine_identity
 from proofs.host.regular_file import read_regular
 from proofs.verdict import Json
 
@@ -21,7 +22,6 @@ ENGINE = Path("/opt/hybrid-engine/current/bin/hybrid-engine")
 # As its user: root would follow what the engine may have put in the place of its database.
 AS_ENGINE = ("setpriv", "--reuid=hybrid-engine", "--regid=hybrid-engine", "--clear-groups")
 HEALTH = (*AS_ENGINE, str(ENGINE), "health", "--json")
-MACHINE_ID = Path("/etc/machine-id")
 UNIT = "hybrid-engine.service"
 SHOW_ENVIRONMENT = ("systemctl", "show", UNIT, "--property=Environment")
 _MODE = "HYBRID_ENGINE__MODE"
@@ -35,7 +35,7 @@ class NotLive(ProofError):
 
 @dataclass(frozen=True)
 class Live:
-    """Digests as 64 hexadecimal digits; the machine id as in /etc/machine-id; the unit's parts by their names."""
+    """Digests as 64 hexadecimal digits; the machine's identity; the unit's parts by their names."""
 
     release_digest: str
     config_digest: str
@@ -47,7 +47,7 @@ class Live:
         return asdict(self)
 
 
-def read(engine: Path = ENGINE, machine_id: Path = MACHINE_ID) -> Live:
+def read(engine: Path = ENGINE, root: Path = Path("/")) -> Live:
     """Read them off the engine, its files and this host.
 
     Raises NotLive: no engine, no answer of it, files that are not its release's, a unit that does not run or is not in
@@ -71,9 +71,11 @@ def read(engine: Path = ENGINE, machine_id: Path = MACHINE_ID) -> Live:
         raise NotLive(f"{UNIT} {state}")
     try:
         parts = parts_of_unit(shown, checked)
-        return Live(str(release), config[1], machine_id.read_text().strip(), unit_parts.digest(parts), tuple(parts))
     except OSError as error:
         raise NotLive(f"{error.filename}: {error.strerror}") from None
+    if not (machine_id := machine_identity(root)):
+        raise NotLive("/etc/machine-id is empty or missing, so this host has no identity: systemd-machine-id-setup")
+    return Live(str(release), config[1], machine_id, unit_parts.digest(parts), tuple(parts))
 
 
 def show_unit(unit: str) -> tuple[str, ...]:

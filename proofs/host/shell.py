@@ -14,6 +14,7 @@ from typing import BinaryIO, TypeVar
 
 from proofs.errors import ProofError
 from proofs.evidence.recorder import EVENTS, Recorder
+from proofs.host.identity import machine_identity
 from proofs.verdict import Json
 
 T = TypeVar("T")
@@ -218,7 +219,7 @@ def facts() -> dict[str, str]:
     release = dict(line.split("=", 1) for line in read_text("/etc/os-release").splitlines() if "=" in line)
     return {
         "hostname": platform.node(),
-        "machine_id": read_text("/etc/machine-id").strip(),
+        "machine_id": machine_identity(),
         "boot_id": read_text("/proc/sys/kernel/random/boot_id").strip(),
         "os": release.get("PRETTY_NAME", "?").strip('"'),
         "kernel": platform.release(),

@@ -50,7 +50,7 @@ def _add_requirements(sub: argparse.ArgumentParser) -> None:
     live.add_argument("--live", action="store_true", help="read it from this host (the default)")
     live.add_argument("--release-digest", default="", metavar="D", help="sha256 of the live release")
     live.add_argument("--config-digest", default="", metavar="D", help="sha256 of the live config")
-    live.add_argument("--machine-id", default="", metavar="M", help="/etc/machine-id of the host")
+    live.add_argument("--machine-id", default="", metavar="M", help="the machine_id that `hybrid-proofs live` prints")
     live.add_argument("--unit-digest", default="", metavar="D", help="sha256 of the live unit's parts")
     live.add_argument("--skip-live", action="store_true", help="do not compare; the report says so")
     sub.add_argument(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import socket
+import subprocess
 import sys
 from pathlib import Path
 
@@ -27,7 +28,8 @@ from tests.lab.deployment import (
     pid,
     play,
 )
-from tests.lab.labs import Lab
+from tests.lab.labs import CHECKOUT, Lab, wait_for
+from tests.support import programs
 
 pytestmark = pytest.mark.lab
 
@@ -44,6 +46,7 @@ PLACES = (
     "/srv",
     "/home",
 )
+AS_ENGINE = "setpriv --reuid=hybrid-engine --regid=hybrid-engine --clear-groups"
 RESTART = "Start the service and wait until it is healthy"
 FILES = "Install the service's files"
 TREE = "Install the release, or repair it"
@@ -204,6 +207,26 @@ def test_unfinished_change_is_completed(lab: Lab, deployed: PlayResult) -> None:
     assert play(lab, "deploy", ENGINE_ALONE).changes == [RESTART]
     assert pid(lab) not in (0, process)
     assert lab.root("ls", "/run/hybrid-deploy").stdout == ""
+
+
+@pytest.mark.holds("HISTORY")
+def test_deployment_that_is_killed_after_the_switch_is_in_the_history(lab: Lab, deployed: PlayResult) -> None:
+    before, process = len(history(lab)), pid(lab)
+    program = str(Path(sys.executable).with_name("ansible-playbook"))
+    words = ["-i", str(lab.inventory), "playbooks/deploy.yml", ENGINE_ALONE, "-e", "engine_sample_every=7"]
+    controller = programs.start([program, *words], cwd=CHECKOUT, stdout=subprocess.DEVNULL)
+    wait_for("the restart", lambda: pid(lab) not in (0, process), 60)
+    controller.kill()
+    wait_for("the end of the switch", lambda: not lab.root("ls", "/run/hybrid-deploy").stdout, 60)
+    assert len(history(lab)) == before, "the line is missing"
+    assert play(lab, "deploy", ENGINE_ALONE, engine_sample_every=7).changes == []
+    *_, last = history(lab)
+    assert (len(history(lab)), last["outcome"], live(lab)) == (before + 1, "cut off", last["release"])
+    assert f"{CONFIG} (content)" in last["changed"]
+    checked = lab.root("sh", "-c", f"cd /; {AS_ENGINE} {CURRENT}/bin/hybrid-engine config check")
+    assert checked.stdout.split()[-1] == last["config_digest"]
+    assert play(lab, "deploy", ENGINE_ALONE).changes == [FILES, RESTART]
+    assert [entry["outcome"] for entry in history(lab)[before:]] == ["cut off", "done"]
 
 
 def test_new_values_reach_configuration_and_unit(lab: Lab, deployed: PlayResult) -> None:

@@ -38,6 +38,8 @@ fi
 say bus "$(test -S /run/dbus/system_bus_socket && echo yes || echo no)"
 say cgroup2 "$(awk '$0 ~ / - cgroup2 / { print $5; exit }' /proc/self/mountinfo)"
 say controllers "$(cat "$(awk '$0 ~ / - cgroup2 / { print $5; exit }' /proc/self/mountinfo)/cgroup.controllers" 2>/dev/null)"
+say machine_id "$(cat /etc/machine-id 2>/dev/null)"
+awk '$1 == "memory" && $4 == 0 { exit 1 }' /proc/cgroups 2>/dev/null || say memory_cgroup off
 say psi "$(test -r /proc/pressure/cpu && echo yes || echo no)"
 # The holder of the proofs' lock, if any; the file itself stays. Trying the lock would take it for a moment.
 lock=/run/hybrid-proofs/lock

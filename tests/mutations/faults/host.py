@@ -243,8 +243,8 @@ FAULTS = (
         (
             "failures-recorded-as-done",
             "HISTORY",
-            "{{ systemd_service_failure_outcome if systemd_service_entry.failed | default(false) else 'done' }}",
-            "done",
+            "{{ systemd_service_failure_outcome if systemd_service_entry.failed | default(false)\n",
+            "{{ 'done' if systemd_service_entry.failed | default(false)\n",
             _DEPLOY,
         ),
     ),
@@ -261,6 +261,10 @@ FAULTS = (
     *in_file(
         "playbooks/verify.yml",
         ("verify-passes-what-failed", "DRIFT", "when: verify_run.rc != 0", "when: verify_run.rc > 1", _LAB),
+    ),
+    *in_file(
+        "plugins/module_utils/service_changes.py",
+        ("cut-off-not-noted", "HISTORY", "    note_unrecorded(unit, changes)\n    write(", "    write(", _DEPLOY),
     ),
     *in_file(
         "plugins/module_utils/adoption.py",

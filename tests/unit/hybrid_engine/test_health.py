@@ -157,7 +157,7 @@ def test_healthy_only_with_active_unit(tmp_path: Path, systemctl: Callable[[str]
     assert set(answer) == {"healthy", "checks", "run"}
     assert answer["healthy"] is False
     names = [check["name"] for check in answer["checks"]]
-    assert names == ["unit", "database", "running", "durability", "books", "frames", "symbols"]
+    assert names == ["unit", "database", "running", "durability", "books", "frames", "symbols", "pressure"]
 
 
 @pytest.mark.parametrize(

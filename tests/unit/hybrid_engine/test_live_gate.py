@@ -19,6 +19,7 @@ from hybrid_engine.runtime.errors import ConfigError
 from hybrid_engine.runtime.release import Release
 from proofs.catalog import REQUIRED
 from proofs.evidence import signature
+from proofs.host.identity import machine_identity
 
 SIGNAL = Signal(1, "BTC/USD", BUY, "TEST", 1.0, 0.1, 0)
 RELEASE = Release("0.1.0", "0.1.0-abc", "a" * 64)
@@ -87,7 +88,7 @@ class Bundle:
             "predicate": {
                 "verdict": "PASS",
                 "finished": datetime.now(UTC).isoformat(),
-                "host": {"machine_id": Path("/etc/machine-id").read_text().strip(), "hostname": "nuc"},
+                "host": {"machine_id": machine_identity(), "hostname": "nuc"},
                 "required": list(live_gate.REQUIRED),
                 "unit_parts": parts,
                 "proofs": [

@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 
 from hybrid_engine.config.settings import EngineSettings
-from hybrid_engine.pressure import LADDER, PressureMonitor, ThrottleLadder, find_own_cgroup, parse_some_avg10
+from hybrid_engine.pressure import (
+    LADDER,
+    PressureMonitor,
+    ThrottleLadder,
+    find_own_cgroup,
+    missing_controls,
+    parse_some_avg10,
+)
 from tests.support.pressure import CALM, PRESSED, put
 
 SETTINGS = EngineSettings(psi_trip_s=3.0, psi_calm_s=6.0, psi_cooldown_s=5.0, psi_give_up_s=20.0)
@@ -281,3 +288,21 @@ def test_unknown_pressure_logged_once(tmp_path: Path, capsys: pytest.CaptureFixt
     assert '"pressure is unknown","kinds":["cpu","memory","io"]' in message[0]
     assert str(folder) in message[0]
     assert '"pressure is known"' in message[1]
+
+
+@pytest.mark.parametrize(
+    ("psi", "cgroups", "told"),
+    [
+        (True, "#subsys_name hierarchy num_cgroups enabled\nmemory 0 1 1\n", []),
+        (True, "", []),
+        (False, "cpu 0 1 1\n", ["psi=1"]),
+        (True, "cpu 0 1 1\nmemory 0 1 0\n", ["cgroup_enable=memory"]),
+        (False, "memory 0 1 0\n", ["psi=1", "cgroup_enable=memory"]),
+    ],
+)
+def test_kernel_without_controls_is_told(tmp_path: Path, psi: bool, cgroups: str, told: list[str]) -> None:
+    (tmp_path / "cgroups").write_text(cgroups)
+    if psi:
+        (tmp_path / "pressure").mkdir()
+        (tmp_path / "pressure/cpu").touch()
+    assert [sentence.rpartition(" ")[2] for sentence in missing_controls(tmp_path)] == told

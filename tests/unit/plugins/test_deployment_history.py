@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.small_disk import fill, small_disk
 from tests.unit.plugins.loading import action, module, shared
 
 drift = shared("drift")
@@ -182,3 +183,15 @@ def test_table_has_a_row_per_entry_and_the_reason_of_a_failure(tmp_path: Path) -
     assert second.endswith("b.conf (content), x, y and 2 more")
     assert why.strip() == "it is ill"
     assert "before the history began" in reader.table([], [])
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
+@pytest.mark.holds("HISTORY")
+def test_full_disk_has_room_for_the_next_line(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 128) as disk:
+        path = disk / "deployments.jsonl"
+        put(path, line("2026-11-01"))
+        fill(disk)
+        put(path, line("2026-11-02", why="x" * 4000))
+        entries, unreadable = drift.read_history(str(path))
+        assert ([entry["when"][:10] for entry in entries], unreadable) == (["2026-11-01", "2026-11-02"], [])
