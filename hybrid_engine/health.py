@@ -101,8 +101,8 @@ def _check_run(config: Config, run: dict[str, Any]) -> list[Check]:
         limit_ms = allowed_ms + int(max(engine.dead_after_s * 1000, engine.tick_interval_ms))
         frames = Check("frames", frame_ms <= limit_ms, f"newest frame {frame_ms / 1000:.1f} s old")
     # Told and not failed: it is the kernel's, and the engine works without.
-    pressure = Check("pressure", True, "; ".join(missing_controls()) or "the kernel shows it, and bounds memory")
-    return [running, durability, accounting, frames, _check_symbols(run.get("state")), pressure]
+    kernel = [Check("kernel", True, "; ".join(missing))] if (missing := missing_controls()) else []
+    return [running, durability, accounting, frames, _check_symbols(run.get("state")), *kernel]
 
 
 def _check_symbols(text: str | None) -> Check:

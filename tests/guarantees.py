@@ -121,7 +121,9 @@ PROMISES = {
     "UNINSTALL": Promise(
         "An uninstall leaves nothing but the data; the data go too when asked twice, by the host's name"
     ),
-    "ADOPTION": Promise("A service of somebody else is taken over only when asked, and comes back byte for byte"),
+    "ADOPTION": Promise(
+        "A service of somebody else is taken over only when asked, and comes back byte for byte", ("adoption",)
+    ),
     "SANDBOX": Promise(
         "The engine's limits and its sandbox are those of its drop-ins and no wider, as declared and as in force",
         ("hardening",),

@@ -169,14 +169,19 @@ def adopted_dropins(unit: str, states: Sequence[State], before: Mapping[str, Sta
     return [{"path": path, "kind": "absent"} for path in paths if f"/{unit}.d/" in path and path not in ours]
 
 
-def adopted_record(unit: str, changes: Sequence[Change]) -> State:
-    """The record of everything that the changes replace, itself a file; to be made before them."""
+def adopted_record(unit: str, changes: Sequence[Change], desired: Sequence[State]) -> State:
+    """The record of everything that the changes replace, itself a file; to be made before them.
+
+    desired: all that is to be there, with what is there as it should be already.
+    """
     shown = show(unit)
+    changed = {change.path for change in changes}
     states = {change.path: {**change.now, **_times(change.path)} for change in changes}
     record = {
         "unit": unit,
         "active": shown.get("ActiveState") in ("active", "activating"),
         "enabled": shown.get("UnitFileState") == "enabled",
+        "same": [path for each in desired if (path := str(each["path"])) not in changed],
         "states": states,
     }
     text = json.dumps(record, indent=1, sort_keys=False) + "\n"
@@ -216,10 +221,10 @@ def give_back(unit: str) -> list[str]:
     Everything that deployments have added since goes. The record goes last, so that one who is cut off can go on.
     """
     record, deployed = read_adopted(unit), read_json(deployed_file(unit))
-    added = [*deployed.get("files", {}), *deployed.get("links", {})]
+    there = {*record["states"], *record.get("same", [])}
+    added = [path for path in (*deployed.get("files", {}), *deployed.get("links", {})) if path not in there]
     for path in added:
-        if path not in record["states"]:
-            put(path, {"kind": "absent"})
+        put(path, {"kind": "absent"})
     put_back(record)
     if f"{UNITS}/{unit}.d" not in record["states"]:
         with contextlib.suppress(OSError):  # others may have put something there since

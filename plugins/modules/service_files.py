@@ -133,7 +133,7 @@ def main() -> None:
             states += adopted_dropins(unit, states, pending.get("before", {}), adopts=adopts)
         changes = compare(states)
         if adopts and any(change.now["kind"] != "absent" for change in changes):
-            changes = [*compare([adopted_record(unit, changes)]), *changes]
+            changes = [*compare([adopted_record(unit, changes, states)]), *changes]
         # Also where an earlier run of this was cut off.
         before = {change.path: change.now for change in changes} | pending.get("before", {})
         adopts = before.get(adopted_file(unit), {}).get("kind") == "absent"

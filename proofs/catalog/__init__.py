@@ -7,4 +7,4 @@ from proofs.experiment.case import Proof
 
 PROOFS: dict[str, Proof] = {name: import_module(f"{__name__}.{name}").PROOF for name in NAMES}
 
-REQUIRED: dict[str, tuple[str, ...]] = {"lab": (*ANYWHERE, "drift"), "nuc": ANYWHERE}
+REQUIRED: dict[str, tuple[str, ...]] = {"lab": (*ANYWHERE, "drift", "adoption"), "nuc": ANYWHERE}

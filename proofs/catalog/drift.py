@@ -4,14 +4,14 @@ import hashlib
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 from proofs.catalog._checks import equal
+from proofs.catalog._controller import answers, ask, check_deployed, exit_text, if_answered, in_place
 from proofs.experiment.case import Case, Deployed, Mutant, NotSteady, Proof
-from proofs.experiment.controller_requests import Answer, Unanswered
-from proofs.experiment.in_place import InPlace
+from proofs.experiment.controller_requests import Answer
 from proofs.experiment.measurements import Count, Invocation, figures_of
 from proofs.experiment.subject import CONFIG_DIR, RELEASE, Subject
 from proofs.experiment.trace import Between, Trace
@@ -120,7 +120,7 @@ class Changed(Case):
         texts[added] = f"[Service]\nOOMScoreAdjust={OOM}\n"
         texts[module] += "# changed by hand\n"
         unread = {added: f"{texts[added]}# not read yet\n"}
-        _in_place(subject).edit(texts, {config: MODE}, unread)
+        in_place(subject).edit(texts, {config: MODE}, unread)
 
     def witness(self, subject: Subject) -> ByHand:
         """The changes as systemd, the process and the files show them."""
@@ -139,7 +139,7 @@ class Changed(Case):
         return in_force and all(changed) and len(witness.files) == 4
 
     def release(self, subject: Subject) -> None:
-        _in_place(subject).put_back()
+        in_place(subject).put_back()
 
 
 class Named(Changed):
@@ -155,19 +155,14 @@ class Named(Changed):
         """Verify is clean and a deploy would change nothing; else the deploy would change more than the drift."""
         if self._without:  # the mutant's turn comes after the proof, which ended as it began
             return
-        look = _in_place(subject).ask("verify", "deploy", check=True)
-        if look.rc != 0:
-            raise NotSteady(f"verify is not clean, or deploy --check fails: {_last_line(look)}")
-        changes = sum(int(found) for found in re.findall(r"\bchanged=(\d+)", look.stdout))
-        if changes or "changed=" not in look.stdout:
-            raise NotSteady(f"a deployment from this checkout would change {changes} things here: deploy first")
+        check_deployed(subject)
 
     def measure(self, subject: Subject) -> Verified:
-        answer = _ask(subject, "verify", without=self._without)
+        answer = ask(subject, "verify", without=self._without)
         return _verified(answer)
 
     def traced(self, measured: Verified, trace: Trace) -> Mapping[str, Json | Between]:
-        return figures_of(_verified(_last_answer(trace)))
+        return figures_of(_verified(answers(trace, 1)[0]))
 
     def judge(self, measured: Verified) -> Sequence[Check]:
         checks = [
@@ -180,8 +175,8 @@ class Named(Changed):
             )
             for name, drift in DRIFTS.items()
         ]
-        red = Check("verify", _exit(measured.verify), "not 0", measured.verify != 0, guard=True)
-        return _if_answered(measured.verify, *checks, red)
+        red = Check("verify", exit_text(measured.verify), "not 0", measured.verify != 0, guard=True)
+        return if_answered(measured.verify, *checks, red)
 
 
 class Healed(Changed):
@@ -195,40 +190,29 @@ class Healed(Changed):
 
     def steady(self, subject: Subject) -> None:
         """The case before found the host clean and edited files; every one of them has been put back."""
-        place = _in_place(subject)
+        place = in_place(subject)
         if not place.edited:
             raise NotSteady("verify was not seen to be clean here, or a deploy to change nothing")
         if changed := place.changed():
             raise NotSteady(f"{', '.join(changed)} is not what it was")
 
     def measure(self, subject: Subject) -> Repaired:
-        place = _in_place(subject)
+        place = in_place(subject)
         place.remove(self._paths[1])
-        answer = _ask(subject, *self._plays)
+        answer = ask(subject, *self._plays)
         return Repaired(len(DRIFTS), answer.rc, sorted(_failed_assertions(answer)), place.changed())
 
     def traced(self, measured: Repaired, trace: Trace) -> Mapping[str, Json | Between]:
-        answer = _last_answer(trace)
+        answer = answers(trace, 1)[0]
         return {"n": len(DRIFTS), "rc": answer.rc, "red": sorted(_failed_assertions(answer))}
 
     def judge(self, measured: Repaired) -> Sequence[Check]:
-        return _if_answered(
+        return if_answered(
             measured.rc,
             equal("left by the deploy", ", ".join(measured.left) or "nothing", "nothing", guard=True),
             equal("red in the verify after it", ", ".join(measured.red) or "nothing", "nothing", guard=True),
-            equal("deploy, then verify", _exit(measured.rc), "exit 0", guard=True),
+            equal("deploy, then verify", exit_text(measured.rc), "exit 0", guard=True),
         )
-
-
-def _if_answered(rc: int | None, *checks: Check) -> Sequence[Check]:
-    """These checks; without a controller's answer they compare nothing."""
-    return [replace(check, ok=None) for check in checks] if rc is None else checks
-
-
-def _in_place(subject: Subject) -> InPlace:
-    if not isinstance(subject, InPlace):
-        raise TypeError(f"{subject.unit.name} is not the deployed unit in its place")
-    return subject
 
 
 def _paths(subject: Subject) -> tuple[Path, Path, Path, Path]:
@@ -239,23 +223,6 @@ def _paths(subject: Subject) -> tuple[Path, Path, Path, Path]:
 
 def _digests(paths: Sequence[Path]) -> Mapping[Path, str]:
     return {path: hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else "none" for path in paths}
-
-
-def _ask(subject: Subject, *plays: str, without: Sequence[str] = ()) -> Answer:
-    """As InPlace.ask; without a controller, an answer without an exit status."""
-    try:
-        return _in_place(subject).ask(*plays, without=without)
-    except Unanswered as error:
-        return Answer((), None, "", str(error))
-
-
-def _last_answer(trace: Trace) -> Answer:
-    """The controller's last answer, as it was recorded; to the last request, or there is none."""
-    asked, answers = trace.intent("ask the controller"), trace.events("answer")
-    if not answers or answers[-1]["seq"] < asked["seq"]:
-        return Answer((), None, "", "")
-    event = answers[-1]
-    return Answer(tuple(event["argv"]), event["rc"], trace.whole(event), event["stderr"])
 
 
 def _verified(answer: Answer) -> Verified:
@@ -271,16 +238,6 @@ def _named_drifts(answer: Answer) -> dict[str, bool]:
     """For each drift, whether its assertion failed with the expected message."""
     red, words = _failed_assertions(answer), re.sub(r"\s+", " ", answer.stdout)
     return {name: drift.assertion in red and bool(re.search(drift.names, words)) for name, drift in DRIFTS.items()}
-
-
-def _exit(rc: int | None) -> str:
-    return "no controller answered" if rc is None else f"exit {rc}"
-
-
-def _last_line(answer: Answer) -> str:
-    lines = [line.strip() for line in (answer.stdout + answer.stderr).splitlines()]
-    first = next((line[:300] for line in lines if "fatal:" in line or "ERROR" in line), "see its output")
-    return f"exit {answer.rc}: {first}"
 
 
 def headline(results: Sequence[Result]) -> str:

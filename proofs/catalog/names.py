@@ -19,8 +19,9 @@ NAMES = (
     "rollback",
     "hardening",
     "drift",
+    "adoption",
     "pressure",
 )
 # What is run without a name, and has to PASS, on each kind of host. What edits the deployed files is for a lab alone;
 # what other programs do to the host's CPUs can make pressure INCONCLUSIVE, so it is run by its name.
-ANYWHERE = tuple(name for name in NAMES if name not in ("drift", "pressure"))
+ANYWHERE = tuple(name for name in NAMES if name not in ("drift", "adoption", "pressure"))

@@ -28,7 +28,7 @@ PROGRESS_BYTES = 1 << 26  # that a run may tell of itself in all
 PROGRESS_ANSWERS = 100_000  # about eleven days of them
 EMPTY_ANSWERS = 50  # at once and without news, where a host should have waited for some
 MOST_ASKS = 20
-ASK_PLAYS = ("deploy", "verify")
+ASK_PLAYS = ("deploy", "verify", "adopt", "return")
 
 _RUN = re.compile(r"(?:[0-9]{8}T[0-9]{6}Z-[0-9a-f]{4}|soak-[0-9a-f]{32})", re.ASCII)
 _HOST = re.compile(r"[\w][\w.:@-]{0,252}")
@@ -210,7 +210,7 @@ _LIVE |= {"unit_digest": _SHA256, "unit_parts": (f"{_SHA256} [a-z_]{{1,20}} .{{1
 _PROGRESS: dict[str, Shape] = {"text": ".*", "next": range(PROGRESS_BYTES + 1), "ended": bool}
 _ASK: dict[str, Shape] = {
     "number": range(1, 1001),
-    "plays": ("|".join(ASK_PLAYS), range(1, len(ASK_PLAYS) + 1)),
+    "plays": ("|".join(ASK_PLAYS), range(1, 3)),
     "check": bool,
     "without": (r"tests/verify/test_[a-z0-9_]{1,60}\.py::test_[a-z0-9_]{1,120}", range(21)),
 }

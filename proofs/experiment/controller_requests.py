@@ -15,7 +15,7 @@ from proofs.host.shell import Host, WaitTimeout
 from proofs.restore import lease
 from proofs.verdict import Json
 
-PLAYS = ("deploy", "verify")
+PLAYS = ("deploy", "verify", "adopt", "return")  # adopt and return: what somebody else's service becomes
 _SEEN_S = 20.0  # a follower asks every few seconds, and its connection may be a bad one
 _ANSWER_S = 240.0
 

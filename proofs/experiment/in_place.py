@@ -67,6 +67,27 @@ class InPlace(Subject):
             self.announce(f"write {path}, unread", {"text": text})
             path.write_text(text)
 
+    def replace(self, texts: Mapping[Path, str], gone: Sequence[Path], later: Sequence[Path]) -> None:
+        """Write these files, remove those, and have the unit run as its files say then.
+
+        later: what a deployment may write. The lease restores all of them in any case.
+
+        Raises:
+            NotALab: this is not a host whose files may be edited.
+        """
+        if why_not := not_a_lab(self.host, quiet=False):
+            raise NotALab(why_not)
+        self._lease.will_edit(self.host, *texts, *gone, *later)
+        self._lease.will_disturb()
+        for path in gone:
+            self.announce(f"remove {path}")
+            path.unlink(missing_ok=True)
+        for path, text in texts.items():
+            self.announce(f"write {path}", {"text": text})
+            path.write_text(text)
+        self.host.do("systemctl", "daemon-reload")
+        self.restart()
+
     def remove(self, path: Path) -> None:
         """Take an edited file away again that had not been there before."""
         self.announce(f"remove {path}")

@@ -44,7 +44,10 @@ def put_back(originals: Originals) -> None:
         path = Path(name)
         if original is None:
             path.unlink(missing_ok=True)
+            if not path.parent.is_dir():  # nor was its directory there
+                continue
         else:
+            path.parent.mkdir(mode=0o755, exist_ok=True)
             if _differs(path, original):
                 body = read_regular(original["kept"])
                 write_atomically(path, body, original["mode"], (original["uid"], original["gid"]))

@@ -1,4 +1,4 @@
-"""A controller's stand-in for the proofs that ask for one: it verifies and deploys in a blink, from inside the host.
+"""A controller's stand-in for the proofs that ask for one: it verifies, deploys, takes over and gives back in a blink.
 
 For tests of what becomes of the host when such a proof is killed, where the answers have to be right and nothing more.
 """
@@ -9,7 +9,7 @@ from tests.lab.labs import Lab
 from tests.lab.proof_runs import PROGRAM
 
 _SCRIPT = """
-import fcntl, glob, json, os, subprocess, sys, time
+import base64, fcntl, glob, json, os, subprocess, sys, time
 lock = open("/run/stand-in.lock", "w")
 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # one is enough
 unit, config = "/etc/systemd/system/hybrid-engine.service", "/etc/hybrid-engine/config.toml"
@@ -38,6 +38,8 @@ def verify(ask):
     lines = [f"AssertionError: {words}\\nFAILED tests/verify/{name} - \\n" for name, words in said]
     return 2 * bool(said), "".join(lines)
 def deploy(ask):
+    if not os.path.exists(record):
+        return 2, "somebody else's service is there\\n"
     due = [path for path in drifted() if path in was]
     if due and not ask["check"]:
         for path in due:
@@ -48,6 +50,32 @@ def deploy(ask):
         subprocess.run(["systemctl", "daemon-reload"])
         subprocess.run(["systemctl", "restart", "hybrid-engine.service"])
     return 0, f"changed={len(due)}\\n"
+record = "/var/lib/hybrid-deploy/deployed/hybrid-engine.service.json"
+kept, override = "/var/lib/hybrid-deploy/adopted/hybrid-engine.service.json", unit + ".d/override.conf"
+whole = {path: open(path, "rb").read() for path in (unit, record, *glob.glob(unit + ".d/*.conf"))}
+def write_and_run(texts, gone):
+    for path in gone:
+        if os.path.exists(path):
+            os.unlink(path)
+    for path, body in texts.items():
+        with open(path, "wb") as file:
+            file.write(body)
+    subprocess.run(["systemctl", "daemon-reload"])
+    subprocess.run(["systemctl", "restart", "hybrid-engine.service"])
+    return 0, "changed=1\\n"
+def adopt(ask):
+    bodies = {path: open(path, "rb").read() for path in (unit, override)}
+    states = {path: {"kind": "file", "data": base64.b64encode(body).decode()} for path, body in bodies.items()}
+    os.makedirs(os.path.dirname(kept), exist_ok=True)
+    with open(kept, "w") as file:
+        json.dump({"states": states}, file)
+    return write_and_run(whole, [override])
+def give_back(ask):
+    if not os.path.exists(kept):
+        return 2, "nothing was taken over\\n"
+    states = json.load(open(kept))["states"]
+    texts = {path: base64.b64decode(state["data"]) for path, state in states.items()}
+    return write_and_run(texts, [kept, *(path for path in whole if path != unit)])
 while True:
     for path in glob.glob("/run/hybrid-proofs/*/asks/*.json"):
         stem = path[:-len(".json")]
@@ -55,7 +83,8 @@ while True:
             if not os.path.exists(stem + ".answer"):
                 ask = json.load(open(path))
                 open(stem + ".seen", "w").close()
-                done = [{"verify": verify, "deploy": deploy}[play](ask) for play in ask["plays"]]
+                plays = {"verify": verify, "deploy": deploy, "adopt": adopt, "return": give_back}
+                done = [plays[play](ask) for play in ask["plays"]]
                 told = {"argv": ["stand-in"], "rc": max(rc for rc, _ in done), "stderr": "",
                         "stdout": "".join(text for _, text in done)}
                 run, _, number = stem.split("/")[-3:]

@@ -81,6 +81,26 @@ def test_controller_answers_are_recorded_and_judged_again(home: Path) -> None:
     assert statement["predicate"]["proofs"] == json.loads((home / "statement.json").read_text())["predicate"]["proofs"]
 
 
+@pytest.mark.holds("ADOPTION", "MUTANTS")
+def test_service_of_somebody_else_is_taken_over_and_given_back(
+    installed: Lab, before: dict[str, str], checkout: Path, tmp_path: Path
+) -> None:
+    play(installed, "prove_adoption", release_checkout=checkout, proof_evidence=tmp_path)
+    (evidence,) = (tmp_path / installed.name).iterdir()
+    (proof,) = json.loads((evidence / "statement.json").read_text())["predicate"]["proofs"]
+    assert (proof["verdict"], proof["restored"]) == ("PASS", True), proof["reason"]
+    red = {
+        mutant["name"]: {check["name"] for case in mutant["cases"] for check in case["checks"] if check["ok"] is False}
+        for mutant in proof["mutant"]["each"]
+    }
+    assert red["forgetful"] == {"not back as it was"}
+    assert {"deploy with engine_adopt", "runs after it"} <= red["unasked"]
+    seen = recorder.read(evidence / "events.jsonl")
+    statement, complaints = recompute.rebuild(seen, PROOFS)
+    assert (complaints, statement["predicate"]["proofs"]) == ([], [proof])
+    assert picture(installed) == before
+
+
 def test_unanswered_request_blocks_other_deployments(
     installed: Lab, before: dict[str, str], checkout: Path, tmp_path: Path
 ) -> None:

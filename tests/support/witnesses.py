@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from proofs.catalog._config_check import SOUND, WRONG
+from proofs.catalog.adoption import STAND_IN, USER
 from proofs.catalog.drift import DESCRIPTION, OOM
 from proofs.catalog.exit12 import ENDS, RULES
 from proofs.catalog.rollback import CHANGES
@@ -51,6 +52,12 @@ _BY_CLASS: dict[str, dict[str, Any]] = {
     "Replay": {"runs": 1, "ingest_mode": "REPLAY"},
     "Retention": {"old": 20, "young": 42},
     "Held": {"lock": "held"},
+    "TakenOver": {
+        "Description": "Hybrid Trading Bot Engine",
+        "program": STAND_IN,
+        "user": USER,
+        "invocation": [_INVOCATION, "cd" * 16],
+    },
     "Unusable": {"before": "", "now": "EPERM"},
     "Caps": {"sent": {"BTCUSDT": 702, "ETHUSDT": 351, "LTCUSDT": 350}, "lost": 3},
     "Pressed": {

@@ -7,7 +7,6 @@ _UNINSTALL = "a proof does not uninstall its host"
 _LAB = "the proof that deploys edits /etc, so only a lab may have it"
 _DEPLOY = "it shows in a deployment, and the proofs begin behind one"
 _PLAY = "a play of the controller's restores a drop-in in /etc, and a proof edits nothing there"
-_ADOPT = "a host of proofs is deployed to, so nobody else's service is there"
 _DAYS = "it shows after days of records"
 
 
@@ -273,21 +272,21 @@ FAULTS = (
             "ADOPTION",
             "foreign_dropins(show(unit), unit, ours) if adopts else cut_off",
             "cut_off",
-            _ADOPT,
+            _LAB,
         ),
         (
             "adopted-modes-lost",
             "ADOPTION",
             '        put(path, state)\n        if "mtime_ns"',
             '        put(path, {**state, "mode": 0o755})\n        if "mtime_ns"',
-            _ADOPT,
+            _LAB,
         ),
         (
             "returned-service-not-started",
             "ADOPTION",
             '["restart"] if record.get("active") else ["stop"]',
             '["stop"]',
-            _ADOPT,
+            _LAB,
         ),
     ),
     *in_file(
@@ -297,7 +296,7 @@ FAULTS = (
             "ADOPTION",
             "and not engine_adopt | default(false) | bool %}",
             "and engine_adopt | default(false) | bool %}",
-            _ADOPT,
+            _LAB,
         ),
     ),
     *in_file(

@@ -157,7 +157,7 @@ def test_healthy_only_with_active_unit(tmp_path: Path, systemctl: Callable[[str]
     assert set(answer) == {"healthy", "checks", "run"}
     assert answer["healthy"] is False
     names = [check["name"] for check in answer["checks"]]
-    assert names == ["unit", "database", "running", "durability", "books", "frames", "symbols", "pressure"]
+    assert names == ["unit", "database", "running", "durability", "books", "frames", "symbols"]
 
 
 @pytest.mark.parametrize(
@@ -230,3 +230,11 @@ def test_group_may_read_the_database_whatever_the_umask_is(tmp_path: Path) -> No
     finally:
         os.umask(before)
     assert modes == dict.fromkeys(("hybrid.db", "hybrid.db-wal", "hybrid.db-shm"), 0o640)
+
+
+def test_kernel_without_controls_is_told_and_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    db = tmp_path / "h.db"
+    monkeypatch.setattr(health, "missing_controls", lambda: ["no pressure is known: boot with psi=1"])
+    grown(db, 1, 1)
+    (check,) = [check for check in health.check_health(of(db)).checks if check.name == "kernel"]
+    assert (check.ok, check.detail) == (True, "no pressure is known: boot with psi=1")

@@ -81,7 +81,7 @@ def test_what_was_taken_over_is_put_back(tmp_path: Path, monkeypatch: pytest.Mon
         {"path": str(override), "kind": "absent"},
     ]
     found = changes.compare(desired)
-    record = changes.compare([{**adoption.adopted_record(UNIT, found), **owner}])
+    record = changes.compare([{**adoption.adopted_record(UNIT, found, desired), **owner}])
     for change in [*record, *found]:
         changes.make(change)
     assert (unit.read_text(), override.exists()) == ("new\n", False)
