@@ -6,10 +6,12 @@ Behind service_files, service_timer and dropin_rollback: one record, one compari
 import base64
 import contextlib
 import datetime
+import fcntl
 import hashlib
 import json
 import os
 import stat
+import time
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -26,6 +28,8 @@ from ansible.module_utils.service_unit import (
     write,
 )
 
+GAP_S = 4.0  # at most so long is nobody seen to complete a change, between two tasks of a deployment
+SWITCH_S = 180.0
 # {kind: file|directory|link|absent, ...}. As it should be: path, content, owner, group, mode or target, and
 # record: True for this project's own notes. As it is: data (base64), uid, gid, mode or target.
 State = dict[str, Any]
@@ -107,7 +111,7 @@ def make_all(unit: str, changes: Sequence[Change], restart: bool, reverts: bool 
     """
     pending = {"before": {}, "restart": False} | read_json(transaction_file(unit))
     before = {**{change.path: change.now for change in changes if reverts}, **pending["before"]}
-    record = {"before": before, "restart": pending["restart"] or restart}
+    record = {"before": before, "restart": pending["restart"] or restart, "who": current_user()}
     os.makedirs(os.path.dirname(transaction_file(unit)), mode=0o700, exist_ok=True)
     note_unrecorded(unit, changes)
     write(transaction_file(unit), json.dumps(record).encode(), 0o600)
@@ -132,6 +136,38 @@ def make_all(unit: str, changes: Sequence[Change], restart: bool, reverts: bool 
         for path in drafts.values():
             with contextlib.suppress(OSError):
                 os.unlink(path)
+
+
+def await_switch(unit: str) -> str:
+    """Wait for the end of a change that another deployment is about to complete; whom that took, if anybody.
+
+    Whoever completes it holds the lock of its record meanwhile (service_run). Nobody does for a moment before that, and
+    where it was cut off: then this goes on, and finishes it. Raises Problem after SWITCH_S.
+    """
+    end, who = time.monotonic() + SWITCH_S, ""
+    while True:
+        try:
+            handle = open_regular(transaction_file(unit))
+        except OSError:
+            return who
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not 0 <= time.time() - os.fstat(handle).st_mtime <= GAP_S:
+                return who
+        except BlockingIOError:
+            who = str(read_json(transaction_file(unit)).get("who") or "somebody")
+        finally:
+            os.close(handle)
+        if time.monotonic() > end:
+            raise Problem(
+                f"another deployment (of {who or 'somebody'}) has been switching for {SWITCH_S:g} s: let it end"
+            )
+        time.sleep(0.2)
+
+
+def current_user() -> str:
+    """Who logged in to this host for this."""
+    return os.environ.get("SUDO_USER") or "root"
 
 
 def former_of(path: str) -> str:

@@ -49,8 +49,11 @@ def show(unit: str) -> dict[str, str]:
     return dict(line.split("=", 1) for line in process.stdout.splitlines() if "=" in line)
 
 
-def journal(unit: str, invocation: str, lines: int = 40) -> list[str]:
-    """The last lines of one start of a unit, its own and systemd's about it, the newest last."""
+def journal(unit: str, invocation: str, lines: int = 40, since: float = 0.0) -> list[str]:
+    """The last lines of one start of a unit, its own and systemd's about it, the newest last.
+
+    since: when it was started, in s since the epoch: earlier starts of the unit had lines as well.
+    """
     # systemd's own lines about a start carry its id under another name, and arrive a moment later.
     run("journalctl", "--sync")
     about = [f"_SYSTEMD_INVOCATION_ID={invocation}", "+", f"INVOCATION_ID={invocation}", f"UNIT={unit}"]
@@ -61,6 +64,7 @@ def journal(unit: str, invocation: str, lines: int = 40) -> list[str]:
         "--no-pager",
         "--output=cat",
         f"--lines={lines}",
+        f"--since=@{since:.6f}",
         *([*about, "+", whole[0]] if invocation else whole),
     )
     return process.stdout.splitlines()

@@ -7,7 +7,16 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.drift import read_json
-from ansible.module_utils.service_changes import Change, Problem, State, compare, make_all, report, snapshot
+from ansible.module_utils.service_changes import (
+    Change,
+    Problem,
+    State,
+    await_switch,
+    compare,
+    make_all,
+    report,
+    snapshot,
+)
 from ansible.module_utils.service_unit import UNITS, options_of, rolled_back_folder
 
 DOCUMENTATION = r"""
@@ -72,6 +81,8 @@ def main() -> None:
     due = name in present if away else name in out
     changes: list[Change] = []
     try:
+        if due and not module.check_mode and (other := await_switch(unit)):
+            module.warn(f"Waited for the end of a deployment of {unit}, by {other}.")
         if due:
             states = rolled_back(path, marker, options["who"]) if away else restored(path, marker, name in present)
             changes = compare(states)

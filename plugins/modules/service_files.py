@@ -22,6 +22,7 @@ from ansible.module_utils.drift import DEPLOYED, UNRECORDED, read_json, read_tex
 from ansible.module_utils.service_changes import (
     Problem,
     State,
+    await_switch,
     compare,
     deployed_record,
     forget_formers,
@@ -126,6 +127,8 @@ def main() -> None:
     markers = sorted(glob.glob(f"{rolled_back_folder(unit)}/*.conf"))
     rolled_back = {os.path.basename(path)[: -len(".conf")]: read_json(path) for path in markers}
     try:
+        if not module.check_mode and (other := await_switch(unit)):
+            module.warn(f"Waited for the end of another deployment of {unit}, by {other}.")
         states = desired(options, list(rolled_back))
         pending, shown = read_json(transaction_file(unit)), show(unit)
         adopts = options["adopt"] and not is_recorded(unit)

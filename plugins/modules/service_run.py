@@ -1,11 +1,13 @@
 """Start a service and wait until it is healthy: see DOCUMENTATION."""
 
 import contextlib
+import fcntl
 import os
+import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.drift import read_json
+from ansible.module_utils.drift import open_regular, read_json
 from ansible.module_utils.service_changes import forget_formers
 from ansible.module_utils.service_unit import journal, options_of, run, show, transaction_file, wait_until_healthy
 
@@ -40,6 +42,16 @@ why: {type: str, returned: state is restored, description: Why it is not healthy
 """
 
 
+def hold_change(unit: str) -> bool:
+    """Hold the record of an unfinished change, by which other deployments see that it is being completed."""
+    try:
+        handle = open_regular(transaction_file(unit))
+    except OSError:
+        return False
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    return True
+
+
 def systemctl(module: AnsibleModule, *argv: str) -> None:
     process = run("systemctl", *argv)
     if process.returncode != 0:
@@ -50,11 +62,11 @@ def restart(module: AnsibleModule, unit: str) -> dict[str, Any]:
     """Restart the unit and wait. The result is that of wait_until_healthy."""
     options = module.params
     run("systemctl", "reset-failed", unit)
-    former = show(unit).get("InvocationID", "")
+    former, began = show(unit).get("InvocationID", ""), time.time()
     systemctl(module, "restart", "--no-block", unit)
     limits = (options["deadline_s"], options["settle_s"])
     state: dict[str, Any] = wait_until_healthy(unit, options["health"], *limits, former)
-    return state
+    return state | {"began": began}
 
 
 def restore(module: AnsibleModule, unit: str) -> None:
@@ -82,8 +94,9 @@ def main() -> None:
     options, unit = module.params, module.params["unit"]
     if options["state"] == "restored":
         restore(module, unit)
+    held = hold_change(unit)  # until this process ends
     before = show(unit)
-    pending = read_json(transaction_file(unit))
+    pending = read_json(transaction_file(unit)) if held else {}
     due = []
     if before.get("UnitFileState") != "enabled":
         due.append("enable")
@@ -98,7 +111,7 @@ def main() -> None:
         if "start" in due or "restart" in due:
             state = restart(module, unit)
             if not state["healthy"]:
-                lines = "\n".join(journal(unit, state.get("InvocationID", ""), 15))
+                lines = "\n".join(journal(unit, state.get("InvocationID", ""), 15, state["began"]))
                 module.fail_json(msg=f"{unit} did not get healthy: {state['why']}. Its last lines:\n{lines}")
         if "enable" in due:
             systemctl(module, "enable", unit)

@@ -14,7 +14,7 @@ from typing import Any
 
 from ansible.module_utils.adoption import paths_given_back, put_back, read_adopted, start_again
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.drift import DEPLOYED, PROOF_LOCK, open_regular, read_json, read_text
+from ansible.module_utils.drift import DEPLOYED, HISTORY, PROOF_LOCK, open_regular, read_history, read_json, read_text
 from ansible.module_utils.service_unit import UNITS, options_of, run
 
 DOCUMENTATION = r"""
@@ -211,13 +211,28 @@ def _walk_from(folder: str, name: str, above: int | None) -> Iterator[tuple[str,
 def accounts(options: dict[str, Any], remaining: list[str]) -> tuple[list[pwd.struct_passwd], str]:
     """The users and the group's name to remove; none and empty where there is none.
 
-    Adds to `remaining` the users that no deployment made, by their comment. The group stays with them.
+    Adds to `remaining` the users that no deployment made: by their comment, and by the number that the history has for
+    the name. The group stays with them.
     """
-    present = [user for user in pwd.getpwall() if user.pw_name in options["users"]]
-    users = [user for user in present if user.pw_gecos.startswith(COMMENT)]
+    present, made = [user for user in pwd.getpwall() if user.pw_name in options["users"]], made_users()
+    users = [
+        user
+        for user in present
+        if made.get(user.pw_name, user.pw_uid) == user.pw_uid and user.pw_gecos.startswith(COMMENT)
+    ]
     remaining += [f"user {user.pw_name}: no deployment made it, so it stays" for user in present if user not in users]
     group = options["group"] if options["group"] in {group.gr_name for group in grp.getgrall()} else ""
     return users, group if users == present else ""
+
+
+def made_users() -> dict[str, int]:
+    """{name: number} of the users that deployments made, by the history."""
+    try:
+        entries, _ = read_history(HISTORY)
+    except OSError:
+        return {}
+    changes = " ".join(str(change) for entry in entries for change in entry.get("changed") or [])
+    return {name: int(number) for name, number in re.findall(r"user (\S+) \(made, uid (\d+)\)", changes)}
 
 
 def main() -> None:

@@ -182,11 +182,12 @@ def try_out(candidate: Candidate) -> tuple[str, str, list[str]]:
             if process.returncode != 0:
                 return "refused", (process.stderr.strip() or process.stdout.strip())[-800:], []
         run("systemctl", "daemon-reload")
+        began = time.time()
         run("systemctl", "start", "--no-block", candidate.unit)
         health = candidate.command(options["health"])
         state = wait_until_healthy(candidate.unit, health, options["deadline_s"], options["settle_s"], **who)
         if not state["healthy"]:
-            return "unhealthy", state["why"], journal(candidate.unit, state.get("InvocationID", ""), 20)
+            return "unhealthy", state["why"], journal(candidate.unit, state.get("InvocationID", ""), 20, began)
         return "healthy", "", []
     except (OSError, subprocess.SubprocessError) as problem:
         return "unhealthy", str(problem), []

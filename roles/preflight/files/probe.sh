@@ -16,7 +16,7 @@ say sqlite "$("$PYTHON" -c 'import ssl, sqlite3; print(sqlite3.sqlite_version)' 
 for tool in systemd-analyze systemd-run journalctl setpriv; do
     command -v "$tool" >/dev/null || say missing_tool "$tool"
 done
-for folder in /opt /var /etc; do
+for folder in /opt /var /etc /usr; do
     say "free$(echo "$folder" | tr / _)" "$(df -Pm "$folder" 2>/dev/null | sed -n '2p' | awk '{print $4}')"
     [ -w "$folder" ] || say read_only "$folder"
     mount=$(df -P "$folder" 2>/dev/null | awk 'NR == 2 { print $6 }')
@@ -40,6 +40,8 @@ say cgroup2 "$(awk '$0 ~ / - cgroup2 / { print $5; exit }' /proc/self/mountinfo)
 say controllers "$(cat "$(awk '$0 ~ / - cgroup2 / { print $5; exit }' /proc/self/mountinfo)/cgroup.controllers" 2>/dev/null)"
 say machine_id "$(cat /etc/machine-id 2>/dev/null)"
 awk '$1 == "memory" && $4 == 0 { exit 1 }' /proc/cgroups 2>/dev/null || say memory_cgroup off
+systemd-analyze cat-config systemd/journald.conf 2>/dev/null | grep -i '^Storage=' | tail -n 1 | grep -qi '=none' &&
+    say journal none
 say psi "$(test -r /proc/pressure/cpu && echo yes || echo no)"
 # The holder of the proofs' lock, if any; the file itself stays. Trying the lock would take it for a moment.
 lock=/run/hybrid-proofs/lock

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -74,3 +77,24 @@ def test_second_run_keeps_what_the_first_one_found(disk: Path, tmp_path: Path) -
         changes.put_former(path, state)
     assert texts(disk)["one"].startswith("old one")
     assert texts(disk)["gone"] == "to go\n"
+
+
+def test_switch_of_another_deployment_is_awaited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as somebody completes it; one that was cut off is gone on with."""
+    record = tmp_path / "record"
+    monkeypatch.setattr(changes, "transaction_file", lambda unit: str(record))
+    monkeypatch.setattr(changes, "GAP_S", 0.3)
+    assert changes.await_switch(UNIT) == ""
+    record.write_text('{"who": "ann"}')
+    began = time.monotonic()
+    assert changes.await_switch(UNIT) == "", "nobody completes it"
+    assert time.monotonic() - began > 0.2, "somebody may be about to"
+    with record.open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        threading.Timer(0.5, held.close).start()
+        assert changes.await_switch(UNIT) == "ann"
+    with record.open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        monkeypatch.setattr(changes, "SWITCH_S", 0.3)
+        with pytest.raises(changes.Problem, match=r"another deployment \(of ann\) has been switching for 0.3 s"):
+            changes.await_switch(UNIT)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import pwd
 import re
@@ -21,7 +22,8 @@ uninstalled: Any = module("uninstalled")
 VARS = yaml.safe_load((ROOT / "roles/engine/vars/main.yml").read_text())
 PLACE = re.compile(r"/(?:var|run|etc|opt|usr/local)/[\w./-]*hybrid[\w.-]*")
 # Below /run, removed by the proofs or the candidate that create them.
-TRANSIENT = ("/run/systemd/system", "/run/systemd/transient", "/run/hybrid-stage-")
+FIRST_SYSTEMS = "/opt/hybrid-trading-bot"  # in the text of its unit, which the proof adoption has; nothing is put there
+TRANSIENT = (FIRST_SYSTEMS, "/run/systemd/system", "/run/systemd/transient", "/run/hybrid-stage-")
 
 
 def removed_or_data() -> list[str]:
@@ -219,3 +221,20 @@ def test_mount_point_is_emptied_and_stays(tmp_path: Path) -> None:
     finally:
         for place in mounted:
             subprocess.run(["umount", str(place)], check=True)
+
+
+def test_users_are_known_by_their_number_in_the_history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of the same name and comment with another number was made by somebody else."""
+    history = tmp_path / "deployments.jsonl"
+    monkeypatch.setattr(uninstalled, "HISTORY", str(history))
+    ours = pwd.struct_passwd(("hybrid-engine", "x", 997, 997, "Hybrid engine", "/", "/usr/sbin/nologin"))
+    monkeypatch.setattr(uninstalled.pwd, "getpwall", lambda: [ours])
+    monkeypatch.setattr(uninstalled.grp, "getgrall", list)
+    options, remaining = {"users": ["hybrid-engine"], "group": "hybrid-engine"}, list[str]()
+    assert uninstalled.accounts(options, remaining) == ([ours], ""), "deployed before the history had numbers"
+    for number, stays in ((997, False), (1001, True)):
+        entry = {"when": "2026-12-01T00:00:00Z", "changed": [f"user hybrid-engine (made, uid {number})"]}
+        history.write_text(json.dumps(entry) + "\n")
+        remaining.clear()
+        users, _ = uninstalled.accounts(options, remaining)
+        assert (users == [], bool(remaining)) == (stays, stays)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -51,3 +52,11 @@ def test_every_proof_has_a_playbook_of_its_own() -> None:
     for name, path in playbooks.items():
         (play,) = yaml.safe_load(path.read_text())
         assert (play["ansible.builtin.import_playbook"], play["vars"]) == ("prove.yml", {"proof_names": [name]})
+
+
+def test_readme_has_every_tag() -> None:
+    """Guards have the tag `always`, and the README the others."""
+    texts = [path.read_text() for folder in ("playbooks", "roles") for path in (ROOT / folder).rglob("*.yml")]
+    tags = {tag for text in texts for found in re.findall(r"tags: \[([^]]*)\]", text) for tag in found.split(", ")}
+    documented = set(re.findall(r"--tags (\w+)", (ROOT / "README.md").read_text()))
+    assert tags - {"always"} == documented
