@@ -105,7 +105,7 @@ class ActionModule(HostAction):
                 answer = self._ask_progress(run_id, offset)
             except HostLost as error:
                 raise AnsibleActionFail(f"lost sight of run {run_id}: {error}; {later}") from error
-            if answer.rc != 0:
+            if answer.rc != 0 or not answer.stdout.strip():  # nothing: its host is going down
                 failed_at = failed_at or time.monotonic()
                 if time.monotonic() - failed_at > self.lost_s:
                     raise AnsibleActionFail(f"{self.host} says nothing of run {run_id}: {answer.summary}; {later}")

@@ -63,11 +63,11 @@ def journal(unit: str, invocation: str, lines: int = 40, since: float = 0.0) -> 
         "journalctl",
         "--no-pager",
         "--output=cat",
-        f"--lines={lines}",
-        f"--since=@{since:.6f}",
+        # With both, the first lines are printed, and not the last.
+        f"--since=@{since:.6f}" if since else f"--lines={lines}",
         *([*about, "+", whole[0]] if invocation else whole),
     )
-    return process.stdout.splitlines()
+    return process.stdout.splitlines()[-lines:]
 
 
 def wait_until_healthy(

@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import subprocess
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -84,7 +85,7 @@ def show_unit(unit: str) -> tuple[str, ...]:
 
 
 def parts_of_unit(shown: str, checked: str) -> list[str]:
-    """The parts of a unit, sorted: those of its environment only while it runs.
+    """The parts of a unit, sorted: those of its environment only while its process is there.
 
     shown, checked: outputs of `show_unit` and `hybrid-engine config check`. Raises OSError: a file cannot be read.
     """
@@ -92,7 +93,8 @@ def parts_of_unit(shown: str, checked: str) -> list[str]:
     paths = f"{values.get('FragmentPath', '')} {values.get('DropInPaths', '')}".split()
     parts = [unit_parts.of_file(path, Path(path).read_bytes()) for path in paths]
     if (pid := values.get("MainPID", "0")) != "0":
-        parts += unit_parts.of_environment(Path("/proc", pid, "environ").read_bytes())
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has ended since it was asked for
+            parts += unit_parts.of_environment(Path("/proc", pid, "environ").read_bytes())
     return sorted([*parts, *unit_parts.of_config(checked)])
 
 

@@ -239,8 +239,11 @@ def _restore(lease: Lease, shell: Host, by: str, config_dir: Path) -> dict[str, 
             shell.do("systemctl", verb, lease.unit, check=False)
     problems = []
     former = lease.before["active"]
+    # A host that shuts down starts nothing any more: what is enabled starts at its next boot.
+    stopping = shell.look("systemctl", "is-system-running", quiet=True).stdout.strip() == "stopping"
     try:
-        shell.wait_for(f"{lease.unit} {former} again", _RESTORED_S, lambda: unit.state().active == former)
+        patience = 0.0 if stopping else _RESTORED_S
+        shell.wait_for(f"{lease.unit} {former} again", patience, lambda: unit.state().active == former)
     except WaitTimeout as error:
         problems.append(str(error))
     away = lease.disturbed_mono and not lease.at_work

@@ -17,7 +17,7 @@ EVIDENCE = "/var/lib/hybrid-proofs"
 # quicker than the road to it.
 _STRIKE = """
 import subprocess, sys, time
-program, name, run, events, how, *flags = sys.argv[1:]
+program, name, run, events, text, how, *flags = sys.argv[1:]
 subprocess.run([program, "run", name, "--run", run, "--no-wait", *flags], check=True, stdout=subprocess.DEVNULL)
 unit, path, seen, last = f"hybrid-proof-{run}.service", f"/var/lib/hybrid-proofs/{run}/events.jsonl", 0, b""
 deadline = time.monotonic() + 90
@@ -26,7 +26,7 @@ while seen < int(events) and time.monotonic() < deadline:
         last = open(path, "rb").read()
     except FileNotFoundError:
         pass
-    seen = last.count(b"\\n")
+    seen = last.count(text.encode())
     time.sleep(0.02)
 subprocess.run(["systemctl", "kill", "--kill-whom=main", f"--signal={how}", unit], check=True)
 print(seen)
@@ -72,9 +72,12 @@ def wait_until_as(lab: Lab, before: dict[str, str], deadline_s: float = 30) -> N
     assert now == before
 
 
-def strike(lab: Lab, name: str, run: str, events: int, how: str = "KILL", *flags: str) -> int:
-    """Begin `run`, send its main process a signal after so many events, and wait until nothing of it is left."""
-    words = (PROGRAM, name, run, str(events), how, *flags)
+def strike(lab: Lab, name: str, run: str, events: int, how: str = "KILL", *flags: str, text: str = "\n") -> int:
+    """Begin `run`, send its main process a signal after so many events, and wait until nothing of it is left.
+
+    text: what is counted in the recording, else its lines.
+    """
+    words = (PROGRAM, name, run, str(events), text, how, *flags)
     seen = int(lab.root("python3", "-c", _STRIKE, *words, timeout=180).stdout)
     left = (
         f"systemctl list-units --all --plain --no-legend 'hybrid-proof-*'; ls -d /run/hybrid-proofs/{run} 2>/dev/null"

@@ -75,7 +75,7 @@ def test_kill_during_the_fault_is_undone(installed: Lab, before: dict[str, str],
 
 
 def test_kill_with_a_full_disk_is_undone(installed: Lab, before: dict[str, str], tmp_path: Path) -> None:
-    strike(installed, "storage", "killed-full", 120)
+    strike(installed, "storage", "killed-full", 2, text='"argv": ["mount"')  # announced, and done
     seen = events(installed, "killed-full")
     assert [event for event in seen if event["kind"] == "command" and event["argv"][0] == "umount"]
     assert [event["data"]["restored"] for event in seen if event["kind"] == "undone"] == [True]
