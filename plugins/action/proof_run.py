@@ -96,7 +96,7 @@ class ActionModule(HostAction):
 
     def _follow(self, run_id: str) -> None:
         """Show the progress of a run up to its end. Raises AnsibleActionFail where it goes on unseen."""
-        display, offset, answers, failed_at = Display(), 0, dict[int, bytes](), 0.0
+        display, offset, answers, failed_at, cut_off = Display(), 0, dict[int, bytes](), 0.0, False
         budget = host_input.ProgressBudget()
         later = f"it goes on and ends by itself, and can be brought home then: {self._fetch_command(run_id)}"
         while True:
@@ -105,13 +105,21 @@ class ActionModule(HostAction):
                 answer = self._ask_progress(run_id, offset)
             except HostLost as error:
                 raise AnsibleActionFail(f"lost sight of run {run_id}: {error}; {later}") from error
-            if answer.rc != 0 or not answer.stdout.strip():  # nothing: its host is going down
+            if answer.rc != 0:
                 failed_at = failed_at or time.monotonic()
                 if time.monotonic() - failed_at > self.lost_s:
                     raise AnsibleActionFail(f"{self.host} says nothing of run {run_id}: {answer.summary}; {later}")
                 time.sleep(1)
                 continue
-            progress = host_input.parse_progress(answer.stdout, offset)
+            try:
+                progress = host_input.parse_progress(answer.stdout, offset)
+            except HostInputError:
+                if cut_off:
+                    raise
+                cut_off = True  # as by a host that is going down; twice in a row is another matter
+                time.sleep(1)
+                continue
+            cut_off = False
             budget.count(progress, time.monotonic() - began)
             offset, failed_at = progress.next, 0.0
             for line in progress.lines:

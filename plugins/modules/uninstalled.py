@@ -96,8 +96,9 @@ def existing(units: list[str]) -> list[str]:
 
 
 def deployed_files() -> set[str]:
-    """Every file that a deployment recorded as its own."""
-    return {path for name in glob.glob(f"{DEPLOYED}/*.json") for path in read_json(name).get("files", {})}
+    """Every file and link that a deployment recorded as its own."""
+    records = [read_json(name) for name in glob.glob(f"{DEPLOYED}/*.json")]
+    return {path for record in records for kind in ("files", "links") for path in record.get(kind, {})}
 
 
 def paths_to_remove(options: dict[str, Any], ours: Sequence[str], remaining: list[str]) -> list[str]:

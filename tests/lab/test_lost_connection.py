@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from tests.lab.labs import CHECKOUT, Lab, MakeLab, wait_for
-from tests.lab.proof_runs import EVIDENCE, picture, wait_until_as
+from tests.lab.proof_runs import EVIDENCE
 from tests.support import programs
 
 pytestmark = pytest.mark.lab
@@ -129,17 +129,6 @@ def test_of_two_hosts_one_is_away_for_longer_than_is_waited(pair: tuple[Lab, Lab
     wait_for("the way", lambda: one.root("test", "-e", "/etc/nologin", check=False).returncode != 0, 60)
     one.ansible("fetch.yml", f"--limit={one.name}", "-e", f"run={run}", "-e", f"proof_evidence={tmp_path}")
     assert [verdicts(tmp_path, lab) for lab in pair] == [["PASS"], ["PASS"]]
-
-
-def test_host_that_reboots_meanwhile_is_put_back(installed: Lab, tmp_path: Path) -> None:
-    before = picture(installed)
-    play = begin(installed, tmp_path)
-    installed.reboot()
-    output, _ = play.communicate(timeout=240)
-    assert play.returncode != 0, output
-    assert "connected again after" in output, output
-    assert verdicts(tmp_path, installed) == ["ERROR"], "it is brought home, and says that it was ended"
-    wait_until_as(installed, before)
 
 
 def test_twins_of_one_image_are_told_of(pair: tuple[Lab, Lab]) -> None:
