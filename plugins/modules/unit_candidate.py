@@ -75,12 +75,15 @@ class BusyError(Exception):
 
 
 @contextmanager
-def hold_lock(path: str) -> Iterator[None]:
+def hold_lock(path: str, wait_s: float = 0.0) -> Iterator[str]:
     """One deployment at a time has a candidate: a second one would remove the first one's. Raises BusyError, OSError.
+
+    wait_s: for how long its end is waited for, also that of one whose controller was killed. Gives who was waited for.
 
     The lock ends with its holder, however that ends, and nobody else can open it. Its file is removed at the end, so
     one that was waited for may be gone when it is locked: then there is another.
     """
+    end, waited = time.monotonic() + wait_s, ""
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         try:
@@ -88,7 +91,11 @@ def hold_lock(path: str) -> Iterator[None]:
         except BlockingIOError:
             holder = os.read(handle, 200).decode(errors="replace").strip() or "a deployment that has just begun"
             os.close(handle)
-            raise BusyError(holder) from None
+            if time.monotonic() >= end:
+                raise BusyError(holder) from None
+            waited = holder
+            time.sleep(0.2)
+            continue
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(handle), os.lstat(path)):
                 break
@@ -97,7 +104,7 @@ def hold_lock(path: str) -> Iterator[None]:
         os.ftruncate(handle, 0)
         who = os.environ.get("SUDO_USER") or "root"
         os.write(handle, f"{who}, process {os.getpid()}, since {time.strftime('%FT%TZ', time.gmtime())}".encode())
-        yield
+        yield waited
     finally:
         with suppress(FileNotFoundError):
             os.unlink(path)
@@ -208,7 +215,10 @@ def main() -> None:
         module.exit_json(changed=False, verdict="skipped", why="", journal=[])
     candidate = Candidate(options)
     try:
-        with hold_lock(f"/run/{options['unit']}.deployment-lock"):
+        wait_s = options["deadline_s"] + options["settle_s"] + 60
+        with hold_lock(f"/run/{options['unit']}.deployment-lock", wait_s) as other:
+            if other:
+                module.warn(f"Waited for the candidate of another deployment of {options['unit']}: {other}.")
             verdict, why, lines = try_out(candidate)
     except BusyError as busy:
         module.fail_json(

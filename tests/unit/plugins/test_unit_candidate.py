@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -45,6 +47,19 @@ def test_second_deployment_is_told_who_has_a_candidate(tmp_path: Path, monkeypat
     with unit_candidate.hold_lock(path):
         assert (tmp_path / "lock").read_text().startswith("anna, process ")
         assert "x" not in (tmp_path / "lock").read_text()
+
+
+def test_candidate_of_another_deployment_is_waited_for(tmp_path: Path) -> None:
+    """As of one whose controller was killed: what it left on the host ends by itself."""
+    unit_candidate = module("unit_candidate")
+    path = str(tmp_path / "lock")
+    held = contextlib.ExitStack()
+    held.enter_context(unit_candidate.hold_lock(path))
+    threading.Timer(0.5, held.close).start()
+    with unit_candidate.hold_lock(path, 30) as other:
+        assert f"process {os.getpid()}, since " in other
+    with unit_candidate.hold_lock(path, 30) as other:
+        assert other == ""
 
 
 def test_lock_is_no_link(tmp_path: Path) -> None:
